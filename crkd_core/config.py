@@ -1,0 +1,273 @@
+"""Configuration: nested, frozen dataclasses. A field name is the YAML key and the ROS parameter.
+
+Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run was trained
+(TrainConfig) is written beside it; what a user may turn (thresholds, device, precision) is in
+neither. Presets are functions in presets.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from crkd_core.boxes import CLASS_NAMES
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A key or a value that the configuration does not know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """The BEV grid, in the grid frame (identity with ego for our own models). Metres.
+
+    Cell (i, j) covers x in low[0] + cell * [i, i + 1), y likewise. BEV tensors are [B, C, X, Y].
+    """
+
+    low: tuple[float, float, float] = (-51.2, -51.2, -5.0)
+    high: tuple[float, float, float] = (51.2, 51.2, 3.0)
+    cell: float = 0.8
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells along x and y."""
+        x, y = (round((self.high[i] - self.low[i]) / self.cell) for i in (0, 1))
+        return x, y
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """How a recorded image becomes a network input.
+
+    The image is resized so that its width is ``zoom * width``; the crop of height x width keeps the
+    bottom rows and the middle columns. ``mean`` and ``std`` are of RGB in [0, 1].
+    """
+
+    height: int = 256
+    width: int = 704
+    zoom: float = 768 / 704
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """An image backbone of transformers, made from configuration.
+
+    ``kind`` "resnet": stem ``embedding`` channels, stages ``hidden`` wide and ``depths`` deep.
+    ``kind`` "swin": ``embedding`` is the width of the first stage, ``heads`` per stage.
+    ``weights`` is a local folder to start training from; None = random.
+    """
+
+    kind: Literal["resnet", "swin"] = "resnet"
+    embedding: int = 64
+    hidden: tuple[int, ...] = (256, 512, 1024, 2048)
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    layer: Literal["basic", "bottleneck"] = "bottleneck"
+    heads: tuple[int, ...] = ()
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """Camera branch: backbone, neck, LSS lift (methods: Lift-Splat-Shoot; CRKD section 3)."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    #: Strides of the backbone stages that enter the neck, and the neck's channels per stage.
+    neck_levels: tuple[int, ...] = (4, 8, 16, 32)
+    neck_channels: int = 128
+    #: Stride of the feature map that is lifted.
+    stride: int = 8
+    depth: tuple[float, float, float] = (1.0, 60.0, 1.0)
+    context_channels: int = 80
+    #: Height range of lifted points that are pooled, metres.
+    z: tuple[float, float] = (-10.0, 10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadarConfig:
+    """Radar pillar branch (methods.md 1.4)."""
+
+    sweeps: int = 6
+    channels: tuple[int, ...] = (256, 256, 256, 256)
+    points_per_pillar: int = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """BEV decoder: residual groups and the feature pyramid above them (methods.md 1.6)."""
+
+    channels: tuple[int, ...] = (128, 256, 512)
+    strides: tuple[int, ...] = (2, 2, 1)
+    blocks: int = 2
+    out_channels: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """One group of classes that share a heatmap branch, and its non-maximum suppression."""
+
+    classes: tuple[str, ...]
+    nms: Literal["circle", "rotated"] = "rotated"
+    #: Circle: distance in metres; rotated: BEV IoU above which the weaker box goes.
+    nms_threshold: float = 0.2
+    #: Rotated only: enlargement of length and width before the test, per class.
+    nms_scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = set(self.classes) - set(CLASS_NAMES)
+        if unknown:
+            raise ConfigError(
+                f"unknown classes {sorted(unknown)}; known: {', '.join(CLASS_NAMES)}"
+            )
+
+
+#: The six tasks of CRKD and BEVFusion with CenterHead (methods.md 1.6).
+SIX_TASKS = (
+    TaskConfig(classes=("car",), nms="circle", nms_threshold=2.0),
+    TaskConfig(classes=("truck", "construction_vehicle")),
+    TaskConfig(classes=("bus", "trailer")),
+    TaskConfig(classes=("barrier",), nms="circle", nms_threshold=1.0),
+    TaskConfig(classes=("motorcycle", "bicycle")),
+    TaskConfig(classes=("pedestrian", "traffic_cone"), nms_scale=(2.5, 4.0)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """CenterHead: branches, target assignment, loss weights, decode."""
+
+    tasks: tuple[TaskConfig, ...] = SIX_TASKS
+    shared_channels: int = 64
+    branch_channels: int = 64
+    #: Gaussian radius rule of target assignment.
+    gaussian_overlap: float = 0.1
+    min_radius: int = 2
+    #: Loss weights of reg x y, height, log l w h, sin, cos, vx, vy.
+    code_weights: tuple[float, ...] = (1.0,) * 10
+    box_weight: float = 0.25
+    #: Decode: candidates per task, boxes kept per task after NMS.
+    candidates: int = 500
+    keep: int = 83
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """A camera-radar detector: everything that its weights depend on."""
+
+    name: str
+    grid: GridConfig = GridConfig()
+    image: ImageConfig = ImageConfig()
+    camera: CameraConfig = CameraConfig()
+    radar: RadarConfig = RadarConfig()
+    fused_channels: int = 256
+    decoder: DecoderConfig = DecoderConfig()
+    head: HeadConfig = HeadConfig()
+    classes: tuple[str, ...] = CLASS_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Training augmentation; see data/augment.py. Angles in degrees, distances in metres."""
+
+    image_zoom: tuple[float, float] = (0.38 * 1600 / 704, 0.55 * 1600 / 704)
+    image_flip: float = 0.5
+    image_rotation: float = 5.4
+    bev_scale: tuple[float, float] = (0.9, 1.1)
+    bev_rotation: float = 0.0
+    bev_flip: float = 0.5
+    #: Probability that a camera, a radar, all cameras or all radars are masked in a sample.
+    drop_camera: float = 0.0
+    drop_radar: float = 0.0
+    drop_all_cameras: float = 0.0
+    drop_all_radars: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    detector: DetectorConfig
+    augment: AugmentConfig | None = AugmentConfig()
+    steps: int = 10_000
+    batch_size: int = 2
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 500
+    #: Learning rate at the end of the cosine, as a share of learning_rate.
+    final_rate: float = 1e-3
+    clip_norm: float = 35.0
+    seed: int = 0
+    workers: int = 1
+    checkpoint_steps: int = 500
+    log_steps: int = 10
+    #: Sensors that the run may see; () = all. Camera-only and radar-only students are set here.
+    sensors: tuple[str, ...] = field(default=())
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON-able data."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
+    """The dataclass ``cls`` from plain data; absent keys take their defaults.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one), a missing key, or a value whose
+            type does not fit, each with its dotted path.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise ConfigError(f"unknown key {where + str(key)!r}; {hint}")
+    values = {key: _convert(hints[key], value, where + key) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where or cls.__name__}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where=where + ".")  # type: ignore
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(
+                f"{where}: expected one of {', '.join(map(repr, args))}, got {value!r}"
+            )
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {value!r}")
+        inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
+        if len(inner) != len(value):
+            raise ConfigError(f"{where}: expected {len(inner)} values, got {len(value)}")
+        return tuple(
+            _convert(h, v, f"{where}[{i}]")
+            for i, (h, v) in enumerate(zip(inner, value, strict=True))
+        )
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (
+        not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
+    ):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value

@@ -1,0 +1,149 @@
+"""Frame: one instant as the vehicle sees it. Everything upstream makes Frames, a Detector eats them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.boxes import Truth
+from crkd_core.config import ImageConfig
+
+#: Camera order of every per-camera array (the order of the released CRKD models).
+CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+)
+
+#: Radar order of every per-radar array.
+RADARS = (
+    "RADAR_FRONT",
+    "RADAR_FRONT_LEFT",
+    "RADAR_FRONT_RIGHT",
+    "RADAR_BACK_LEFT",
+    "RADAR_BACK_RIGHT",
+)
+
+#: The camera that fires last in a nuScenes rig. Its stamp is the reference time of a Frame in the
+#: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).
+ANCHOR_CAMERA = "CAM_BACK_LEFT"
+
+#: Columns of Frame.radar: the 18 fields of a nuScenes radar file, then age and radar index.
+RADAR_COLUMNS = (
+    "x",
+    "y",
+    "z",
+    "dyn_prop",
+    "id",
+    "rcs",
+    "vx",
+    "vy",
+    "vx_comp",
+    "vy_comp",
+    "is_quality_valid",
+    "ambig_state",
+    "x_rms",
+    "y_rms",
+    "invalid_state",
+    "pdh0",
+    "vx_rms",
+    "vy_rms",
+    "age",
+    "sensor",
+)
+
+
+class FrameError(ValueError):
+    """Arrays that do not describe one Frame, or a Frame that a model cannot use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One instant, in the ego frame (x forward, y left, z up, metres) at ``stamp_ns``.
+
+    Attributes:
+        stamp_ns: reference time, nanoseconds.
+        images: one [H, W, 3] uint8 RGB array per CAMERAS entry, or None where the camera is missing.
+        intrinsics: [6, 3, 3] float64 pinhole matrices of these images, pixels. Pixel (u, v) is the
+            centre of column u, row v. After image augmentation any affine map times K.
+        ego_T_cam: [6, 4, 4] float64, camera (optical axes) at its own time to ego at ``stamp_ns``.
+        prepared: the ImageConfig that ``images`` were resized and cropped for; None = as recorded.
+        radar: [N, 20] float32 with columns RADAR_COLUMNS; positions and velocities in ego axes at
+            ``stamp_ns``, moved by compensated velocity x age; age >= 0 in seconds; ``sensor`` is the
+            index into RADARS.
+        radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present.
+        lidar: [M, 5] float32 x, y, z, intensity (0..255), age in seconds; None = no LiDAR.
+        global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
+        truth: annotated boxes in ego axes; None = unknown.
+        token: nuScenes sample token; "" outside a dataset.
+    """
+
+    stamp_ns: int
+    images: tuple[NDArray[np.uint8] | None, ...]
+    intrinsics: NDArray[np.float64]
+    ego_T_cam: NDArray[np.float64]
+    radar: NDArray[np.float32]
+    radar_present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(len(RADARS), bool))
+    prepared: ImageConfig | None = None
+    lidar: NDArray[np.float32] | None = None
+    global_T_ego: NDArray[np.float64] | None = None
+    truth: Truth | None = None
+    token: str = ""
+
+    def __post_init__(self) -> None:
+        n = len(CAMERAS)
+        expected = {
+            "intrinsics": (n, 3, 3),
+            "ego_T_cam": (n, 4, 4),
+            "radar": (len(self.radar), len(RADAR_COLUMNS)),
+            "radar_present": (len(RADARS),),
+        }
+        for name, shape in expected.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise FrameError(
+                    f"Frame.{name}: expected shape {shape}, got {np.shape(getattr(self, name))}"
+                )
+        if len(self.images) != n:
+            raise FrameError(
+                f"Frame.images: expected {n} entries in the order {', '.join(CAMERAS)} (None for a "
+                f"missing camera), got {len(self.images)}"
+            )
+        for name, image in zip(CAMERAS, self.images, strict=True):
+            if image is not None and (
+                image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+            ):
+                raise FrameError(
+                    f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} {image.shape}"
+                )
+
+    @property
+    def camera_present(self) -> NDArray[np.bool_]:
+        """[6] bool, which cameras deliver."""
+        return np.array([image is not None for image in self.images])
+
+    def without(self, *sensors: str) -> Frame:
+        """The same Frame with these cameras and radars masked, as if they had died."""
+        unknown = set(sensors) - set(CAMERAS) - set(RADARS)
+        if unknown:
+            raise FrameError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
+        return self.keeping(set(CAMERAS + RADARS) - set(sensors))
+
+    def keeping(self, sensors: Collection[str]) -> Frame:
+        """The same Frame with every camera and radar masked but these."""
+        present = self.radar_present & np.array([name in sensors for name in RADARS])
+        return dataclasses.replace(
+            self,
+            images=tuple(
+                image if name in sensors else None
+                for name, image in zip(CAMERAS, self.images, strict=True)
+            ),
+            radar=self.radar[present[self.radar[:, -1].astype(int)]],
+            radar_present=present,
+        )

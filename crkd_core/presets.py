@@ -1,0 +1,79 @@
+"""One function per published set-up. A preset holds the numbers; the model files hold none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from crkd_core.config import (
+    AugmentConfig,
+    BackboneConfig,
+    CameraConfig,
+    ConfigError,
+    DecoderConfig,
+    DetectorConfig,
+    GridConfig,
+    HeadConfig,
+    ImageConfig,
+    RadarConfig,
+    TrainConfig,
+)
+
+
+def demo_student() -> TrainConfig:
+    """Small enough to train and to run on two CPU cores: the demo, the documentation, the tests."""
+    detector = DetectorConfig(
+        name="demo_student",
+        grid=GridConfig(),
+        image=ImageConfig(height=128, width=352, zoom=1.0),
+        camera=CameraConfig(
+            backbone=BackboneConfig(
+                embedding=16, hidden=(16, 32, 64, 128), depths=(2, 2, 2, 2), layer="basic"
+            ),
+            neck_levels=(8, 16, 32),
+            neck_channels=24,
+            stride=16,
+            depth=(2.0, 58.0, 1.0),
+            context_channels=32,
+            z=(-5.0, 5.0),
+        ),
+        radar=RadarConfig(channels=(32, 32)),
+        fused_channels=48,
+        decoder=DecoderConfig(
+            channels=(48, 96, 128), strides=(2, 2, 1), blocks=2, out_channels=48
+        ),
+        head=HeadConfig(shared_channels=32, branch_channels=16),
+    )
+    return TrainConfig(
+        detector=detector,
+        augment=AugmentConfig(image_zoom=(0.94, 1.25), image_rotation=3.0, bev_rotation=22.5),
+        steps=12_000,
+        batch_size=4,
+        learning_rate=2e-3,
+        warmup_steps=300,
+    )
+
+
+def crkd_r50() -> TrainConfig:
+    """The camera-radar student of CRKD with ResNet-50 (methods.md 1.1, 1.4-1.6, 1.8)."""
+    detector = DetectorConfig(
+        name="crkd_r50",
+        grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
+    )
+    return TrainConfig(detector=detector, batch_size=4, steps=617_900)
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {f.__name__: f for f in (demo_student, crkd_r50)}
+
+
+def preset(name: str) -> TrainConfig:
+    """The preset of this name.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
+    return PRESETS[name]()

@@ -1,0 +1,95 @@
+"""All package metadata. pyproject.toml holds tool settings only (docs/decisions)."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "crkd_ros"
+
+EXTRAS = {
+    # The real rclpy and messages from PyPI. Never beside a sourced ROS 2.
+    "ros": [
+        "ros-rclpy[fastrtps]==7.1.6",
+        "ros-std-msgs==5.3.6",
+        "ros-std-srvs==5.3.6",
+        "ros-sensor-msgs==5.3.6",
+        "ros-geometry-msgs==5.3.6",
+        "ros-nav-msgs==5.3.6",
+        "ros-visualization-msgs==5.3.6",
+        "ros-diagnostic-msgs==5.3.6",
+    ],
+    "bags": ["rosbags>=0.11", "mcap>=1.2"],
+    "world": ["trimesh>=4.0", "embreex>=2.17"],
+    # The devkit itself is installed with --no-deps (its pins are older than what it needs).
+    "test": [
+        "pytest>=8",
+        "pytest-xdist",
+        "hypothesis",
+        "ruff",
+        "mypy",
+        "types-PyYAML",
+        "colcon-common-extensions",
+        "pyquaternion",
+        "shapely",
+        "cachetools",
+        "descartes",
+        "fire",
+        "scikit-learn",
+        "tqdm",
+        "pillow",
+        "pycocotools",
+        "parameterized",
+    ],
+}
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Camera-radar 3D object detection, distilled from LiDAR-camera, live in ROS 2",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    author="crkd_ros developers",
+    author_email="crkd-ros@users.noreply.github.com",
+    maintainer="crkd_ros developers",
+    maintainer_email="crkd-ros@users.noreply.github.com",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["crkd_core*", "crkd_ros*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{NAME}/config", sorted(glob("config/*"))),
+        (f"share/{NAME}/rviz", sorted(glob("rviz/*.rviz"))),
+        (f"share/{NAME}/weights", sorted(glob("weights/*.safetensors"))),
+    ],
+    zip_safe=True,
+    install_requires=[
+        "torch>=2.6",
+        "numpy>=1.26",
+        "transformers>=4.48",
+        "opencv-python-headless>=4.8,<5",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "orjson>=3.9",
+        "PyYAML>=6",
+        "typer>=0.12",
+        "rich>=13",
+        "matplotlib>=3.8",
+        "typing_extensions>=4.6",
+    ],
+    extras_require=EXTRAS,
+    entry_points={
+        "console_scripts": [
+            # On a plain machine.
+            "crkd = crkd_core.cli:main",
+            "crkd-bag = crkd_ros.nuscenes2bag:main",
+            "crkd-replay = crkd_ros.replay:main",
+            "crkd-node = crkd_ros.detector_node:main",
+            # What `ros2 run crkd_ros ...` finds.
+            "nuscenes2bag = crkd_ros.nuscenes2bag:main",
+            "replay = crkd_ros.replay:main",
+            "detector_node = crkd_ros.detector_node:main",
+        ]
+    },
+)
