@@ -1,10 +1,16 @@
 """All package metadata. pyproject.toml holds tool settings only (docs/decisions)."""
 
-from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "crkd_ros"
+
+
+def files(pattern):
+    """Files of the source tree, as data_files wants them: relative, sorted."""
+    return [path.as_posix() for path in sorted(Path().glob(pattern)) if path.is_file()]
+
 
 EXTRAS = {
     # The real rclpy and messages from PyPI. Never beside a sourced ROS 2.
@@ -46,7 +52,7 @@ setup(
     name=NAME,
     version="0.1.0",
     description="Camera-radar 3D object detection, distilled from LiDAR-camera, live in ROS 2",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="crkd_ros developers",
     author_email="crkd-ros@users.noreply.github.com",
@@ -58,10 +64,10 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
-        (f"share/{NAME}/config", sorted(glob("config/*"))),
-        (f"share/{NAME}/rviz", sorted(glob("rviz/*.rviz"))),
-        (f"share/{NAME}/weights", sorted(glob("weights/*.safetensors"))),
+        (f"share/{NAME}/launch", files("launch/*.launch.py")),
+        (f"share/{NAME}/config", files("config/*")),
+        (f"share/{NAME}/rviz", files("rviz/*.rviz")),
+        (f"share/{NAME}/weights", files("weights/*.safetensors")),
     ],
     zip_safe=True,
     install_requires=[
@@ -85,6 +91,7 @@ setup(
             "crkd = crkd_core.cli:main",
             "crkd-bag = crkd_ros.nuscenes2bag:main",
             "crkd-replay = crkd_ros.replay:main",
+            "crkd-play = crkd_ros.player:main",
             "crkd-node = crkd_ros.detector_node:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.nuscenes2bag:main",

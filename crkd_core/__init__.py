@@ -2,12 +2,12 @@
 
 import os
 
-# torch's OpenMP threads spin at barriers by default; beside any other process that costs whole time
-# slices (a training step took 5 to 25 times longer). It must be set before torch is imported.
+# torch's OpenMP threads spin at barriers by default; beside any other process that costs whole
+# time slices (a training step took 5 to 25 times longer). Must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from crkd_core.boxes import Boxes, Detections, Truth  # noqa: E402
-from crkd_core.frame import Frame  # noqa: E402
+from crkd_core.boxes import Boxes, Detections, Truth
+from crkd_core.frame import Frame
 
 __all__ = ["Boxes", "Detections", "Detector", "Frame", "Truth"]
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
@@ -109,7 +108,7 @@ class Boxes:
         )
 
     def corners(self) -> NDArray[np.float64]:
-        """[N, 8, 3] corners: the four of the bottom counter-clockwise from front left, then the top."""
+        """[N, 8, 3] corners: the bottom four counter-clockwise from front left, then the top."""
         signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
         flat = signs[None] * self.size[:, None, :2]
         c, s = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
@@ -121,7 +120,7 @@ class Boxes:
         return np.concatenate([bottom, top], 1)
 
     def contains(self, points: NDArray[np.floating], *, margin: float = 0.0) -> NDArray[np.bool_]:
-        """[N, P] which of the points [P, 3] lie in which box, each side moved out by ``margin`` m."""
+        """[N, P] which points [P, 3] lie in which box, each side moved out by ``margin`` m."""
         offset = points[None, :, :3] - self.center[:, None]
         c, s = np.cos(self.yaw)[:, None], np.sin(self.yaw)[:, None]
         along = c * offset[..., 0] + s * offset[..., 1]

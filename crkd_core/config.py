@@ -46,8 +46,8 @@ class GridConfig:
 class ImageConfig:
     """How a recorded image becomes a network input.
 
-    The image is resized so that its width is ``zoom * width``; the crop of height x width keeps the
-    bottom rows and the middle columns. ``mean`` and ``std`` are of RGB in [0, 1].
+    The image is resized so that its width is ``zoom * width``; the crop of height x width keeps
+    the bottom rows and the middle columns. ``mean`` and ``std`` are of RGB in [0, 1].
     """
 
     height: int = 256

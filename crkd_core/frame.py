@@ -1,4 +1,4 @@
-"""Frame: one instant as the vehicle sees it. Everything upstream makes Frames, a Detector eats them."""
+"""Frame: one instant as the vehicle sees it. All upstream makes Frames, a Detector eats them."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ class Frame:
 
     Attributes:
         stamp_ns: reference time, nanoseconds.
-        images: one [H, W, 3] uint8 RGB array per CAMERAS entry, or None where the camera is missing.
+        images: one [H, W, 3] uint8 RGB array per CAMERAS entry, None where the camera is missing.
         intrinsics: [6, 3, 3] float64 pinhole matrices of these images, pixels. Pixel (u, v) is the
             centre of column u, row v. After image augmentation any affine map times K.
         ego_T_cam: [6, 4, 4] float64, camera (optical axes) at its own time to ego at ``stamp_ns``.
         prepared: the ImageConfig that ``images`` were resized and cropped for; None = as recorded.
         radar: [N, 20] float32 with columns RADAR_COLUMNS; positions and velocities in ego axes at
-            ``stamp_ns``, moved by compensated velocity x age; age >= 0 in seconds; ``sensor`` is the
-            index into RADARS.
+            ``stamp_ns``, moved by compensated velocity x age; age >= 0 in seconds; ``sensor`` is
+            the index into RADARS.
         radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present.
         lidar: [M, 5] float32 x, y, z, intensity (0..255), age in seconds; None = no LiDAR.
         global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
@@ -112,15 +112,16 @@ class Frame:
                 )
         if len(self.images) != n:
             raise FrameError(
-                f"Frame.images: expected {n} entries in the order {', '.join(CAMERAS)} (None for a "
-                f"missing camera), got {len(self.images)}"
+                f"Frame.images: expected {n} entries in the order {', '.join(CAMERAS)} (None for "
+                f"a missing camera), got {len(self.images)}"
             )
         for name, image in zip(CAMERAS, self.images, strict=True):
             if image is not None and (
                 image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
             ):
                 raise FrameError(
-                    f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} {image.shape}"
+                    f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} "
+                    f"{image.shape}"
                 )
 
     @property

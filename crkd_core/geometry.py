@@ -96,7 +96,7 @@ def apply(a_T_b: Array, points: ArrayLike) -> Array:
 
 
 def rotate(a_T_b: Array, vectors: ArrayLike) -> Array:
-    """Turn direction vectors [..., 3], or [..., 2] with z = 0, from frame b to frame a; same width."""
+    """Turn vectors [..., 3], or [..., 2] with z = 0, from frame b to frame a; same width."""
     v = np.asarray(vectors, np.float64)
     width = v.shape[-1]
     return v @ a_T_b[:width, :width].T

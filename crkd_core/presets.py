@@ -21,7 +21,7 @@ from crkd_core.config import (
 
 
 def demo_student() -> TrainConfig:
-    """Small enough to train and to run on two CPU cores: the demo, the documentation, the tests."""
+    """Small enough to train and run on two CPU cores: the demo, the documentation, the tests."""
     detector = DetectorConfig(
         name="demo_student",
         grid=GridConfig(),

@@ -1,0 +1,1 @@
+"""nuScenes detection metrics, submissions and reports."""

@@ -1,0 +1,1 @@
+"""Detector: a Frame in, Detections out."""

@@ -1,0 +1,1 @@
+"""The synthetic world, written as a nuScenes dataset."""

@@ -1,0 +1,1 @@
+"""The small part that we call of pure-Python ROS packages that no registry carries."""
