@@ -1,0 +1,146 @@
+"""Training augmentation: Frame in, Frame out.
+
+The geometry is carried in the Frame: what is done to an image multiplies its intrinsics, what is
+done to the ground plane multiplies ``ego_T_cam``, every point, every velocity and every box. So the
+network needs no second set of matrices, and no sensor can be forgotten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.boxes import Truth
+from crkd_core.config import AugmentConfig, ImageConfig
+from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame, FrameError
+
+_XYZ = [RADAR_COLUMNS.index(name) for name in ("x", "y", "z")]
+_VELOCITIES = [
+    [RADAR_COLUMNS.index(name) for name in pair] for pair in (("vx", "vy"), ("vx_comp", "vy_comp"))
+]
+
+
+def augment(
+    frame: Frame, *, augment: AugmentConfig, image: ImageConfig, rng: np.random.Generator
+) -> Frame:
+    """One random view of ``frame``: sensors dropped, images prepared, the ground plane moved.
+
+    Args:
+        frame: with images as recorded (not prepared).
+        augment: ranges and probabilities.
+        image: the network's image size.
+        rng: the only source of chance.
+    """
+    frame = drop_sensors(frame, augment=augment, rng=rng)
+    frame = augment_images(frame, augment=augment, image=image, rng=rng)
+    return move_ground(frame, ground_matrix(augment=augment, rng=rng))
+
+
+def drop_sensors(frame: Frame, *, augment: AugmentConfig, rng: np.random.Generator) -> Frame:
+    """Mask sensors at random, never all of them."""
+    cameras = [name for name in CAMERAS if rng.random() < augment.drop_camera]
+    radars = [name for name in RADARS if rng.random() < augment.drop_radar]
+    chance = rng.random()
+    if chance < augment.drop_all_cameras:
+        cameras, radars = list(CAMERAS), []
+    elif chance < augment.drop_all_cameras + augment.drop_all_radars:
+        cameras, radars = [], list(RADARS)
+    dropped = frame.without(*cameras, *radars)
+    sees = dropped.camera_present.any() or dropped.radar_present.any()
+    return dropped if sees else frame
+
+
+def augment_images(
+    frame: Frame, *, augment: AugmentConfig, image: ImageConfig, rng: np.random.Generator
+) -> Frame:
+    """Zoom, crop, flip and turn each camera's image by itself (methods.md 1.2), intrinsics with it."""
+    if frame.prepared is not None:
+        raise FrameError("augment_images needs images as recorded; this Frame's are prepared")
+    images: list[NDArray[np.uint8] | None] = []
+    intrinsics = np.empty_like(frame.intrinsics)
+    for k, source in enumerate(frame.images):
+        # Drawn for a missing camera too, so that masking one does not change the others' views.
+        zoom = rng.uniform(*augment.image_zoom)
+        left, flip = rng.random(), rng.random() < augment.image_flip
+        angle = np.deg2rad(rng.uniform(-augment.image_rotation, augment.image_rotation))
+        if source is None:
+            images.append(None)
+            intrinsics[k] = frame.intrinsics[k]
+            continue
+        height, width = source.shape[:2]
+        scale = zoom * image.width / width
+        size = (round(width * scale), round(height * scale))
+        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(source, size, interpolation=shrink)
+        # Pixel (u, v) is the centre of its square: a scale acts on u + 0.5.
+        matrix = _about_half_pixel(np.diag([size[0] / width, size[1] / height, 1.0]))
+        crop = np.eye(3)
+        crop[0, 2] = -round(left * max(0, size[0] - image.width))
+        crop[1, 2] = image.height - size[1]
+        turn = _turn(angle, center=((image.width - 1) / 2, (image.height - 1) / 2))
+        if flip:
+            turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
+        place = turn @ crop
+        warped = cv2.warpAffine(resized, place[:2], (image.width, image.height))
+        images.append(np.asarray(warped, np.uint8))
+        intrinsics[k] = place @ matrix @ frame.intrinsics[k]
+    return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=image)
+
+
+def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A random scale, turn about z and mirroring of x and y, as one [4, 4] matrix."""
+    scale = rng.uniform(*augment.bev_scale)
+    angle = np.deg2rad(rng.uniform(-augment.bev_rotation, augment.bev_rotation))
+    mirror = np.where(rng.random(2) < augment.bev_flip, -1.0, 1.0)
+    matrix = geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(angle))
+    matrix[:3, :3] *= scale
+    return matrix @ np.diag([*mirror, 1.0, 1.0])
+
+
+def move_ground(frame: Frame, matrix: NDArray[np.float64]) -> Frame:
+    """``frame`` seen in axes moved by a scale, turn about z and mirroring; see ``ground_matrix``.
+
+    The result has no global pose: a mirrored or stretched world has none.
+    """
+    points = frame.radar.copy()
+    points[:, _XYZ] = geometry.apply(matrix, points[:, _XYZ])
+    for pair in _VELOCITIES:
+        points[:, pair] = geometry.rotate(matrix, points[:, pair])
+    lidar = frame.lidar
+    if lidar is not None:
+        lidar = lidar.copy()
+        lidar[:, :3] = geometry.apply(matrix, lidar[:, :3])
+    return dataclasses.replace(
+        frame,
+        ego_T_cam=matrix @ frame.ego_T_cam,
+        radar=points,
+        lidar=lidar,
+        truth=None if frame.truth is None else _move_truth(frame.truth, matrix),
+        global_T_ego=None,
+    )
+
+
+def _move_truth(truth: Truth, matrix: NDArray[np.float64]) -> Truth:
+    heading = geometry.rotate(matrix, np.stack([np.cos(truth.yaw), np.sin(truth.yaw)], -1))
+    return dataclasses.replace(
+        truth,
+        center=geometry.apply(matrix, truth.center),
+        size=truth.size * matrix[2, 2],
+        yaw=np.arctan2(heading[:, 1], heading[:, 0]),
+        velocity=geometry.rotate(matrix, truth.velocity),
+    )
+
+
+def _about_half_pixel(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return np.linalg.inv(shift) @ matrix @ shift
+
+
+def _turn(angle: float, *, center: tuple[float, float]) -> NDArray[np.float64]:
+    c, s = np.cos(angle), np.sin(angle)
+    move = np.array([[1, 0, center[0]], [0, 1, center[1]], [0, 0, 1.0]])
+    return move @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.linalg.inv(move)

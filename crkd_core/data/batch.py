@@ -1,0 +1,108 @@
+"""Frames to one Batch of tensors: the border between arrays in ego axes and the network.
+
+Shapes: B samples, N = 6 cameras, H x W image, M radar points and L LiDAR points of all samples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from crkd_core.boxes import Truth
+from crkd_core.config import DetectorConfig
+from crkd_core.data import cameras, radar
+from crkd_core.frame import Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a network eats.
+
+    Attributes:
+        images: [B, N, H, W, 3] uint8 RGB, zeros where the camera is missing.
+        camera_present: [B, N] bool.
+        ego_T_pixel: [B, N, 4, 4] float32, takes (u d, v d, d, 1) to ego metres; u, v pixels of
+            ``images``, d depth along the optical axis in metres. Holds any augmentation.
+        radar: [M, 45] float32, see data.radar.encode; x, y, z in ego metres.
+        radar_sample: [M] int64 in [0, B), ascending: the sample of each radar point.
+        radar_present: [B, 5] bool.
+        lidar: [L, 5] float32 x, y, z, intensity, age; None when no Frame has LiDAR.
+        lidar_sample: [L] int64, ascending.
+        truth: per sample, the boxes or None.
+        tokens: per sample, the dataset token or "".
+    """
+
+    images: Tensor
+    camera_present: Tensor
+    ego_T_pixel: Tensor
+    radar: Tensor
+    radar_sample: Tensor
+    radar_present: Tensor
+    lidar: Tensor | None
+    lidar_sample: Tensor | None
+    truth: tuple[Truth | None, ...]
+    tokens: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on a device."""
+        return dataclasses.replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).to(device, non_blocking=True)
+                for f in dataclasses.fields(self)
+                if isinstance(getattr(self, f.name), Tensor)
+            },
+        )
+
+    def pin_memory(self) -> Self:
+        """The same batch in page-locked memory (torch's DataLoader calls this for CUDA)."""
+        return dataclasses.replace(
+            self,
+            **{
+                f.name: getattr(self, f.name).pin_memory()
+                for f in dataclasses.fields(self)
+                if isinstance(getattr(self, f.name), Tensor)
+            },
+        )
+
+
+def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
+    """One Batch of Frames; images that are not prepared yet are prepared for ``config.image``."""
+    frames = [cameras.prepare(frame, config.image) for frame in frames]
+    blank = np.zeros((config.image.height, config.image.width, 3), np.uint8)
+    images = [[blank if image is None else image for image in f.images] for f in frames]
+    clouds = [f.lidar for f in frames]
+    has_lidar = any(cloud is not None for cloud in clouds)
+    points = [cloud if cloud is not None else np.zeros((0, 5), np.float32) for cloud in clouds]
+    return Batch(
+        images=torch.from_numpy(np.stack([np.stack(per_camera) for per_camera in images])),
+        camera_present=torch.from_numpy(np.stack([f.camera_present for f in frames])),
+        ego_T_pixel=torch.from_numpy(np.stack([ego_T_pixel(f) for f in frames])),
+        radar=torch.from_numpy(np.concatenate([radar.encode(f.radar) for f in frames])),
+        radar_sample=_sample_index([len(f.radar) for f in frames]),
+        radar_present=torch.from_numpy(np.stack([f.radar_present for f in frames])),
+        lidar=torch.from_numpy(np.concatenate(points)) if has_lidar else None,
+        lidar_sample=_sample_index([len(cloud) for cloud in points]) if has_lidar else None,
+        truth=tuple(f.truth for f in frames),
+        tokens=tuple(f.token for f in frames),
+    )
+
+
+def ego_T_pixel(frame: Frame) -> np.ndarray:
+    """[6, 4, 4] float32: (u d, v d, d, 1) of each camera's image to ego metres."""
+    cam_T_pixel = np.tile(np.eye(4), (len(frame.intrinsics), 1, 1))
+    cam_T_pixel[:, :3, :3] = np.linalg.inv(frame.intrinsics)
+    return (frame.ego_T_cam @ cam_T_pixel).astype(np.float32)
+
+
+def _sample_index(counts: Sequence[int]) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
