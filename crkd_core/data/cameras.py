@@ -1,0 +1,159 @@
+"""Camera images: bytes to pixels, pixels to network inputs with the intrinsics they need.
+
+Pixel (u, v) is the CENTRE of column u, row v. A resize by s therefore takes u to
+(u + 0.5) s - 0.5 (what ``cv2.resize`` does), and a crop shifts u by its left edge.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.config import ImageConfig
+from crkd_core.frame import CAMERAS, Frame, FrameError
+
+# Some writers pad after the end-of-image marker; more than this is another file, or a torn one.
+_TRAILER_BYTES = 64
+
+
+class CameraError(ValueError):
+    """Bytes that are not one whole JPEG, or an image that cannot be prepared."""
+
+
+def decode_jpeg(data: bytes, *, source: str) -> NDArray[np.uint8]:
+    """Pixels of one JPEG, as stored (an EXIF rotation would break the intrinsics: ignored).
+
+    Args:
+        data: the whole file or message payload.
+        source: file or topic, for error texts.
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+
+    Raises:
+        CameraError: not a JPEG, cut short, or damaged.
+    """
+    head = bytes(data[:2])
+    if head != b"\xff\xd8":
+        raise CameraError(
+            f"{source}: expected a JPEG (first bytes ff d8), got {len(data)} bytes beginning with "
+            f"{head.hex(' ') or 'nothing'}; check that the file or message is complete"
+        )
+    # OpenCV fills the missing rows of a truncated JPEG with grey and reports success, so the
+    # end marker is looked for here. Entropy-coded data never holds it.
+    if bytes(data[-_TRAILER_BYTES:]).rfind(b"\xff\xd9") < 0:
+        raise CameraError(
+            f"{source}: truncated JPEG, no end-of-image marker in the last {_TRAILER_BYTES} of "
+            f"{len(data)} bytes; copy the file again"
+        )
+    try:
+        image = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        )
+    except cv2.error as error:
+        raise CameraError(f"{source}: OpenCV cannot decode this JPEG: {error}") from error
+    if image is None:
+        raise CameraError(f"{source}: OpenCV cannot decode this JPEG of {len(data)} bytes")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where an image goes: resized to (width, height), then cropped at (left, top) of the result.
+
+    A negative left or top means black padding of that many pixels.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+    @classmethod
+    def of(cls, image_width: int, image_height: int, config: ImageConfig) -> Placement:
+        """The placement of an image of this size: bottom rows and middle columns are kept."""
+        width = max(1, round(config.zoom * config.width))
+        height = max(1, round(image_height * width / image_width))
+        return cls(
+            width=width,
+            height=height,
+            left=(width - config.width) // 2,
+            top=height - config.height,
+        )
+
+    def matrix(self, image_width: int, image_height: int) -> NDArray[np.float64]:
+        """[3, 3] map of homogeneous pixels of the recorded image to pixels of the prepared one."""
+        sx, sy = self.width / image_width, self.height / image_height
+        return np.array(
+            [
+                [sx, 0.0, 0.5 * sx - 0.5 - self.left],
+                [0.0, sy, 0.5 * sy - 0.5 - self.top],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+
+
+def prepare_image(
+    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], config: ImageConfig
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Resize and crop one image for the network (methods.md 1.2, test-time placement).
+
+    Args:
+        image: uint8 [H, W, 3] RGB as recorded.
+        intrinsics: [3, 3] of that image.
+        config: target size and zoom.
+
+    Returns:
+        uint8 [config.height, config.width, 3] (black where the image does not reach), and the
+        [3, 3] intrinsics of exactly that image.
+
+    Raises:
+        CameraError: the image is empty or not uint8 [H, W, 3].
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise CameraError(f"expected a uint8 [H, W, 3] image, got {image.dtype} {image.shape}")
+    rows, columns = image.shape[:2]
+    place = Placement.of(columns, rows, config)
+    matrix = place.matrix(columns, rows)
+    if (place.height, place.width) != (rows, columns):
+        # Averaging when shrinking keeps thin objects; it is undefined when enlarging.
+        method = cv2.INTER_AREA if place.width < columns else cv2.INTER_LINEAR
+        image = cv2.resize(image, (place.width, place.height), interpolation=method)  # type: ignore
+    out = np.zeros((config.height, config.width, 3), np.uint8)
+    top, left = max(place.top, 0), max(place.left, 0)
+    part = image[top : place.top + config.height, left : place.left + config.width]
+    y, x = top - place.top, left - place.left
+    out[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return out, matrix @ np.asarray(intrinsics, np.float64)
+
+
+def prepare(frame: Frame, config: ImageConfig) -> Frame:
+    """The same Frame with every image resized and cropped, intrinsics adapted.
+
+    A Frame that was already prepared with an equal ``config`` is returned as it is. Intrinsics of
+    missing cameras stay as they came.
+
+    Raises:
+        FrameError: the Frame was prepared with another ImageConfig.
+        CameraError: an image cannot be prepared; the text names the camera.
+    """
+    if frame.prepared == config:
+        return frame
+    if frame.prepared is not None:
+        raise FrameError(
+            f"the images of this Frame were prepared for {frame.prepared}, not for {config}; "
+            "prepare from the recorded images, or not at all"
+        )
+    images: list[NDArray[np.uint8] | None] = []
+    intrinsics = np.array(frame.intrinsics, np.float64)
+    for index, image in enumerate(frame.images):
+        if image is not None:
+            try:
+                image, intrinsics[index] = prepare_image(image, intrinsics[index], config)
+            except CameraError as error:
+                raise CameraError(f"{CAMERAS[index]}: {error}") from error
+        images.append(image)
+    return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=config)

@@ -1,0 +1,118 @@
+"""LiDAR sweeps: nuScenes ``.pcd.bin`` files to arrays, several sweeps to one cloud."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+
+#: Columns of a file.
+LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
+
+_RECORD = 4 * len(LIDAR_FIELDS)
+
+
+class LidarError(ValueError):
+    """A file or a set of sweeps that is not LiDAR data as nuScenes defines it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LidarSweep:
+    """One sweep, not yet moved.
+
+    Attributes:
+        stamp_ns: time of the sweep, nanoseconds.
+        points: [N, 5] float32, columns LIDAR_FIELDS, in the sensor frame.
+        ego_T_lidar: [4, 4] sensor at its own time to ego at the reference time.
+    """
+
+    stamp_ns: int
+    points: NDArray[np.float32]
+    ego_T_lidar: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or self.points.shape[1] != len(LIDAR_FIELDS):
+            raise LidarError(
+                f"LidarSweep.points: expected [N, {len(LIDAR_FIELDS)}], got {self.points.shape}"
+            )
+
+
+def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read one nuScenes LiDAR file.
+
+    Returns:
+        float32 [N, 5], columns LIDAR_FIELDS: metres in the sensor frame, intensity 0..255, ring.
+
+    Raises:
+        LidarError: missing, or not a whole number of 20-byte records; names the file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise LidarError(f"{path}: cannot read LiDAR file: {error.strerror}") from error
+    if len(data) % _RECORD:
+        raise LidarError(
+            f"{path}: truncated, expected a multiple of {_RECORD} bytes "
+            f"({len(LIDAR_FIELDS)} float32 per point), got {len(data)}"
+        )
+    return np.frombuffer(data, "<f4").reshape(-1, len(LIDAR_FIELDS)).astype(np.float32)
+
+
+def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> None:
+    """Write [N, 5] as a nuScenes LiDAR file; it appears under its name only when it is whole.
+
+    Raises:
+        LidarError: wrong width; names the file.
+    """
+    path = Path(path)
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != len(LIDAR_FIELDS):
+        raise LidarError(
+            f"{path}: expected LiDAR points [N, {len(LIDAR_FIELDS)}], got {points.shape}"
+        )
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(np.ascontiguousarray(points, "<f4").tobytes())
+    part.replace(path)
+
+
+def accumulate(
+    sweeps: Sequence[LidarSweep], stamp_ns: int, *, close: float = 1.0
+) -> NDArray[np.float32]:
+    """A key sweep and the sweeps before it as one cloud in ego axes (methods.md 1.2).
+
+    Args:
+        sweeps: the key sweep first.
+        stamp_ns: time that ages count from, that of the key sweep.
+        close: of all sweeps but the first, points with |x| and |y| below this (metres, sensor
+            frame) are dropped: returns from the own roof would otherwise smear along the drive.
+
+    Returns:
+        float32 [M, 5]: x, y, z, intensity, age in seconds (>= 0); points that are not finite are
+        left out; [0, 5] for no sweeps.
+
+    Raises:
+        LidarError: a sweep is newer than ``stamp_ns``.
+    """
+    clouds = [np.zeros((0, 5), np.float32)]
+    for index, sweep in enumerate(sweeps):
+        if sweep.stamp_ns > stamp_ns:
+            raise LidarError(
+                f"LiDAR sweep at {sweep.stamp_ns} ns is newer than the key sweep at {stamp_ns} ns"
+            )
+        points = sweep.points
+        keep = np.isfinite(points[:, :4]).all(1)
+        if index:
+            keep &= (np.abs(points[:, :2]) >= close).any(1)
+        points = points[keep]
+        cloud = np.empty((len(points), 5), np.float32)
+        cloud[:, :3] = geometry.apply(sweep.ego_T_lidar, points[:, :3])
+        cloud[:, 3] = points[:, 3]
+        cloud[:, 4] = (stamp_ns - sweep.stamp_ns) * 1e-9
+        clouds.append(cloud)
+    return np.concatenate(clouds)
