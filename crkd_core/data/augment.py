@@ -1,8 +1,8 @@
 """Training augmentation: Frame in, Frame out.
 
 The geometry is carried in the Frame: what is done to an image multiplies its intrinsics, what is
-done to the ground plane multiplies ``ego_T_cam``, every point, every velocity and every box. So the
-network needs no second set of matrices, and no sensor can be forgotten.
+done to the ground plane multiplies ``ego_T_cam``, every point, every velocity and every box. So
+the network needs no second set of matrices, and no sensor can be forgotten.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def drop_sensors(frame: Frame, *, augment: AugmentConfig, rng: np.random.Generat
 def augment_images(
     frame: Frame, *, augment: AugmentConfig, image: ImageConfig, rng: np.random.Generator
 ) -> Frame:
-    """Zoom, crop, flip and turn each camera's image by itself (methods.md 1.2), intrinsics with it."""
+    """Zoom, crop, flip and turn each camera's image by itself, intrinsics with it."""
     if frame.prepared is not None:
         raise FrameError("augment_images needs images as recorded; this Frame's are prepared")
     images: list[NDArray[np.uint8] | None] = []

@@ -1,1 +1,1 @@
-"""Training: loop, schedule, checkpoints."""
+"""Training: the loop, the run folder, the order of samples."""

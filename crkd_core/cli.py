@@ -1,0 +1,169 @@
+"""The `crkd` command: a thin shell over functions. Every error is one line and exit status 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+
+from crkd_core.config import ConfigError, TrainConfig, from_dict, to_dict
+from crkd_core.presets import preset as find_preset
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Camera-radar 3D detection: make data, train, evaluate. ROS commands: crkd-node, "
+    "crkd-bag, crkd-replay, crkd-play.",
+)
+
+Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")]
+Split = Annotated[str, typer.Option(help="A split of splits.json or of nuScenes.")]
+Out = Annotated[Path, typer.Option(help="Folder to write into.")]
+Device = Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')]
+
+
+@app.command()
+def world(
+    out: Out,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of a drive.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    image_width: Annotated[int, typer.Option(min=64, help="Pixels; 16:9.")] = 800,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    key_frames_only: Annotated[
+        bool, typer.Option(help="Leave the camera sweeps out (training sets).")
+    ] = False,
+    version: Annotated[str, typer.Option(help="Name of the version folder.")] = "v1.0-mini",
+) -> None:
+    """Make synthetic drives as a genuine nuScenes data set."""
+    from crkd_core.world import write_world
+
+    write_world(
+        out,
+        scenes=scenes,
+        seconds=seconds,
+        seed=seed,
+        image_width=image_width,
+        jobs=jobs,
+        key_frames_only=key_frames_only,
+        version=version,
+    )
+
+
+@app.command()
+def train(
+    data: Data,
+    split: Split,
+    out: Out,
+    preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. augment.bev_flip=0."),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a detector of a preset; see the run folder for weights and metrics."""
+    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+    from crkd_core.train.loop import train as train_run
+    from crkd_core.train.run import Run, RunError
+
+    if resume:
+        run = Run.open(out)
+        if set_ or (steps is not None and steps != run.config.steps):
+            raise RunError(
+                f"{out} was started with {run.config.steps} steps; a resumed run keeps its "
+                "configuration. Leave --steps and --set out, or start a new run"
+            )
+    else:
+        config = find_preset(preset)
+        if steps is not None:
+            config = dataclasses.replace(config, steps=steps)
+        config = override(config, set_ or [])
+    sweeps = (run.config if resume else config).detector.radar.sweeps
+    frames = NuScenesFrames(NuScenes(data), split, radar_sweeps=sweeps, image=None)
+    if not resume:
+        run = Run.start(out, config, data=str(data), split=split)
+    train_run(run, frames, resume=resume, device=device)
+    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    split: Split,
+    out: Out,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors detector.")] = None,
+    submission: Annotated[Path | None, typer.Option(help="A nuScenes results JSON.")] = None,
+    device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    sensors: Annotated[
+        list[str] | None,
+        typer.Option("--sensor", help="Use only this sensor (repeatable), e.g. RADAR_FRONT."),
+    ] = None,
+) -> None:
+    """nuScenes metrics of a detector, or of any submission file."""
+    from crkd_core.evaluate.run import evaluate_submission, evaluate_weights
+
+    if (weights is None) == (submission is None):
+        raise ConfigError("give either --weights or --submission")
+    if weights is not None:
+        evaluate_weights(
+            weights,
+            data=data,
+            split=split,
+            out=out,
+            device=device,
+            precision=precision,
+            sensors=tuple(sensors or ()),
+        )
+    elif submission is not None:
+        evaluate_submission(submission, data=data, split=split, out=out)
+
+
+def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
+    """``config`` with KEY.KEY=YAML changes.
+
+    Raises:
+        ConfigError: a change without "=", an unknown key, or a value of the wrong type.
+    """
+    data = to_dict(config)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {change!r}: expected KEY.KEY=VALUE")
+        *parents, key = path.split(".")
+        inner: Any = data
+        for parent in parents:
+            if not isinstance(inner.get(parent), dict):
+                raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
+            inner = inner[parent]
+        inner[key] = yaml.safe_load(text)
+    return from_dict(TrainConfig, data)
+
+
+def run(command: typer.Typer) -> None:
+    """Run a typer command; expected errors are one line on stderr and exit status 1."""
+    try:
+        command()
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {_escape(error)}", soft_wrap=True)
+        sys.exit(1)
+
+
+def _escape(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    """Entry point of `crkd`."""
+    run(app)

@@ -1,0 +1,156 @@
+"""The training trip: files -> Frame -> augment -> Batch -> model -> losses -> checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from crkd_core.config import TrainConfig
+from crkd_core.data.batch import Batch, collate
+from crkd_core.model.build import build_detector
+from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.loss import DetectionLoss
+from crkd_core.train.run import Run
+from crkd_core.train.samples import Frames, Positions, Views
+
+
+class TrainError(RuntimeError):
+    """A training that cannot go on."""
+
+
+def train(
+    run: Run,
+    frames: Frames,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+) -> CameraRadarDetector:
+    """Train a detector in the folder ``run``.
+
+    Args:
+        run: the run folder; its configuration decides everything.
+        frames: the training set, images as recorded.
+        resume: go on from the last checkpoint of the folder.
+        device: where to train.
+
+    Returns:
+        The trained model, in evaluation mode.
+
+    Raises:
+        TrainError: an empty set, or a loss that is not finite; the message names the samples and a
+            dump of the batch is left in the run folder.
+    """
+    config = run.config
+    if len(frames) == 0:
+        raise TrainError("the training split holds no samples; choose another --split or --data")
+    torch.manual_seed(config.seed)
+    model = build_detector(config.detector).to(device).train()
+    criterion = DetectionLoss(config.detector)
+    optimiser = torch.optim.AdamW(parameter_groups(model, config), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config))
+    done = run.restore(model=model, optimiser=optimiser, schedule=schedule) if resume else 0
+    last = config.steps
+    loader = DataLoader(
+        Views(frames, config),
+        batch_sampler=Positions(first_step=done, steps=last, batch_size=config.batch_size),
+        collate_fn=lambda samples: collate(samples, config.detector),
+        num_workers=config.workers,
+        prefetch_factor=4 if config.workers else None,
+        pin_memory=device.startswith("cuda"),
+        worker_init_fn=lambda _: torch.set_num_threads(1),
+    )
+    with _progress() as progress:
+        task = progress.add_task("train", total=last, completed=done, losses="")
+        started, since = time.perf_counter(), done
+        for step, batch in enumerate(loader, start=done + 1):
+            losses = train_step(model, criterion, optimiser, batch.to(device), config=config)
+            if not math.isfinite(losses["total"]):
+                raise _not_finite(run, step, batch, losses)
+            schedule.step()
+            progress.update(task, advance=1, losses=_line(losses))
+            if step % config.log_steps == 0 or step == last:
+                now = time.perf_counter()
+                rate = (step - since) / (now - started)
+                started, since = now, step
+                lr = schedule.get_last_lr()[0]
+                run.log({"step": step, "lr": lr, "steps_per_second": rate, **losses})
+            if step % config.checkpoint_steps == 0 or step == last:
+                run.save(step=step, model=model, optimiser=optimiser, schedule=schedule)
+    return model.eval()
+
+
+def train_step(
+    model: nn.Module,
+    criterion: Callable[..., dict[str, Tensor]],
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    *,
+    config: TrainConfig,
+) -> dict[str, float]:
+    """Forward, backward, clip, update; the loss terms as numbers. Weights stay when not finite."""
+    losses = criterion(model(batch), batch.truth)
+    optimiser.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    if torch.isfinite(norm):
+        optimiser.step()
+    return {name: float(value.detach()) for name, value in losses.items()} | {
+        "gradient_norm": float(norm)
+    }
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+    """Weight decay for weights; none for biases, norms and tables of one dimension."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+def learning_rate_curve(config: TrainConfig) -> Callable[[int], float]:
+    """Factor of learning_rate: warm-up from a third, then a cosine down to ``final_rate``."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup_steps:
+            return 1 / 3 + 2 / 3 * step / config.warmup_steps
+        span = max(1, config.steps - config.warmup_steps)
+        share = min(1.0, (step - config.warmup_steps) / span)
+        cosine = (1 + math.cos(math.pi * share)) / 2
+        return config.final_rate + (1 - config.final_rate) * cosine
+
+    return factor
+
+
+def _not_finite(run: Run, step: int, batch: Batch, losses: dict[str, float]) -> TrainError:
+    dump: Path = run.path / f"not_finite_step{step}.pt"
+    torch.save({"losses": losses, "tokens": batch.tokens, "images": batch.images}, dump)
+    return TrainError(
+        f"the loss is not finite at step {step}: {losses}; samples {', '.join(batch.tokens)}; the "
+        f"batch is in {dump}. Lower --learning-rate, or look at these samples"
+    )
+
+
+def _line(losses: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+        console=Console(stderr=True),
+        refresh_per_second=2,
+    )

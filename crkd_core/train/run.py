@@ -1,0 +1,160 @@
+"""The folder of a training run, and everything that is written into it.
+
+``config.json`` the resolved configuration, the command and the revision; ``metrics.jsonl`` one
+line per logged step; ``checkpoint.pt`` everything that resuming needs; ``weights.safetensors``
+what a Detector loads. Files are written under a temporary name and renamed, so a killed run leaves
+the last complete ones.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import crkd_core
+from crkd_core.config import TrainConfig, from_dict, to_dict
+from crkd_core.model.checkpoint import save_weights
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be started, resumed or read."""
+
+
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: the folder.
+        config: the resolved configuration of the run.
+    """
+
+    def __init__(self, path: Path, config: TrainConfig) -> None:
+        self.path, self.config = path, config
+
+    @classmethod
+    def start(cls, path: Path, config: TrainConfig, *, data: str, split: str) -> Run:
+        """A new run folder.
+
+        Raises:
+            RunError: the folder already holds a run.
+        """
+        if (path / "config.json").exists():
+            raise RunError(
+                f"{path} already holds a run; pass --resume to go on with it, or choose another "
+                "--out"
+            )
+        path.mkdir(parents=True, exist_ok=True)
+        record = {
+            "config": to_dict(config),
+            "data": data,
+            "split": split,
+            "command": sys.argv,
+            "version": crkd_core.__version__,
+            "revision": revision(),
+            "torch": torch.__version__,
+        }
+        _write_text(path / "config.json", json.dumps(record, indent=2) + "\n")
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """An existing run folder.
+
+        Raises:
+            RunError: there is no run, or its configuration cannot be read.
+        """
+        try:
+            record = json.loads((path / "config.json").read_text())
+        except FileNotFoundError as error:
+            raise RunError(f"{path} holds no run (no config.json); leave --resume out") from error
+        except json.JSONDecodeError as error:
+            raise RunError(f"{path / 'config.json'}: not JSON: {error}") from error
+        return cls(path, from_dict(TrainConfig, record["config"]))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def save(
+        self,
+        *,
+        step: int,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> None:
+        """Write checkpoint.pt and weights.safetensors after ``step`` steps."""
+        state = {
+            "step": step,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        temporary = self.path / "checkpoint.pt.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.path / "checkpoint.pt")
+        extra = {"step": str(step), "revision": revision()}
+        save_weights(model, self.path / "weights.safetensors", extra=extra)
+
+    def restore(
+        self,
+        *,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> int:
+        """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
+
+        Returns:
+            The number of steps done. Lines of metrics.jsonl from later steps are dropped.
+
+        Raises:
+            RunError: the checkpoint cannot be read or does not fit the configuration.
+        """
+        path = self.path / "checkpoint.pt"
+        step = 0
+        if path.exists():
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                model.load_state_dict(state["model"])
+                optimiser.load_state_dict(state["optimiser"])
+                schedule.load_state_dict(state["schedule"])
+                torch.set_rng_state(state["torch_rng"])
+                step = int(state["step"])
+            except Exception as error:
+                raise RunError(f"{path}: cannot resume from this checkpoint: {error}") from error
+        log = self.path / "metrics.jsonl"
+        if log.exists():
+            lines = [
+                json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")
+            ]
+            kept = [json.dumps(line) for line in lines if line["step"] <= step]
+            _write_text(log, "".join(line + "\n" for line in kept))
+        return step
+
+
+def revision() -> str:
+    """The git revision of the source, with "-dirty" when changed; "" outside a checkout."""
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
