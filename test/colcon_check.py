@@ -1,0 +1,109 @@
+"""Build this tree with colcon and look whether ros2 run and ros2 launch would find it.
+
+Run by `make colcon`. Needs colcon from PyPI, no ROS 2. Builds plain and with --symlink-install
+into a temporary folder, so the tree stays clean. Exit code 1 and one line for each thing missing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "crkd_ros"
+EXECUTABLES = ("detector_node", "nuscenes2bag", "replay")
+
+
+class ColconError(RuntimeError):
+    """colcon failed, or something is not where ROS 2 looks."""
+
+
+def run(command: list[str], *, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """The standard output of a command; its whole output in the error if it fails."""
+    done = subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise ColconError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def expected_shares() -> list[str]:
+    """Files that must land below share/, from what the tree holds."""
+    found = [
+        f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"
+        for pattern in ("launch/*.launch.py", "config/*", "rviz/*.rviz", "weights/*.safetensors")
+        for path in sorted(ROOT.glob(pattern))
+        if path.is_file()
+    ]
+    marker = f"ament_index/resource_index/packages/{PACKAGE}"
+    return [marker, f"{PACKAGE}/package.xml", *found]
+
+
+def check(install: Path, work: Path) -> int:
+    """How many things were found; raises with all that were not."""
+    prefix = install / PACKAGE
+    wanted = [prefix / "lib" / PACKAGE / name for name in EXECUTABLES]
+    wanted += [prefix / "share" / name for name in expected_shares()]
+    missing = [str(path.relative_to(install)) for path in wanted if not path.is_file()]
+    if missing:
+        raise ColconError("not installed where ROS 2 looks: " + ", ".join(missing))
+    # A sourced workspace must import its own copy, not the checkout that pip installed editable.
+    setup = f". {install}/setup.sh && "
+    clean = {k: v for k, v in os.environ.items() if k not in ("AMENT_PREFIX_PATH", "PYTHONPATH")}
+    where = run(
+        [
+            "sh",
+            "-c",
+            setup + f"'{sys.executable}' -c 'import crkd_core; print(crkd_core.__file__)'",
+        ],
+        cwd=work,
+        env=clean,
+    )
+    if not Path(where.strip()).is_relative_to(install.parent):
+        raise ColconError(f"the sourced workspace imports crkd_core from {where.strip()}")
+    prefixes = run(["sh", "-c", setup + "echo $AMENT_PREFIX_PATH"], cwd=work, env=clean)
+    if str(prefix) not in prefixes:
+        raise ColconError(f"AMENT_PREFIX_PATH is {prefixes.strip()!r}, without {prefix}")
+    for name in EXECUTABLES[1:]:  # the node has ROS arguments, not --help
+        run(["sh", "-c", f"{setup}{wanted[0].parent}/{name} --help"], cwd=work, env=clean)
+    return len(wanted)
+
+
+def tests_run(work: Path, name: str) -> int:
+    """How many tests `colcon test` runs: zero means that it fell back to unittest."""
+    paths = ["--build-base", f"{name}/build", "--install-base", f"{name}/install"]
+    arguments = ["--pytest-args", "test/test_package_layout.py", "-p", "no:cacheprovider"]
+    command = ["colcon", "--log-base", f"{name}/log", "test", "--paths", str(ROOT), *paths]
+    run([*command, "--event-handlers", "console_direct-", *arguments], cwd=work)
+    result = run(
+        ["colcon", "--log-base", f"{name}/log", "test-result", "--test-result-base", name],
+        cwd=work,
+    )
+    count = re.search(r"(\d+) tests?, 0 errors?, 0 failures?", result)
+    if count is None or int(count[1]) == 0:
+        raise ColconError(f"colcon test ran no test, or one failed: {result}")
+    return int(count[1])
+
+
+def main() -> None:
+    """Both kinds of build, one line each."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with tempfile.TemporaryDirectory(prefix="crkd_colcon_") as folder:
+        work = Path(folder).resolve()
+        for name, options in (("plain", []), ("symlink", ["--symlink-install"])):
+            paths = ["--build-base", f"{name}/build", "--install-base", f"{name}/install"]
+            command = ["colcon", "--log-base", f"{name}/log", "build", "--paths", str(ROOT)]
+            run([*command, *paths, *options], cwd=work)
+            count = check(work / name / "install", work)
+            tests = tests_run(work, name)
+            print(f"colcon build ({name}): {count} files in place, {tests} tests found and passed")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ColconError as error:
+        sys.exit(f"colcon check failed: {error}")
