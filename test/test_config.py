@@ -1,0 +1,60 @@
+import dataclasses
+
+import pytest
+
+from crkd_core.cli import override
+from crkd_core.config import ConfigError, DetectorConfig, TrainConfig, from_dict, to_dict
+from crkd_core.presets import PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json(name):
+    config = preset(name)
+    assert from_dict(TrainConfig, to_dict(config)) == config
+    assert config.detector.name == name
+
+
+def test_unknown_keys_name_the_nearest_known_one():
+    with pytest.raises(ConfigError, match=r"unknown key 'grid.cel'; did you mean 'cell'"):
+        from_dict(DetectorConfig, {"name": "x", "grid": {"cel": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"name": 3}, "name: expected str, got 3"),
+        ({"name": "x", "camera": {"stride": "8"}}, "camera.stride: expected int, got '8'"),
+        ({"name": "x", "grid": {"low": [1, 2]}}, "grid.low: expected 3 values, got 2"),
+        (
+            {"name": "x", "camera": {"backbone": {"kind": "vgg"}}},
+            "expected one of 'resnet', 'swin'",
+        ),
+        ({"name": "x", "classes": "car"}, "classes: expected a list"),
+        ({}, "name"),
+    ],
+)
+def test_wrong_values_say_where(data, text):
+    with pytest.raises(ConfigError, match=text.replace("(", r"\(")):
+        from_dict(DetectorConfig, data)
+
+
+def test_unknown_preset_and_class():
+    with pytest.raises(ConfigError, match="did you mean 'demo_student'"):
+        preset("demo_studen")
+    task = to_dict(preset("demo_student"))["detector"]["head"]["tasks"][0]
+    with pytest.raises(ConfigError, match="unknown classes"):
+        override(
+            preset("demo_student"), [f"detector.head.tasks=[{ {**task, 'classes': ['dog']} }]"]
+        )
+
+
+def test_override_changes_one_value():
+    changed = override(preset("demo_student"), ["augment.bev_flip=0", "detector.camera.stride=32"])
+    expected = preset("demo_student")
+    assert changed.augment == dataclasses.replace(expected.augment, bev_flip=0.0)
+    assert changed.detector.camera.stride == 32
+    assert override(expected, ["augment=null"]).augment is None
+    with pytest.raises(ConfigError, match=r"expected KEY\.KEY=VALUE"):
+        override(expected, ["steps"])
+    with pytest.raises(ConfigError, match="'optics' is not a group"):
+        override(expected, ["optics.zoom=1"])

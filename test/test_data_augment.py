@@ -1,0 +1,133 @@
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crkd_core import geometry
+from crkd_core.boxes import Truth
+from crkd_core.config import AugmentConfig, ImageConfig
+from crkd_core.data.augment import augment, drop_sensors, move_ground
+from crkd_core.data.batch import ego_T_pixel
+from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame
+
+IMAGE = ImageConfig(height=128, width=352, zoom=1.0)
+EGO_T_CAM = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0.1], [0, -1, 0, 1.6], [0, 0, 0, 1]])
+K = np.array([[300.0, 0, 239.5], [0, 300.0, 134.5], [0, 0, 1]])
+WILD = AugmentConfig(image_rotation=10, bev_rotation=180, bev_flip=0.5, image_zoom=(0.9, 1.4))
+
+
+def a_frame(point=(20.0, 2.0, 1.0)) -> Frame:
+    """All six cameras look forward; a white dot is painted where ``point`` is seen."""
+    cam = geometry.apply(np.linalg.inv(EGO_T_CAM), np.array([point]))[0]
+    u, v = (K @ cam)[:2] / cam[2]
+    yy, xx = np.mgrid[0:270, 0:480]
+    blob = np.exp(-((xx - u) ** 2 + (yy - v) ** 2) / (2 * 4.0**2))
+    image = np.repeat((255 * blob)[..., None], 3, -1).astype(np.uint8)
+    radar = np.zeros((2, len(RADAR_COLUMNS)), np.float32)
+    radar[:, :2] = [[20, 2], [5, -7]]
+    radar[:, 6:10] = [[1, 2, 3, 4], [-1, 0, 2, 5]]
+    truth = Truth(
+        center=np.array([point]),
+        size=np.array([[4.0, 2.0, 1.5]]),
+        yaw=np.array([0.3]),
+        velocity=np.array([[3.0, 4.0]]),
+        label=np.array([0]),
+        attribute=np.array([0]),
+        num_lidar_points=np.array([5]),
+        num_radar_points=np.array([1]),
+    )
+    return Frame(
+        stamp_ns=0,
+        images=(image,) * 6,
+        intrinsics=np.tile(K, (6, 1, 1)),
+        ego_T_cam=np.tile(EGO_T_CAM, (6, 1, 1)),
+        radar=radar,
+        lidar=np.array([[20, 2, 1, 9, 0]], np.float32),
+        truth=truth,
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_the_painted_point_is_where_the_moved_geometry_says(seed):
+    frame = augment(a_frame(), augment=WILD, image=IMAGE, rng=np.random.default_rng(seed))
+    center = frame.truth.center[0]
+    for k in range(6):
+        image = frame.images[k]
+        assert image.shape == (128, 352, 3)
+        pixel = np.linalg.inv(ego_T_pixel(frame)[k].astype(float)) @ np.append(center, 1)
+        u, v = pixel[:2] / pixel[2]
+        if not (8 < u < 343 and 8 < v < 119):
+            continue
+        weight = image[..., 0].astype(float)
+        weight[weight < 128] = 0
+        assert weight.sum() > 0
+        yy, xx = np.mgrid[0:128, 0:352]
+        found = (xx * weight).sum() / weight.sum(), (yy * weight).sum() / weight.sum()
+        assert np.hypot(found[0] - u, found[1] - v) < 0.5
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_radar_lidar_and_boxes_move_together(seed):
+    before = a_frame()
+    after = augment(before, augment=WILD, image=IMAGE, rng=np.random.default_rng(seed))
+    box = after.truth
+    # The first radar point and the LiDAR point sit at the box centre, before and after.
+    np.testing.assert_allclose(after.radar[0, :2], box.center[0, :2], atol=1e-4)
+    np.testing.assert_allclose(after.lidar[0, :3], box.center[0], atol=1e-4)
+    # Its compensated velocity is the box's, so their angle and length agree after the move.
+    np.testing.assert_allclose(after.radar[0, 8:10], box.velocity[0], atol=1e-4)
+    scale = box.size[0, 0] / 4.0
+    assert 0.9 <= scale <= 1.1
+    np.testing.assert_allclose(np.linalg.norm(box.velocity), 5 * scale, rtol=1e-5)
+    # The angle between heading and velocity keeps its size under turns and mirroring.
+    angle = abs(geometry.wrap_angle(box.yaw[0] - np.arctan2(*box.velocity[0, ::-1])))
+    assert angle == pytest.approx(abs(0.3 - np.arctan2(4, 3)), abs=1e-6)
+    # Columns that are no vectors stay.
+    np.testing.assert_array_equal(after.radar[:, 10:], before.radar[:, 10:])
+    assert after.global_T_ego is None
+
+
+def test_mirroring_x_negates_vx_only():
+    """The released CRKD code negates rcs instead; see docs/method.md."""
+    frame = move_ground(a_frame(), np.diag([-1.0, 1, 1, 1]))
+    np.testing.assert_allclose(frame.radar[:, 8], -a_frame().radar[:, 8])
+    np.testing.assert_allclose(frame.radar[:, 9], a_frame().radar[:, 9])
+    np.testing.assert_allclose(frame.radar[:, 5], a_frame().radar[:, 5])
+    np.testing.assert_allclose(frame.truth.yaw, [np.pi - 0.3])
+
+
+def test_same_seed_same_view():
+    views = [
+        augment(a_frame(), augment=WILD, image=IMAGE, rng=np.random.default_rng(3))
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(views[0].images[2], views[1].images[2])
+    np.testing.assert_array_equal(views[0].ego_T_cam, views[1].ego_T_cam)
+
+
+def test_sensor_dropout_masks_and_never_blinds():
+    every = dataclasses.replace(AugmentConfig(), drop_camera=1.0, drop_radar=1.0)
+    frame = drop_sensors(a_frame(), augment=every, rng=np.random.default_rng(0))
+    assert frame.camera_present.all() and frame.radar_present.all()
+    cameras = dataclasses.replace(AugmentConfig(), drop_all_cameras=1.0)
+    frame = drop_sensors(a_frame(), augment=cameras, rng=np.random.default_rng(0))
+    assert not frame.camera_present.any() and frame.radar_present.all()
+
+
+def test_without_removes_the_points_of_a_radar():
+    frame = a_frame()
+    assert len(frame.without("RADAR_FRONT").radar) == 0
+    assert len(frame.without("RADAR_BACK_LEFT").radar) == 2
+    assert frame.without(*RADARS, *CAMERAS[1:]).camera_present.tolist() == [True] + [False] * 5
+    with pytest.raises(ValueError, match="unknown sensors"):
+        frame.without("RADAR_TOP")
+
+
+def test_the_dot_detector_of_this_file_can_fail():
+    image = cv2.GaussianBlur(a_frame().images[0], (0, 0), 1)
+    assert image.max() > 200
