@@ -97,7 +97,6 @@ class RadarConfig:
 
     sweeps: int = 6
     channels: tuple[int, ...] = (256, 256, 256, 256)
-    points_per_pillar: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +146,10 @@ class HeadConfig:
     tasks: tuple[TaskConfig, ...] = SIX_TASKS
     shared_channels: int = 64
     branch_channels: int = 64
+    #: One hidden convolution per task for its five regression branches, not one per branch.
+    joint_regression: bool = False
+    #: Side of the output convolutions' kernels.
+    output_kernel: int = 3
     #: Gaussian radius rule of target assignment.
     gaussian_overlap: float = 0.1
     min_radius: int = 2
@@ -170,6 +173,8 @@ class DetectorConfig:
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
     head: HeadConfig = HeadConfig()
+    #: Share of a new batch in the running statistics of every BatchNorm.
+    norm_momentum: float = 0.1
     classes: tuple[str, ...] = CLASS_NAMES
 
 

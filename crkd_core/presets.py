@@ -31,8 +31,8 @@ def demo_student() -> TrainConfig:
                 embedding=16, hidden=(16, 32, 64, 128), depths=(2, 2, 2, 2), layer="basic"
             ),
             neck_levels=(8, 16, 32),
-            neck_channels=24,
-            stride=16,
+            neck_channels=32,
+            stride=8,
             depth=(2.0, 58.0, 1.0),
             context_channels=32,
             z=(-5.0, 5.0),
@@ -40,9 +40,11 @@ def demo_student() -> TrainConfig:
         radar=RadarConfig(channels=(32, 32)),
         fused_channels=48,
         decoder=DecoderConfig(
-            channels=(48, 96, 128), strides=(2, 2, 1), blocks=2, out_channels=48
+            channels=(48, 64, 96), strides=(2, 2, 1), blocks=2, out_channels=32
         ),
-        head=HeadConfig(shared_channels=32, branch_channels=16),
+        head=HeadConfig(
+            shared_channels=32, branch_channels=16, joint_regression=True, output_kernel=1
+        ),
     )
     return TrainConfig(
         detector=detector,

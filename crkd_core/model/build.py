@@ -1,0 +1,50 @@
+"""DetectorConfig -> network. The only place where parts are chosen and joined."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from crkd_core.config import DetectorConfig
+from crkd_core.model.bev import BevDecoder
+from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.fuse import GatedFuser
+from crkd_core.model.head import CenterHead
+from crkd_core.model.image import ImageEncoder
+from crkd_core.model.lift import Lift
+from crkd_core.model.radar import RadarPillars
+
+
+def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> CameraRadarDetector:
+    """The network of a configuration, in training mode, float32, on the CPU.
+
+    Args:
+        config: sizes of all parts.
+        pretrained: False leaves ``camera.backbone.weights`` alone and starts at random, for a network
+            whose weights are about to be loaded anyway.
+
+    Raises:
+        ImageError: a backbone, a stride or an image size that cannot be.
+    """
+    camera = config.camera
+    if not pretrained:
+        backbone = dataclasses.replace(camera.backbone, weights=None)
+        camera = dataclasses.replace(camera, backbone=backbone)
+    image = ImageEncoder(camera, config.image)
+    model = CameraRadarDetector(
+        config,
+        image=image,
+        lift=Lift(image.channels, camera, config.image, config.grid),
+        radar=RadarPillars(config.radar, config.grid),
+        fuser=GatedFuser(
+            camera.context_channels, config.radar.channels[-1], config.fused_channels
+        ),
+        decoder=BevDecoder(config.fused_channels, config.decoder),
+        head=CenterHead(config.decoder.out_channels, config.head),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = config.norm_momentum
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

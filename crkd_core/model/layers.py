@@ -1,0 +1,43 @@
+"""The two convolution blocks that every part of the network is made of.
+
+Shapes: B batch, C channels, H W (image) or X Y (bird's-eye view).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def conv_norm(
+    inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, relu: bool = True
+) -> nn.Sequential:
+    """Convolution without bias, BatchNorm and ReLU; [B, inputs, H, W] -> [B, outputs, H', W']."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if relu:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (He et al. 2016). [B, inputs, X, Y] -> [B, outputs, X', Y'].
+
+    ``project`` puts a 1x1 convolution into the shortcut; needed where shapes differ.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, stride: int = 1, project: bool = False):
+        super().__init__()
+        self.first = conv_norm(inputs, outputs, stride=stride)
+        self.second = conv_norm(outputs, outputs, relu=False)
+        self.shortcut: nn.Module = (
+            conv_norm(inputs, outputs, kernel=1, stride=stride, relu=False)
+            if project
+            else nn.Identity()
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, inputs, X, Y] -> [B, outputs, X', Y']."""
+        return self.relu(self.second(self.first(x)) + self.shortcut(x))

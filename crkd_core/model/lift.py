@@ -1,0 +1,145 @@
+"""Camera features to the bird's-eye view: lift by depth, splat by summing (Philion & Fidler 2020).
+
+Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, h w feature map, D depth bins,
+C context channels, X Y grid cells, K frustum points that fall into the grid.
+
+The outer product depth x context is never formed. The frustum points are sorted by cell once per
+geometry; then the sum over a cell is one ``embedding_bag``: rows = pixels, weights = depth
+probabilities (the idea of BEVPoolv2, Huang & Huang 2022, in stock PyTorch).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crkd_core.config import CameraConfig, GridConfig, ImageConfig
+
+#: Geometries kept for reuse. A fixed rig needs one; a moving one (cameras at their own times) none.
+CACHE_SIZE = 4
+
+
+class LiftError(ValueError):
+    """Tensors that do not describe one camera geometry."""
+
+
+class LiftIndex(NamedTuple):
+    """Which frustum points go where, sorted by cell.
+
+    Attributes:
+        point: [K] int64, index into depth probabilities [P, h, w, D] laid flat.
+        pixel: [K] int64, index into features [P, h, w] laid flat.
+        offset: [B * X * Y + 1] int64, where each cell's points start in ``point`` and ``pixel``.
+    """
+
+    point: Tensor
+    pixel: Tensor
+    offset: Tensor
+
+
+class Lift(nn.Module):
+    """Predicts depth and context per pixel and sums the lifted context over the cells of the grid."""
+
+    pixels: Tensor
+    depths: Tensor
+
+    def __init__(self, inputs: int, config: CameraConfig, image: ImageConfig, grid: GridConfig):
+        super().__init__()
+        self.grid = grid
+        self.z = config.z
+        low, high, step = config.depth
+        self.bins = round((high - low) / step)
+        self.context = config.context_channels
+        self.depth_context = nn.Conv2d(inputs, self.bins + self.context, 1)
+        # Cell centres span the image's first to last pixel, as published. A ResNet cell of stride s
+        # looks around pixel s * column, which this follows to within one pixel in twelve.
+        h, w = image.height // config.stride, image.width // config.stride
+        v, u = torch.meshgrid(
+            torch.linspace(0, image.height - 1, h),
+            torch.linspace(0, image.width - 1, w),
+            indexing="ij",
+        )
+        pixels = torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1)
+        self.register_buffer("pixels", pixels, False)
+        self.register_buffer("depths", low + step * torch.arange(self.bins), False)
+        self._cache: OrderedDict[tuple[bytes, bytes, torch.device], LiftIndex] = OrderedDict()
+
+    def forward(
+        self, features: Tensor, ego_T_pixel: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Lift the maps of the present cameras; a missing camera contributes nothing.
+
+        Args:
+            features: [P, inputs, h, w], present cameras in the order of ``present``.
+            ego_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to ego metres.
+            present: bool [B, N].
+
+        Returns:
+            BEV [B, C, X, Y] and depth logits [P, D, h, w].
+        """
+        shape = (present.shape[0], *self.grid.shape)
+        if not len(features):
+            empty = features.new_zeros((0, self.bins, *features.shape[2:]))
+            return features.new_zeros((shape[0], self.context, *shape[1:])), empty
+        logits, context = self.depth_context(features).split([self.bins, self.context], 1)
+        depth = logits.permute(0, 2, 3, 1).softmax(-1)
+        rows = context.permute(0, 2, 3, 1).flatten(0, 2)
+        index = self.index(ego_T_pixel, present)
+        cells = F.embedding_bag(
+            index.pixel,
+            rows,
+            index.offset,
+            mode="sum",
+            per_sample_weights=depth.flatten().index_select(0, index.point),
+            include_last_offset=True,
+        )
+        return cells.view(*shape, self.context).permute(0, 3, 1, 2), logits
+
+    @torch.no_grad()
+    def index(self, ego_T_pixel: Tensor, present: Tensor) -> LiftIndex:
+        """The sorted points of a geometry, from the cache where its numbers are the same.
+
+        Raises:
+            LiftError: a matrix of a present camera that is not finite.
+        """
+        matrices = ego_T_pixel[present]
+        if not torch.isfinite(matrices).all():
+            raise LiftError("ego_T_pixel: a present camera has a matrix that is not finite")
+        key = (
+            matrices.cpu().numpy().tobytes(),
+            present.cpu().numpy().tobytes(),
+            ego_T_pixel.device,
+        )
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        index = self._sort(matrices, present)
+        # Augmented training geometries never come back.
+        if not self.training:
+            self._cache[key] = index
+            if len(self._cache) > CACHE_SIZE:
+                self._cache.popitem(last=False)
+        return index
+
+    def _sort(self, matrices: Tensor, present: Tensor) -> LiftIndex:
+        """Cells of all frustum points [P, h * w, D], points outside dropped, the rest by cell."""
+        (size_x, size_y), low, cell = self.grid.shape, self.grid.low, self.grid.cell
+        matrices = matrices.float()
+        rays = torch.einsum("pij,kj->ipk", matrices[:, :3, :3], self.pixels)[..., None]
+        x, y, z = rays * self.depths + matrices[:, :3, 3].T[:, :, None, None]
+        # Compared before the conversion to int, which would round towards zero and could overflow.
+        x, y = (x - low[0]) / cell, (y - low[1]) / cell
+        inside = (x >= 0) & (x < size_x) & (y >= 0) & (y < size_y)
+        inside &= (z >= self.z[0]) & (z < self.z[1])
+        sample = present.nonzero()[:, 0].int()[:, None, None]
+        flat = (sample * size_x + x.int()) * size_y + y.int()
+        point = inside.flatten().nonzero()[:, 0]
+        cells, order = flat.flatten()[point].sort(stable=True)
+        point = point[order]
+        borders = torch.arange(len(present) * size_x * size_y + 1, device=cells.device).int()
+        offset = torch.searchsorted(cells, borders)
+        return LiftIndex(point, point // self.bins, offset)

@@ -1,0 +1,94 @@
+"""Radar points to the bird's-eye view: a point network and a maximum over each pillar.
+
+Shapes: M points of the whole batch, K occupied pillars, C channels, X Y grid cells.
+
+Pillars as in PointPillars (Lang et al. 2019) with the features of CRKD (methods 1.4). Points are
+kept as one list with sample indices: there are no padded slots that could enter the maximum or the
+statistics (methods 6.1, defect 13), and a sample without a point is simply all zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crkd_core.config import GridConfig, RadarConfig
+
+#: Channels of crkd_core.data.radar.encode (x, y, z first) and of the offsets to the pillar centre.
+POINT_CHANNELS = 45
+INPUT_CHANNELS = POINT_CHANNELS + 2
+
+
+class RadarError(ValueError):
+    """Points that the radar branch cannot read."""
+
+
+class PointNorm(nn.BatchNorm1d):
+    """BatchNorm over points [M, C]; one point alone has no variance and takes the running one."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        """[M, C] -> [M, C]."""
+        if self.training and len(points) < 2:
+            return F.batch_norm(
+                points, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(points)
+
+
+class RadarPillars(nn.Module):
+    """Linear-BatchNorm-ReLU layers on points, maximum per pillar, scattered to the grid."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: RadarConfig, grid: GridConfig):
+        super().__init__()
+        self.grid = grid
+        self.channels = config.channels[-1]
+        widths = (INPUT_CHANNELS, *config.channels)
+        self.layers = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Linear(a, b, bias=False), PointNorm(b, eps=1e-3), nn.ReLU(inplace=True)
+                )
+                for a, b in zip(widths[:-1], widths[1:], strict=True)
+            )
+        )
+        self.register_buffer("low", torch.tensor(grid.low), False)
+        self.register_buffer("high", torch.tensor(grid.high), False)
+
+    def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
+        """Points float32 [M, 45] (x, y, z in metres) of samples int64 [M] -> [B, C, X, Y].
+
+        Points outside the grid are dropped. The order of points does not matter.
+
+        Raises:
+            RadarError: another number of channels.
+        """
+        if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
+            raise RadarError(
+                f"radar: expected [M, {POINT_CHANNELS}] encoded points, got {tuple(points.shape)}"
+            )
+        size_x, size_y = self.grid.shape
+        xyz = points[:, :3]
+        inside = ((xyz >= self.low) & (xyz < self.high)).all(1)
+        points, sample, xyz = points[inside], sample[inside], xyz[inside]
+        # float32 division may round a point just below the upper border up to it.
+        top = torch.tensor([size_x - 1, size_y - 1], device=points.device)
+        cell = ((xyz[:, :2] - self.low[:2]) / self.grid.cell).long().clamp(max=top)
+        offset = xyz[:, :2] - self.low[:2] - (cell + 0.5) * self.grid.cell
+        unit = (xyz - self.low) / (self.high - self.low)
+        dtype = self.layers[0][0].weight.dtype
+        inputs = torch.cat([unit, points[:, 3:], offset], 1).to(dtype)
+        dense = inputs.new_zeros((batch_size * size_x * size_y, self.channels))
+        if len(inputs):
+            features = self.layers(inputs)
+            place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
+            occupied, pillar = torch.unique(place, return_inverse=True)
+            # Features are not negative after ReLU, so starting from zero leaves the maximum alone.
+            pillars = features.new_zeros((len(occupied), self.channels)).scatter_reduce(
+                0, pillar[:, None].expand_as(features), features, "amax"
+            )
+            dense = dense.index_copy(0, occupied, pillars)
+        return dense.view(batch_size, size_x, size_y, self.channels).permute(0, 3, 1, 2)

@@ -1,0 +1,137 @@
+"""Truth boxes to what the head should answer (methods 1.6).
+
+Shapes: B batch, X Y grid cells, n classes of a task, N boxes of a task in the whole batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.config import DetectorConfig
+
+#: Values of the regression channels, in the order of head.REGRESSION laid flat.
+CODE = ("reg_x", "reg_y", "z", "log_l", "log_w", "log_h", "sin", "cos", "vx", "vy")
+
+
+class TargetError(ValueError):
+    """Truth that cannot become a target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskTargets:
+    """What one task should answer.
+
+    Attributes:
+        heatmap: [B, n, X, Y] float32 Gaussians around the box centres, 1 at a centre's cell.
+        sample: [N] int64, the sample of each box.
+        cell: [N] int64, ix * Y + iy of each box.
+        code: [N, 10] float32 in the order of CODE; NaN where a velocity is unknown.
+    """
+
+    heatmap: Tensor
+    sample: Tensor
+    cell: Tensor
+    code: Tensor
+
+
+def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskTargets]:
+    """Targets of every task; boxes outside the grid or of classes not in a task are left out.
+
+    Raises:
+        TargetError: a box whose numbers are not finite (velocity aside) or whose size is not
+            positive.
+    """
+    for index, truth in enumerate(truths):
+        finite = np.isfinite(truth.center).all() and np.isfinite(truth.yaw).all()
+        if not finite or not (np.isfinite(truth.size) & (truth.size > 0)).all():
+            raise TargetError(
+                f"truth of sample {index}: expected finite centres and yaws and positive sizes"
+            )
+    sample = np.repeat(np.arange(len(truths)), [len(truth) for truth in truths])
+    joined = {
+        name: np.concatenate([getattr(truth, name) for truth in truths])
+        for name in ("center", "size", "yaw", "velocity", "label")
+    }
+    grid = config.grid
+    cells = (joined["center"][:, :2] - grid.low[:2]) / grid.cell
+    inside = ((cells >= 0) & (cells < grid.shape)).all(1)
+    targets = []
+    for task in config.head.tasks:
+        labels = [CLASS_NAMES.index(name) for name in task.classes]
+        pick = inside & np.isin(joined["label"], labels)
+        boxes = Boxes(**{name: values[pick] for name, values in joined.items()})
+        channel = np.array([labels.index(label) for label in boxes.label], np.int64)
+        peak = np.floor(cells[pick]).astype(np.int64)
+        radius = gaussian_radius(
+            boxes.size[:, :2] / grid.cell, overlap=config.head.gaussian_overlap
+        )
+        radius = np.maximum(radius.astype(np.int64), config.head.min_radius)
+        shape = (len(truths), len(labels), *grid.shape)
+        code = np.concatenate(
+            [
+                cells[pick] - peak,
+                boxes.center[:, 2:],
+                np.log(boxes.size),
+                np.sin(boxes.yaw)[:, None],
+                np.cos(boxes.yaw)[:, None],
+                boxes.velocity,
+            ],
+            1,
+        )
+        targets.append(
+            TaskTargets(
+                heatmap=torch.from_numpy(draw(shape, sample[pick], channel, peak, radius)),
+                sample=torch.from_numpy(sample[pick]),
+                cell=torch.from_numpy(peak[:, 0] * grid.shape[1] + peak[:, 1]),
+                code=torch.from_numpy(code.astype(np.float32)),
+            )
+        )
+    return targets
+
+
+def gaussian_radius(size: NDArray[np.float64], *, overlap: float) -> NDArray[np.float64]:
+    """Radii, in cells, of the Gaussians of boxes [N, 2] (length, width in cells). -> [N].
+
+    The smallest of the three CornerNet cases (Law & Deng 2018) in the form that CenterPoint and its
+    descendants use, which leaves out the division by the leading coefficient.
+    """
+    total, area = size.sum(1), size.prod(1)
+    cases = (
+        (1.0, total, area * (1 - overlap) / (1 + overlap)),
+        (4.0, 2 * total, area * (1 - overlap)),
+        (4 * overlap, -2 * overlap * total, area * (overlap - 1)),
+    )
+    return np.min([(b + np.sqrt(b * b - 4 * a * c)) / 2 for a, b, c in cases], axis=0)
+
+
+def draw(
+    shape: tuple[int, ...],
+    sample: NDArray[np.int64],
+    channel: NDArray[np.int64],
+    peak: NDArray[np.int64],
+    radius: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Heatmaps [B, n, X, Y] with one Gaussian per box (sigma = a sixth of its width), by maximum."""
+    heatmap = np.zeros(shape, np.float32)
+    if not len(peak):
+        return heatmap
+    # One window of the largest radius for all boxes; each keeps the part within its own radius.
+    reach = int(radius.max())
+    steps = np.arange(-reach, reach + 1)
+    ix, iy = (peak[:, axis, None] + steps for axis in (0, 1))
+    sigma = (2 * radius[:, None] + 1) / 6
+    ridge = np.exp(-(steps**2) / (2 * sigma**2)) * (np.abs(steps) <= radius[:, None])
+    value = (ridge[:, :, None] * ridge[:, None, :]).astype(np.float32)
+    keep = value > 0
+    keep &= ((ix >= 0) & (ix < shape[2]))[:, :, None] & ((iy >= 0) & (iy < shape[3]))[:, None, :]
+    box, a, b = np.nonzero(keep)
+    place = (sample[box], channel[box], ix[box, a], iy[box, b])
+    np.maximum.at(heatmap, place, value[box, a, b])
+    return heatmap
