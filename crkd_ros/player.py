@@ -1,0 +1,220 @@
+"""Plays a rosbag2 to ROS 2 topics where `ros2 bag play` is not installed. Command `crkd-play`.
+
+Messages go out as the CDR bytes that the bag holds, at the pace of their record times, with the
+QoS they were recorded with. Types that the installed ROS packages lack are left out and named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
+
+from crkd_ros.bag_messages import BagError, Topic, read_bag, topics_of
+from crkd_ros.messages import MessageError, message_class
+
+#: Longest pause between two looks at the clock, so that /clock keeps its rate in gaps of a bag.
+_CLOCK_PERIOD = 0.025
+#: No new subscriber for this long means that discovery is done.
+_SETTLED = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayReport:
+    """What was played.
+
+    Attributes:
+        messages: messages published per topic.
+        skipped: topic -> type that is not installed.
+        seconds: wall time from the first to the last message.
+        late: the furthest that publishing fell behind the bag's pace, seconds.
+    """
+
+    messages: dict[str, int]
+    skipped: dict[str, str]
+    seconds: float
+    late: float
+
+
+def play(
+    path: Path,
+    *,
+    rate: float = 1.0,
+    topics: Collection[str] | None = None,
+    wait: float = 0.0,
+    clock: bool = False,
+    linger: float = 2.0,
+) -> PlayReport:
+    """Publish a bag's messages once, in its time order. Blocks until the end.
+
+    Args:
+        path: the bag.
+        rate: speed, 2.0 is twice as fast as recorded.
+        topics: only these; None = all.
+        wait: before starting, wait up to this many seconds until subscribers have been found and
+            no new one has come for a second; 0 = start at once.
+        clock: publish /clock with the bag's time, 40 times a second.
+        linger: at most this many seconds at the end for reliable subscribers to acknowledge.
+
+    Raises:
+        BagError: not a bag, a topic it does not have, no playable message, a rate that is not
+            positive, or nobody subscribed within ``wait``.
+    """
+    import rclpy
+    from rclpy.duration import Duration
+
+    if not rate > 0:
+        raise BagError(f"rate: expected a number above 0, got {rate}")
+    found = topics_of(path)
+    unknown = set(topics or ()) - set(found)
+    if unknown:
+        raise BagError(f"{path} has no topic {', '.join(sorted(unknown))}; it has {sorted(found)}")
+    chosen = [topic for name, topic in found.items() if topics is None or name in topics]
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = rclpy.create_node("crkd_player", context=context)
+        publishers, skipped = _publishers(node, chosen)
+        if not publishers:
+            raise BagError(f"{path}: no topic of an installed message type; it has {skipped}")
+        for name, kind in sorted(skipped.items()):
+            node.get_logger().warning(f"{name} is not played: {kind} is not installed")
+        ticker = _Clock(node) if clock else None
+        if wait > 0:
+            _wait_for_subscribers(publishers, wait)
+        counts, seconds, late = _publish(path, publishers, rate, ticker)
+        for publisher in publishers.values():
+            if publisher.get_subscription_count():
+                publisher.wait_for_all_acked(Duration(seconds=linger / len(publishers)))
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    return PlayReport(messages=counts, skipped=skipped, seconds=seconds, late=late)
+
+
+def _publishers(node: Any, topics: list[Topic]) -> tuple[dict[str, Any], dict[str, str]]:
+    publishers, skipped = {}, {}
+    for topic in topics:
+        try:
+            kind = message_class(topic.type_name)
+        except MessageError:
+            skipped[topic.name] = topic.type_name
+            continue
+        publishers[topic.name] = node.create_publisher(kind, topic.name, _profile(topic.qos))
+    return publishers, skipped
+
+
+def _profile(recorded: Qos | None) -> Any:
+    """The recorded QoS; what is unknown becomes reliable, volatile, keep last 10."""
+    from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+    best_effort = recorded and recorded.reliability == QosReliability.BEST_EFFORT
+    latched = recorded and recorded.durability == QosDurability.TRANSIENT_LOCAL
+    keep_all = recorded and recorded.history == QosHistory.KEEP_ALL
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_ALL if keep_all else HistoryPolicy.KEEP_LAST,
+        depth=(recorded.depth if recorded else 0) or 10,
+        reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+class _Clock:
+    """Publishes /clock."""
+
+    def __init__(self, node: Any) -> None:
+        from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+        self._kind = message_class("rosgraph_msgs/msg/Clock")
+        profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._publisher = node.create_publisher(self._kind, "/clock", profile)
+
+    def publish(self, stamp_ns: int) -> None:
+        message = self._kind()
+        message.clock.sec, message.clock.nanosec = divmod(stamp_ns, 1_000_000_000)
+        self._publisher.publish(message)
+
+
+def _wait_for_subscribers(publishers: dict[str, Any], limit: float) -> None:
+    started = changed = time.monotonic()
+    before = 0
+    while True:
+        now = time.monotonic()
+        count = sum(publisher.get_subscription_count() for publisher in publishers.values())
+        if count != before:
+            before, changed = count, now
+        if count and now - changed >= _SETTLED:
+            return
+        if now - started > limit:
+            if count:
+                return
+            raise BagError(
+                f"nobody subscribed to {', '.join(publishers)} within {limit:g} s; is the node up "
+                "in the same ROS_DOMAIN_ID?"
+            )
+        time.sleep(0.05)
+
+
+def _publish(
+    path: Path, publishers: dict[str, Any], rate: float, ticker: _Clock | None
+) -> tuple[dict[str, int], float, float]:
+    counts: dict[str, int] = dict.fromkeys(publishers, 0)
+    first_ns: int | None = None
+    started = time.monotonic()
+    late = 0.0
+    for record in read_bag(path, topics=publishers):
+        if first_ns is None:
+            first_ns, started = record.stamp_ns, time.monotonic()
+        due = started + (record.stamp_ns - first_ns) * 1e-9 / rate
+        while True:
+            ahead = due - time.monotonic()
+            if ticker is not None:
+                ticker.publish(record.stamp_ns - int(max(ahead, 0.0) * rate * 1e9))
+            if ahead <= 0:
+                late = max(late, -ahead)
+                break
+            time.sleep(min(ahead, _CLOCK_PERIOD))
+        publishers[record.topic].publish(record.data)
+        counts[record.topic] += 1
+    if first_ns is None:
+        raise BagError(f"{path}: no message on {', '.join(publishers)}")
+    return counts, time.monotonic() - started, late
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
+    rate: Annotated[float, typer.Option(help="Speed; 1 = as recorded.")] = 1.0,
+    topic: Annotated[
+        list[str] | None, typer.Option(help="Play only this topic (repeatable).")
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(help="Wait up to this many seconds for subscribers.")
+    ] = 0.0,
+    clock: Annotated[bool, typer.Option(help="Publish /clock.")] = False,
+) -> None:
+    """Play a rosbag2 to ROS 2 topics, where `ros2 bag play` is not installed."""
+    report = play(bag, rate=rate, topics=topic or None, wait=wait, clock=clock)
+    Console(stderr=True).print(
+        f"{sum(report.messages.values())} messages in {report.seconds:.1f} s, "
+        f"at most {report.late * 1e3:.0f} ms late",
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Entry point of `crkd-play`."""
+    from crkd_core.cli import run
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run(app)
+
+
+if __name__ == "__main__":
+    main()
