@@ -1,1 +1,4 @@
-"""The small part that we call of pure-Python ROS packages that no registry carries."""
+"""The parts we call of two pure-Python ROS packages that no registry carries, same signatures.
+
+Written from their documented behaviour. ``crkd_ros.messages`` alone decides when they are used.
+"""

@@ -1,0 +1,107 @@
+"""The one module that decides whether installed ROS packages or our stand-ins are used.
+
+``sensor_msgs_py`` and ``cv_bridge`` have stand-ins. ``vision_msgs`` and ``tf2`` have none: what
+needs them is switched off, and ``missing_features`` says so. Message classes are looked up on
+first use, so this module imports without any ROS.
+"""
+
+from __future__ import annotations
+
+import array
+import functools
+import importlib
+import importlib.util
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_ros.standins import cv_bridge as standin_bridge
+from crkd_ros.standins import point_cloud2 as standin_cloud
+
+#: array.array type code of a numpy kind and item size.
+_CODES = {"u1": "B", "i1": "b", "u2": "H", "i2": "h", "u4": "I", "i4": "i", "u8": "Q", "i8": "q"}
+_CODES |= {"f4": "f", "f8": "d"}
+
+#: Packages without a stand-in: what stays off without them, and what serves instead.
+_FEATURES = {
+    "vision_msgs": "~/detections (Detection3DArray) is not published; ~/markers and ~/boxes are",
+    "tf2_ros": "no tf: extrinsics come from calibration_file, ego motion from odometry",
+}
+
+
+class MessageError(RuntimeError):
+    """A message type that this environment cannot build."""
+
+
+def installed(package: str) -> bool:
+    """Whether a Python package can be imported."""
+    return importlib.util.find_spec(package) is not None
+
+
+def missing_features() -> list[str]:
+    """One sentence for each optional ROS package that is not installed."""
+    return [
+        f"{name} is not installed: {what}"
+        for name, what in _FEATURES.items()
+        if not installed(name)
+    ]
+
+
+@functools.cache
+def message_class(type_name: str) -> Any:
+    """The class of a message type such as ``"sensor_msgs/msg/Image"``.
+
+    Raises:
+        MessageError: the package is not installed or has no such message.
+    """
+    package, _, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise MessageError(
+            f"message type {type_name} is not available ({error}); install the ROS package "
+            f"{package}, or on a machine without ROS 2: pip install 'crkd_ros[ros]'"
+        ) from error
+
+
+def make(type_name: str, **fields: Any) -> Any:
+    """A message of the installed ROS; fields not named keep their defaults.
+
+    Numbers of variable length come as numpy arrays and are copied as bytes: the generated setters
+    would look at each element of anything but an ``array.array``.
+    """
+    cls = message_class(type_name)
+    types = cls.get_fields_and_field_types()
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray) and types.get(name, "").startswith("sequence<"):
+            fields[name] = _as_array(value)
+    return cls(**fields)
+
+
+def read_points(cloud: Any, **options: Any) -> NDArray[np.void]:
+    """``sensor_msgs_py.point_cloud2.read_points``; the stand-in where that is not installed.
+
+    The real one accepts only the installed message class, so clouds that rosbags has read take the
+    stand-in too.
+    """
+    if installed("sensor_msgs_py") and isinstance(
+        cloud, message_class("sensor_msgs/msg/PointCloud2")
+    ):
+        real = importlib.import_module("sensor_msgs_py.point_cloud2")
+        return real.read_points(cloud, **options)
+    return standin_cloud.read_points(cloud, **options)
+
+
+@functools.cache
+def bridge() -> Any:
+    """A ``cv_bridge.CvBridge``, real or stand-in."""
+    if installed("cv_bridge"):
+        return importlib.import_module("cv_bridge").CvBridge()
+    return standin_bridge.CvBridge()
+
+
+def _as_array(values: NDArray[Any]) -> array.array:
+    out = array.array(_CODES[f"{values.dtype.kind}{values.dtype.itemsize}"])
+    out.frombytes(np.ascontiguousarray(values).tobytes())
+    return out

@@ -1,0 +1,91 @@
+"""Stand-in for ``sensor_msgs_py.point_cloud2``: reading by field name, and making clouds."""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: PointField datatype code -> numpy type.
+DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+
+
+def dtype_from_fields(
+    fields: Iterable[Any], point_step: int | None = None, *, byte_order: str = "<"
+) -> np.dtype:
+    """Structured dtype of PointFields; a field of count n > 1 becomes name_0 .. name_(n-1)."""
+    names: list[str] = []
+    formats: list[str] = []
+    offsets: list[int] = []
+    for field in fields:
+        kind = DATATYPES[field.datatype]
+        for part in range(field.count):
+            names.append(field.name if field.count == 1 else f"{field.name}_{part}")
+            formats.append(byte_order + kind)
+            offsets.append(field.offset + part * int(kind[1]))
+    layout: dict[str, Any] = {"names": names, "formats": formats, "offsets": offsets}
+    if point_step is not None:
+        layout["itemsize"] = point_step
+    return np.dtype(layout)  # type: ignore[call-overload,no-any-return]
+
+
+def read_points(
+    cloud: Any,
+    field_names: list[str] | None = None,
+    skip_nans: bool = False,
+    uvs: Iterable[Any] | None = None,
+    reshape_organized_cloud: bool = False,
+) -> NDArray[np.void]:
+    """Points of a PointCloud2 as a structured array [width * height], by field name.
+
+    A view of the message's bytes unless rows are padded or ``skip_nans`` is set.
+    """
+    if uvs is not None or reshape_organized_cloud:
+        raise NotImplementedError("uvs and reshape_organized_cloud need the real sensor_msgs_py")
+    order = ">" if cloud.is_bigendian else "<"
+    dtype = dtype_from_fields(cloud.fields, cloud.point_step, byte_order=order)
+    data = np.frombuffer(cloud.data, np.uint8)
+    packed = cloud.width * cloud.point_step
+    if cloud.height > 1 and cloud.row_step != packed:
+        rows = data[: cloud.height * cloud.row_step].reshape(cloud.height, cloud.row_step)
+        data = np.ascontiguousarray(rows[:, :packed]).reshape(-1)
+    points: NDArray[np.void] = np.ndarray((cloud.width * cloud.height,), dtype, data)
+    if field_names is not None:
+        missing = set(field_names) - set(dtype.names or ())
+        assert not missing, f"Requested fields {sorted(missing)} are not in {dtype.names}"
+        points = points[list(field_names)]
+    if skip_nans and not cloud.is_dense:
+        keep = np.ones(len(points), bool)
+        for name in points.dtype.names or ():
+            keep &= ~np.isnan(points[name].astype(float))
+        points = points[keep]
+    return points
+
+
+def create_cloud(header: Any, fields: Iterable[Any], points: Any, step: int | None = None) -> Any:
+    """A PointCloud2 of one row from a structured array, or from rows of numbers, one per field."""
+    from sensor_msgs.msg import PointCloud2
+
+    fields = list(fields)
+    dtype = dtype_from_fields(fields, step, byte_order="<" if sys.byteorder == "little" else ">")
+    if isinstance(points, np.ndarray) and points.dtype.names:
+        records = points.astype(dtype, copy=False)
+    else:
+        records = np.array([tuple(row) for row in points], dtype)
+    data = array.array("B")
+    data.frombytes(records.tobytes())
+    return PointCloud2(
+        header=header,
+        height=1,
+        width=len(records),
+        fields=fields,
+        is_bigendian=sys.byteorder != "little",
+        is_dense=False,
+        point_step=dtype.itemsize,
+        row_step=dtype.itemsize * len(records),
+        data=data,
+    )
