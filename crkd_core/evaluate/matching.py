@@ -7,6 +7,8 @@ classes do not disturb each other, so the k-th detections of all of them are mat
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,15 +38,32 @@ class ScoredBoxes(Boxes):
     @classmethod
     def empty(cls) -> Self:
         """No boxes."""
-        ints = {name: np.zeros(0, np.int64) for name in ("label", "sample", "attribute")}
-        floats = {
-            name: np.zeros((0, w)) for name, w in (("center", 3), ("size", 3), ("velocity", 2))
-        }
-        return cls(yaw=np.zeros(0), score=np.zeros(0), **ints, **floats)
+        return cls(
+            center=np.zeros((0, 3)),
+            size=np.zeros((0, 3)),
+            yaw=np.zeros(0),
+            velocity=np.zeros((0, 2)),
+            label=np.zeros(0, np.int64),
+            sample=np.zeros(0, np.int64),
+            attribute=np.zeros(0, np.int64),
+            score=np.zeros(0),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All boxes of ``parts`` in one list, in their order."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            **{
+                f.name: np.concatenate([getattr(part, f.name) for part in parts])
+                for f in dataclasses.fields(cls)
+            }
+        )
 
 
 def score_order(score: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows by falling score; of equal scores the later row first (the devkit's order). [N] -> [N]."""
+    """[N] rows by falling score; of equal scores the later row first (the devkit's order)."""
     return np.lexsort((np.arange(len(score)), score))[::-1]
 
 

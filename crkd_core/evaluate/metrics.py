@@ -37,7 +37,7 @@ class DetectionRules:
     """The numbers of the benchmark. Defaults: detection_cvpr_2019.
 
     Attributes:
-        class_range: boxes of this class count when their centre is nearer to the vehicle than this,
+        class_range: boxes of a class count when their centre is nearer to the vehicle than this,
             metres, in the order of CLASS_NAMES.
         distances: match thresholds over which AP is averaged, metres.
         error_distance: the threshold at which the five errors are taken, metres.
@@ -85,12 +85,12 @@ class Curve:
     errors: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def average_precision(self, rules: DetectionRules) -> float:
-        """Mean precision above the smallest recall and the smallest precision, scaled to [0, 1]."""
+        """Mean precision above the smallest recall and precision that count, scaled to [0, 1]."""
         above = self.precision[_first_point(rules) :] - rules.min_precision
         return float(np.mean(np.maximum(above, 0))) / (1 - rules.min_precision)
 
     def mean_error(self, name: str, rules: DetectionRules) -> float:
-        """Mean of an error from the smallest to the largest recall; 1 if too little was recalled."""
+        """Mean error from the smallest to the largest recall; 1 if too little was recalled."""
         reached = np.flatnonzero(self.confidence)
         first, last = _first_point(rules), reached[-1] if len(reached) else 0
         if last < first:

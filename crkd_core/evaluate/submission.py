@@ -1,0 +1,191 @@
+"""nuScenes detection submissions: detections in the vehicle's axes -> results JSON.
+
+The file holds global boxes: translation (gravity centre), size (width, length, height), rotation
+(w, x, y, z), velocity (vx, vy), detection_name, detection_score, attribute_name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
+from crkd_core.evaluate.matching import ScoredBoxes, score_order
+from crkd_core.evaluate.metrics import DetectionRules
+
+#: What a submission declares about its inputs.
+META_KEYS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
+
+#: Above this speed an object counts as moving, m/s (methods.md 1.6).
+MOVING_SPEED = 0.2
+
+# Attributes per class when moving and when not, in the order of CLASS_NAMES (methods.md 1.6).
+_MOTION_ATTRIBUTES: dict[str, tuple[str, str]] = {
+    "car": ("vehicle.moving", "vehicle.parked"),
+    "truck": ("vehicle.moving", "vehicle.parked"),
+    "bus": ("vehicle.moving", "vehicle.stopped"),
+    "trailer": ("vehicle.moving", "vehicle.parked"),
+    "construction_vehicle": ("vehicle.moving", "vehicle.parked"),
+    "pedestrian": ("pedestrian.moving", "pedestrian.standing"),
+    "motorcycle": ("cycle.with_rider", "cycle.without_rider"),
+    "bicycle": ("cycle.with_rider", "cycle.without_rider"),
+}
+
+
+class SubmissionError(ValueError):
+    """A results file, or detections, that the benchmark would not accept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """Detections of many samples in global axes.
+
+    Attributes:
+        tokens: sample tokens, every one of the split, also those without boxes.
+        boxes: all boxes; ``boxes.sample`` indexes ``tokens``.
+        meta: META_KEYS -> bool.
+    """
+
+    tokens: tuple[str, ...]
+    boxes: ScoredBoxes
+    meta: Mapping[str, Any]
+
+
+def attribute_by_speed(
+    label: NDArray[np.int64], velocity: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Attributes guessed from class and speed; unknown speed counts as standing still.
+
+    Args:
+        label: [N] index into CLASS_NAMES.
+        velocity: [N, 2] m/s.
+
+    Returns:
+        [N] index into ATTRIBUTE_NAMES, -1 for classes without attributes.
+    """
+    table = np.full((len(CLASS_NAMES), 2), -1, np.int64)
+    for name, attributes in _MOTION_ATTRIBUTES.items():
+        table[CLASS_NAMES.index(name)] = [ATTRIBUTE_NAMES.index(a) for a in attributes]
+    moving = np.linalg.norm(velocity, axis=-1) > MOVING_SPEED
+    return table[label, np.where(moving, 0, 1)]
+
+
+def make_submission(
+    answers: Iterable[tuple[str, NDArray[np.float64] | None, Detections]],
+    *,
+    meta: Mapping[str, bool] | None = None,
+    only_in_range: bool = False,
+    rules: DetectionRules | None = None,
+) -> Submission:
+    """Gather what a detector answered.
+
+    Args:
+        answers: (sample token, global_T_ego [4, 4], detections in ego axes) per sample; the best
+            ``rules.max_boxes`` boxes of each are kept.
+        meta: which inputs were used; None = cameras and radars.
+        only_in_range: leave out boxes beyond the range that the benchmark counts, which saves room
+            for others among the best.
+        rules: the benchmark's numbers.
+
+    Raises:
+        SubmissionError: a sample without token or pose, or twice the same.
+    """
+    rules = rules or DetectionRules()
+    parts: list[ScoredBoxes] = []
+    tokens: dict[str, int] = {}
+    for token, global_T_ego, found in answers:
+        if not token or token in tokens:
+            why = "is empty" if not token else "came twice"
+            raise SubmissionError(f"sample token {token!r} {why}; expected one answer per sample")
+        if global_T_ego is None:
+            raise SubmissionError(f"sample {token}: expected a pose global_T_ego, got None")
+        _check(token, found)
+        if only_in_range:
+            reach = np.array(rules.class_range)[found.label]
+            found = found.select(np.hypot(found.center[:, 0], found.center[:, 1]) < reach)
+        moved = found.select(np.sort(score_order(found.score)[: rules.max_boxes])).transformed(
+            global_T_ego
+        )
+        parts.append(
+            ScoredBoxes(
+                **{f.name: getattr(moved, f.name) for f in dataclasses.fields(moved)},
+                sample=np.full(len(moved), len(tokens)),
+                attribute=attribute_by_speed(moved.label, moved.velocity),
+            )
+        )
+        tokens[token] = len(tokens)
+    return Submission(
+        tokens=tuple(tokens),
+        boxes=ScoredBoxes.joined(parts),
+        meta=dict(meta or {key: key in ("use_camera", "use_radar") for key in META_KEYS}),
+    )
+
+
+def _check(token: str, found: Detections) -> None:
+    """Refuse what could be written but not be scored."""
+    for name, good, expected in (
+        ("center", np.isfinite(found.center).all(-1), "finite values"),
+        ("size", (np.isfinite(found.size) & (found.size > 0)).all(-1), "positive, finite values"),
+        ("yaw", np.isfinite(found.yaw), "a finite angle"),
+        ("velocity", ~np.isinf(found.velocity).any(-1), "finite values or NaN"),
+        ("score", (found.score >= 0) & (found.score <= 1), "a number from 0 to 1"),
+    ):
+        if not good.all():
+            i = int(np.argmin(good))
+            got = getattr(found, name)[i]
+            raise SubmissionError(
+                f"sample {token}, box {i}: {name}: expected {expected}, got {got}"
+            )
+
+
+def write_submission(submission: Submission, path: Path) -> None:
+    """Write the results JSON; a reader never sees half a file."""
+    boxes = submission.boxes
+    columns = (
+        boxes.sample.tolist(),
+        boxes.center.tolist(),
+        geometry.lwh_to_wlh(boxes.size).tolist(),
+        geometry.yaw_to_quat_wxyz(boxes.yaw).tolist(),
+        boxes.velocity.tolist(),
+        boxes.label.tolist(),
+        boxes.score.tolist(),
+        boxes.attribute.tolist(),
+    )
+    results: dict[str, list[dict[str, Any]]] = {token: [] for token in submission.tokens}
+    for sample, center, size, quat, velocity, label, score, attribute in zip(
+        *columns, strict=True
+    ):
+        token = submission.tokens[sample]
+        results[token].append(
+            {
+                "sample_token": token,
+                "translation": center,
+                "size": size,
+                "rotation": quat,
+                "velocity": velocity,
+                "detection_name": CLASS_NAMES[label],
+                "detection_score": score,
+                "attribute_name": "" if attribute < 0 else ATTRIBUTE_NAMES[attribute],
+            }
+        )
+    write_json({"meta": dict(submission.meta), "results": results}, path)
+
+
+def write_json(data: object, path: Path, *, indent: int | None = None) -> None:
+    """Write JSON under a temporary name, then rename. NaN stays NaN, as in the devkit's files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(data, indent=indent), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
