@@ -13,7 +13,7 @@ from crkd_core.model.layers import BasicBlock, conv_norm
 
 
 class BevDecoder(nn.Module):
-    """Groups of BasicBlocks; the deepest map is joined with the first group's and upsampled by S."""
+    """Groups of BasicBlocks; the deepest map joins the first group's and is upsampled by S."""
 
     def __init__(self, inputs: int, config: DecoderConfig):
         super().__init__()

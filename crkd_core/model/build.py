@@ -22,8 +22,8 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> Camera
 
     Args:
         config: sizes of all parts.
-        pretrained: False leaves ``camera.backbone.weights`` alone and starts at random, for a network
-            whose weights are about to be loaded anyway.
+        pretrained: False leaves ``camera.backbone.weights`` alone and starts at random, for a
+            network whose weights are about to be loaded anyway.
 
     Raises:
         ImageError: a backbone, a stride or an image size that cannot be.

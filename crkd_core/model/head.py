@@ -12,8 +12,8 @@ from crkd_core.config import HeadConfig
 from crkd_core.model.layers import conv_norm
 
 #: Regression branches and their channels, in the order of HeadConfig.code_weights: offset of the
-#: centre inside its cell (cells), z of the centre (m), log of length width height (log m), sine and
-#: cosine of yaw, velocity (m/s).
+#: centre inside its cell (cells), z of the centre (m), log of length width height (log m), sine
+#: and cosine of yaw, velocity (m/s).
 REGRESSION = {"reg": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
 
 #: Logit of the share of positives a fresh heatmap should claim, 0.1 (RetinaNet).
@@ -52,7 +52,7 @@ class CenterHead(nn.Module):
                 nn.init.constant_(self.outputs[index].bias, HEATMAP_BIAS)  # type: ignore[arg-type]
 
     def forward(self, decoded: Tensor) -> list[dict[str, Tensor]]:
-        """[B, inputs, X, Y] -> per task reg, height, dim, rot, vel and heatmap logits [B, c, X, Y]."""
+        """[B, inputs, X, Y] -> per task raw maps reg height dim rot vel heatmap [B, c, X, Y]."""
         hidden = self.hidden(self.shared(decoded)).split(self.width, 1)
         branches = iter(zip(hidden, self.outputs, strict=True))
         outputs = []

@@ -6,6 +6,7 @@ Shapes: P cameras present in the whole batch, H W image, h w feature map (H / st
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +33,11 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
     if not levels or not set(levels) <= set(stages):
         raise ImageError(f"neck_levels: expected some of the strides {stages}, got {levels}")
     outputs = [stages.index(level) + 1 for level in levels]
-    kind: type[ResNetBackbone] | type[SwinBackbone]
+    kind: Any
+    settings: Any
     if config.kind == "resnet":
         kind = ResNetBackbone
-        settings = ResNetConfig(
+        settings = ResNetConfig(  # type: ignore[call-arg]
             embedding_size=config.embedding,
             hidden_sizes=list(config.hidden),
             depths=list(config.depths),
@@ -45,10 +47,11 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
     else:
         if len(config.heads) != len(config.depths):
             raise ImageError(
-                f"backbone.heads: expected one number per stage {config.depths}, got {config.heads}"
+                "backbone.heads: expected one number per stage "
+                f"{config.depths}, got {config.heads}"
             )
         kind = SwinBackbone
-        settings = SwinConfig(
+        settings = SwinConfig(  # type: ignore[call-arg]
             embed_dim=config.embedding,
             depths=list(config.depths),
             num_heads=list(config.heads),
@@ -114,7 +117,7 @@ class ImageEncoder(nn.Module):
         self.channels = config.neck_channels * len(config.neck_levels)
         self.backbone = build_backbone(config.backbone, levels=config.neck_levels)
         self.neck = Neck(
-            list(self.backbone.channels),
+            [int(width) for width in self.backbone.channels],  # type: ignore[union-attr]
             levels=config.neck_levels,
             channels=config.neck_channels,
             stride=config.stride,
@@ -125,7 +128,7 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(image.std)[:, None, None], False)
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:
-        """Uint8 RGB [B, 6, H, W, 3] and bool [B, 6] -> [P, channels, h, w], present cameras in order.
+        """Uint8 RGB [B, 6, H, W, 3] and bool [B, 6] -> [P, channels, h, w], in camera order.
 
         Raises:
             ImageError: images of another size than the configured one.
@@ -133,7 +136,7 @@ class ImageEncoder(nn.Module):
         if tuple(images.shape[2:4]) != self.size:
             raise ImageError(
                 f"images: expected {self.size[0]} x {self.size[1]} pixels as configured, got "
-                f"{images.shape[2]} x {images.shape[3]}; prepare the Frame with the model's ImageConfig"
+                f"{images.shape[2]} x {images.shape[3]}; prepare Frames with this ImageConfig"
             )
         dtype = next(self.parameters()).dtype
         if not present.any():

@@ -22,7 +22,7 @@ def conv_norm(
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016). [B, inputs, X, Y] -> [B, outputs, X', Y'].
+    """Two 3x3 convolutions and a shortcut (He et al. 2016).
 
     ``project`` puts a 1x1 convolution into the shortcut; needed where shapes differ.
     """

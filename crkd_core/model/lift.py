@@ -1,7 +1,7 @@
 """Camera features to the bird's-eye view: lift by depth, splat by summing (Philion & Fidler 2020).
 
-Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, h w feature map, D depth bins,
-C context channels, X Y grid cells, K frustum points that fall into the grid.
+Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, h w feature map, D depth
+bins, C context channels, X Y grid cells, K frustum points that fall into the grid.
 
 The outer product depth x context is never formed. The frustum points are sorted by cell once per
 geometry; then the sum over a cell is one ``embedding_bag``: rows = pixels, weights = depth
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig
 
-#: Geometries kept for reuse. A fixed rig needs one; a moving one (cameras at their own times) none.
+#: Geometries kept for reuse. A fixed rig needs one; cameras at their own times never repeat one.
 CACHE_SIZE = 4
 
 
@@ -42,7 +42,7 @@ class LiftIndex(NamedTuple):
 
 
 class Lift(nn.Module):
-    """Predicts depth and context per pixel and sums the lifted context over the cells of the grid."""
+    """Predicts depth and context per pixel and sums the lifted context over grid cells."""
 
     pixels: Tensor
     depths: Tensor
@@ -55,8 +55,8 @@ class Lift(nn.Module):
         self.bins = round((high - low) / step)
         self.context = config.context_channels
         self.depth_context = nn.Conv2d(inputs, self.bins + self.context, 1)
-        # Cell centres span the image's first to last pixel, as published. A ResNet cell of stride s
-        # looks around pixel s * column, which this follows to within one pixel in twelve.
+        # Cells span the image's first to last pixel, as published. A ResNet cell of stride s looks
+        # around pixel s * column, which this follows closely.
         h, w = image.height // config.stride, image.width // config.stride
         v, u = torch.meshgrid(
             torch.linspace(0, image.height - 1, h),

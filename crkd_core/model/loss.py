@@ -1,4 +1,4 @@
-"""Detection loss: Gaussian focal loss on the heatmaps, weighted L1 at the box centres (methods 1.6).
+"""Detection loss: Gaussian focal loss on heatmaps, weighted L1 at box centres (methods 1.6).
 
 Shapes: B batch, n classes of a task, X Y grid cells, N boxes of a task in the whole batch.
 """
@@ -63,7 +63,7 @@ class DetectionLoss(nn.Module):
                 f"samples {missing} of the batch have no truth; train on annotated Frames"
             )
         losses = {"heatmap": output.decoded.new_zeros((), dtype=torch.float32)}
-        losses |= {name: losses["heatmap"] for name in REGRESSION}
+        losses |= dict.fromkeys(REGRESSION, losses["heatmap"])
         for maps, target in zip(output.tasks, build_targets(known, self.config), strict=True):
             heatmap = target.heatmap.to(maps["heatmap"].device, non_blocking=True)
             losses["heatmap"] = losses["heatmap"] + gaussian_focal(maps["heatmap"], heatmap)
@@ -89,7 +89,8 @@ def gaussian_focal(logits: Tensor, target: Tensor) -> Tensor:
     """CornerNet's focal loss (Law & Deng 2018, eq. 1) divided by the number of centres.
 
     Args:
-        logits, target: [B, n, X, Y]; target 1 at centres, falling towards 0 around them.
+        logits: [B, n, X, Y].
+        target: [B, n, X, Y], 1 at centres, falling towards 0 around them.
     """
     logits = logits.float()
     p = logits.sigmoid().clamp(CLIP, 1 - CLIP)

@@ -9,6 +9,8 @@ statistics (methods 6.1, defect 13), and a sample without a point is simply all 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,7 +54,7 @@ class RadarPillars(nn.Module):
                 nn.Sequential(
                     nn.Linear(a, b, bias=False), PointNorm(b, eps=1e-3), nn.ReLU(inplace=True)
                 )
-                for a, b in zip(widths[:-1], widths[1:], strict=True)
+                for a, b in pairwise(widths)
             )
         )
         self.register_buffer("low", torch.tensor(grid.low), False)
@@ -79,7 +81,7 @@ class RadarPillars(nn.Module):
         cell = ((xyz[:, :2] - self.low[:2]) / self.grid.cell).long().clamp(max=top)
         offset = xyz[:, :2] - self.low[:2] - (cell + 0.5) * self.grid.cell
         unit = (xyz - self.low) / (self.high - self.low)
-        dtype = self.layers[0][0].weight.dtype
+        dtype = next(self.parameters()).dtype
         inputs = torch.cat([unit, points[:, 3:], offset], 1).to(dtype)
         dense = inputs.new_zeros((batch_size * size_x * size_y, self.channels))
         if len(inputs):

@@ -99,8 +99,8 @@ def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskT
 def gaussian_radius(size: NDArray[np.float64], *, overlap: float) -> NDArray[np.float64]:
     """Radii, in cells, of the Gaussians of boxes [N, 2] (length, width in cells). -> [N].
 
-    The smallest of the three CornerNet cases (Law & Deng 2018) in the form that CenterPoint and its
-    descendants use, which leaves out the division by the leading coefficient.
+    The smallest of the three CornerNet cases (Law & Deng 2018) in the form that CenterPoint and
+    its descendants use, which leaves out the division by the leading coefficient.
     """
     total, area = size.sum(1), size.prod(1)
     cases = (
@@ -118,7 +118,7 @@ def draw(
     peak: NDArray[np.int64],
     radius: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """Heatmaps [B, n, X, Y] with one Gaussian per box (sigma = a sixth of its width), by maximum."""
+    """Heatmaps [B, n, X, Y] of one Gaussian per box (sigma = a sixth of its width), by maximum."""
     heatmap = np.zeros(shape, np.float32)
     if not len(peak):
         return heatmap

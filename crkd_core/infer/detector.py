@@ -1,0 +1,162 @@
+"""Detector: a Frame in, boxes out. The one door to a trained network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from crkd_core.boxes import Detections
+from crkd_core.config import DetectorConfig
+from crkd_core.data import cameras
+from crkd_core.data.batch import collate
+from crkd_core.frame import Frame
+from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.decode import decode
+from crkd_core.model.detector import CameraRadarDetector
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class InferError(RuntimeError):
+    """A device, a precision or a Frame that the detector cannot use."""
+
+
+class Detector:
+    """Frame -> prepare -> batch -> network -> decode -> Detections.
+
+    The result depends on the Frame and the weights alone: not on Frames seen before, nor on
+    whether images were prepared by the caller or here.
+
+    Attributes:
+        config: what the weights were trained for.
+        score_threshold: boxes must score higher; may be changed between calls.
+        timing: seconds that the last call spent in "prepare" (images, radar encoding, copies to
+            the device), "network" and "decode".
+    """
+
+    def __init__(
+        self,
+        model: CameraRadarDetector,
+        *,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        score_threshold: float = 0.1,
+    ):
+        """Take a copy of ``model``, folded and cast; the original is left alone.
+
+        Args:
+            model: as built or loaded, in either mode.
+            device: "cpu", "cuda" or "cuda:N".
+            precision: "fp32", "bf16", or "fp16" on CUDA only.
+            score_threshold: in [0, 1).
+
+        Raises:
+            InferError: a device that is not there, or a precision that it does not have.
+        """
+        if not 0 <= score_threshold < 1:
+            raise InferError(
+                f"score_threshold: expected a number in [0, 1), got {score_threshold}"
+            )
+        self.device = _device(device)
+        _check_precision(precision, self.device)
+        training = model.training
+        folded = fold_batch_norms(model.eval())
+        model.train(training)
+        self.config: DetectorConfig = model.config
+        self.score_threshold = score_threshold
+        self.timing: dict[str, float] = {}
+        self._model = folded.requires_grad_(False).to(self.device, DTYPES[precision])
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Geometry and pixel constants stay float32: half precision would move points by metres.
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point() and name not in model.state_dict():
+                owner, _, leaf = name.rpartition(".")
+                setattr(self._model.get_submodule(owner), leaf, buffer.to(self.device))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        precision: Precision = "fp32",
+        score_threshold: float = 0.1,
+    ) -> Detector:
+        """A detector from a file written by ``save_weights``.
+
+        Raises:
+            CheckpointError: the file holds no detector.
+            InferError: see the constructor.
+        """
+        return cls(
+            load_weights(path),
+            device=device,
+            precision=precision,
+            score_threshold=score_threshold,
+        )
+
+    def __call__(self, frame: Frame) -> Detections:
+        """The boxes in one Frame, in its ego axes, best first.
+
+        Missing cameras and radars are fine as long as one sensor is left.
+
+        Raises:
+            InferError: the Frame has no sensor at all.
+            FrameError: its images were prepared for another configuration.
+            DecodeError: the network answered NaN or infinity.
+        """
+        if not frame.camera_present.any() and not frame.radar_present.any():
+            raise InferError(
+                f"Frame at {frame.stamp_ns} ns has no camera and no radar: there is nothing to "
+                "see; drop it and count it as failed"
+            )
+        start = time.perf_counter()
+        batch = collate([cameras.prepare(frame, self.config.image)], self.config).to(self.device)
+        prepared = self._now()
+        with torch.inference_mode():
+            output = self._model(batch)
+            computed = self._now()
+            detections = decode(output, self.config, score_threshold=self.score_threshold)[0]
+        end = time.perf_counter()
+        self.timing = {
+            "prepare": prepared - start,
+            "network": computed - prepared,
+            "decode": end - computed,
+        }
+        return detections
+
+    def _now(self) -> float:
+        # CUDA runs behind; without waiting its time would be counted in a later stage.
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InferError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InferError(
+            f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA device; use 'cpu', "
+            "or install a CUDA build of PyTorch and a driver"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InferError(f"device {name!r}: there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def _check_precision(precision: str, device: torch.device) -> None:
+    if precision not in DTYPES:
+        raise InferError(f"precision: expected one of {', '.join(DTYPES)}, got {precision!r}")
+    if precision == "fp16" and device.type == "cpu":
+        raise InferError("precision 'fp16' needs a CUDA device; on a CPU use 'bf16' or 'fp32'")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise InferError(f"precision 'bf16': {device} does not support it; use 'fp16' or 'fp32'")

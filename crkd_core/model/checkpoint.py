@@ -1,0 +1,95 @@
+"""Weights on disk: one safetensors file that also holds the configuration they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict
+from crkd_core.model.build import build_detector
+from crkd_core.model.detector import CameraRadarDetector
+
+#: Metadata key of the DetectorConfig as JSON.
+CONFIG_KEY = "config"
+
+
+class CheckpointError(RuntimeError):
+    """A file that holds no detector."""
+
+
+def save_weights(
+    model: CameraRadarDetector, path: str | Path, *, extra: dict[str, str] | None = None
+) -> None:
+    """Write weights, running statistics and configuration; replaces ``path`` only when complete.
+
+    Args:
+        model: any device, any precision.
+        path: ends in .safetensors by custom.
+        extra: further metadata, for example revision and step; not the key "config".
+
+    Raises:
+        CheckpointError: ``extra`` holds "config".
+        OSError: the folder cannot be written.
+    """
+    path = Path(path)
+    if extra and CONFIG_KEY in extra:
+        raise CheckpointError(f"extra: the key {CONFIG_KEY!r} is the configuration's own")
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(model.config))}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata=metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata that save_weights wrote: "config" and ``extra``.
+
+    Raises:
+        CheckpointError: no such file, or not safetensors.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def load_weights(path: str | Path) -> CameraRadarDetector:
+    """The network that save_weights wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, no or an unknown configuration, or tensors
+            that are missing, unknown or of another shape; all of them are listed.
+    """
+    metadata = read_metadata(path)
+    if CONFIG_KEY not in metadata:
+        raise CheckpointError(
+            f"{path}: no {CONFIG_KEY!r} in the metadata; expected a file written by crkd train"
+        )
+    try:
+        config = from_dict(DetectorConfig, json.loads(metadata[CONFIG_KEY]))
+    except (ConfigError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: configuration in the metadata: {error}") from error
+    model = build_detector(config, pretrained=False)
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 not a dict
+    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    if expected != found:
+        problems = [f"missing {key}" for key in expected.keys() - found.keys()]
+        problems += [f"unknown {key}" for key in found.keys() - expected.keys()]
+        problems += [
+            f"{key}: expected {expected[key]}, found {found[key]}"
+            for key in expected.keys() & found.keys()
+            if expected[key] != found[key]
+        ]
+        raise CheckpointError(f"{path}: tensors do not fit the configuration: {sorted(problems)}")
+    model.load_state_dict(tensors)
+    return model.eval()

@@ -1,0 +1,133 @@
+"""Head maps to Detections: peaks, box parameters, non-maximum suppression (methods 1.6).
+
+Shapes: B batch, n classes of a task, X Y grid cells, K candidates of a task in one sample.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.config import DetectorConfig, TaskConfig
+from crkd_core.model.detector import ModelOutput
+from crkd_core.model.head import stacked
+from crkd_core.model.nms import circle_nms, rotated_nms
+
+#: Sides are kept between 1 cm and 100 m: an untrained network must not overflow.
+LOG_SIZE = (float(np.log(0.01)), float(np.log(100.0)))
+
+
+class DecodeError(RuntimeError):
+    """Head maps that mean no boxes."""
+
+
+@torch.no_grad()
+def decode(
+    output: ModelOutput, config: DetectorConfig, *, score_threshold: float = 0.1
+) -> list[Detections]:
+    """The boxes of each of B samples, in ego axes, best first.
+
+    Args:
+        output: raw maps.
+        config: of the network that made them.
+        score_threshold: boxes must score higher, in [0, 1).
+
+    Raises:
+        DecodeError: a map that is not finite (diverged weights, or an overflow in fp16).
+    """
+    maps = [{k: v.float() for k, v in task.items()} for task in output.tasks]
+    for index, task in enumerate(maps):
+        for name, values in task.items():
+            if not torch.isfinite(values).all():
+                raise DecodeError(
+                    f"head map {name!r} of task {index} is not finite: the weights have diverged, "
+                    "the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
+                )
+    samples = range(len(output.decoded))
+    per_task = [
+        _decode_task(task_maps, task, config, score_threshold)
+        for task_maps, task in zip(maps, config.head.tasks, strict=True)
+    ]
+    return [_join([boxes[sample] for boxes in per_task]) for sample in samples]
+
+
+def _decode_task(
+    maps: dict[str, Tensor], task: TaskConfig, config: DetectorConfig, threshold: float
+) -> list[Detections]:
+    """Boxes of one task in every sample, best first."""
+    scores = maps["heatmap"].sigmoid().flatten(1)
+    codes = stacked(maps).flatten(2)
+    cells = codes.shape[2]
+    found = []
+    for score, code in zip(scores, codes, strict=True):
+        candidate = (score > threshold).nonzero()[:, 0]
+        order = score[candidate].argsort(descending=True, stable=True)[: config.head.candidates]
+        candidate = candidate[order]
+        boxes = _boxes(
+            score=score[candidate].cpu().double().numpy(),
+            channel=(candidate // cells).cpu().numpy(),
+            cell=(candidate % cells).cpu().numpy(),
+            code=code[:, candidate % cells].T.cpu().double().numpy(),
+            task=task,
+            config=config,
+        )
+        found.append(boxes.select(_survivors(boxes, task, config.head.keep)))
+    return found
+
+
+def _boxes(
+    *,
+    score: NDArray[np.float64],
+    channel: NDArray[np.int64],
+    cell: NDArray[np.int64],
+    code: NDArray[np.float64],
+    task: TaskConfig,
+    config: DetectorConfig,
+) -> Detections:
+    """Candidates [K] with regressions [K, 10] as boxes."""
+    grid = config.grid
+    corner = np.stack([cell // grid.shape[1], cell % grid.shape[1]], 1)
+    center = np.array(grid.low[:2]) + grid.cell * (corner + code[:, 0:2])
+    labels = np.array([CLASS_NAMES.index(name) for name in task.classes])
+    return Detections(
+        center=np.concatenate([center, code[:, 2:3]], 1),
+        size=np.exp(code[:, 3:6].clip(*LOG_SIZE)),
+        yaw=np.arctan2(code[:, 6], code[:, 7]),
+        velocity=code[:, 8:10],
+        label=labels[channel],
+        score=score,
+    )
+
+
+def _survivors(boxes: Detections, task: TaskConfig, keep: int) -> NDArray[np.int64]:
+    """Indices of the boxes of a task, best first, that non-maximum suppression leaves."""
+    if task.nms == "circle":
+        return circle_nms(boxes.center[:, :2], distance=task.nms_threshold, keep=keep)
+    scale = np.ones(len(CLASS_NAMES))
+    for name, factor in zip(
+        task.classes, task.nms_scale or (1.0,) * len(task.classes), strict=True
+    ):
+        scale[CLASS_NAMES.index(name)] = factor
+    flat = np.concatenate(
+        [
+            boxes.center[:, :2],
+            boxes.size[:, :2] * scale[boxes.label, None],
+            boxes.yaw[:, None],
+        ],
+        1,
+    )
+    return rotated_nms(flat, overlap=task.nms_threshold, keep=keep)
+
+
+def _join(parts: list[Detections]) -> Detections:
+    """One set of several, best first; ties keep the order of tasks."""
+    joined = Detections(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("center", "size", "yaw", "velocity", "label", "score")
+        }
+    )
+    return joined.select(np.argsort(-joined.score, kind="stable"))
