@@ -7,6 +7,8 @@ Pixel (u, v) is the CENTRE of column u, row v. A resize by s therefore takes u t
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -58,6 +60,19 @@ def decode_jpeg(data: bytes, *, source: str) -> NDArray[np.uint8]:
     if image is None:
         raise CameraError(f"{source}: OpenCV cannot decode this JPEG of {len(data)} bytes")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Pixels of one JPEG file, uint8 [H, W, 3] RGB.
+
+    Raises:
+        CameraError: missing, not a JPEG, cut short or damaged; names the file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise CameraError(f"{path}: cannot read image: {error.strerror}") from error
+    return decode_jpeg(data, source=str(path))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,206 @@
+"""nuScenes to Frames, without the devkit (conventions.md section 5).
+
+The reference of a Frame is the key image of ANCHOR_CAMERA: its stamp and its ego pose. Everything
+else goes sensor -> ego at the sensor's own time -> global -> ego at the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.config import ImageConfig
+from crkd_core.data import cameras, lidar, radar
+from crkd_core.data.index import CHANNELS, LIDAR
+from crkd_core.data.scenes import NuScenes, Record
+from crkd_core.data.tables import NuScenesError
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
+
+__all__ = ["CHANNELS", "LIDAR", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
+
+
+class NuScenesFrames(Sequence[Frame]):
+    """The samples of a split as Frames, read from disk when asked for.
+
+    - Cameras: the key images.
+    - Radars: of each, the last ``radar_sweeps`` sweeps not later than the reference; fewer at the
+      start of a drive. A radar without any is not present.
+    - LiDAR: the key sweep and the sweeps before it. The key sweep ends about a millisecond after
+      the reference image, so ages count from the key sweep, and are never negative; all points are
+      moved to ego at the reference, like everything else.
+    - Truth: the sample's boxes of the ten classes, those without points included, seen from ego at
+      the reference; None where the version has no annotations.
+
+    Args:
+        tables: the data set.
+        split: name of a split, or sample tokens.
+        radar_sweeps: sweeps per radar.
+        lidar_sweeps: LiDAR sweeps; 0 = no LiDAR.
+        image: images are prepared for this configuration; None = as recorded.
+        sensors: cameras and radars to read; the others are missing from the Frames. None = all.
+
+    Raises:
+        NuScenesError: unknown split or sample, or no sample.
+    """
+
+    def __init__(
+        self,
+        tables: NuScenes,
+        split: str | Sequence[str],
+        *,
+        radar_sweeps: int = 6,
+        lidar_sweeps: int = 0,
+        image: ImageConfig | None = None,
+        sensors: Collection[str] | None = None,
+    ) -> None:
+        self.tables = tables
+        self.tokens = tables.samples_of(split) if isinstance(split, str) else list(split)
+        if not self.tokens:
+            raise NuScenesError(f"{tables.root}: expected at least one sample, got none")
+        if radar_sweeps < 1 or lidar_sweeps < 0:
+            raise NuScenesError(
+                f"expected radar_sweeps >= 1 and lidar_sweeps >= 0, got {radar_sweeps} and "
+                f"{lidar_sweeps}"
+            )
+        unknown = set(sensors or ()) - set(CAMERAS + RADARS)
+        if unknown:
+            raise NuScenesError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
+        self._rows = [tables.sample_row(token) for token in self.tokens]
+        self._radar_sweeps, self._lidar_sweeps = radar_sweeps, lidar_sweeps
+        self._image = image
+        self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]
+        """The Frame of one sample.
+
+        Raises:
+            IndexError: no such sample.
+            NuScenesError: the sample has no key image of ANCHOR_CAMERA.
+            CameraError, RadarError, LidarError: a file is missing or damaged; names the file.
+        """
+        sample = self._rows[index]
+        table = self.tables.index
+        keys = table.sample_key[sample]
+        anchor = int(keys[CHANNELS.index(ANCHOR_CAMERA)])
+        token = self.tokens[index]
+        if anchor < 0:
+            raise NuScenesError(
+                f"sample {token}: no key-frame record of {ANCHOR_CAMERA} in sample_data.json; a "
+                "Frame takes its time and pose from it"
+            )
+        stamp = int(table.record_stamp[anchor])
+        global_T_ego = self.tables.poses_of([anchor])[0]
+        ego_T_global = geometry.invert(global_T_ego)
+        images, intrinsics, ego_T_cam = self._cameras(keys, ego_T_global)
+        points, present = self._radars(keys, stamp, ego_T_global)
+        truth = None
+        if self.tables.annotated:
+            truth = self.tables.truth_global(token).transformed(ego_T_global)
+        return Frame(
+            stamp_ns=stamp,
+            images=images,
+            intrinsics=intrinsics,
+            ego_T_cam=ego_T_cam,
+            prepared=self._image,
+            radar=points,
+            radar_present=present,
+            lidar=self._lidar(keys, ego_T_global) if self._lidar_sweeps else None,
+            global_T_ego=global_T_ego,
+            truth=truth,
+            token=token,
+        )
+
+    def _cameras(
+        self, keys: NDArray[np.int32], ego_T_global: NDArray[np.float64]
+    ) -> tuple[tuple[NDArray[np.uint8] | None, ...], NDArray[np.float64], NDArray[np.float64]]:
+        """Images, [6, 3, 3] intrinsics and [6, 4, 4] ego_T_cam; identities where there is none."""
+        images: list[NDArray[np.uint8] | None] = []
+        intrinsics = np.tile(np.eye(3), (len(CAMERAS), 1, 1))
+        ego_T_cam = np.tile(np.eye(4), (len(CAMERAS), 1, 1))
+        table = self.tables.index
+        for camera, name in enumerate(CAMERAS):
+            row = int(keys[CHANNELS.index(name)])
+            image = None
+            if row >= 0:
+                intrinsics[camera] = table.calib_intrinsics[table.record_calib[row]]
+                ego_T_cam[camera] = self._moved([row], ego_T_global)[0]
+                if name in self._sensors:
+                    image = cameras.read_image(self.tables.path_of(row))
+                    if self._image is not None:
+                        image, intrinsics[camera] = cameras.prepare_image(
+                            image, intrinsics[camera], self._image
+                        )
+            images.append(image)
+        return tuple(images), intrinsics, ego_T_cam
+
+    def _radars(
+        self, keys: NDArray[np.int32], stamp: int, ego_T_global: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Accumulated points [N, 20] and which radars deliver [5]."""
+        table = self.tables.index
+        present = np.zeros(len(RADARS), bool)
+        rows: list[int] = []
+        sensors: list[int] = []
+        for sensor, name in enumerate(RADARS):
+            row = int(keys[CHANNELS.index(name)]) if name in self._sensors else -1
+            chain = self._last_until(row, stamp, self._radar_sweeps)
+            present[sensor] = bool(chain)
+            rows += chain
+            sensors += [sensor] * len(chain)
+        poses = self._moved(rows, ego_T_global)
+        sweeps = [
+            radar.RadarSweep(
+                stamp_ns=int(table.record_stamp[row]),
+                sensor=sensor,
+                points=radar.read_pcd(self.tables.path_of(row)),
+                ego_T_radar=pose,
+            )
+            for row, sensor, pose in zip(rows, sensors, poses, strict=True)
+        ]
+        return radar.accumulate(sweeps, stamp), present
+
+    def _lidar(
+        self, keys: NDArray[np.int32], ego_T_global: NDArray[np.float64]
+    ) -> NDArray[np.float32] | None:
+        row = int(keys[CHANNELS.index(LIDAR)])
+        if row < 0:
+            return None
+        table = self.tables.index
+        stamp = int(table.record_stamp[row])
+        rows = self._last_until(row, stamp, self._lidar_sweeps)
+        sweeps = [
+            lidar.LidarSweep(
+                stamp_ns=int(table.record_stamp[one]),
+                points=lidar.read_bin(self.tables.path_of(one)),
+                ego_T_lidar=pose,
+            )
+            for one, pose in zip(rows, self._moved(rows, ego_T_global), strict=True)
+        ]
+        return lidar.accumulate(sweeps, stamp)
+
+    def _last_until(self, row: int, stamp: int, count: int) -> list[int]:
+        """The last ``count`` records of a chain not later than ``stamp``, newest first."""
+        table = self.tables.index
+        while row >= 0 and table.record_next[row] >= 0:
+            if table.record_stamp[table.record_next[row]] > stamp:
+                break
+            row = int(table.record_next[row])
+        while row >= 0 and table.record_stamp[row] > stamp:
+            row = int(table.record_previous[row])
+        chain: list[int] = []
+        while row >= 0 and len(chain) < count:
+            chain.append(row)
+            row = int(table.record_previous[row])
+        return chain
+
+    def _moved(self, rows: list[int], ego_T_global: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[n, 4, 4] sensor at its own time -> ego at the reference."""
+        table = self.tables.index
+        mounting = table.calib_pose[table.record_calib[np.asarray(rows, np.int64)]]
+        return ego_T_global @ self.tables.poses_of(rows) @ mounting

@@ -1,0 +1,298 @@
+"""What a nuScenes version holds: splits, scenes, samples, sensor records and annotated boxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.boxes import Boxes, Truth
+from crkd_core.data.index import BICYCLE_RACK, CHANNELS, LIDAR, Index
+from crkd_core.data.index_cache import open_index
+from crkd_core.data.tables import (
+    SPLIT_SUFFIX,
+    NuScenesError,
+    custom_splits,
+    find_version,
+    predefined_splits,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One file of one sensor.
+
+    Attributes:
+        channel: one of CHANNELS.
+        stamp_ns: time of the file, nanoseconds.
+        path: the file.
+        is_key_frame: whether it belongs to an annotated sample (else it lies between samples).
+        sample_token: that sample, or the one that follows.
+        ego_T_sensor: [4, 4] mounting pose.
+        global_T_ego: [4, 4] ego pose at ``stamp_ns``.
+        intrinsics: [3, 3], zeros unless a camera.
+        width, height: pixels, 0 unless a camera.
+    """
+
+    channel: str
+    stamp_ns: int
+    path: Path
+    is_key_frame: bool
+    sample_token: str
+    ego_T_sensor: NDArray[np.float64]
+    global_T_ego: NDArray[np.float64]
+    intrinsics: NDArray[np.float64]
+    width: int
+    height: int
+
+
+class NuScenes:
+    """The indexed tables of one version.
+
+    Args:
+        root: folder that holds the version folder, ``samples`` and ``sweeps``.
+        version: name of the version folder; None = the only one, or the one that holds ``split``.
+        split: helps to choose a version, nothing else.
+
+    Attributes:
+        root, version: as chosen.
+        index: the tables as arrays.
+
+    Raises:
+        NuScenesError: no such version, no single choice, or tables that cannot be read.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        version: str | None = None,
+        split: str | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.version = find_version(self.root, version, split)
+        self.index: Index = open_index(self.root / self.version)
+        self._sample_row = {t.decode(): i for i, t in enumerate(self.index.sample_token)}
+        self._scene_row = {name.decode(): i for i, name in enumerate(self.index.scene_name)}
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        # A worker process maps the cache again instead of receiving gigabytes.
+        return _reopen, (str(self.root), self.version)
+
+    @property
+    def scenes(self) -> list[str]:
+        """Names of all scenes, in the order of the table."""
+        return list(self._scene_row)
+
+    def splits(self) -> dict[str, list[str]]:
+        """Split name -> names of its scenes that this version holds; splits.json comes first."""
+        known = predefined_splits(self.version) | custom_splits(self.root / self.version)
+        return {
+            split: [name for name in names if name in self._scene_row]
+            for split, names in known.items()
+        }
+
+    def scenes_of(self, split: str) -> list[str]:
+        """Scene names of a split.
+
+        Raises:
+            NuScenesError: unknown split, or none of its scenes is here; lists what exists.
+        """
+        splits = self.splits()
+        if not splits.get(split):
+            here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"
+            reason = "is not known"
+            if split in splits:
+                reason = f"has no scene in {self.version}"
+            elif split in SPLIT_SUFFIX:
+                reason = f"belongs to versions ending in {SPLIT_SUFFIX[split]}"
+            raise NuScenesError(
+                f"{self.root}: split {split!r} {reason}; splits of {self.version}: {here}"
+            )
+        return splits[split]
+
+    def samples_of(self, split: str) -> list[str]:
+        """Sample tokens of a split, scene by scene in time order.
+
+        Raises:
+            NuScenesError: see ``scenes_of``.
+        """
+        return [token for name in self.scenes_of(split) for token in self.samples_of_scene(name)]
+
+    def samples_of_scene(self, scene: str) -> list[str]:
+        """Sample tokens of one scene in time order.
+
+        Raises:
+            NuScenesError: unknown scene.
+        """
+        row = self._scene(scene)
+        low, high = np.searchsorted(self.index.sample_scene, [row, row + 1])
+        return [token.decode() for token in self.index.sample_token[low:high]]
+
+    def scene_of(self, sample_token: str) -> str:
+        """Name of the scene that a sample belongs to."""
+        scene = self.index.sample_scene[self.sample_row(sample_token)]
+        return self.index.scene_name[scene].decode()
+
+    def description_of(self, scene: str) -> str:
+        """What the table says about a scene (nuScenes: "Night, rain, ..." in free words)."""
+        return self.index.scene_description[self._scene(scene)].decode()
+
+    def location_of(self, scene: str) -> str:
+        """Where a scene was recorded."""
+        return self.index.scene_location[self._scene(scene)].decode()
+
+    def records(self, scene: str, channel: str) -> Iterator[Record]:
+        """Every file of one sensor in a scene, key frames and sweeps, in time order.
+
+        Raises:
+            NuScenesError: unknown scene or channel.
+        """
+        block = self._scene(scene) * len(CHANNELS) + _channel(channel)
+        for row in range(*self.index.scene_records[block : block + 2]):
+            yield self._record(row)
+
+    def key_record(self, sample_token: str, channel: str) -> Record | None:
+        """The key-frame file of one sensor in a sample; None where the sensor has none.
+
+        Raises:
+            NuScenesError: unknown sample or channel.
+        """
+        row = int(self.index.sample_key[self.sample_row(sample_token), _channel(channel)])
+        return self._record(row) if row >= 0 else None
+
+    def stamp_ns(self, sample_token: str) -> int:
+        """Time of a sample (of its annotations), nanoseconds."""
+        return int(self.index.sample_stamp[self.sample_row(sample_token)])
+
+    def truth_global(self, sample_token: str) -> Truth:
+        """Annotated boxes of the ten classes in GLOBAL axes, those without points included.
+
+        Velocity is the devkit's: centred difference over the neighbouring annotations, one-sided
+        at the ends, NaN where these are too far apart or missing.
+
+        Raises:
+            NuScenesError: unknown sample.
+        """
+        index = self.index
+        rows = self._boxes(sample_token)
+        rows = rows[index.box_label[rows] >= 0]
+        return Truth(
+            center=index.box_center[rows],
+            size=index.box_size[rows],
+            yaw=index.box_yaw[rows],
+            velocity=index.box_velocity[rows],
+            label=index.box_label[rows].astype(np.int64),
+            attribute=index.box_attribute[rows].astype(np.int64),
+            num_lidar_points=index.box_lidar[rows].astype(np.int64),
+            num_radar_points=index.box_radar[rows].astype(np.int64),
+        )
+
+    def bicycle_racks(self, sample_token: str) -> Boxes:
+        """Bicycle racks of a sample in GLOBAL axes; label -1, they are no detection class.
+
+        The metrics ignore bicycles and motorcycles whose centre lies in one (conventions 5.5).
+
+        Raises:
+            NuScenesError: unknown sample.
+        """
+        index = self.index
+        rows = self._boxes(sample_token)
+        rows = rows[index.box_label[rows] == BICYCLE_RACK]
+        return Boxes(
+            center=index.box_center[rows],
+            size=index.box_size[rows],
+            yaw=index.box_yaw[rows],
+            velocity=index.box_velocity[rows],
+            label=np.full(len(rows), -1, np.int64),
+        )
+
+    def ego_translation(self, sample_token: str) -> NDArray[np.float64]:
+        """[3] global position of ego at the key LiDAR sweep: the metrics measure range from it.
+
+        Raises:
+            NuScenesError: unknown sample, or a sample without a key LIDAR_TOP record.
+        """
+        row = self.index.sample_key[self.sample_row(sample_token), CHANNELS.index(LIDAR)]
+        if row < 0:
+            raise NuScenesError(
+                f"sample {sample_token}: no key-frame record of {LIDAR} in sample_data.json; the "
+                "metrics measure range from its ego pose"
+            )
+        return self.index.record_pose[row, :3].copy()
+
+    @property
+    def annotated(self) -> bool:
+        """Whether this version has annotations at all (the test set has none)."""
+        return len(self.index.box_label) > 0
+
+    def sample_row(self, sample_token: str) -> int:
+        """Row of a sample in ``index``.
+
+        Raises:
+            NuScenesError: unknown sample.
+        """
+        try:
+            return self._sample_row[sample_token]
+        except KeyError:
+            raise NuScenesError(
+                f"no sample {sample_token!r} in {self.root / self.version}, which has "
+                f"{len(self._sample_row)} samples"
+            ) from None
+
+    def path_of(self, row: int) -> Path:
+        """File of one row of the records in ``index``."""
+        return self.root / self.index.record_file[row].decode()
+
+    def poses_of(self, rows: NDArray[np.integer] | list[int]) -> NDArray[np.float64]:
+        """[n, 4, 4] ``global_T_ego`` of rows of the records in ``index``."""
+        pose = self.index.record_pose[np.asarray(rows, np.int64)]
+        matrices = np.zeros((len(pose), 4, 4))
+        matrices[:, :3, :3] = geometry.quat_wxyz_to_matrix(pose[:, 3:])
+        matrices[:, :3, 3] = pose[:, :3]
+        matrices[:, 3, 3] = 1
+        return matrices
+
+    def _boxes(self, sample_token: str) -> NDArray[np.int64]:
+        row = self.sample_row(sample_token)
+        return np.arange(*self.index.sample_boxes[row : row + 2])
+
+    def _scene(self, scene: str) -> int:
+        if scene not in self._scene_row:
+            shown = ", ".join(self.scenes[:10]) + (", ..." if len(self.scenes) > 10 else "")
+            raise NuScenesError(
+                f"no scene {scene!r} in {self.root / self.version}; {len(self.scenes)} scenes: "
+                f"{shown}"
+            )
+        return self._scene_row[scene]
+
+    def _record(self, row: int) -> Record:
+        index = self.index
+        calib = index.record_calib[row]
+        return Record(
+            channel=CHANNELS[index.calib_channel[calib]],
+            stamp_ns=int(index.record_stamp[row]),
+            path=self.path_of(row),
+            is_key_frame=bool(index.record_is_key[row]),
+            sample_token=index.sample_token[index.record_sample[row]].decode(),
+            ego_T_sensor=index.calib_pose[calib].copy(),
+            global_T_ego=self.poses_of([row])[0],
+            intrinsics=index.calib_intrinsics[calib].copy(),
+            width=int(index.record_size[row, 0]),
+            height=int(index.record_size[row, 1]),
+        )
+
+
+def _reopen(root: str, version: str) -> NuScenes:
+    return NuScenes(root, version=version)
+
+
+def _channel(channel: str) -> int:
+    if channel not in CHANNELS:
+        raise NuScenesError(f"unknown channel {channel!r}; known: {', '.join(CHANNELS)}")
+    return CHANNELS.index(channel)

@@ -1,0 +1,193 @@
+"""nuScenes tables on disk: which versions and splits exist, JSON tables read piece by piece."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: Predefined splits and the ending of the versions that hold them (conventions.md 5.2).
+SPLIT_SUFFIX = {
+    "train": "trainval",
+    "val": "trainval",
+    "test": "test",
+    "mini_train": "mini",
+    "mini_val": "mini",
+}
+
+#: Tables that the reader uses, in the order in which it reads them.
+TABLES = (
+    "category",
+    "attribute",
+    "instance",
+    "sensor",
+    "calibrated_sensor",
+    "log",
+    "scene",
+    "sample",
+    "ego_pose",
+    "sample_data",
+    "sample_annotation",
+)
+
+_CHUNK_BYTES = 1 << 25
+_PROGRESS_BYTES = 50_000_000
+
+Row = dict[str, Any]
+
+
+class NuScenesError(ValueError):
+    """A data set that cannot be read, or that lacks a version, split, scene or sample."""
+
+
+def find_version(root: Path, version: str | None, split: str | None) -> str:
+    """The version folder to use.
+
+    Args:
+        root: folder that holds version folders.
+        version: its name; None = choose.
+        split: only for choosing: a predefined split selects the version with its ending.
+
+    Raises:
+        NuScenesError: no such folder, no such version, or no single choice; lists what exists.
+    """
+    if not root.is_dir():
+        raise NuScenesError(f"{root}: no such folder; expected the root of a nuScenes data set")
+    found = sorted(path.parent.name for path in root.glob("*/sample.json"))
+    listing = f"versions here: {', '.join(found) or 'none (a version folder holds sample.json)'}"
+    if version is not None:
+        if version not in found:
+            raise NuScenesError(f"{root}: no version {version!r}; {listing}")
+        return version
+    if len(found) == 1:
+        return found[0]
+    choice = found
+    if split is not None:
+        choice = [name for name in found if split in custom_splits(root / name)]
+        if not choice and split in SPLIT_SUFFIX:
+            choice = [name for name in found if name.endswith(SPLIT_SUFFIX[split])]
+    if len(choice) != 1:
+        reason = "expected one version" if split is None else f"no single version for {split!r}"
+        raise NuScenesError(f"{root}: {reason}; {listing}; name one of them")
+    return choice[0]
+
+
+def custom_splits(folder: Path) -> dict[str, list[str]]:
+    """Split name -> scene names from ``splits.json`` of a version folder; {} without that file.
+
+    Raises:
+        NuScenesError: the file is not a mapping from names to lists of scene names.
+    """
+    path = folder / "splits.json"
+    if not path.exists():
+        return {}
+    splits = _parse(path, path.read_bytes(), 0)
+    if not isinstance(splits, dict) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in splits.values()
+    ):
+        raise NuScenesError(f"{path}: expected a mapping from split names to lists of scene names")
+    return splits
+
+
+def predefined_splits(version: str) -> dict[str, list[str]]:
+    """Official split name -> scene names, of those that belong to versions named like this one."""
+    data = resources.files("crkd_core.data").joinpath("nuscenes_splits.json").read_text("utf-8")
+    return {
+        split: [f"scene-{number:04d}" for number in numbers]
+        for split, numbers in json.loads(data).items()
+        if version.endswith(SPLIT_SUFFIX[split])
+    }
+
+
+def read_table(path: Path, advance: Callable[[int], None] = lambda _: None) -> Iterator[list[Row]]:
+    """Rows of one table, in lists of some ten thousand so that memory stays bounded.
+
+    Args:
+        path: the JSON file, a list of objects.
+        advance: called with the number of bytes read since the last call.
+
+    Raises:
+        NuScenesError: missing, malformed, or not a list of objects; names the file and the byte.
+    """
+    try:
+        with path.open("rb") as file:
+            rest, start = b"", 0
+            while piece := file.read(_CHUNK_BYTES):
+                advance(len(piece))
+                rest += piece
+                # A table that fits in one piece is parsed whole. A larger one is cut between
+                # two objects: the big tables hold tokens, numbers and file names, never "},{"
+                # inside a string.
+                cut = _last_boundary(rest) if len(piece) == _CHUNK_BYTES else None
+                if cut is not None:
+                    end, begin = cut
+                    yield _rows(path, rest[:end] + b"]", start)
+                    start += begin - 1
+                    rest = b"[" + rest[begin:]
+            yield _rows(path, rest, start)
+    except OSError as error:
+        raise NuScenesError(f"{path}: cannot read table: {error.strerror}") from error
+
+
+def column(path: Path, rows: list[Row], field: str) -> list[Any]:
+    """One field of every row.
+
+    Raises:
+        NuScenesError: a row has no such field; names file, row and token.
+    """
+    try:
+        return [row[field] for row in rows]
+    except KeyError:
+        bad = next(row for row in rows if field not in row)
+        raise NuScenesError(
+            f"{path}: the record with token {bad.get('token')!r} has no field {field!r}"
+        ) from None
+
+
+@contextlib.contextmanager
+def table_progress(folder: Path) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr over the bytes of all TABLES of a version; none for small versions."""
+    total = sum((folder / f"{name}.json").stat().st_size for name in TABLES)
+    if total < _PROGRESS_BYTES:
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"indexing {folder.name} (once)", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _last_boundary(data: bytes) -> tuple[int, int] | None:
+    """Where the last ``} , {`` of a text ends its first object and begins its second."""
+    begin = data.rfind(b"{")
+    while begin > 0:
+        before = data[max(0, begin - 256) : begin].rstrip()
+        if before.endswith(b",") and before[:-1].rstrip().endswith(b"}"):
+            return data.rindex(b"}", 0, begin) + 1, begin
+        begin = data.rfind(b"{", 0, begin)
+    return None
+
+
+def _rows(path: Path, data: bytes, start: int) -> list[Row]:
+    rows = _parse(path, data, start)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise NuScenesError(f"{path}: expected a JSON list of objects, got something else")
+    return rows
+
+
+def _parse(path: Path, data: bytes, start: int) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise NuScenesError(
+            f"{path}: malformed JSON near byte {start + error.pos}: {error.msg}; "
+            "the file is damaged or incomplete, copy it again"
+        ) from error
