@@ -1,0 +1,147 @@
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from crkd_core.boxes import Truth
+from crkd_core.config import AugmentConfig, GridConfig, ImageConfig, TrainConfig
+from crkd_core.frame import RADAR_COLUMNS, Frame
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.presets import demo_student
+from crkd_core.train.loop import TrainError, learning_rate_curve, train
+from crkd_core.train.run import Run, RunError
+from crkd_core.train.samples import Positions, Views
+
+EGO_T_CAM = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.6], [0, 0, 0, 1]])
+K = np.array([[100.0, 0, 79.5], [0, 100.0, 44.5], [0, 0, 1]])
+
+
+def a_frame(seed: int) -> Frame:
+    rng = np.random.default_rng(seed)
+    radar = np.zeros((20, len(RADAR_COLUMNS)), np.float32)
+    radar[:, :2] = rng.uniform(-12, 12, (20, 2))
+    n = 3
+    truth = Truth(
+        center=np.append(rng.uniform(-12, 12, (n, 2)), np.ones((n, 1)), 1),
+        size=np.tile([4.0, 2.0, 1.5], (n, 1)),
+        yaw=rng.uniform(-3, 3, n),
+        velocity=np.where(rng.random((n, 1)) < 0.3, np.nan, rng.normal(size=(n, 2))),
+        label=rng.integers(0, 10, n),
+        attribute=np.zeros(n, int),
+        num_lidar_points=np.ones(n, int),
+        num_radar_points=np.ones(n, int),
+    )
+    return Frame(
+        stamp_ns=seed,
+        images=tuple(rng.integers(0, 255, (6, 90, 160, 3), np.uint8)),
+        intrinsics=np.tile(K, (6, 1, 1)),
+        ego_T_cam=np.tile(EGO_T_CAM, (6, 1, 1)),
+        radar=radar,
+        truth=truth,
+        token=f"sample{seed}",
+    )
+
+
+FRAMES = [a_frame(seed) for seed in range(5)]
+
+
+def a_config(**changes) -> TrainConfig:
+    demo = demo_student()
+    detector = dataclasses.replace(
+        demo.detector,
+        grid=GridConfig(low=(-12.8, -12.8, -5), high=(12.8, 12.8, 3), cell=0.8),
+        image=ImageConfig(height=64, width=96, zoom=1.0),
+    )
+    values = {"steps": 6, "warmup_steps": 2, "checkpoint_steps": 2, "log_steps": 1, "workers": 0}
+    values |= {"batch_size": 2, "augment": AugmentConfig(image_zoom=(1.0, 1.3))}
+    return dataclasses.replace(demo, detector=detector, **(values | changes))
+
+
+def logged(run: Run) -> list[dict]:
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+
+
+class Interrupted(Exception):
+    pass
+
+
+class StopsAfter:
+    """A set of frames that breaks off, as a killed process does, after some reads."""
+
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+
+    def __len__(self) -> int:
+        return len(FRAMES)
+
+    def __getitem__(self, index: int) -> Frame:
+        self.reads -= 1
+        if self.reads < 0:
+            raise Interrupted
+        return FRAMES[index]
+
+
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
+    whole = Run.start(tmp_path / "whole", a_config(), data="", split="")
+    train(whole, FRAMES)
+    broken = Run.start(tmp_path / "broken", a_config(), data="", split="")
+    with pytest.raises(Interrupted):
+        train(broken, StopsAfter(7))  # in step 4; the last checkpoint is of step 2
+    assert [line["step"] for line in logged(broken)] == [1, 2, 3]
+    train(Run.open(tmp_path / "broken"), FRAMES, resume=True)
+    assert logged(broken) == logged(whole)
+    a, b = (load_weights(r.path / "weights.safetensors").state_dict() for r in (whole, broken))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+
+
+def test_a_run_folder_is_not_overwritten_and_not_invented(tmp_path):
+    Run.start(tmp_path, a_config(), data="", split="")
+    with pytest.raises(RunError, match="already holds a run; pass --resume"):
+        Run.start(tmp_path, a_config(), data="", split="")
+    with pytest.raises(RunError, match="holds no run"):
+        Run.open(tmp_path / "nothing")
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(RunError, match="cannot resume"):
+        train(Run.open(tmp_path), FRAMES, resume=True)
+
+
+def test_an_empty_set_and_a_nan_are_named(tmp_path):
+    with pytest.raises(TrainError, match="holds no samples"):
+        train(Run.start(tmp_path / "empty", a_config(), data="", split=""), [])
+    radar = FRAMES[0].radar.copy()
+    radar[:, 5] = np.inf
+    bad = [dataclasses.replace(FRAMES[0], radar=radar, token="broken-sample")]
+    run = Run.start(tmp_path / "bad", a_config(), data="", split="")
+    with pytest.raises(TrainError, match=r"not finite at step 1.*broken-sample"):
+        train(run, bad)
+    assert list(run.path.glob("not_finite_step1.pt"))
+
+
+def test_every_sample_comes_once_an_epoch_and_views_repeat():
+    config = a_config(augment=None)
+    views = Views(FRAMES, config)
+    for epoch in range(3):
+        tokens = [views[epoch * 5 + place].token for place in range(5)]
+        assert sorted(tokens) == sorted(f.token for f in FRAMES)
+    assert list(Positions(first_step=1, steps=3, batch_size=2)) == [[2, 3], [4, 5]]
+    views = Views(FRAMES, a_config())
+    np.testing.assert_array_equal(views[3].ego_T_cam, views[3].ego_T_cam)
+    assert not np.array_equal(views[3].ego_T_cam, views[8].ego_T_cam)
+    radar_only = Views(FRAMES, a_config(sensors=("RADAR_FRONT",)))[0]
+    assert not radar_only.camera_present.any()
+    assert radar_only.radar_present.tolist() == [True, False, False, False, False]
+
+
+def test_learning_rate_curve():
+    config = a_config(steps=100, warmup_steps=10, final_rate=0.01)
+    factor = learning_rate_curve(config)
+    assert factor(0) == pytest.approx(1 / 3)
+    assert factor(10) == pytest.approx(1)
+    assert factor(100) == pytest.approx(0.01)
+    values = [factor(step) for step in range(10, 101)]
+    assert all(a > b for a, b in itertools.pairwise(values))
