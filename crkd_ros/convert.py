@@ -116,8 +116,18 @@ def intrinsics(info: Any) -> NDArray[np.float64]:
     return matrix
 
 
+def image_size(info: Any) -> tuple[int, int] | None:
+    """(width, height) that a CameraInfo is for; None where it does not say."""
+    return (int(info.width), int(info.height)) if info.width and info.height else None
+
+
 def prepared_image(
-    message: Any, matrix: NDArray[np.float64], config: ImageConfig, *, camera: str
+    message: Any,
+    matrix: NDArray[np.float64],
+    config: ImageConfig,
+    *,
+    camera: str,
+    size: tuple[int, int] | None = None,
 ) -> PreparedImage:
     """Decode an image message and prepare it for the network.
 
@@ -126,12 +136,19 @@ def prepared_image(
         matrix: [3, 3] pinhole matrix of the image as sent.
         config: the detector's ``config.image``.
         camera: its name, for error texts; also the frame where the header names none.
+        size: (width, height) that ``matrix`` is for, where CameraInfo says so.
 
     Raises:
-        ConvertError: see ``image_rgb``.
+        ConvertError: see ``image_rgb``; also an image of another size than ``size``.
     """
+    image = image_rgb(message, source=camera)
+    if size is not None and size != (image.shape[1], image.shape[0]):
+        raise ConvertError(
+            f"{camera}: CameraInfo is for {size[0]} x {size[1]} pixels, the image has "
+            f"{image.shape[1]} x {image.shape[0]}; intrinsics of another resolution are wrong"
+        )
     try:
-        pixels, adapted = prepare_image(image_rgb(message, source=camera), matrix, config)
+        pixels, adapted = prepare_image(image, matrix, config)
     except CameraError as error:
         raise ConvertError(f"{camera}: {error}") from error
     return PreparedImage(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import os
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -140,6 +141,7 @@ class PoseBuffer:
 
     A stamp that was added gives exactly its pose; between two, position is linear and rotation
     spherical; at most ``extrapolation`` seconds beyond the newest, the last speed is carried on.
+    Thread-safe: odometry arrives while a frame is being made.
     """
 
     def __init__(self, *, history: float = 10.0, extrapolation: float = EXTRAPOLATION) -> None:
@@ -147,27 +149,30 @@ class PoseBuffer:
         self._extrapolation_ns = round(extrapolation * 1e9)
         self._stamps: list[int] = []
         self._poses: list[Array] = []
+        self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._stamps)
 
     def add(self, stamp_ns: int, map_T_base: Array) -> None:
         """Learn one pose. A stamp far behind the newest means that time was set back: forget."""
-        if self._stamps and stamp_ns < self._stamps[-1] - _JUMP_NS:
-            self.clear()
-        place = bisect.bisect_left(self._stamps, stamp_ns)
-        if place < len(self._stamps) and self._stamps[place] == stamp_ns:
-            self._poses[place] = map_T_base
-            return
-        self._stamps.insert(place, stamp_ns)
-        self._poses.insert(place, map_T_base)
-        old = bisect.bisect_left(self._stamps, self._stamps[-1] - self._history_ns)
-        del self._stamps[:old], self._poses[:old]
+        with self._lock:
+            if self._stamps and stamp_ns < self._stamps[-1] - _JUMP_NS:
+                self.clear()
+            place = bisect.bisect_left(self._stamps, stamp_ns)
+            if place < len(self._stamps) and self._stamps[place] == stamp_ns:
+                self._poses[place] = map_T_base
+                return
+            self._stamps.insert(place, stamp_ns)
+            self._poses.insert(place, map_T_base)
+            old = bisect.bisect_left(self._stamps, self._stamps[-1] - self._history_ns)
+            del self._stamps[:old], self._poses[:old]
 
     def clear(self) -> None:
         """Forget everything."""
-        self._stamps.clear()
-        self._poses.clear()
+        with self._lock:
+            self._stamps.clear()
+            self._poses.clear()
 
     def at(self, stamp_ns: int) -> Array:
         """``map_T_base`` [4, 4] at a time.
@@ -175,6 +180,10 @@ class PoseBuffer:
         Raises:
             MotionError: no pose at all, or the time is outside what is known.
         """
+        with self._lock:
+            return self._at(stamp_ns)
+
+    def _at(self, stamp_ns: int) -> Array:
         stamps, poses = self._stamps, self._poses
         if not stamps:
             raise MotionError("no ego pose was received yet; is odometry published?")

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.parameters import SyncConfig
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
 #: rig's firing order, so that a stand-in for the anchor still sees most of the others' images of
@@ -40,34 +41,7 @@ _MAX_PENDING = 8
 
 
 class SyncError(ValueError):
-    """A sensor name or a setting that the synchroniser does not know."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncConfig:
-    """Limits of a frame. All in seconds of message stamps, but ``wait``, which is real time."""
-
-    #: An image this much older than the reference is not used.
-    camera_spread: float = 0.1
-    #: Sweeps per radar.
-    sweeps: int = 6
-    #: A radar whose newest sweep is older than this is absent.
-    radar_timeout: float = 0.3
-    #: Single sweeps older than this are not used.
-    sweep_age: float = 2.0
-    #: A sensor silent for longer is dead: not waited for.
-    dead_after: float = 1.0
-    #: Longest time that a frame waits for messages under way.
-    wait: float = 0.05
-    #: Jitter of stamps around a sensor's period.
-    jitter: float = 0.005
-    #: A stamp this far behind the same sensor's newest means that time was set back.
-    jump: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not value >= (1 if name == "sweeps" else 0):
-                raise SyncError(f"sync.{name}: expected a value not below 0, got {value!r}")
+    """A sensor name that the synchroniser does not know."""
 
 
 class Timed(NamedTuple):
@@ -171,6 +145,8 @@ class Synchronizer:
         self._first_ns: int | None = None  # the first stamp seen
         #: Times that the stamps went back and everything was forgotten.
         self.time_jumps = 0
+        #: Frames given up because nobody took them.
+        self.overflowed = 0
 
     @property
     def counts(self) -> dict[str, Counts]:
@@ -284,6 +260,7 @@ class Synchronizer:
             return  # Counted as late; references only grow.
         if all(reference != stamp_ns for reference, _, _ in self._pending):
             bisect.insort(self._pending, (stamp_ns, deadline, trigger))
+            self.overflowed += max(0, len(self._pending) - _MAX_PENDING)
             del self._pending[:-_MAX_PENDING]
 
     def _settled(self, reference: int) -> bool:
