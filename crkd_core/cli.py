@@ -128,6 +128,19 @@ def evaluate(
         evaluate_submission(submission, data=data, split=split, out=out)
 
 
+@app.command()
+def bench(
+    preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
+    weights: Annotated[Path | None, typer.Option(help="Time this detector instead.")] = None,
+    device: Device = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed calls per variant.")] = 20,
+) -> None:
+    """How fast a detector runs here, by stage and precision."""
+    from crkd_core.infer.bench import bench as run_bench
+
+    run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
+
+
 def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
     """``config`` with KEY.KEY=YAML changes.
 

@@ -20,6 +20,7 @@ from torch import nn
 import crkd_core
 from crkd_core.config import TrainConfig, from_dict, to_dict
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.model.detector import CameraRadarDetector
 
 
 class RunError(RuntimeError):
@@ -86,7 +87,7 @@ class Run:
         self,
         *,
         step: int,
-        model: nn.Module,
+        model: CameraRadarDetector,
         optimiser: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
     ) -> None:

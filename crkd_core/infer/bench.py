@@ -1,0 +1,155 @@
+"""How fast a detector is, as ratios taken in one process. Command `crkd bench`.
+
+Every variant runs once per round, in turn, so a busy machine slows all of them alike; the table
+gives medians and the ratio to the first variant. Inputs are random Frames of the right shape:
+the time of decoding depends on what is found, so it is listed apart.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from crkd_core.config import DetectorConfig
+from crkd_core.data.batch import collate
+from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame
+from crkd_core.infer.detector import Detector, Precision
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.presets import preset
+
+_EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+
+
+def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1500) -> Frame:
+    """A Frame of noise with six cameras around the vehicle, images as recorded at 1.5 x the input.
+
+    Radar points lie within the grid, at all ages and radars.
+    """
+    rng = np.random.default_rng(seed)
+    width = round(config.image.width * 1.5)
+    height = round(width * 9 / 16)
+    intrinsics = np.array([[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]])
+    ego_T_cam = np.tile(_EGO_T_OPTICAL, (len(CAMERAS), 1, 1))
+    for k, angle in enumerate(np.deg2rad([0, -55, 55, 180, 110, -110])):
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        ego_T_cam[k, :2, :3] = turn @ _EGO_T_OPTICAL[:2, :3]
+    radar = np.zeros((radar_points, len(RADAR_COLUMNS)), np.float32)
+    radar[:, :2] = rng.uniform(config.grid.low[:2], config.grid.high[:2], (radar_points, 2))
+    radar[:, 5:10] = rng.normal(0, 5, (radar_points, 5))
+    radar[:, -1] = rng.integers(0, len(RADARS), radar_points)
+    return Frame(
+        stamp_ns=0,
+        images=tuple(rng.integers(0, 255, (len(CAMERAS), height, width, 3), np.uint8)),
+        intrinsics=np.tile(intrinsics, (len(CAMERAS), 1, 1)),
+        ego_T_cam=ego_T_cam,
+        radar=radar,
+    )
+
+
+def bench(
+    *,
+    preset_name: str = "demo_student",
+    weights: Path | None = None,
+    device: str = "cpu",
+    rounds: int = 20,
+) -> dict[str, dict[str, float]]:
+    """Time a detector and print a table.
+
+    Args:
+        preset_name: which preset, with random weights.
+        weights: a detector file; its configuration takes the preset's place.
+        device: "cpu" or "cuda".
+        rounds: timed calls of each variant, after two untimed ones.
+
+    Returns:
+        variant -> stage -> median milliseconds.
+    """
+    if weights is not None:
+        model = load_weights(weights)
+    else:
+        torch.manual_seed(0)
+        model = build_detector(preset(preset_name).detector)
+    model.eval()
+    frame = random_frame(model.config)
+    cuda = device.startswith("cuda")
+    precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16") if cuda else ("fp32", "bf16")
+    detectors = {name: Detector(model, device=device, precision=name) for name in precisions}
+    plain = _plain_forward(model.to(device), frame)
+    samples: dict[str, dict[str, list[float]]] = {}
+
+    def note(variant: str, timing: dict[str, float]) -> None:
+        for stage, seconds in timing.items():
+            samples.setdefault(variant, {}).setdefault(stage, []).append(1e3 * seconds)
+
+    for turn in range(rounds + 2):
+        plain_seconds = _timed(plain, cuda)
+        for name, detector in detectors.items():
+            detector(frame)
+            if turn >= 2:
+                note(name, detector.timing | {"total": sum(detector.timing.values())})
+        if turn >= 2:
+            note("fp32 not folded", {"network": plain_seconds})
+    medians = {
+        variant: {stage: statistics.median(values) for stage, values in stages.items()}
+        for variant, stages in samples.items()
+    }
+    _print(model, medians, device=device, rounds=rounds)
+    return medians
+
+
+def _plain_forward(model: CameraRadarDetector, frame: Frame) -> Callable[[], object]:
+    batch = collate([frame], model.config).to(next(model.parameters()).device)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return model(batch)
+
+    return forward
+
+
+def _timed(call: Callable[[], object], cuda: bool) -> float:
+    start = time.perf_counter()
+    call()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _print(
+    model: CameraRadarDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
+) -> None:
+    count = sum(p.numel() for p in model.parameters())
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
+    table = Table(
+        title=f"{model.config.name}: {count / 1e6:.2f} M parameters, batch 1, median of {rounds}\n"
+        f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    stages = ("prepare", "network", "decode", "total")
+    table.add_column("variant")
+    for stage in stages:
+        table.add_column(f"{stage} ms", justify="right")
+    table.add_column("network / fp32", justify="right")
+    reference = medians["fp32"]["network"]
+    for variant, values in medians.items():
+        cells = [f"{values[stage]:.1f}" if stage in values else "" for stage in stages]
+        table.add_row(variant, *cells, f"{values['network'] / reference:.2f}")
+    Console().print(table)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
