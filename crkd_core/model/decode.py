@@ -13,7 +13,7 @@ from torch import Tensor
 from crkd_core.boxes import CLASS_NAMES, Detections
 from crkd_core.config import DetectorConfig, TaskConfig
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.head import stacked
+from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
 
 #: Sides are kept between 1 cm and 100 m: an untrained network must not overflow.
@@ -38,44 +38,47 @@ def decode(
     Raises:
         DecodeError: a map that is not finite (diverged weights, or an overflow in fp16).
     """
-    maps = [{k: v.float() for k, v in task.items()} for task in output.tasks]
-    for index, task in enumerate(maps):
-        for name, values in task.items():
-            if not torch.isfinite(values).all():
-                raise DecodeError(
-                    f"head map {name!r} of task {index} is not finite: the weights have diverged, "
-                    "the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
-                )
-    samples = range(len(output.decoded))
     per_task = [
-        _decode_task(task_maps, task, config, score_threshold)
-        for task_maps, task in zip(maps, config.head.tasks, strict=True)
+        _decode_task(maps, task, config, score_threshold)
+        for maps, task in zip(output.tasks, config.head.tasks, strict=True)
     ]
-    return [_join([boxes[sample] for boxes in per_task]) for sample in samples]
+    return [_join(list(parts)) for parts in zip(*per_task, strict=True)]
 
 
 def _decode_task(
     maps: dict[str, Tensor], task: TaskConfig, config: DetectorConfig, threshold: float
 ) -> list[Detections]:
     """Boxes of one task in every sample, best first."""
-    scores = maps["heatmap"].sigmoid().flatten(1)
-    codes = stacked(maps).flatten(2)
-    cells = codes.shape[2]
+    cells = maps["heatmap"][0, 0].numel()
     found = []
-    for score, code in zip(scores, codes, strict=True):
-        candidate = (score > threshold).nonzero()[:, 0]
-        order = score[candidate].argsort(descending=True, stable=True)[: config.head.candidates]
+    for sample, heatmap in enumerate(maps["heatmap"]):
+        scores = heatmap.float().sigmoid().flatten()
+        # NaN compares false, so without this a broken network would just see nothing.
+        _check_finite(scores, task)
+        candidate = (scores > threshold).nonzero()[:, 0]
+        order = scores[candidate].argsort(descending=True, stable=True)[: config.head.candidates]
         candidate = candidate[order]
+        cell = candidate % cells
+        code = torch.cat([maps[name][sample].flatten(1)[:, cell] for name in REGRESSION]).float()
+        _check_finite(code, task)
         boxes = _boxes(
-            score=score[candidate].cpu().double().numpy(),
+            score=scores[candidate].cpu().double().numpy(),
             channel=(candidate // cells).cpu().numpy(),
-            cell=(candidate % cells).cpu().numpy(),
-            code=code[:, candidate % cells].T.cpu().double().numpy(),
+            cell=cell.cpu().numpy(),
+            code=code.T.cpu().double().numpy(),
             task=task,
             config=config,
         )
         found.append(boxes.select(_survivors(boxes, task, config.head.keep)))
     return found
+
+
+def _check_finite(values: Tensor, task: TaskConfig) -> None:
+    if not torch.isfinite(values).all():
+        raise DecodeError(
+            f"head maps of task {', '.join(task.classes)} are not finite: the weights have "
+            "diverged, the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
+        )
 
 
 def _boxes(

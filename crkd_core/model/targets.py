@@ -72,7 +72,7 @@ def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskT
         radius = gaussian_radius(
             boxes.size[:, :2] / grid.cell, overlap=config.head.gaussian_overlap
         )
-        radius = np.maximum(radius.astype(np.int64), config.head.min_radius)
+        radius = np.maximum(np.floor(radius), config.head.min_radius)
         shape = (len(truths), len(labels), *grid.shape)
         code = np.concatenate(
             [
@@ -87,7 +87,9 @@ def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskT
         )
         targets.append(
             TaskTargets(
-                heatmap=torch.from_numpy(draw(shape, sample[pick], channel, peak, radius)),
+                heatmap=torch.from_numpy(
+                    draw(shape, sample[pick], channel, peak, radius.astype(np.int64))
+                ),
                 sample=torch.from_numpy(sample[pick]),
                 cell=torch.from_numpy(peak[:, 0] * grid.shape[1] + peak[:, 1]),
                 code=torch.from_numpy(code.astype(np.float32)),
