@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
-from crkd_core.data.index import BICYCLE_RACK, CHANNELS, LIDAR, Index
+from crkd_core.data.index import CHANNELS, LIDAR, Index
+from crkd_core.data.index_boxes import BICYCLE_RACK
 from crkd_core.data.index_cache import open_index
 from crkd_core.data.tables import (
     SPLIT_SUFFIX,

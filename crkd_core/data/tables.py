@@ -137,21 +137,6 @@ def read_table(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
         raise NuScenesError(f"{path}: cannot read table: {error.strerror}") from error
 
 
-def column(path: Path, rows: list[Row], field: str) -> list[Any]:
-    """One field of every row.
-
-    Raises:
-        NuScenesError: a row has no such field; names file, row and token.
-    """
-    try:
-        return [row[field] for row in rows]
-    except KeyError:
-        bad = next(row for row in rows if field not in row)
-        raise NuScenesError(
-            f"{path}: the record with token {bad.get('token')!r} has no field {field!r}"
-        ) from None
-
-
 @contextlib.contextmanager
 def table_progress(folder: Path) -> Iterator[Callable[[int], None]]:
     """A bar on stderr over the bytes of all TABLES of a version; none for small versions."""
