@@ -206,7 +206,7 @@ def test_adversarial_submissions_equal_the_devkit(change, swap):
 
 
 def test_order_of_equal_scores_is_the_devkits():
-    # Two detections with one score, the second nearer: the later row goes first and takes the truth.
+    # One score, the second nearer or not: the later row goes first and takes the truth.
     one = random_boxes(np.random.default_rng(0), 1, samples=1, classes=[0])
     center = one.center + np.array([[0.9, 0, 0], [0.1, 0, 0]])
     two = dataclasses.replace(one.select(np.array([0, 0])), center=center)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
+from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.submission import (
     SubmissionError,
     attribute_by_speed,
     make_submission,
-    write_json,
     write_submission,
 )
 

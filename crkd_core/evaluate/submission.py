@@ -7,8 +7,6 @@ The file holds global boxes: translation (gravity centre), size (width, length, 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
+from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.matching import ScoredBoxes, score_order
 from crkd_core.evaluate.metrics import DetectionRules
 
@@ -178,14 +177,3 @@ def write_submission(submission: Submission, path: Path) -> None:
             }
         )
     write_json({"meta": dict(submission.meta), "results": results}, path)
-
-
-def write_json(data: object, path: Path, *, indent: int | None = None) -> None:
-    """Write JSON under a temporary name, then rename. NaN stays NaN, as in the devkit's files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(data, indent=indent), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,267 @@
+"""Pictures of detections: seen from above, drawn into the cameras, and precision over recall.
+
+Every function writes one PNG. Truth is drawn in white, detections in the colour of their class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
+from crkd_core.evaluate.files import replace_file
+from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.frame import CAMERAS, RADAR_COLUMNS, Frame
+
+#: RGB per class, in the order of CLASS_NAMES; far apart also for most colour-blind eyes.
+CLASS_COLORS = (
+    (255, 160, 40),
+    (240, 80, 60),
+    (255, 225, 70),
+    (190, 120, 70),
+    (255, 120, 190),
+    (70, 170, 255),
+    (190, 110, 255),
+    (110, 110, 255),
+    (60, 230, 200),
+    (130, 220, 90),
+)
+
+_TRUTH_COLOR = (255, 255, 255)
+_BACKGROUND = "#14171c"
+_NEAR = 0.2  # Edges are cut at this depth in front of a camera, metres.
+
+#: The contact sheet as one looks around: left to right, front row and back row.
+_SHEET = (
+    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
+    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
+)
+
+#: Twelve edges of a box between corners in the order of ``Boxes.corners``, and the cross on its
+#: front face, which shows where it is heading.
+_RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
+_EDGES = np.array(
+    [*_RING, *((a + 4, b + 4) for a, b in _RING), *((k, k + 4) for k in range(4)), (0, 7), (3, 4)]
+)
+
+
+def draw_bev(
+    frame: Frame,
+    detections: Detections,
+    path: Path,
+    *,
+    min_score: float = 0.25,
+    reach: float = 55.0,
+    title: str = "",
+) -> None:
+    """Seen from above, x forward pointing up: radar returns, truth, detections, velocities.
+
+    Args:
+        frame: gives radar points and, where known, truth.
+        detections: in ego axes.
+        path: PNG to write.
+        min_score: weaker detections are left out.
+        reach: half the side of the square that is shown, metres.
+        title: heading.
+    """
+    figure = Figure(figsize=(8, 8.4), dpi=110, facecolor=_BACKGROUND)
+    axes = figure.add_axes((0.06, 0.05, 0.92, 0.9))
+    axes.set(facecolor=_BACKGROUND, xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal")
+    axes.tick_params(colors="#9aa4b2", labelsize=8)
+    axes.set_xlabel("y left (m)", color="#9aa4b2", fontsize=8)
+    axes.set_ylabel("x forward (m)", color="#9aa4b2", fontsize=8)
+    axes.grid(color="#2a2f38", linewidth=0.6)
+    for spine in axes.spines.values():
+        spine.set_color("#2a2f38")
+
+    # Left is +y: the horizontal axis shows y and runs from right to left.
+    points = frame.radar[:, :2]
+    velocity = frame.radar[:, [RADAR_COLUMNS.index("vx_comp"), RADAR_COLUMNS.index("vy_comp")]]
+    axes.scatter(points[:, 1], points[:, 0], s=3, color="#5e7a9c", linewidths=0, zorder=1)
+    tails = np.stack([points[:, ::-1], (points + velocity)[:, ::-1]], 1)
+    axes.add_collection(LineCollection(list(tails), colors="#5e7a9c", linewidths=0.5, zorder=1))
+
+    handles = [_dot("#5e7a9c", "radar")]
+    if frame.truth is not None:
+        _outline(axes, frame.truth, ["#ffffff"] * len(frame.truth), 1.6, 2)
+        handles.append(_line("#ffffff", "truth"))
+    shown = detections.select(detections.score >= min_score)
+    _outline(axes, shown, [_hex(label) for label in shown.label], 1.2, 3)
+    handles += [_line(_hex(k), CLASS_NAMES[k]) for k in np.unique(shown.label)]
+    axes.plot([-0.9, -0.9, 0.9, 0.9, -0.9], [-1, 3.4, 3.4, -1, -1], color="#39d353", linewidth=1.5)
+    axes.legend(
+        handles=handles,
+        loc="upper right",
+        fontsize=8,
+        facecolor=_BACKGROUND,
+        edgecolor="#2a2f38",
+        labelcolor="#d5dbe3",
+    )
+    axes.set_title(title, color="#d5dbe3", fontsize=10)
+    _save(figure, path)
+
+
+def draw_cameras(
+    frame: Frame,
+    detections: Detections,
+    path: Path,
+    *,
+    min_score: float = 0.25,
+    tile_width: int = 560,
+) -> None:
+    """Contact sheet of the six cameras with boxes: truth thin and white, detections by class.
+
+    Args:
+        frame: images, calibration and, where known, truth. A missing camera stays dark.
+        detections: in ego axes.
+        path: PNG to write.
+        min_score: weaker detections are left out.
+        tile_width: pixels per camera.
+    """
+    sizes = [image.shape[:2] for image in frame.images if image is not None]
+    height = round(tile_width * (sizes[0][0] / sizes[0][1] if sizes else 9 / 16))
+    shown = detections.select(detections.score >= min_score)
+    tiles = {}
+    for i, name in enumerate(CAMERAS):
+        tile = np.full((height, tile_width, 3), 24, np.uint8)
+        image = frame.images[i]
+        if image is not None:
+            shrinks = image.shape[1] > tile_width
+            mode = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            tile = np.ascontiguousarray(
+                cv2.resize(image, (tile_width, height), interpolation=mode)
+            )
+            scale = np.array([tile_width / image.shape[1], height / image.shape[0], 1.0])
+            project = scale[:, None] * frame.intrinsics[i]
+            if frame.truth is not None:
+                colors = [_TRUTH_COLOR] * len(frame.truth)
+                _draw_boxes(tile, frame.truth, colors, project, frame.ego_T_cam[i], 1)
+            colors = [CLASS_COLORS[label] for label in shown.label]
+            _draw_boxes(tile, shown, colors, project, frame.ego_T_cam[i], 2)
+        label = name if image is not None else f"{name} (missing)"
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(
+                tile, label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, thickness, cv2.LINE_AA
+            )
+        tiles[name] = tile
+    sheet = np.vstack([np.hstack([tiles[name] for name in row]) for row in _SHEET])
+    done, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise OSError(f"{path}: the picture could not be encoded as PNG")
+    replace_file(path, data.tobytes())
+
+
+def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
+    """Precision over recall, one panel per class, one line per match distance."""
+    figure = Figure(figsize=(13, 5.4), dpi=100)
+    panels = figure.subplots(2, 5, sharex=True, sharey=True)
+    shades = ("#c6dbef", "#6baed6", "#2171b5", "#08306b")
+    rules = evaluation.rules
+    for name, axes in zip(CLASS_NAMES, panels.flat, strict=True):
+        for k, distance in enumerate(rules.distances):
+            curve = evaluation.curves[name, distance]
+            ap = evaluation.summary["label_aps"][name][str(distance)]
+            # Beyond the recall that was reached there is nothing to draw.
+            reached = np.count_nonzero(curve.confidence)
+            axes.plot(
+                curve.recall[:reached],
+                curve.precision[:reached],
+                color=shades[k % len(shades)],
+                label=f"{distance:g} m: {ap:.2f}",
+            )
+        axes.axvspan(0, rules.min_recall, color="#eeeeee", zorder=0)
+        axes.axhspan(0, rules.min_precision, color="#eeeeee", zorder=0)
+        axes.set_title(f"{name}  AP {evaluation.summary['mean_dist_aps'][name]:.3f}", fontsize=9)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02))
+        axes.legend(fontsize=7, loc="upper right", framealpha=0.7)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("recall", fontsize=9)
+    figure.supylabel("precision", fontsize=9)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def _outline(axes, boxes: Boxes, colors: list[str], width: float, zorder: int) -> None:  # type: ignore[no-untyped-def]
+    """Footprints with a line to the front, and velocity arrows one second long."""
+    corners = boxes.corners()[:, :4, :2]
+    front = (corners[:, 0] + corners[:, 3]) / 2
+    lines = [np.vstack([c, c[:1]])[:, ::-1] for c in corners]
+    lines += [np.stack([b, f])[:, ::-1] for b, f in zip(boxes.center[:, :2], front, strict=True)]
+    axes.add_collection(
+        LineCollection(lines, colors=colors + colors, linewidths=width, zorder=zorder)
+    )
+    moving = np.flatnonzero(np.linalg.norm(np.nan_to_num(boxes.velocity), axis=1) > 0.5)
+    arrows = [np.stack([front[i], front[i] + boxes.velocity[i]])[:, ::-1] for i in moving]
+    axes.add_collection(
+        LineCollection(
+            arrows, colors=[colors[i] for i in moving], linewidths=0.7, ls="--", zorder=zorder
+        )
+    )
+
+
+def _draw_boxes(
+    tile: NDArray[np.uint8],
+    boxes: Boxes,
+    colors: list[tuple[int, int, int]],
+    project: NDArray[np.float64],
+    ego_T_cam: NDArray[np.float64],
+    thickness: int,
+) -> None:
+    """Draw box edges into an image; edges behind the camera are cut at its near plane."""
+    if not len(boxes):
+        return
+    corners = geometry.apply(geometry.invert(ego_T_cam), boxes.corners())
+    order = np.argsort(-corners[..., 2].mean(1))  # far ones first
+    for i in order:
+        start, end = corners[i][_EDGES[:, 0]], corners[i][_EDGES[:, 1]]
+        seen = (start[:, 2] > _NEAR) | (end[:, 2] > _NEAR)
+        start, end = start[seen], end[seen]
+        rise = end[:, 2] - start[:, 2]
+        cut = (_NEAR - start[:, 2]) / np.where(rise == 0, 1, rise)
+        meeting = start + cut[:, None] * (end - start)
+        start = np.where(start[:, 2:] > _NEAR, start, meeting)
+        end = np.where(end[:, 2:] > _NEAR, end, meeting)
+        for a, b in zip(start @ project.T, end @ project.T, strict=True):
+            # Sixteenths of a pixel; far outside the picture int32 would overflow.
+            p, q = (np.clip(v[:2] / v[2], -1e4, 1e4) * 16 for v in (a, b))
+            cv2.line(
+                tile,
+                (round(float(p[0])), round(float(p[1]))),
+                (round(float(q[0])), round(float(q[1]))),
+                colors[i],
+                thickness,
+                cv2.LINE_AA,
+                4,
+            )
+
+
+def _hex(label: int) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*CLASS_COLORS[label])
+
+
+def _dot(color: str, name: str) -> Line2D:
+    return Line2D([], [], color=color, marker="o", markersize=3, linestyle="", label=name)
+
+
+def _line(color: str, name: str) -> Line2D:
+    return Line2D([], [], color=color, label=name)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    # The canvas is made here, without pyplot: no global state, no display, safe in threads.
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    done, data = cv2.imencode(
+        ".png", cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
+    )
+    if not done:
+        raise OSError(f"{path}: the picture could not be encoded as PNG")
+    replace_file(path, data.tobytes())
