@@ -85,6 +85,9 @@ class CameraConfig:
     neck_channels: int = 128
     #: Stride of the feature map that is lifted.
     stride: int = 8
+    #: True: feature cells span the image's first to last pixel, as published. False: column j sits
+    #: at pixel stride * j, which is where a ResNet looks.
+    align_corners: bool = True
     depth: tuple[float, float, float] = (1.0, 60.0, 1.0)
     context_channels: int = 80
     #: Height range of lifted points that are pooled, metres.

@@ -33,6 +33,7 @@ def demo_student() -> TrainConfig:
             neck_levels=(8, 16, 32),
             neck_channels=32,
             stride=8,
+            align_corners=False,
             depth=(2.0, 58.0, 1.0),
             context_channels=32,
             z=(-5.0, 5.0),

@@ -3,8 +3,8 @@
 CRKD's student has none (methods 1.4). It makes short trainings of the camera branch possible: the
 detection loss alone reaches the depth distribution late.
 
-Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, D depth bins, h w feature map,
-L LiDAR points of the whole batch.
+Shapes: B batch, P cameras present in the whole batch, D depth bins, h w feature map, L LiDAR points
+of the whole batch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.detector import ModelOutput
+from crkd_core.model.lift import cell_pixels
 
 #: Older returns have moved away from what the camera shows, seconds.
 MAX_AGE = 0.06
@@ -50,14 +51,15 @@ class DepthLoss(nn.Module):
 
     @torch.no_grad()
     def truth(self, batch: Batch) -> Tensor:
-        """[P, h, w] metres along the optical axis of the nearest return in each cell, 0 for none."""
+        """[P, h, w] metres along the optical axis to each cell's nearest return, 0 for none."""
         if batch.lidar is None or batch.lidar_sample is None:
             raise DepthLossError(
-                "depth supervision needs LiDAR in the batch; read Frames with lidar_sweeps of 1 or "
-                "more, or set the weight of the depth loss to 0"
+                "depth supervision needs LiDAR in the batch; read Frames with lidar_sweeps of 1 "
+                "or more, or set the weight of the depth loss to 0"
             )
-        stride = self.config.camera.stride
-        h, w = self.config.image.height // stride, self.config.image.width // stride
+        columns, rows = cell_pixels(self.config.camera, self.config.image)
+        w, h = len(columns), len(rows)
+        step = torch.stack([columns[1], rows[1]]).to(batch.lidar.device)
         fresh = batch.lidar[:, 4] <= MAX_AGE
         points, sample = batch.lidar[fresh, :3], batch.lidar_sample[fresh]
         homogeneous = F.pad(points, (0, 1), value=1.0)
@@ -66,7 +68,7 @@ class DepthLoss(nn.Module):
             pixel_T_ego = torch.linalg.inv(batch.ego_T_pixel[index, camera].double()).float()
             scaled = homogeneous[sample == index] @ pixel_T_ego[:3].T
             scaled = scaled[scaled[:, 2] > 0.1]
-            cell = torch.round(scaled[:, :2] / scaled[:, 2:] / stride)
+            cell = torch.round(scaled[:, :2] / scaled[:, 2:] / step)
             inside = ((cell >= 0) & (cell < cell.new_tensor([w, h]))).all(1)
             cell, depth = cell[inside].long(), scaled[inside, 2]
             nearest = points.new_full((h * w,), torch.inf)

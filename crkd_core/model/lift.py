@@ -55,14 +55,8 @@ class Lift(nn.Module):
         self.bins = round((high - low) / step)
         self.context = config.context_channels
         self.depth_context = nn.Conv2d(inputs, self.bins + self.context, 1)
-        # Cells span the image's first to last pixel, as published. A ResNet cell of stride s looks
-        # around pixel s * column, which this follows closely.
-        h, w = image.height // config.stride, image.width // config.stride
-        v, u = torch.meshgrid(
-            torch.linspace(0, image.height - 1, h),
-            torch.linspace(0, image.width - 1, w),
-            indexing="ij",
-        )
+        columns, rows = cell_pixels(config, image)
+        v, u = torch.meshgrid(rows, columns, indexing="ij")
         pixels = torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1)
         self.register_buffer("pixels", pixels, False)
         self.register_buffer("depths", low + step * torch.arange(self.bins), False)
@@ -143,3 +137,11 @@ class Lift(nn.Module):
         borders = torch.arange(len(present) * size_x * size_y + 1, device=cells.device).int()
         offset = torch.searchsorted(cells, borders)
         return LiftIndex(point, point // self.bins, offset)
+
+
+def cell_pixels(config: CameraConfig, image: ImageConfig) -> tuple[Tensor, Tensor]:
+    """Where feature columns [w] and rows [h] sit in the image, pixels."""
+    w, h = image.width // config.stride, image.height // config.stride
+    if config.align_corners:
+        return torch.linspace(0, image.width - 1, w), torch.linspace(0, image.height - 1, h)
+    return config.stride * torch.arange(w).float(), config.stride * torch.arange(h).float()
