@@ -212,6 +212,7 @@ class TrainConfig:
     #: Learning rate at the end of the cosine, as a share of learning_rate.
     final_rate: float = 1e-3
     clip_norm: float = 35.0
+    precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     workers: int = 1
     checkpoint_steps: int = 500

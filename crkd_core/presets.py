@@ -49,11 +49,21 @@ def demo_student() -> TrainConfig:
     )
     return TrainConfig(
         detector=detector,
-        augment=AugmentConfig(image_zoom=(0.94, 1.25), image_rotation=3.0, bev_rotation=22.5),
-        steps=12_000,
+        # Sensors are dropped in training, so that the network survives a dead one.
+        augment=AugmentConfig(
+            image_zoom=(1.0, 1.25),
+            image_rotation=3.0,
+            bev_rotation=22.5,
+            drop_camera=0.05,
+            drop_radar=0.05,
+            drop_all_cameras=0.08,
+            drop_all_radars=0.08,
+        ),
+        steps=6_000,
         batch_size=4,
         learning_rate=2e-3,
         warmup_steps=300,
+        precision="bf16",
     )
 
 

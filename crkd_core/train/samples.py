@@ -6,6 +6,7 @@ would have seen.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class Views(Dataset[Frame]):
         config = self.config
         epoch, place = divmod(position, len(self.frames))
         order = np.random.default_rng((config.seed, 0, epoch)).permutation(len(self.frames))
-        frame = self.frames[int(order[place])]
+        frame = seen(self.frames[int(order[place])])
         if config.sensors:
             frame = frame.keeping(config.sensors)
         if config.augment is None:
@@ -61,3 +62,14 @@ class Views(Dataset[Frame]):
             image=config.detector.image,
             rng=np.random.default_rng((config.seed, 1, position)),
         )
+
+
+def seen(frame: Frame) -> Frame:
+    """``frame`` with only the boxes that a LiDAR or radar return fell into.
+
+    The rest are hidden from every sensor, and evaluation leaves them out too.
+    """
+    if frame.truth is None:
+        return frame
+    points = frame.truth.num_lidar_points + frame.truth.num_radar_points
+    return dataclasses.replace(frame, truth=frame.truth.select(points > 0))
