@@ -77,9 +77,10 @@ def train(
 
     if resume:
         run = Run.open(out)
-        if set_ or (steps is not None and steps != run.config.steps):
+        config = run.config
+        if set_ or (steps is not None and steps != config.steps):
             raise RunError(
-                f"{out} was started with {run.config.steps} steps; a resumed run keeps its "
+                f"{out} was started with {config.steps} steps; a resumed run keeps its "
                 "configuration. Leave --steps and --set out, or start a new run"
             )
     else:
@@ -87,8 +88,13 @@ def train(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    sweeps = (run.config if resume else config).detector.radar.sweeps
-    frames = NuScenesFrames(NuScenes(data), split, radar_sweeps=sweeps, image=None)
+    frames = NuScenesFrames(
+        NuScenes(data),
+        split,
+        radar_sweeps=config.detector.radar.sweeps,
+        lidar_sweeps=1 if config.depth_weight else 0,
+        image=None,
+    )
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     train_run(run, frames, resume=resume, device=device)

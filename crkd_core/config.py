@@ -212,6 +212,8 @@ class TrainConfig:
     #: Learning rate at the end of the cosine, as a share of learning_rate.
     final_rate: float = 1e-3
     clip_norm: float = 35.0
+    #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
+    depth_weight: float = 0.0
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
     workers: int = 1

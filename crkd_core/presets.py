@@ -64,6 +64,7 @@ def demo_student() -> TrainConfig:
         learning_rate=2e-3,
         warmup_steps=300,
         precision="bf16",
+        depth_weight=0.5,
     )
 
 

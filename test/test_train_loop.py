@@ -10,6 +10,7 @@ from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, GridConfig, ImageConfig, TrainConfig
 from crkd_core.frame import RADAR_COLUMNS, Frame
 from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.depth import DepthLossError
 from crkd_core.presets import demo_student
 from crkd_core.train.loop import TrainError, learning_rate_curve, train
 from crkd_core.train.run import Run, RunError
@@ -40,6 +41,7 @@ def a_frame(seed: int) -> Frame:
         intrinsics=np.tile(K, (6, 1, 1)),
         ego_T_cam=np.tile(EGO_T_CAM, (6, 1, 1)),
         radar=radar,
+        lidar=np.pad(rng.uniform(-12, 12, (50, 3)), ((0, 0), (0, 2))).astype(np.float32),
         truth=truth,
         token=f"sample{seed}",
     )
@@ -55,8 +57,19 @@ def a_config(**changes) -> TrainConfig:
         grid=GridConfig(low=(-12.8, -12.8, -5), high=(12.8, 12.8, 3), cell=0.8),
         image=ImageConfig(height=64, width=96, zoom=1.0),
     )
-    values = {"steps": 6, "warmup_steps": 2, "checkpoint_steps": 2, "log_steps": 1, "workers": 0}
-    values |= {"batch_size": 2, "augment": AugmentConfig(image_zoom=(1.0, 1.3))}
+    values = {
+        "steps": 6,
+        "depth_weight": 0.0,
+        "warmup_steps": 2,
+        "checkpoint_steps": 2,
+        "log_steps": 1,
+        "workers": 0,
+    }
+    values |= {
+        "batch_size": 2,
+        "augment": AugmentConfig(image_zoom=(1.0, 1.3)),
+        "precision": "fp32",
+    }
     return dataclasses.replace(demo, detector=detector, **(values | changes))
 
 
@@ -97,6 +110,19 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
     a, b = (load_weights(r.path / "weights.safetensors").state_dict() for r in (whole, broken))
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+def test_bfloat16_and_depth_supervision_train_too(tmp_path):
+    run = Run.start(tmp_path, a_config(precision="bf16", depth_weight=1.0), data="", split="")
+    train(run, FRAMES)
+    assert all(line["depth"] > 0 for line in logged(run))
+    assert all(
+        p.dtype == torch.float32
+        for p in load_weights(tmp_path / "weights.safetensors").parameters()
+    )
+    blind = [dataclasses.replace(frame, lidar=None) for frame in FRAMES]
+    with pytest.raises(DepthLossError, match="needs LiDAR"):
+        train(Run.start(tmp_path / "blind", a_config(depth_weight=1.0), data="", split=""), blind)
 
 
 def test_a_run_folder_is_not_overwritten_and_not_invented(tmp_path):

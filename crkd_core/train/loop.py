@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch, collate
 from crkd_core.model.build import build_detector
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.depth import DepthLoss
+from crkd_core.model.detector import CameraRadarDetector, ModelOutput
 from crkd_core.model.loss import DetectionLoss
 from crkd_core.train.run import Run
 from crkd_core.train.samples import Frames, Positions, Views
@@ -54,7 +55,7 @@ def train(
     torch.manual_seed(config.seed)
     model = build_detector(config.detector).to(device).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion = DetectionLoss(config.detector)
+    criterion = TrainingLoss(config)
     optimiser = torch.optim.AdamW(parameter_groups(model, config), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config))
     done = run.restore(model=model, optimiser=optimiser, schedule=schedule) if resume else 0
@@ -90,7 +91,7 @@ def train(
 
 def train_step(
     model: nn.Module,
-    criterion: Callable[..., dict[str, Tensor]],
+    criterion: Callable[[ModelOutput, Batch], dict[str, Tensor]],
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     *,
@@ -103,7 +104,7 @@ def train_step(
     """
     with torch.autocast(batch.images.device.type, torch.bfloat16, config.precision == "bf16"):
         output = model(batch)
-    losses = criterion(output, batch.truth)
+    losses = criterion(output, batch)
     optimiser.zero_grad(set_to_none=True)
     losses["total"].backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -112,6 +113,29 @@ def train_step(
     return {name: float(value.detach()) for name, value in losses.items()} | {
         "gradient_norm": float(norm)
     }
+
+
+class TrainingLoss(nn.Module):
+    """The loss of a plain training: detection, and depth where its weight is not 0."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.detection = DetectionLoss(config.detector)
+        self.depth = DepthLoss(config.detector)
+        self.depth_weight = config.depth_weight
+
+    def forward(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+        """Weighted terms; "total" is their sum.
+
+        Raises:
+            LossError: a sample without truth.
+            DepthLossError: a batch without LiDAR, with a depth weight.
+        """
+        losses = self.detection(output, batch.truth)
+        if self.depth_weight:
+            losses["depth"] = self.depth_weight * self.depth(output, batch)
+            losses["total"] = losses["total"] + losses["depth"]
+        return losses
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
