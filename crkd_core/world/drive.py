@@ -1,0 +1,182 @@
+"""Fires the sensors of one stretch of a drive and writes their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.data.lidar import write_bin
+from crkd_core.data.radar import write_pcd
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.world import rig
+from crkd_core.world.camera import Camera, encode_jpeg
+from crkd_core.world.caster import Caster
+from crkd_core.world.lidar import Lidar
+from crkd_core.world.radar import Radar
+from crkd_core.world.rig import Shot
+from crkd_core.world.scene import Scene
+from crkd_core.world.truth import Annotation, annotate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A job: the key frames ``first`` to ``last - 1`` of one drive, and the sweeps before each.
+
+    Attributes:
+        seed: of the world.
+        number: of the drive.
+        name: of the drive (``scene-0061``).
+        key_frames: of the whole drive.
+        first, last: range of key frames of this job.
+        base_us: timestamp of the first key frame, microseconds.
+        image_width: pixels.
+        key_frames_only: leave out the images between key frames.
+        out: root of the dataset.
+    """
+
+    seed: int
+    number: int
+    name: str
+    key_frames: int
+    first: int
+    last: int
+    base_us: int
+    image_width: int
+    key_frames_only: bool
+    out: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorInfo:
+    """What the tables say of an actor besides where it is."""
+
+    category: str
+    attribute: str
+    size_wlh: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a job did.
+
+    Attributes:
+        stretch: the job.
+        weather: name of the drive's weather.
+        shots: every firing with the ego pose at its time (translation, quaternion wxyz).
+        truth: annotations by key frame.
+        actors: by index, those that were annotated.
+    """
+
+    stretch: Stretch
+    weather: str
+    shots: list[tuple[Shot, list[float], list[float]]] = field(default_factory=list)
+    truth: dict[int, list[Annotation]] = field(default_factory=dict)
+    actors: dict[int, ActorInfo] = field(default_factory=dict)
+
+
+def log_name(seed: int, name: str) -> str:
+    """Name of the log that a drive was cut from; begins every file name."""
+    return f"world-{seed}-{name}"
+
+
+def shot_file(stretch: Stretch, shot: Shot) -> str:
+    """Path of a sensor file relative to the dataset."""
+    folder = "samples" if shot.is_key else "sweeps"
+    ending = "jpg" if shot.channel in CAMERAS else "pcd" if shot.channel in RADARS else "pcd.bin"
+    stem = f"{log_name(stretch.seed, stretch.name)}__{shot.channel}__{stretch.base_us + shot.time_us}"
+    return f"{folder}/{shot.channel}/{stem}.{ending}"
+
+
+class _Drive:
+    """A scene with its caster and sensors."""
+
+    def __init__(self, *, seed: int, number: int, key_frames: int, image_width: int) -> None:
+        self.scene = Scene(seed=seed, number=number, key_frames=key_frames)
+        self.caster = Caster(self.scene)
+        self.rig = rig.build_rig(image_width)
+        self.cameras = {n: Camera(scene=self.scene, mount=self.rig[n]) for n in CAMERAS}
+        self.radars = {n: Radar(scene=self.scene, mount=self.rig[n]) for n in RADARS}
+        self.lidar = Lidar(scene=self.scene, mount=self.rig[rig.LIDAR])
+
+
+# A worker gets several stretches of one drive after another; the last drive is kept.
+@lru_cache(maxsize=1)
+def _open(seed: int, number: int, key_frames: int, image_width: int) -> _Drive:
+    return _Drive(seed=seed, number=number, key_frames=key_frames, image_width=image_width)
+
+
+def record(stretch: Stretch) -> Recorded:
+    """Fire every sensor of a stretch. Pure: the same job writes the same bytes in any process."""
+    cv2.setNumThreads(1)
+    drive = _open(stretch.seed, stretch.number, stretch.key_frames, stretch.image_width)
+    scene = drive.scene
+    result = Recorded(stretch=stretch, weather=scene.weather.name)
+    clouds: dict[int, dict[str, NDArray]] = {k: {} for k in range(stretch.first, stretch.last)}
+    shots = rig.schedule(
+        stretch.key_frames, phases=scene.radar_phases, key_frames_only=stretch.key_frames_only
+    )
+    for shot in shots:
+        if not stretch.first <= shot.sample < stretch.last:
+            continue
+        t = shot.time_us / 1e6
+        local_T_ego = scene.ego_pose(t)
+        global_T_ego = scene.global_T_local @ local_T_ego
+        quat = geometry.matrix_to_quat_wxyz(global_T_ego[:3, :3])
+        result.shots.append((shot, global_T_ego[:3, 3].tolist(), quat.tolist()))
+        points = _fire(drive, stretch, shot)
+        if shot.is_key and points is not None:
+            local_T_sensor = local_T_ego @ drive.rig[shot.channel].ego_T_sensor
+            clouds[shot.sample][shot.channel] = geometry.apply(local_T_sensor, points[:, :3])
+    for k, by_channel in clouds.items():
+        rng = np.random.default_rng([stretch.seed, stretch.number, 3, k])
+        result.truth[k] = annotate(
+            scene=scene,
+            moment=drive.caster.at(k * rig.KEY_US / 1e6),
+            mounts=[drive.rig[n] for n in CAMERAS],
+            lidar=by_channel[rig.LIDAR],
+            radar=np.concatenate([by_channel[n] for n in RADARS]),
+            rng=rng,
+        )
+        for row in result.truth[k]:
+            actor = scene.actors[row.actor]
+            result.actors[row.actor] = ActorInfo(
+                category=actor.category,
+                attribute=actor.attribute,
+                size_wlh=geometry.lwh_to_wlh(actor.size).tolist(),
+            )
+    if stretch.first == 0:
+        small = cv2.resize(scene.ground.drivable, None, fx=0.25, fy=0.25)
+        # Written upside down in the store of the ground (y up); maps have row 0 at the top.
+        cv2.imwrite(str(stretch.out / map_file(stretch)), small[::-1])
+    return result
+
+
+def map_file(stretch: Stretch) -> str:
+    """Path of the drive's map mask relative to the dataset."""
+    return f"maps/{log_name(stretch.seed, stretch.name)}.png"
+
+
+def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray | None:
+    """Write one sensor file; the points of a LiDAR or radar sweep, None for a camera."""
+    code = rig.CHANNELS.index(shot.channel)
+    # Time is moved into the positive: seeds are not negative.
+    stamp = shot.time_us + 10 * rig.LEAD_IN_US
+    rng = np.random.default_rng([stretch.seed, stretch.number, 2, code, stamp])
+    moment = drive.caster.at(shot.time_us / 1e6)
+    path = stretch.out / shot_file(stretch, shot)
+    if shot.channel in CAMERAS:
+        path.write_bytes(encode_jpeg(drive.cameras[shot.channel].render(moment, rng)))
+        return None
+    if shot.channel == rig.LIDAR:
+        points = drive.lidar.sweep(moment, rng)
+        write_bin(path, points)
+    else:
+        points = drive.radars[shot.channel].sweep(moment, rng)
+        write_pcd(path, points)
+    return points

@@ -1,0 +1,192 @@
+"""Who is where: fills a road with traffic, parked vehicles, people, work zones and buildings.
+
+Sizes follow the mean sizes of the nuScenes classes; rare classes are drawn more often than in life,
+so that all ten stand near the road in every drive. Both sides of the road are cut into blocks of
+26 m, and each block gets a theme from a shuffled list that is gone through completely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crkd_core.world import shapes
+from crkd_core.world.road import LANES, Road, SideRoad
+from crkd_core.world.shapes import Mesh
+
+#: Mean length, width, height in metres and their relative spread.
+SIZES = {
+    "car": ((4.62, 1.95, 1.73), 0.06),
+    "truck": ((6.95, 2.51, 2.84), 0.12),
+    "bus": ((11.2, 2.9, 3.47), 0.06),
+    "trailer": ((12.2, 2.85, 3.85), 0.08),
+    "construction_vehicle": ((6.4, 2.75, 3.2), 0.1),
+    "pedestrian": ((0.73, 0.67, 1.75), 0.07),
+    "motorcycle": ((2.11, 0.77, 1.47), 0.06),
+    "bicycle": ((1.7, 0.6, 1.3), 0.05),
+    "traffic_cone": ((0.41, 0.41, 1.05), 0.08),
+    "barrier": ((0.5, 2.5, 0.98), 0.05),
+}
+CATEGORIES = {
+    "car": "vehicle.car",
+    "truck": "vehicle.truck",
+    "bus": "vehicle.bus.rigid",
+    "trailer": "vehicle.trailer",
+    "construction_vehicle": "vehicle.construction",
+    "pedestrian": "human.pedestrian.adult",
+    "motorcycle": "vehicle.motorcycle",
+    "bicycle": "vehicle.bicycle",
+    "traffic_cone": "movable_object.trafficcone",
+    "barrier": "movable_object.barrier",
+}
+CAR_COLOURS = (
+    (0.85, 0.85, 0.86), (0.08, 0.08, 0.09), (0.45, 0.46, 0.48), (0.62, 0.64, 0.66),
+    (0.55, 0.06, 0.06), (0.08, 0.14, 0.42), (0.1, 0.25, 0.2), (0.5, 0.42, 0.32), (0.75, 0.6, 0.1),
+)  # fmt: skip
+BUS_COLOURS = ((0.75, 0.12, 0.1), (0.1, 0.45, 0.25), (0.85, 0.8, 0.65), (0.15, 0.35, 0.65))
+YELLOW = ((0.92, 0.68, 0.05), (0.95, 0.6, 0.03), (0.85, 0.72, 0.1))
+BLOCK = 26.0
+#: People walk on these lines of the pavement, one speed per line, so that nobody walks into another.
+WALK_LINES = (13.3, 13.95, 14.6)
+
+
+@dataclass(kw_only=True)
+class Actor:
+    """One annotated object.
+
+    It either follows ``lane`` (an index into the profiles of the drive) from ``s`` at lateral ``d``,
+    or stays at / moves straight from (x, y) along ``yaw`` with ``speed``.
+    """
+
+    label: str
+    size: tuple[float, float, float]
+    mesh: Mesh
+    category: str
+    attribute: str
+    lane: int = -1
+    s: float = 0.0
+    d: float = 0.0
+    turn: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    yaw: float = 0.0
+    speed: float = 0.0
+
+
+@dataclass(kw_only=True)
+class Layout:
+    """Everything in a drive that is not the ground."""
+
+    actors: list[Actor] = field(default_factory=list)
+    scenery: list[Mesh] = field(default_factory=list)
+    lots: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+
+class Filler:
+    """Puts actors and scenery on one road.
+
+    Args:
+        road: where to.
+        side_roads: crossings, kept free.
+        rng: draws everything.
+    """
+
+    def __init__(self, *, road: Road, side_roads: list[SideRoad], rng: np.random.Generator) -> None:
+        self.road, self.side_roads, self.rng = road, side_roads, rng
+        self.layout = Layout()
+
+    def make(self, label: str, attribute: str, **place: float) -> Actor:
+        """A new object of a class with its own size, colour and mesh."""
+        rng = self.rng
+        mean, spread = SIZES[label]
+        size = np.array(mean) * np.clip(rng.normal(1, spread, 3), 1 - 2 * spread, 1 + 2 * spread)
+        category = CATEGORIES[label]
+        rider = attribute == "cycle.with_rider"
+        if label in ("motorcycle", "bicycle"):
+            size[2] = rng.uniform(1.62, 1.85) if rider else rng.uniform(1.05, 1.2)
+        if label == "bus" and rng.random() < 0.2:
+            category = "vehicle.bus.bendy"
+        if label == "pedestrian":
+            draw = rng.random()
+            if draw < 0.08:
+                category, size = "human.pedestrian.child", size * [0.8, 0.8, 0.7]
+            elif draw < 0.1:
+                category = "human.pedestrian.police_officer"
+            if attribute != "pedestrian.moving":
+                size[0] *= 0.75
+        mesh = self._mesh(label, size, rider)
+        actor = Actor(
+            label=label,
+            size=(float(size[0]), float(size[1]), float(size[2])),
+            mesh=mesh.fitted(size),
+            category=category,
+            attribute=attribute,
+            **place,  # type: ignore[arg-type]
+        )
+        self.layout.actors.append(actor)
+        return actor
+
+    def _mesh(self, label: str, size: np.ndarray, rider: bool) -> Mesh:
+        rng = self.rng
+        palette = {"bus": BUS_COLOURS, "construction_vehicle": YELLOW}.get(label, CAR_COLOURS)
+        colour = np.clip(palette[rng.integers(len(palette))] + rng.normal(0, 0.03, 3), 0.02, 0.98)
+        if label in ("pedestrian", "motorcycle", "bicycle"):
+            colour = rng.uniform(0.05, 0.95, 3)
+        if label == "trailer":
+            colour = rng.uniform(0.6, 0.9) + rng.normal(0, 0.06, 3)
+        extra = {"rider": rider} if label in ("motorcycle", "bicycle") else {}
+        return shapes.BUILDERS[label](size, colour, rng, **extra)
+
+    def stand(self, label: str, attribute: str, s: float, d: float, turn: float) -> None:
+        """A standing object; ``turn`` is its yaw against the road."""
+        x, y, yaw = self.road.at(s, d)
+        self.make(label, attribute, x=float(x), y=float(y), yaw=float(yaw) + turn)
+
+    def traffic(self, lane: int, d: float, low: float, high: float, forward: bool, speed: float,
+                keep: float | None) -> None:  # fmt: skip
+        """Fill a lane with vehicles from s = low to high, leaving out 16 m around ``keep``."""
+        rng = self.rng
+        labels = ("car", "truck", "bus", "motorcycle", "trailer", "construction_vehicle")
+        chance = (0.5, 0.14, 0.1, 0.12, 0.09, 0.05)
+        attribute = "vehicle.moving" if speed > 0.5 else "vehicle.stopped"
+        turn = 0.0 if forward else np.pi
+        s = low + rng.uniform(0, 25)
+        while s < high:
+            label = str(rng.choice(labels, p=chance))
+            rider = "cycle.with_rider" if label == "motorcycle" else attribute
+            group = ["truck", "trailer"] if label == "trailer" else [label]
+            group = group if not forward else group[::-1]
+            lengths = [SIZES[g][0][0] for g in group]
+            extent = sum(lengths) * 1.15 + 1.0
+            if keep is None or s + extent < keep - 10 or s > keep + 12:
+                at = s
+                for g, length in zip(group, lengths, strict=True):
+                    self.make(
+                        g, rider, lane=lane, s=at + 0.55 * length, d=d + rng.normal(0, 0.12),
+                        turn=turn,
+                    )  # fmt: skip
+                    at += 1.15 * length + 1.0
+            gap = rng.exponential(24) + (rng.uniform(5, 9) if speed > 0.5 else rng.uniform(1.5, 4))
+            s += extent + gap
+
+    def walkers(self, lane: int, d: float, low: float, high: float, forward: bool) -> None:
+        """People on one line of the pavement."""
+        s = low + self.rng.uniform(0, 15)
+        while s < high:
+            self.make(
+                "pedestrian", "pedestrian.moving", lane=lane, s=s, d=d,
+                turn=0.0 if forward else np.pi,
+            )  # fmt: skip
+            s += 1.2 + self.rng.exponential(75)
+
+    def cyclists(self, lane: int, d: float, low: float, high: float, forward: bool) -> None:
+        """Riders in a bicycle lane."""
+        s = low + self.rng.uniform(0, 30)
+        while s < high:
+            label = "bicycle" if self.rng.random() < 0.8 else "motorcycle"
+            self.make(
+                label, "cycle.with_rider", lane=lane, s=s, d=d + self.rng.normal(0, 0.1),
+                turn=0.0 if forward else np.pi,
+            )  # fmt: skip
+            s += 5 + self.rng.exponential(45)

@@ -1,0 +1,203 @@
+"""Writes drives of the synthetic world as a nuScenes dataset.
+
+Names of scenes: one drive in five (at least one) is for validation and comes last. Training drives take the
+names of the split mini_train first (scene-0061, scene-0553, ...), validation drives those of mini_val
+(scene-0103, scene-0916); a dataset of ten drives is named exactly like v1.0-mini, and a single
+drive is scene-0103. When these names are used up, drives are called scene-9001, ... (training) and
+scene-9901, ... (validation). With a version that ends in ``mini`` the devkit's own splits
+mini_train and mini_val find the first ten; ``splits.json`` adds ``world_train``, ``world_val`` and
+``world_all``, which hold every drive. (Predefined names are refused by the devkit for other
+versions, so splits.json does not repeat them.)
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from crkd_core.world import rig
+from crkd_core.world.drive import Recorded, Stretch, record
+from crkd_core.world.tables import Tables
+
+MINI_TRAIN = tuple(
+    f"scene-{n}" for n in ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100")
+)
+MINI_VAL = ("scene-0103", "scene-0916")
+
+#: Key frames of one job: short enough that one drive keeps several processes busy.
+STRETCH = 5
+#: Drives are recorded 100 s apart, the first one at this time (microseconds).
+EPOCH_US = 1_600_000_000_000_000
+DRIVE_US = 100_000_000
+
+
+class WorldError(ValueError):
+    """A request that cannot be fulfilled, or a place where nothing may be written."""
+
+
+def scene_names(scenes: int) -> tuple[list[str], list[str]]:
+    """Names of the training and the validation drives, see the top of this file."""
+    held_out = max(1, round(scenes / 5))
+    driven = scenes - held_out
+    train = [*MINI_TRAIN, *(f"scene-9{i:03d}" for i in range(1, driven + 1))][:driven]
+    val = [*MINI_VAL, *(f"scene-99{i:02d}" for i in range(1, held_out + 1))][:held_out]
+    return train, val
+
+
+def write_world(
+    out: str | Path,
+    *,
+    scenes: int,
+    seconds: float = 20.0,
+    seed: int = 0,
+    image_width: int = 800,
+    jobs: int = 1,
+    key_frames_only: bool = False,
+    version: str = "v1.0-mini",
+) -> Path:
+    """Make drives and write them as a nuScenes dataset.
+
+    The same seed gives the same bytes, whatever ``jobs`` is; drive i of a seed has the same content in
+    datasets of any number of scenes of the same length.
+
+    Args:
+        out: folder of the new dataset; must not exist, or be empty.
+        scenes: number of drives, 1 to 500.
+        seconds: length of a drive; there are two key frames per second.
+        seed: not negative.
+        image_width: pixels, 64 to 1600; pictures are 16:9.
+        jobs: processes. More than one needs an importable main module (``spawn``).
+        key_frames_only: leave out the images between key frames; LiDAR and radar sweeps stay.
+        version: name of the folder of the tables.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        WorldError: ``out`` already holds something, or an argument is out of range.
+    """
+    out = Path(out)
+    _check(out, scenes=scenes, seconds=seconds, seed=seed, image_width=image_width, jobs=jobs,
+           version=version)  # fmt: skip
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        part.chmod(0o755)
+        for channel in rig.CHANNELS:
+            (part / "samples" / channel).mkdir(parents=True)
+            (part / "sweeps" / channel).mkdir(parents=True)
+        (part / "maps").mkdir()
+        train, val = scene_names(scenes)
+        key_frames = int(seconds * 2 + 1e-9)
+        drives = [
+            [
+                Stretch(
+                    seed=seed,
+                    number=number,
+                    name=name,
+                    key_frames=key_frames,
+                    first=first,
+                    last=min(first + STRETCH, key_frames),
+                    base_us=EPOCH_US + number * DRIVE_US,
+                    image_width=image_width,
+                    key_frames_only=key_frames_only,
+                    out=part,
+                )
+                for first in range(0, key_frames, STRETCH)
+            ]
+            for number, name in enumerate([*train, *val])
+        ]
+        tables = Tables(seed=seed, image_width=image_width)
+        recorded = _record_all([s for drive in drives for s in drive], jobs=jobs)
+        for drive in drives:
+            tables.add_drive([recorded[(s.number, s.first)] for s in drive])
+        folder = part / version
+        folder.mkdir()
+        for name, rows in tables.rows.items():
+            (folder / f"{name}.json").write_bytes(orjson.dumps(rows))
+        splits = {"world_train": train, "world_val": val, "world_all": [*train, *val]}
+        (folder / "splits.json").write_bytes(orjson.dumps(splits, option=orjson.OPT_INDENT_2))
+        if out.exists():
+            out.rmdir()
+        part.replace(out)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return out
+
+
+def _check(
+    out: Path,
+    *,
+    scenes: int,
+    seconds: float,
+    seed: int,
+    image_width: int,
+    jobs: int,
+    version: str,
+) -> None:
+    ranges: dict[str, tuple[float, float, float]] = {
+        "scenes": (scenes, 1, 500),
+        "seconds": (seconds, 1, 95),
+        "seed": (seed, 0, 2**31),
+        "image_width": (image_width, 64, 1600),
+        "jobs": (jobs, 1, 256),
+    }
+    for name, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise WorldError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
+    if not version or Path(version).name != version:
+        raise WorldError(f"version: expected the name of a folder, got {version!r}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WorldError(
+            f"{out} exists and is not an empty folder: nothing was written; choose another place "
+            f"or remove it first"
+        )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Progress]:
+    columns = (
+        TextColumn("[bold]world"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("key frames"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        progress.add_task("world", total=total)
+        yield progress
+
+
+def _record_all(stretches: list[Stretch], *, jobs: int) -> dict[tuple[int, int], Recorded]:
+    recorded: dict[tuple[int, int], Recorded] = {}
+    with _progress(sum(s.last - s.first for s in stretches)) as progress:
+        task = progress.task_ids[0]
+
+        def keep(done: Recorded) -> None:
+            stretch = done.stretch
+            recorded[(stretch.number, stretch.first)] = done
+            progress.advance(task, stretch.last - stretch.first)
+
+        if jobs == 1 or len(stretches) == 1:
+            for stretch in stretches:
+                keep(record(stretch))
+            return recorded
+        with ProcessPoolExecutor(min(jobs, len(stretches)), get_context("spawn")) as pool:
+            futures = [pool.submit(record, stretch) for stretch in stretches]
+            try:
+                for future in as_completed(futures):
+                    keep(future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return recorded
