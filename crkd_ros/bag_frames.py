@@ -1,0 +1,237 @@
+"""The Frames of a rosbag2, through the same sync.py and convert.py as in the live node.
+
+Only the order of messages differs from the node's: it is that of the record times, and no frame
+waits for a message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.config import ImageConfig
+from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_ros import convert
+from crkd_ros.bag_files import Topic, read_bag, topics_of
+from crkd_ros.bag_messages import BagError
+from crkd_ros.motion import Calibration, MotionError, PoseBuffer
+from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer, Timed
+
+_ODOMETRY = "nav_msgs/msg/Odometry"
+_IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+_INFO = "sensor_msgs/msg/CameraInfo"
+_CLOUD = "sensor_msgs/msg/PointCloud2"
+
+#: Takes a stamp in nanoseconds and what was wrong there.
+Problem = Callable[[int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagProblem:
+    """A message or a frame that could not be used, and why."""
+
+    stamp_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which topic of a bag carries what. Absent sensors have no entry.
+
+    Attributes:
+        images, infos: camera -> topic.
+        radars: radar -> topic.
+        odometry: topic of nav_msgs/Odometry, or None: then /tf gives the ego motion.
+    """
+
+    images: Mapping[str, Topic]
+    infos: Mapping[str, Topic]
+    radars: Mapping[str, Topic]
+    odometry: Topic | None
+
+    @property
+    def topics(self) -> dict[str, tuple[str, str]]:
+        """Topic -> (role, sensor)."""
+        found = {topic.name: ("image", name) for name, topic in self.images.items()}
+        found |= {topic.name: ("info", name) for name, topic in self.infos.items()}
+        found |= {topic.name: ("radar", name) for name, topic in self.radars.items()}
+        found |= {"/tf_static": ("tf", ""), "/tf": ("tf", "")}
+        if self.odometry is not None:
+            found[self.odometry.name] = ("odometry", "")
+        return found
+
+
+def layout_of(path: Path) -> Layout:
+    """Find the sensors of a bag by topic type and by the channel in the topic's name, any case.
+
+    Of several image topics of a camera, a compressed one is taken. /odom gives the ego motion
+    unless /tf has more poses.
+
+    Raises:
+        BagError: not a bag, or neither a camera with CameraInfo nor a radar is in it.
+    """
+    topics = topics_of(path)
+
+    def of(sensor: str, kinds: Collection[str]) -> Topic | None:
+        names = [
+            topic
+            for topic in topics.values()
+            if topic.type_name in kinds and sensor.lower() in topic.name.lower().split("/")
+        ]
+        return min(names, key=lambda t: (list(kinds).index(t.type_name), t.name), default=None)
+
+    def all_of(sensors: Iterable[str], kinds: Collection[str]) -> dict[str, Topic]:
+        return {name: topic for name in sensors if (topic := of(name, kinds)) is not None}
+
+    infos = all_of(CAMERAS, [_INFO])
+    images = {name: t for name, t in all_of(CAMERAS, _IMAGES).items() if name in infos}
+    radars = all_of(RADARS, [_CLOUD])
+    if not images and not radars:
+        raise BagError(
+            f"{path}: no camera (image and camera_info) and no radar (PointCloud2) named "
+            f"{', '.join(name.lower() for name in (*CAMERAS, *RADARS))}; its topics: "
+            f"{', '.join(sorted(topics)) or 'none'}"
+        )
+    odometry = min(
+        (t for t in topics.values() if t.type_name == _ODOMETRY),
+        key=lambda t: (t.name != "/odom", t.name),
+        default=None,
+    )
+    tf = topics.get("/tf")
+    if tf is not None and odometry is not None and tf.count > odometry.count:
+        odometry = None
+    return Layout(images=images, infos=infos, radars=radars, odometry=odometry)
+
+
+@dataclass(frozen=True)
+class _Undecoded:
+    """An image that is decoded when a frame takes it: not every image of a bag is taken."""
+
+    message: Any
+    intrinsics: NDArray[np.float64]
+
+
+@dataclass
+class _Assembler:
+    """Feeds messages to the synchroniser and makes Frames of its sets."""
+
+    layout: Layout
+    image: ImageConfig
+    sync: Synchronizer
+    base: str = "base_link"
+    calibration: Calibration = field(default_factory=Calibration)
+    poses: PoseBuffer = field(default_factory=PoseBuffer)
+    intrinsics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    first_odometry: bool = True
+
+    def add(self, role: str, sensor: str, message: Any) -> list[FrameSet]:
+        """Take one message; the sets that are complete because it is later than they are."""
+        if role == "tf":
+            self._tf(message)
+            return []
+        stamp_ns = convert.stamp_ns(message.header.stamp)
+        if role == "info":
+            self.intrinsics[sensor] = convert.intrinsics(message)
+            return []
+        if role == "odometry":
+            self.poses.add(stamp_ns, convert.odometry_pose(message))
+            return []
+        sets = self.sync.flush(before_ns=stamp_ns)
+        if role == "image":
+            if sensor in self.intrinsics:
+                item = _Undecoded(message, self.intrinsics[sensor])
+                self.sync.add_image(sensor, stamp_ns, item)
+        else:
+            self.sync.add_radar(sensor, stamp_ns, convert.sweep(message, radar=sensor))
+        return sets
+
+    def _tf(self, message: Any) -> None:
+        for transform in message.transforms:
+            matrix = convert.transform_matrix(transform)
+            if transform.child_frame_id.lstrip("/") != self.base:
+                self.calibration.add(transform.header.frame_id, transform.child_frame_id, matrix)
+            elif self.layout.odometry is None:
+                self.poses.add(convert.stamp_ns(transform.header.stamp), matrix)
+
+    def frame(self, frame_set: FrameSet, token: str, problem: Problem) -> Frame:
+        """One Frame; an image that cannot be decoded is a problem and masks its camera.
+
+        Raises:
+            MotionError: a transform is not known.
+        """
+        images = {}
+        for camera, (stamp_ns, item) in frame_set.images.items():
+            try:
+                prepared = convert.prepared_image(
+                    item.message, item.intrinsics, self.image, camera=camera
+                )
+                images[camera] = Timed(stamp_ns, prepared)
+            except convert.ConvertError as error:
+                problem(stamp_ns, str(error))
+        return convert.frame_from_set(
+            dataclasses.replace(frame_set, images=images),
+            extrinsics=self.calibration,
+            motion=self.poses,
+            image=self.image,
+            token=token,
+        )
+
+
+def frames_of_bag(
+    path: Path,
+    *,
+    image: ImageConfig,
+    sync: SyncConfig | None = None,
+    tokens: Mapping[int, str] | None = None,
+    only: Collection[int] | None = None,
+    problems: list[BagProblem] | None = None,
+) -> Iterator[Frame]:
+    """The Frames of a bag in time order, one per image of the anchor camera.
+
+    Args:
+        path: a rosbag2 in our layout or a similar one, see ``layout_of``.
+        image: how images are prepared (``detector.config.image``).
+        sync: limits of a frame; ``sweeps`` is the detector's ``config.radar.sweeps``.
+        tokens: reference stamp, ns -> sample token, for key frames.
+        only: make only the frames at these reference stamps, ns.
+        problems: takes what could not be used, as the node would go on without it; None = the
+            first problem is an error.
+
+    Raises:
+        BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
+            a frame that cannot be used.
+    """
+    layout = layout_of(path)
+    topics = layout.topics
+    assembler = _Assembler(layout=layout, image=image, sync=Synchronizer(sync))
+
+    def problem(stamp_ns: int, reason: str) -> None:
+        if problems is None:
+            raise BagError(f"{path}: at {stamp_ns} ns: {reason}")
+        problems.append(BagProblem(stamp_ns=stamp_ns, reason=reason))
+
+    def frames_of(sets: list[FrameSet]) -> Iterator[Frame]:
+        for frame_set in sets:
+            stamp_ns = frame_set.stamp_ns
+            if only is not None and stamp_ns not in only:
+                continue
+            try:
+                yield assembler.frame(frame_set, (tokens or {}).get(stamp_ns, ""), problem)
+            except MotionError as error:
+                problem(stamp_ns, f"frame dropped: {error}")
+
+    for record in read_bag(path, topics=topics):
+        role, sensor = topics[record.topic]
+        try:
+            sets = assembler.add(role, sensor, record.message())
+        except (BagError, convert.ConvertError) as error:
+            problem(record.stamp_ns, f"{record.topic}: {error}")
+            continue
+        yield from frames_of(sets)
+    yield from frames_of(assembler.sync.flush())

@@ -1,0 +1,316 @@
+"""A rosbag2 to frames to detections to metrics, deterministic and without ROS.
+
+Command `crkd-replay`, ROS executable `replay`. Two runs write the same bytes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from crkd_core.boxes import Detections
+from crkd_core.frame import ANCHOR_CAMERA, Frame
+from crkd_ros import convert, publish
+from crkd_ros.bag_files import BagWriter, Record, Storage, qos, read_bag, topics_of
+from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
+from crkd_ros.bag_messages import BagError, make, serialize
+from crkd_ros.sync import SyncConfig
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.evaluate.metrics import Evaluation
+    from crkd_core.infer.detector import Detector
+
+#: What the output bag takes over, so that it opens alone in Foxglove and RViz.
+COPIED = ("/tf_static", "/tf", "/markers/annotations")
+
+#: Detections above this are scored, as in `crkd evaluate`: average precision counts the tail.
+SCORED_FROM = 0.02
+
+#: Topics of the node under its default name, and their types.
+OUTPUTS = {
+    "/detector_node/boxes": "sensor_msgs/msg/PointCloud2",
+    "/detector_node/markers": "visualization_msgs/msg/MarkerArray",
+    "/detector_node/detections": "vision_msgs/msg/Detection3DArray",
+}
+
+
+def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
+    """Reference stamp, ns -> sample token, of every sample of these scenes."""
+    return {
+        record.stamp_ns: record.sample_token
+        for scene in scenes
+        for record in tables.records(scene, ANCHOR_CAMERA)
+        if record.is_key_frame
+    }
+
+
+def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
+    """What the node would publish for one frame: topic of OUTPUTS -> message."""
+    boxes, markers, found = OUTPUTS
+    arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
+    return {
+        boxes: publish.boxes_cloud(detections, **arguments),
+        markers: publish.marker_array(detections, **arguments),
+        found: publish.detection_array(detections, **arguments),
+    }
+
+
+def write_detections(
+    answers: Iterable[tuple[int, Detections]],
+    out: Path,
+    *,
+    source: Path,
+    storage: Storage = "mcap",
+) -> int:
+    """Write detections as a bag that opens alone: with the transforms and the truth of its source.
+
+    Args:
+        answers: (reference stamp ns, detections in base_link) in time order; taken one by one.
+        out: the new bag; must not exist.
+        source: the bag that the frames came from.
+        storage: "mcap" or "sqlite3".
+
+    Returns:
+        The number of answers.
+
+    Raises:
+        BagError: the bag exists, or the source cannot be read.
+    """
+    known = topics_of(source)
+    count = 0
+
+    def found() -> Iterator[Record]:
+        nonlocal count
+        for stamp_ns, detections in answers:
+            count += 1
+            for topic, message in output_messages(detections, stamp_ns).items():
+                yield Record(
+                    topic=topic,
+                    type_name=OUTPUTS[topic],
+                    stamp_ns=stamp_ns,
+                    data=bytes(serialize(message)),
+                )
+
+    with BagWriter(out, storage=storage) as bag:
+        for name in COPIED:
+            if name in known:
+                latched = name == "/tf_static"
+                bag.add_topic(name, known[name].type_name, profile=qos(latched=latched))
+        for name, kind in OUTPUTS.items():
+            bag.add_topic(name, kind)
+        copied = read_bag(source, topics=COPIED)
+        # Of equal stamps the copied one comes first: a pose before what is drawn in it.
+        for record in heapq.merge(copied, found(), key=lambda record: record.stamp_ns):
+            bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayReport:
+    """What a replay did.
+
+    Attributes:
+        frames: frames that the detector answered.
+        key_frames: those among them that are samples of the data set.
+        problems: messages and frames that could not be used.
+        evaluation: nuScenes metrics, None without a data set.
+    """
+
+    frames: int
+    key_frames: int
+    problems: tuple[BagProblem, ...]
+    evaluation: Evaluation | None
+
+
+def replay(
+    path: Path,
+    detector: Detector,
+    out: Path,
+    *,
+    data: Path | None = None,
+    split: str | None = None,
+    key_frames_only: bool = False,
+    score_threshold: float = 0.0,
+    sync: SyncConfig | None = None,
+    on_frame: Callable[[Frame, Detections], None] | None = None,
+) -> ReplayReport:
+    """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
+
+    With ``data`` and ``split``, ``out/results.json`` (submission) and ``out/metrics.json`` cover
+    those samples of the split that are in the bag; one whose frame could not be formed is empty.
+
+    Args:
+        path: the bag.
+        detector: an opened detector.
+        out: folder for the results; made if missing.
+        data: root of the nuScenes data set that the bag was made of.
+        split: its split.
+        key_frames_only: run only on samples; needs ``data``.
+        score_threshold: weaker detections are scored, but left out of the bag.
+        sync: limits of a frame; None = defaults with the detector's number of sweeps.
+        on_frame: called with every frame and its detections.
+
+    Raises:
+        BagError: see ``frames_of_bag``; ``out/detections`` exists; no sample of the split is in
+            the bag; ``data`` without ``split`` or ``key_frames_only`` without both.
+    """
+    if (data is None) != (split is None):
+        raise BagError("give --data and --split together")
+    if key_frames_only and data is None:
+        raise BagError("--key-frames-only needs --data and --split: a bag does not name samples")
+    tables, samples = None, dict[int, str]()
+    if data is not None and split is not None:
+        from crkd_core.data.nuscenes import NuScenes
+
+        tables = NuScenes(data, split=split)
+        samples = _samples_in_bag(path, tables, split)
+    if sync is None:
+        sync = SyncConfig(sweeps=detector.config.radar.sweeps)
+    problems: list[BagProblem] = []
+    answers: dict[str, tuple[NDArray[np.float64] | None, Detections]] = {}
+
+    def run(progress: Progress, task: Any) -> Iterator[tuple[int, Detections]]:
+        for frame in frames_of_bag(
+            path,
+            image=detector.config.image,
+            sync=sync,
+            tokens=samples,
+            only=samples if key_frames_only else None,
+            problems=problems,
+        ):
+            found = detector(frame)
+            if frame.token:
+                answers[frame.token] = (frame.global_T_ego, found)
+            if on_frame is not None:
+                on_frame(frame, found)
+            progress.advance(task)
+            yield frame.stamp_ns, found.select(found.score > score_threshold)
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        anchor = layout_of(path).images.get(ANCHOR_CAMERA)
+        total = len(samples) if key_frames_only else anchor.count if anchor else None
+        task = progress.add_task(f"replaying {path.name}", total=total)
+        count = write_detections(run(progress, task), out / "detections", source=path)
+    evaluation = None
+    if tables is not None:
+        evaluation = _score(tables, answers, list(samples.values()), out)
+    return ReplayReport(
+        frames=count, key_frames=len(answers), problems=tuple(problems), evaluation=evaluation
+    )
+
+
+def _score(
+    tables: NuScenes,
+    answers: Mapping[str, tuple[NDArray[np.float64] | None, Detections]],
+    tokens: list[str],
+    out: Path,
+) -> Evaluation:
+    """Write results.json and metrics.json of these samples."""
+    from crkd_core.evaluate.files import write_json
+    from crkd_core.evaluate.run import score
+    from crkd_core.evaluate.submission import make_submission, write_submission
+
+    nothing = (np.eye(4), Detections.empty())
+    submission = make_submission((token, *answers.get(token, nothing)) for token in tokens)
+    write_submission(submission, out / "results.json")
+    evaluation = score(tables, submission, tokens)
+    # How long it took would differ between two runs.
+    summary = {k: v for k, v in evaluation.summary.items() if k != "eval_time"}
+    write_json({**summary, "meta": dict(submission.meta)}, out / "metrics.json", indent=2)
+    return evaluation
+
+
+def _samples_in_bag(path: Path, tables: NuScenes, split: str) -> dict[int, str]:
+    """Reference stamp -> token of those samples of the split whose anchor image is in the bag."""
+    samples = key_frames(tables, tables.scenes_of(split))
+    layout = layout_of(path)
+    anchor = layout.images.get(ANCHOR_CAMERA)
+    if anchor is None:
+        raise BagError(f"{path}: no images of {ANCHOR_CAMERA}, whose stamps name the samples")
+    stamps = {
+        convert.stamp_ns(record.message().header.stamp)
+        for record in read_bag(path, topics=[anchor.name])
+    }
+    found = {stamp_ns: token for stamp_ns, token in samples.items() if stamp_ns in stamps}
+    if not found:
+        raise BagError(
+            f"{path}: none of the {len(samples)} samples of split {split!r} of {tables.root} is "
+            "in this bag; was it made of another data set or split?"
+        )
+    return found
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
+    weights: Annotated[Path, typer.Option(help="A .safetensors detector.")],
+    out: Annotated[Path, typer.Option(help="Folder for detections and metrics.")],
+    data: Annotated[Path | None, typer.Option(help="The bag's nuScenes data set.")] = None,
+    split: Annotated[str | None, typer.Option(help="Its split.")] = None,
+    device: Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')] = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    score_threshold: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.999, help="Weaker detections are left out of the bag."),
+    ] = 0.1,
+    key_frames_only: Annotated[
+        bool, typer.Option(help="Only frames that are samples of the data set.")
+    ] = False,
+) -> None:
+    """Run a detector over a rosbag2; with --data and --split also score it."""
+    from crkd_core.evaluate.report import metrics_tables
+    from crkd_core.infer.detector import Detector
+
+    plain: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False}
+    if (out / "detections").exists():
+        raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
+    detector = Detector.load(
+        weights,
+        device=device,
+        precision=precision,  # type: ignore[arg-type]  # Detector names the known ones
+        score_threshold=score_threshold if data is None else min(score_threshold, SCORED_FROM),
+    )
+    report = replay(
+        bag,
+        detector,
+        out,
+        data=data,
+        split=split,
+        key_frames_only=key_frames_only,
+        score_threshold=score_threshold,
+    )
+    console = Console()
+    if report.evaluation is not None:
+        for table in metrics_tables(report.evaluation.summary):
+            console.print(table.rich())
+    samples = f", {report.key_frames} of them samples" if data is not None else ""
+    console.print(f"written: {out / 'detections'}, {report.frames} frames{samples}", **plain)
+    if report.problems:
+        first = report.problems[0]
+        Console(stderr=True).print(
+            f"{len(report.problems)} messages or frames could not be used, first at "
+            f"{first.stamp_ns} ns: {first.reason}",
+            **plain,
+        )
+
+
+def main() -> None:
+    """Entry point of `crkd-replay` and of `ros2 run crkd_ros replay`."""
+    from crkd_core.cli import run
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run(app)
+
+
+if __name__ == "__main__":
+    main()
