@@ -1,0 +1,163 @@
+"""Bag -> detections: equal to the offline ones, deterministic, scored, explained."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from handmade import write_version
+
+from crkd_core.config import DetectorConfig
+from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.evaluate.run import evaluate_submission
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_core.presets import demo_student
+from crkd_ros import convert
+from crkd_ros.bag_files import read_bag, topics_of
+from crkd_ros.bag_messages import BagError
+from crkd_ros.nuscenes2bag import write_bag
+from crkd_ros.replay import OUTPUTS, replay
+
+SCENE = "scene-0103"
+SPLIT = "mini_val"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A data set of one scene, its bag and a detector that was never trained."""
+    place = tmp_path_factory.mktemp("replay")
+    write_version(place / "data", samples=3, scenes=(SCENE, "scene-0061"))
+    write_bag(NuScenes(place / "data"), SCENE, place / "bag", with_lidar=False, progress=False)
+    torch.manual_seed(0)
+    config: DetectorConfig = demo_student().detector
+    save_weights(build_detector(config), place / "weights.safetensors", extra=None)
+    return place
+
+
+@pytest.fixture(scope="module")
+def detector(place: Path) -> Detector:
+    # Untrained scores lie around the bias of the heatmaps: a low threshold gives boxes to compare.
+    return Detector.load(place / "weights.safetensors", score_threshold=0.02)
+
+
+def boxes_of(path: Path) -> dict[int, convert.Detections]:
+    return {
+        record.stamp_ns: convert.boxes_from_cloud(record.message())
+        for record in read_bag(path, topics=["/detector_node/boxes"])
+    }
+
+
+def test_replay_gives_the_offline_detections(place, detector, tmp_path) -> None:
+    report = replay(
+        place / "bag", detector, tmp_path, data=place / "data", split=SPLIT, key_frames_only=True
+    )
+    frames = NuScenesFrames(
+        NuScenes(place / "data"), SPLIT, radar_sweeps=detector.config.radar.sweeps
+    )
+    found = boxes_of(tmp_path / "detections")
+    assert report.frames == report.key_frames == len(frames) == len(found) == 3
+    for frame in frames:
+        ours, theirs = found[frame.stamp_ns], detector(frame)
+        assert len(ours) == len(theirs) > 20
+        for name in ("center", "size", "yaw", "velocity", "score"):
+            np.testing.assert_allclose(
+                getattr(ours, name), getattr(theirs, name), atol=1e-4, err_msg=name
+            )
+        np.testing.assert_array_equal(ours.label, theirs.label)
+    # The files that replay wrote are those that the offline command would accept and score alike.
+    evaluate_submission(tmp_path / "results.json", place / "data", SPLIT, tmp_path / "offline")
+    mine = json.loads((tmp_path / "metrics.json").read_text())
+    theirs = json.loads((tmp_path / "offline" / "metrics.json").read_text())
+    for key in ("mean_ap", "nd_score", "tp_errors", "label_aps", "mean_dist_aps"):
+        assert json.dumps(mine[key]) == json.dumps(theirs[key]), key
+
+
+def test_two_runs_write_the_same_bytes(place, detector, tmp_path) -> None:
+    for name in ("a", "b"):
+        replay(
+            place / "bag",
+            detector,
+            tmp_path / name,
+            data=place / "data",
+            split=SPLIT,
+            key_frames_only=True,
+        )
+    first, second = (
+        sorted(p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob("*") if p.is_file())
+        for name in ("a", "b")
+    )
+    assert first == second and len(first) == 4
+    for name in first:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_the_output_bag_opens_alone(place, detector, tmp_path) -> None:
+    replay(place / "bag", detector, tmp_path)
+    topics = topics_of(tmp_path / "detections")
+    source = topics_of(place / "bag")
+    anchors = source["/cam_back_left/image_rect_compressed"].count
+    assert {name: topics[name].count for name in OUTPUTS} == dict.fromkeys(OUTPUTS, anchors)
+    for name in ("/tf", "/tf_static", "/markers/annotations"):
+        assert topics[name].count == source[name].count > 0
+    known: set[int] = set()
+    last = 0
+    for record in read_bag(tmp_path / "detections"):
+        assert record.stamp_ns >= last
+        last = record.stamp_ns
+        if record.topic == "/tf":
+            known.add(record.stamp_ns)
+        if record.topic == "/detector_node/boxes":
+            header = record.message().header
+            assert header.frame_id == "base_link"
+            assert convert.stamp_ns(header.stamp) == record.stamp_ns in known
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_weak_detections_are_scored_but_not_drawn(place, detector, tmp_path) -> None:
+    arguments = {"data": place / "data", "split": SPLIT, "key_frames_only": True}
+    replay(place / "bag", detector, tmp_path / "all", **arguments)
+    every = boxes_of(tmp_path / "all" / "detections")
+    limit = float(np.median(np.concatenate([boxes.score for boxes in every.values()])))
+    replay(place / "bag", detector, tmp_path / "few", score_threshold=limit, **arguments)
+    for stamp, boxes in boxes_of(tmp_path / "few" / "detections").items():
+        assert 0 < len(boxes) < len(every[stamp])
+        assert boxes.score.min() >= limit - 1e-6
+    results = [(tmp_path / name / "results.json").read_bytes() for name in ("all", "few")]
+    assert results[0] == results[1]
+
+
+def test_wrong_requests_are_explained(place, detector, tmp_path) -> None:
+    with pytest.raises(BagError, match="--data and --split together"):
+        replay(place / "bag", detector, tmp_path, data=place / "data")
+    with pytest.raises(BagError, match="a bag does not name samples"):
+        replay(place / "bag", detector, tmp_path, key_frames_only=True)
+    with pytest.raises(BagError, match=r"none of the 3 samples of split 'mini_train'"):
+        replay(place / "bag", detector, tmp_path, data=place / "data", split="mini_train")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command(place, tmp_path) -> None:
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "crkd_ros.replay", *arguments]
+        return subprocess.run(
+            [str(a) for a in command], capture_output=True, text=True, check=False
+        )
+
+    weights = ("--weights", place / "weights.safetensors")
+    data = ("--data", place / "data", "--split", SPLIT, "--key-frames-only")
+    done = run(place / "bag", *weights, "--out", tmp_path, *data)
+    assert done.returncode == 0, done.stderr
+    assert "3 frames, 3 of them samples" in done.stdout and "NDS" in done.stdout
+    again = run(place / "bag", *weights, "--out", tmp_path)
+    assert again.returncode == 1 and "exists already" in again.stderr
+    assert "Traceback" not in again.stderr
+    missing = run(tmp_path / "no", *weights, "--out", tmp_path / "x")
+    assert missing.returncode == 1 and "no such bag" in missing.stderr
+    assert not (tmp_path / "x" / "detections").exists()
