@@ -101,6 +101,15 @@ def bridge() -> Any:
     return standin_bridge.CvBridge()
 
 
+def tf_buffer(node: Any) -> Any:
+    """A tf2 buffer that listens on behalf of a node. Only where ``installed("tf2_ros")``."""
+    tf2_ros = importlib.import_module("tf2_ros")
+    # Without the node the buffer would keep old transforms when time jumps back.
+    buffer = tf2_ros.Buffer(node=node)
+    buffer.listener = tf2_ros.TransformListener(buffer, node)
+    return buffer
+
+
 def _as_array(values: NDArray[Any]) -> array.array:
     out = array.array(_CODES[f"{values.dtype.kind}{values.dtype.itemsize}"])
     out.frombytes(np.ascontiguousarray(values).tobytes())

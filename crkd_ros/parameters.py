@@ -51,18 +51,18 @@ class Parameter:
 
 
 def parameters(config: type, prefix: str = "") -> Iterator[Parameter]:
-    """Every parameter of a configuration dataclass, in order."""
+    """Every parameter of a configuration dataclass, in order; plain fields are none."""
     hints = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         if dataclasses.is_dataclass(hints[field.name]):
             yield from parameters(hints[field.name], f"{prefix}{field.name}.")  # type: ignore
-            continue
-        yield Parameter(
-            name=prefix + field.name,
-            kind=hints[field.name],
-            default=field.default,
-            **field.metadata,
-        )
+        elif field.metadata:
+            yield Parameter(
+                name=prefix + field.name,
+                kind=hints[field.name],
+                default=field.default,
+                **field.metadata,
+            )
 
 
 def _check(config: Any, prefix: str) -> None:
@@ -93,7 +93,8 @@ class SyncConfig:
     camera_spread: float = knob(
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
     )
-    sweeps: int = knob(6, "Radar sweeps per radar in a frame", low=1, high=20)
+    #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar.sweeps).
+    sweeps: int = 6
     radar_timeout: float = knob(
         0.3, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
     )
@@ -146,7 +147,7 @@ class NodeConfig:
     """All parameters of the detector node."""
 
     weights: str = knob("", "Checkpoint of the detector (.safetensors); required")
-    device: str = knob("cpu", "Device of the network: cpu, cuda, cuda:1, ...")
+    device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
     precision: Literal["fp32", "bf16", "fp16"] = knob(
         "fp32", "Number format of the network: fp32, bf16 or fp16"
     )
@@ -265,7 +266,7 @@ def as_yaml() -> str:
         )
         limits = "" if parameter.low is None else f" [{parameter.low}, {parameter.high}]"
         change = "; may change while running" if parameter.dynamic else ""
-        lines.append(f"{indent}# {parameter.description}{limits}{change}.")
+        lines.append(f"{indent}# {parameter.description}{limits}{change}")
         lines.append(f"{indent}{leaf}: {value.splitlines()[0]}")
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,171 @@
+"""Messages in, detections out, beside the ROS callbacks. No rclpy here.
+
+Callbacks only note messages: images go to decoding threads, and one worker thread turns the newest
+complete set into a Frame, detects and publishes. A set that is complete while the network is busy
+replaces the one before it, which is counted as skipped.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.boxes import Detections
+from crkd_ros import convert
+from crkd_ros.health import Health, Latency
+from crkd_ros.motion import EgoMotion, Extrinsics
+from crkd_ros.sync import Counts, FrameSet, Synchronizer
+
+if TYPE_CHECKING:
+    from crkd_core.infer.detector import Detector
+
+
+class _Arrived(NamedTuple):
+    """A converted message, or the decoding of one, and when it came (time.monotonic)."""
+
+    at: float
+    value: Any
+
+
+class FrameWorker:
+    """One thread that detects, and the threads that decode for it.
+
+    Args:
+        detector: called in the worker thread only.
+        sync: owned by this object from now on.
+        extrinsics: where the sensors sit.
+        motion: how the vehicle moves; its own lock guards it.
+        publish: takes the detections of a frame and its stamp, in the worker thread.
+        health: takes counts and latencies.
+        problem: takes (kind, text) of what went wrong, in any thread.
+        decode_threads: threads that decode and resize images.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        sync: Synchronizer,
+        extrinsics: Extrinsics,
+        motion: EgoMotion,
+        publish: Callable[[Detections, int], None],
+        health: Health,
+        problem: Callable[[str, str], None],
+        decode_threads: int = 2,
+    ) -> None:
+        self._detector, self._sync = detector, sync
+        self._extrinsics, self._motion = extrinsics, motion
+        self._publish, self._health, self._problem = publish, health, problem
+        self._decoders = ThreadPoolExecutor(decode_threads, "decode")
+        self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the threads; the frame in the network is finished first."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join()
+        self._decoders.shutdown(cancel_futures=True)
+
+    def counts(self) -> dict[str, Counts]:
+        """Per sensor, what happened to its messages so far."""
+        with self._wake:
+            return copy.deepcopy(self._sync.counts)
+
+    def add_image(
+        self,
+        camera: str,
+        message: Any,
+        matrix: NDArray[np.float64],
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Take an image message and the intrinsics of images of ``size`` (width, height)."""
+        image = self._detector.config.image
+        decoding = self._decoders.submit(
+            convert.prepared_image, message, matrix, image, camera=camera, size=size
+        )
+        self._add(self._sync.add_image, camera, message, decoding)
+
+    def add_cloud(self, radar: str, message: Any) -> None:
+        """Take a radar's PointCloud2. Raises ConvertError."""
+        sweep = convert.sweep(message, radar=radar)
+        self._add(self._sync.add_radar, radar, message, sweep)
+
+    def add_pose(self, stamp_ns: int) -> None:
+        """Note that ``motion`` now knows the ego motion up to this stamp."""
+        with self._wake:
+            self._sync.add_pose(stamp_ns)
+            self._wake.notify()
+
+    def _add(self, add: Any, sensor: str, message: Any, value: Any) -> None:
+        stamp_ns, now = convert.stamp_ns(message.header.stamp), time.monotonic()
+        with self._wake:
+            taken = add(sensor, stamp_ns, _Arrived(now, value), now=now)
+            self._wake.notify()
+        if not taken and stamp_ns <= 0:
+            self._problem("stamp", f"{sensor}: the header's stamp is zero, message not used")
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                if self._stopping:
+                    return
+                ready = self._sync.take(time.monotonic())
+                if not ready:
+                    deadline = self._sync.deadline()
+                    remaining = None if deadline is None else deadline - time.monotonic()
+                    self._wake.wait(remaining)
+                    continue
+            self._health.skipped(len(ready) - 1)
+            try:
+                self._detect(ready[-1])
+            # Whatever it was, this frame is lost and the next one may do.
+            except Exception as error:
+                self._health.dropped()
+                self._problem(type(error).__name__, f"frame dropped: {error}")
+
+    def _detect(self, arrived: FrameSet) -> None:
+        """The recipe of one frame, from its messages to the published detections."""
+        # The trigger's arrival is the start: a frame is asked for by it, not before.
+        trigger = arrived.images.get(arrived.trigger) or arrived.sweeps[arrived.trigger][0]
+        latency = Latency(trigger.item.at)
+        latency.stages["wait"] = time.monotonic() - latency.start
+        with latency.stage("images"):
+            frame_set = self._decoded(arrived)
+        with latency.stage("frame"):
+            frame = convert.frame_from_set(
+                frame_set,
+                extrinsics=self._extrinsics,
+                motion=self._motion,
+                image=self._detector.config.image,
+            )
+        detections = self._detector(frame)
+        latency.stages.update(self._detector.timing)
+        with latency.stage("publish"):
+            self._publish(detections, frame.stamp_ns)
+        self._health.published(latency.finish())
+
+    def _decoded(self, arrived: FrameSet) -> FrameSet:
+        """The set with images instead of decodings under way; a broken image masks its camera."""
+        images = {}
+        for camera, image in arrived.images.items():
+            try:
+                images[camera] = image._replace(item=image.item.value.result())
+            except convert.ConvertError as error:
+                self._problem("image", str(error))
+        sweeps = {
+            radar: tuple(sweep._replace(item=sweep.item.value) for sweep in recent)
+            for radar, recent in arrived.sweeps.items()
+        }
+        return dataclasses.replace(arrived, images=images, sweeps=sweeps)
