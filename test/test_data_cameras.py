@@ -21,8 +21,8 @@ def jpeg(image):
 
 
 def ramps(width, height):
-    """Images whose pixel values are their own column and row, as two [H, W, 3] images."""
-    v, u = np.mgrid[:height, :width].astype(np.uint8)
+    """Two [H, W, 3] images whose pixel values are three times their own column and row."""
+    v, u = 3 * np.mgrid[:height, :width].astype(np.uint8)
     return np.repeat(u[..., None], 3, 2), np.repeat(v[..., None], 3, 2)
 
 
@@ -85,10 +85,10 @@ def test_test_time_placement_of_nuscenes():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(24, 250),
-    st.integers(24, 250),
-    st.integers(10, 120),
-    st.integers(10, 120),
+    st.integers(24, 84),
+    st.integers(24, 84),
+    st.integers(10, 100),
+    st.integers(10, 100),
     st.floats(0.8, 1.6),
 )
 def test_pixels_lie_where_the_intrinsics_say(width, height, out_width, out_height, zoom):
@@ -107,11 +107,11 @@ def test_pixels_lie_where_the_intrinsics_say(width, height, out_width, out_heigh
         inside = np.all(
             (recorded[..., :2] > margin) & (recorded[..., :2] < [width, height] - margin - 1), -1
         )
-        error = out[..., 0][inside] - recorded[..., axis][inside]
-        if len(np.unique(recorded[..., axis][inside])) > 4:
-            # Half a unit of rounding, and no bias: half a pixel of shift would show here.
-            assert np.abs(error).max() < 0.75
-            assert np.abs(error.mean()) < 0.15
+        error = out[..., 0][inside] / 3 - recorded[..., axis][inside]
+        if error.size:
+            # A sixth of a pixel is rounding; the rest is area averaging over broken pixels.
+            assert np.abs(error).max() < 0.4
+            assert np.abs(error.mean()) < 0.2
 
 
 def test_image_too_small_for_the_crop_is_padded_black_above():
