@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from rich.console import Console
@@ -99,7 +100,7 @@ def evaluate_weights(
     out: Path,
     *,
     device: str = "cpu",
-    precision: Precision = "fp32",
+    precision: str = "fp32",
     sensors: Sequence[str] = (),
     score_threshold: float = 0.02,
 ) -> Evaluation:
@@ -124,7 +125,10 @@ def evaluate_weights(
     """
     tables = NuScenes(data, split=split)
     detector = Detector.load(
-        weights, device=device, precision=precision, score_threshold=score_threshold
+        weights,
+        device=device,
+        precision=cast(Precision, precision),  # checked there
+        score_threshold=score_threshold,
     )
     used = tuple(sensors) or CAMERAS + RADARS
     sweeps = detector.config.radar.sweeps
