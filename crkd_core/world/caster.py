@@ -14,6 +14,7 @@ from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
+from crkd_core import geometry
 from crkd_core.world.scene import Scene, State
 from crkd_core.world.shapes import Mesh
 
@@ -23,6 +24,9 @@ GROUND, NOTHING = -1, -2
 SCENERY = -1
 
 _FAR = np.float32(1e30)
+
+#: What moves within this distance (m) is always there: it may throw a shadow into the view.
+NEAR = 18.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +134,7 @@ class Moment:
         with np.errstate(divide="ignore"):
             # Rays flatter than this meet the ground beyond a kilometre: haze.
             ground = np.where(slope < -1e-3, origins[:, 2] / -slope, _FAR)
-        lower = ground < distance
+        lower = (ground < distance) & (ground < _FAR)
         face[lower] = GROUND
         distance = np.minimum(ground, distance)
         distance[face == NOTHING] = _FAR
@@ -175,10 +179,18 @@ class Caster:
         places += [placement(np.append(xy[i], heights[i]), yaw[i]) for i in still]
         self._still = Geometry(self._device, meshes, owners, places)
 
-    def at(self, t: float) -> Moment:
-        """The world at t seconds after the first key frame."""
+    def at(self, t: float, *, view: tuple[float, float] | None = None) -> Moment:
+        """The world at t seconds after the first key frame.
+
+        Args:
+            t: seconds.
+            view: heading in the ego frame and half the opening angle (radians) of the sensor that
+                will look; what moves outside and is not close is left out, which saves time.
+        """
         scene = self.scene
         state = scene.state(t, only=scene.moving)
+        if view is not None:
+            state = self._within(state, t, *view)
         live = Geometry(
             self._device,
             [scene.actors[i].mesh for i in state.index],
@@ -186,3 +198,18 @@ class Caster:
             [placement(p, y) for p, y in zip(state.position, state.yaw, strict=True)],
         )
         return Moment(t=t, state=state, still=self._still, live=live)
+
+    def _within(self, state: State, t: float, heading: float, half: float) -> State:
+        local_T_ego = self.scene.ego_pose(t)
+        offset = state.position[:, :2] - local_T_ego[:2, 3]
+        bearing = np.arctan2(offset[:, 1], offset[:, 0]) - geometry.yaw_of(local_T_ego) - heading
+        distance = np.hypot(*offset.T)
+        # Half a long vehicle, and the sensor is up to 4 m from the ego origin.
+        slack = np.arcsin(np.clip(12 / np.maximum(distance, 1e-6), 0, 1))
+        keep = (distance < NEAR) | (np.abs(geometry.wrap_angle(bearing)) < half + slack)
+        return State(
+            index=state.index[keep],
+            position=state.position[keep],
+            yaw=state.yaw[keep],
+            velocity=state.velocity[keep],
+        )

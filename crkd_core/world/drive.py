@@ -18,7 +18,7 @@ from crkd_core.world import rig
 from crkd_core.world.camera import Camera, encode_jpeg
 from crkd_core.world.caster import Caster
 from crkd_core.world.lidar import Lidar
-from crkd_core.world.radar import Radar
+from crkd_core.world.radar import FIELD_OF_VIEW, Radar
 from crkd_core.world.rig import Shot
 from crkd_core.world.scene import Scene
 from crkd_core.world.truth import Annotation, annotate
@@ -102,7 +102,19 @@ class _Drive:
         self.rig = rig.build_rig(image_width)
         self.cameras = {n: Camera(scene=self.scene, mount=self.rig[n]) for n in CAMERAS}
         self.radars = {n: Radar(scene=self.scene, mount=self.rig[n]) for n in RADARS}
+        self.views = {name: _view(mount) for name, mount in self.rig.items()}
         self.lidar = Lidar(scene=self.scene, mount=self.rig[rig.LIDAR])
+
+
+def _view(mount: rig.Mount) -> tuple[float, float] | None:
+    """Heading and half the opening angle of a sensor in the ego frame; None looks everywhere."""
+    if mount.modality == "lidar":
+        return None
+    if mount.intrinsics is None:
+        return geometry.yaw_of(mount.ego_T_sensor), FIELD_OF_VIEW
+    forward = mount.ego_T_sensor[:3, 2]
+    half = np.arctan(mount.width / 2 / mount.intrinsics[0, 0]) + np.deg2rad(2)
+    return float(np.arctan2(forward[1], forward[0])), float(half)
 
 
 # A worker gets several stretches of one drive after another; the last drive is kept.
@@ -168,7 +180,7 @@ def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray | None:
     # Time is moved into the positive: seeds are not negative.
     stamp = shot.time_us + 10 * rig.LEAD_IN_US
     rng = np.random.default_rng([stretch.seed, stretch.number, 2, code, stamp])
-    moment = drive.caster.at(shot.time_us / 1e6)
+    moment = drive.caster.at(shot.time_us / 1e6, view=drive.views[shot.channel])
     path = stretch.out / shot_file(stretch, shot)
     if shot.channel in CAMERAS:
         path.write_bytes(encode_jpeg(drive.cameras[shot.channel].render(moment, rng)))

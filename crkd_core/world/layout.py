@@ -148,7 +148,7 @@ class Filler:
         """Fill a lane with vehicles from s = low to high, leaving out 16 m around ``keep``."""
         rng = self.rng
         labels = ("car", "truck", "bus", "motorcycle", "trailer", "construction_vehicle")
-        chance = (0.5, 0.14, 0.1, 0.12, 0.09, 0.05)
+        chance = (0.45, 0.13, 0.1, 0.15, 0.11, 0.06)
         attribute = "vehicle.moving" if speed > 0.5 else "vehicle.stopped"
         turn = 0.0 if forward else np.pi
         s = low + rng.uniform(0, 25)
@@ -178,15 +178,15 @@ class Filler:
                 "pedestrian", "pedestrian.moving", lane=lane, s=s, d=d,
                 turn=0.0 if forward else np.pi,
             )  # fmt: skip
-            s += 1.2 + self.rng.exponential(75)
+            s += 1.2 + self.rng.exponential(100)
 
     def cyclists(self, lane: int, d: float, low: float, high: float, forward: bool) -> None:
         """Riders in a bicycle lane."""
         s = low + self.rng.uniform(0, 30)
         while s < high:
-            label = "bicycle" if self.rng.random() < 0.8 else "motorcycle"
+            label = "bicycle" if self.rng.random() < 0.65 else "motorcycle"
             self.make(
                 label, "cycle.with_rider", lane=lane, s=s, d=d + self.rng.normal(0, 0.1),
                 turn=0.0 if forward else np.pi,
             )  # fmt: skip
-            s += 5 + self.rng.exponential(45)
+            s += 5 + self.rng.exponential(20)

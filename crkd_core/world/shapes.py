@@ -108,8 +108,9 @@ def tube(
     *,
     end_radius: float | None = None,
     sides: int = 8,
+    caps: int = 0,
 ) -> Mesh:
-    """A cylinder or frustum with caps between two points."""
+    """A cylinder or frustum between two points; ``caps`` 0 leaves it open, 1 closes its end."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     axis = (b - a) / np.linalg.norm(b - a)
     side = np.cross(axis, [0, 0, 1] if abs(axis[2]) < 0.9 else [1, 0, 0])
@@ -119,9 +120,11 @@ def tube(
     top = radius if end_radius is None else end_radius
     i = np.arange(sides)
     j = (i + 1) % sides
-    k = np.full(sides, 2 * sides)
-    faces = [[i, j, i + sides], [j, j + sides, i + sides], [i, j, k], [i + sides, j + sides, k + 1]]
-    vertices = np.concatenate([a + radius * ring, b + top * ring, [a], [b]])
+    faces = [[i, j, i + sides], [j, j + sides, i + sides]]
+    vertices = np.concatenate([a + radius * ring, b + top * ring])
+    if caps:
+        faces.append([i + sides, j + sides, np.full(sides, 2 * sides)])
+        vertices = np.concatenate([vertices, [b]])
     return solid(vertices, np.concatenate([np.stack(f, 1) for f in faces]), colour, material)
 
 
@@ -152,9 +155,19 @@ def ball(
     )
 
 
+def panel(x: float | None, y: float | None, a: Vector, b: Vector, colour: Colour,
+          material: int = PAINT) -> Mesh:  # fmt: skip
+    """An upright rectangle at constant x or constant y; ``a`` and ``b`` are (other axis, z)."""
+    corners = [(a[0], a[1]), (b[0], a[1]), (b[0], b[1]), (a[0], b[1])]
+    vertices = [(x, h, z) if y is None else (h, y, z) for h, z in corners]
+    return solid(np.array(vertices), np.array([[0, 1, 2], [0, 2, 3]]), colour, material)
+
+
 def _wheels(xs: Sequence[float], y: float, radius: float, width: float = 0.25) -> list[Mesh]:
     return [
-        tube((x, s * y, radius), (x, s * (y - width), radius), radius, TYRE, DARK, sides=8)
+        tube(
+            (x, s * (y - width), radius), (x, s * y, radius), radius, TYRE, DARK, sides=8, caps=1
+        )
         for x in xs
         for s in (1, -1)
     ]
@@ -165,8 +178,8 @@ def _lights(l: float, w: float, z: float) -> list[Mesh]:
     parts = []
     for s in (1, -1):
         inner, outer = sorted((s * y * 0.55, s * y * 0.95))
-        parts.append(block((x - 0.02, inner, z - 0.09), (x + 0.02, outer, z + 0.09), LAMP))
-        parts.append(block((-x - 0.02, inner, z - 0.1), (-x + 0.02, outer, z + 0.1), RED))
+        parts.append(panel(x + 0.02, None, (inner, z - 0.09), (outer, z + 0.09), LAMP))
+        parts.append(panel(-x - 0.02, None, (inner, z - 0.1), (outer, z + 0.1), RED))
     return parts
 
 
@@ -212,7 +225,7 @@ def bus(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
     panes = max(3, int(l / 2.4))
     edges = np.linspace(-0.47 * l, 0.47 * l, panes + 1)
     windows = [
-        block((a + 0.1, s * w / 2 - 0.02, low), (b - 0.1, s * w / 2 + 0.02, top), GLASS, DARK)
+        panel(None, s * (w / 2 + 0.01), (a + 0.1, low), (b - 0.1, top), GLASS, DARK)
         for a, b in zip(edges[:-1], edges[1:], strict=True)
         for s in (1, -1)
     ]
@@ -238,8 +251,9 @@ def trailer(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
         [
             block((-l / 2, -w / 2 + 0.03, 1.2), (l / 2, w / 2 - 0.03, h), colour),
             *[
-                block((x - 0.06, -w / 2, 1.2), (x + 0.06, w / 2, h - 0.02), grey, METAL)
+                panel(None, s * w / 2, (x - 0.06, 1.2), (x + 0.06, h - 0.02), grey, METAL)
                 for x in ribs
+                for s in (1, -1)
             ],
             block((-l / 2, -0.3 * w, 0.8), (0.45 * l, 0.3 * w, 1.22), TYRE, DARK),
             block((0.25 * l, -0.35 * w, 0), (0.27 * l, 0.35 * w, 1.0), STEEL, METAL),
@@ -273,15 +287,15 @@ def _person(height: float, shirt: Colour, trousers: Colour, stride: float) -> li
     """A figure standing at z = 0, facing +x."""
     hip, neck = 0.47 * height, 0.83 * height
     legs = [
-        tube((s * stride, s * 0.1, 0), (0, s * 0.1, hip), 0.08, trousers, CLOTH, sides=5)
+        tube((s * stride, s * 0.1, 0), (0, s * 0.1, hip), 0.08, trousers, CLOTH, sides=4)
         for s in (1, -1)
     ]
     arms = [
-        tube((0, s * 0.26, neck), (-s * stride, s * 0.3, hip), 0.055, shirt, CLOTH, sides=4)
+        tube((0, s * 0.26, neck), (-s * stride, s * 0.3, hip), 0.055, shirt, CLOTH, sides=3)
         for s in (1, -1)
     ]
     torso = block((-0.13, -0.22, hip), (0.13, 0.22, neck + 0.02), shirt, CLOTH, taper=(0.9, 0.9))
-    head = ball((0.02, 0, 0.92 * height), (0.11, 0.1, 0.08 * height), SKIN, CLOTH, sides=6)
+    head = ball((0.02, 0, 0.92 * height), (0.11, 0.1, 0.08 * height), SKIN, CLOTH, sides=5)
     return [*legs, *arms, torso, head]
 
 
@@ -294,20 +308,24 @@ def pedestrian(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
 def _rider(seat: float, top: float, shirt: Colour) -> list[Mesh]:
     return [
         block((-0.3, -0.2, seat), (0.05, 0.2, seat + 0.62 * (top - seat)), shirt, CLOTH),
-        ball((0, 0, top - 0.13), 0.13, (0.15, 0.15, 0.18), CLOTH, sides=6),
+        ball((0, 0, top - 0.13), 0.13, (0.15, 0.15, 0.18), CLOTH, sides=5),
         tube((0, -0.15, seat), (0.15, -0.15, 0.25), 0.08, (0.1, 0.1, 0.2), CLOTH, sides=4),
         tube((0, 0.15, seat), (0.15, 0.15, 0.25), 0.08, (0.1, 0.1, 0.2), CLOTH, sides=4),
-        tube((-0.05, 0.22, 1.25), (0.5, 0.25, 1.0), 0.05, shirt, CLOTH, sides=4),
-        tube((-0.05, -0.22, 1.25), (0.5, -0.25, 1.0), 0.05, shirt, CLOTH, sides=4),
+        tube((-0.05, 0.22, 1.25), (0.5, 0.25, 1.0), 0.05, shirt, CLOTH, sides=3),
+        tube((-0.05, -0.22, 1.25), (0.5, -0.25, 1.0), 0.05, shirt, CLOTH, sides=3),
     ]
 
 
 def _two_wheels(l: float, radius: float, width: float) -> list[Mesh]:
     x = l / 2 - radius
     return [
-        tube((s * x, -width, radius), (s * x, width, radius), radius, TYRE, DARK, sides=9)
+        tube(
+            (s * x, -side * width, radius), (s * x, side * width, radius), radius, TYRE, DARK,
+            sides=9, caps=1,
+        )
         for s in (1, -1)
-    ]
+        for side in (1, -1)
+    ]  # fmt: skip
 
 
 def motorcycle(size: Vector, colour: Colour, rng: np.random.Generator, rider: bool) -> Mesh:
@@ -330,7 +348,7 @@ def bicycle(size: Vector, colour: Colour, rng: np.random.Generator, rider: bool)
     frame = [((-0.3 * l, 0.3), (-0.1 * l, 0.9)), ((-0.1 * l, 0.85), (0.25 * l, 0.85))]
     frame += [((-0.1 * l, 0.35), (0.25 * l, 0.8)), ((0.3 * l, 0.33), (0.22 * l, 1.0))]
     tubes = [
-        tube((a[0], 0, a[1]), (b[0], 0, b[1]), 0.035, colour, METAL, sides=4) for a, b in frame
+        tube((a[0], 0, a[1]), (b[0], 0, b[1]), 0.035, colour, METAL, sides=3) for a, b in frame
     ]
     bar = block((0.2 * l, -w / 2, 0.98), (0.23 * l, w / 2, 1.03), STEEL, METAL)
     shirt = tuple(rng.uniform(0.3, 0.95, 3))
@@ -346,7 +364,8 @@ def traffic_cone(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh
     steps = [(0.05, 0.45, ORANGE), (0.45, 0.72, WHITE), (0.72, 1.0, ORANGE)]
     rings = [
         tube(
-            (0, 0, a * h), (0, 0, b * h), r * (1.1 - a), c, SIGNAL, end_radius=r * (1.1 - b), sides=n
+            (0, 0, a * h), (0, 0, b * h), r * (1.1 - a), c, SIGNAL, end_radius=r * (1.1 - b), sides=n,
+            caps=int(b == 1.0),
         )
         for a, b, c in steps
     ]

@@ -9,8 +9,8 @@ from crkd_core.world.layout import BLOCK, SIZES, Filler
 from crkd_core.world.road import KERB, PARKING, SIDE_ROAD_HALF
 from crkd_core.world.shapes import LEAF, METAL, WALL, WOOD, Mesh
 
-#: Themes of a cycle of blocks; each is used once before any returns.
-THEMES = ("work", "cars", "heavy", "stop", "cycles", "lot")
+#: Themes of a cycle of blocks; all are used before the next cycle begins.
+THEMES = ("work", "cars", "heavy", "work", "stop", "cycles", "lot")
 WALL_COLOURS = (
     (0.58, 0.36, 0.28), (0.72, 0.66, 0.55), (0.5, 0.5, 0.52), (0.8, 0.78, 0.74), (0.42, 0.34, 0.3),
     (0.62, 0.6, 0.45),
@@ -67,7 +67,7 @@ def _stop(filler: Filler, side: int, start: float) -> None:
     state = "vehicle.stopped" if rng.random() < 0.6 else "vehicle.parked"
     _row(filler, side, start + 3, ["bus"], state)
     _row(filler, side, start + 17.5, ["car"], "vehicle.parked")
-    _loiter(filler, side, start, int(rng.integers(1, 4)))
+    _loiter(filler, side, start, int(rng.integers(1, 3)))
 
 
 def _loiter(filler: Filler, side: int, start: float, count: int) -> None:
@@ -87,7 +87,7 @@ def _loiter(filler: Filler, side: int, start: float, count: int) -> None:
 def _cycles(filler: Filler, side: int, start: float) -> None:
     rng = filler.rng
     for s in np.arange(start + 2, start + BLOCK - 2, 1.9):
-        if rng.random() < 0.3:
+        if rng.random() < 0.4:
             label = "bicycle" if rng.random() < 0.5 else "motorcycle"
             turn = rng.normal(np.pi / 2, 0.25) + (np.pi if rng.random() < 0.5 else 0)
             filler.stand(label, "cycle.without_rider", s, side * 12.0, turn)
