@@ -5,6 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "crkd_ros"
+# `colcon build --symlink-install` runs a link to this file in its build folder.
+HERE = Path(__file__).resolve().parent
 
 
 def files(pattern):
@@ -52,7 +54,7 @@ setup(
     name=NAME,
     version="0.1.0",
     description="Camera-radar 3D object detection, distilled from LiDAR-camera, live in ROS 2",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="crkd_ros developers",
     author_email="crkd-ros@users.noreply.github.com",

@@ -53,15 +53,12 @@ def check(install: Path, work: Path) -> int:
     # A sourced workspace must import its own copy, not the checkout that pip installed editable.
     setup = f". {install}/setup.sh && "
     clean = {k: v for k, v in os.environ.items() if k not in ("AMENT_PREFIX_PATH", "PYTHONPATH")}
-    where = run(
-        [
-            "sh",
-            "-c",
-            setup + f"'{sys.executable}' -c 'import crkd_core; print(crkd_core.__file__)'",
-        ],
-        cwd=work,
-        env=clean,
+    code = (
+        "import crkd_core; from importlib import resources; "
+        "assert resources.files('crkd_core.data').joinpath('nuscenes_splits.json').is_file(); "
+        "print(crkd_core.__file__)"
     )
+    where = run(["sh", "-c", f'{setup}"{sys.executable}" -c "{code}"'], cwd=work, env=clean)
     if not Path(where.strip()).is_relative_to(install.parent):
         raise ColconError(f"the sourced workspace imports crkd_core from {where.strip()}")
     prefixes = run(["sh", "-c", setup + "echo $AMENT_PREFIX_PATH"], cwd=work, env=clean)
