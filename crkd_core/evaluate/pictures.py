@@ -73,7 +73,7 @@ def draw_bev(
         title: heading.
     """
     figure = Figure(figsize=(8, 8.4), dpi=110, facecolor=_BACKGROUND)
-    axes = figure.add_axes((0.06, 0.05, 0.92, 0.9))
+    axes = figure.add_axes((0.085, 0.06, 0.9, 0.89))
     axes.set(facecolor=_BACKGROUND, xlim=(reach, -reach), ylim=(-reach, reach), aspect="equal")
     axes.tick_params(colors="#9aa4b2", labelsize=8)
     axes.set_xlabel("y left (m)", color="#9aa4b2", fontsize=8)
@@ -181,7 +181,7 @@ def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
         axes.axhspan(0, rules.min_precision, color="#eeeeee", zorder=0)
         axes.set_title(f"{name}  AP {evaluation.summary['mean_dist_aps'][name]:.3f}", fontsize=9)
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        axes.legend(fontsize=7, loc="upper right", framealpha=0.7)
+        axes.legend(fontsize=7, loc="best", framealpha=0.6)
         axes.tick_params(labelsize=7)
     figure.supxlabel("recall", fontsize=9)
     figure.supylabel("precision", fontsize=9)

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +23,9 @@ from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_core.infer.detector import Detector, Precision
+
+if TYPE_CHECKING:
+    from crkd_core.infer.detector import Precision
 
 #: How many samples of a split are drawn.
 PICTURES = 3
@@ -123,11 +125,14 @@ def evaluate_weights(
         EvaluateError: the version has no annotations (results.json is written nevertheless).
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
+    # Here, because scoring a file needs no torch, and torch takes seconds to import.
+    from crkd_core.infer.detector import Detector
+
     tables = NuScenes(data, split=split)
     detector = Detector.load(
         weights,
         device=device,
-        precision=cast(Precision, precision),  # checked there
+        precision=cast("Precision", precision),  # checked there
         score_threshold=score_threshold,
     )
     used = tuple(sensors) or CAMERAS + RADARS
