@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Spinning OpenMP threads would take the processor from the decoding threads. Read by torch, so it
 # must be set before that is imported.
@@ -29,23 +29,16 @@ from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, messages, parameters, publish
 from crkd_ros.health import Health
 from crkd_ros.motion import Calibration, MotionError, NoMotion, PoseBuffer, TfMotion
-from crkd_ros.parameters import NodeConfig, ParameterError
+from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import Synchronizer
-from crkd_ros.worker import FrameWorker
-
-if TYPE_CHECKING:
-    from crkd_core.infer.detector import Detector
-
-
-class StartError(RuntimeError):
-    """Weights that are missing or that this machine cannot run."""
+from crkd_ros.worker import FrameWorker, WorkerError, load_detector
 
 
 class DetectorNode(Node):
     """Parameters, topics, and a worker that detects. Callbacks never block.
 
     Raises:
-        ParameterError, MotionError, MessageError, StartError: it cannot start; the text says why.
+        ParameterError, MotionError, MessageError, WorkerError: it cannot start; the text says why.
     """
 
     def __init__(self) -> None:
@@ -55,7 +48,7 @@ class DetectorNode(Node):
         for line in messages.missing_features():
             self.get_logger().info(line)
         self._extrinsics, self._motion = self._sources()
-        self._detector = _load(self.config)
+        self._detector = load_detector(self.config)
         self._infos: dict[str, Any] = {}
         hardware = f"{self.config.device}, {self.config.precision}"
         self._health = Health(name=self.get_name(), hardware=hardware)
@@ -223,27 +216,6 @@ class DetectorNode(Node):
             self.get_logger().warning(text)
 
 
-def _load(config: NodeConfig) -> Detector:
-    if not config.weights:
-        raise StartError(
-            "parameter weights is required: the detector's .safetensors file, for example "
-            "--ros-args -p weights:=/path/to/student.safetensors"
-        )
-    # Importing torch takes seconds: wrong parameters are reported before.
-    from crkd_core.infer.detector import Detector, InferError
-    from crkd_core.model.checkpoint import CheckpointError
-
-    try:
-        return Detector.load(
-            config.weights,
-            device=config.device,
-            precision=config.precision,
-            score_threshold=config.score_threshold,
-        )
-    except (CheckpointError, InferError) as error:
-        raise StartError(str(error)) from error
-
-
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted. 0: stopped by the user; 1: could not start."""
     node = None
@@ -253,7 +225,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ParameterError, MotionError, messages.MessageError, StartError) as error:
+    except (ParameterError, MotionError, messages.MessageError, WorkerError) as error:
         print(f"detector_node: {error}", file=sys.stderr)
         return 1
     finally:

@@ -22,10 +22,41 @@ from crkd_core.boxes import Detections
 from crkd_ros import convert
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics
+from crkd_ros.parameters import NodeConfig
 from crkd_ros.sync import Counts, FrameSet, Synchronizer
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
+
+
+class WorkerError(RuntimeError):
+    """Weights that are missing or that this machine cannot run."""
+
+
+def load_detector(config: NodeConfig) -> Detector:
+    """The detector that the parameters ask for.
+
+    Raises:
+        WorkerError: no weights given, not a checkpoint, or a device that is not there.
+    """
+    if not config.weights:
+        raise WorkerError(
+            "parameter weights is required: the detector's .safetensors file, for example "
+            "--ros-args -p weights:=/path/to/student.safetensors"
+        )
+    # Importing torch takes seconds: wrong parameters are reported before.
+    from crkd_core.infer.detector import Detector, InferError
+    from crkd_core.model.checkpoint import CheckpointError
+
+    try:
+        return Detector.load(
+            config.weights,
+            device=config.device,
+            precision=config.precision,
+            score_threshold=config.score_threshold,
+        )
+    except (CheckpointError, InferError) as error:
+        raise WorkerError(str(error)) from error
 
 
 class _Arrived(NamedTuple):
