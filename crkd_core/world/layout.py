@@ -95,6 +95,7 @@ class Filler:
     def __init__(self, *, road: Road, side_roads: list[SideRoad], rng: np.random.Generator) -> None:
         self.road, self.side_roads, self.rng = road, side_roads, rng
         self.layout = Layout()
+        self.work_side = int(rng.choice([1, -1]))
 
     def make(self, label: str, attribute: str, **place: float) -> Actor:
         """A new object of a class with its own size, colour and mesh."""

@@ -28,7 +28,9 @@ def fill_blocks(filler: Filler, side: int, low: float, high: float) -> None:
         if crossing:
             _corner(filler, side, crossing[0].s)
             continue
-        theme = themes.pop()
+        # The shortest drive has a work zone in range too: one lies ahead of where it starts.
+        ahead = side == filler.work_side and start <= 20 < start + BLOCK
+        theme = "work" if ahead else themes.pop()
         _BLOCKS[theme](filler, side, float(start))
         if theme != "cycles" and rng.random() < 0.3:
             _loiter(filler, side, float(start), int(rng.integers(1, 3)))
