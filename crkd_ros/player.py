@@ -130,11 +130,9 @@ class _Clock:
     """Publishes /clock."""
 
     def __init__(self, node: Any) -> None:
-        from rclpy.qos import QoSProfile, ReliabilityPolicy
-
         self._kind = message_class("rosgraph_msgs/msg/Clock")
-        profile = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._publisher = node.create_publisher(self._kind, "/clock", profile)
+        # Reliable: best-effort subscribers (use_sim_time) match as well as others.
+        self._publisher = node.create_publisher(self._kind, "/clock", 1)
 
     def publish(self, stamp_ns: int) -> None:
         message = self._kind()
