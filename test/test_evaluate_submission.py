@@ -238,3 +238,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_json({"a": object()}, path)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_headings_are_the_devkits_for_any_quaternion(tmp_path):
+    # Tilted boxes and quaternions of any length: the heading is that of the x axis seen from above.
+    utils = pytest.importorskip("nuscenes.eval.common.utils")
+    from pyquaternion import Quaternion
+
+    quats = np.random.default_rng(0).normal(size=(50, 4)) * 3
+    boxes = [GOOD | {"rotation": quat.tolist()} for quat in quats]
+    write_json({"meta": {}, "results": {"abc": boxes}}, tmp_path / "r.json")
+    ours = read_submission(tmp_path / "r.json").boxes.yaw
+    theirs = [utils.quaternion_yaw(Quaternion(quat.tolist())) for quat in quats]
+    np.testing.assert_allclose(geometry.wrap_angle(ours - theirs), 0, atol=1e-12)
