@@ -3,8 +3,8 @@
 CRKD's student has none (methods 1.4). It makes short trainings of the camera branch possible: the
 detection loss alone reaches the depth distribution late.
 
-Shapes: B batch, P cameras present in the whole batch, D depth bins, h w feature map, L LiDAR points
-of the whole batch.
+Shapes: B batch, P cameras present in the whole batch, D depth bins, h w feature map, L LiDAR
+points of the whole batch.
 """
 
 from __future__ import annotations

@@ -1,0 +1,155 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, batch, truth
+
+from crkd_core.boxes import Truth
+from crkd_core.model.build import build_detector
+from crkd_core.model.depth import DepthLoss, DepthLossError
+from crkd_core.model.loss import DetectionLoss, LossError, gaussian_focal
+from crkd_core.model.targets import build_targets
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_detector(TINY)
+
+
+@pytest.fixture
+def output(model):
+    return model(batch(0, 1))
+
+
+def test_focal_loss_equals_the_formula_cell_by_cell():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (2, 2, 3, 3))
+    target = rng.uniform(0, 0.99, (2, 2, 3, 3))
+    target[0, 0, 1, 1] = target[1, 1, 0, 2] = 1
+    total = 0.0
+    for z, y in zip(logits.ravel(), target.ravel(), strict=True):
+        p = min(max(1 / (1 + np.exp(-z)), 1e-4), 1 - 1e-4)
+        if y == 1:
+            total -= (1 - p) ** 2 * np.log(p)
+        else:
+            total -= (1 - y) ** 4 * p**2 * np.log(1 - p)
+    got = gaussian_focal(torch.from_numpy(logits).float(), torch.from_numpy(target).float())
+    assert got.item() == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_box_loss_equals_the_sum_over_boxes(output):
+    truths = [truth(np.random.default_rng(s), 9) for s in (0, 1)]
+    losses = DetectionLoss(TINY)(output, truths)
+    expected = dict.fromkeys(("reg", "height", "dim", "rot", "vel"), 0.0)
+    for maps, target in zip(output.tasks, build_targets(truths, TINY), strict=True):
+        columns = {"reg": (0, 2), "height": (2, 3), "dim": (3, 6), "rot": (6, 8), "vel": (8, 10)}
+        for k in range(len(target.cell)):
+            i, j = divmod(int(target.cell[k]), TINY.grid.shape[1])
+            for name, (a, b) in columns.items():
+                predicted = maps[name][target.sample[k], :, i, j]
+                error = (predicted - target.code[k, a:b]).abs().sum().item()
+                expected[name] += 0.25 * error / (len(target.cell) + 1e-4)
+    for name, value in expected.items():
+        assert losses[name].item() == pytest.approx(value, rel=1e-4), name
+    parts = sum(value.item() for name, value in losses.items() if name != "total")
+    assert losses["total"].item() == pytest.approx(parts, rel=1e-5)
+
+
+def test_unknown_velocity_is_neither_in_the_loss_nor_in_the_gradient(output):
+    boxes = truth(np.random.default_rng(0), 9)
+    unknown = dataclasses.replace(boxes, velocity=np.full((9, 2), np.nan))
+    criterion = DetectionLoss(TINY)
+    losses = criterion(output, [unknown, Truth.empty()])
+    assert losses["vel"].item() == 0
+    assert losses["reg"].item() == criterion(output, [boxes, Truth.empty()])["reg"].item() > 0
+    velocities = [maps["vel"] for maps in output.tasks]
+    gradients = torch.autograd.grad(losses["total"], velocities, allow_unused=True)
+    assert all(g is None or not g.any() for g in gradients)
+
+
+def test_a_batch_without_boxes_has_a_finite_loss_and_gradient(model):
+    losses = DetectionLoss(TINY)(model(batch(0, 1)), [Truth.empty(), Truth.empty()])
+    model.zero_grad()
+    losses["total"].backward()
+    assert losses["heatmap"].item() > 0
+    assert losses["total"].item() == losses["heatmap"].item()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    model.zero_grad()
+
+
+def test_unknown_truth_is_refused(output):
+    with pytest.raises(LossError, match=r"samples \[1\] of the batch have no truth"):
+        DetectionLoss(TINY)(output, [Truth.empty(), None])
+
+
+def test_code_weights_must_be_ten():
+    head = dataclasses.replace(TINY.head, code_weights=(1.0,) * 8)
+    with pytest.raises(LossError, match="expected 10 values"):
+        DetectionLoss(dataclasses.replace(TINY, head=head))
+
+
+def test_every_weight_gets_a_gradient(model):
+    b = batch(0, 1)
+    model.zero_grad()
+    DetectionLoss(TINY)(model(b), b.truth)["total"].backward()
+    # The last stage of the backbone feeds no level of this neck.
+    dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not [name for name in dead if ".stages.3." not in name]
+    model.zero_grad()
+
+
+def test_training_on_one_batch_brings_the_loss_down():
+    torch.manual_seed(0)
+    model = build_detector(TINY)
+    b = batch(0, 1)
+    criterion, optimiser = DetectionLoss(TINY), torch.optim.Adam(model.parameters(), 1e-2)
+    history = []
+    for _ in range(40):
+        loss = criterion(model(b), b.truth)["total"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(loss.item())
+    assert history[-1] < 0.25 * history[0]
+
+
+def lidar_batch(points):
+    """Points in ego metres as the LiDAR of a one-sample batch, all fresh."""
+    cloud = torch.zeros(len(points), 5)
+    cloud[:, :3] = torch.as_tensor(points, dtype=torch.float32)
+    sample = torch.zeros(len(points), dtype=torch.int64)
+    return dataclasses.replace(batch(0), lidar=cloud, lidar_sample=sample)
+
+
+def test_depth_truth_is_the_nearest_return_along_the_optical_axis():
+    # CAM_FRONT stands at (0.7, 0, 1.5); straight ahead is the middle of the image, cell (2, 4).
+    b = lidar_batch([[10.7, 0, 1.5], [15.7, 0, 1.5], [-20.7, 0, 1.5]])
+    config = dataclasses.replace(
+        TINY, camera=dataclasses.replace(TINY.camera, align_corners=False)
+    )
+    depth = DepthLoss(config).truth(b)
+    assert depth.shape == (6, 4, 8)
+    assert depth[0].nonzero().tolist() == [[2, 4]]
+    assert depth[0, 2, 4].item() == pytest.approx(10, abs=1e-4)
+    assert depth[3, 2, 4].item() == pytest.approx(20, abs=1e-4)
+    old = dataclasses.replace(b, lidar=b.lidar + torch.tensor([0, 0, 0, 0, 0.3]))
+    assert not DepthLoss(config).truth(old).any()
+
+
+def test_depth_loss_is_small_where_the_right_bin_is_sure(output):
+    b = lidar_batch([[10.7, 0, 1.5]])
+    logits = torch.zeros(6, 12, 4, 8)
+    criterion = DepthLoss(TINY)
+    row, column = criterion.truth(b)[0].nonzero()[0].tolist()
+    even = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
+    assert even == pytest.approx(np.log(12), rel=1e-5)
+    logits[0, 4, row, column] = 20  # bin of 9 m; bins are 2 m wide, 10 m rounds to the even one
+    sure = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
+    assert sure < 1e-3
+
+
+def test_depth_loss_without_lidar_is_refused(output):
+    with pytest.raises(DepthLossError, match="lidar_sweeps"):
+        DepthLoss(TINY)(output, batch(0))

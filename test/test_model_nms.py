@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from shapely import Polygon
+
+from crkd_core.model.nms import circle_nms, rotated_iou, rotated_nms
+
+
+def polygon(box):
+    x, y, length, width, yaw = box
+    corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [length / 2, width / 2]
+    c, s = np.cos(yaw), np.sin(yaw)
+    return Polygon(corners @ np.array([[c, s], [-s, c]]) + [x, y])
+
+
+def slow_iou(a, b):
+    a, b = polygon(a), polygon(b)
+    common = a.intersection(b).area
+    return common / (a.area + b.area - common)
+
+
+def slow_nms(boxes, weaker, keep):
+    kept = []
+    for k in range(len(boxes)):
+        if len(kept) < keep and not any(weaker(boxes[j], boxes[k]) for j in kept):
+            kept.append(k)
+    return kept
+
+
+#: Whole and half metres, right angles: shared sides, equal boxes and touching corners come up.
+GRIDDED = st.tuples(
+    st.integers(-4, 4).map(lambda v: v / 2),
+    st.integers(-4, 4).map(lambda v: v / 2),
+    st.integers(1, 8).map(lambda v: v / 2),
+    st.integers(1, 8).map(lambda v: v / 2),
+    st.integers(-8, 8).map(lambda v: v * np.pi / 4),
+)
+FREE = st.tuples(
+    st.floats(-3, 3),
+    st.floats(-3, 3),
+    st.floats(0.1, 12),
+    st.floats(0.1, 12),
+    st.floats(-7, 7),
+)
+BOX = st.one_of(GRIDDED, FREE)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.tuples(BOX, BOX), min_size=1, max_size=8), st.floats(-1e4, 1e4))
+def test_rotated_iou_equals_shapely(pairs, shift):
+    a, b = (np.array(side) for side in zip(*pairs, strict=True))
+    expected = [slow_iou(x, y) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(rotated_iou(a, b), expected, atol=1e-6)
+    far = np.array([shift, -shift, 0, 0, 0])
+    np.testing.assert_allclose(rotated_iou(a + far, b + far), expected, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(BOX)
+def test_a_box_covers_itself(box):
+    a = np.array([box])
+    turned = a + np.array([0, 0, 0, 0, np.pi])
+    np.testing.assert_allclose(rotated_iou(a, a), 1, atol=1e-9)
+    np.testing.assert_allclose(rotated_iou(a, turned), 1, atol=1e-9)
+
+
+def test_a_box_without_area_overlaps_nothing():
+    flat = np.array([[0.0, 0, 0, 0, 0]])
+    assert rotated_iou(flat, flat) == 0
+    assert rotated_iou(flat, np.array([[0.0, 0, 2, 2, 0]])) == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays.arrays(float, (12, 5), elements=st.floats(0.25, 6)),
+    st.sampled_from([0.0, 0.2, 0.5]),
+    st.integers(1, 12),
+)
+def test_rotated_nms_equals_the_slow_one(boxes, overlap, keep):
+    overlaps = [slow_iou(a, b) for a in boxes for b in boxes]
+    # Where the two oracles may round to different sides of the threshold there is no right answer.
+    if np.abs(np.array(overlaps) - overlap).min() < 1e-6 and overlap > 0:
+        return
+    expected = slow_nms(boxes, lambda a, b: slow_iou(a, b) > overlap + 1e-9, keep)
+    got = rotated_nms(boxes, overlap=overlap + 1e-9, keep=keep)
+    assert got.tolist() == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays.arrays(float, (15, 2), elements=st.integers(0, 6).map(float)),
+    st.sampled_from([0.0, 1.0, 2.0]),
+    st.integers(1, 15),
+)
+def test_circle_nms_equals_the_slow_one_and_counts_the_rim_as_inside(centers, distance, keep):
+    expected = slow_nms(centers, lambda a, b: ((a - b) ** 2).sum() <= distance**2, keep)
+    assert circle_nms(centers, distance=distance, keep=keep).tolist() == expected
+
+
+@pytest.mark.parametrize("width", [2, 5])
+def test_no_boxes(width):
+    boxes = np.zeros((0, width))
+    nms = (
+        rotated_nms(boxes, overlap=0.2, keep=9)
+        if width == 5
+        else circle_nms(boxes, distance=1, keep=9)
+    )
+    assert nms.shape == (0,) and nms.dtype == np.int64

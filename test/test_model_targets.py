@@ -1,0 +1,111 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, truth
+
+from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.model.targets import TargetError, build_targets, gaussian_radius
+
+
+def slow_heatmap(truths, task):
+    """One cell of one box after the other; radius rule of CenterPoint spelled out."""
+    grid, head = TINY.grid, TINY.head
+    heatmap = np.zeros((len(truths), len(task.classes), *grid.shape))
+    for b, boxes in enumerate(truths):
+        for k in range(len(boxes)):
+            name = CLASS_NAMES[boxes.label[k]]
+            if name not in task.classes:
+                continue
+            cx, cy = (boxes.center[k, :2] - grid.low[:2]) / grid.cell
+            l, w = boxes.size[k, :2] / grid.cell
+            o = head.gaussian_overlap
+            r1 = ((l + w) + np.sqrt((l + w) ** 2 - 4 * l * w * (1 - o) / (1 + o))) / 2
+            r2 = (2 * (l + w) + np.sqrt(4 * (l + w) ** 2 - 16 * (1 - o) * l * w)) / 2
+            r3 = (
+                -2 * o * (l + w) + np.sqrt(4 * o**2 * (l + w) ** 2 - 16 * o * (o - 1) * l * w)
+            ) / 2
+            radius = max(head.min_radius, int(min(r1, r2, r3)))
+            sigma = (2 * radius + 1) / 6
+            for i in range(grid.shape[0]):
+                for j in range(grid.shape[1]):
+                    dx, dy = i - int(cx), j - int(cy)
+                    if max(abs(dx), abs(dy)) <= radius:
+                        value = np.exp(-(dx**2 + dy**2) / (2 * sigma**2))
+                        c = task.classes.index(name)
+                        heatmap[b, c, i, j] = max(heatmap[b, c, i, j], value)
+    return heatmap
+
+
+def large(rng, count):
+    """Boxes of up to 20 m, so that radii differ."""
+    boxes = truth(rng, count)
+    return dataclasses.replace(boxes, size=boxes.size * rng.uniform(0.5, 4, (count, 1)))
+
+
+def test_heatmaps_equal_the_slow_ones():
+    rng = np.random.default_rng(0)
+    truths = [large(rng, 40), Truth.empty(), large(rng, 25)]
+    for target, task in zip(build_targets(truths, TINY), TINY.head.tasks, strict=True):
+        np.testing.assert_allclose(target.heatmap, slow_heatmap(truths, task), atol=1e-6)
+
+
+def test_codes_hold_the_boxes():
+    rng = np.random.default_rng(1)
+    boxes = truth(rng, 30)
+    seen = 0
+    for target, task in zip(build_targets([boxes], TINY), TINY.head.tasks, strict=True):
+        mine = boxes.select(np.array([CLASS_NAMES[c] in task.classes for c in boxes.label]))
+        seen += len(mine)
+        code, (_, size_y) = target.code.double().numpy(), TINY.grid.shape
+        cell = np.stack([target.cell // size_y, target.cell % size_y], 1)
+        xy = np.array(TINY.grid.low[:2]) + TINY.grid.cell * (cell + code[:, :2])
+        assert ((code[:, :2] >= 0) & (code[:, :2] <= 1)).all()
+        np.testing.assert_allclose(xy, mine.center[:, :2], atol=1e-5)
+        np.testing.assert_allclose(code[:, 2], mine.center[:, 2], atol=1e-5)
+        np.testing.assert_allclose(np.exp(code[:, 3:6]), mine.size, rtol=1e-5)
+        np.testing.assert_allclose(np.arctan2(code[:, 6], code[:, 7]), mine.yaw, atol=1e-5)
+        np.testing.assert_allclose(code[:, 8:], mine.velocity, atol=1e-5)
+        peaks = target.heatmap.flatten(2).amax(1)[target.sample, target.cell]
+        assert (peaks == 1).all()
+    assert seen == 30
+
+
+def test_mirrored_boxes_give_mirrored_heatmaps():
+    boxes = truth(np.random.default_rng(2), 30)
+    mirrored = dataclasses.replace(boxes, center=boxes.center * [1, -1, 1], yaw=-boxes.yaw)
+    pairs = zip(build_targets([boxes], TINY), build_targets([mirrored], TINY), strict=True)
+    for a, b in pairs:
+        assert torch.equal(a.heatmap.flip(3), b.heatmap)
+
+
+def test_boxes_outside_the_grid_are_left_out():
+    boxes = truth(np.random.default_rng(3), 4)
+    center = np.array([[-24.0, -16.0, 0], [24.0, 0, 0], [0, 16.0, 0], [-24.001, 0, 0]])
+    boxes = dataclasses.replace(boxes, center=center, label=np.zeros(4, np.int64))
+    car = build_targets([boxes], TINY)[0]
+    assert car.cell.tolist() == [0]
+    assert int((car.heatmap == 1).sum()) == 1
+
+
+def test_no_boxes_give_empty_targets():
+    for target in build_targets([Truth.empty(), Truth.empty()], TINY):
+        assert target.heatmap.shape[0] == 2 and not target.heatmap.any()
+        assert len(target.cell) == 0 and target.code.shape == (0, 10)
+
+
+def test_truth_that_is_no_truth_is_refused():
+    boxes = truth(np.random.default_rng(4), 2)
+    flat = dataclasses.replace(boxes, size=boxes.size * [1, 0, 1])
+    lost = dataclasses.replace(boxes, center=boxes.center * np.nan)
+    for bad in (flat, lost):
+        with pytest.raises(TargetError, match="sample 1: expected finite centres"):
+            build_targets([boxes, bad], TINY)
+
+
+def test_radius_of_a_car_by_hand():
+    # 4.6 x 1.9 m in cells of 0.6 m: the third case is the smallest, 2.065 cells.
+    assert gaussian_radius(np.array([[4.6, 1.9]]) / 0.6, overlap=0.1) == pytest.approx(
+        2.0654, abs=1e-3
+    )
