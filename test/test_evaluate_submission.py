@@ -241,7 +241,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 
 def test_headings_are_the_devkits_for_any_quaternion(tmp_path):
-    # Tilted boxes and quaternions of any length: the heading is that of the x axis seen from above.
+    # Tilted boxes, quaternions of any length: the heading is that of the x axis from above.
     utils = pytest.importorskip("nuscenes.eval.common.utils")
     from pyquaternion import Quaternion
 
