@@ -102,7 +102,9 @@ class Scene:
         side_roads = []
         s = low + rng.uniform(10, 130)
         while s < high:
-            side_roads.append(SideRoad(s=float(s)))
+            # Where the drive starts is a work zone, see fill_blocks.
+            if not -15 < s < 55:
+                side_roads.append(SideRoad(s=float(s)))
             s += rng.uniform(90, 180)
         filler = Filler(road=self.road, side_roads=side_roads, rng=rng)
         self._fill(filler, ego_s, times, low, high)
