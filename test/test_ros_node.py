@@ -1,0 +1,237 @@
+"""The real node in its own process, messages over DDS on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import ros_rig
+
+rclpy = pytest.importorskip("rclpy")
+
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+
+from crkd_core.boxes import CLASS_NAMES  # noqa: E402
+from crkd_core.frame import CAMERAS, RADARS  # noqa: E402
+from crkd_core.infer.detector import Detector  # noqa: E402
+from crkd_core.model.build import build_detector  # noqa: E402
+from crkd_core.model.checkpoint import save_weights  # noqa: E402
+from crkd_core.presets import demo_student  # noqa: E402
+from crkd_ros import convert, messages  # noqa: E402
+from crkd_ros.motion import PoseBuffer  # noqa: E402
+from crkd_ros.sync import Synchronizer  # noqa: E402
+
+#: Private, and unlike the default and the other tests' of this process.
+DOMAIN = 100 + os.getpid() % 100
+START = 1_700_000_000_000_000_000
+LIMIT = 60.0
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    import torch
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_weights(build_detector(demo_student().detector), path)
+    return path
+
+
+@contextlib.contextmanager
+def node_process(*parameters: str):
+    environment = {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(DOMAIN),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "OMP_NUM_THREADS": "1",
+    }
+    words = [word for parameter in parameters for word in ("-p", parameter)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crkd_ros.detector_node", "--ros-args", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+class Peer:
+    """The test's own side: publishers of a drive, subscriptions of the outputs."""
+
+    def __init__(self) -> None:
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=DOMAIN)
+        self.node = rclpy.create_node("test_peer", context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        self._publishers: dict[str, object] = {}
+
+    def listen(self, type_name: str, topic: str) -> list:
+        received: list = []
+        kind = messages.message_class(type_name)
+        self.node.create_subscription(kind, topic, received.append, QoSProfile(depth=100))
+        return received
+
+    def advertise(self, events) -> None:
+        for topic, message in events:
+            if topic not in self._publishers:
+                self._publishers[topic] = self.node.create_publisher(
+                    type(message), topic, qos_profile_sensor_data
+                )
+
+    def publish(self, topic: str, message) -> None:
+        self._publishers[topic].publish(message)
+
+    def connected(self) -> bool:
+        return all(p.get_subscription_count() for p in self._publishers.values())
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        rclpy.shutdown(context=self._context)
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.close()
+
+
+def wait_until(condition, process) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(f"the node ended: {process.communicate()[0]}")
+        assert time.monotonic() < deadline, "nothing came in time"
+        time.sleep(0.02)
+
+
+def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(weights, tmp_path, peer):
+    calibration = ros_rig.calibration()
+    calibration.save(tmp_path / "calibration.yaml")
+    boxes = peer.listen("sensor_msgs/msg/PointCloud2", "/detector_node/boxes")
+    markers = peer.listen("visualization_msgs/msg/MarkerArray", "/detector_node/markers")
+    reports = peer.listen("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics")
+    events = ros_rig.drive(messages.make, START, 0.6)
+    peer.advertise(events)
+    arguments = (
+        f"weights:={weights}",
+        f"calibration_file:={tmp_path / 'calibration.yaml'}",
+        "score_threshold:=0.05",
+    )
+    with node_process(*arguments) as process:
+        wait_until(peer.connected, process)
+        wait_until(lambda: peer.node.count_publishers("/detector_node/boxes"), process)
+        time.sleep(0.5)  # The node's side of the discovery cannot be seen from here.
+        for topic, message in events:
+            peer.publish(topic, message)
+            # A tenth of the drive's own pace: nothing is lost or skipped on a busy machine.
+            time.sleep(6.0 / len(events))
+        anchors = [
+            convert.stamp_ns(message.header.stamp)
+            for topic, message in events
+            if topic == "/cam_back_left/image_rect_compressed"
+        ]
+        wait_until(lambda: len(boxes) >= len(anchors) and len(markers) >= len(boxes), process)
+        wait_until(
+            lambda: any(value_of(r, "frames", "published") == "7" for r in reports), process
+        )
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=LIMIT)[0]
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+    expected = offline(events, weights, calibration)
+    assert [convert.stamp_ns(cloud.header.stamp) for cloud in boxes] == list(expected) == anchors
+    for cloud, array in zip(boxes, markers, strict=True):
+        stamp = convert.stamp_ns(cloud.header.stamp)
+        assert cloud.header.frame_id == "base_link"
+        found, want = convert.boxes_from_cloud(cloud), expected[stamp]
+        assert len(found) == len(want) > 0
+        # The cloud is float32; the network is the same, but may run with another thread count.
+        np.testing.assert_allclose(found.center, want.center, atol=1e-3)
+        np.testing.assert_allclose(found.size, want.size, rtol=1e-4)
+        np.testing.assert_allclose(found.score, want.score, atol=1e-4)
+        np.testing.assert_array_equal(found.label, want.label)
+        cubes = [marker for marker in array.markers if marker.ns == "boxes" and marker.action == 0]
+        assert len(cubes) == len(want)
+        assert convert.stamp_ns(cubes[0].header.stamp) == stamp
+        names = [m.text.split()[0] for m in array.markers if m.ns == "labels" and m.action == 0]
+        assert names == [CLASS_NAMES[label] for label in want.label]
+    assert {value_of(reports[-1], "problems", None)} == {"none at present"}
+    assert value_of(reports[-1], "inputs", "CAM_FRONT").split(",")[1] == " received 8"
+
+
+def value_of(report, aspect: str, key: str | None):
+    """One value of a DiagnosticArray, or the message of the aspect where ``key`` is None."""
+    (status,) = [s for s in report.status if s.name == f"detector_node: {aspect}"]
+    return status.message if key is None else {p.key: p.value for p in status.values}.get(key)
+
+
+def offline(events, weights, calibration):
+    """The detections of the same messages in their order, through sync and convert alone."""
+    detector = Detector.load(weights, score_threshold=0.05)
+    sync, motion, found = Synchronizer(), PoseBuffer(), {}
+    sensors = {name.lower(): name for name in CAMERAS + RADARS}
+
+    def detect(sets):
+        for frame_set in sets:
+            frame = convert.frame_from_set(
+                frame_set, extrinsics=calibration, motion=motion, image=detector.config.image
+            )
+            found[frame.stamp_ns] = detector(frame)
+
+    for topic, message in events:
+        stamp, name = convert.stamp_ns(message.header.stamp), topic.split("/")[1]
+        if topic == "/odom":
+            motion.add(stamp, convert.odometry_pose(message))
+        elif "image" in topic:
+            detect(sync.flush(before_ns=stamp))
+            image = convert.prepared_image(
+                message, ros_rig.INTRINSICS, detector.config.image, camera=name
+            )
+            sync.add_image(sensors[name], stamp, image)
+        elif "radar" in topic:
+            detect(sync.flush(before_ns=stamp))
+            sync.add_radar(sensors[name], stamp, convert.sweep(message, radar=name))
+    detect(sync.flush())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ((), "parameter weights is required"),
+        (("sync.wayt:=0.3",), "did you mean 'sync.wait'?"),
+        (("sync.wait:=99.0",), "sync.wait"),
+        (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
+    ],
+)
+def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
+    ros_rig.calibration().save(tmp_path / "calibration.yaml")
+    with node_process(
+        f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters
+    ) as process:
+        output = process.communicate(timeout=LIMIT)[0]
+    assert process.returncode == 1
+    assert text in output
+    assert "Traceback" not in output
