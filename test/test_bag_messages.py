@@ -96,6 +96,23 @@ def test_a_bag_gives_back_messages_order_and_qos(tmp_path: Path, storage) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_independent_reader_opens_the_bag(tmp_path: Path) -> None:
+    from mcap.reader import make_reader
+
+    with BagWriter(tmp_path / "bag") as bag:
+        for index in range(30):
+            bag.write("/t", make("std_msgs/msg/String", data=str(index)), index * 10)
+    with (tmp_path / "bag" / "bag.mcap").open("rb") as file:
+        reader = make_reader(file, validate_crcs=True)
+        assert reader.get_header().profile == "ros2"
+        found = list(reader.iter_messages(topics=["/t"]))
+    assert [message.log_time for _, _, message in found] == [i * 10 for i in range(30)]
+    schema, channel, _ = found[0]
+    assert schema is not None
+    assert (schema.name, schema.encoding) == ("std_msgs/msg/String", "ros2msg")
+    assert channel.message_encoding == "cdr"
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_the_same_messages_give_the_same_bytes(tmp_path: Path, storage) -> None:
     for folder in ("a", "b"):
