@@ -1,0 +1,291 @@
+"""Which messages form a frame: simulated sensors, lost, late, doubled and shuffled messages."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ros_rig import PHASES
+
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.parameters import ParameterError
+from crkd_ros.sync import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
+
+MS = 1_000_000
+START = 1_700_000_000_000 * MS
+
+
+def drive(seconds=3.0, *, start=START, dead=(), camera_ms=1000 / 12):
+    """(sensor, stamp) in time order, of a nuScenes-like rig."""
+    events = []
+    for camera, phase in PHASES.items():
+        count = int((seconds * 1000 - phase * 1000) / camera_ms) + 1
+        stamps = [start + round((phase * 1000 + i * camera_ms) * MS) for i in range(count)]
+        events += [(camera, stamp) for stamp in stamps]
+    for number, radar in enumerate(RADARS):
+        first = start + (5 + 13 * number) * MS
+        events += [(radar, first + i * 77 * MS) for i in range(int(seconds * 13))]
+    return sorted(
+        ((sensor, stamp) for sensor, stamp in events if sensor not in dead), key=lambda e: e[1]
+    )
+
+
+def add(sync, sensor, stamp, now=0.0):
+    method = sync.add_image if sensor in CAMERAS else sync.add_radar
+    return method(sensor, stamp, (sensor, stamp), now=now)
+
+
+def replay(events, config=None) -> list[FrameSet]:
+    sync, out = Synchronizer(config), []
+    for sensor, stamp in events:
+        out += sync.flush(before_ns=stamp)
+        add(sync, sensor, stamp)
+    return out + sync.flush()
+
+
+def live(events, arrival, config=None) -> list[FrameSet]:
+    """Messages added when they arrive (seconds), frames taken as soon as they are ready."""
+    sync, out = Synchronizer(config), []
+    for now, (sensor, stamp) in sorted(zip(arrival, events, strict=True)):
+        deadline = sync.deadline()
+        if deadline is not None and deadline <= now:
+            out += sync.take(deadline)
+        add(sync, sensor, stamp, now)
+        out += sync.take(now)
+    return out + sync.take(1e18)
+
+
+def oracle(events, config=None, start=START):
+    """The rule of a frame, told by stamps alone, in the simplest words."""
+    config = config or SyncConfig()
+    for anchor, reference in events:
+        if anchor != ANCHOR_CAMERA:
+            continue
+        images, sweeps = {}, {}
+        for sensor in CAMERAS + RADARS:
+            past = [s for name, s in events if name == sensor and s <= reference]
+            if sensor in CAMERAS and past and reference - past[-1] <= config.camera_spread * 1e9:
+                images[sensor] = past[-1]
+            if sensor in RADARS and past and reference - past[-1] <= config.radar_timeout * 1e9:
+                recent = [s for s in past if reference - s <= config.sweep_age * 1e9]
+                sweeps[sensor] = recent[-config.sweeps :][::-1]
+        yield reference, images, sweeps
+
+
+def simple(sets):
+    return [
+        (
+            s.stamp_ns,
+            {name: image.stamp_ns for name, image in s.images.items()},
+            {name: [one.stamp_ns for one in sweeps] for name, sweeps in s.sweeps.items()},
+        )
+        for s in sets
+    ]
+
+
+def test_replay_follows_the_rule():
+    events = drive()
+    sets = replay(events)
+    assert simple(sets) == list(oracle(events))
+    assert {s.trigger for s in sets} == {ANCHOR_CAMERA}
+    assert len(sets) == 36
+    assert all(len(s.images) == 6 and len(s.sweeps) == 5 for s in sets[2:])
+    # Each item came back with its own stamp.
+    for frame_set in sets:
+        for name, image in frame_set.images.items():
+            assert image.item == (name, image.stamp_ns)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32), st.floats(0, 0.04))
+def test_live_forms_the_same_frames_as_replay_when_messages_overtake_each_other(seed, delay):
+    rng = random.Random(seed)
+    # 2 Hz-ish gaps and lost messages included.
+    events = [event for event in drive(2.5) if rng.random() > 0.05]
+    arrival, last = [], {}
+    for sensor, stamp in events:
+        now = (stamp - START) * 1e-9 + rng.uniform(0, delay)
+        # One topic keeps its order, topics overtake each other.
+        last[sensor] = now = max(now, last.get(sensor, 0.0))
+        arrival.append(now)
+    want, got = simple(replay(events)), simple(live(events, arrival))
+    known = {reference for reference, _, _ in got}
+    # With the anchor's image lost, its stand-in may or may not be asked for: compare the others.
+    anchors = {stamp for sensor, stamp in events if sensor == ANCHOR_CAMERA}
+    assert anchors <= known
+    for frame in want:
+        if frame[0] in anchors and frame[0] - START > 1e9:
+            assert frame in got
+
+
+def test_live_waits_for_the_rest_of_a_set_and_no_longer():
+    events = drive(2.0)
+    sync = Synchronizer()
+    for sensor, stamp in events[:-1]:
+        sync.flush(before_ns=stamp)
+        add(sync, sensor, stamp)
+    anchor = events[-1][1] + 100 * MS
+    late = anchor - 9 * MS
+    for sensor in CAMERAS:
+        if sensor not in (ANCHOR_CAMERA, "CAM_BACK"):
+            add(sync, sensor, anchor - 20 * MS)
+    for radar in RADARS:
+        add(sync, radar, anchor + MS)
+    sync.flush()
+    add(sync, ANCHOR_CAMERA, anchor, now=10.0)
+    assert sync.take(10.01) == []
+    assert sync.deadline() == pytest.approx(10.05)
+    add(sync, "CAM_BACK", late, now=10.02)
+    (frame_set,) = sync.take(10.02)
+    assert frame_set.images["CAM_BACK"].stamp_ns == late
+    add(sync, ANCHOR_CAMERA, anchor + 83 * MS, now=11.0)
+    assert sync.take(11.04) == []
+    assert [s.stamp_ns for s in sync.take(11.0501)] == [anchor + 83 * MS]
+
+
+@pytest.mark.parametrize("dead", CAMERAS)
+def test_no_frame_is_lost_when_a_camera_is_dead_from_the_start(dead):
+    events = drive(4.0, dead=(dead,))
+    arrival = [(stamp - START) * 1e-9 for _, stamp in events]
+    sets = live(events, arrival)
+    steady = [s for s in sets if s.stamp_ns - START > 1.2e9]
+    assert len(steady) == pytest.approx(12 * 2.8, abs=1.5)
+    for frame_set in steady:
+        assert set(frame_set.images) == set(CAMERAS) - {dead}
+        assert frame_set.trigger == ("CAM_BACK" if dead == ANCHOR_CAMERA else ANCHOR_CAMERA)
+
+
+def test_a_dying_anchor_is_replaced_within_three_of_its_periods_and_resumes():
+    events = [
+        (sensor, stamp)
+        for sensor, stamp in drive(4.0)
+        if sensor != ANCHOR_CAMERA or not 1e9 < stamp - START < 2e9
+    ]
+    sets = replay(events)
+    stamps = [s.stamp_ns for s in sets]
+    assert stamps == sorted(set(stamps))
+    gaps = [(b - a) / 1e9 for a, b in itertools.pairwise(stamps)]
+    assert max(gaps) < 0.36
+    triggers = [s.trigger for s in sets]
+    assert triggers[0] == triggers[-1] == ANCHOR_CAMERA
+    assert "CAM_BACK" in triggers
+
+
+def test_radars_alone_still_form_frames():
+    sets = replay(drive(4.0, dead=CAMERAS))
+    steady = [s for s in sets if s.stamp_ns - START > 1.2e9]
+    assert {s.trigger for s in steady} == {"RADAR_FRONT"}
+    assert len(steady) == pytest.approx(13 * 2.8, abs=1.5)
+    assert all(not s.images and len(s.sweeps) == 5 for s in steady)
+
+
+def test_key_frame_only_cameras_form_frames_at_2_hz():
+    events = drive(6.0, camera_ms=500.0)
+    arrival = [(stamp - START) * 1e-9 for _, stamp in events]
+    assert simple(live(events, arrival))[2:] == list(oracle(events))[2:]
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.3])
+def test_every_anchor_image_gives_a_frame_at_any_loss(loss):
+    rng = random.Random(1)
+    events = [event for event in drive(20.0) if rng.random() > loss]
+    arrival = [(stamp - START) * 1e-9 for _, stamp in events]
+    got = {s.stamp_ns for s in live(events, arrival)}
+    assert {stamp for sensor, stamp in events if sensor == ANCHOR_CAMERA} <= got
+
+
+def test_a_silent_radar_is_absent_and_old_sweeps_are_not_used():
+    events = [
+        (sensor, stamp)
+        for sensor, stamp in drive(6.0)
+        if sensor != "RADAR_FRONT" or not 1e9 < stamp - START < 4e9
+    ]
+    for frame_set in replay(events):
+        t = (frame_set.stamp_ns - START) / 1e9
+        if 1.4 < t < 4.0:
+            assert "RADAR_FRONT" not in frame_set.sweeps
+        if t > 4.2:
+            ages = [frame_set.stamp_ns - s.stamp_ns for s in frame_set.sweeps["RADAR_FRONT"]]
+            assert min(ages) >= 0 and max(ages) <= 2e9
+
+
+def test_counts_and_refusals():
+    sync = Synchronizer()
+    assert add(sync, "CAM_FRONT", START)
+    assert not add(sync, "CAM_FRONT", START)
+    assert not add(sync, "CAM_FRONT", 0)
+    assert add(sync, "CAM_FRONT", START + 100 * MS)
+    assert add(sync, "CAM_FRONT", START + 50 * MS)
+    add(sync, ANCHOR_CAMERA, START + 110 * MS)
+    (frame_set,) = sync.flush()
+    assert frame_set.images["CAM_FRONT"].stamp_ns == START + 100 * MS
+    assert add(sync, "CAM_FRONT", START + 105 * MS)
+    counts = sync.counts["CAM_FRONT"]
+    assert (counts.received, counts.zero_stamp, counts.duplicate) == (6, 1, 1)
+    assert (counts.out_of_order, counts.late) == (1, 1)
+    # An anchor image older than the last reference asks for nothing.
+    add(sync, ANCHOR_CAMERA, START + 60 * MS)
+    assert sync.flush() == []
+    assert sync.counts[ANCHOR_CAMERA].late == 1
+
+
+def test_time_set_back_forgets_everything_and_starts_again():
+    events = drive(2.0)
+    sync, sets = Synchronizer(), []
+    for _ in range(2):
+        for sensor, stamp in events:
+            sets += sync.flush(before_ns=stamp)
+            add(sync, sensor, stamp)
+        sets += sync.flush()
+    assert sync.time_jumps == 1
+    half = len(sets) // 2
+    assert simple(sets[:half]) == simple(sets[half:])
+
+
+def test_a_stamp_far_in_the_future_does_not_stop_the_sensor_for_good():
+    events = drive(4.0)
+    wrong = (ANCHOR_CAMERA, START + 3600 * 1000 * MS)
+    sets = replay([*events[:200], wrong, *events[200:]])
+    assert sets[-1].stamp_ns == [s for n, s in events if n == ANCHOR_CAMERA][-1]
+
+
+def test_frames_wait_for_the_ego_pose_of_their_time():
+    sync = Synchronizer(SyncConfig(dead_after=0.5), cameras=(ANCHOR_CAMERA,), radars=())
+    sync.add_pose(START)
+    for index in range(4):
+        sync.add_image(ANCHOR_CAMERA, START + index * 80 * MS, None, now=index * 0.08)
+    taken = [s.stamp_ns for s in sync.take(0.24)]
+    # The first is known, the next two have waited their time, the last has not.
+    assert taken == [START, START + 80 * MS, START + 160 * MS]
+    assert sync.take(0.25) == []
+    sync.add_pose(START + 240 * MS)
+    assert [s.stamp_ns for s in sync.take(0.25)] == [START + 240 * MS]
+    # Dead odometry is not waited for: such frames fail later, and are counted.
+    sync.add_image(ANCHOR_CAMERA, START + 900 * MS, None, now=1.0)
+    assert len(sync.take(1.0)) == 1
+
+
+def test_frames_that_nobody_takes_are_bounded_and_counted():
+    sync = Synchronizer()
+    for index in range(100):
+        add(sync, ANCHOR_CAMERA, START + index * 83 * MS)
+    assert len(sync.flush()) + sync.overflowed == 100
+    assert sync.overflowed > 50
+
+
+def test_names_and_limits_are_checked():
+    assert set(TRIGGERS) == set(CAMERAS + RADARS)
+    sync = Synchronizer()
+    with pytest.raises(SyncError, match="unknown camera 'CAM_TOP'; known: CAM_FRONT"):
+        sync.add_image("CAM_TOP", START, None)
+    with pytest.raises(SyncError, match="unknown radar 'CAM_FRONT'"):
+        sync.add_radar("CAM_FRONT", START, None)
+    with pytest.raises(SyncError, match="no trigger"):
+        Synchronizer(cameras=(), radars=())
+    with pytest.raises(ParameterError, match=r"sync\.wait: expected 0\.0 to 5\.0, got -1"):
+        SyncConfig(wait=-1.0)
+    with pytest.raises(ParameterError, match="nan"):
+        SyncConfig(camera_spread=float("nan"))
