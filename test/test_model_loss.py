@@ -115,6 +115,20 @@ def test_training_on_one_batch_brings_the_loss_down():
     assert history[-1] < 0.25 * history[0]
 
 
+def test_a_step_in_mixed_precision(model):
+    b = batch(0, 1)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(b)
+    losses = DetectionLoss(TINY)(output, b.truth)
+    losses["total"].backward()
+    full = DetectionLoss(TINY)(model(b), b.truth)["total"].item()
+    assert losses["total"].dtype == torch.float32
+    assert losses["total"].item() == pytest.approx(full, rel=0.02)
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    model.zero_grad()
+
+
 def lidar_batch(points):
     """Points in ego metres as the LiDAR of a one-sample batch, all fresh."""
     cloud = torch.zeros(len(points), 5)

@@ -88,7 +88,7 @@ class Lift(nn.Module):
             rows,
             index.offset,
             mode="sum",
-            per_sample_weights=depth.flatten().index_select(0, index.point),
+            per_sample_weights=depth.flatten().index_select(0, index.point).to(rows.dtype),
             include_last_offset=True,
         )
         return cells.view(*shape, self.context).permute(0, 3, 1, 2), logits

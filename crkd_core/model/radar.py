@@ -83,14 +83,13 @@ class RadarPillars(nn.Module):
         unit = (xyz - self.low) / (self.high - self.low)
         dtype = next(self.parameters()).dtype
         inputs = torch.cat([unit, points[:, 3:], offset], 1).to(dtype)
-        dense = inputs.new_zeros((batch_size * size_x * size_y, self.channels))
-        if len(inputs):
-            features = self.layers(inputs)
-            place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
-            occupied, pillar = torch.unique(place, return_inverse=True)
-            # Features are not negative after ReLU, so starting from zero leaves the maximum alone.
-            pillars = features.new_zeros((len(occupied), self.channels)).scatter_reduce(
-                0, pillar[:, None].expand_as(features), features, "amax"
-            )
-            dense = dense.index_copy(0, occupied, pillars)
+        features = self.layers(inputs) if len(inputs) else inputs.new_zeros((0, self.channels))
+        place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
+        occupied, pillar = torch.unique(place, return_inverse=True)
+        # Features are not negative after ReLU, so starting from zero leaves the maximum alone.
+        pillars = features.new_zeros((len(occupied), self.channels)).scatter_reduce(
+            0, pillar[:, None].expand_as(features), features, "amax"
+        )
+        dense = features.new_zeros((batch_size * size_x * size_y, self.channels))
+        dense = dense.index_copy(0, occupied, pillars)
         return dense.view(batch_size, size_x, size_y, self.channels).permute(0, 3, 1, 2)
