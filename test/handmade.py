@@ -199,7 +199,9 @@ def _write_scene(root, tables, scene, samples, start, rng, files):
     for channel, first, rate, ending in plan:
         stamps = np.arange(first, end, round(1e6 / rate)).tolist()
         # A key frame is the file nearest to the time at which this sensor sees a sample.
-        aim = [t - 50_000 + CAMERA_PHASE_MS.get(channel, 50) * 1000 for t in times]
+        # One radar's key frames are too early, so that a later sweep precedes the reference.
+        late = -100 if channel == "RADAR_BACK_RIGHT" else CAMERA_PHASE_MS.get(channel, 50) - 50
+        aim = [t + late * 1000 for t in times]
         key = {int(np.argmin(np.abs(np.array(stamps) - t))): i for i, t in enumerate(aim)}
         records = [token(scene, channel, stamp) for stamp in stamps]
         for j, stamp in enumerate(stamps):
