@@ -10,7 +10,7 @@ import pytest
 from handmade import write_version
 from test_evaluate_metrics import assert_same
 
-from crkd_core.boxes import Boxes, Detections
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
 from crkd_core.data.nuscenes import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
@@ -18,6 +18,7 @@ from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, dr
 from crkd_core.evaluate.report import ReportError, Table, metrics_tables, write_report
 from crkd_core.evaluate.run import EvaluateError, evaluate_submission, evaluate_weights, score
 from crkd_core.evaluate.submission import Submission, write_submission
+from crkd_core.world import write_world
 
 SPLITS = {"ours": ["scene-0103", "scene-0061"], "one": ["scene-0061"]}
 
@@ -96,10 +97,9 @@ def test_a_data_set_scores_as_with_the_devkit(data, devkit, tmp_path, capsys, sp
     assert f"{ours.summary['nd_score']:.3f}" in capsys.readouterr().out
 
 
-def test_truth_as_detections_reaches_the_ceiling(data, tmp_path):
-    tables = NuScenes(data)
-    tokens = tables.samples_of("ours")
-    parts = []
+def truth_as_detections(tables, tokens):
+    """(submission, mask of the boxes that a LiDAR or radar point touched)."""
+    parts, seen = [], []
     for i, token in enumerate(tokens):
         truth = tables.truth_global(token)
         parts.append(
@@ -110,19 +110,40 @@ def test_truth_as_detections_reaches_the_ceiling(data, tmp_path):
                 score=np.ones(len(truth)),
             )
         )
-    perfect = Submission(tokens=tuple(tokens), boxes=ScoredBoxes.joined(parts), meta={})
-    summary = score(tables, perfect, "ours").summary
-    # Annotations without points are found but do not count: they lie in the way as false
-    # positives, in truth and in a detector alike. Without them every class here is perfect.
-    seen = [
-        truth.num_lidar_points + truth.num_radar_points > 0
-        for truth in (tables.truth_global(token) for token in tokens)
-    ]
-    boxes = perfect.boxes.select(np.concatenate(seen))
-    summary = score(tables, dataclasses.replace(perfect, boxes=boxes), "ours").summary
-    present = {name for name, ap in summary["mean_dist_aps"].items() if ap > 0}
-    assert present == {"car", "bus", "pedestrian", "bicycle", "traffic_cone"}
-    assert all(summary["mean_dist_aps"][name] == pytest.approx(1) for name in present)
+        seen.append(truth.num_lidar_points + truth.num_radar_points > 0)
+    boxes = ScoredBoxes.joined(parts)
+    meta = dict.fromkeys(("use_camera", "use_lidar", "use_radar", "use_map", "use_external"), True)
+    return Submission(tokens=tuple(tokens), boxes=boxes, meta=meta), np.concatenate(seen)
+
+
+def test_truth_of_the_world_scores_one(tmp_path):
+    # The ceiling: neither the cut at recall 0.1 nor that at precision 0.1 costs anything. All ten
+    # classes are there, with attributes and velocities.
+    nuscenes = pytest.importorskip("nuscenes")
+    data = tmp_path / "data"
+    write_world(data, scenes=1, seconds=1, seed=5, image_width=64, key_frames_only=True)
+    tables = NuScenes(data)
+    every, seen = truth_as_detections(tables, tables.samples_of("mini_val"))
+    # Boxes without points do not count as truth, so whoever reports them is punished.
+    assert score(tables, every, "mini_val").summary["mean_ap"] < 1
+    perfect = dataclasses.replace(every, boxes=every.boxes.select(seen))
+    write_submission(perfect, tmp_path / "results.json")
+    ours = evaluate_submission(tmp_path / "results.json", data, "mini_val", tmp_path / "ours")
+    assert ours.summary["mean_ap"] == pytest.approx(1, abs=1e-12)
+    assert ours.summary["nd_score"] == pytest.approx(1, abs=1e-9)
+    devkit = nuscenes.NuScenes("v1.0-mini", str(data), verbose=False)
+    theirs = devkit_summary(devkit, tmp_path / "results.json", "mini_val", tmp_path / "theirs")
+    written = json.loads((tmp_path / "ours" / "metrics.json").read_text())
+    assert_same(written, json.loads(json.dumps(theirs)))
+
+
+def test_truth_scores_one_in_the_classes_that_are_there(data):
+    tables = NuScenes(data)
+    every, seen = truth_as_detections(tables, tables.samples_of("ours"))
+    perfect = dataclasses.replace(every, boxes=every.boxes.select(seen))
+    aps = score(tables, perfect, "ours").summary["mean_dist_aps"]
+    present = {"car", "bus", "pedestrian", "bicycle", "traffic_cone"}
+    assert aps == pytest.approx({name: float(name in present) for name in CLASS_NAMES})
 
 
 def test_samples_that_do_not_fit_are_named(data):

@@ -1,6 +1,7 @@
 """Pictures of detections: seen from above, drawn into the cameras, and precision over recall.
 
-Every function writes one PNG. Truth is drawn in white, detections in the colour of their class.
+Every function writes one PNG. Truth is drawn in white, without what no LiDAR or radar point
+touched (the metrics leave it out too); detections are in the colour of their class.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Truth
 from crkd_core.evaluate.files import replace_file
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, Frame
@@ -90,8 +91,9 @@ def draw_bev(
     axes.add_collection(LineCollection(list(tails), colors="#5e7a9c", linewidths=0.5, zorder=1))
 
     handles = [_dot("#5e7a9c", "radar")]
-    if frame.truth is not None:
-        _outline(axes, frame.truth, ["#ffffff"] * len(frame.truth), 1.6, 2)
+    truth = _touched(frame)
+    if truth is not None:
+        _outline(axes, truth, ["#ffffff"] * len(truth), 1.6, 2)
         handles.append(_line("#ffffff", "truth"))
     shown = detections.select(detections.score >= min_score)
     _outline(axes, shown, [_hex(label) for label in shown.label], 1.2, 3)
@@ -129,6 +131,7 @@ def draw_cameras(
     sizes = [image.shape[:2] for image in frame.images if image is not None]
     height = round(tile_width * (sizes[0][0] / sizes[0][1] if sizes else 9 / 16))
     shown = detections.select(detections.score >= min_score)
+    truth = _touched(frame)
     tiles = {}
     for i, name in enumerate(CAMERAS):
         tile = np.full((height, tile_width, 3), 24, np.uint8)
@@ -141,9 +144,9 @@ def draw_cameras(
             )
             scale = np.array([tile_width / image.shape[1], height / image.shape[0], 1.0])
             project = scale[:, None] * frame.intrinsics[i]
-            if frame.truth is not None:
-                colors = [_TRUTH_COLOR] * len(frame.truth)
-                _draw_boxes(tile, frame.truth, colors, project, frame.ego_T_cam[i], 1)
+            if truth is not None:
+                colors = [_TRUTH_COLOR] * len(truth)
+                _draw_boxes(tile, truth, colors, project, frame.ego_T_cam[i], 1)
             colors = [CLASS_COLORS[label] for label in shown.label]
             _draw_boxes(tile, shown, colors, project, frame.ego_T_cam[i], 2)
         label = name if image is not None else f"{name} (missing)"
@@ -187,6 +190,14 @@ def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
     figure.supylabel("precision", fontsize=9)
     figure.tight_layout()
     _save(figure, path)
+
+
+def _touched(frame: Frame) -> Truth | None:
+    """The truth that counts: hidden objects would fill the pictures with boxes behind walls."""
+    truth = frame.truth
+    if truth is None:
+        return None
+    return truth.select(truth.num_lidar_points + truth.num_radar_points > 0)
 
 
 def _outline(axes, boxes: Boxes, colors: list[str], width: float, zorder: int) -> None:  # type: ignore[no-untyped-def]
