@@ -267,12 +267,14 @@ def command(
     ] = False,
 ) -> None:
     """Run a detector over a rosbag2; with --data and --split also score it."""
+    # What is plainly wrong is said before torch is loaded.
+    if (out / "detections").exists():
+        raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
+    layout_of(bag)
     from crkd_core.evaluate.report import metrics_tables
     from crkd_core.infer.detector import Detector
 
     plain: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False}
-    if (out / "detections").exists():
-        raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
     detector = Detector.load(
         weights,
         device=device,
