@@ -15,6 +15,7 @@ from crkd_core.data.nuscenes import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, draw_precision_recall
+from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, Table, metrics_tables, write_report
 from crkd_core.evaluate.run import EvaluateError, evaluate_submission, evaluate_weights, score
 from crkd_core.evaluate.submission import Submission, write_submission
@@ -165,6 +166,15 @@ def test_samples_that_do_not_fit_are_named(data):
         score(tables, dataclasses.replace(empty, tokens=(*tokens, "nobody")), "mini_val")
     with pytest.raises(NuScenesError, match="split 'ours-not' is not known"):
         score(tables, empty, "ours-not")
+
+
+def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_path):
+    data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-mini" / f"{table}.json").write_text("[]")
+    with pytest.raises(EvaluateError, match="-mini has no annotations"):
+        evaluate_weights(weights, data, "mini_val", tmp_path / "out")
+    assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
 
 
 def test_samples_outside_a_custom_split_do_not_count(data):
