@@ -8,17 +8,11 @@ the same detector run offline on the same key frames.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -31,9 +25,7 @@ from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros import convert
-from crkd_ros.health import STAGES
-from crkd_ros.messages import message_class
+from crkd_ros.live import Collector, run_live
 from crkd_ros.motion import Calibration
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import SCORED_FROM, key_frames
@@ -41,44 +33,10 @@ from crkd_ros.replay import SCORED_FROM, key_frames
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
 SEED = 90_001
 WEIGHTS = Path("weights/demo_student.safetensors")
-NODE_TIMEOUT = 60.0
 
 
 class DemoError(RuntimeError):
-    """A part of the demo that did not come up or stopped early."""
-
-
-@dataclass
-class Collector:
-    """What the node published: boxes by reference stamp, and latencies from its diagnostics.
-
-    Attributes:
-        boxes: stamp ns -> detections in base_link.
-        latency: stage -> sum of milliseconds over ``frames`` frames.
-    """
-
-    boxes: dict[int, Detections] = field(default_factory=dict)
-    latency: dict[str, float] = field(default_factory=dict)
-    frames: int = 0
-    last: float = 0.0
-
-    def on_boxes(self, message: Any) -> None:
-        """Subscription callback of ``~/boxes``."""
-        stamp_ns = convert.stamp_ns(message.header.stamp)
-        self.boxes[stamp_ns] = convert.boxes_from_cloud(message)
-        self.last = time.monotonic()
-
-    def on_diagnostics(self, message: Any) -> None:
-        """Subscription callback of ``/diagnostics``."""
-        for status in message.status:
-            if not status.name.endswith(": latency"):
-                continue
-            values = {pair.key: pair.value for pair in status.values}
-            count = int(values.get("frames", "0"))
-            self.frames += count
-            for stage in (*STAGES, "other", "total"):
-                mean = float(values.get(f"{stage} mean (ms)", 0.0))
-                self.latency[stage] = self.latency.get(stage, 0.0) + mean * count
+    """No weights, or a folder that is not the demo's."""
 
 
 def demo(
@@ -106,7 +64,8 @@ def demo(
         The evaluation of what the live node published.
 
     Raises:
-        DemoError: the node or the player failed; the text names its log.
+        DemoError: no weights, or ``out`` holds something else.
+        LiveError: the node or the player failed; the text names its log.
     """
     from crkd_core.world import write_world
 
@@ -131,7 +90,12 @@ def demo(
         bag = write_bag(tables, scene, out / "bag").path
         save_calibration(tables, scene, out / "calibration.yaml")
     with _step(console, f"the node, live over DDS, bag at {rate:g} x"):
-        live = run_live(bag, weights, out=out, rate=rate)
+        parameters = {
+            "weights": weights,
+            "calibration_file": out / "calibration.yaml",
+            "score_threshold": SCORED_FROM,
+        }
+        live = run_live(bag, parameters=parameters, logs=out, rate=rate)
     with _step(console, "the same detector offline"):
         frames, offline = run_offline(tables, scene, weights)
     with _step(console, "scores and pictures"):
@@ -149,59 +113,6 @@ def save_calibration(tables: NuScenes, scene: str, path: Path) -> None:
         record = next(tables.records(scene, channel))
         calibration.add("base_link", channel.lower(), record.ego_T_sensor)
     calibration.save(path)
-
-
-def run_live(bag: Path, weights: Path, *, out: Path, rate: float) -> Collector:
-    """Play a bag to a node of its own process and collect what it publishes."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-    from rclpy.qos import QoSProfile
-
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context)
-    node = rclpy.create_node("crkd_demo", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    collector = Collector()
-    boxes, status = "sensor_msgs/msg/PointCloud2", "diagnostic_msgs/msg/DiagnosticArray"
-    deep = QoSProfile(depth=1000)
-    node.create_subscription(
-        message_class(boxes), "/detector_node/boxes", collector.on_boxes, deep
-    )
-    node.create_subscription(message_class(status), "/diagnostics", collector.on_diagnostics, deep)
-    thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
-    thread.start()
-    parameters = {
-        "weights": weights,
-        "calibration_file": out / "calibration.yaml",
-        "score_threshold": SCORED_FROM,
-    }
-    pairs = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    try:
-        with _process("detector_node", ["--ros-args", *pairs], log=out / "node.log") as detector:
-            _wait_for(node, "/detector_node/boxes", detector, log=out / "node.log")
-            arguments = [str(bag), "--rate", str(rate), "--wait", "20"]
-            with _process("player", arguments, log=out / "player.log") as player:
-                while player.poll() is None:
-                    if detector.poll() is not None:
-                        raise DemoError(f"the node stopped early; see {out / 'node.log'}")
-                    time.sleep(0.1)
-            if player.returncode:
-                raise DemoError(f"the player failed; see {out / 'player.log'}")
-            # The last frames, and the last diagnostics, are still on their way.
-            time.sleep(1.5)
-            while time.monotonic() - collector.last < 1.0:
-                time.sleep(0.1)
-    finally:
-        executor.shutdown()
-        thread.join(timeout=5)
-        node.destroy_node()
-        rclpy.try_shutdown(context=context)
-    if not collector.boxes:
-        raise DemoError(f"the node published nothing; see {out / 'node.log'}")
-    return collector
 
 
 def run_offline(
@@ -295,42 +206,6 @@ def _pictures(
     curves = out / "precision_recall.png"
     draw_precision_recall(evaluation, curves)
     return pictures | {"precision over recall": curves}
-
-
-@contextlib.contextmanager
-def _process(module: str, arguments: list[str], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of crkd_ros in its own process, interrupted and awaited at the end."""
-    code = f"import sys; from crkd_ros.{module} import main; sys.exit(main())"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdout=file, stderr=subprocess.STDOUT
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
-def _wait_for(node: Any, topic: str, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    deadline = time.monotonic() + NODE_TIMEOUT
-    while not node.count_publishers(topic):
-        if process.poll() is not None or time.monotonic() > deadline:
-            tail = log.read_text(errors="replace").splitlines()[-5:]
-            raise DemoError("the node did not come up: " + " / ".join(tail))
-        time.sleep(0.1)
-
-
-def _spin(executor: Any) -> None:
-    from rclpy.executors import ExternalShutdownException
-
-    with contextlib.suppress(ExternalShutdownException):
-        executor.spin()
 
 
 def _remove_own(out: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict
 from crkd_core.model.build import build_detector
@@ -42,7 +42,8 @@ def save_weights(
     metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(model.config))}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata=metadata)
+        # Not save_file, which makes files that only their owner may read.
+        partial.write_bytes(save(tensors, metadata=metadata))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
