@@ -289,10 +289,14 @@ def _key(frame: str) -> str:
 
 def _pose_entry(entry: Mapping[str, Any]) -> Array:
     """The pose of one sensor of a calibration file."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"expected a mapping, got {entry!r}")
     keys = {"translation", "rotation_xyzw", "rotation_wxyz", "intrinsics"}
     unknown = set(entry) - keys
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}; known: {', '.join(sorted(keys))}")
+    if "translation" not in entry:
+        raise ValueError("a pose needs a translation")
     if ("rotation_xyzw" in entry) == ("rotation_wxyz" in entry):
         raise ValueError("give either rotation_xyzw (ROS order) or rotation_wxyz (nuScenes order)")
     if "rotation_wxyz" in entry:

@@ -146,6 +146,22 @@ def test_live_waits_for_the_rest_of_a_set_and_no_longer():
     assert [s.stamp_ns for s in sync.take(11.0501)] == [anchor + 83 * MS]
 
 
+def test_the_first_frame_of_a_drive_waits_for_sensors_not_heard_yet():
+    sync = Synchronizer()
+    add(sync, ANCHOR_CAMERA, START, now=0.0)
+    assert sync.take(0.02) == []
+    for sensor in CAMERAS:
+        if sensor != ANCHOR_CAMERA:
+            add(sync, sensor, START - 10 * MS, now=0.03)
+    (frame_set,) = sync.take(0.05)
+    assert set(frame_set.images) == set(CAMERAS)
+    # One second later, who has never spoken is dead.
+    for sensor in CAMERAS:
+        for stamp in (START + 1917 * MS, START + 2000 * MS):
+            add(sync, sensor, stamp, now=2.0)
+    assert [s.stamp_ns for s in sync.take(2.0)][-1] == START + 2000 * MS
+
+
 @pytest.mark.parametrize("dead", CAMERAS)
 def test_no_frame_is_lost_when_a_camera_is_dead_from_the_start(dead):
     events = drive(4.0, dead=(dead,))
@@ -241,6 +257,8 @@ def test_time_set_back_forgets_everything_and_starts_again():
             add(sync, sensor, stamp)
         sets += sync.flush()
     assert sync.time_jumps == 1
+    assert {counts.out_of_order for counts in sync.counts.values()} == {0}
+    assert sync.newest_ns(ANCHOR_CAMERA) == [s for n, s in events if n == ANCHOR_CAMERA][-1]
     half = len(sets) // 2
     assert simple(sets[:half]) == simple(sets[half:])
 

@@ -1,0 +1,209 @@
+"""Extrinsics as a tree, poses over time, calibration files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import ros_rig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crkd_core import geometry
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.motion import Calibration, MotionError, NoMotion, PoseBuffer, TfMotion
+
+SECOND = 1_000_000_000
+T0 = 1_700_000_000 * SECOND
+
+
+def steady(stamp_ns: int) -> np.ndarray:
+    """Constant speed and turn rate about the vehicle's own axis: what interpolation reproduces."""
+    t = (stamp_ns - T0) / SECOND
+    return geometry.pose([500 + 10 * t, 900 - 3 * t, 0.1 * t], geometry.yaw_to_quat_wxyz(0.5 * t))
+
+
+def filled(stamps) -> PoseBuffer:
+    poses = PoseBuffer()
+    for stamp in stamps:
+        poses.add(stamp, steady(stamp))
+    return poses
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2 * SECOND), min_size=2, unique=True), st.floats(0, 1))
+def test_poses_between_known_ones_are_interpolated_in_any_order_of_arrival(offsets, where):
+    poses = PoseBuffer()
+    for offset in offsets:
+        # Out of order by less than a jump.
+        if not len(poses) or abs(offset - max(offsets)) < SECOND:
+            poses.add(T0 + offset, steady(T0 + offset))
+    known = [offset for offset in offsets if abs(offset - max(offsets)) < SECOND]
+    at = T0 + round(min(known) + where * (max(known) - min(known)))
+    np.testing.assert_allclose(poses.at(at), steady(at), atol=1e-5)
+    for offset in known:
+        np.testing.assert_array_equal(poses.at(T0 + offset), steady(T0 + offset))
+
+
+def test_extrapolation_is_limited_and_errors_say_how_far():
+    poses = filled([T0, T0 + SECOND // 10])
+    np.testing.assert_allclose(
+        poses.at(T0 + SECOND * 19 // 100), steady(T0 + SECOND * 19 // 100), atol=1e-9
+    )
+    with pytest.raises(MotionError, match=r"0\.150 s beyond the newest.*limit 0\.1 s"):
+        poses.at(T0 + SECOND // 4)
+    with pytest.raises(MotionError, match=r"0\.500 s before the oldest"):
+        poses.at(T0 - SECOND // 2)
+    with pytest.raises(MotionError, match="no ego pose was received yet"):
+        PoseBuffer().at(T0)
+    with pytest.raises(MotionError, match="needs two"):
+        filled([T0]).at(T0 + 1)
+
+
+def test_time_set_back_and_old_poses_are_forgotten():
+    poses = filled(range(T0, T0 + 20 * SECOND, SECOND // 10))
+    assert len(poses) == 101
+    poses.add(T0, steady(T0))
+    assert len(poses) == 1
+    poses.clear()
+    assert not len(poses)
+
+
+def test_ego_motion_moves_points_that_stand_still_over_the_map():
+    poses = filled([T0, T0 + SECOND])
+    point = np.array([510.0, 905.0, 0.0])
+    then, now = T0 + SECOND // 3, T0 + SECOND
+    seen_then = geometry.apply(geometry.invert(poses.at(then)), point)
+    seen_now = geometry.apply(geometry.invert(poses.at(now)), point)
+    moved = geometry.apply(poses.ego_T_ego(then, now), seen_then)
+    np.testing.assert_allclose(moved, seen_now, atol=1e-9)
+    np.testing.assert_array_equal(NoMotion().ego_T_ego(then, now), np.eye(4))
+    assert NoMotion().pose(now) is None
+
+
+def test_extrinsics_follow_the_chain_and_know_frames_by_any_case():
+    calibration = Calibration()
+    mount = geometry.pose([1, 0, 2], geometry.yaw_to_quat_wxyz(np.pi / 2))
+    camera = geometry.pose([0.5, 0, 0], geometry.yaw_to_quat_wxyz(0.3))
+    calibration.add("/base_link", "Roof", mount)
+    calibration.add("roof", "CAM_FRONT", camera)
+    np.testing.assert_allclose(calibration.base_T("/cam_front"), mount @ camera)
+    np.testing.assert_array_equal(calibration.base_T("base_link"), np.eye(4))
+    with pytest.raises(MotionError, match="to 'cam_back'; known frames: cam_front, roof"):
+        calibration.base_T("cam_back")
+    calibration.add("cam_front", "roof", mount)
+    with pytest.raises(MotionError, match="no static transform"):
+        calibration.base_T("roof")
+
+
+def test_calibration_files_come_back_as_they_were(tmp_path):
+    calibration = ros_rig.calibration()
+    calibration.add_intrinsics("CAM_FRONT", ros_rig.INTRINSICS)
+    calibration.save(tmp_path / "c.yaml")
+    again = Calibration.load(tmp_path / "c.yaml")
+    for sensor, matrix in ros_rig.extrinsics().items():
+        np.testing.assert_allclose(again.base_T(sensor), matrix, atol=1e-12)
+    np.testing.assert_array_equal(again.intrinsics("cam_front"), ros_rig.INTRINSICS)
+    assert again.intrinsics("cam_back") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_both_quaternion_orders_are_told_apart(tmp_path):
+    half = float(np.sqrt(0.5))
+    (tmp_path / "c.yaml").write_text(
+        f"sensors:\n  a: {{translation: [0, 0, 0], rotation_xyzw: [0, 0, {half}, {half}]}}\n"
+        f"  b: {{translation: [0, 0, 0], rotation_wxyz: [{half}, 0, 0, {half}]}}\n"
+    )
+    calibration = Calibration.load(tmp_path / "c.yaml")
+    for frame in "ab":
+        assert geometry.yaw_of(calibration.base_T(frame)) == pytest.approx(np.pi / 2)
+
+
+POSE = "translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 1]"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "expected a mapping 'sensors'"),
+        ("sensors: [1]", "expected a mapping 'sensors'"),
+        ("a: b: c", "cannot read calibration file"),
+        ("sensors: {cam: {translation: [0, 0, 0]}}", "'cam': give either rotation_xyzw"),
+        (f"sensors: {{cam: {{{POSE}, rotation_wxyz: [1, 0, 0, 0]}}}}", "give either"),
+        ("sensors: {cam: {rotation_xyzw: [0, 0, 0, 1]}}", "needs a translation"),
+        ("sensors: {cam: {translation: [0, 0], rotation_xyzw: [0, 0, 0, 1]}}", "translation .3"),
+        (
+            "sensors: {cam: {translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 0]}}",
+            "non-zero length",
+        ),
+        (f"sensors: {{cam: {{{POSE}, yaw: 3}}}}", "unknown keys .'yaw'"),
+        (f"sensors: {{cam: {{{POSE}, intrinsics: [1, 2]}}}}", "3 rows of 3"),
+        ("sensors: {cam: 7}", "'cam': expected a mapping, got 7"),
+    ],
+)
+def test_wrong_calibration_files_are_refused_by_name(tmp_path, text, error):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(MotionError, match=error) as caught:
+        Calibration.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_the_example_calibration_has_every_sensor_where_its_name_says(request):
+    calibration = Calibration.load(request.config.rootpath / "config" / "calibration.yaml")
+    for camera in CAMERAS:
+        matrix = calibration.base_T(camera)
+        axis = matrix[:3, 2]
+        np.testing.assert_allclose(matrix[:3, 1], [0, 0, -1], atol=1e-3)
+        assert ("FRONT" in camera) == (axis[0] > 0.3)
+        assert ("LEFT" in camera) == (axis[1] > 0.3)
+        assert ("RIGHT" in camera) == (axis[1] < -0.3)
+    for radar in RADARS:
+        matrix = calibration.base_T(radar)
+        assert ("FRONT" in radar) == (matrix[0, 3] > 0)
+        assert ("LEFT" in radar) == (matrix[1, 3] > 0.1)
+        assert ("RIGHT" in radar) == (matrix[1, 3] < -0.1)
+
+
+class Buffer:
+    """The part of tf2_ros.Buffer that TfMotion calls, over one known drive.
+
+    A stand-in, because tf2 cannot be installed where ROS 2 is not.
+    """
+
+    def __init__(self) -> None:
+        self.lookups = 0
+
+    def _map_T(self, frame, stamp):
+        if frame == "odom":
+            return np.eye(4)
+        if frame == "cam":
+            return steady(stamp) @ geometry.pose([1, 2, 3], [1, 0, 0, 0])
+        if frame != "base_link":
+            raise KeyError(f'"{frame}" passed to lookupTransform does not exist')
+        return steady(stamp)
+
+    def lookup_transform(self, target, source, stamp):
+        self.lookups += 1
+        return geometry.invert(self._map_T(target, stamp)) @ self._map_T(source, stamp)
+
+    def lookup_transform_full(self, target, target_time, source, source_time, fixed):
+        assert fixed == "odom"
+        return geometry.invert(self._map_T(target, target_time)) @ self._map_T(source, source_time)
+
+
+def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
+    buffer = Buffer()
+    tf = TfMotion(buffer=buffer, time=lambda ns: ns, stamped_to_matrix=lambda matrix: matrix)
+    poses = filled([T0, T0 + SECOND])
+    for stamp in (T0, T0 + SECOND):
+        np.testing.assert_allclose(tf.pose(stamp), poses.pose(stamp))
+    np.testing.assert_allclose(
+        tf.ego_T_ego(T0, T0 + SECOND), poses.ego_T_ego(T0, T0 + SECOND), atol=1e-9
+    )
+    buffer.lookups = 0
+    for _ in range(3):
+        np.testing.assert_allclose(tf.base_T("cam")[:3, 3], [1, 2, 3], atol=1e-3)
+    assert buffer.lookups == 1
+    with pytest.raises(MotionError, match=r"tf: .*roof.* does not exist") as caught:
+        tf.base_T("roof")
+    assert isinstance(caught.value.__cause__, KeyError)
