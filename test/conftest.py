@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+import pytest
 
 # Every pytest-xdist worker is its own ROS network, and so are two runs at the same time: nodes of
 # one test must not hear those of another. 0 to 101 are the domains that Linux's ports allow.
@@ -10,3 +13,23 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _RUN = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 os.environ["ROS_DOMAIN_ID"] = str(1 + (2 * _RUN + _WORKER) % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a v1.0-mini of the synthetic world: scene-0061 and scene-0103, 2 s, key frames only."""
+    from crkd_core.world import write_world
+
+    out = tmp_path_factory.mktemp("world") / "tiny_world"
+    return write_world(
+        out, scenes=2, seconds=2.0, seed=11, image_width=160, jobs=1, key_frames_only=True
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a v1.0-mini of one drive, scene-0103, 1.5 s, with all sweeps of all sensors."""
+    from crkd_core.world import write_world
+
+    out = tmp_path_factory.mktemp("drive") / "tiny_drive"
+    return write_world(out, scenes=1, seconds=1.5, seed=12, image_width=160, jobs=1)

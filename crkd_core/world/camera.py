@@ -1,4 +1,4 @@
-"""Pictures: one ray per pixel, Lambert light, cast shadows, painted ground, sky, haze and noise."""
+"""Pictures: one ray per pixel, Lambert light, shadows, painted ground, sky, haze and noise."""
 
 from __future__ import annotations
 
@@ -135,4 +135,3 @@ def encode_jpeg(image: NDArray[np.uint8]) -> bytes:
     """RGB picture to JPEG bytes."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
-

@@ -31,7 +31,7 @@ NEAR = 18.0
 
 @dataclass(frozen=True, kw_only=True)
 class Faces:
-    """Attributes of triangles: normal [F, 3], colour [F, 3], material [F], owner [F] (actor or -1)."""
+    """Of triangles: normal [F, 3], colour [F, 3], material [F], owner [F] (actor or SCENERY)."""
 
     normal: NDArray[np.float32]
     colour: NDArray[np.float32]

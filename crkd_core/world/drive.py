@@ -89,7 +89,9 @@ def shot_file(stretch: Stretch, shot: Shot) -> str:
     """Path of a sensor file relative to the dataset."""
     folder = "samples" if shot.is_key else "sweeps"
     ending = "jpg" if shot.channel in CAMERAS else "pcd" if shot.channel in RADARS else "pcd.bin"
-    stem = f"{log_name(stretch.seed, stretch.name)}__{shot.channel}__{stretch.base_us + shot.time_us}"
+    stem = (
+        f"{log_name(stretch.seed, stretch.name)}__{shot.channel}__{stretch.base_us + shot.time_us}"
+    )
     return f"{folder}/{shot.channel}/{stem}.{ending}"
 
 

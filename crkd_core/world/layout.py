@@ -1,7 +1,7 @@
 """Who is where: fills a road with traffic, parked vehicles, people, work zones and buildings.
 
-Sizes follow the mean sizes of the nuScenes classes; rare classes are drawn more often than in life,
-so that all ten stand near the road in every drive. Both sides of the road are cut into blocks of
+Sizes follow the mean sizes of the nuScenes classes; rare classes are drawn more often than in
+life, so that all ten stand near the road in every drive. Both sides of the road are cut into blocks of
 26 m, and each block gets a theme from a shuffled list that is gone through completely.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crkd_core.world import shapes
-from crkd_core.world.road import LANES, Road, SideRoad
+from crkd_core.world import models
+from crkd_core.world.road import Road, SideRoad
 from crkd_core.world.shapes import Mesh
 
 #: Mean length, width, height in metres and their relative spread.
@@ -47,7 +47,7 @@ CAR_COLOURS = (
 BUS_COLOURS = ((0.75, 0.12, 0.1), (0.1, 0.45, 0.25), (0.85, 0.8, 0.65), (0.15, 0.35, 0.65))
 YELLOW = ((0.92, 0.68, 0.05), (0.95, 0.6, 0.03), (0.85, 0.72, 0.1))
 BLOCK = 26.0
-#: People walk on these lines of the pavement, one speed per line, so that nobody walks into another.
+#: People walk on these lines of the pavement, one speed per line: nobody walks into another.
 WALK_LINES = (13.3, 13.95, 14.6)
 
 
@@ -55,8 +55,8 @@ WALK_LINES = (13.3, 13.95, 14.6)
 class Actor:
     """One annotated object.
 
-    It either follows ``lane`` (an index into the profiles of the drive) from ``s`` at lateral ``d``,
-    or stays at / moves straight from (x, y) along ``yaw`` with ``speed``.
+    It either follows ``lane`` (an index into the profiles of the drive) from ``s`` at lateral
+    ``d``, or stays at / moves straight from (x, y) along ``yaw`` with ``speed``.
     """
 
     label: str
@@ -92,7 +92,9 @@ class Filler:
         rng: draws everything.
     """
 
-    def __init__(self, *, road: Road, side_roads: list[SideRoad], rng: np.random.Generator) -> None:
+    def __init__(
+        self, *, road: Road, side_roads: list[SideRoad], rng: np.random.Generator
+    ) -> None:
         self.road, self.side_roads, self.rng = road, side_roads, rng
         self.layout = Layout()
         self.work_side = int(rng.choice([1, -1]))
@@ -137,7 +139,7 @@ class Filler:
         if label == "trailer":
             colour = rng.uniform(0.6, 0.9) + rng.normal(0, 0.06, 3)
         extra = {"rider": rider} if label in ("motorcycle", "bicycle") else {}
-        return shapes.BUILDERS[label](size, colour, rng, **extra)
+        return models.BUILDERS[label](size, colour, rng, **extra)
 
     def stand(self, label: str, attribute: str, s: float, d: float, turn: float) -> None:
         """A standing object; ``turn`` is its yaw against the road."""

@@ -58,9 +58,7 @@ class Radar:
         soil = np.flatnonzero((hits.face == GROUND) & (hits.distance < 60))
         soil = rng.choice(soil, min(len(soil), int(rng.poisson(2.5))), replace=False)
         pick = np.concatenate([chosen, walls, soil]).astype(int)
-        rcs = np.concatenate(
-            [rcs, rng.normal(4, 5, len(walls)), rng.normal(-6, 3, len(soil))]
-        )
+        rcs = np.concatenate([rcs, rng.normal(4, 5, len(walls)), rng.normal(-6, 3, len(soil))])
         distance, azimuth = hits.distance[pick].astype(float), self._azimuth[pick].copy()
         # Distance is measured along the ground: the radar knows no height.
         distance *= np.hypot(self._rays[pick, 0], self._rays[pick, 1])
@@ -92,7 +90,9 @@ class Radar:
             margin = rcs + 7 - 40 * np.log10(max(float(distance[mine].min()), 3.0) / 40)
             if rng.random() > 1 / (1 + np.exp(-margin / 4)):
                 continue
-            wanted = 1 + rng.binomial(_MOST[label] - 1, 0.5 / (1 + np.exp(-(margin - 8) / 6)) + 0.1)
+            wanted = 1 + rng.binomial(
+                _MOST[label] - 1, 0.5 / (1 + np.exp(-(margin - 8) / 6)) + 0.1
+            )
             some = rng.choice(mine, min(count, wanted), replace=False)
             rays.append(some)
             echoes.append(rcs + rng.normal(0, 2.0, len(some)))
@@ -107,7 +107,7 @@ class Radar:
         return geometry.rotate(geometry.invert(local_T_radar), table[owner])
 
     def own_velocity(self, t: float) -> NDArray[np.float64]:
-        """[2] velocity of the radar over ground, radar axes: that of the ego plus the lever arm."""
+        """[2] velocity of the radar over ground, radar axes: the ego's plus the lever arm."""
         velocity, rate = self.scene.ego_velocity(t)
         local_T_ego = self.scene.ego_pose(t)
         arm = (local_T_ego[:3, :3] @ self.mount.ego_T_sensor[:3, 3])[:2]

@@ -4,9 +4,9 @@ Positions and angles are close to those of the nuScenes cars. Time is integer mi
 from the first key frame (``0``); a drive starts LEAD_IN_US before it, so that the first key frame
 already has LiDAR and radar sweeps behind it.
 
-The LiDAR turns at 20 Hz and its stamp is the end of a rotation. A camera fires when the LiDAR passes
-the centre of its picture, so within one rotation the six images come one after another and
-CAM_BACK_LEFT is last. Cameras use three of every five rotations (12 Hz). Radars run free at 13 Hz.
+The LiDAR turns at 20 Hz and its stamp is the end of a rotation. A camera fires when the LiDAR
+passes the centre of its picture, so within one rotation the six images come one after another
+and CAM_BACK_LEFT is last. Cameras use three of every five rotations (12 Hz). Radars run free at 13 Hz.
 """
 
 from __future__ import annotations
@@ -110,9 +110,7 @@ def build_rig(image_width: int) -> dict[str, Mount]:
             height=height,
         )
     for name in RADARS:
-        rig[name] = Mount(
-            channel=name, modality="radar", ego_T_sensor=_yawed(*_RADAR_MOUNT[name])
-        )
+        rig[name] = Mount(channel=name, modality="radar", ego_T_sensor=_yawed(*_RADAR_MOUNT[name]))
     rig[LIDAR] = Mount(channel=LIDAR, modality="lidar", ego_T_sensor=_yawed(*_LIDAR_MOUNT))
     return rig
 

@@ -52,7 +52,7 @@ class Road:
         yaw = np.interp(s, self.s, self.yaw)
         x = np.interp(s, self.s, self.x) - d * np.sin(yaw)
         y = np.interp(s, self.s, self.y) + d * np.cos(yaw)
-        return x, y, yaw
+        return np.asarray(x), np.asarray(y), np.asarray(yaw)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,7 @@ class Ground:
         self._levels = [image]
         for _ in range(2):
             self._levels.append(
-                cv2.resize(
-                    self._levels[-1], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA
-                )
+                cv2.resize(self._levels[-1], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
             )
 
     def _outline(self, s0: float, s1: float, d0: float, d1: float) -> NDArray[np.int32]:
@@ -158,7 +156,8 @@ class Ground:
         """[N, 3] albedo (RGB, 0..1) at ground points.
 
         Args:
-            x, y: [N] metres.
+            x: [N] metres.
+            y: [N] metres.
             footprint: [N] size of a pixel on the ground, metres: picks the level of detail.
         """
         result = np.empty((len(x), 3), np.uint8)

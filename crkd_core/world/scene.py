@@ -45,7 +45,11 @@ def draw_weather(rng: np.random.Generator) -> Weather:
     name = str(rng.choice(("Sunny", "Cloudy", "Rain", "Night"), p=(0.52, 0.28, 0.12, 0.08)))
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 65))
     sun = np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
+        [
+            np.cos(azimuth) * np.cos(elevation),
+            np.sin(azimuth) * np.cos(elevation),
+            np.sin(elevation),
+        ]
     )
     gain = rng.uniform(0.85, 1.12)
     direct, ambient, haze, noise, zenith, horizon = {
@@ -179,7 +183,7 @@ class Scene:
         return geometry.pose([float(x), float(y), 0.0], geometry.yaw_to_quat_wxyz(float(yaw)))
 
     def ego_velocity(self, t: float) -> tuple[NDArray[np.float64], float]:
-        """Velocity of the ego origin over ground (local axes, [2] m/s) and its yaw rate (rad/s)."""
+        """Velocity of the ego origin over ground ([2] m/s, local axes) and yaw rate (rad/s)."""
         a, b = self.ego_pose(t - 0.01), self.ego_pose(t + 0.01)
         turn = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))
         return (b[:2, 3] - a[:2, 3]) / 0.02, float(turn) / 0.02

@@ -57,7 +57,12 @@ CATEGORIES = (
     "static_object.bicycle_rack",
 )
 #: Upper ends of the visibility levels 1 to 4.
-VISIBILITY = (("1", 0.4, "v0-40"), ("2", 0.6, "v40-60"), ("3", 0.8, "v60-80"), ("4", 1.1, "v80-100"))
+VISIBILITY = (
+    ("1", 0.4, "v0-40"),
+    ("2", 0.6, "v40-60"),
+    ("3", 0.8, "v60-80"),
+    ("4", 1.1, "v80-100"),
+)
 LOCATION = "synthetic-town"
 
 
@@ -172,8 +177,8 @@ class Tables:
         actors = {index: actor for part in parts for index, actor in part.actors.items()}
         chains: dict[int, list[int]] = {}
         for part in parts:
-            for k, annotations in sorted(part.truth.items()):
-                for row in annotations:
+            for k, rows in sorted(part.truth.items()):
+                for row in rows:
                     chains.setdefault(row.actor, []).append(k)
         for index, chain in sorted(chains.items()):
             self._add(
@@ -184,11 +189,14 @@ class Tables:
                 last_annotation_token=self.token("sample_annotation", name, index, chain[-1]),
             )  # fmt: skip
         for part in parts:
-            for k, annotations in sorted(part.truth.items()):
-                for row in annotations:
+            for k, rows in sorted(part.truth.items()):
+                for row in rows:
                     chain, actor = chains[row.actor], actors[row.actor]
+                    tokens = [self.token("sample_annotation", name, row.actor, i) for i in chain]
                     level = next(v for v, end, _ in VISIBILITY if row.visible < end)
-                    attributes = [self.token("attribute", actor.attribute)] if actor.attribute else []
+                    attributes = (
+                        [self.token("attribute", actor.attribute)] if actor.attribute else []
+                    )
                     self._add(
                         "sample_annotation", name, row.actor, k,
                         sample_token=self.token("sample", name, k),
@@ -200,8 +208,5 @@ class Tables:
                         rotation=row.rotation,
                         num_lidar_pts=row.lidar,
                         num_radar_pts=row.radar,
-                        **self._links(
-                            chain.index(k), len(chain),
-                            lambda i, a=row.actor, c=chain: self.token("sample_annotation", name, a, c[i]),
-                        ),
+                        **self._links(chain.index(k), len(chain), tokens.__getitem__),
                     )  # fmt: skip

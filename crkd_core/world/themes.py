@@ -1,4 +1,4 @@
-"""What fills the blocks beside the road: parked vehicles, work zones, stops, lots, buildings, trees."""
+"""What fills the blocks beside the road: parked vehicles, work zones, lots, buildings, trees."""
 
 from __future__ import annotations
 
@@ -99,15 +99,14 @@ def _cycles(filler: Filler, side: int, start: float) -> None:
 def _work(filler: Filler, side: int, start: float) -> None:
     rng = filler.rng
     s0, s1 = start + 2.0, start + BLOCK - 2.0
-    if rng.random() < 0.5:
-        near = ("barrier", "traffic_cone")
-    else:
-        near = ("traffic_cone", "barrier")
-    for label, low, high in ((near[0], s0, (s0 + s1) / 2), (near[1], (s0 + s1) / 2 + 1, s1)):
+    first, second = (str(x) for x in rng.permutation(["barrier", "traffic_cone"]))
+    for label, low, high in ((first, s0, (s0 + s1) / 2), (second, (s0 + s1) / 2 + 1, s1)):
         step = 2.75 if label == "barrier" else rng.uniform(1.8, 3.0)
         for s in np.arange(low, high, step):
             turn = np.pi / 2 * (1 if rng.random() < 0.5 else -1) + rng.normal(0, 0.04)
-            filler.stand(label, "", s + rng.normal(0, 0.06), side * (9.0 + rng.normal(0, 0.1)), turn)
+            filler.stand(
+                label, "", s + rng.normal(0, 0.06), side * (9.0 + rng.normal(0, 0.1)), turn
+            )
     for s in (s0 - 0.8, s1 + 0.8):
         filler.stand("traffic_cone", "", s, side * (10.2 + rng.normal(0, 0.2)), 0.0)
     machine = "construction_vehicle" if rng.random() < 0.8 else "truck"
@@ -130,7 +129,9 @@ def _lot(filler: Filler, side: int, start: float) -> None:
     s = start + 1.0
     while s < start + BLOCK - 4:
         draw = rng.random()
-        label = "car" if draw < 0.7 else str(rng.choice(("truck", "construction_vehicle", "trailer")))
+        label = (
+            "car" if draw < 0.7 else str(rng.choice(("truck", "construction_vehicle", "trailer")))
+        )
         length, width = SIZES[label][0][0], SIZES[label][0][1]
         if label == "trailer":
             length, width = width, length
@@ -142,7 +143,9 @@ def _lot(filler: Filler, side: int, start: float) -> None:
             return
         if rng.random() < 0.75:
             d = 16.2 + length / 2 + rng.uniform(0, 0.8)
-            filler.stand(label, "vehicle.parked", s + width / 2, side * d, turn + rng.normal(0, 0.04))
+            filler.stand(
+                label, "vehicle.parked", s + width / 2, side * d, turn + rng.normal(0, 0.04)
+            )
         s += width + rng.uniform(0.5, 1.0)
 
 
@@ -210,7 +213,9 @@ def _houses(filler: Filler, side: int, start: float, setback: float) -> None:
         if abs(start + BLOCK / 2 - road.s) < BLOCK / 2 + SIDE_ROAD_HALF + 3:
             return
     colour = np.asarray(WALL_COLOURS[rng.integers(len(WALL_COLOURS))]) + rng.normal(0, 0.03, 3)
-    parts = [shapes.block((-width / 2, -depth / 2, 0), (width / 2, depth / 2, height), colour, WALL)]
+    parts = [
+        shapes.block((-width / 2, -depth / 2, 0), (width / 2, depth / 2, height), colour, WALL)
+    ]
     if rng.random() < 0.5:
         roof = np.asarray((0.36, 0.2, 0.16)) * rng.uniform(0.7, 1.2)
         low = (-width / 2 - 0.4, -depth / 2 - 0.4, height)
@@ -228,7 +233,9 @@ def _street(filler: Filler, side: int, start: float, *, trees: bool) -> None:
             tree = shapes.join(
                 [
                     shapes.tube((0, 0, 0), (0, 0, height), 0.16, (0.28, 0.2, 0.13), WOOD, sides=6),
-                    shapes.ball((0, 0, height + crown * 0.8), (crown, crown, crown * 1.2), green, LEAF),
+                    shapes.ball(
+                        (0, 0, height + crown * 0.8), (crown, crown, crown * 1.2), green, LEAF
+                    ),
                 ]
             )
             _place(filler, tree, s + rng.uniform(-2, 2), side * 15.5)

@@ -1,4 +1,4 @@
-"""What is annotated at a key frame: boxes near the car, what is seen of them, returns inside them."""
+"""What is annotated at a key frame: boxes near the car, how visible, how many returns inside."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def annotate(
         scene: the drive.
         moment: the world at the key frame's time.
         mounts: the six cameras.
-        lidar, radar: [P, 3] returns of the key sweeps in the local frame.
+        lidar: [P, 3] returns of the key sweep in the local frame.
+        radar: [P, 3] returns of the five key sweeps in the local frame.
         rng: draws the probes of visibility.
     """
     state = scene.state(moment.t)
