@@ -1,0 +1,126 @@
+"""The choice of packages, the message factory, and the stand-ins."""
+
+from __future__ import annotations
+
+import array
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import ros_rig
+
+pytest.importorskip("rclpy")
+
+from crkd_ros import messages
+from crkd_ros.messages import MessageError
+from crkd_ros.standins import cv_bridge, point_cloud2
+
+
+def test_numbers_of_variable_length_become_arrays_and_the_rest_stays():
+    message = messages.make("sensor_msgs/msg/PointCloud2", data=np.arange(5, dtype=np.uint8))
+    assert isinstance(message.data, array.array)
+    assert message.data.tolist() == [0, 1, 2, 3, 4]
+    ranges = np.linspace(0, 1, 4, dtype=np.float32)
+    scan = messages.make("sensor_msgs/msg/LaserScan", ranges=ranges)
+    assert scan.ranges.typecode == "f"
+    np.testing.assert_array_equal(scan.ranges, ranges)
+    info = messages.make("sensor_msgs/msg/CameraInfo", k=np.arange(9.0), d=np.arange(5.0))
+    assert isinstance(info.k, np.ndarray)
+    assert info.d.tolist() == [0, 1, 2, 3, 4]
+    # Not contiguous.
+    message = messages.make("sensor_msgs/msg/PointCloud2", data=np.arange(6, dtype=np.uint8)[::2])
+    assert message.data.tolist() == [0, 2, 4]
+
+
+def test_unknown_types_say_what_to_install():
+    with pytest.raises(MessageError, match=r"nope_msgs/msg/Thing is not available.*nope_msgs"):
+        messages.message_class("nope_msgs/msg/Thing")
+    with pytest.raises(MessageError, match="sensor_msgs/msg/Nope is not available"):
+        messages.make("sensor_msgs/msg/Nope")
+
+
+def test_every_missing_package_has_one_line():
+    lines = messages.missing_features()
+    for package in ("vision_msgs", "tf2_ros"):
+        mentioned = [line for line in lines if line.startswith(f"{package} is not installed: ")]
+        assert len(mentioned) == (not messages.installed(package))
+
+
+def test_no_other_module_looks_for_the_optional_packages(request):
+    folder = request.config.rootpath / "crkd_ros"
+    for path in folder.glob("*.py"):
+        text = path.read_text()
+        for package in ("sensor_msgs_py", "cv_bridge", "tf2_ros", "standins"):
+            imported = f"import {package}" in text or f"from {package}" in text
+            imported |= f"from crkd_ros.{package}" in text
+            assert not imported or path.name == "messages.py", f"{path.name} imports {package}"
+
+
+def test_pure_modules_import_without_ros_and_without_torch():
+    code = (
+        "import sys; sys.modules['rclpy'] = None\n"
+        "from crkd_ros import sync, convert, motion, publish, parameters, messages, worker\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_clouds_made_are_clouds_read():
+    from sensor_msgs.msg import PointField
+    from std_msgs.msg import Header
+
+    fields = [
+        PointField(name="x", offset=0, datatype=7, count=1),
+        PointField(name="n", offset=5, datatype=3, count=2),
+    ]
+    rows = [(1.5, -2, 3), (2.5, 4, -5)]
+    cloud = point_cloud2.create_cloud(Header(frame_id="f"), fields, rows, step=12)
+    assert (cloud.point_step, cloud.row_step, cloud.width) == (12, 24, 2)
+    points = point_cloud2.read_points(cloud)
+    assert points.dtype.names == ("x", "n_0", "n_1")
+    assert points.tolist() == rows
+    assert point_cloud2.read_points(cloud, field_names=["n_1"])["n_1"].tolist() == [3, -5]
+    again = point_cloud2.create_cloud(cloud.header, fields, points, step=12)
+    assert again == cloud
+    with pytest.raises(AssertionError, match="are not in"):
+        point_cloud2.read_points(cloud, field_names=["intensity"])
+    with pytest.raises(NotImplementedError):
+        point_cloud2.read_points(cloud, uvs=[(0, 0)])
+
+
+def test_nans_are_skipped_on_demand():
+    from sensor_msgs.msg import PointField
+    from std_msgs.msg import Header
+
+    fields = [PointField(name=n, offset=4 * i, datatype=7, count=1) for i, n in enumerate("xy")]
+    rows = [(1.0, 2.0), (np.nan, 1.0), (3.0, 4.0)]
+    cloud = point_cloud2.create_cloud(Header(), fields, rows)
+    assert len(point_cloud2.read_points(cloud)) == 3
+    assert point_cloud2.read_points(cloud, skip_nans=True)["x"].tolist() == [1.0, 3.0]
+
+
+def test_images_go_out_and_come_back():
+    bridge, rgb = cv_bridge.CvBridge(), ros_rig.pixels(0)
+    for encoding, image in (("rgb8", rgb), ("mono8", rgb[..., 0]), ("passthrough", rgb)):
+        message = bridge.cv2_to_imgmsg(image, encoding)
+        assert message.encoding == {"passthrough": "8UC3"}.get(encoding, encoding)
+        np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message), image)
+    message = bridge.cv2_to_imgmsg(rgb, "rgb8")
+    np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message, "bgr8"), rgb[..., ::-1])
+    grey = bridge.imgmsg_to_cv2(message, "mono8")
+    np.testing.assert_array_equal(grey, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    with pytest.raises(cv_bridge.CvBridgeError, match="is not an image of encoding mono8"):
+        bridge.cv2_to_imgmsg(rgb, "mono8")
+
+
+def test_compressed_images_go_out_and_come_back():
+    bridge, bgr = cv_bridge.CvBridge(), ros_rig.pixels(0)[..., ::-1]
+    message = bridge.cv2_to_compressed_imgmsg(bgr, "png")
+    assert message.format == "png"
+    np.testing.assert_array_equal(bridge.compressed_imgmsg_to_cv2(message), bgr)
+    np.testing.assert_array_equal(bridge.compressed_imgmsg_to_cv2(message, "rgb8"), bgr[..., ::-1])
+    message.data = array.array("B", b"no picture")
+    with pytest.raises(cv_bridge.CvBridgeError, match="cannot decode these 10 bytes"):
+        bridge.compressed_imgmsg_to_cv2(message)

@@ -1,0 +1,127 @@
+"""Parameters generated from dataclasses: one default each, the shipped file, errors."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+
+import pytest
+import yaml
+
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import parameters
+from crkd_ros.parameters import MotionConfig, NodeConfig, ParameterError, SyncConfig
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def test_every_parameter_has_a_description_and_a_name_of_the_ros_form():
+    names = [parameter.name for parameter in parameters.parameters(NodeConfig)]
+    assert len(set(names)) == len(names) > 20
+    for parameter in parameters.parameters(NodeConfig):
+        assert parameter.name == parameter.name.lower()
+        assert len(parameter.description) > 10
+        numeric = parameter.kind in (int, float)
+        assert numeric == (parameter.low is not None) == (parameter.high is not None)
+
+
+def test_the_shipped_file_is_the_dataclass(request):
+    path = request.config.rootpath / "config" / "detector.yaml"
+    text = path.read_text()
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    body = "\n".join(text.splitlines()[len(comments) :])
+    assert body.strip() == parameters.as_yaml().strip(), (
+        "config/detector.yaml is not what crkd_ros/parameters.py says; generate it again with the "
+        "command in its head"
+    )
+    values = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
+    assert parameters.build(values) == NodeConfig()
+
+
+def test_values_reach_the_field_of_their_name():
+    config = parameters.build(
+        {"sync.wait": 0.2, "motion.source": "off", "sensors": ["CAM_FRONT"], "device": "cuda"}
+    )
+    assert config.sync == dataclasses.replace(SyncConfig(), wait=0.2)
+    assert config.motion == MotionConfig(source="off")
+    assert config.sensors == ("CAM_FRONT",)
+    assert config.device == "cuda"
+    assert parameters.build({}) == NodeConfig()
+    assert NodeConfig().sensors == CAMERAS + RADARS
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"scor_threshold": 0.3}, "unknown parameter 'scor_threshold'; did you mean 'score_thr"),
+        ({"score_threshold": 1.5}, r"score_threshold: expected 0\.0 to 1\.0, got 1\.5"),
+        ({"score_threshold": float("nan")}, "score_threshold: .* got nan"),
+        ({"decode_threads": 0}, "decode_threads: expected 1 to 64, got 0"),
+        ({"motion.source": "gps"}, r"motion\.source: expected one of odom, tf, off, got 'gps'"),
+        ({"sync.jump": -1.0}, r"sync\.jump: expected"),
+        ({"sensors": ["CAM_TOP"]}, "sensors: expected some of CAM_FRONT, .*got CAM_TOP"),
+        ({"sensors": []}, "sensors: .* got none"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values, text):
+    with pytest.raises(ParameterError, match=text):
+        parameters.build(values)
+
+
+def test_the_number_of_sweeps_belongs_to_the_weights():
+    assert "sync.sweeps" not in [p.name for p in parameters.parameters(NodeConfig)]
+
+
+def test_ros_shows_descriptions_ranges_and_what_may_change():
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("parameters", context=context)
+    try:
+        assert parameters.declare(node) == NodeConfig()
+        for parameter in parameters.parameters(NodeConfig):
+            shown = node.describe_parameter(parameter.name)
+            assert shown.description == parameter.description
+            assert shown.read_only == (not parameter.dynamic)
+            ranges = [*shown.floating_point_range, *shown.integer_range]
+            limits = [(r.from_value, r.to_value) for r in ranges]
+            assert limits == ([] if parameter.low is None else [(parameter.low, parameter.high)])
+        result = node.set_parameters([rclpy.parameter.Parameter("score_threshold", value=0.4)])
+        assert result[0].successful
+        result = node.set_parameters([rclpy.parameter.Parameter("device", value="cuda")])
+        assert not result[0].successful
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_the_launch_file_names_parameters_that_exist(request):
+    path = request.config.rootpath / "launch" / "detect.launch.py"
+    tree = ast.parse(path.read_text())
+    (arguments,) = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS"
+    ]
+    names = {entry.elts[0].value for entry in arguments.elts}
+    known = {parameter.name for parameter in parameters.parameters(NodeConfig)}
+    assert names - known == {"config", "use_sim_time", "rviz", "log_level"}
+    assert all(entry.elts[2].value for entry in arguments.elts)
+
+
+def test_the_launch_file_describes_itself(request):
+    pytest.importorskip("launch_ros")
+    import importlib.util
+
+    path = request.config.rootpath / "launch" / "detect.launch.py"
+    spec = importlib.util.spec_from_file_location("detect_launch", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    description = module.generate_launch_description()
+    assert {a.name for a in description.get_launch_arguments()} == {a[0] for a in module.ARGUMENTS}

@@ -1,0 +1,175 @@
+"""Detections to messages and back, by both factories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crkd_core import geometry
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
+from crkd_ros import bag_messages, convert, messages, publish
+
+STAMP = 1_700_000_000_123_456_789
+ADD, DELETEALL = 0, 3
+
+
+@pytest.fixture(params=["rclpy", "rosbags"])
+def make(request):
+    if request.param == "rosbags":
+        return bag_messages.make
+    pytest.importorskip("rclpy")
+    return messages.make
+
+
+def detections(count: int, seed: int = 0) -> Detections:
+    rng = np.random.default_rng(seed)
+    return Detections(
+        center=rng.uniform(-50, 50, (count, 3)),
+        size=rng.uniform(0.3, 12, (count, 3)),
+        yaw=rng.uniform(-np.pi, np.pi, count),
+        velocity=rng.normal(0, 5, (count, 2)),
+        label=rng.integers(0, 10, count),
+        score=np.sort(rng.uniform(0, 1, count))[::-1],
+    )
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 40), st.integers(0, 2**32))
+def test_boxes_come_back_from_the_cloud(count, seed):
+    want = detections(count, seed)
+    cloud = publish.boxes_cloud(want, stamp_ns=STAMP, make=bag_messages.make)
+    got = convert.boxes_from_cloud(cloud)
+    for name in ("center", "size", "yaw", "velocity", "score"):
+        np.testing.assert_array_equal(
+            getattr(got, name), getattr(want, name).astype(np.float32), err_msg=name
+        )
+    np.testing.assert_array_equal(got.label, want.label)
+
+
+def test_the_cloud_is_what_the_contract_says(make):
+    found = detections(3)
+    cloud = publish.boxes_cloud(found, stamp_ns=STAMP, frame_id="base", make=make)
+    assert convert.stamp_ns(cloud.header.stamp) == STAMP
+    assert cloud.header.frame_id == "base"
+    names = ["x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score", "label"]
+    assert [field.name for field in cloud.fields] == names
+    assert {(field.datatype, field.count) for field in cloud.fields} == {(7, 1)}
+    assert (cloud.height, cloud.width, cloud.point_step, cloud.row_step) == (1, 3, 44, 132)
+    values = np.frombuffer(bytes(cloud.data), "<f4").reshape(3, 11)
+    np.testing.assert_allclose(values[:, 3:6], found.size, rtol=1e-6)
+    np.testing.assert_allclose(values[:, 6], found.yaw, rtol=1e-6)
+    with pytest.raises(convert.ConvertError, match="boxes: expected fields x, y, z, length"):
+        cloud.fields[0].name = "lat"
+        convert.boxes_from_cloud(cloud)
+
+
+def test_nothing_found_is_an_empty_array_with_the_header(make):
+    empty = Detections.empty()
+    cloud = publish.boxes_cloud(empty, stamp_ns=STAMP, make=make)
+    assert (cloud.width, len(cloud.data), cloud.header.frame_id) == (0, 0, "base_link")
+    assert len(convert.boxes_from_cloud(cloud)) == 0
+    array = publish.marker_array(empty, stamp_ns=STAMP, make=make)
+    assert [(m.ns, m.action) for m in array.markers] == [
+        ("boxes", DELETEALL),
+        ("labels", DELETEALL),
+        ("velocity", DELETEALL),
+    ]
+
+
+def test_markers_replace_what_was_shown_and_never_share_a_name(make):
+    found = detections(12)
+    found.velocity[:4] = 0.1
+    array = publish.marker_array(found, stamp_ns=STAMP, make=make)
+    assert [m.action for m in array.markers[:3]] == [DELETEALL] * 3
+    names = [(m.ns, m.id) for m in array.markers]
+    assert len(set(names)) == len(names) == 3 + 12 + 12 + 8
+    for marker in array.markers:
+        assert convert.stamp_ns(marker.header.stamp) == STAMP
+        assert not marker.frame_locked
+    boxes = [m for m in array.markers if m.ns == "boxes" and m.action == ADD]
+    for index, marker in enumerate(boxes):
+        p, q = marker.pose.position, marker.pose.orientation
+        np.testing.assert_allclose([p.x, p.y, p.z], found.center[index])
+        # x is length, y width, z height.
+        size = [marker.scale.x, marker.scale.y, marker.scale.z]
+        np.testing.assert_allclose(size, found.size[index])
+        pose = geometry.pose([0, 0, 0], [q.w, q.x, q.y, q.z])
+        assert geometry.yaw_of(pose) == pytest.approx(found.yaw[index])
+        assert marker.type == 1
+        assert marker.color.a == pytest.approx(0.4)
+    labels = [m for m in array.markers if m.ns == "labels" and m.action == ADD]
+    assert labels[0].text == f"{CLASS_NAMES[found.label[0]]} {found.score[0]:.2f}"
+    assert labels[0].type == 9
+    assert labels[0].scale.z > 0
+    arrows = {m.id: m for m in array.markers if m.ns == "velocity" and m.action == ADD}
+    assert sorted(arrows) == list(range(4, 12))
+    for index, arrow in arrows.items():
+        start, tip = arrow.points
+        way = [tip.x - start.x, tip.y - start.y, tip.z - start.z]
+        np.testing.assert_allclose(way, [*found.velocity[index], 0.0], atol=1e-9)
+        np.testing.assert_allclose([start.x, start.y, start.z], found.center[index])
+        assert arrow.type == 0
+
+
+def test_truth_has_no_score_and_may_not_know_its_velocity(make):
+    fields = {
+        name: getattr(detections(2), name)
+        for name in ("center", "size", "yaw", "velocity", "label")
+    }
+    truth = Boxes(**fields)
+    truth.velocity[0] = np.nan
+    names = ("truth", "names", "speed")
+    array = publish.marker_array(truth, stamp_ns=STAMP, make=make, namespaces=names)
+    added = [m for m in array.markers if m.action == ADD]
+    assert [m.ns for m in added] == ["truth", "names", "truth", "names", "speed"]
+    assert added[1].text == CLASS_NAMES[truth.label[0]]
+
+
+@pytest.mark.parametrize("field", ["center", "size", "yaw", "velocity", "score"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_boxes_that_are_not_finite_are_left_out(field, value):
+    found = detections(5)
+    getattr(found, field)[2] = value
+    array = publish.marker_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    assert sum(m.ns == "boxes" and m.action == ADD for m in array.markers) == 4
+    assert publish.boxes_cloud(found, stamp_ns=STAMP, make=bag_messages.make).width == 4
+    kept = publish.finite(found)
+    np.testing.assert_array_equal(kept.label, np.delete(found.label, 2))
+
+
+def test_a_box_without_extent_is_left_out():
+    found = detections(2)
+    found.size[1, 0] = 0.0
+    assert len(publish.finite(found)) == 1
+
+
+def test_detection3d_arrays_carry_names_and_the_arrays_header():
+    found = detections(3)
+    array = publish.detection_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    assert len(array.detections) == 3
+    for index, detection in enumerate(array.detections):
+        assert detection.header == array.header
+        (result,) = detection.results
+        assert result.hypothesis.class_id == CLASS_NAMES[found.label[index]]
+        assert result.hypothesis.score == found.score[index]
+        size, q = detection.bbox.size, detection.bbox.center.orientation
+        np.testing.assert_allclose([size.x, size.y, size.z], found.size[index])
+        pose = geometry.pose([0, 0, 0], [q.w, q.x, q.y, q.z])
+        assert geometry.yaw_of(pose) == pytest.approx(found.yaw[index])
+        assert result.pose.pose == detection.bbox.center
+
+
+def test_both_factories_write_the_same_message():
+    pytest.importorskip("rclpy")
+    from rclpy.serialization import serialize_message
+
+    found = detections(6)
+    for build in (publish.boxes_cloud, publish.marker_array):
+        live = build(found, stamp_ns=STAMP, make=messages.make)
+        replayed = build(found, stamp_ns=STAMP, make=bag_messages.make)
+        kind = replayed.__msgtype__
+        # Through one writer: Fast DDS leaves what it likes in the padding.
+        read = bag_messages.deserialize(bytes(serialize_message(live)), kind)
+        assert bag_messages.serialize(read) == bag_messages.serialize(replayed)
