@@ -17,7 +17,7 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a v1.0-mini of the synthetic world: scene-0061 and scene-0103, 2 s, key frames only."""
+    """Root of a synthetic v1.0-mini: scene-0061 and scene-0103, 2 s each, key frames only."""
     from crkd_core.world import write_world
 
     out = tmp_path_factory.mktemp("world") / "tiny_world"

@@ -1,8 +1,8 @@
 """Who is where: fills a road with traffic, parked vehicles, people, work zones and buildings.
 
 Sizes follow the mean sizes of the nuScenes classes; rare classes are drawn more often than in
-life, so that all ten stand near the road in every drive. Both sides of the road are cut into blocks of
-26 m, and each block gets a theme from a shuffled list that is gone through completely.
+life, so that all ten stand near the road in every drive. Both sides of the road are cut into
+blocks of 26 m, and each block gets a theme from a shuffled list that is gone through completely.
 """
 
 from __future__ import annotations

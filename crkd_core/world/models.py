@@ -13,8 +13,19 @@ from itertools import pairwise
 import numpy as np
 
 from crkd_core.world.shapes import (
-    CLOTH, DARK, METAL, SIGNAL, Colour, Mesh, Vector, ball, block, join, panel, tube,
-)  # fmt: skip
+    CLOTH,
+    DARK,
+    METAL,
+    SIGNAL,
+    Colour,
+    Mesh,
+    Vector,
+    ball,
+    block,
+    join,
+    panel,
+    tube,
+)
 
 TYRE = (0.07, 0.07, 0.08)
 GLASS = (0.12, 0.15, 0.19)

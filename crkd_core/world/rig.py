@@ -6,7 +6,8 @@ already has LiDAR and radar sweeps behind it.
 
 The LiDAR turns at 20 Hz and its stamp is the end of a rotation. A camera fires when the LiDAR
 passes the centre of its picture, so within one rotation the six images come one after another
-and CAM_BACK_LEFT is last. Cameras use three of every five rotations (12 Hz). Radars run free at 13 Hz.
+and CAM_BACK_LEFT is last. Cameras use three of every five rotations (12 Hz). Radars run free at
+13 Hz.
 """
 
 from __future__ import annotations

@@ -180,19 +180,21 @@ class Tables:
             for k, rows in sorted(part.truth.items()):
                 for row in rows:
                     chains.setdefault(row.actor, []).append(k)
+        links: dict[int, list[str]] = {}
         for index, chain in sorted(chains.items()):
+            links[index] = [self.token("sample_annotation", name, index, k) for k in chain]
             self._add(
                 "instance", name, index,
                 category_token=self.token("category", actors[index].category),
                 nbr_annotations=len(chain),
-                first_annotation_token=self.token("sample_annotation", name, index, chain[0]),
-                last_annotation_token=self.token("sample_annotation", name, index, chain[-1]),
+                first_annotation_token=links[index][0],
+                last_annotation_token=links[index][-1],
             )  # fmt: skip
         for part in parts:
             for k, rows in sorted(part.truth.items()):
                 for row in rows:
                     chain, actor = chains[row.actor], actors[row.actor]
-                    tokens = [self.token("sample_annotation", name, row.actor, i) for i in chain]
+                    tokens = links[row.actor]
                     level = next(v for v, end, _ in VISIBILITY if row.visible < end)
                     attributes = (
                         [self.token("attribute", actor.attribute)] if actor.attribute else []

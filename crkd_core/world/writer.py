@@ -2,12 +2,12 @@
 
 Names of scenes: one drive in five (at least one) is for validation and comes last. Training drives
 take the names of the split mini_train first (scene-0061, scene-0553, ...), validation drives those
-of mini_val (scene-0103, scene-0916); a dataset of ten drives is named exactly like v1.0-mini, and a
-single drive is scene-0103. When these names are used up, drives are called scene-9001, ... (training) and
-scene-9901, ... (validation). With a version that ends in ``mini`` the devkit's own splits
-mini_train and mini_val find the first ten; ``splits.json`` adds ``world_train``, ``world_val`` and
-``world_all``, which hold every drive. (Predefined names are refused by the devkit for other
-versions, so splits.json does not repeat them.)
+of mini_val (scene-0103, scene-0916); a dataset of ten drives is named exactly like v1.0-mini, and
+a single drive is scene-0103. When these names are used up, drives are called scene-9001, ...
+(training) and scene-9901, ... (validation). With a version that ends in ``mini`` the devkit's own
+splits mini_train and mini_val find the first ten; ``splits.json`` adds ``world_train``,
+``world_val`` and ``world_all``, which hold every drive. (The devkit refuses predefined names for
+other versions, so splits.json does not repeat them.)
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def write_world(
 ) -> Path:
     """Make drives and write them as a nuScenes dataset.
 
-    The same seed gives the same bytes, whatever ``jobs`` is; drive i of a seed has the same content
+    The same seed gives the same bytes, whatever ``jobs`` is. Drive i of a seed has the same content
     in datasets of any number of scenes of the same length.
 
     Args:
