@@ -89,7 +89,7 @@ def train(
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
     frames = NuScenesFrames(
-        NuScenes(data),
+        NuScenes(data, split=split),
         split,
         radar_sweeps=config.detector.radar.sweeps,
         lidar_sweeps=1 if config.depth_weight else 0,
