@@ -1,0 +1,201 @@
+"""The worker beside the ROS callbacks: newest set wins, failures cost one frame, it stops."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import ros_rig
+import torch
+from model_tiny import TINY
+
+from crkd_core.frame import ANCHOR_CAMERA
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros import convert
+from crkd_ros.bag_messages import make
+from crkd_ros.health import STAGES, Health
+from crkd_ros.motion import NoMotion, PoseBuffer
+from crkd_ros.parameters import NodeConfig, SyncConfig
+from crkd_ros.sync import Synchronizer
+from crkd_ros.worker import FrameWorker, WorkerError, load_detector
+
+START = 1_700_000_000_000_000_000
+LIMIT = 30.0
+
+
+class Gated:
+    """A real detector that waits at a gate before each frame, as a slow network would."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self.config = detector, detector.config
+        self.gate, self.entered = threading.Semaphore(0), threading.Semaphore(0)
+        self.frames: list = []
+
+    @property
+    def timing(self):
+        return self._detector.timing
+
+    def __call__(self, frame):
+        self.frames.append(frame)
+        self.entered.release()
+        assert self.gate.acquire(timeout=LIMIT)
+        return self._detector(frame)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    return Detector(build_detector(TINY), score_threshold=0.05)
+
+
+class Bench:
+    """A worker and all that it said."""
+
+    def __init__(self, detector, motion=None) -> None:
+        self.published: list = []
+        self.problems: list = []
+        self.health = Health(name="n", hardware="h")
+        self.worker = FrameWorker(
+            detector=detector,
+            sync=Synchronizer(SyncConfig(wait=0.0)),
+            extrinsics=ros_rig.calibration(),
+            motion=NoMotion() if motion is None else motion,
+            publish=lambda found, stamp: self.published.append((stamp, found)),
+            health=self.health,
+            problem=lambda kind, text: self.problems.append((kind, text)),
+        )
+
+    def image(self, camera, stamp, **options) -> None:
+        message = ros_rig.compressed_image(make, camera, stamp, **options)
+        self.worker.add_image(camera, message, ros_rig.INTRINSICS, (320, 180))
+
+    def values(self, aspect: str) -> dict[str, str]:
+        report = self.health.diagnostics(
+            make, stamp_ns=1, sensors=self.worker.counts(), listeners=True
+        )
+        (status,) = [s for s in report.status if s.name == f"n: {aspect}"]
+        return {pair.key: pair.value for pair in status.values}
+
+
+@pytest.fixture
+def start():
+    benches = []
+
+    def begin(*args) -> Bench:
+        benches.append(Bench(*args))
+        return benches[-1]
+
+    yield begin
+    for bench in benches:
+        bench.worker.stop()
+        assert not [t for t in threading.enumerate() if t.name.startswith(("detect", "decode"))]
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_messages_become_the_detections_of_their_frame(start, detector):
+    bench = start(detector)
+    cloud = ros_rig.radar_cloud(make, "RADAR_FRONT", START)
+    bench.worker.add_cloud("RADAR_FRONT", cloud)
+    bench.image(ANCHOR_CAMERA, START)
+    wait_until(lambda: bench.published)
+    (stamp, found), *more = bench.published
+    assert (stamp, more, bench.problems) == (START, [], [])
+
+    message = ros_rig.compressed_image(make, ANCHOR_CAMERA, START)
+    image = convert.prepared_image(message, ros_rig.INTRINSICS, TINY.image, camera=ANCHOR_CAMERA)
+    sync = Synchronizer()
+    sync.add_radar("RADAR_FRONT", START, convert.sweep(cloud, radar="RADAR_FRONT"))
+    sync.add_image(ANCHOR_CAMERA, START, image)
+    (frame_set,) = sync.flush()
+    want = detector(
+        convert.frame_from_set(
+            frame_set, extrinsics=ros_rig.calibration(), motion=NoMotion(), image=TINY.image
+        )
+    )
+    assert len(want) > 0
+    np.testing.assert_allclose(found.center, want.center, atol=1e-5)
+    latency = bench.values("latency")
+    assert {key.split(" mean")[0] for key in latency if " mean" in key} == {
+        *(*STAGES, "other", "total")
+    }
+
+
+def test_the_newest_set_wins_while_the_network_is_busy(start, detector):
+    slow = Gated(detector)
+    bench = start(slow)
+    step = 83_333_333
+    bench.image(ANCHOR_CAMERA, START)
+    assert slow.entered.acquire(timeout=LIMIT)
+    before = time.monotonic()
+    for index in range(1, 5):
+        bench.image(ANCHOR_CAMERA, START + index * step)
+    # The network stands at the gate all the while: adding did not wait for it.
+    assert time.monotonic() - before < LIMIT / 2
+    assert len(slow.frames) == 1
+    slow.gate.release(2)
+    wait_until(lambda: len(bench.published) == 2)
+    assert [stamp for stamp, _ in bench.published] == [START, START + 4 * step]
+    frames = bench.values("frames")
+    assert list(frames.values()) == ["2", "3", "0"]
+
+
+def test_a_broken_image_masks_its_camera_only(start, detector):
+    slow = Gated(detector)
+    bench = start(slow)
+    bench.image("CAM_FRONT", START - 10_000_000, data=np.zeros(100, np.uint8))
+    bench.image("CAM_BACK", START - 9_000_000)
+    bench.image(ANCHOR_CAMERA, START)
+    slow.gate.release(3)
+    wait_until(lambda: bench.published)
+    present = slow.frames[-1].camera_present
+    assert present.sum() == 2
+    assert not present[0]
+    ((kind, text),) = bench.problems
+    assert kind == "image"
+    assert "CAM_FRONT: expected a JPEG" in text
+
+
+def test_a_frame_without_its_ego_pose_is_dropped_and_the_next_one_is_not(start, detector):
+    motion = PoseBuffer()
+    bench = start(detector, motion)
+    bench.image(ANCHOR_CAMERA, START)
+    wait_until(lambda: bench.problems)
+    kind, text = bench.problems[0]
+    assert kind == "MotionError"
+    assert "frame dropped: no ego pose was received yet" in text
+    assert bench.published == []
+    for stamp in (START, START + 100_000_000):
+        motion.add(stamp, ros_rig.map_T_base(stamp))
+        bench.worker.add_pose(stamp)
+    bench.image(ANCHOR_CAMERA, START + 100_000_000)
+    wait_until(lambda: bench.published)
+    assert list(bench.values("frames").values()) == ["1", "0", "1"]
+
+
+def test_zero_stamps_are_a_problem_that_names_the_sensor(start, detector):
+    bench = start(detector)
+    bench.image("CAM_FRONT", 0)
+    assert bench.problems == [("stamp", "CAM_FRONT: the header's stamp is zero, message not used")]
+    assert bench.worker.counts()["CAM_FRONT"].zero_stamp == 1
+
+
+def test_weights_that_cannot_be_used_are_refused(tmp_path):
+    with pytest.raises(WorkerError, match="parameter weights is required"):
+        load_detector(NodeConfig())
+    with pytest.raises(WorkerError, match=r"no\.safetensors: cannot be read"):
+        load_detector(NodeConfig(weights=str(tmp_path / "no.safetensors")))
+    save_weights(build_detector(TINY), tmp_path / "w.safetensors")
+    with pytest.raises(WorkerError, match="device: expected cpu, cuda"):
+        load_detector(NodeConfig(weights=str(tmp_path / "w.safetensors"), device="tpux"))
+    config = NodeConfig(weights=str(tmp_path / "w.safetensors"), score_threshold=0.3)
+    assert load_detector(config).score_threshold == 0.3
