@@ -53,6 +53,10 @@ class ImageConfig:
     height: int = 256
     width: int = 704
     zoom: float = 768 / 704
+    #: "area": area averaging, pixel (u, v) is the centre of its square. "released": as weights
+    #: imported from the released code saw images: bicubic with antialiasing, and a zoom s taken to
+    #: map u to s u.
+    resize: Literal["area", "released"] = "area"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
@@ -82,6 +86,9 @@ class CameraConfig:
     backbone: BackboneConfig = BackboneConfig()
     #: Strides of the backbone stages that enter the neck, and the neck's channels per stage.
     neck_levels: tuple[int, ...] = (4, 8, 16, 32)
+    #: "second_fpn": every level to one stride, concatenated (``neck_channels`` per level).
+    #: "lss_fpn": top-down pyramid, the finest map of ``neck_channels`` is used (methods 1.3).
+    neck: Literal["second_fpn", "lss_fpn"] = "second_fpn"
     neck_channels: int = 128
     #: Stride of the feature map that is lifted.
     stride: int = 8
@@ -92,6 +99,14 @@ class CameraConfig:
     context_channels: int = 80
     #: Height range of lifted points that are pooled, metres.
     z: tuple[float, float] = (-10.0, 10.0)
+    #: Teachers: the depth network also reads a depth map of the LiDAR points.
+    lidar_depth: bool = False
+    #: Teachers: cell of the grid that is splatted to, metres; the BEV cell divided by a whole
+    #: number, convolutions bring it back. None = the BEV cell, and no convolutions.
+    lift_cell: float | None = None
+    #: "floor": points below a lower bound are left out. "trunc": rounded towards zero, as in the
+    #: released code: one cell below each lower bound counts too, in z a whole bin of 20 m.
+    cell_rounding: Literal["floor", "trunc"] = "floor"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +115,38 @@ class RadarConfig:
 
     sweeps: int = 6
     channels: tuple[int, ...] = (256, 256, 256, 256)
+    #: None: every point of a pillar counts. A number: only the first so many, and a pillar with
+    #: fewer also sees an empty slot, a row of zeros through the layers, as in the released code.
+    points_per_pillar: int | None = None
+    #: "reference": age counts from the Frame's reference time. "newest": from the newest return of
+    #: the same radar, as in the released code.
+    age: Literal["reference", "newest"] = "reference"
+    #: Three dilated convolutions on the radar map and the activation that CSRD reads (methods
+    #: 1.7.1). "path": what they make enters the fuser, as released. "side": only the loss sees it.
+    calibration: Literal["none", "path", "side"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LidarConfig:
+    """LiDAR branch of a teacher, in the place of the radar branch (method.md 1.3).
+
+    ``kind`` "sparse": sparse 3D convolutions on small voxels; ``channels`` are the stages'
+    widths. ``kind`` "pillars": a point network and a maximum per BEV cell; ``channels`` are its
+    layers' widths.
+    """
+
+    kind: Literal["sparse", "pillars"] = "sparse"
+    #: The key sweep and those before it.
+    sweeps: int = 10
+    #: Voxel edges, metres. Pillars: points are first averaged per voxel; it divides the BEV cell.
+    voxel: tuple[float, float, float] = (0.075, 0.075, 0.2)
+    #: Points averaged per voxel, and voxels kept per sample in training and in evaluation; the
+    #: first ones in the order of the cloud.
+    max_points: int = 10
+    max_voxels: tuple[int, int] = (120_000, 160_000)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    #: Sparse: residual blocks per stage.
+    blocks: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,20 +209,36 @@ class HeadConfig:
     #: Decode: candidates per task, boxes kept per task after NMS.
     candidates: int = 500
     keep: int = 83
+    #: Decode: boxes whose centre is farther out in x, y or z (metres, grid frame) go; None = stay.
+    center_limit: tuple[float, float, float] | None = None
+
+
+#: A pose that changes nothing.
+IDENTITY = (
+    (1.0, 0.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.0, 0.0, 0.0, 1.0),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """A camera-radar detector: everything that its weights depend on."""
+    """A camera-radar or LiDAR-camera detector: everything that its weights depend on."""
 
     name: str
     grid: GridConfig = GridConfig()
     image: ImageConfig = ImageConfig()
     camera: CameraConfig = CameraConfig()
     radar: RadarConfig = RadarConfig()
+    #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (methods 1.5).
+    fuser: Literal["gated", "conv"] = "gated"
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
     head: HeadConfig = HeadConfig()
+    #: Pose [4, 4] of the grid frame in ego. Identity for our own models; imported weights work in
+    #: the nuScenes LIDAR_TOP frame. Batches hold the grid frame, decode answers in ego.
+    ego_T_grid: tuple[tuple[float, ...], ...] = IDENTITY
     #: Share of a new batch in the running statistics of every BatchNorm.
     norm_momentum: float = 0.1
     classes: tuple[str, ...] = CLASS_NAMES
@@ -196,6 +259,72 @@ class AugmentConfig:
     drop_radar: float = 0.0
     drop_all_cameras: float = 0.0
     drop_all_radars: float = 0.0
+
+
+#: The distillation losses of CRKD, by the names that configuration, log and command line use.
+CRKD_LOSSES = ("csrd", "msfd_fused", "msfd_camera", "reld", "respd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnlargeConfig:
+    """How MSFD enlarges boxes before it makes its foreground mask (docs/method.md 1.7).
+
+    A side grows by its share of ``share`` for range and again for speed along that side: the first
+    share between the two thresholds, the second from the upper one on. The growth of a side, in
+    metres, is then kept within ``growth``.
+    """
+
+    range: tuple[float, float] = (20.0, 30.0)
+    speed: tuple[float, float] = (0.3, 0.8)
+    share: tuple[float, float] = (0.25, 0.5)
+    growth: tuple[float, float] = (0.5, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Distillation by CRKD: which losses, their weights and forms; see distill/crkd.py.
+
+    The weights of MSFD and RelD are batch-independent: 2.5 is the published 10 at two samples per
+    GPU on half the squared error. RelD with ``raw`` affinities is as published at 0.125.
+    """
+
+    #: Weights file of the teacher, the checksum of its tensors, and the sensors that it may see
+    #: (cameras and radars; () = all, LiDAR always).
+    teacher: str
+    teacher_checksum: str
+    teacher_sensors: tuple[str, ...] = ()
+    #: Weights file that the student starts from; None = random.
+    student: str | None = None
+    losses: tuple[str, ...] = CRKD_LOSSES
+    csrd_weight: float = 100.0
+    msfd_fused_weight: float = 2.5
+    msfd_camera_weight: float = 2.5
+    reld_weight: float = 1.0
+    respd_weight: float = 1.0
+    #: "paper": mean over classes of probabilities; "code": sigmoid of the mean logit of each task.
+    csrd_target: Literal["paper", "code"] = "paper"
+    enlarge: EnlargeConfig = EnlargeConfig()
+    reld_affinity: Literal["cosine", "raw"] = "cosine"
+    reld_scales: tuple[int, ...] = (32, 16, 8, 4)
+    reld_adapter: bool = True
+    #: Weight of every class in RespD, in the order of CLASS_NAMES. Published: 1 for the tasks of
+    #: barriers and of pedestrians with cones, else 2. The paper's rule is 2 for all that moves.
+    respd_class_weights: tuple[float, ...] = (2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 1.0, 1.0)
+    #: Folder for what the teacher said, and how large it may grow; None = always ask the teacher.
+    cache: str | None = None
+    cache_gigabytes: float = 20.0
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.losses) - set(CRKD_LOSSES))
+        if unknown:
+            raise ConfigError(
+                f"distill.losses: unknown {', '.join(unknown)}; known: {', '.join(CRKD_LOSSES)}"
+            )
+        if len(self.respd_class_weights) != len(CLASS_NAMES):
+            raise ConfigError(
+                f"distill.respd_class_weights: expected {len(CLASS_NAMES)} values "
+                f"({', '.join(CLASS_NAMES)}), got {len(self.respd_class_weights)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,6 +350,8 @@ class TrainConfig:
     log_steps: int = 10
     #: Sensors that the run may see; () = all. Camera-only and radar-only students are set here.
     sensors: tuple[str, ...] = field(default=())
+    #: What is learned from a teacher beside the truth; None = a plain training.
+    distill: DistillConfig | None = None
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.depth import DepthLoss
 from crkd_core.model.detector import CameraRadarDetector, ModelOutput
 from crkd_core.model.loss import DetectionLoss
-from crkd_core.train.run import Run
+from crkd_core.train.run import Parts, Run
 from crkd_core.train.samples import Frames, Positions, Views
 
 
@@ -33,6 +33,8 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
+    model: CameraRadarDetector | None = None,
+    criterion: TrainingLoss | None = None,
 ) -> CameraRadarDetector:
     """Train a detector in the folder ``run``.
 
@@ -41,24 +43,32 @@ def train(
         frames: the training set, images as recorded.
         resume: go on from the last checkpoint of the folder.
         device: where to train.
+        model: the network to start from; None = a new one of the configuration.
+        criterion: what to minimise; its own parameters are trained along and stay out of the
+            weights file. None = the loss of a plain training.
 
     Returns:
         The trained model, in evaluation mode.
 
     Raises:
-        TrainError: an empty set, or a loss that is not finite; the message names the samples and a
-            dump of the batch is left in the run folder.
+        TrainError: an empty set, a distillation without its criterion, or a loss that is not
+            finite; the message then names the samples, and the run folder holds the batch.
     """
     config = run.config
     if len(frames) == 0:
         raise TrainError("the training split holds no samples; choose another --split or --data")
+    if config.distill is not None and criterion is None:
+        raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
     torch.manual_seed(config.seed)
-    model = build_detector(config.detector).to(device).train()
+    model = (model or build_detector(config.detector)).to(device).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion = TrainingLoss(config)
-    optimiser = torch.optim.AdamW(parameter_groups(model, config), lr=config.learning_rate)
+    criterion = (criterion or TrainingLoss(config)).to(device).train()
+    trained = nn.ModuleList([model, criterion])
+    optimiser = torch.optim.AdamW(parameter_groups(trained, config), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config))
-    done = run.restore(model=model, optimiser=optimiser, schedule=schedule) if resume else 0
+    parts = Parts(model=model, criterion=criterion, optimiser=optimiser, schedule=schedule)
+    done = run.restore(parts) if resume else 0
+    criterion.check()
     last = config.steps
     loader = DataLoader(
         Views(frames, config),
@@ -85,7 +95,8 @@ def train(
                 lr = schedule.get_last_lr()[0]
                 run.log({"step": step, "lr": lr, "steps_per_second": rate, **losses})
             if step % config.checkpoint_steps == 0 or step == last:
-                run.save(step=step, model=model, optimiser=optimiser, schedule=schedule)
+                criterion.check()
+                run.save(parts, step=step)
     return model.eval()
 
 
@@ -107,7 +118,8 @@ def train_step(
     losses = criterion(output, batch)
     optimiser.zero_grad(set_to_none=True)
     losses["total"].backward()
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, config.clip_norm)
     if torch.isfinite(norm):
         optimiser.step()
     return {name: float(value.detach()) for name, value in losses.items()} | {
@@ -136,6 +148,9 @@ class TrainingLoss(nn.Module):
             losses["depth"] = self.depth_weight * self.depth(output, batch)
             losses["total"] = losses["total"] + losses["depth"]
         return losses
+
+    def check(self) -> None:
+        """Called before the first step and before every checkpoint; raises to stop the run."""
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,23 @@ from crkd_core.model.detector import CameraRadarDetector
 
 class RunError(RuntimeError):
     """A run folder that cannot be started, resumed or read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run trains with, and what a checkpoint must therefore hold.
+
+    Attributes:
+        model: goes into weights.safetensors.
+        criterion: its own weights, where it has any, stay in checkpoint.pt.
+        optimiser: of both.
+        schedule: of the learning rate.
+    """
+
+    model: CameraRadarDetector
+    criterion: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
 
 
 class Run:
@@ -83,35 +101,23 @@ class Run:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def save(
-        self,
-        *,
-        step: int,
-        model: CameraRadarDetector,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
+    def save(self, parts: Parts, *, step: int) -> None:
         """Write checkpoint.pt and weights.safetensors after ``step`` steps."""
         state = {
             "step": step,
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
+            "model": parts.model.state_dict(),
+            "criterion": parts.criterion.state_dict(),
+            "optimiser": parts.optimiser.state_dict(),
+            "schedule": parts.schedule.state_dict(),
             "torch_rng": torch.get_rng_state(),
         }
         temporary = self.path / "checkpoint.pt.tmp"
         torch.save(state, temporary)
         temporary.replace(self.path / "checkpoint.pt")
         extra = {"step": str(step), "revision": revision()}
-        save_weights(model, self.path / "weights.safetensors", extra=extra)
+        save_weights(parts.model, self.path / "weights.safetensors", extra=extra)
 
-    def restore(
-        self,
-        *,
-        model: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-    ) -> int:
+    def restore(self, parts: Parts) -> int:
         """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
 
         Returns:
@@ -125,9 +131,11 @@ class Run:
         if path.exists():
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                model.load_state_dict(state["model"])
-                optimiser.load_state_dict(state["optimiser"])
-                schedule.load_state_dict(state["schedule"])
+                parts.model.load_state_dict(state["model"])
+                # A checkpoint from before there were criteria with weights has no such entry.
+                parts.criterion.load_state_dict(state.get("criterion", {}))
+                parts.optimiser.load_state_dict(state["optimiser"])
+                parts.schedule.load_state_dict(state["schedule"])
                 torch.set_rng_state(state["torch_rng"])
                 step = int(state["step"])
             except Exception as error:
