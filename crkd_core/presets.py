@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ from crkd_core.config import (
     RadarConfig,
     TrainConfig,
 )
+
+#: Swin-T (Liu et al. 2021).
+SWIN_T = BackboneConfig(kind="swin", embedding=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24))
 
 
 def demo_student() -> TrainConfig:
@@ -40,9 +44,7 @@ def demo_student() -> TrainConfig:
         ),
         radar=RadarConfig(channels=(32, 32)),
         fused_channels=48,
-        decoder=DecoderConfig(
-            channels=(48, 64, 96), strides=(2, 2, 1), blocks=2, out_channels=32
-        ),
+        decoder=DecoderConfig(channels=(48, 64, 96), strides=(2, 2, 1), blocks=2, out_channels=32),
         head=HeadConfig(
             shared_channels=32, branch_channels=16, joint_regression=True, output_kernel=1
         ),
@@ -77,7 +79,19 @@ def crkd_r50() -> TrainConfig:
     return TrainConfig(detector=detector, batch_size=4, steps=617_900)
 
 
-PRESETS: dict[str, Callable[[], TrainConfig]] = {f.__name__: f for f in (demo_student, crkd_r50)}
+def crkd_swint() -> TrainConfig:
+    """The camera-radar student of CRKD with Swin-T (methods.md 1.1, 1.4-1.6, 1.8)."""
+    run = crkd_r50()
+    camera = CameraConfig(
+        backbone=SWIN_T, neck="lss_fpn", neck_levels=(8, 16, 32), neck_channels=512
+    )
+    detector = dataclasses.replace(run.detector, name="crkd_swint", camera=camera)
+    return dataclasses.replace(run, detector=detector, batch_size=8, steps=308_960)
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    f.__name__: f for f in (demo_student, crkd_r50, crkd_swint)
+}
 
 
 def preset(name: str) -> TrainConfig:
