@@ -231,6 +231,8 @@ class DetectorConfig:
     image: ImageConfig = ImageConfig()
     camera: CameraConfig = CameraConfig()
     radar: RadarConfig = RadarConfig()
+    #: A LiDAR-camera teacher; None = camera and radar.
+    lidar: LidarConfig | None = None
     #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (methods 1.5).
     fuser: Literal["gated", "conv"] = "gated"
     fused_channels: int = 256

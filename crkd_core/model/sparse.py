@@ -1,0 +1,283 @@
+"""Sparse 3D convolution in plain PyTorch: pair tables, gather, matmul, index_add.
+
+Only occupied cells ("sites") are stored and computed. Two kinds (Graham et al. 2018): a
+*submanifold* convolution answers at the sites of its input, so sites do not spread; a *strided*
+one answers wherever its kernel covers a site.
+
+Shapes: V input sites, W output sites, K = kx ky kz kernel cells, C channels. Spatial order is
+x, y, z, in coordinates, kernels and grids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crkd_core.model.radar import PointNorm
+
+Triple = tuple[int, int, int]
+
+
+class SparseError(ValueError):
+    """Sites or features that do not belong together."""
+
+
+class Pairs(NamedTuple):
+    """For one kernel cell, which input rows add to which output rows.
+
+    Attributes:
+        source: [n] int64 input rows.
+        target: [n] int64 output rows, each at most once.
+    """
+
+    source: Tensor
+    target: Tensor
+
+
+class Sites:
+    """Occupied cells of a batch of grids, sorted by sample, x, y, z.
+
+    Attributes:
+        keys: [V] int64, ascending and unique: ((sample * X + x) * Y + y) * Z + z.
+        batch: number of samples.
+        shape: X, Y, Z.
+    """
+
+    def __init__(self, keys: Tensor, *, batch: int, shape: Triple) -> None:
+        self.keys, self.batch, self.shape = keys, batch, shape
+        # Layers between two strides share their sites, and so this table.
+        self._tables: dict[Triple, list[Pairs | None]] = {}
+
+    @classmethod
+    def of(cls, coords: Tensor, *, batch: int, shape: Triple) -> tuple[Sites, Tensor]:
+        """Sites of cells [V, 4] int64 (sample, x, y, z), and the row of each site in ``coords``.
+
+        Raises:
+            SparseError: a cell outside the grid or named twice.
+        """
+        limits = coords.new_tensor((batch, *shape))
+        if len(coords) and not ((coords >= 0) & (coords < limits)).all():
+            raise SparseError(f"a cell lies outside {batch} grids of {shape}")
+        keys, order = cls._key(coords.unbind(1), shape).sort()
+        if (keys[1:] == keys[:-1]).any():
+            raise SparseError("a cell is named twice")
+        return cls(keys, batch=batch, shape=shape), order
+
+    @staticmethod
+    def _key(parts: tuple[Tensor, ...], shape: Triple) -> Tensor:
+        sample, x, y, z = parts
+        return ((sample * shape[0] + x) * shape[1] + y) * shape[2] + z
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def coords(self) -> Tensor:
+        """[V, 4] int64: sample, x, y, z."""
+        size_x, size_y, size_z = self.shape
+        rest, z = self.keys // size_z, self.keys % size_z
+        rest, y = rest // size_y, rest % size_y
+        return torch.stack([rest // size_x, rest % size_x, y, z], 1)
+
+    def neighbours(self, kernel: Triple) -> list[Pairs | None]:
+        """Pairs of a submanifold convolution per kernel cell; None = every site with itself.
+
+        ``kernel`` has odd edges.
+        """
+        if kernel not in self._tables:
+            self._tables[kernel] = self._neighbours(kernel)
+        return self._tables[kernel]
+
+    @torch.no_grad()
+    def _neighbours(self, kernel: Triple) -> list[Pairs | None]:
+        count = kernel[0] * kernel[1] * kernel[2]
+        table: list[Pairs | None] = [None] * count
+        coords = self.coords()
+        limits = coords.new_tensor(self.shape)
+        cells = list(product(*(range(-(k // 2), k // 2 + 1) for k in kernel)))
+        # Opposite kernel cells hold the same pairs, turned round: half of the search is enough.
+        for index, offset in enumerate(cells[: count // 2]):
+            other = coords[:, 1:] + coords.new_tensor(offset)
+            inside = ((other >= 0) & (other < limits)).all(1).nonzero()[:, 0]
+            wanted = self._key((coords[inside, 0], *other[inside].unbind(1)), self.shape)
+            row = torch.searchsorted(self.keys, wanted).clamp(max=max(len(self) - 1, 0))
+            found = self.keys[row] == wanted
+            table[index] = Pairs(row[found], inside[found])
+            table[count - 1 - index] = Pairs(inside[found], row[found])
+        return table
+
+    @torch.no_grad()
+    def strided(
+        self, kernel: Triple, stride: Triple, padding: Triple
+    ) -> tuple[Sites, list[Pairs | None]]:
+        """Output sites of a strided convolution, and its pairs per kernel cell."""
+        sizes = tuple(
+            (size + 2 * p - k) // s + 1
+            for size, k, s, p in zip(self.shape, kernel, stride, padding, strict=True)
+        )
+        shape: Triple = (sizes[0], sizes[1], sizes[2])
+        coords = self.coords()
+        limits, step = coords.new_tensor(shape), coords.new_tensor(stride)
+        sources, keys = [], []
+        for cell in product(*(range(k) for k in kernel)):
+            # Output o reads input o * stride - padding + cell.
+            reach = coords[:, 1:] + coords.new_tensor(padding) - coords.new_tensor(cell)
+            out = torch.div(reach, step, rounding_mode="floor")
+            fits = ((out * step == reach) & (out >= 0) & (out < limits)).all(1)
+            source = fits.nonzero()[:, 0]
+            sources.append(source)
+            keys.append(self._key((coords[source, 0], *out[source].unbind(1)), shape))
+        unique, inverse = torch.unique(torch.cat(keys), return_inverse=True)
+        targets = inverse.split([len(source) for source in sources])
+        sites = Sites(unique, batch=self.batch, shape=shape)
+        return sites, [Pairs(s, t) for s, t in zip(sources, targets, strict=True)]
+
+
+class SparseMap(NamedTuple):
+    """Features at sites.
+
+    Attributes:
+        features: [V, C].
+        sites: of length V.
+    """
+
+    features: Tensor
+    sites: Sites
+
+    def dense(self) -> Tensor:
+        """[B, C, X, Y, Z], zeros where no site is."""
+        sites, channels = self.sites, self.features.shape[1]
+        size_x, size_y, size_z = sites.shape
+        flat = self.features.new_zeros((sites.batch * size_x * size_y * size_z, channels))
+        flat = flat.index_copy(0, sites.keys, self.features)
+        return flat.view(sites.batch, size_x, size_y, size_z, channels).permute(0, 4, 1, 2, 3)
+
+
+class SparseConv(nn.Module):
+    """A sparse convolution without bias: submanifold when ``stride`` is None, else strided.
+
+    ``weight`` is [K, inputs, outputs]; kernel cells in the order x, y, z, z fastest. It equals a
+    dense ``conv3d`` on ``SparseMap.dense()`` read at the output sites.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: Triple = (3, 3, 3),
+        stride: Triple | None = None,
+        padding: Triple = (1, 1, 1),
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        count = kernel[0] * kernel[1] * kernel[2]
+        self.weight = nn.Parameter(torch.empty(count, inputs, outputs))
+        # He et al. 2015 for ReLU; most kernel cells of a surface are empty, norms follow anyway.
+        nn.init.normal_(self.weight, std=(2 / (count * inputs)) ** 0.5)
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        """[V, inputs] -> [W, outputs]."""
+        if self.stride is None:
+            sites, pairs = x.sites, x.sites.neighbours(self.kernel)
+        else:
+            sites, pairs = x.sites.strided(self.kernel, self.stride, self.padding)
+        return SparseMap(gather_matmul_add(x.features, self.weight, pairs, len(sites)), sites)
+
+
+def gather_matmul_add(
+    features: Tensor, weight: Tensor, pairs: list[Pairs | None], outputs: int
+) -> Tensor:
+    """Sum over kernel cells k of features[source_k] @ weight[k] at target_k. -> [outputs, C'].
+
+    Sums are float32, also under autocast. A target occurs once per k, so the order of additions
+    is fixed and the result is the same on every run, on a GPU too.
+    """
+    out = features.new_zeros((outputs, weight.shape[2]), dtype=torch.float32)
+    if features.dtype == torch.float64:
+        out = out.double()
+    for cell, pair in zip(weight, pairs, strict=True):
+        if pair is None:
+            out = out + features @ cell
+        elif len(pair.source):
+            part = features.index_select(0, pair.source) @ cell
+            out = out.index_add_(0, pair.target, part.to(out.dtype))
+    return out.to(features.dtype)
+
+
+class SparseNorm(nn.Sequential):
+    """A sparse convolution, BatchNorm over sites, and a ReLU unless told otherwise."""
+
+    def __init__(self, convolution: SparseConv, *, relu: bool = True) -> None:
+        norm = PointNorm(convolution.weight.shape[2], eps=1e-3)
+        super().__init__(convolution, norm, *([nn.ReLU()] if relu else []))
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        """SparseMap -> SparseMap."""
+        convolution, *rest = self
+        x = convolution(x)
+        features = x.features
+        for layer in rest:
+            features = layer(features)
+        return x._replace(features=features)
+
+
+class SparseBlock(nn.Module):
+    """Two submanifold convolutions and a shortcut (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = SparseNorm(SparseConv(channels, channels))
+        self.second = SparseNorm(SparseConv(channels, channels), relu=False)
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        """[V, channels] -> [V, channels] at the same sites."""
+        return x._replace(features=(self.second(self.first(x)).features + x.features).relu())
+
+
+class SparseEncoder(nn.Module):
+    """Voxels to the bird's-eye view (SECOND, Yan et al. 2018, with residual blocks).
+
+    Stage i: ``blocks`` residual blocks of ``channels[i]``, then, but for the last stage, a
+    strided convolution to ``channels[i + 1]`` that halves x, y and z. The last of these does not
+    pad z. A kernel of three in z alone halves what is left, and z is laid into the channels,
+    channel index c * Z + z.
+    """
+
+    def __init__(self, inputs: int, *, channels: tuple[int, ...], blocks: int) -> None:
+        super().__init__()
+        self.input = SparseNorm(SparseConv(inputs, channels[0]))
+        stages = []
+        for index, width in enumerate(channels):
+            stage: list[nn.Module] = [SparseBlock(width) for _ in range(blocks)]
+            if index + 1 < len(channels):
+                down = SparseConv(
+                    width,
+                    channels[index + 1],
+                    stride=(2, 2, 2),
+                    padding=(1, 1, 0 if index + 2 == len(channels) else 1),
+                )
+                stage.append(SparseNorm(down))
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.ModuleList(stages)
+        self.out = SparseNorm(
+            SparseConv(
+                channels[-1], channels[-1], kernel=(1, 1, 3), stride=(1, 1, 2), padding=(0, 0, 0)
+            )
+        )
+
+    def maps(self, x: SparseMap) -> Iterator[SparseMap]:
+        """The map after each stage."""
+        x = self.input(x)
+        for stage in self.stages:
+            x = stage(x)
+            yield x
+
+    def forward(self, x: SparseMap) -> Tensor:
+        """[V, inputs] on [X, Y, Z] -> [B, channels[-1] * Z', X', Y']."""
+        for last in self.maps(x):
+            x = last
+        return self.out(x).dense().permute(0, 1, 4, 2, 3).flatten(1, 2)
