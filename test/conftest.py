@@ -22,7 +22,7 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("world") / "tiny_world"
     return write_world(
-        out, scenes=2, seconds=2.0, seed=11, image_width=160, jobs=1, key_frames_only=True
+        out, scenes=2, seconds=2.0, seed=23, image_width=160, jobs=1, key_frames_only=True
     )
 
 

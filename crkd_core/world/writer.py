@@ -66,7 +66,7 @@ def write_world(
 ) -> Path:
     """Make drives and write them as a nuScenes dataset.
 
-    The same seed gives the same bytes, whatever ``jobs`` is. Drive i of a seed has the same content
+    The same seed gives the same bytes, whatever ``jobs`` is. Drive i of a seed has equal content
     in datasets of any number of scenes of the same length.
 
     Args:

@@ -1,0 +1,313 @@
+"""The sensors of the synthetic world against slow oracles and against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crkd_core import geometry
+from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.world import drive as driving
+from crkd_core.world import models, rig
+from crkd_core.world.camera import Camera, pixel_rays
+from crkd_core.world.caster import GROUND, NOTHING, Caster, Moment, placement
+from crkd_core.world.layout import SIZES
+from crkd_core.world.lidar import Lidar
+from crkd_core.world.radar import SPEED_NOISE, Radar
+from crkd_core.world.scene import Scene
+
+T = 0.7
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return Scene(seed=23, number=0, key_frames=4)
+
+
+@pytest.fixture(scope="module")
+def caster(scene: Scene) -> Caster:
+    return Caster(scene)
+
+
+@pytest.fixture(scope="module")
+def moment(caster: Caster) -> Moment:
+    return caster.at(T)
+
+
+@pytest.fixture(scope="module")
+def mounts() -> dict[str, rig.Mount]:
+    return rig.build_rig(160)
+
+
+def all_triangles(scene: Scene, t: float) -> tuple[np.ndarray, np.ndarray]:
+    """[F, 3, 3] every triangle at t and [F] its actor, put together without the caster."""
+    xy, yaw = scene.place(t)
+    corners = [m.vertices[m.faces] for m in scene.scenery]
+    owners = [np.full(len(m.faces), -1) for m in scene.scenery]
+    for i, actor in enumerate(scene.actors):
+        pose = placement(np.append(xy[i], actor.size[2] / 2), yaw[i])
+        vertices = actor.mesh.vertices @ pose[:3, :3].T + pose[:3, 3]
+        corners.append(vertices[actor.mesh.faces])
+        owners.append(np.full(len(actor.mesh.faces), i))
+    return np.concatenate(corners).astype(float), np.concatenate(owners)
+
+
+def first_hit(triangles: np.ndarray, origin: np.ndarray, ray: np.ndarray) -> tuple[float, int]:
+    """Distance and triangle of the first hit (Moeller and Trumbore), ground plane included."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    e1, e2, s = b - a, c - a, origin - a
+    p = np.cross(ray, e2)
+    det = (e1 * p).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u = (s * p).sum(1) / det
+        q = np.cross(s, e1)
+        v = (q @ ray) / det
+        t = (e2 * q).sum(1) / det
+        hit = (np.abs(det) > 1e-12) & (u >= 0) & (v >= 0) & (u + v <= 1) & (t > 1e-6)
+    t = np.where(hit, t, np.inf)
+    k = int(t.argmin())
+    ground = -origin[2] / ray[2] if ray[2] < -1e-3 else np.inf
+    if ground < t[k]:
+        return ground, GROUND
+    return (float(t[k]), k) if np.isfinite(t[k]) else (np.inf, NOTHING)
+
+
+def test_caster_agrees_with_a_slow_oracle(scene: Scene, moment: Moment) -> None:
+    triangles, owners = all_triangles(scene, T)
+    origin = scene.ego_pose(T)[:3, 3] + [0, 0, 1.7]
+    rng = np.random.default_rng(0)
+    n = 250
+    rays = rng.normal(0, 1, (n, 3)) * [1, 1, 0.05]
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    hits = moment.cast(origin.astype(np.float32), rays.astype(np.float32))
+    owner = moment.owner(hits)
+    met = set()
+    wrong = 0
+    for i in range(n):
+        distance, k = first_hit(triangles, origin, rays[i])
+        expected = owners[k] if k >= 0 else -1
+        if distance > 100:  # what is further than the horizon is not simulated
+            continue
+        # A ray along an edge may go either way; there must be hardly any.
+        agrees = abs(hits.distance[i] - distance) < 2e-3 * max(distance, 1)
+        wrong += not (agrees and owner[i] == expected)
+        met.add(expected)
+    assert wrong <= 2
+    assert len(met) > 10
+
+
+@pytest.mark.parametrize("channel", [*CAMERAS, *RADARS])
+def test_leaving_out_what_is_outside_the_view_changes_no_ray(
+    scene: Scene, caster: Caster, moment: Moment, mounts: dict[str, rig.Mount], channel: str
+) -> None:
+    mount = mounts[channel]
+    if mount.modality == "camera":
+        rays = pixel_rays(mount)[::7]
+    else:
+        rays = Radar(scene=scene, mount=mount)._rays @ mount.ego_T_sensor[:3, :3].T
+    local_T_ego = scene.ego_pose(T)
+    rays = (rays @ local_T_ego[:3, :3].T).astype(np.float32)
+    origin = (local_T_ego @ mount.ego_T_sensor[:, 3])[:3].astype(np.float32)
+    culled = caster.at(T, view=driving._view(mount))
+    assert len(culled.state.index) < len(moment.state.index)
+    few, all_of_them = culled.cast(origin, rays), moment.cast(origin, rays)
+    np.testing.assert_array_equal(few.distance, all_of_them.distance)
+    np.testing.assert_array_equal(culled.owner(few), moment.owner(all_of_them))
+
+
+def test_meshes_fill_their_boxes() -> None:
+    rng = np.random.default_rng(1)
+    for label in CLASS_NAMES:
+        size = np.array(SIZES[label][0])
+        extra = {"rider": True} if label in ("motorcycle", "bicycle") else {}
+        mesh = models.BUILDERS[label](size, (0.5, 0.5, 0.5), rng, **extra).fitted(size)
+        np.testing.assert_allclose(mesh.vertices.max(0), size / 2, rtol=1e-5)
+        np.testing.assert_allclose(mesh.vertices.min(0), -size / 2, rtol=1e-5)
+        assert mesh.faces.max() < len(mesh.vertices)
+        assert len(mesh.faces) == len(mesh.colour) == len(mesh.material)
+
+
+def test_lidar_returns_lie_in_truth_boxes_or_outside_all(
+    scene: Scene, moment: Moment, mounts: dict[str, rig.Mount]
+) -> None:
+    lidar = Lidar(scene=scene, mount=mounts["LIDAR_TOP"])
+    sweep = lidar.sweep(moment, np.random.default_rng(3))
+    assert sweep.dtype == np.float32 and sweep.shape[1] == 5
+    assert 15_000 < len(sweep) < 34_560
+    assert set(np.unique(sweep[:, 4])) <= set(range(32))
+    assert sweep[:, 3].min() >= 0 and sweep[:, 3].max() <= 255
+    elevation = np.arctan2(sweep[:, 2], np.hypot(sweep[:, 0], sweep[:, 1]))
+    for ring in (0, 10, 20):
+        expected = -30.67 + ring * (10.67 + 30.67) / 31
+        of_ring = np.rad2deg(elevation[sweep[:, 4] == ring])
+        np.testing.assert_allclose(of_ring, expected, atol=1e-3)
+    local_T_lidar = scene.ego_pose(T) @ mounts["LIDAR_TOP"].ego_T_sensor
+    points = geometry.apply(local_T_lidar, sweep[:, :3])
+    # Every return above the ground that is not in a box (plus noise) is from scenery.
+    state = scene.state(T)
+    boxes = Boxes(
+        center=state.position,
+        size=scene.sizes[state.index],
+        yaw=state.yaw,
+        velocity=state.velocity,
+        label=scene.labels[state.index],
+    )
+    rays = points - local_T_lidar[:3, 3]
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    hits = moment.cast(local_T_lidar[:3, 3].astype(np.float32), rays.astype(np.float32))
+    owner = moment.owner(hits)
+    row_of = {int(a): r for r, a in enumerate(state.index)}
+    on = np.flatnonzero(owner >= 0)
+    inside = boxes.contains(points[on], margin=0.1)
+    own = inside[[row_of[int(a)] for a in owner[on]], np.arange(len(on))]
+    assert len(on) > 1000 and own.mean() > 0.999
+
+
+def test_pictures_and_boxes_agree(
+    scene: Scene, moment: Moment, mounts: dict[str, rig.Mount]
+) -> None:
+    """Pixels of an object lie within the projection of its box, for every camera."""
+    state = scene.state(T)
+    boxes = Boxes(
+        center=state.position,
+        size=scene.sizes[state.index],
+        yaw=state.yaw,
+        velocity=state.velocity,
+        label=scene.labels[state.index],
+    )
+    corners = boxes.corners()
+    local_T_ego = scene.ego_pose(T)
+    checked = 0
+    for name in CAMERAS:
+        mount = mounts[name]
+        assert mount.intrinsics is not None
+        local_T_cam = local_T_ego @ mount.ego_T_sensor
+        rays = pixel_rays(mount) @ local_T_ego[:3, :3].T
+        hits = moment.cast(local_T_cam[:3, 3].astype(np.float32), rays.astype(np.float32))
+        owner = moment.owner(hits).reshape(mount.height, mount.width)
+        for row, actor in enumerate(state.index):
+            v, u = np.nonzero(owner == actor)
+            in_camera = geometry.apply(geometry.invert(local_T_cam), corners[row])
+            if len(u) < 4 or in_camera[:, 2].min() < 0.3:
+                continue
+            pixels = in_camera / in_camera[:, 2:] @ mount.intrinsics.T
+            assert u.min() >= pixels[:, 0].min() - 1e-3 and u.max() <= pixels[:, 0].max() + 1e-3
+            assert v.min() >= pixels[:, 1].min() - 1e-3 and v.max() <= pixels[:, 1].max() + 1e-3
+            checked += 1
+    assert checked > 15
+
+
+def test_picture_has_sky_above_and_ground_below(
+    scene: Scene, moment: Moment, mounts: dict[str, rig.Mount]
+) -> None:
+    camera = Camera(scene=scene, mount=mounts["CAM_FRONT"])
+    a = camera.render(moment, np.random.default_rng(1))
+    b = camera.render(moment, np.random.default_rng(1))
+    c = camera.render(moment, np.random.default_rng(2))
+    assert a.shape == (90, 160, 3) and a.dtype == np.uint8
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any() and np.abs(a.astype(int) - c).max() < 40  # noise only
+    assert a.std() > 15
+
+
+def test_what_is_hidden_from_one_eye_is_hidden_from_all(
+    scene: Scene, moment: Moment, mounts: dict[str, rig.Mount]
+) -> None:
+    """From one place, a fan of radar rays, LiDAR rays and pixels see the same objects."""
+    origin = (scene.ego_pose(T)[:3, 3] + [0, 0, 1.5]).astype(np.float32)
+    rays = (pixel_rays(mounts["CAM_FRONT"]) @ scene.ego_pose(T)[:3, :3].T).astype(np.float32)
+    hits = moment.cast(origin, rays)
+    many = moment.cast(np.tile(origin, (len(rays), 1)), rays)
+    np.testing.assert_array_equal(hits.face, many.face)
+    on = np.flatnonzero(hits.face >= 0)
+    short = hits.distance[on] * np.float32(0.98)
+    # Nothing lies between the eye and what it sees, from wherever on the way one looks.
+    half = moment.cast(origin + rays[on] * short[:, None] / 2, rays[on])
+    np.testing.assert_allclose(half.distance + short / 2, hits.distance[on], rtol=1e-3, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def sweeps(
+    scene: Scene, caster: Caster, mounts: dict[str, rig.Mount]
+) -> list[tuple[Radar, float, np.ndarray]]:
+    result = []
+    for i, name in enumerate(RADARS):
+        radar = Radar(scene=scene, mount=mounts[name])
+        for k in range(4):
+            t = T + k / 13
+            points = radar.sweep(caster.at(t), np.random.default_rng([i, k]))
+            result.append((radar, t, points.astype(float)))
+    return result
+
+
+def test_radar_velocities_are_radial_and_compensated(
+    sweeps: list[tuple[Radar, float, np.ndarray]], scene: Scene
+) -> None:
+    still, errors, speeds, moving = [], [], [], 0
+    for radar, t, points in sweeps:
+        along = points[:, :2] / np.linalg.norm(points[:, :2], axis=1, keepdims=True)
+        for columns in (slice(6, 8), slice(8, 10)):
+            v = points[:, columns]
+            np.testing.assert_allclose(along[:, 0] * v[:, 1], along[:, 1] * v[:, 0], atol=1e-3)
+        # The radar's own velocity from two poses, without ego_velocity.
+        a, b = (scene.ego_pose(t + dt) @ radar.mount.ego_T_sensor for dt in (-0.005, 0.005))
+        own = geometry.rotate(geometry.invert(a), (b[:3, 3] - a[:3, 3]) / 0.01)[:2]
+        relative, over_ground = ((along * points[:, c : c + 2]).sum(1) for c in (6, 8))
+        np.testing.assert_allclose(relative + along @ own, over_ground, atol=0.02)
+        stationary = np.isin(points[:, 3], [1, 3])
+        still.append(over_ground[stationary])
+        moving += int((~stationary).sum())
+        state = scene.state(t)
+        local_T_radar = scene.ego_pose(t) @ radar.mount.ego_T_sensor
+        places = geometry.apply(local_T_radar, points[:, :3])
+        for p, speed, u in zip(places, over_ground, along, strict=True):
+            near = np.hypot(*(state.position[:, :2] - p[:2]).T).argmin()
+            box = Boxes(
+                center=state.position[[near]],
+                size=scene.sizes[state.index[[near]]],
+                yaw=state.yaw[[near]],
+                velocity=state.velocity[[near]],
+                label=scene.labels[state.index[[near]]],
+            )
+            if box.contains(p[None] * [1, 1, 0] + [0, 0, box.center[0, 2]], margin=-0.1)[0, 0]:
+                truth = geometry.rotate(geometry.invert(local_T_radar), box.velocity[0]) @ u
+                errors.append(truth - speed)
+                speeds.append(np.hypot(*box.velocity[0]))
+    # A few returns are ghosts, or were measured into the box of a neighbour.
+    assert np.mean(np.abs(errors) < 4 * SPEED_NOISE) > 0.95
+    assert np.sum(np.array(speeds) > 3) > 20
+    resting = np.concatenate(still)
+    assert len(resting) > 100 and moving > 20
+    assert np.median(np.abs(resting)) < 2 * SPEED_NOISE
+    assert np.abs(resting).max() <= 0.6 + 1e-3
+
+
+def test_radar_table_is_within_its_codes(
+    sweeps: list[tuple[Radar, float, np.ndarray]],
+) -> None:
+    points = np.concatenate([p for _, _, p in sweeps])
+    assert points.shape[1] == 18 and np.isfinite(points).all()
+    assert (points[:, 2] == 0).all()
+    azimuth = np.rad2deg(np.arctan2(points[:, 1], points[:, 0]))
+    assert np.abs(azimuth).max() < 64
+    assert np.hypot(points[:, 0], points[:, 1]).max() < 122
+    for column, low, high in ((3, 0, 7), (10, 0, 1), (11, 0, 4), (14, 0, 17), (15, 0, 7)):
+        assert points[:, column].min() >= low and points[:, column].max() <= high
+        assert (points[:, column] == np.round(points[:, column])).all()
+    assert (points[:, 11] == 3).mean() > 0.9 and (points[:, 14] == 0).mean() > 0.9
+
+
+def test_radar_sees_big_things_more_often_than_small_ones(
+    scene: Scene, caster: Caster, mounts: dict[str, rig.Mount]
+) -> None:
+    """Echoes of objects in plain view follow the order of the classes' cross-sections."""
+    radar = Radar(scene=scene, mount=mounts["RADAR_FRONT"])
+    distance = np.full(20, 45.0, np.float32)
+    counts = {}
+    for name in ("truck", "car", "pedestrian", "traffic_cone"):
+        actor = int(np.flatnonzero(scene.labels == CLASS_NAMES.index(name))[0])
+        rng = np.random.default_rng(5)
+        owner = np.full(20, actor)
+        counts[name] = sum(len(radar._objects(owner, distance, rng)[0]) for _ in range(300))
+    assert counts["truck"] > counts["car"] > counts["pedestrian"] > counts["traffic_cone"] > 0
