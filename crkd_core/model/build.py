@@ -9,8 +9,9 @@ from torch import nn
 
 from crkd_core.config import DetectorConfig
 from crkd_core.model.bev import BevDecoder
+from crkd_core.model.calibrate import Calibration
 from crkd_core.model.detector import CameraRadarDetector
-from crkd_core.model.fuse import GatedFuser
+from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.image import ImageEncoder
 from crkd_core.model.lift import Lift
@@ -33,14 +34,15 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> Camera
         backbone = dataclasses.replace(camera.backbone, weights=None)
         camera = dataclasses.replace(camera, backbone=backbone)
     image = ImageEncoder(camera, config.image)
+    calibrated = config.radar.calibration != "none"
+    fuser = GatedFuser if config.fuser == "gated" else ConvFuser
     model = CameraRadarDetector(
         config,
         image=image,
         lift=Lift(image.channels, camera, config.image, config.grid),
         radar=RadarPillars(config.radar, config.grid),
-        fuser=GatedFuser(
-            camera.context_channels, config.radar.channels[-1], config.fused_channels
-        ),
+        calibration=Calibration(config.radar.channels[-1]) if calibrated else None,
+        fuser=fuser(camera.context_channels, config.radar.channels[-1], config.fused_channels),
         decoder=BevDecoder(config.fused_channels, config.decoder),
         head=CenterHead(config.decoder.out_channels, config.head),
     )

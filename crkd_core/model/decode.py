@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_core.config import DetectorConfig, TaskConfig
+from crkd_core.config import IDENTITY, DetectorConfig, TaskConfig
 from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
@@ -42,7 +42,10 @@ def decode(
         _decode_task(maps, task, config, score_threshold)
         for maps, task in zip(output.tasks, config.head.tasks, strict=True)
     ]
-    return [_join(list(parts)) for parts in zip(*per_task, strict=True)]
+    joined = [_join(list(parts)) for parts in zip(*per_task, strict=True)]
+    if config.ego_T_grid == IDENTITY:
+        return joined
+    return [boxes.transformed(np.array(config.ego_T_grid)) for boxes in joined]
 
 
 def _decode_task(
@@ -69,6 +72,9 @@ def _decode_task(
             task=task,
             config=config,
         )
+        if config.head.center_limit is not None:
+            limit = np.array(config.head.center_limit)
+            boxes = boxes.select((np.abs(boxes.center) <= limit).all(axis=1))
         found.append(boxes.select(_survivors(boxes, task, config.head.keep)))
     return found
 

@@ -1,5 +1,7 @@
 """The gated fuser of CRKD (methods 1.5): each sensor is weighted per channel and cell by both.
 
+The plain one, a single convolution, is the baseline without gates.
+
 Shapes: B batch, C1 camera channels, C2 radar channels, C fused channels, X Y grid cells.
 """
 
@@ -29,3 +31,15 @@ class GatedFuser(nn.Module):
         both = torch.cat([camera, radar], 1)
         gated = both * self.gate(both).sigmoid()
         return gated[:, : self.camera], self.out(gated)
+
+
+class ConvFuser(nn.Module):
+    """F = ReLU(BN(conv([F1, F2]))): BEVFusion's fuser, the baseline without gates."""
+
+    def __init__(self, camera: int, radar: int, outputs: int):
+        super().__init__()
+        self.out = conv_norm(camera + radar, outputs)
+
+    def forward(self, camera: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, C1, X, Y] and [B, C2, X, Y] -> camera as it came and fused [B, C, X, Y]."""
+        return camera, self.out(torch.cat([camera, radar], 1))

@@ -1,4 +1,4 @@
-"""Camera images to feature maps at one stride: a transformers backbone and a four-branch neck.
+"""Camera images to feature maps at one stride: a transformers backbone and a neck.
 
 Shapes: P cameras present in the whole batch, H W image, h w feature map (H / stride, W / stride).
 """
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import ResNetBackbone, ResNetConfig, SwinBackbone, SwinConfig
 
 from crkd_core.config import BackboneConfig, CameraConfig, ImageConfig
+from crkd_core.model.layers import conv_norm
 
 #: Stride of the first stage of a ResNet or Swin; every further stage doubles it.
 FIRST_STRIDE = 4
@@ -60,16 +62,25 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
             out_indices=outputs,
         )
     if config.weights is None:
-        return kind(settings)
+        return _trimmed(kind(settings))
     if not Path(config.weights, "config.json").is_file():
         raise ImageError(
             f"backbone.weights: {config.weights} holds no config.json; give a folder saved by "
             "save_pretrained of a transformers model, or leave it empty to start at random"
         )
     try:
-        return kind.from_pretrained(config.weights, config=settings, local_files_only=True)
+        return _trimmed(
+            kind.from_pretrained(config.weights, config=settings, local_files_only=True)
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise ImageError(f"backbone.weights: {config.weights}: {error}") from error
+
+
+def _trimmed(backbone: nn.Module) -> nn.Module:
+    """Without the last LayerNorm of a Swin, which no feature map goes through."""
+    if isinstance(backbone, SwinBackbone):
+        backbone.swin.layernorm = nn.Identity()  # type: ignore[assignment]
+    return backbone
 
 
 class Neck(nn.Module):
@@ -99,6 +110,37 @@ class Neck(nn.Module):
         return torch.cat([b(m) for b, m in zip(self.branches, maps, strict=True)], 1)
 
 
+class PyramidNeck(nn.Module):
+    """Top-down pyramid whose finest map is used (GeneralizedLSSFPN of BEVFusion; methods 1.3).
+
+    From the coarsest level but one up: the map above, upsampled (bilinear, corners not aligned),
+    is concatenated behind the level, then a 1x1 and a 3x3 convolution.
+    """
+
+    def __init__(self, widths: list[int], *, channels: int):
+        super().__init__()
+        above = [channels] * (len(widths) - 2) + [widths[-1]]
+        self.lateral = nn.ModuleList(
+            conv_norm(width + extra, channels, kernel=1)
+            for width, extra in zip(widths[:-1], above, strict=True)
+        )
+        self.smooth = nn.ModuleList(conv_norm(channels, channels) for _ in above)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Backbone maps, finest first -> [P, channels, h, w] of the finest."""
+        return self.levels(maps)[0]
+
+    def levels(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+        """All maps of the pyramid, finest first, the coarsest backbone map not among them."""
+        outputs: list[Tensor] = []
+        x = maps[-1]
+        for level in reversed(range(len(self.lateral))):
+            x = F.interpolate(x, size=maps[level].shape[2:], mode="bilinear", align_corners=False)
+            x = self.smooth[level](self.lateral[level](torch.cat([maps[level], x], 1)))
+            outputs.insert(0, x)
+        return outputs
+
+
 class ImageEncoder(nn.Module):
     """Six images to feature maps; missing cameras are not computed at all."""
 
@@ -114,14 +156,25 @@ class ImageEncoder(nn.Module):
                 f"got {image.height} x {image.width}"
             )
         self.size = (image.height, image.width)
-        self.channels = config.neck_channels * len(config.neck_levels)
         self.backbone = build_backbone(config.backbone, levels=config.neck_levels)
-        self.neck = Neck(
-            [int(width) for width in self.backbone.channels],  # type: ignore[union-attr]
-            levels=config.neck_levels,
-            channels=config.neck_channels,
-            stride=config.stride,
-        )
+        widths = [int(width) for width in self.backbone.channels]  # type: ignore[union-attr]
+        self.neck: nn.Module
+        if config.neck == "second_fpn":
+            self.channels = config.neck_channels * len(config.neck_levels)
+            self.neck = Neck(
+                widths,
+                levels=config.neck_levels,
+                channels=config.neck_channels,
+                stride=config.stride,
+            )
+        else:
+            if config.neck_levels[0] != config.stride or len(widths) < 2:
+                raise ImageError(
+                    "camera.neck lss_fpn: expected at least two neck_levels, the first of them "
+                    f"the stride {config.stride}, got {config.neck_levels}"
+                )
+            self.channels = config.neck_channels
+            self.neck = PyramidNeck(widths, channels=config.neck_channels)
         self.map_size = (image.height // config.stride, image.width // config.stride)
         # Constants of the configuration, so not stored with the weights.
         self.register_buffer("mean", 255 * torch.tensor(image.mean)[:, None, None], False)

@@ -51,6 +51,7 @@ class Lift(nn.Module):
         super().__init__()
         self.grid = grid
         self.z = config.z
+        self.trunc = config.cell_rounding == "trunc"
         low, high, step = config.depth
         self.bins = round((high - low) / step)
         self.context = config.context_channels
@@ -127,8 +128,12 @@ class Lift(nn.Module):
         x, y, z = rays * self.depths + matrices[:, :3, 3].T[:, :, None, None]
         # Compared before the conversion to int, which would round towards zero and could overflow.
         x, y = (x - low[0]) / cell, (y - low[1]) / cell
-        inside = (x >= 0) & (x < size_x) & (y >= 0) & (y < size_y)
-        inside &= (z >= self.z[0]) & (z < self.z[1])
+        inside = (x < size_x) & (y < size_y) & (z < self.z[1])
+        if self.trunc:
+            # What rounds up to cell 0; the one bin in z is as high as the whole range.
+            inside &= (x > -1) & (y > -1) & (z > 2 * self.z[0] - self.z[1])
+        else:
+            inside &= (x >= 0) & (y >= 0) & (z >= self.z[0])
         sample = present.nonzero()[:, 0].int()[:, None, None]
         flat = (sample * size_x + x.int()) * size_y + y.int()
         point = inside.flatten().nonzero()[:, 0]

@@ -4,7 +4,8 @@ Shapes: M points of the whole batch, K occupied pillars, C channels, X Y grid ce
 
 Pillars as in PointPillars (Lang et al. 2019) with the features of CRKD (methods 1.4). Points are
 kept as one list with sample indices: there are no padded slots that could enter the maximum or the
-statistics (methods 6.1, defect 13), and a sample without a point is simply all zeros.
+statistics (methods 6.1, defect 13), and a sample without a point is simply all zeros. Weights of
+the released code were trained with such slots and need them: ``points_per_pillar``.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class RadarPillars(nn.Module):
         super().__init__()
         self.grid = grid
         self.channels = config.channels[-1]
+        self.points_per_pillar = config.points_per_pillar
         widths = (INPUT_CHANNELS, *config.channels)
         self.layers = nn.Sequential(
             *(
@@ -63,7 +65,9 @@ class RadarPillars(nn.Module):
     def forward(self, points: Tensor, sample: Tensor, batch_size: int) -> Tensor:
         """Points float32 [M, 45] (x, y, z in metres) of samples int64 [M] -> [B, C, X, Y].
 
-        Points outside the grid are dropped. The order of points does not matter.
+        Points outside the grid are dropped. The order of points matters with
+        ``points_per_pillar`` only: the first ones of a pillar count. The row of zeros that stands
+        for all empty slots counts once in the statistics of a training batch.
 
         Raises:
             RadarError: another number of channels.
@@ -83,13 +87,28 @@ class RadarPillars(nn.Module):
         unit = (xyz - self.low) / (self.high - self.low)
         dtype = next(self.parameters()).dtype
         inputs = torch.cat([unit, points[:, 3:], offset], 1).to(dtype)
-        features = self.layers(inputs) if len(inputs) else inputs.new_zeros((0, self.channels))
         place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
+        if self.points_per_pillar is not None:
+            inputs, place = _slots(inputs, place, self.points_per_pillar)
+        features = self.layers(inputs) if len(inputs) else inputs.new_zeros((0, self.channels))
         occupied, pillar = torch.unique(place, return_inverse=True)
         # Features are not negative after ReLU, so starting from zero leaves the maximum alone.
-        pillars = features.new_zeros((len(occupied), self.channels)).scatter_reduce(
-            0, pillar[:, None].expand_as(features), features, "amax"
-        )
+        pillars = features.new_zeros((len(occupied), self.channels))
+        if self.points_per_pillar is not None and len(inputs):
+            features, empty = features[:-1], features[-1]
+            full = torch.bincount(pillar, minlength=len(occupied)) >= self.points_per_pillar
+            pillars = torch.where(full[:, None], pillars, empty)
+        pillars = pillars.scatter_reduce(0, pillar[:, None].expand_as(features), features, "amax")
         dense = features.new_zeros((batch_size * size_x * size_y, self.channels))
         dense = dense.index_copy(0, occupied, pillars)
         return dense.view(batch_size, size_x, size_y, self.channels).permute(0, 3, 1, 2)
+
+
+def _slots(inputs: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first ``count`` points of every pillar, and behind them the row of an empty slot."""
+    ordered, order = place.sort(stable=True)
+    rank = torch.arange(len(place), device=place.device) - torch.searchsorted(ordered, ordered)
+    kept = order[rank < count].sort().values
+    if not len(kept):
+        return inputs, place
+    return torch.cat([inputs[kept], inputs.new_zeros((1, inputs.shape[1]))]), place[kept]
