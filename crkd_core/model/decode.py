@@ -74,7 +74,7 @@ def _decode_task(
         )
         if config.head.center_limit is not None:
             limit = np.array(config.head.center_limit)
-            boxes = boxes.select((np.abs(boxes.center) <= limit).all(axis=1))
+            boxes = boxes.select(np.flatnonzero((np.abs(boxes.center) <= limit).all(1)))
         found.append(boxes.select(_survivors(boxes, task, config.head.keep)))
     return found
 
