@@ -99,10 +99,11 @@ class CameraConfig:
     context_channels: int = 80
     #: Height range of lifted points that are pooled, metres.
     z: tuple[float, float] = (-10.0, 10.0)
-    #: Teachers: the depth network also reads a depth map of the LiDAR points.
+    #: Teachers: the depth network also reads a depth map of the LiDAR points, and convolutions
+    #: follow the splat.
     lidar_depth: bool = False
-    #: Teachers: cell of the grid that is splatted to, metres; the BEV cell divided by a whole
-    #: number, convolutions bring it back. None = the BEV cell, and no convolutions.
+    #: With ``lidar_depth``: cell of the grid that is splatted to, metres; the BEV cell divided by
+    #: a whole number. None = the BEV cell.
     lift_cell: float | None = None
     #: "floor": points below a lower bound are left out. "trunc": rounded towards zero, as in the
     #: released code: one cell below each lower bound counts too, in z a whole bin of 20 m.

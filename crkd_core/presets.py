@@ -16,6 +16,7 @@ from crkd_core.config import (
     GridConfig,
     HeadConfig,
     ImageConfig,
+    LidarConfig,
     RadarConfig,
     TrainConfig,
 )
@@ -89,8 +90,57 @@ def crkd_swint() -> TrainConfig:
     return dataclasses.replace(run, detector=detector, batch_size=8, steps=308_960)
 
 
+def lc_r50() -> TrainConfig:
+    """The LiDAR-camera teacher of CRKD with ResNet-50 (methods.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
+    run = crkd_r50()
+    detector = dataclasses.replace(
+        run.detector,
+        name="lc_r50",
+        camera=CameraConfig(
+            neck_channels=64, depth=(1.0, 60.0, 0.5), lidar_depth=True, lift_cell=0.3
+        ),
+        lidar=LidarConfig(),
+        head=HeadConfig(code_weights=(1.0,) * 8 + (0.2, 0.2)),
+    )
+    augment = AugmentConfig(bev_rotation=45.0)
+    return dataclasses.replace(run, detector=detector, augment=augment)
+
+
+def lc_swint() -> TrainConfig:
+    """The LiDAR-camera teacher of CRKD with Swin-T (methods.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
+    run = lc_r50()
+    camera = dataclasses.replace(
+        run.detector.camera,
+        backbone=SWIN_T,
+        neck="lss_fpn",
+        neck_levels=(8, 16, 32),
+        neck_channels=256,
+    )
+    detector = dataclasses.replace(run.detector, name="lc_swint", camera=camera)
+    return dataclasses.replace(run, detector=detector)
+
+
+def demo_teacher() -> TrainConfig:
+    """A LiDAR-camera teacher for ``demo_student``: its maps have the student's shapes."""
+    run = demo_student()
+    detector = dataclasses.replace(
+        run.detector,
+        name="demo_teacher",
+        lidar=LidarConfig(
+            kind="pillars",
+            voxel=(0.4, 0.4, 0.5),
+            max_points=64,
+            max_voxels=(40_000, 40_000),
+            channels=(32, 48),
+        ),
+    )
+    # It never runs without its sensors, so none is dropped in training.
+    augment = AugmentConfig(image_zoom=(1.0, 1.25), image_rotation=3.0, bev_rotation=22.5)
+    return dataclasses.replace(run, detector=detector, augment=augment)
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    f.__name__: f for f in (demo_student, crkd_r50, crkd_swint)
+    f.__name__: f for f in (demo_student, crkd_r50, crkd_swint, demo_teacher, lc_r50, lc_swint)
 }
 
 

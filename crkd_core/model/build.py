@@ -10,10 +10,12 @@ from torch import nn
 from crkd_core.config import DetectorConfig
 from crkd_core.model.bev import BevDecoder
 from crkd_core.model.calibrate import Calibration
+from crkd_core.model.depth_lift import DepthLift
 from crkd_core.model.detector import CameraRadarDetector
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.image import ImageEncoder
+from crkd_core.model.lidar import LidarError, build_lidar
 from crkd_core.model.lift import Lift
 from crkd_core.model.radar import RadarPillars
 
@@ -28,21 +30,35 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> Camera
 
     Raises:
         ImageError: a backbone, a stride or an image size that cannot be.
+        LidarError, LiftError: a LiDAR branch or a lift that does not fit the rest.
     """
     camera = config.camera
     if not pretrained:
         backbone = dataclasses.replace(camera.backbone, weights=None)
         camera = dataclasses.replace(camera, backbone=backbone)
     image = ImageEncoder(camera, config.image)
-    calibrated = config.radar.calibration != "none"
+    radar = lidar = None
+    if config.lidar is None:
+        radar = RadarPillars(config.radar, config.grid)
+        second = radar.channels
+    else:
+        lidar = build_lidar(config.lidar, config.grid)
+        second = lidar.channels
+    if camera.lidar_depth and lidar is None:
+        raise LidarError("camera.lidar_depth is for LiDAR-camera networks; set lidar as well")
+    if camera.lift_cell is not None and not camera.lidar_depth:
+        raise LidarError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")
+    calibrated = radar is not None and config.radar.calibration != "none"
+    lift = DepthLift if camera.lidar_depth else Lift
     fuser = GatedFuser if config.fuser == "gated" else ConvFuser
     model = CameraRadarDetector(
         config,
         image=image,
-        lift=Lift(image.channels, camera, config.image, config.grid),
-        radar=RadarPillars(config.radar, config.grid),
-        calibration=Calibration(config.radar.channels[-1]) if calibrated else None,
-        fuser=fuser(camera.context_channels, config.radar.channels[-1], config.fused_channels),
+        lift=lift(image.channels, camera, config.image, config.grid),
+        radar=radar,
+        lidar=lidar,
+        calibration=Calibration(second) if calibrated else None,
+        fuser=fuser(camera.context_channels, second, config.fused_channels),
         decoder=BevDecoder(config.fused_channels, config.decoder),
         head=CenterHead(config.decoder.out_channels, config.head),
     )

@@ -1,4 +1,4 @@
-"""The camera-radar student: readable top to bottom.
+"""The camera-radar student and the LiDAR-camera teacher: readable top to bottom.
 
 Shapes: B batch, P cameras present in the whole batch, C channels, X Y grid cells.
 """
@@ -13,9 +13,11 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.bev import BevDecoder
 from crkd_core.model.calibrate import Calibration
+from crkd_core.model.depth_lift import DepthLift
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.image import ImageEncoder
+from crkd_core.model.lidar import LidarError, LidarPillars, SparseLidar
 from crkd_core.model.lift import Lift
 from crkd_core.model.radar import RadarPillars
 
@@ -29,7 +31,9 @@ class ModelOutput:
         camera_bev: [B, C, X, Y] lifted camera features; zeros where every camera is missing.
         gated_camera: [B, C, X, Y] camera features after the gate.
         radar_bev: [B, C, X, Y] what the radar branch gives the fuser: pillars, zeros where every
-            radar is missing, or calibrated pillars.
+            radar is missing, or calibrated pillars. None for a LiDAR-camera network.
+        lidar_bev: [B, C, X, Y] what the LiDAR branch gives the fuser; None for a camera-radar
+            network.
         fused: [B, C, X, Y].
         decoded: [B, C, X, Y] what the head reads.
         depth_logits: [P, D, h, w] depth distribution of every present camera, before the softmax.
@@ -40,10 +44,11 @@ class ModelOutput:
     tasks: list[dict[str, Tensor]]
     camera_bev: Tensor
     gated_camera: Tensor
-    radar_bev: Tensor
     fused: Tensor
     decoded: Tensor
     depth_logits: Tensor
+    radar_bev: Tensor | None = None
+    lidar_bev: Tensor | None = None
     radar_activation: Tensor | None = None
 
 
@@ -52,6 +57,9 @@ class CameraRadarDetector(nn.Module):
 
     A missing sensor adds nothing to its bird's-eye view, so one network serves camera-radar,
     camera-only and radar-only Frames.
+
+    With a LiDAR branch in the place of the radar branch it is CRKD's teacher (methods 1.3); that
+    one cannot do without LiDAR.
     """
 
     def __init__(
@@ -59,43 +67,68 @@ class CameraRadarDetector(nn.Module):
         config: DetectorConfig,
         *,
         image: ImageEncoder,
-        lift: Lift,
-        radar: RadarPillars,
+        lift: Lift | DepthLift,
+        radar: RadarPillars | None = None,
+        lidar: SparseLidar | LidarPillars | None = None,
         calibration: Calibration | None = None,
         fuser: GatedFuser | ConvFuser,
         decoder: BevDecoder,
         head: CenterHead,
     ):
         super().__init__()
+        if (radar is None) == (lidar is None):
+            raise LidarError("expected either a radar branch or a LiDAR branch")
         self.config = config
         self.calibrated = config.radar.calibration == "path"
         self.image = image
         self.lift = lift
         self.radar = radar
+        self.lidar = lidar
         self.calibration = calibration
         self.fuser = fuser
         self.decoder = decoder
         self.head = head
 
     def forward(self, batch: Batch) -> ModelOutput:
-        """A Batch of B samples -> ModelOutput."""
+        """A Batch of B samples -> ModelOutput.
+
+        Raises:
+            LidarError: a LiDAR-camera network, and no LiDAR in the batch.
+        """
         features = self.image(batch.images, batch.camera_present)
-        camera_bev, depth = self.lift(features, batch.ego_T_pixel, batch.camera_present)
-        radar_bev = self.radar(batch.radar, batch.radar_sample, len(batch.images))
-        activation = None
-        # As a side branch nothing but the loss reads it.
-        if self.calibration is not None and (self.calibrated or self.training):
-            calibrated, activation = self.calibration(radar_bev)
-            radar_bev = calibrated if self.calibrated else radar_bev
-        gated_camera, fused = self.fuser(camera_bev, radar_bev)
+        views = (features, batch.ego_T_pixel, batch.camera_present)
+        if isinstance(self.lift, DepthLift):
+            camera_bev, depth = self.lift(*views, *_lidar(batch))
+        else:
+            camera_bev, depth = self.lift(*views)
+        radar_bev = lidar_bev = activation = None
+        if self.lidar is not None:
+            lidar_bev = self.lidar(*_lidar(batch), len(batch.images))
+        if self.radar is not None:
+            radar_bev = self.radar(batch.radar, batch.radar_sample, len(batch.images))
+            # As a side branch nothing but the loss reads it.
+            if self.calibration is not None and (self.calibrated or self.training):
+                calibrated, activation = self.calibration(radar_bev)
+                radar_bev = calibrated if self.calibrated else radar_bev
+        gated_camera, fused = self.fuser(camera_bev, radar_bev if lidar_bev is None else lidar_bev)
         decoded = self.decoder(fused)
         return ModelOutput(
             tasks=self.head(decoded),
             camera_bev=camera_bev,
             gated_camera=gated_camera,
-            radar_bev=radar_bev,
             fused=fused,
             decoded=decoded,
             depth_logits=depth,
+            radar_bev=radar_bev,
+            lidar_bev=lidar_bev,
             radar_activation=activation,
         )
+
+
+def _lidar(batch: Batch) -> tuple[Tensor, Tensor]:
+    if batch.lidar is None or batch.lidar_sample is None:
+        raise LidarError(
+            "this network needs LiDAR and the batch has none; read Frames with as many LiDAR "
+            "sweeps as lidar.sweeps of its configuration"
+        )
+    return batch.lidar, batch.lidar_sample

@@ -55,7 +55,7 @@ class Lift(nn.Module):
         low, high, step = config.depth
         self.bins = round((high - low) / step)
         self.context = config.context_channels
-        self.depth_context = nn.Conv2d(inputs, self.bins + self.context, 1)
+        self.depth_context: nn.Module = nn.Conv2d(inputs, self.bins + self.context, 1)
         columns, rows = cell_pixels(config, image)
         v, u = torch.meshgrid(rows, columns, indexing="ij")
         pixels = torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1)

@@ -26,6 +26,15 @@ class SparseError(ValueError):
     """Sites or features that do not belong together."""
 
 
+def strided_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:
+    """Output cells along x, y, z of a strided convolution."""
+    x, y, z = (
+        (size + 2 * p - k) // s + 1
+        for size, k, s, p in zip(shape, kernel, stride, padding, strict=True)
+    )
+    return x, y, z
+
+
 class Pairs(NamedTuple):
     """For one kernel cell, which input rows add to which output rows.
 
@@ -114,11 +123,7 @@ class Sites:
         self, kernel: Triple, stride: Triple, padding: Triple
     ) -> tuple[Sites, list[Pairs | None]]:
         """Output sites of a strided convolution, and its pairs per kernel cell."""
-        sizes = tuple(
-            (size + 2 * p - k) // s + 1
-            for size, k, s, p in zip(self.shape, kernel, stride, padding, strict=True)
-        )
-        shape: Triple = (sizes[0], sizes[1], sizes[2])
+        shape = strided_shape(self.shape, kernel, stride, padding)
         coords = self.coords()
         limits, step = coords.new_tensor(shape), coords.new_tensor(stride)
         sources, keys = [], []
@@ -268,6 +273,13 @@ class SparseEncoder(nn.Module):
                 channels[-1], channels[-1], kernel=(1, 1, 3), stride=(1, 1, 2), padding=(0, 0, 0)
             )
         )
+
+    def out_shape(self, shape: Triple) -> Triple:
+        """X', Y', Z' of the last map for a grid of ``shape``."""
+        for module in self.modules():
+            if isinstance(module, SparseConv) and module.stride is not None:
+                shape = strided_shape(shape, module.kernel, module.stride, module.padding)
+        return shape
 
     def maps(self, x: SparseMap) -> Iterator[SparseMap]:
         """The map after each stage."""

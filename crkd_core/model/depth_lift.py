@@ -1,0 +1,132 @@
+"""The teacher's lift: depth is predicted from image features and a LiDAR depth map (method 1.3).
+
+BEVFusion (Liu et al. 2022) and CRKD call it depth-assisted LSS. The lifted map is finer than the
+BEV grid; three convolutions bring it there.
+
+Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, H W image, h w feature map,
+D depth bins, C context channels, L LiDAR points of the whole batch, X Y grid cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crkd_core.config import CameraConfig, GridConfig, ImageConfig
+from crkd_core.model.layers import conv_norm
+from crkd_core.model.lift import Lift, LiftError
+
+#: Channels of the three convolutions that read the depth map, and their strides.
+DEPTH_CHANNELS = (8, 32, 64)
+DEPTH_STRIDES = (1, 4, 2)
+
+#: Points nearer to the camera plane, or behind it, are not projected; metres.
+NEAR = 1e-3
+
+
+class DepthLift(Lift):
+    """Lift whose depth network also reads where the LiDAR points are in the image.
+
+    The depth map is metric depth along the optical axis at every pixel that a point falls on, 0
+    elsewhere. Where points share a pixel the nearest one counts; the released code takes the last,
+    which is left to chance there.
+    """
+
+    def __init__(
+        self, inputs: int, config: CameraConfig, image: ImageConfig, grid: GridConfig
+    ) -> None:
+        cell = config.lift_cell or grid.cell
+        ratio = round(grid.cell / cell)
+        if ratio < 1 or abs(ratio * cell - grid.cell) > 1e-6:
+            raise LiftError(
+                f"camera.lift_cell: expected the BEV cell of {grid.cell} m divided by a whole "
+                f"number, got {cell}"
+            )
+        total = DEPTH_STRIDES[0] * DEPTH_STRIDES[1] * DEPTH_STRIDES[2]
+        if config.stride != total:
+            raise LiftError(
+                f"camera.lidar_depth: the depth map is read at stride {total}, so camera.stride "
+                f"must be {total}, got {config.stride}"
+            )
+        super().__init__(inputs, config, image, dataclasses.replace(grid, cell=cell))
+        self.size = (image.height, image.width)
+        first, second, third = DEPTH_CHANNELS
+        self.depth_map = nn.Sequential(
+            *_conv(1, first, kernel=1, stride=DEPTH_STRIDES[0]),
+            *_conv(first, second, kernel=5, stride=DEPTH_STRIDES[1]),
+            *_conv(second, third, kernel=5, stride=DEPTH_STRIDES[2]),
+        )
+        self.depth_context = nn.Sequential(
+            *_conv(third + inputs, inputs, kernel=3),
+            *_conv(inputs, inputs, kernel=3),
+            nn.Conv2d(inputs, self.bins + self.context, 1),
+        )
+        self.compress = nn.Sequential(
+            conv_norm(self.context, self.context),
+            conv_norm(self.context, self.context, stride=ratio),
+            conv_norm(self.context, self.context),
+        )
+
+    def forward(  # type: ignore[override]
+        self,
+        features: Tensor,
+        ego_T_pixel: Tensor,
+        present: Tensor,
+        points: Tensor,
+        sample: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Lift the maps of the present cameras; a missing camera contributes nothing.
+
+        Args:
+            features: [P, inputs, h, w], present cameras in the order of ``present``.
+            ego_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to the grid frame, metres.
+            present: bool [B, N].
+            points: float32 [L, 3 or more], x, y, z first, grid frame, metres.
+            sample: int64 [L], the sample of each point.
+
+        Returns:
+            BEV [B, C, X, Y] and depth logits [P, D, h, w].
+        """
+        depth = self.project(points, sample, ego_T_pixel, present).to(features.dtype)
+        if len(features):
+            features = torch.cat([self.depth_map(depth), features], 1)
+        pooled, logits = super().forward(features, ego_T_pixel, present)
+        return self.compress(pooled), logits
+
+    @torch.no_grad()
+    def project(
+        self, points: Tensor, sample: Tensor, ego_T_pixel: Tensor, present: Tensor
+    ) -> Tensor:
+        """The depth map of every present camera, [P, 1, H, W] metres.
+
+        Augmentation needs no undoing: the matrices hold it, so points moved with the ground meet
+        the pixels that their returns came from.
+        """
+        height, width = self.size
+        maps = points.new_zeros((int(present.sum()), 1, height, width), dtype=torch.float32)
+        homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
+        for slot, (index, camera) in enumerate(present.nonzero().tolist()):
+            pixel_T_grid = torch.linalg.inv(ego_T_pixel[index, camera].double())
+            scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
+            scaled = scaled[scaled[:, 2] > NEAR]
+            # Floor, before the conversion to int, which would take -0.5 into the image.
+            pixel = torch.floor(scaled[:, :2] / scaled[:, 2:])
+            inside = ((pixel >= 0) & (pixel < pixel.new_tensor([width, height]))).all(1)
+            column, row = pixel[inside].long().unbind(1)
+            nearest = maps.new_full((height * width,), torch.inf)
+            depth = scaled[inside, 2].float()
+            nearest = nearest.scatter_reduce(0, row * width + column, depth, "amin")
+            maps[slot, 0] = nearest.where(nearest.isfinite(), 0.0).view(height, width)
+        return maps
+
+
+def _conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> list[nn.Module]:
+    """Convolution with bias, as published, BatchNorm and ReLU."""
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
