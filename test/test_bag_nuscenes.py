@@ -135,14 +135,14 @@ def test_truth_is_drawn_at_every_sample(tables, bag) -> None:
             np.testing.assert_allclose([cube.scale.x, cube.scale.y, cube.scale.z], size)
 
 
-def test_frames_of_the_bag_are_the_readers_frames(tables, bag) -> None:
+def check_frames(tables: NuScenes, bag: Path, samples: int) -> None:
     tokens = key_frames(tables, [SCENE])
     replayed = {
         frame.token: frame
         for frame in frames_of_bag(bag, image=IMAGE, sync=SyncConfig(sweeps=6), tokens=tokens)
     }
     frames = NuScenesFrames(tables, tables.samples_of_scene(SCENE), radar_sweeps=6, image=IMAGE)
-    assert len(frames) == 4
+    assert len(frames) == samples
     for frame in frames:
         other = replayed[frame.token]
         assert other.stamp_ns == frame.stamp_ns
@@ -155,6 +155,16 @@ def test_frames_of_the_bag_are_the_readers_frames(tables, bag) -> None:
         assert len(frame.radar) > 0
         np.testing.assert_allclose(_sorted(other.radar), _sorted(frame.radar), atol=1e-4)
         np.testing.assert_allclose(other.global_T_ego, frame.global_T_ego, atol=1e-6)
+
+
+def test_frames_of_the_bag_are_the_readers_frames(tables, bag) -> None:
+    check_frames(tables, bag, samples=4)
+
+
+def test_frames_of_a_world_drive_are_the_readers_frames(tiny_drive, tmp_path) -> None:
+    tables = NuScenes(tiny_drive)
+    write_bag(tables, SCENE, tmp_path / "bag", with_lidar=False, progress=False)
+    check_frames(tables, tmp_path / "bag", samples=len(tables.samples_of_scene(SCENE)))
 
 
 def _sorted(points: np.ndarray) -> np.ndarray:
