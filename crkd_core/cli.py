@@ -11,7 +11,7 @@ import typer
 import yaml
 from rich.console import Console
 
-from crkd_core.config import ConfigError, TrainConfig, from_dict, to_dict
+from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig, from_dict, to_dict
 from crkd_core.presets import preset as find_preset
 
 app = typer.Typer(
@@ -92,12 +92,102 @@ def train(
         NuScenes(data, split=split),
         split,
         radar_sweeps=config.detector.radar.sweeps,
-        lidar_sweeps=1 if config.depth_weight else 0,
+        lidar_sweeps=max(config.detector.lidar_sweeps, 1 if config.depth_weight else 0),
         image=None,
     )
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     train_run(run, frames, resume=resume, device=device)
+    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+
+
+@app.command()
+def distill(
+    data: Data,
+    split: Split,
+    out: Out,
+    teacher: Annotated[Path | None, typer.Option(help="A run folder or weights file.")] = None,
+    student: Annotated[
+        str,
+        typer.Option(
+            "--student",
+            "--student-arch",
+            help="A preset (random start), or a run folder or weights file to start from.",
+        ),
+    ] = "demo_student",
+    preset: Annotated[
+        str | None, typer.Option(help="Take the training settings of this preset.")
+    ] = None,
+    losses: Annotated[
+        str, typer.Option(help='Comma-separated; "" = none, the plain student.')
+    ] = ",".join(CRKD_LOSSES),
+    csrd: Annotated[bool, typer.Option(help="Cross-stage radar distillation.")] = True,
+    msfd_fused: Annotated[bool, typer.Option(help="Fused features of objects.")] = True,
+    msfd_camera: Annotated[bool, typer.Option(help="Camera features of objects.")] = True,
+    reld: Annotated[bool, typer.Option(help="Relations between cells.")] = True,
+    respd: Annotated[bool, typer.Option(help="The teacher's answers.")] = True,
+    gate: Annotated[bool, typer.Option(help="The student's gated fuser.")] = True,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Radar calibration block: none, path (as published) or side."),
+    ] = None,
+    teacher_sensors: Annotated[
+        list[str] | None,
+        typer.Option("--teacher-sensor", help="The teacher sees only this sensor (repeatable)."),
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Keep the teacher's features here.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. distill.csrd_weight=50."),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a camera-radar student with a teacher (CRKD)."""
+    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+    from crkd_core.distill.run import distill as distill_run
+    from crkd_core.distill.run import distill_config, sweeps_of
+    from crkd_core.train.run import Run, RunError
+
+    if resume:
+        run = Run.open(out)
+        config = run.config
+        if set_ or (steps is not None and steps != config.steps):
+            raise RunError(
+                f"{out} was started with {config.steps} steps; a resumed run keeps its "
+                "configuration. Leave --steps and --set out, or start a new run"
+            )
+    elif teacher is None:
+        raise ConfigError("give --teacher, a run folder or a weights file")
+    else:
+        switches = (csrd, msfd_fused, msfd_camera, reld, respd)
+        wanted = dict(zip(CRKD_LOSSES, switches, strict=True))
+        names = tuple(name.strip() for name in losses.split(",") if name.strip())
+        config = distill_config(
+            teacher,
+            student,
+            preset=preset,
+            losses=tuple(name for name in names if wanted.get(name, True)),
+            calibration=calibration,
+            teacher_sensors=tuple(teacher_sensors or ()),
+            cache=cache,
+        )
+        if not gate:
+            config = override(config, ["detector.fuser=conv"])
+        if steps is not None:
+            config = dataclasses.replace(config, steps=steps)
+        config = override(config, set_ or [])
+    frames = NuScenesFrames(
+        NuScenes(data),
+        split,
+        radar_sweeps=config.detector.radar.sweeps,
+        lidar_sweeps=sweeps_of(config),
+        image=None,
+    )
+    if not resume:
+        run = Run.start(out, config, data=str(data), split=split)
+    distill_run(run, frames, resume=resume, device=device)
     Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
 
 

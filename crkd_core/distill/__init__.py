@@ -1,0 +1,1 @@
+"""Distillation: a frozen teacher, the losses of CRKD, and the shapes between the two networks."""

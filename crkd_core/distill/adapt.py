@@ -1,0 +1,103 @@
+"""Two networks of different shape: what can be compared, and how a teacher's maps are resampled.
+
+Where channel counts differ, crkd.py puts a 1x1 convolution on the student's side. Where grids have
+the same extent and other cells, the teacher's maps move to the student's grid here. Everything
+else is refused.
+
+Shapes: B batch, C channels, X Y cells of the student's grid.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig, DistillConfig, GridConfig
+from crkd_core.distill.teacher import TeacherFeatures
+from crkd_core.frame import CAMERAS, RADARS
+
+
+class AdaptError(ValueError):
+    """A student and a teacher that cannot be compared."""
+
+
+def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: DetectorConfig) -> None:
+    """Refuse what no loss can bridge.
+
+    Raises:
+        AdaptError: with what differs, and what to change.
+    """
+    names = f"teacher {teacher.name} and student {student.name}"
+    extents = [(grid.low[:2], grid.high[:2]) for grid in (student.grid, teacher.grid)]
+    if extents[0] != extents[1]:
+        raise AdaptError(
+            f"{names} see different ground: {_extent(teacher.grid)} and {_extent(student.grid)}; "
+            "maps are resampled between cells of different size, not between ranges. Give the "
+            "student the teacher's detector.grid.low and detector.grid.high"
+        )
+    if student.ego_T_grid != teacher.ego_T_grid:
+        raise AdaptError(
+            f"{names} have their grids in different frames, {teacher.ego_T_grid} and "
+            f"{student.ego_T_grid} in ego; give the student the teacher's detector.ego_T_grid"
+        )
+    tasks = [[task.classes for task in c.head.tasks] for c in (student, teacher)]
+    if {"csrd", "respd"} & set(config.losses) and tasks[0] != tasks[1]:
+        raise AdaptError(
+            f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; CSRD "
+            "and RespD compare task by task. Pass --no-csrd --no-respd, or use the same tasks"
+        )
+    seen = config.teacher_sensors
+    if "msfd_camera" in config.losses and seen and not set(seen) & set(CAMERAS):
+        raise AdaptError(
+            f"teacher {teacher.name} sees no camera, so there are no camera features to learn "
+            "from; pass --no-msfd-camera"
+        )
+    if teacher.lidar is None and seen and not set(seen) & set(CAMERAS + RADARS):
+        raise AdaptError(f"teacher {teacher.name} sees nothing; choose its sensors")
+
+
+def fitted(features: TeacherFeatures, *, of: GridConfig, to: GridConfig) -> TeacherFeatures:
+    """The teacher's maps on a grid of the same extent with other cells.
+
+    Features and logits are interpolated between cell centres; where the new cells are larger, a
+    heatmap's cell takes the highest logit in it, so that no peak is lost. Box channels are those
+    of the nearest cell, with the offset ``reg`` rewritten so that the box stays where it is.
+    """
+    if of.shape == to.shape:
+        return features
+    return TeacherFeatures(
+        fused=_interpolated(features.fused, to.shape),
+        gated_camera=_interpolated(features.gated_camera, to.shape),
+        tasks=[_fitted_task(maps, of=of, to=to) for maps in features.tasks],
+    )
+
+
+def _fitted_task(maps: dict[str, Tensor], *, of: GridConfig, to: GridConfig) -> dict[str, Tensor]:
+    coarser = to.cell > of.cell
+    resample = F.adaptive_max_pool2d if coarser else _interpolated
+    # Nearest cell of the teacher to every cell centre of the student, per axis.
+    ratio = to.cell / of.cell
+    device = maps["reg"].device
+    ours = [torch.arange(count, device=device) for count in to.shape]
+    theirs = [
+        ((index + 0.5) * ratio).long().clamp(max=count - 1)
+        for index, count in zip(ours, of.shape, strict=True)
+    ]
+    picked = {
+        name: value[:, :, theirs[0]][..., theirs[1]]
+        for name, value in maps.items()
+        if name != "heatmap"
+    }
+    place = torch.stack(torch.meshgrid(*theirs, indexing="ij"))
+    own = torch.stack(torch.meshgrid(*ours, indexing="ij"))
+    picked["reg"] = (picked["reg"].float() + place) / ratio - own
+    return {**picked, "heatmap": resample(maps["heatmap"].float(), to.shape)}
+
+
+def _interpolated(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    return F.interpolate(maps.float(), shape, mode="bilinear")
+
+
+def _extent(grid: GridConfig) -> str:
+    return f"x {grid.low[0]}..{grid.high[0]}, y {grid.low[1]}..{grid.high[1]} m"

@@ -1,0 +1,72 @@
+"""Where the objects are: the foreground mask of MSFD (docs/method.md 1.7).
+
+Shapes: B samples, N boxes of a sample, X Y grid cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd_core.boxes import Boxes
+from crkd_core.config import EnlargeConfig, GridConfig
+
+
+def foreground(truths: Sequence[Boxes], grid: GridConfig, config: EnlargeConfig) -> Tensor:
+    """Cells whose centre lies in an enlarged box, seen from above. -> bool [B, X, Y], on the CPU.
+
+    Args:
+        truths: B sets of boxes in the grid's frame, metres.
+        grid: the grid of the result.
+        config: how boxes are enlarged before.
+    """
+    masks = np.stack([rasterise(enlarge(truth, config), grid) for truth in truths])
+    return torch.from_numpy(masks)
+
+
+def enlarge(boxes: Boxes, config: EnlargeConfig) -> Boxes:
+    """Boxes grown with range and speed, as a radar smears them (CRKD section 3.4, MSFD).
+
+    A side of length d grows by e = d (share(range) + share(speed along that side)), with e clamped
+    to ``config.growth``; e is added once, half on either end. The released code compares the x
+    velocity with the box's width whichever way the box points; here velocity is projected on the
+    box's own axes. An unknown velocity counts as none.
+    """
+    velocity = np.nan_to_num(boxes.velocity)
+    c, s = np.cos(boxes.yaw), np.sin(boxes.yaw)
+    along = np.abs(c * velocity[:, 0] + s * velocity[:, 1])
+    across = np.abs(-s * velocity[:, 0] + c * velocity[:, 1])
+    speed = _share(np.stack([along, across], -1), config.speed, config.share)
+    far = _share(np.hypot(*boxes.center[:, :2].T), config.range, config.share)
+    size = boxes.size.copy()
+    size[:, :2] += np.clip(size[:, :2] * (far[:, None] + speed), *config.growth)
+    return dataclasses.replace(boxes, size=size)
+
+
+def rasterise(boxes: Boxes, grid: GridConfig) -> NDArray[np.bool_]:
+    """[X, Y] cells whose centre lies in one of the rotated rectangles, border included."""
+    x, y = (
+        grid.low[axis] + (np.arange(count) + 0.5) * grid.cell
+        for axis, count in enumerate(grid.shape)
+    )
+    mask = np.zeros(grid.shape, bool)
+    for center, size, yaw in zip(boxes.center, boxes.size, boxes.yaw, strict=True):
+        reach = np.hypot(size[0], size[1]) / 2
+        i = slice(*np.searchsorted(x, [center[0] - reach, center[0] + reach]))
+        j = slice(*np.searchsorted(y, [center[1] - reach, center[1] + reach]))
+        dx, dy = x[i, None] - center[0], y[None, j] - center[1]
+        along, across = np.cos(yaw) * dx + np.sin(yaw) * dy, np.cos(yaw) * dy - np.sin(yaw) * dx
+        mask[i, j] |= (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
+    return mask
+
+
+def _share(
+    value: NDArray[np.float64], thresholds: tuple[float, float], share: tuple[float, float]
+) -> NDArray[np.float64]:
+    low, high = thresholds
+    return np.where(value >= high, share[1], np.where(value > low, share[0], 0.0))
