@@ -1,0 +1,6 @@
+"""Weights of the released CRKD code, read into our networks and conventions."""
+
+from crkd_core.official.convert import convert
+from crkd_core.official.source import OfficialError
+
+__all__ = ["OfficialError", "convert"]

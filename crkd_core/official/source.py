@@ -1,0 +1,97 @@
+"""A state dict that is read key by key, so that nothing in it is missed or left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+#: Tensors of a BatchNorm.
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+#: More keys than this are not printed.
+SHOWN = 40
+
+
+class OfficialError(ValueError):
+    """A state dict that does not hold a network that we can build."""
+
+
+class Source:
+    """Keys of a released checkpoint on their way to ours.
+
+    Every ``move`` takes a tensor away under its released name and stores it under ours. ``finish``
+    answers the tensors, or refuses with all keys that were looked for in vain or left over.
+
+    Attributes:
+        out: tensors taken so far, by our names.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], *, names: Mapping[str, str] | None = None):
+        """Take the keys of ``state``; ``names`` are what errors call renamed ones."""
+        self.left = dict(state)
+        self.names = names or {}
+        self.missing: list[str] = []
+        self.out: dict[str, Tensor] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.left
+
+    def has(self, prefix: str) -> bool:
+        """Whether a key that begins so is left."""
+        return any(key.startswith(prefix) for key in self.left)
+
+    def take(self, key: str) -> Tensor | None:
+        """The tensor of a released key, taken away; None, remembered as missing, if absent."""
+        if key not in self.left:
+            self.missing.append(key)
+            return None
+        return self.left.pop(key)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor that is still there.
+
+        Raises:
+            OfficialError: it is not.
+        """
+        if key not in self.left:
+            raise OfficialError(f"expected a tensor {key}, which tells a size, but it is missing")
+        return tuple(self.left[key].shape)
+
+    def move(self, old: str, new: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
+        """One tensor, changed on the way."""
+        tensor = self.take(old)
+        if tensor is not None:
+            self.out[new] = tensor if change is None else change(tensor)
+
+    def layer(self, old: str, new: str, *, bias: bool = True) -> None:
+        """Weight and bias of a convolution or linear layer, or of a LayerNorm."""
+        for name in ("weight", "bias") if bias else ("weight",):
+            self.move(f"{old}.{name}", f"{new}.{name}")
+
+    def norm(self, old: str, new: str) -> None:
+        """The five tensors of a BatchNorm."""
+        for name in NORM:
+            self.move(f"{old}.{name}", f"{new}.{name}")
+
+    def drop(self, key: str) -> None:
+        """A buffer that our network computes itself; may be absent."""
+        self.left.pop(key, None)
+
+    def finish(self) -> dict[str, Tensor]:
+        """Our tensors.
+
+        Raises:
+            OfficialError: missing or unknown keys; they are listed.
+        """
+        unknown = [self.names.get(key, key) for key in self.left]
+        if self.missing or unknown:
+            parts = [f"missing {_listed(self.missing)}"] if self.missing else []
+            parts += [f"unknown {_listed(unknown)}"] if unknown else []
+            raise OfficialError("keys do not fit: " + "; ".join(parts))
+        return self.out
+
+
+def _listed(keys: list[str]) -> str:
+    rest = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return f"({len(keys)}): " + ", ".join(sorted(keys)[:SHOWN]) + rest

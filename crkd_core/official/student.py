@@ -1,0 +1,83 @@
+"""Released camera-radar students: gated, distilled (with calibration block), or the baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig, GridConfig, ImageConfig, RadarConfig
+from crkd_core.official import bev
+from crkd_core.official.camera import camera_encoder
+from crkd_core.official.frame import EGO_T_LIDAR, check_geometry
+from crkd_core.official.source import OfficialError, Source
+from crkd_core.presets import crkd_r50
+
+#: Slots of a pillar in the released code.
+SLOTS = 20
+
+
+def convert_student(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
+    """Configuration and tensors of a student whose keys begin with encoders, fuser, ...
+
+    Raises:
+        OfficialError: keys or shapes that are not CRKD's.
+    """
+    published = crkd_r50().detector
+    camera = camera_encoder(source, "encoders.camera.", "image.")
+    depth = source.shape("encoders.camera.vtransform.depthnet.weight")[0]
+    radar = _radar(source)
+    fuser, fused = bev.fuser(source)
+    bins = depth - camera.context_channels
+    low, high, step = camera.depth
+    if bins != round((high - low) / step):
+        raise OfficialError(
+            f"encoders.camera.vtransform.depthnet: expected {round((high - low) / step)} depth "
+            f"bins + {camera.context_channels} channels, got {depth} outputs"
+        )
+    source.layer("encoders.camera.vtransform.depthnet", "lift.depth_context")
+    config = DetectorConfig(
+        name=f"imported_crkd_{'r50' if camera.neck == 'second_fpn' else 'swint'}",
+        grid=GridConfig(
+            low=published.grid.low, high=published.grid.high, cell=published.grid.cell
+        ),
+        image=ImageConfig(resize="released"),
+        camera=dataclasses.replace(camera, cell_rounding="trunc"),
+        radar=radar,
+        fuser=cast("Any", fuser),
+        fused_channels=fused,
+        decoder=bev.decoder(source),
+        head=bev.head(source),
+        ego_T_grid=EGO_T_LIDAR,
+    )
+    check_geometry(source, config, "encoders.camera.vtransform.")
+    return config, source.finish()
+
+
+def _radar(source: Source) -> RadarConfig:
+    """Move pillar layers and, where there is one, the calibration block."""
+    old = "encoders.radar.backbone."
+    widths: list[int] = []
+    while f"{old}pts_voxel_encoder.rfn_layers.{len(widths)}.linear.weight" in source:
+        layer = f"{old}pts_voxel_encoder.rfn_layers.{len(widths)}"
+        new = f"radar.layers.{len(widths)}"
+        widths.append(source.shape(f"{layer}.linear.weight")[0])
+        source.layer(f"{layer}.linear", f"{new}.0", bias=False)
+        source.norm(f"{layer}.norm", f"{new}.1")
+    if not widths:
+        raise OfficialError(
+            f"{old}pts_voxel_encoder.rfn_layers: no layers of a radar pillar network"
+        )
+    calibrated = source.has(f"{old}caliber.")
+    if calibrated:
+        for index in range(0, 9, 3):
+            source.layer(f"{old}caliber.{index}", f"calibration.blocks.{index}")
+            source.norm(f"{old}caliber.{index + 1}", f"calibration.blocks.{index + 1}")
+        source.layer(f"{old}distill_activation_head.0", "calibration.activation.0", bias=False)
+    return RadarConfig(
+        channels=tuple(widths),
+        points_per_pillar=SLOTS,
+        age="newest",
+        calibration="path" if calibrated else "none",
+    )
