@@ -246,6 +246,11 @@ class DetectorConfig:
     norm_momentum: float = 0.1
     classes: tuple[str, ...] = CLASS_NAMES
 
+    @property
+    def lidar_sweeps(self) -> int:
+        """LiDAR sweeps that its Frames need; 0 = no LiDAR."""
+        return 0 if self.lidar is None else self.lidar.sweeps
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig
 from crkd_core.data import cameras, radar
-from crkd_core.frame import Frame
+from crkd_core.frame import Frame, FrameError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +76,23 @@ class Batch:
 
 
 def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
-    """One Batch of Frames; images that are not prepared yet are prepared for ``config.image``."""
+    """One Batch of Frames; images that are not prepared yet are prepared for ``config.image``.
+
+    Raises:
+        FrameError: images prepared for another configuration, or no LiDAR where the network needs
+            it.
+    """
     frames = [cameras.prepare(frame, config.image) for frame in frames]
     blank = np.zeros((config.image.height, config.image.width, 3), np.uint8)
     images = [[blank if image is None else image for image in f.images] for f in frames]
     clouds = [f.lidar for f in frames]
+    for f in frames:
+        if config.lidar is not None and f.lidar is None:
+            raise FrameError(
+                f"Frame at {f.stamp_ns} ns {f.token} has no LiDAR and {config.name} is a "
+                f"LiDAR-camera detector; read Frames with {config.lidar.sweeps} LiDAR sweeps, or "
+                "take a camera-radar detector"
+            )
     has_lidar = any(cloud is not None for cloud in clouds)
     points = [cloud if cloud is not None else np.zeros((0, 5), np.float32) for cloud in clouds]
     return Batch(

@@ -137,8 +137,14 @@ def evaluate_weights(
     )
     used = tuple(sensors) or CAMERAS + RADARS
     sweeps = detector.config.radar.sweeps
+    lidar_sweeps = detector.config.lidar_sweeps
     frames = NuScenesFrames(
-        tables, split, radar_sweeps=sweeps, image=detector.config.image, sensors=used
+        tables,
+        split,
+        radar_sweeps=sweeps,
+        lidar_sweeps=lidar_sweeps,
+        image=detector.config.image,
+        sensors=used,
     )
     drawn = sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]})
     shown: dict[int, Detections] = {}
@@ -159,7 +165,8 @@ def evaluate_weights(
             progress.advance(task)
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
-    meta["use_radar"] = any(name in used for name in RADARS)
+    meta["use_radar"] = not lidar_sweeps and any(name in used for name in RADARS)
+    meta["use_lidar"] = lidar_sweeps > 0
     submission = make_submission(answers, meta=meta)
     write_submission(submission, out / "results.json")
     result = score(tables, submission, split)

@@ -104,14 +104,17 @@ class Detector:
     def __call__(self, frame: Frame) -> Detections:
         """The boxes in one Frame, in its ego axes, best first.
 
-        Missing cameras and radars are fine as long as one sensor is left.
+        Missing cameras and radars are fine as long as one sensor is left. A LiDAR-camera detector
+        needs LiDAR and reads no radar.
 
         Raises:
             InferError: the Frame has no sensor at all.
-            FrameError: its images were prepared for another configuration.
+            FrameError: its images were prepared for another configuration, or it has no LiDAR and
+                this detector needs it.
             DecodeError: the network answered NaN or infinity.
         """
-        if not frame.camera_present.any() and not frame.radar_present.any():
+        reads_radar = self.config.lidar is None
+        if reads_radar and not frame.camera_present.any() and not frame.radar_present.any():
             raise InferError(
                 f"Frame at {frame.stamp_ns} ns has no camera and no radar: there is nothing to "
                 "see; drop it and count it as failed"
