@@ -221,6 +221,10 @@ def main(args: list[str] | None = None) -> int:
     node = None
     try:
         rclpy.init(args=args)
+    except RuntimeError as error:  # Arguments or a parameter file that rcl cannot read.
+        print(f"detector_node: cannot read these ROS arguments: {error}", file=sys.stderr)
+        return 1
+    try:
         node = DetectorNode()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):

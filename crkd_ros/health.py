@@ -17,8 +17,8 @@ from typing import Any
 from crkd_ros.publish import Make, header
 from crkd_ros.sync import Counts
 
-#: Stages of one frame in their order: waiting for its messages, for its images' decoding, making
-#: the Frame, the detector's own three, publishing.
+#: Stages of one frame in their order: waiting for its other messages and for the network to come
+#: free, for its images' decoding, making the Frame, the detector's own three, publishing.
 STAGES = ("wait", "images", "frame", "prepare", "network", "decode", "publish")
 
 _OK, _WARN, _ERROR = b"\x00", b"\x01", b"\x02"

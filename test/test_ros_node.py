@@ -13,11 +13,13 @@ import time
 import numpy as np
 import pytest
 import ros_rig
+import yaml
 
 rclpy = pytest.importorskip("rclpy")
 
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
 
 from crkd_core.boxes import CLASS_NAMES  # noqa: E402
 from crkd_core.frame import CAMERAS, RADARS  # noqa: E402
@@ -33,6 +35,7 @@ from crkd_ros.sync import Synchronizer  # noqa: E402
 DOMAIN = 100 + os.getpid() % 100
 START = 1_700_000_000_000_000_000
 LIMIT = 60.0
+ANCHOR = "/cam_back_left/image_rect_compressed"
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +49,15 @@ def weights(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def node_process(*parameters: str):
+def node_process(*arguments: str):
     environment = {
         **os.environ,
         "ROS_DOMAIN_ID": str(DOMAIN),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "OMP_NUM_THREADS": "1",
     }
-    words = [word for parameter in parameters for word in ("-p", parameter)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "crkd_ros.detector_node", "--ros-args", *words],
+        [sys.executable, "-m", "crkd_ros.detector_node", "--ros-args", *arguments],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -93,11 +95,20 @@ class Peer:
         for topic, message in events:
             if topic not in self._publishers:
                 self._publishers[topic] = self.node.create_publisher(
-                    type(message), topic, qos_profile_sensor_data
+                    type(message), topic, QoSProfile(depth=1000)
                 )
 
     def publish(self, topic: str, message) -> None:
         self._publishers[topic].publish(message)
+
+    def set_parameter(self, name: str, value) -> bool:
+        from rcl_interfaces.srv import SetParameters
+
+        client = self.node.create_client(SetParameters, "/detector_node/set_parameters")
+        assert client.wait_for_service(LIMIT)
+        change = Parameter(name, value=value).to_parameter_msg()
+        answer = client.call(SetParameters.Request(parameters=[change]), timeout_sec=LIMIT)
+        return answer.results[0].successful
 
     def connected(self) -> bool:
         return all(p.get_subscription_count() for p in self._publishers.values())
@@ -120,49 +131,90 @@ def wait_until(condition, process) -> None:
     deadline = time.monotonic() + LIMIT
     while not condition():
         if process.poll() is not None:
-            pytest.fail(f"the node ended: {process.communicate()[0]}")
+            pytest.fail(f"the node ended: {process.stdout.read()}")
         assert time.monotonic() < deadline, "nothing came in time"
         time.sleep(0.02)
+
+
+def stamps(messages_) -> list[int]:
+    return [convert.stamp_ns(message.header.stamp) for message in messages_]
+
+
+def play(peer, events, boxes, process) -> list[int]:
+    """Publish in order; ask for a new frame only when the last one was answered. -> references."""
+    asked: list[int] = []
+    before = len(boxes)
+
+    def answered() -> bool:
+        return len(boxes) - before >= len(asked)
+
+    for topic, message in events:
+        if topic == ANCHOR:
+            # By now each sensor has sent something newer than the last reference.
+            wait_until(answered, process)
+            asked += stamps([message])
+        peer.publish(topic, message)
+    wait_until(answered, process)
+    return asked
 
 
 def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(weights, tmp_path, peer):
     calibration = ros_rig.calibration()
     calibration.save(tmp_path / "calibration.yaml")
-    boxes = peer.listen("sensor_msgs/msg/PointCloud2", "/detector_node/boxes")
-    markers = peer.listen("visualization_msgs/msg/MarkerArray", "/detector_node/markers")
+    # Both parts end with sets of images that are complete but for their anchor.
+    whole = ros_rig.drive(messages.make, START, 0.79)
+    events = [event for event in whole if stamps(event[1:])[0] < START + 620_000_000]
+    later = whole[len(events) :]
+    values = {
+        "weights": str(weights),
+        "calibration_file": str(tmp_path / "calibration.yaml"),
+        "score_threshold": 0.05,
+        # Frames wait for all of their messages, however busy the machine is.
+        "sync": {"wait": 5.0},
+        "qos_overrides": {
+            topic: {"subscription": {"reliability": "reliable", "depth": 1000}}
+            for topic in {topic for topic, _ in events}
+        },
+    }
+    path = tmp_path / "parameters.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+
     reports = peer.listen("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics")
-    events = ros_rig.drive(messages.make, START, 0.6)
     peer.advertise(events)
-    arguments = (
-        f"weights:={weights}",
-        f"calibration_file:={tmp_path / 'calibration.yaml'}",
-        "score_threshold:=0.05",
-    )
-    with node_process(*arguments) as process:
-        wait_until(peer.connected, process)
-        wait_until(lambda: peer.node.count_publishers("/detector_node/boxes"), process)
-        time.sleep(0.5)  # The node's side of the discovery cannot be seen from here.
-        for topic, message in events:
+    with node_process("--params-file", str(path)) as process:
+        # Nobody listens: nothing is done.
+        wait_until(lambda: peer.connected() and reports, process)
+        for topic, message in events[:60]:
             peer.publish(topic, message)
-            # A tenth of the drive's own pace: nothing is lost or skipped on a busy machine.
-            time.sleep(6.0 / len(events))
-        anchors = [
-            convert.stamp_ns(message.header.stamp)
-            for topic, message in events
-            if topic == "/cam_back_left/image_rect_compressed"
-        ]
-        wait_until(lambda: len(boxes) >= len(anchors) and len(markers) >= len(boxes), process)
-        wait_until(
-            lambda: any(value_of(r, "frames", "published") == "7" for r in reports), process
-        )
+        seen = len(reports)
+        wait_until(lambda: len(reports) > seen + 1, process)
+        assert "nobody subscribes" in value_of(reports[-1], "frames", None)
+        assert "received 0," in value_of(reports[-1], "inputs", "CAM_FRONT")
+
+        boxes = peer.listen("sensor_msgs/msg/PointCloud2", "/detector_node/boxes")
+        markers = peer.listen("visualization_msgs/msg/MarkerArray", "/detector_node/markers")
+        wait_until(lambda: value_of(reports[-1], "frames", None) == "detecting", process)
+        references = play(peer, events, boxes, process)
+        wait_until(lambda: len(markers) >= len(boxes), process)
+        assert len(references) == 7
+
+        # A threshold that nothing passes: arrays are empty, but they come.
+        assert not peer.set_parameter("device", "cuda")
+        assert not peer.set_parameter("score_threshold", 7.0)
+        assert peer.set_parameter("score_threshold", 0.999)
+        strict = play(peer, later, boxes, process)
+        assert [cloud.width for cloud in boxes[len(references) :]] == [0, 0]
+
+        wait_until(lambda: value_of(reports[-1], "frames", "published") == "9", process)
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 0, output
     assert "Traceback" not in output
 
     expected = offline(events, weights, calibration)
-    assert [convert.stamp_ns(cloud.header.stamp) for cloud in boxes] == list(expected) == anchors
-    for cloud, array in zip(boxes, markers, strict=True):
+    assert stamps(boxes) == [*references, *strict]
+    assert list(expected) == references
+    for cloud, array in zip(boxes[: len(expected)], markers, strict=False):
         stamp = convert.stamp_ns(cloud.header.stamp)
         assert cloud.header.frame_id == "base_link"
         found, want = convert.boxes_from_cloud(cloud), expected[stamp]
@@ -177,8 +229,8 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(weights, tmp_
         assert convert.stamp_ns(cubes[0].header.stamp) == stamp
         names = [m.text.split()[0] for m in array.markers if m.ns == "labels" and m.action == 0]
         assert names == [CLASS_NAMES[label] for label in want.label]
-    assert {value_of(reports[-1], "problems", None)} == {"none at present"}
-    assert value_of(reports[-1], "inputs", "CAM_FRONT").split(",")[1] == " received 8"
+    assert value_of(reports[-1], "problems", None) == "none at present"
+    assert value_of(reports[-1], "frames", "dropped (see problems)") == "0"
 
 
 def value_of(report, aspect: str, key: str | None):
@@ -224,13 +276,14 @@ def offline(events, weights, calibration):
         (("sync.wayt:=0.3",), "did you mean 'sync.wait'?"),
         (("sync.wait:=99.0",), "sync.wait"),
         (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
+        (("=",), "Couldn't parse parameter override rule"),
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
     ros_rig.calibration().save(tmp_path / "calibration.yaml")
-    with node_process(
-        f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters
-    ) as process:
+    parameters = (f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters)
+    words = [word for parameter in parameters for word in ("-p", parameter)]
+    with node_process(*words) as process:
         output = process.communicate(timeout=LIMIT)[0]
     assert process.returncode == 1
     assert text in output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import xml.etree.ElementTree
 
 import pytest
 import yaml
@@ -99,6 +100,15 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def test_shipped_files_can_be_read(request):
+    root = request.config.rootpath
+    xml.etree.ElementTree.parse(root / "config" / "fastdds.xml")
+    displays = yaml.safe_load((root / "rviz" / "detector.rviz").read_text())
+    shown = str(displays["Visualization Manager"]["Displays"])
+    for name in ("/detector_node/markers", *(radar.lower() for radar in RADARS)):
+        assert name in shown
 
 
 def test_the_launch_file_names_parameters_that_exist(request):
