@@ -17,19 +17,20 @@ from typing_extensions import Self
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig
 from crkd_core.data import cameras, radar
+from crkd_core.data.grid import in_grid
 from crkd_core.frame import Frame, FrameError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a network eats.
+    """What a network eats, in its grid frame (DetectorConfig.ego_T_grid; ego for our own ones).
 
     Attributes:
         images: [B, N, H, W, 3] uint8 RGB, zeros where the camera is missing.
         camera_present: [B, N] bool.
-        ego_T_pixel: [B, N, 4, 4] float32, takes (u d, v d, d, 1) to ego metres; u, v pixels of
+        ego_T_pixel: [B, N, 4, 4] float32, takes (u d, v d, d, 1) to grid metres; u, v pixels of
             ``images``, d depth along the optical axis in metres. Holds any augmentation.
-        radar: [M, 45] float32, see data.radar.encode; x, y, z in ego metres.
+        radar: [M, 45] float32, see data.radar.encode; x, y, z in grid metres.
         radar_sample: [M] int64 in [0, B), ascending: the sample of each radar point.
         radar_present: [B, 5] bool.
         lidar: [L, 5] float32 x, y, z, intensity, age; None when no Frame has LiDAR.
@@ -82,7 +83,7 @@ def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
         FrameError: images prepared for another configuration, or no LiDAR where the network needs
             it.
     """
-    frames = [cameras.prepare(frame, config.image) for frame in frames]
+    frames = [in_grid(cameras.prepare(frame, config.image), config) for frame in frames]
     blank = np.zeros((config.image.height, config.image.width, 3), np.uint8)
     images = [[blank if image is None else image for image in f.images] for f in frames]
     clouds = [f.lidar for f in frames]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
+from crkd_core.data.resample import bicubic
 from crkd_core.frame import CAMERAS, Frame, FrameError
 
 # Some writers pad after the end-of-image marker; more than this is another file, or a torn one.
@@ -79,13 +80,15 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 class Placement:
     """Where an image goes: resized to (width, height), then cropped at (left, top) of the result.
 
-    A negative left or top means black padding of that many pixels.
+    A negative left or top means black padding of that many pixels. ``half`` is where the middle of
+    a pixel sits in it: 0.5, or 0 in the released code, which lets a zoom s map u to s u.
     """
 
     width: int
     height: int
     left: int
     top: int
+    half: float = 0.5
 
     @classmethod
     def of(cls, image_width: int, image_height: int, config: ImageConfig) -> Placement:
@@ -97,6 +100,7 @@ class Placement:
             height=height,
             left=(width - config.width) // 2,
             top=height - config.height,
+            half=0.5 if config.resize == "area" else 0.0,
         )
 
     def matrix(self, image_width: int, image_height: int) -> NDArray[np.float64]:
@@ -104,8 +108,8 @@ class Placement:
         sx, sy = self.width / image_width, self.height / image_height
         return np.array(
             [
-                [sx, 0.0, 0.5 * sx - 0.5 - self.left],
-                [0.0, sy, 0.5 * sy - 0.5 - self.top],
+                [sx, 0.0, self.half * (sx - 1) - self.left],
+                [0.0, sy, self.half * (sy - 1) - self.top],
                 [0.0, 0.0, 1.0],
             ]
         )
@@ -133,7 +137,9 @@ def prepare_image(
     rows, columns = image.shape[:2]
     place = Placement.of(columns, rows, config)
     matrix = place.matrix(columns, rows)
-    if (place.height, place.width) != (rows, columns):
+    if config.resize == "released":
+        image = bicubic(image, place.width, place.height)
+    elif (place.height, place.width) != (rows, columns):
         # Averaging when shrinking keeps thin objects; it is undefined when enlarging.
         method = cv2.INTER_AREA if place.width < columns else cv2.INTER_LINEAR
         image = cv2.resize(image, (place.width, place.height), interpolation=method)  # type: ignore
