@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -98,6 +99,7 @@ class DetectorNode(Node):
             tf = TfMotion(
                 buffer=messages.tf_buffer(self),
                 time=lambda stamp_ns: Time(nanoseconds=stamp_ns),
+                timeout=Duration(seconds=self.config.sync.wait),
                 stamped_to_matrix=convert.transform_matrix,
                 base=self._base,
                 fixed=self.config.motion.fixed_frame,

@@ -236,6 +236,8 @@ class TfMotion:
         buffer: a ``tf2_ros.Buffer`` that was given the node (only then does it clear itself when
             time jumps).
         time: nanoseconds -> ``rclpy.time.Time``; 0 asks tf2 for the latest.
+        timeout: an ``rclpy.duration.Duration``: how long a lookup may wait for a transform under
+            way. Call from a thread that does not spin the node.
         base: the vehicle's frame; fixed: a frame in which the world stands still.
         stamped_to_matrix: ``geometry_msgs/TransformStamped`` -> [4, 4].
     """
@@ -245,11 +247,13 @@ class TfMotion:
         *,
         buffer: Any,
         time: Callable[[int], Any],
+        timeout: Any,
         stamped_to_matrix: Callable[[Any], Array],
         base: str = "base_link",
         fixed: str = "odom",
     ) -> None:
         self._buffer, self._time, self._matrix = buffer, time, stamped_to_matrix
+        self._timeout = timeout
         self._base, self._fixed = base, fixed
         self._cache: dict[str, Array] = {}
 
@@ -277,7 +281,7 @@ class TfMotion:
 
     def _ask(self, lookup: Callable[..., Any], *args: Any) -> Array:
         try:
-            return self._matrix(lookup(*args))
+            return self._matrix(lookup(*args, timeout=self._timeout))
         # tf2's exceptions share no base class but Exception, and cannot be imported here.
         except Exception as error:
             raise MotionError(f"tf: {error}") from error

@@ -11,8 +11,9 @@ import copy
 import dataclasses
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,12 @@ from crkd_ros.sync import Counts, FrameSet, Synchronizer
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
+
+
+#: Images that wait for decoding before the oldest is given up: four sets of six.
+_DECODING = 24
+#: Longest wait for a frame in the network when stopping, seconds.
+_PATIENCE = 5.0
 
 
 class WorkerError(RuntimeError):
@@ -96,6 +103,7 @@ class FrameWorker:
         self._extrinsics, self._motion = extrinsics, motion
         self._publish, self._health, self._problem = publish, health, problem
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
+        self._decoding: deque[Future[convert.PreparedImage]] = deque()
         self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
@@ -106,7 +114,7 @@ class FrameWorker:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
         self._decoders.shutdown(cancel_futures=True)
 
     def counts(self) -> dict[str, Counts]:
@@ -126,6 +134,10 @@ class FrameWorker:
         decoding = self._decoders.submit(
             convert.prepared_image, message, matrix, image, camera=camera, size=size
         )
+        self._decoding.append(decoding)
+        while len(self._decoding) > _DECODING:
+            # A decoded one cannot be cancelled any more; one that still waits would come too late.
+            self._decoding.popleft().cancel()
         self._add(self._sync.add_image, camera, message, decoding)
 
     def add_cloud(self, radar: str, message: Any) -> None:
@@ -195,6 +207,12 @@ class FrameWorker:
                 images[camera] = image._replace(item=image.item.value.result())
             except convert.ConvertError as error:
                 self._problem("image", str(error))
+            except CancelledError:
+                self._problem(
+                    "decoding",
+                    f"{camera}: images come faster than they are decoded; raise decode_threads or "
+                    "send smaller images",
+                )
         sweeps = {
             radar: tuple(sweep._replace(item=sweep.item.value) for sweep in recent)
             for radar, recent in arrived.sweeps.items()

@@ -182,18 +182,21 @@ class Buffer:
             raise KeyError(f'"{frame}" passed to lookupTransform does not exist')
         return steady(stamp)
 
-    def lookup_transform(self, target, source, stamp):
+    def lookup_transform(self, target, source, stamp, *, timeout):
+        assert timeout == 0.1
         self.lookups += 1
         return geometry.invert(self._map_T(target, stamp)) @ self._map_T(source, stamp)
 
-    def lookup_transform_full(self, target, target_time, source, source_time, fixed):
-        assert fixed == "odom"
+    def lookup_transform_full(self, target, target_time, source, source_time, fixed, *, timeout):
+        assert (fixed, timeout) == ("odom", 0.1)
         return geometry.invert(self._map_T(target, target_time)) @ self._map_T(source, source_time)
 
 
 def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
     buffer = Buffer()
-    tf = TfMotion(buffer=buffer, time=lambda ns: ns, stamped_to_matrix=lambda matrix: matrix)
+    tf = TfMotion(
+        buffer=buffer, time=lambda ns: ns, timeout=0.1, stamped_to_matrix=lambda matrix: matrix
+    )
     poses = filled([T0, T0 + SECOND])
     for stamp in (T0, T0 + SECOND):
         np.testing.assert_allclose(tf.pose(stamp), poses.pose(stamp))

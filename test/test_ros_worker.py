@@ -165,6 +165,21 @@ def test_a_broken_image_masks_its_camera_only(start, detector):
     assert "CAM_FRONT: expected a JPEG" in text
 
 
+def test_images_faster_than_decoding_are_bounded_and_the_newest_kept(start, detector):
+    slow = Gated(detector)
+    bench = start(slow)
+    bench.worker._decoders.submit(time.sleep, 0.3)
+    bench.worker._decoders.submit(time.sleep, 0.3)
+    for index in range(60):
+        bench.image("CAM_FRONT", START - (60 - index) * 1_000_000, seed=1)
+    bench.image(ANCHOR_CAMERA, START)
+    slow.gate.release(100)
+    wait_until(lambda: bench.published and bench.published[-1][0] == START)
+    assert sum(decoding.cancelled() for decoding in bench.worker._decoding) == 0
+    assert len(bench.worker._decoding) <= 24
+    assert slow.frames[-1].camera_present.sum() == 2
+
+
 def test_a_frame_without_its_ego_pose_is_dropped_and_the_next_one_is_not(start, detector):
     motion = PoseBuffer()
     bench = start(detector, motion)
