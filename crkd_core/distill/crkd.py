@@ -54,13 +54,14 @@ class CrkdLoss(nn.Module):
         check_fit(config, student=student, teacher=teacher)
         self.config = config
         self.student, self.teacher = student, teacher
-        self.fused = _channels(student.fused_channels, teacher.fused_channels)
-        self.camera = _channels(student.camera.context_channels, teacher.camera.context_channels)
+        # Only what a chosen loss reads: nothing is stored that no gradient reaches.
+        fused = student.fused_channels, teacher.fused_channels
+        camera = student.camera.context_channels, teacher.camera.context_channels
+        self.fused = _channels(*fused) if "msfd_fused" in config.losses else nn.Identity()
+        self.camera = _channels(*camera) if "msfd_camera" in config.losses else nn.Identity()
         self.relation = nn.ModuleList(
-            RelationAdapter(student.fused_channels, teacher.fused_channels)
-            if config.reld_adapter
-            else nn.Identity()
-            for _ in config.reld_scales
+            RelationAdapter(*fused) if config.reld_adapter else nn.Identity()
+            for _ in (config.reld_scales if "reld" in config.losses else ())
         )
 
     def forward(

@@ -1,0 +1,116 @@
+"""Foreground masks against polygons, and the enlargement rule by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely import affinity
+from shapely.geometry import MultiPoint, box
+
+from crkd_core.boxes import Boxes
+from crkd_core.config import EnlargeConfig, GridConfig
+from crkd_core.distill.foreground import enlarge, foreground, rasterise
+
+GRID = GridConfig(low=(-12.0, -8.0, -5.0), high=(12.0, 8.0, 3.0), cell=0.8)
+SAME = EnlargeConfig(share=(0.0, 0.0), growth=(0.0, 0.0))
+
+
+def boxes(*rows: tuple[float, ...]) -> Boxes:
+    """Rows of x, y, length, width, yaw, vx, vy."""
+    a = np.array(rows, float).reshape(-1, 7)
+    return Boxes(
+        center=np.insert(a[:, :2], 2, 0.5, 1),
+        size=np.insert(a[:, 2:4], 2, 1.5, 1),
+        yaw=a[:, 4],
+        velocity=a[:, 5:],
+        label=np.zeros(len(a), np.int64),
+    )
+
+
+number = st.floats(-1, 1)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            number.map(lambda v: 14 * v),
+            number.map(lambda v: 10 * v),
+            st.floats(0.3, 12),
+            st.floats(0.3, 6),
+            number.map(lambda v: 4 * v),
+        ),
+        max_size=4,
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_a_cell_counts_when_its_centre_is_in_a_polygon(rows) -> None:
+    found = rasterise(boxes(*[(*row, 0, 0) for row in rows]), GRID)
+    assert found.shape == GRID.shape
+    x = GRID.low[0] + GRID.cell * (np.arange(GRID.shape[0]) + 0.5)
+    y = GRID.low[1] + GRID.cell * (np.arange(GRID.shape[1]) + 0.5)
+    centres = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+    expected, close = (np.zeros(len(centres), bool) for _ in range(2))
+    for cx, cy, length, width, yaw in rows:
+        flat = box(-length / 2, -width / 2, length / 2, width / 2)
+        polygon = affinity.translate(affinity.rotate(flat, yaw, (0, 0), use_radians=True), cx, cy)
+        points = MultiPoint(centres).geoms
+        expected |= np.array([polygon.covers(p) for p in points])
+        close |= np.array([polygon.exterior.distance(p) < 1e-9 for p in points])
+    wrong = (found.reshape(-1) != expected) & ~close
+    assert not wrong.any()
+
+
+@given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 40), st.floats(-2, 2), st.floats(-2, 2))
+@settings(deadline=None, max_examples=60)
+def test_turning_the_world_changes_no_growth(yaw, turn, x, vx, vy) -> None:
+    """The released rule compares world velocities with box sides and fails this."""
+    c, s = np.cos(turn), np.sin(turn)
+    config = EnlargeConfig(speed=(0.3003, 0.8007), range=(20.0003, 30.0007))
+    before = enlarge(boxes((x, 0, 4, 2, yaw, vx, vy)), config)
+    after = enlarge(
+        boxes((c * x, s * x, 4, 2, yaw + turn, c * vx - s * vy, s * vx + c * vy)), config
+    )
+    np.testing.assert_allclose(before.size, after.size, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("row", "length", "width"),
+    [
+        ((5, 0, 4, 2, 0, 0, 0), 4.5, 2.5),  # near and parked: the least growth
+        ((20, 0, 4, 2, 0, 0.3, 0), 4.5, 2.5),  # exactly on the lower thresholds: no share
+        ((25, 0, 4, 2, 0, 0, 0), 5.0, 2.5),  # a quarter
+        ((30, 0, 4, 2, 0, 0, 0), 6.0, 3.0),  # exactly on the upper one: a half
+        ((5, 0, 4, 2, 0, 0, -0.5), 4.5, 2.5),
+        ((5, 0, 4, 2, 0, 0, -0.9), 4.5, 3.0),
+        ((5, 0, 4, 2, np.pi / 2, 0, 0.9), 6.0, 2.5),  # drives along its own length
+        ((35, 0, 4, 2, 0, 0.9, 0.9), 8.0, 4.0),  # far and fast: both shares
+        ((35, 0, 12, 2, 0, 9, 0), 16.0, 3.0),  # at most four metres
+        ((5, 0, 4, 2, 0, np.nan, np.nan), 4.5, 2.5),
+    ],
+)
+def test_growth(row, length, width) -> None:
+    given_boxes = boxes(row)
+    found = enlarge(given_boxes, EnlargeConfig())
+    np.testing.assert_allclose(found.size[0], [length, width, 1.5])
+    np.testing.assert_array_equal(found.center, given_boxes.center)
+    np.testing.assert_array_equal(given_boxes.size[0, :2], row[2:4])
+
+
+def test_samples_have_their_own_masks_and_may_be_empty() -> None:
+    a, b = boxes((3, 2, 4, 2, 0.7, 0, 0)), boxes((-5, -3, 4, 2, 0, 0, 0))
+    masks = foreground([a, boxes(), b], GRID, SAME)
+    assert not masks[1].any()
+    np.testing.assert_array_equal(masks[0], rasterise(a, GRID))
+    np.testing.assert_array_equal(masks[2], rasterise(b, GRID))
+
+
+def test_a_turned_box_has_its_own_area() -> None:
+    """At 90 degrees the released mask is empty; here the area is that of the box."""
+    fine = dataclasses.replace(GRID, cell=0.1)
+    for yaw in (0, np.pi / 4, np.pi / 2, 2.5):
+        area = 0.01 * rasterise(boxes((0.033, 0.021, 4, 2, yaw, 0, 0)), fine).sum()
+        assert area == pytest.approx(8, rel=0.05), yaw

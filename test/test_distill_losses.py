@@ -1,0 +1,323 @@
+"""The losses of CRKD: slow oracles, what they leave alone, and what they do not depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import model_tiny
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY
+from torch import Tensor
+
+from crkd_core.boxes import CLASS_NAMES
+from crkd_core.config import CRKD_LOSSES, ConfigError, DistillConfig
+from crkd_core.distill.crkd import CrkdError, CrkdLoss, objectness, probability
+from crkd_core.distill.teacher import TeacherFeatures
+from crkd_core.model.detector import ModelOutput
+from crkd_core.model.head import REGRESSION
+
+X, Y = TINY.grid.shape
+
+
+def crkd(**changes) -> CrkdLoss:
+    torch.manual_seed(0)
+    config = DistillConfig(teacher="", teacher_checksum="", **changes)
+    return CrkdLoss(config, student=TINY, teacher=TINY)
+
+
+def maps(seed: int, *, samples: int = 2) -> list[dict[str, Tensor]]:
+    """Raw head maps of both ends: logits around -1, so that both sides of 0.1 and 0.3 occur."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            name: torch.randn((samples, c, X, Y), generator=generator) - float(name == "heatmap")
+            for name, c in {**REGRESSION, "heatmap": len(task.classes)}.items()
+        }
+        for task in TINY.head.tasks
+    ]
+
+
+def output(seed: int, *, samples: int = 2, grad: bool = False) -> ModelOutput:
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(channels: int) -> Tensor:
+        return torch.randn((samples, channels, X, Y), generator=generator)
+
+    features = {
+        "camera_bev": noise(8),
+        "gated_camera": noise(8),
+        "radar_bev": noise(8),
+        "fused": noise(16).relu(),
+        "decoded": noise(16),
+        "radar_activation": 0.3 * noise(1).relu(),
+    }
+    tasks = maps(seed, samples=samples)
+    for tensor in [*features.values(), *(t for task in tasks for t in task.values())]:
+        tensor.requires_grad_(grad)
+    return ModelOutput(tasks=tasks, depth_logits=torch.zeros(0), **features)
+
+
+def teacher(seed: int, *, samples: int = 2) -> TeacherFeatures:
+    given = output(seed, samples=samples)
+    return TeacherFeatures(fused=given.fused, gated_camera=given.gated_camera, tasks=given.tasks)
+
+
+def truths(*seeds: int):
+    return [model_tiny.truth(np.random.default_rng(seed), 6) for seed in seeds]
+
+
+def repeated(tensors: list[dict[str, Tensor]], pick: list[int]) -> list[dict[str, Tensor]]:
+    return [{name: m[pick] for name, m in task.items()} for task in tensors]
+
+
+def picked(given: ModelOutput, pick: list[int]) -> ModelOutput:
+    fields = {
+        f.name: value[pick]
+        for f in dataclasses.fields(given)
+        if isinstance(value := getattr(given, f.name), Tensor) and f.name != "depth_logits"
+    }
+    return dataclasses.replace(given, tasks=repeated(given.tasks, pick), **fields)
+
+
+def of(given: ModelOutput) -> TeacherFeatures:
+    return TeacherFeatures(fused=given.fused, gated_camera=given.gated_camera, tasks=given.tasks)
+
+
+# ---- what all of them share
+
+
+def test_the_same_samples_twice_are_the_same_loss() -> None:
+    """No loss may depend on how many samples a GPU happens to hold."""
+    loss = crkd()
+    student, master, boxes = output(1), output(2), truths(1, 2)
+    once = loss(student, of(master), boxes)
+    pick = [1, 0, 1, 0]
+    more = loss(picked(student, pick), of(picked(master, pick)), [boxes[i] for i in pick])
+    assert once.keys() == more.keys()
+    assert set(once) == {
+        "csrd",
+        "msfd_fused",
+        "msfd_camera",
+        "reld",
+        "respd_heatmap",
+        "respd_box",
+    }
+    for name, value in once.items():
+        assert float(more[name]) == pytest.approx(float(value), rel=1e-5), name
+
+
+def test_losses_leave_their_inputs_alone() -> None:
+    student, master = output(1), teacher(2)
+    expected, expected_teacher = output(1), teacher(2)
+    crkd()(student, master, truths(1, 2))
+    for found, given in ((student, expected), (master, expected_teacher)):
+        for task, before in zip(found.tasks, given.tasks, strict=True):
+            for name in task:
+                assert torch.equal(task[name], before[name]), name
+        assert torch.equal(found.fused, given.fused)
+        assert torch.equal(found.gated_camera, given.gated_camera)
+
+
+def test_the_teacher_itself_has_nothing_to_learn() -> None:
+    loss = crkd(reld_adapter=False)
+    master = teacher(3)
+    student = dataclasses.replace(
+        output(3), radar_activation=objectness([m["heatmap"] for m in master.tasks], form="paper")
+    )
+    for name, value in loss(student, master, truths(1, 2)).items():
+        assert float(value) == pytest.approx(0, abs=1e-6), name
+
+
+#: What each loss reads of the student.
+READS = {
+    "csrd": {"radar_activation"},
+    "msfd_fused": {"fused"},
+    "msfd_camera": {"gated_camera"},
+    "reld": {"fused"},
+    "respd": {"heatmap", *REGRESSION},
+}
+
+
+@pytest.mark.parametrize("name", CRKD_LOSSES)
+def test_gradients_reach_what_a_loss_reads_and_nothing_else(name: str) -> None:
+    student = output(1, grad=True)
+    loss = crkd(losses=(name,))
+    terms = loss(student, teacher(2), truths(1, 2))
+    assert all(term.startswith(name) for term in terms)
+    sum(terms.values()).backward()
+    reached = {
+        f.name
+        for f in dataclasses.fields(student)
+        if isinstance(t := getattr(student, f.name), Tensor) and t.grad is not None
+    }
+    for task in student.tasks:
+        assert len({m.grad is None for m in task.values()}) == 1
+        reached |= {key for key, m in task.items() if m.grad is not None}
+    assert reached == READS[name]
+    parameters = list(loss.parameters())
+    assert bool(parameters) == (name == "reld")
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+
+
+def test_unknown_losses_and_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown msfd; known: csrd, msfd_fused"):
+        crkd(losses=("msfd",))
+    with pytest.raises(ConfigError, match="expected 10 values"):
+        crkd(respd_class_weights=(1.0, 2.0))
+
+
+# ---- CSRD
+
+
+def test_objectness_by_hand() -> None:
+    logits = [torch.tensor([0.0]), torch.tensor([2.0, -4.0])]
+    heatmaps = [v[None, :, None, None].expand(1, -1, X, Y) for v in logits]
+    s = torch.sigmoid
+    paper = (s(logits[0]).sum() + s(logits[1]).sum()) / 3
+    code = (0.5 + s(torch.tensor(-1.0))) / 2
+    for form, expected in (("paper", paper), ("code", code)):
+        found = objectness(heatmaps, form=form)
+        assert found.shape == (1, 1, X, Y)
+        torch.testing.assert_close(found, expected.expand(1, 1, X, Y))
+
+
+def test_csrd_is_the_mean_distance_and_needs_an_activation() -> None:
+    student, master = output(1), teacher(2)
+    target = objectness([m["heatmap"] for m in master.tasks], form="paper")
+    found = crkd().csrd(student.radar_activation, master.tasks)
+    assert student.radar_activation is not None
+    expected = np.abs(student.radar_activation.numpy() - target.numpy()).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    with pytest.raises(CrkdError, match="--calibration path or side, or with --no-csrd"):
+        crkd().csrd(None, master.tasks)
+
+
+# ---- MSFD
+
+
+def test_msfd_against_a_loop() -> None:
+    student, master = output(1).gated_camera, teacher(2).gated_camera
+    master[:, :, ::3] = 0
+    master[0, 2, 1, 1] = torch.nan
+    mask = torch.rand((2, X, Y), generator=torch.Generator().manual_seed(5)) < 0.3
+    mask[0, 1, 1] = True
+    errors = []
+    for b, i, j in mask.nonzero().tolist():
+        if (master[b, :, i, j] == 0).all():
+            continue
+        d = student[b, :, i, j] - master[b, :, i, j]
+        errors.append(float((d.nan_to_num() ** 2).mean()))
+    found = crkd().msfd(student, master, mask)
+    assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_msfd_without_foreground_is_zero_and_still_differentiable() -> None:
+    student = output(1).fused.requires_grad_()
+    loss = crkd().msfd(student, teacher(2).fused, torch.zeros((2, X, Y), dtype=torch.bool))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert student.grad is not None
+    assert not student.grad.any()
+
+
+def test_far_from_objects_msfd_reads_nothing() -> None:
+    student = output(1, grad=True)
+    box = truths(1)[0].select(np.array([0]))
+    loss = crkd(losses=("msfd_fused",))
+    sum(loss(student, teacher(2), [box, box]).values()).backward()
+    assert student.fused.grad is not None
+    touched = (student.fused.grad != 0).any(1).nonzero()
+    centre = (box.center[0, :2] - TINY.grid.low[:2]) / TINY.grid.cell
+    reach = (np.hypot(*box.size[0, :2]) + 4) / TINY.grid.cell
+    assert len(touched)
+    assert (np.abs(touched[:, 1:].numpy() - centre) <= reach).all()
+
+
+# ---- RelD
+
+
+def test_reld_against_a_loop() -> None:
+    student, master = output(1).fused, teacher(2).fused
+    for form in ("cosine", "raw"):
+        loss = crkd(reld_affinity=form, reld_scales=(4,), reld_adapter=False)
+        resized = [
+            torch.nn.functional.interpolate(m, (4, 4), mode="bilinear").flatten(2)
+            for m in (student, master)
+        ]
+        total = 0.0
+        for b in range(2):
+            for p in range(16):
+                for q in range(16):
+                    k = []
+                    for m in resized:
+                        u, v = m[b, :, p], m[b, :, q]
+                        norm = u.norm() * v.norm() if form == "cosine" else 1
+                        k.append(float(u @ v / norm))
+                    total += abs(k[0] - k[1])
+        assert float(loss.reld(student, master)) == pytest.approx(total / (2 * 16 * 16), rel=1e-4)
+
+
+def test_cosines_do_not_see_the_scale_of_features() -> None:
+    student, master = output(1).fused, teacher(2).fused
+    cosine, raw = (crkd(reld_affinity=form, reld_adapter=False) for form in ("cosine", "raw"))
+    assert float(cosine.reld(student, 7 * master)) == pytest.approx(
+        float(cosine.reld(student, master)), rel=1e-4
+    )
+    assert float(raw.reld(student, 7 * master)) > 5 * float(raw.reld(student, master))
+    assert torch.isfinite(cosine.reld(student, 0 * master))
+
+
+# ---- RespD
+
+
+def respd_by_loops(student, master, weights) -> tuple[float, float]:
+    """Every cell and class on its own, in float64."""
+    heat = box = 0.0
+    for task, s, t in zip(TINY.head.tasks, student, master, strict=True):
+        w = [weights[CLASS_NAMES.index(c)] for c in task.classes]
+        h_s, h_t = probability(s["heatmap"]).double(), probability(t["heatmap"]).double()
+        cross = -(h_t * h_s.log() + (1 - h_t) * (1 - h_s).log())
+        focal = (h_s - h_t) ** 2 * cross
+        positives = max(1, int((h_t > 0.3).sum()))
+        heat += sum(w[k] * float(focal[:, k].sum()) for k in range(len(w))) / positives
+        presence = h_t.sum(1)
+        bound = 0.1
+        while not (presence > bound).any():
+            bound -= 0.01
+        parts = []
+        for b, i, j in (presence > bound).nonzero().tolist():
+            strength = sum(w[k] * float(h_t[b, k, i, j]) for k in range(len(w)))
+            for name in REGRESSION:
+                for d in (s[name][b, :, i, j] - t[name][b, :, i, j]).abs().tolist():
+                    parts.append(strength * (0.5 * d * d if d < 1 else d - 0.5))
+        box += 40 * float(np.mean(parts))
+    return heat, box
+
+
+def test_respd_against_loops() -> None:
+    student, master = maps(1), maps(2)
+    master[0]["heatmap"] -= 9  # nobody reaches 0.1: the bound is lowered
+    for weights in ((2.0, 2, 2, 2, 2, 1, 2, 2, 1, 1), (2.0, 2, 2, 2, 2, 2, 2, 2, 1, 1)):
+        found = crkd(respd_class_weights=weights).respd(student, master)
+        expected = respd_by_loops(student, master, weights)
+        np.testing.assert_allclose([float(v) for v in found], expected, rtol=1e-4)
+
+
+def test_pedestrians_can_weigh_more_than_the_cones_they_share_a_task_with() -> None:
+    student, master = maps(1), maps(1)
+    pedestrian, cone = (CLASS_NAMES.index(c) for c in ("pedestrian", "traffic_cone"))
+    task = next(t for t in range(6) if "pedestrian" in TINY.head.tasks[t].classes)
+    terms = {}
+    for channel, name in enumerate(TINY.head.tasks[task].classes):
+        changed = [{k: v.clone() for k, v in m.items()} for m in master]
+        changed[task]["heatmap"][:, channel] += 1
+        for heavy in (1.0, 2.0):
+            weights = [1.0] * 10
+            weights[pedestrian] = heavy
+            heat, _ = crkd(respd_class_weights=tuple(weights)).respd(student, changed)
+            terms[name, heavy] = float(heat)
+    assert terms["pedestrian", 2.0] == pytest.approx(2 * terms["pedestrian", 1.0], rel=1e-4)
+    assert terms["traffic_cone", 2.0] == pytest.approx(terms["traffic_cone", 1.0], rel=1e-4)
+    assert cone != pedestrian
