@@ -34,7 +34,7 @@ from crkd_ros.sync import Synchronizer  # noqa: E402
 #: Private, and unlike the default and the other tests' of this process.
 DOMAIN = 100 + os.getpid() % 100
 START = 1_700_000_000_000_000_000
-LIMIT = 60.0
+LIMIT = 120.0
 ANCHOR = "/cam_back_left/image_rect_compressed"
 
 
