@@ -10,7 +10,7 @@ from golden import Vectors, check, needs_golden
 from official_models import RELEASED_CLASSES, our_boxes, our_yaw
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Detections, Truth
+from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections, Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
 from crkd_core.data.augment import move_ground
@@ -186,6 +186,14 @@ def test_submission(vectors: Vectors) -> None:
             geometry.lwh_to_wlh(made.size[match]), vectors["export.out_size"][index], rtol=1e-5
         )
         np.testing.assert_allclose(made.score[match], vectors["export.out_score"][index])
+        velocity = vectors["export.out_velocity"][index]
+        np.testing.assert_allclose(made.velocity[match], velocity, rtol=2e-3, atol=2e-3)
+        turn = geometry.quat_wxyz_to_matrix(vectors["export.out_rotation"][index])
+        heading = np.arctan2(turn[1, 0], turn[0, 0])
+        assert abs(float(geometry.wrap_angle(made.yaw[match] - heading))) < 2e-3
+        attribute = made.attribute[match]
+        name = "" if attribute < 0 else ATTRIBUTE_NAMES[attribute]
+        assert name == vectors["export.out_attribute"][index]
 
 
 def test_class_lists_hold_the_same_names() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from crkd_core.config import DetectorConfig, GridConfig, ImageConfig, RadarConfig
+from crkd_core.config import DetectorConfig, RadarConfig
 from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
 from crkd_core.official.frame import EGO_T_LIDAR, check_geometry
@@ -18,13 +18,26 @@ from crkd_core.presets import crkd_r50
 SLOTS = 20
 
 
+def released_student() -> DetectorConfig:
+    """What released students have in common, with the sizes of the gated one with ResNet-50."""
+    published = crkd_r50().detector
+    return dataclasses.replace(
+        published,
+        image=dataclasses.replace(published.image, resize="released"),
+        camera=dataclasses.replace(published.camera, cell_rounding="trunc"),
+        radar=dataclasses.replace(published.radar, points_per_pillar=SLOTS, age="newest"),
+        head=dataclasses.replace(published.head, center_limit=bev.CENTER_LIMIT),
+        ego_T_grid=EGO_T_LIDAR,
+    )
+
+
 def convert_student(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
     """Configuration and tensors of a student whose keys begin with encoders, fuser, ...
 
     Raises:
         OfficialError: keys or shapes that are not CRKD's.
     """
-    published = crkd_r50().detector
+    released = released_student()
     camera = camera_encoder(source, "encoders.camera.", "image.")
     depth = source.shape("encoders.camera.vtransform.depthnet.weight")[0]
     radar = _radar(source)
@@ -37,19 +50,15 @@ def convert_student(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
             f"bins + {camera.context_channels} channels, got {depth} outputs"
         )
     source.layer("encoders.camera.vtransform.depthnet", "lift.depth_context")
-    config = DetectorConfig(
+    config = dataclasses.replace(
+        released,
         name=f"imported_crkd_{'r50' if camera.neck == 'second_fpn' else 'swint'}",
-        grid=GridConfig(
-            low=published.grid.low, high=published.grid.high, cell=published.grid.cell
-        ),
-        image=ImageConfig(resize="released"),
-        camera=dataclasses.replace(camera, cell_rounding="trunc"),
+        camera=dataclasses.replace(camera, cell_rounding=released.camera.cell_rounding),
         radar=radar,
         fuser=cast("Any", fuser),
         fused_channels=fused,
         decoder=bev.decoder(source),
         head=bev.head(source),
-        ego_T_grid=EGO_T_LIDAR,
     )
     check_geometry(source, config, "encoders.camera.vtransform.")
     return config, source.finish()
@@ -75,9 +84,8 @@ def _radar(source: Source) -> RadarConfig:
             source.layer(f"{old}caliber.{index}", f"calibration.blocks.{index}")
             source.norm(f"{old}caliber.{index + 1}", f"calibration.blocks.{index + 1}")
         source.layer(f"{old}distill_activation_head.0", "calibration.activation.0", bias=False)
-    return RadarConfig(
+    return dataclasses.replace(
+        released_student().radar,
         channels=tuple(widths),
-        points_per_pillar=SLOTS,
-        age="newest",
         calibration="path" if calibrated else "none",
     )
