@@ -336,6 +336,25 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PasteConfig:
+    """Truth boxes of other frames pasted into a teacher's LiDAR; see data/paste.py (method 1.8)."""
+
+    #: Boxes per frame that a class is filled up to, in the order of CLASS_NAMES, as published.
+    counts: tuple[int, ...] = (2, 3, 4, 6, 7, 2, 6, 6, 2, 2)
+    #: Boxes with fewer LiDAR points are not pasted.
+    min_points: int = 5
+    #: From this step on nothing is pasted; None = to the end. Published: three quarters.
+    stop_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(CLASS_NAMES):
+            raise ConfigError(
+                f"paste.counts: expected {len(CLASS_NAMES)} numbers ({', '.join(CLASS_NAMES)}), "
+                f"got {len(self.counts)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""
 
@@ -351,7 +370,19 @@ class TrainConfig:
     clip_norm: float = 35.0
     #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
     depth_weight: float = 0.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    #: Of the network's forward pass; "fp16" is for CUDA.
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    #: A step adds up the gradients of so many batches of ``batch_size`` samples per process.
+    accumulate: int = 1
+    #: What BatchNorm sees in training. "batch": the samples that one process computes at once.
+    #: "synchronised": those of all processes. "frozen": none, the running statistics stay.
+    norms: Literal["batch", "synchronised", "frozen"] = "batch"
+    #: Decay per step of the averaged weights, which are then what is kept; 0 = no average.
+    average: float = 0.0
+    #: Frames are repeated so that every class comes equally often (CBGS).
+    balanced: bool = False
+    #: Truth boxes of other frames in the LiDAR; None = none.
+    paste: PasteConfig | None = None
     seed: int = 0
     workers: int = 1
     checkpoint_steps: int = 500
@@ -360,6 +391,27 @@ class TrainConfig:
     sensors: tuple[str, ...] = field(default=())
     #: What is learned from a teacher beside the truth; None = a plain training.
     distill: DistillConfig | None = None
+    #: Write the log for TensorBoard too.
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.batch_size < 1:
+            raise ConfigError(
+                "expected batch_size and accumulate of 1 or more, got "
+                f"{self.batch_size} and {self.accumulate}"
+            )
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")
+        if self.paste is not None and self.detector.lidar is None:
+            raise ConfigError(
+                f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "
+                "camera nor radar evidence; leave paste out, or train a LiDAR-camera teacher"
+            )
+        if self.paste is not None and self.depth_weight:
+            raise ConfigError(
+                "paste: pasted LiDAR points would be wrong depths for the cameras; set "
+                "depth_weight to 0, or leave paste out"
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
