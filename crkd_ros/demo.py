@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 
@@ -33,6 +34,8 @@ from crkd_ros.replay import SCORED_FROM, key_frames
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
 SEED = 90_001
 WEIGHTS = Path("weights/demo_student.safetensors")
+#: Boxes of two runs are the same within this distance, metres.
+AGREEMENT = 1e-3
 
 
 class DemoError(RuntimeError):
@@ -156,8 +159,10 @@ def _report(
     latency = _latency_table(live)
     _, by_class = metrics_tables(evaluations["live node"].summary)
     pictures = _pictures(frames, answers, evaluations["live node"], out=out)
+    same = sum(_agree(a, b) for a, b in zip(answers, offline, strict=True))
     text = (
-        f"{scene}: {len(tokens)} key frames, of which the live node answered {answered}; "
+        f"{scene}: {len(tokens)} key frames, of which the live node answered {answered}, "
+        f"{same} of them with the boxes of the offline run to {AGREEMENT:g} m; "
         f"{len(live.boxes)} frames answered in all. Metrics are nuScenes detection metrics "
         f"against the truth of the drive."
     )
@@ -171,6 +176,18 @@ def _report(
     )
     Console().print(text, highlight=False)
     return evaluations["live node"], report
+
+
+def _agree(live: Detections, offline: Detections) -> bool:
+    """Whether two answers hold the same boxes, in any order of nearly equal scores."""
+    if len(live) != len(offline) or sorted(live.label) != sorted(offline.label):
+        return False
+    if not len(live):
+        return True
+    apart = np.linalg.norm(live.center[:, None] - offline.center, axis=-1)
+    other = live.label[:, None] != offline.label
+    nearest = (apart + 1e6 * other).min(1)
+    return bool(nearest.max() < AGREEMENT)
 
 
 def _side_by_side(evaluations: Mapping[str, Evaluation]) -> Table:
