@@ -179,7 +179,7 @@ def distill(
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
     frames = NuScenesFrames(
-        NuScenes(data),
+        NuScenes(data, split=split),
         split,
         radar_sweeps=config.detector.radar.sweeps,
         lidar_sweeps=sweeps_of(config),

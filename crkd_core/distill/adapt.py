@@ -47,7 +47,21 @@ def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: Detect
             f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; CSRD "
             "and RespD compare task by task. Pass --no-csrd --no-respd, or use the same tasks"
         )
+    sweeps = student.radar.sweeps, teacher.radar.sweeps
+    if teacher.lidar is None and sweeps[0] != sweeps[1]:
+        raise AdaptError(
+            f"{names} read {sweeps[1]} and {sweeps[0]} radar sweeps; a Frame holds one number of "
+            "them. Give the student the teacher's detector.radar.sweeps"
+        )
+    if student.lidar is not None:
+        raise AdaptError(f"{names}: a student reads cameras and radars, this one reads LiDAR")
     seen = config.teacher_sensors
+    unknown = sorted(set(seen) - set(CAMERAS + RADARS))
+    if unknown:
+        raise AdaptError(
+            f"distill.teacher_sensors: unknown {', '.join(unknown)}; known: "
+            f"{', '.join(CAMERAS + RADARS)}"
+        )
     if "msfd_camera" in config.losses and seen and not set(seen) & set(CAMERAS):
         raise AdaptError(
             f"teacher {teacher.name} sees no camera, so there are no camera features to learn "

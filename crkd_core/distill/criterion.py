@@ -8,6 +8,7 @@ from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch
 from crkd_core.distill.crkd import CrkdLoss
 from crkd_core.distill.teacher import Teacher
+from crkd_core.distill.views import PairedBatch
 from crkd_core.model.detector import ModelOutput
 from crkd_core.train.loop import TrainingLoss
 
@@ -34,14 +35,15 @@ class DistillationLoss(TrainingLoss):
 
         Raises:
             LossError: a sample without truth.
-            TeacherError: a batch that lacks what the teacher needs.
+            LidarError: a batch without the LiDAR that the teacher needs.
             CrkdError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)
         if not self.crkd.config.losses:
             return losses
         truths = [truth for truth in batch.truth if truth is not None]
-        terms = self.crkd(output, self.teacher(batch), truths)
+        seen = batch.teacher if isinstance(batch, PairedBatch) else batch
+        terms = self.crkd(output, self.teacher(seen), truths)
         return {**losses, **terms, "total": sum(terms.values(), losses["total"])}
 
     def check(self) -> None:

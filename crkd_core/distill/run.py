@@ -12,6 +12,7 @@ from crkd_core.config import DetectorConfig, DistillConfig, TrainConfig, from_di
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
+from crkd_core.distill.views import PairedViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
 from crkd_core.model.detector import CameraRadarDetector
@@ -53,7 +54,15 @@ def distill(
     # The student first: with the same seed it starts as it would in a plain training.
     student = initial_student(config)
     criterion = DistillationLoss(config, teacher)
-    return train(run, frames, resume=resume, device=device, model=student, criterion=criterion)
+    return train(
+        run,
+        frames,
+        resume=resume,
+        device=device,
+        model=student,
+        criterion=criterion,
+        views=PairedViews(frames, config, teacher.config),
+    )
 
 
 def teacher_of(config: TrainConfig) -> Teacher:
@@ -71,10 +80,7 @@ def teacher_of(config: TrainConfig) -> Teacher:
         else None
     )
     teacher = load_teacher(
-        Path(settings.teacher),
-        sensors=settings.teacher_sensors,
-        bfloat16=config.precision == "bf16",
-        cache=cache,
+        Path(settings.teacher), bfloat16=config.precision == "bf16", cache=cache
     )
     if teacher.checksum != settings.teacher_checksum:
         raise DistillError(
@@ -182,22 +188,10 @@ def distill_config(
 
 
 def sweeps_of(config: TrainConfig) -> int:
-    """LiDAR sweeps that the Frames of this run need.
-
-    Raises:
-        DistillError: student and teacher read different numbers of radar sweeps.
-    """
+    """LiDAR sweeps that the Frames of this run need."""
     assert config.distill is not None
     teacher = _detector_config(Path(config.distill.teacher))
-    needed = 1 if config.depth_weight else 0
-    if teacher.lidar is not None:
-        return max(needed, teacher.lidar.sweeps)
-    if teacher.radar.sweeps != config.detector.radar.sweeps:
-        raise DistillError(
-            f"the teacher reads {teacher.radar.sweeps} radar sweeps and the student "
-            f"{config.detector.radar.sweeps}; a Frame holds one number of them"
-        )
-    return needed
+    return max(teacher.lidar_sweeps, 1 if config.depth_weight else 0)
 
 
 def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:

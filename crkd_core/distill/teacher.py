@@ -5,20 +5,16 @@ Shapes: B batch, C channels, X Y cells of the teacher's grid.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crkd_core.config import DetectorConfig, ImageConfig
+from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.distill.cache import FeatureCache, sample_keys
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import ModelOutput
 
@@ -74,7 +70,6 @@ class Teacher:
         self,
         model: nn.Module,
         *,
-        sensors: tuple[str, ...] = (),
         bfloat16: bool = False,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -82,45 +77,28 @@ class Teacher:
 
         Args:
             model: a detector with ``config``.
-            sensors: cameras and radars that it may see; () = all. LiDAR is always seen.
             bfloat16: run under autocast, as the student does.
             cache: answers kept on disk.
-
-        Raises:
-            TeacherError: an unknown sensor, or some but not all radars.
         """
-        radars = set(sensors) & set(RADARS)
-        unknown = set(sensors) - set(CAMERAS) - set(RADARS)
-        if unknown or (radars and len(radars) < len(RADARS)):
-            raise TeacherError(
-                f"teacher sensors: expected some of {', '.join(CAMERAS)}, and all or none of "
-                f"{', '.join(RADARS)}; got {', '.join(sensors)}"
-            )
         self.model = model.eval().requires_grad_(False)
         self.config: DetectorConfig = model.config  # type: ignore[assignment]
-        self.sensors, self.bfloat16, self.cache = sensors, bfloat16, cache
+        self.bfloat16, self.cache = bfloat16, cache
         self.checksum = checksum(self.model)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherFeatures:
-        """What the teacher says about a batch that was made for the student.
+        """What the teacher says about a batch that was made for it; see views.py.
 
         Raises:
-            TeacherError: the batch lacks the LiDAR that the teacher needs, or its images cannot be
-                resized for the teacher.
+            LidarError: a LiDAR teacher, and no LiDAR in the batch.
+            TeacherError: its maps are not of its grid.
         """
-        if self.config.lidar is not None and batch.lidar is None:
-            raise TeacherError(
-                f"teacher {self.config.name} needs LiDAR, and the batch has none; read Frames "
-                f"with lidar_sweeps={self.config.lidar.sweeps}"
-            )
         keys = sample_keys(batch, salt=self._salt()) if self.cache is not None else []
         known = self.cache.read(keys, batch.images.device) if self.cache is not None else None
         if known is not None:
             return TeacherFeatures.of(known)
-        seen = _resized(_restricted(batch, self.sensors), self.config.image)
         with torch.autocast(batch.images.device.type, torch.bfloat16, self.bfloat16):
-            output: ModelOutput = self.model(seen)
+            output: ModelOutput = self.model(batch)
         if tuple(output.fused.shape[2:]) != self.config.grid.shape:
             raise TeacherError(
                 f"teacher {self.config.name}: its grid is {self.config.grid.shape} cells, its "
@@ -157,23 +135,18 @@ class Teacher:
         return self
 
     def _salt(self) -> str:
-        return f"{self.checksum} {sorted(self.sensors)} {self.bfloat16}"
+        return f"{self.checksum} {self.bfloat16}"
 
 
 def load_teacher(
-    path: Path,
-    *,
-    sensors: tuple[str, ...] = (),
-    bfloat16: bool = False,
-    cache: FeatureCache | None = None,
+    path: Path, *, bfloat16: bool = False, cache: FeatureCache | None = None
 ) -> Teacher:
     """The teacher of a weights file.
 
     Raises:
         CheckpointError: no such file, or not a detector.
-        TeacherError: see Teacher.
     """
-    return Teacher(load_weights(path), sensors=sensors, bfloat16=bfloat16, cache=cache)
+    return Teacher(load_weights(path), bfloat16=bfloat16, cache=cache)
 
 
 def checksum(model: nn.Module) -> str:
@@ -184,45 +157,3 @@ def checksum(model: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def _restricted(batch: Batch, sensors: Iterable[str]) -> Batch:
-    """The batch with every camera and radar masked but these; () = as it is."""
-    sensors = set(sensors)
-    if not sensors:
-        return batch
-    cameras = torch.tensor([name in sensors for name in CAMERAS], device=batch.images.device)
-    keep = slice(None) if sensors & set(RADARS) else slice(0)
-    radars = torch.tensor([name in sensors for name in RADARS], device=batch.images.device)
-    return dataclasses.replace(
-        batch,
-        camera_present=batch.camera_present & cameras,
-        radar=batch.radar[keep],
-        radar_sample=batch.radar_sample[keep],
-        radar_present=batch.radar_present & radars,
-    )
-
-
-def _resized(batch: Batch, image: ImageConfig) -> Batch:
-    """The batch with images of the teacher's size; the view of each camera stays the same."""
-    height, width = batch.images.shape[2:4]
-    if (height, width) == (image.height, image.width):
-        return batch
-    if height * image.width != width * image.height:
-        raise TeacherError(
-            f"the teacher looks at {image.height} x {image.width} images and the student at "
-            f"{height} x {width}; only sizes of the same shape can be resized"
-        )
-    flat = batch.images.flatten(0, 1).permute(0, 3, 1, 2).float()
-    size = (image.height, image.width)
-    resized = F.interpolate(flat, size, mode="bilinear", antialias=True).round().byte()
-    # Pixel (u, v) is the centre of its square: u_student + 0.5 = ratio (u_teacher + 0.5).
-    ratio = width / image.width
-    change = torch.eye(4, device=flat.device)
-    change[[0, 1], [0, 1]] = ratio
-    change[[0, 1], [2, 2]] = (ratio - 1) / 2
-    return dataclasses.replace(
-        batch,
-        images=resized.permute(0, 2, 3, 1).unflatten(0, batch.images.shape[:2]),
-        ego_T_pixel=batch.ego_T_pixel @ change,
-    )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
-from crkd_core.data.batch import Batch, collate
+from crkd_core.data.batch import Batch
 from crkd_core.model.build import build_detector
 from crkd_core.model.depth import DepthLoss
 from crkd_core.model.detector import CameraRadarDetector, ModelOutput
@@ -35,6 +35,7 @@ def train(
     device: str = "cpu",
     model: CameraRadarDetector | None = None,
     criterion: TrainingLoss | None = None,
+    views: Views | None = None,
 ) -> CameraRadarDetector:
     """Train a detector in the folder ``run``.
 
@@ -46,6 +47,7 @@ def train(
         model: the network to start from; None = a new one of the configuration.
         criterion: what to minimise; its own parameters are trained along and stay out of the
             weights file. None = the loss of a plain training.
+        views: the stream of samples; None = augmented ``frames``.
 
     Returns:
         The trained model, in evaluation mode.
@@ -70,10 +72,11 @@ def train(
     done = run.restore(parts) if resume else 0
     criterion.check()
     last = config.steps
+    views = views or Views(frames, config)
     loader = DataLoader(
-        Views(frames, config),
+        views,
         batch_sampler=Positions(first_step=done, steps=last, batch_size=config.batch_size),
-        collate_fn=lambda samples: collate(samples, config.detector),
+        collate_fn=views.collate,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         pin_memory=device.startswith("cuda"),

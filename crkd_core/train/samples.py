@@ -7,14 +7,15 @@ would have seen.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.augment import augment
+from crkd_core.data.batch import Batch, collate
 from crkd_core.frame import Frame
 
 
@@ -40,18 +41,29 @@ class Positions(Sampler[list[int]]):
             yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
 
 
-class Views(Dataset[Frame]):
+class Views(Dataset[Any]):
     """The endless stream of training samples: position -> augmented Frame."""
 
     def __init__(self, frames: Frames, config: TrainConfig) -> None:
         self.frames, self.config = frames, config
 
-    def __getitem__(self, position: int) -> Frame:
+    def __getitem__(self, position: int) -> Any:
         """The Frame at a stream position; the same for the same seed, set and configuration."""
-        config = self.config
+        return self.view(self.recorded(position), position)
+
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """What ``__getitem__`` gave for a step, as one batch."""
+        return collate(samples, self.config.detector)
+
+    def recorded(self, position: int) -> Frame:
+        """The Frame at a stream position as it was recorded, with the boxes that were seen."""
         epoch, place = divmod(position, len(self.frames))
-        order = np.random.default_rng((config.seed, 0, epoch)).permutation(len(self.frames))
-        frame = seen(self.frames[int(order[place])])
+        order = np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.frames))
+        return seen(self.frames[int(order[place])])
+
+    def view(self, frame: Frame, position: int) -> Frame:
+        """The random view of ``frame`` at a stream position."""
+        config = self.config
         if config.sensors:
             frame = frame.keeping(config.sensors)
         if config.augment is None:

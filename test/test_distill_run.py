@@ -1,0 +1,331 @@
+"""Distillation runs: what they train, what they leave alone, what they write."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, batch, frame
+from typer.testing import CliRunner
+
+from crkd_core.cli import app
+from crkd_core.config import CRKD_LOSSES, AugmentConfig, DistillConfig, LidarConfig, TrainConfig
+from crkd_core.distill.criterion import DistillationLoss
+from crkd_core.distill.run import DistillError, distill, distill_config, initial_student
+from crkd_core.distill.teacher import Teacher, TeacherError, checksum
+from crkd_core.distill.views import PairedBatch, PairedViews
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.train.loop import TrainError, train
+from crkd_core.train.run import Run
+from crkd_core.train.samples import Views
+
+TEACHER = dataclasses.replace(
+    TINY,
+    name="tiny_teacher",
+    lidar=LidarConfig(
+        kind="pillars",
+        sweeps=2,
+        voxel=(1.0, 1.0, 1.0),
+        max_points=8,
+        max_voxels=(2000, 2000),
+        channels=(8, 8),
+    ),
+)
+STUDENT = dataclasses.replace(TINY, radar=dataclasses.replace(TINY.radar, calibration="path"))
+
+
+def a_frame(seed: int):
+    """As recorded, with LiDAR."""
+    lidar = np.random.default_rng(seed).uniform((-24, -16, -2), (24, 16, 2), (300, 3))
+    lidar = np.pad(lidar, ((0, 0), (0, 2))).astype(np.float32)
+    return dataclasses.replace(frame(seed), prepared=None, lidar=lidar)
+
+
+FRAMES = [a_frame(seed) for seed in range(3)]
+
+
+def settled(config):
+    """A network with statistics of its data, as a trained one has."""
+    torch.manual_seed(7)
+    model = build_detector(config).train()
+    views = Views(FRAMES, TrainConfig(detector=config, augment=None))
+    seen = views.collate([views[position] for position in range(3)])
+    with torch.no_grad():
+        for _ in range(20):
+            model(seen)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    save_weights(settled(TEACHER), path)
+    return path
+
+
+def a_config(teacher_file, *, settings=None, **changes) -> TrainConfig:
+    values = {
+        "detector": STUDENT,
+        "augment": None,
+        "steps": 4,
+        "batch_size": 2,
+        "learning_rate": 3e-3,
+        "warmup_steps": 1,
+        "checkpoint_steps": 2,
+        "log_steps": 1,
+        "workers": 0,
+        "distill": DistillConfig(
+            teacher=str(teacher_file),
+            teacher_checksum=checksum(load_weights(teacher_file)),
+            **(settings or {}),
+        ),
+    }
+    return TrainConfig(**(values | changes))
+
+
+def start(path, config) -> Run:
+    return Run.start(path, config, data="", split="")
+
+
+def logged(run: Run) -> list[dict]:
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+
+
+def test_a_lidar_teacher_teaches_and_only_the_student_is_exported(teacher_file, tmp_path) -> None:
+    before = teacher_file.read_bytes()
+    run = start(tmp_path, a_config(teacher_file))
+    distill(run, FRAMES)
+    assert teacher_file.read_bytes() == before
+    terms = {"csrd", "msfd_fused", "msfd_camera", "reld", "respd_heatmap", "respd_box"}
+    for line in logged(run):
+        assert terms <= set(line)
+        parts = set(line) - {"total", "step", "lr", "gradient_norm"}
+        assert line["total"] == pytest.approx(sum(line[name] for name in parts), rel=1e-4)
+    student = load_weights(tmp_path / "weights.safetensors")
+    assert student.state_dict().keys() == build_detector(STUDENT).state_dict().keys()
+    assert student.config == STUDENT
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert {name.split(".")[1] for name in checkpoint["criterion"]} == {"relation"}
+
+
+class Interrupted(Exception):
+    pass
+
+
+class StopsAfter:
+    def __init__(self, reads: int) -> None:
+        self.reads = reads
+
+    def __len__(self) -> int:
+        return len(FRAMES)
+
+    def __getitem__(self, index: int):
+        self.reads -= 1
+        if self.reads < 0:
+            raise Interrupted
+        return FRAMES[index]
+
+
+def test_a_resumed_distillation_is_the_uninterrupted_one(teacher_file, tmp_path) -> None:
+    """The adapters and their optimiser state are part of what is resumed."""
+    config = a_config(teacher_file, augment=AugmentConfig(image_zoom=(1.0, 1.3)))
+    whole, broken = start(tmp_path / "whole", config), start(tmp_path / "broken", config)
+    distill(whole, FRAMES)
+    with pytest.raises(Interrupted):
+        distill(broken, StopsAfter(5))
+    distill(Run.open(tmp_path / "broken"), FRAMES, resume=True)
+    assert logged(broken) == logged(whole)
+    a, b = (torch.load(r.path / "checkpoint.pt", weights_only=True) for r in (whole, broken))
+    for part in ("model", "criterion"):
+        assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())
+
+
+def test_cached_answers_change_nothing(teacher_file, tmp_path) -> None:
+    plain = start(tmp_path / "plain", a_config(teacher_file))
+    distill(plain, FRAMES)
+    settings = {"cache": str(tmp_path / "cache")}
+    for name in ("fills", "uses"):
+        run = start(tmp_path / name, a_config(teacher_file, settings=settings))
+        distill(run, FRAMES)
+        for ours, theirs in zip(logged(run), logged(plain), strict=True):
+            # In another batch the same sample differs in the last digits.
+            assert ours == pytest.approx(theirs, rel=5e-3), name
+
+
+def test_without_losses_it_is_the_plain_training(teacher_file, tmp_path) -> None:
+    config = a_config(teacher_file, settings={"losses": ()})
+    silent = start(tmp_path / "silent", config)
+    distill(silent, FRAMES)
+    plain = start(tmp_path / "plain", dataclasses.replace(config, distill=None))
+    train(plain, FRAMES)
+    assert logged(silent) == logged(plain)
+
+
+def test_the_teacher_is_checked_while_training(teacher_file, tmp_path, monkeypatch) -> None:
+    seen = []
+    real = Teacher.verify
+
+    def verify(self) -> None:
+        seen.append(self.checksum)
+        if len(seen) == 2:
+            self.model.head.outputs[0].bias[0] += 1
+        real(self)
+
+    monkeypatch.setattr(Teacher, "verify", verify)
+    run = start(tmp_path, a_config(teacher_file))
+    with pytest.raises(TeacherError, match="has changed"):
+        distill(run, FRAMES)
+    assert len(seen) == 2  # before the first step, and at the first checkpoint
+    assert not (run.path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("name", CRKD_LOSSES)
+def test_each_loss_goes_down_and_reaches_only_the_student(name, teacher_file) -> None:
+    torch.manual_seed(0)
+    config = a_config(teacher_file, settings={"losses": (name,)})
+    teacher = Teacher(load_weights(teacher_file))
+    student = build_detector(STUDENT)
+    criterion = DistillationLoss(config, teacher)
+    views = PairedViews(FRAMES, config, TEACHER)
+    seen = views.collate([views[0], views[1]])
+    parameters = [*student.parameters(), *criterion.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=3e-3)
+    history = []
+    for _ in range(25):
+        terms = criterion(student(seen), seen)
+        own = sum(value for key, value in terms.items() if key.startswith(name))
+        history.append(own.item())
+        optimiser.zero_grad()
+        own.backward()
+        if len(history) == 1:
+            reached = {
+                n.split(".")[0] for n, p in student.named_parameters() if p.grad is not None
+            }
+        optimiser.step()
+    assert np.mean(history[-3:]) < 0.8 * history[0]
+    everything = {"image", "lift", "radar", "calibration", "fuser", "decoder", "head"}
+    expected = {
+        "csrd": {"radar", "calibration"},
+        "msfd_fused": everything - {"decoder", "head"},
+        "msfd_camera": everything - {"decoder", "head"},
+        "reld": everything - {"decoder", "head"},
+        "respd": everything,
+    }
+    assert reached == expected[name]
+    assert all(p.grad is not None for p in criterion.parameters())
+    assert all(p.grad is None for p in teacher.model.parameters())
+    teacher.verify()
+
+
+def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
+    """Same world, same turn of it; dropped sensors, other image sizes are the student's own."""
+    augment = AugmentConfig(image_zoom=(1.0, 1.3), drop_camera=1.0)
+    radar_only = a_config(teacher_file, augment=augment, sensors=RADARS)
+    size = dataclasses.replace(TINY.image, height=64, width=128)
+    views = PairedViews(FRAMES, radar_only, dataclasses.replace(TEACHER, image=size))
+    seen = views.collate([views[0], views[1]])
+    assert isinstance(seen, PairedBatch)
+    assert not seen.camera_present.any()
+    assert seen.teacher.camera_present.all()
+    assert seen.teacher.images.shape[2:4] == (64, 128)
+    assert seen.lidar is None
+    assert seen.teacher.lidar is not None
+    np.testing.assert_array_equal(seen.truth[0].center, seen.teacher.truth[0].center)
+    both = PairedViews(FRAMES, dataclasses.replace(radar_only, sensors=()), TEACHER)[3]
+    np.testing.assert_array_equal(both[0].radar[:, :2].shape[1], 2)
+    camera_teacher = a_config(teacher_file, settings={"teacher_sensors": CAMERAS})
+    seen = PairedViews(FRAMES, camera_teacher, TINY)[0]
+    assert len(seen[0].radar)
+    assert not len(seen[1].radar)
+    moved = PairedViews(FRAMES, a_config(teacher_file, augment=AugmentConfig()), TEACHER)[4]
+    np.testing.assert_array_equal(moved[0].ego_T_cam, moved[1].ego_T_cam)
+    np.testing.assert_array_equal(moved[0].intrinsics, moved[1].intrinsics)
+
+
+def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_path) -> None:
+    file = tmp_path / "student.safetensors"
+    plain = settled(TINY)
+    save_weights(plain, file)
+    config = a_config(teacher_file, settings={"student": str(file)})
+    model = initial_student(config)
+    assert model.calibration is not None
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    other = dataclasses.replace(STUDENT, fused_channels=24)
+    with pytest.raises(DistillError, match=r"does not fit the student.*expected \(24"):
+        initial_student(dataclasses.replace(config, detector=other))
+
+
+def test_configurations(teacher_file, tmp_path) -> None:
+    made = distill_config(teacher_file, "demo_student", losses=CRKD_LOSSES)
+    assert made.detector.radar.calibration == "path"
+    assert made.distill is not None
+    assert made.distill.student is None
+    assert made.distill.teacher_checksum == checksum(load_weights(teacher_file))
+    made = distill_config(teacher_file, "demo_student", losses=("respd",))
+    assert made.detector.radar.calibration == "none"
+    with pytest.raises(DistillError, match="CSRD reads the radar calibration block"):
+        distill_config(teacher_file, "demo_student", losses=("csrd",), calibration="none")
+    with pytest.raises(DistillError, match="does not say how it was trained; pass --preset"):
+        distill_config(teacher_file, str(teacher_file), losses=())
+    with pytest.raises(DistillError, match=r"expected a run folder or a \.safetensors file"):
+        distill_config(tmp_path / "nothing", "demo_student", losses=())
+    with pytest.raises(ValueError, match="unknown preset 'demo_studnt'; did you mean"):
+        distill_config(teacher_file, "demo_studnt", losses=())
+    run = start(tmp_path / "run", a_config(teacher_file, sensors=CAMERAS, distill=None))
+    save_weights(settled(TINY), run.path / "weights.safetensors")
+    made = distill_config(run.path, str(run.path), losses=("respd",))
+    assert made.distill is not None
+    assert made.distill.teacher_sensors == CAMERAS
+    assert made.distill.student == str(run.path / "weights.safetensors")
+    assert made.detector.name == "tiny"
+
+
+def test_another_teacher_in_the_same_place_is_refused(tmp_path) -> None:
+    file = tmp_path / "teacher.safetensors"
+    save_weights(settled(TEACHER), file)
+    run = start(tmp_path / "run", a_config(file))
+    changed = settled(TEACHER)
+    torch.nn.init.ones_(changed.head.outputs[0].bias)
+    save_weights(changed, file)
+    with pytest.raises(DistillError, match="holds another teacher"):
+        distill(run, FRAMES)
+
+
+def test_the_two_commands_do_not_continue_each_other(teacher_file, tmp_path) -> None:
+    run = start(tmp_path / "a", a_config(teacher_file))
+    with pytest.raises(TrainError, match="go on with crkd distill"):
+        train(run, FRAMES)
+    plain = start(tmp_path / "b", a_config(teacher_file, distill=None))
+    with pytest.raises(DistillError, match="go on with crkd train"):
+        distill(plain, FRAMES)
+
+
+def test_a_plain_batch_serves_a_camera_radar_teacher(teacher_file) -> None:
+    criterion = DistillationLoss(a_config(teacher_file), Teacher(settled(TINY)))
+    seen = batch(0, 1)
+    assert float(criterion(build_detector(STUDENT)(seen), seen)["total"].detach()) > 0
+
+
+def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
+    """A LiDAR teacher, a student from scratch, a real data set."""
+    out = tmp_path / "run"
+    sizes = ["detector.grid.low=[-24,-16,-5]", "detector.grid.high=[24,16,3]"]
+    changes = [*sizes, "batch_size=1", "workers=0", "precision=fp32", "log_steps=1"]
+    arguments = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--out", str(out)]
+    options = ["--teacher", str(teacher_file), "--student", "demo_student", "--steps", "1"]
+    options += ["--no-reld", *(word for change in changes for word in ("--set", change))]
+    done = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    line = logged(Run.open(out))[0]
+    assert {"csrd", "msfd_fused", "msfd_camera", "respd_box"} <= set(line)
+    assert "reld" not in line
+    assert load_weights(out / "weights.safetensors").config.radar.calibration == "path"
+    with pytest.raises(ValueError, match="give --teacher"):
+        CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "no")], catch_exceptions=False)
