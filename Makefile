@@ -18,11 +18,11 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed-$(KIND)
 TORCH := $(BIN)/python -c 'from importlib.metadata import version; print(version("torch"))'
 
-.PHONY: help install demo test lint bench colcon clean
+.PHONY: help install demo test test-golden lint bench colcon clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo | test | lint | bench | colcon | install | clean   (PYTHON=$(PYTHON))'
+	@echo 'make demo | test | test-golden | lint | bench | colcon | install | clean   (PYTHON=$(PYTHON))'
 
 install: $(INSTALLED)
 
@@ -32,6 +32,10 @@ demo: $(INSTALLED)
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+
+# Whole networks against the golden vectors (CRKD_GOLDEN, test/golden.py); make test has the rest.
+test-golden: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m golden_heavy $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

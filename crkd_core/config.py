@@ -212,6 +212,8 @@ class HeadConfig:
     keep: int = 83
     #: Decode: boxes whose centre is farther out in x, y or z (metres, grid frame) go; None = stay.
     center_limit: tuple[float, float, float] | None = None
+    #: Decode: sides are kept between these, metres; an untrained network must not overflow.
+    size_limits: tuple[float, float] = (0.01, 100.0)
 
 
 #: A pose that changes nothing.

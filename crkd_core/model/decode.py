@@ -16,9 +16,6 @@ from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
 
-#: Sides are kept between 1 cm and 100 m: an untrained network must not overflow.
-LOG_SIZE = (float(np.log(0.01)), float(np.log(100.0)))
-
 
 class DecodeError(RuntimeError):
     """Head maps that mean no boxes."""
@@ -103,7 +100,7 @@ def _boxes(
     labels = np.array([CLASS_NAMES.index(name) for name in task.classes])
     return Detections(
         center=np.concatenate([center, code[:, 2:3]], 1),
-        size=np.exp(code[:, 3:6].clip(*LOG_SIZE)),
+        size=np.exp(code[:, 3:6].clip(*np.log(config.head.size_limits))),
         yaw=np.arctan2(code[:, 6], code[:, 7]),
         velocity=code[:, 8:10],
         label=labels[channel],

@@ -16,6 +16,9 @@ from crkd_core.official.source import OfficialError, Source
 #: Boxes farther out than this (grid frame, metres) are dropped by the released decode.
 CENTER_LIMIT = (61.2, 61.2, 10.0)
 
+#: Sides are not limited there; these are for numbers that cannot be boxes.
+SIZE_LIMITS = (1e-6, 1e6)
+
 
 def fuser(source: Source) -> tuple[str, int]:
     """Move the fuser. -> "gated" or "conv", and its output channels.
@@ -86,7 +89,12 @@ def head(source: Source, *, code_weights: tuple[float, ...] = (1.0,) * 10) -> He
             "heads.object: a TransFusion head, as in mit-han-lab's BEVFusion; a CenterHead "
             "(heads.object.task_heads.*) is expected"
         )
-    config = HeadConfig(tasks=SIX_TASKS, code_weights=code_weights, center_limit=CENTER_LIMIT)
+    config = HeadConfig(
+        tasks=SIX_TASKS,
+        code_weights=code_weights,
+        center_limit=CENTER_LIMIT,
+        size_limits=SIZE_LIMITS,
+    )
     source.layer(f"{old}shared_conv.conv", "head.shared.0", bias=False)
     source.norm(f"{old}shared_conv.bn", "head.shared.1")
     hidden: dict[str, list[Tensor]] = {}

@@ -26,7 +26,9 @@ def released_student() -> DetectorConfig:
         image=dataclasses.replace(published.image, resize="released"),
         camera=dataclasses.replace(published.camera, cell_rounding="trunc"),
         radar=dataclasses.replace(published.radar, points_per_pillar=SLOTS, age="newest"),
-        head=dataclasses.replace(published.head, center_limit=bev.CENTER_LIMIT),
+        head=dataclasses.replace(
+            published.head, center_limit=bev.CENTER_LIMIT, size_limits=bev.SIZE_LIMITS
+        ),
         ego_T_grid=EGO_T_LIDAR,
     )
 
