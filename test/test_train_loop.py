@@ -73,9 +73,13 @@ def a_config(**changes) -> TrainConfig:
     return dataclasses.replace(demo, detector=detector, **(values | changes))
 
 
+#: What differs between two runs of the same training.
+TIMES = ("steps_per_second", "data_wait")
+
+
 def logged(run: Run) -> list[dict]:
     lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 class Interrupted(Exception):
@@ -154,7 +158,7 @@ def test_every_sample_comes_once_an_epoch_and_views_repeat():
     for epoch in range(3):
         tokens = [views[epoch * 5 + place].token for place in range(5)]
         assert sorted(tokens) == sorted(f.token for f in FRAMES)
-    assert list(Positions(first_step=1, steps=3, batch_size=2)) == [[2, 3], [4, 5]]
+    assert list(Positions(a_config(steps=3), first_step=1)) == [[2, 3], [4, 5]]
     views = Views(FRAMES, a_config())
     np.testing.assert_array_equal(views[3].ego_T_cam, views[3].ego_T_cam)
     assert not np.array_equal(views[3].ego_T_cam, views[8].ego_T_cam)

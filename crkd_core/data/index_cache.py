@@ -42,7 +42,7 @@ def open_index(folder: Path) -> Index:
     Raises:
         NuScenesError: the tables cannot be read; names the file.
     """
-    key = _fingerprint(folder)
+    key = fingerprint(folder)
     places = _places(folder)
     for place in places:
         if (place / key).is_dir():
@@ -70,7 +70,12 @@ def _places(folder: Path) -> list[Path]:
     return [folder / ".crkd_index", user / "crkd" / "index" / name]
 
 
-def _fingerprint(folder: Path) -> str:
+def fingerprint(folder: Path) -> str:
+    """A digest that changes when the tables of a version folder do.
+
+    Raises:
+        NuScenesError: a table is missing.
+    """
     facts: list[object] = [_FORMAT, list(_FIELDS)]
     for name in TABLES:
         path = folder / f"{name}.json"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.index import CHANNELS, LIDAR
@@ -69,7 +70,7 @@ class NuScenesFrames(Sequence[Frame]):
         if unknown:
             raise NuScenesError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
         self._rows = [tables.sample_row(token) for token in self.tokens]
-        self._radar_sweeps, self._lidar_sweeps = radar_sweeps, lidar_sweeps
+        self._radar_sweeps, self.lidar_sweeps = radar_sweeps, lidar_sweeps
         self._image = image
         self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
 
@@ -110,11 +111,19 @@ class NuScenesFrames(Sequence[Frame]):
             prepared=self._image,
             radar=points,
             radar_present=present,
-            lidar=self._lidar(keys, ego_T_global) if self._lidar_sweeps else None,
+            lidar=self._lidar(keys, ego_T_global) if self.lidar_sweeps else None,
             global_T_ego=global_T_ego,
             truth=truth,
             token=token,
         )
+
+    def truth(self, index: int) -> Truth:
+        """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""
+        return self.tables.truth_global(self.tokens[index])
+
+    def lidar_only(self) -> NuScenesFrames:
+        """The same samples without cameras and radars, for what reads only LiDAR and truth."""
+        return NuScenesFrames(self.tables, self.tokens, lidar_sweeps=self.lidar_sweeps, sensors=())
 
     def _cameras(
         self, keys: NDArray[np.int32], ego_T_global: NDArray[np.float64]
@@ -173,7 +182,7 @@ class NuScenesFrames(Sequence[Frame]):
             return None
         table = self.tables.index
         stamp = int(table.record_stamp[row])
-        rows = self._last_until(row, stamp, self._lidar_sweeps)
+        rows = self._last_until(row, stamp, self.lidar_sweeps)
         sweeps = [
             lidar.LidarSweep(
                 stamp_ns=int(table.record_stamp[one]),

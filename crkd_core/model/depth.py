@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.detector import ModelOutput
+from crkd_core.model.divisor import per_process
 from crkd_core.model.lift import cell_pixels
 
 #: Older returns have moved away from what the camera shows, seconds.
@@ -36,6 +37,8 @@ class DepthLoss(nn.Module):
     def forward(self, output: ModelOutput, batch: Batch) -> Tensor:
         """Mean over the cells with a return within the depth range; 0 where there is none.
 
+        With several processes the mean of their answers is that over the cells of all of them.
+
         Raises:
             DepthLossError: the batch carries no LiDAR.
         """
@@ -45,9 +48,11 @@ class DepthLoss(nn.Module):
         bins = torch.round((depth - low) / step)
         bins = bins.where((depth > 0) & (bins >= 0) & (bins < round((high - low) / step)), -1.0)
         logits = output.depth_logits.float()
-        if not (bins >= 0).any():
+        count = (bins >= 0).sum()
+        share = count / per_process(count)
+        if not count:
             return 0 * logits.sum()
-        return F.cross_entropy(logits, bins.long(), ignore_index=-1)
+        return share * F.cross_entropy(logits, bins.long(), ignore_index=-1)
 
     @torch.no_grad()
     def truth(self, batch: Batch) -> Tensor:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.build import build_detector
-from crkd_core.model.depth import DepthLoss
-from crkd_core.model.detector import CameraRadarDetector, ModelOutput
-from crkd_core.model.loss import DetectionLoss
+from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.train import distributed
+from crkd_core.train.average import Average
+from crkd_core.train.distributed import Processes
+from crkd_core.train.log import Board, Meter
+from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
+from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run import Parts, Run
-from crkd_core.train.samples import Frames, Positions, Views
+from crkd_core.train.samples import Frames, Positions, Views, paste_of
+
+__all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
 
 class TrainError(RuntimeError):
@@ -37,123 +46,148 @@ def train(
     criterion: TrainingLoss | None = None,
     views: Views | None = None,
 ) -> CameraRadarDetector:
-    """Train a detector in the folder ``run``.
+    """Train a detector in the folder ``run``; under torchrun, together with other processes.
 
     Args:
         run: the run folder; its configuration decides everything.
         frames: the training set, images as recorded.
         resume: go on from the last checkpoint of the folder.
-        device: where to train.
+        device: where to train; "cuda" is the GPU of this process's local rank.
         model: the network to start from; None = a new one of the configuration.
         criterion: what to minimise; its own parameters are trained along and stay out of the
             weights file. None = the loss of a plain training.
         views: the stream of samples; None = augmented ``frames``.
 
     Returns:
-        The trained model, in evaluation mode.
+        The trained model, in evaluation mode; the averaged one where ``average`` is set.
 
     Raises:
-        TrainError: an empty set, a distillation without its criterion, or a loss that is not
-            finite; the message then names the samples, and the run folder holds the batch.
+        TrainError: an empty set, a distillation without its criterion, fp16 without CUDA, or a
+            loss that is not finite; the message then names the samples, and the run folder holds
+            the batch.
     """
     config = run.config
     if len(frames) == 0:
         raise TrainError("the training split holds no samples; choose another --split or --data")
     if config.distill is not None and criterion is None:
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
-    torch.manual_seed(config.seed)
-    model = (model or build_detector(config.detector)).to(device).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion = (criterion or TrainingLoss(config)).to(device).train()
-    trained = nn.ModuleList([model, criterion])
-    optimiser = torch.optim.AdamW(parameter_groups(trained, config), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config))
-    parts = Parts(model=model, criterion=criterion, optimiser=optimiser, schedule=schedule)
-    done = run.restore(parts) if resume else 0
-    criterion.check()
-    last = config.steps
-    views = views or Views(frames, config)
+    if config.precision == "fp16" and not device.startswith("cuda"):
+        raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
+    processes = Processes.of_environment()
+    with distributed.joined(processes, device) as device:
+        torch.manual_seed(config.seed)
+        model = (model or build_detector(config.detector)).to(device).train()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        set_norms(model, config, processes)
+        criterion = (criterion or TrainingLoss(config)).to(device).train()
+        objective = Objective(model, criterion, precision=config.precision)
+        optimiser = torch.optim.AdamW(parameter_groups(objective, config), lr=config.learning_rate)
+        parts = Parts(
+            model=model,
+            criterion=criterion,
+            optimiser=optimiser,
+            schedule=torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config)),
+            scaler=torch.amp.GradScaler("cuda", enabled=config.precision == "fp16"),
+            average=Average(model, decay=config.average) if config.average else None,
+        )
+        done = run.restore(parts) if resume else 0
+        distributed.agree(done, processes)
+        criterion.check()
+        views = views or Views(frames, config, paste=paste_of(frames, run, processes))
+        wrapped = distributed.parallel(objective, processes)
+        _loop(run, wrapped, parts, views, done=done, processes=processes, device=device)
+    return (model if parts.average is None else parts.average.model).eval()
+
+
+def _loop(
+    run: Run,
+    objective: nn.Module,
+    parts: Parts,
+    views: Views,
+    *,
+    done: int,
+    processes: Processes,
+    device: str,
+) -> None:
+    config, last = run.config, run.config.steps
     loader = DataLoader(
         views,
-        batch_sampler=Positions(first_step=done, steps=last, batch_size=config.batch_size),
+        batch_sampler=Positions(config, first_step=done, processes=processes),
         collate_fn=views.collate,
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         pin_memory=device.startswith("cuda"),
         worker_init_fn=lambda _: torch.set_num_threads(1),
     )
-    with _progress() as progress:
+    seen, of = seen_by_norms(config, processes)
+    board = Board(
+        run.path / "tensorboard", enabled=config.tensorboard and processes.first, done=done
+    )
+    with _progress(shown=processes.first) as progress:
+        progress.console.print(
+            f"{of} samples a step; BatchNorm: "
+            + (f"statistics of {seen} samples" if seen else "frozen statistics")
+        )
         task = progress.add_task("train", total=last, completed=done, losses="")
-        started, since = time.perf_counter(), done
-        for step, batch in enumerate(loader, start=done + 1):
-            losses = train_step(model, criterion, optimiser, batch.to(device), config=config)
+        meter = Meter(step=done)
+        batches = meter.timed(loader)
+        for step in range(done + 1, last + 1):
+            torch.manual_seed(_seed(config, step, processes))
+            one = [batch.to(device) for batch in islice(batches, config.accumulate)]
+            losses = train_step(objective, parts, one, config=config)
             if not math.isfinite(losses["total"]):
-                raise _not_finite(run, step, batch, losses)
-            schedule.step()
+                raise _not_finite(run, step, one, losses, processes)
+            parts.schedule.step()
+            if parts.average is not None:
+                parts.average.update(parts.model, step=step)
             progress.update(task, advance=1, losses=_line(losses))
             if step % config.log_steps == 0 or step == last:
-                now = time.perf_counter()
-                rate = (step - since) / (now - started)
-                started, since = now, step
-                lr = schedule.get_last_lr()[0]
-                run.log({"step": step, "lr": lr, "steps_per_second": rate, **losses})
+                lr = parts.schedule.get_last_lr()[0]
+                record = {"step": step, "lr": lr, "norm_samples": seen, **meter.read(step)}
+                run.log(record | losses)
+                board.log(record | losses)
             if step % config.checkpoint_steps == 0 or step == last:
-                criterion.check()
+                parts.criterion.check()
                 run.save(parts, step=step)
-    return model.eval()
+    board.close()
 
 
 def train_step(
-    model: nn.Module,
-    criterion: Callable[[ModelOutput, Batch], dict[str, Tensor]],
-    optimiser: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    config: TrainConfig,
+    objective: nn.Module, parts: Parts, batches: Sequence[Batch], *, config: TrainConfig
 ) -> dict[str, float]:
     """Forward, backward, clip, update; the loss terms as numbers. Weights stay when not finite.
 
-    With ``precision`` bf16 the network runs under autocast; weights, losses and the update are
-    float32, and bfloat16 has the range of float32, so no loss scale is needed.
+    Args:
+        objective: an Objective, or DistributedDataParallel of one.
+        parts: model, criterion and optimiser of this objective.
+        batches: their gradients are averaged.
+        config: of the run.
     """
-    with torch.autocast(batch.images.device.type, torch.bfloat16, config.precision == "bf16"):
-        output = model(batch)
-    losses = criterion(output, batch)
-    optimiser.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    trained = [p for group in optimiser.param_groups for p in group["params"]]
+    terms: list[dict[str, torch.Tensor]] = []
+    parts.optimiser.zero_grad(set_to_none=True)
+    parts.criterion.begin(batches)
+    for index, batch in enumerate(batches):
+        share_norms(parts.model, batch)
+        with _together(objective, index + 1 == len(batches)):
+            losses = objective(batch)
+            parts.scaler.scale(losses["total"] / len(batches)).backward()
+        terms.append({name: value.detach() for name, value in losses.items()})
+    parts.scaler.unscale_(parts.optimiser)
+    trained = [p for group in parts.optimiser.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(trained, config.clip_norm)
-    if torch.isfinite(norm):
-        optimiser.step()
-    return {name: float(value.detach()) for name, value in losses.items()} | {
-        "gradient_norm": float(norm)
-    }
+    if torch.isfinite(norm) or parts.scaler.is_enabled():
+        # A scaler leaves the step out by itself where a gradient is not finite, and scales less.
+        parts.scaler.step(parts.optimiser)
+    parts.scaler.update()
+    joint = {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
+    return distributed.mean(joint) | {"gradient_norm": float(norm)}
 
 
-class TrainingLoss(nn.Module):
-    """The loss of a plain training: detection, and depth where its weight is not 0."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        super().__init__()
-        self.detection = DetectionLoss(config.detector)
-        self.depth = DepthLoss(config.detector)
-        self.depth_weight = config.depth_weight
-
-    def forward(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
-        """Weighted terms; "total" is their sum.
-
-        Raises:
-            LossError: a sample without truth.
-            DepthLossError: a batch without LiDAR, with a depth weight.
-        """
-        losses = self.detection(output, batch.truth)
-        if self.depth_weight:
-            losses["depth"] = self.depth_weight * self.depth(output, batch)
-            losses["total"] = losses["total"] + losses["depth"]
-        return losses
-
-    def check(self) -> None:
-        """Called before the first step and before every checkpoint; raises to stop the run."""
+def _together(objective: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Gradients travel between processes once a step, with its last batch."""
+    if isinstance(objective, DistributedDataParallel) and not last:
+        return objective.no_sync()
+    return nullcontext()
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
@@ -180,11 +214,22 @@ def learning_rate_curve(config: TrainConfig) -> Callable[[int], float]:
     return factor
 
 
-def _not_finite(run: Run, step: int, batch: Batch, losses: dict[str, float]) -> TrainError:
-    dump: Path = run.path / f"not_finite_step{step}.pt"
-    torch.save({"losses": losses, "tokens": batch.tokens, "images": batch.images}, dump)
+def _seed(config: TrainConfig, step: int, processes: Processes) -> int:
+    """Of what chance is left inside the network: a function of the step, so resuming is exact."""
+    entropy = (config.seed, 3, step, processes.rank)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _not_finite(
+    run: Run, step: int, batches: Sequence[Batch], losses: dict[str, float], processes: Processes
+) -> TrainError:
+    rank = f"_rank{processes.rank}" if processes.count > 1 else ""
+    dump: Path = run.path / f"not_finite_step{step}{rank}.pt"
+    tokens = [token for batch in batches for token in batch.tokens]
+    images = torch.cat([batch.images for batch in batches])
+    torch.save({"losses": losses, "tokens": tokens, "images": images}, dump)
     return TrainError(
-        f"the loss is not finite at step {step}: {losses}; samples {', '.join(batch.tokens)}; the "
+        f"the loss is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
         f"batch is in {dump}. Lower --learning-rate, or look at these samples"
     )
 
@@ -193,13 +238,14 @@ def _line(losses: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in losses.items())
 
 
-def _progress() -> Progress:
+def _progress(*, shown: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not shown),
         refresh_per_second=2,
+        disable=not shown,
     )

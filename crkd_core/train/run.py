@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import crkd_core
 from crkd_core.config import TrainConfig, from_dict, to_dict
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.train.average import Average
+from crkd_core.train.distributed import Processes
+from crkd_core.train.objective import TrainingLoss
 
 
 class RunError(RuntimeError):
@@ -37,16 +39,20 @@ class Parts:
         criterion: its own weights, where it has any, stay in checkpoint.pt.
         optimiser: of both.
         schedule: of the learning rate.
+        scaler: of the loss, for fp16; does nothing where it is not enabled.
+        average: of the weights; where there is one, it goes into weights.safetensors.
     """
 
     model: CameraRadarDetector
-    criterion: nn.Module
+    criterion: TrainingLoss
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    scaler: torch.amp.GradScaler
+    average: Average | None = None
 
 
 class Run:
-    """One run folder.
+    """One run folder. Of several processes the first one writes; the others only read.
 
     Attributes:
         path: the folder.
@@ -55,6 +61,7 @@ class Run:
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
         self.path, self.config = path, config
+        self.writes = Processes.of_environment().first
 
     @classmethod
     def start(cls, path: Path, config: TrainConfig, *, data: str, split: str) -> Run:
@@ -63,6 +70,9 @@ class Run:
         Raises:
             RunError: the folder already holds a run.
         """
+        run = cls(path, config)
+        if not run.writes:
+            return run
         if (path / "config.json").exists():
             raise RunError(
                 f"{path} already holds a run; pass --resume to go on with it, or choose another "
@@ -79,7 +89,7 @@ class Run:
             "torch": torch.__version__,
         }
         _write_text(path / "config.json", json.dumps(record, indent=2) + "\n")
-        return cls(path, config)
+        return run
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -98,24 +108,31 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
+        if not self.writes:
+            return
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
     def save(self, parts: Parts, *, step: int) -> None:
         """Write checkpoint.pt and weights.safetensors after ``step`` steps."""
+        if not self.writes:
+            return
         state = {
             "step": step,
             "model": parts.model.state_dict(),
             "criterion": parts.criterion.state_dict(),
             "optimiser": parts.optimiser.state_dict(),
             "schedule": parts.schedule.state_dict(),
-            "torch_rng": torch.get_rng_state(),
+            "scaler": parts.scaler.state_dict(),
         }
+        if parts.average is not None:
+            state["average"] = parts.average.model.state_dict()
         temporary = self.path / "checkpoint.pt.tmp"
         torch.save(state, temporary)
         temporary.replace(self.path / "checkpoint.pt")
         extra = {"step": str(step), "revision": revision()}
-        save_weights(parts.model, self.path / "weights.safetensors", extra=extra)
+        kept = parts.model if parts.average is None else parts.average.model
+        save_weights(kept, self.path / "weights.safetensors", extra=extra)
 
     def restore(self, parts: Parts) -> int:
         """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
@@ -136,12 +153,14 @@ class Run:
                 parts.criterion.load_state_dict(state.get("criterion", {}))
                 parts.optimiser.load_state_dict(state["optimiser"])
                 parts.schedule.load_state_dict(state["schedule"])
-                torch.set_rng_state(state["torch_rng"])
+                parts.scaler.load_state_dict(state.get("scaler", {}))
+                if parts.average is not None:
+                    parts.average.model.load_state_dict(state["average"])
                 step = int(state["step"])
             except Exception as error:
                 raise RunError(f"{path}: cannot resume from this checkpoint: {error}") from error
         log = self.path / "metrics.jsonl"
-        if log.exists():
+        if self.writes and log.exists():
             lines = [
                 json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")
             ]

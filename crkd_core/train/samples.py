@@ -7,6 +7,9 @@ would have seen.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +19,13 @@ from torch.utils.data import Dataset, Sampler
 from crkd_core.config import TrainConfig
 from crkd_core.data.augment import augment
 from crkd_core.data.batch import Batch, collate
+from crkd_core.data.index_cache import fingerprint
+from crkd_core.data.nuscenes import NuScenesFrames
+from crkd_core.data.paste import Paste, open_database
 from crkd_core.frame import Frame
+from crkd_core.train.balance import BalancedOrder, Order, classes_held
+from crkd_core.train.distributed import Processes
+from crkd_core.train.run import Run
 
 
 class Frames(Protocol):
@@ -28,24 +37,52 @@ class Frames(Protocol):
 
 
 class Positions(Sampler[list[int]]):
-    """Stream positions, one list a step; a position is what ``Views`` is indexed with."""
+    """Stream positions, one list a batch; a position is what ``Views`` is indexed with.
 
-    def __init__(self, *, first_step: int, steps: int, batch_size: int) -> None:
-        self.first_step, self.steps, self.batch_size = first_step, steps, batch_size
+    N processes with batches of b see together, batch by batch, what one process with batches of
+    N b sees; a step takes ``config.accumulate`` such batches.
+
+    Args:
+        config: sizes of batches and steps.
+        first_step: steps that are done.
+        processes: which of the positions are this process's.
+    """
+
+    def __init__(
+        self, config: TrainConfig, *, first_step: int = 0, processes: Processes | None = None
+    ) -> None:
+        self.config, self.processes = config, processes or Processes()
+        self.batches = range(first_step * config.accumulate, config.steps * config.accumulate)
 
     def __len__(self) -> int:
-        return max(0, self.steps - self.first_step)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.steps):
-            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+        size = self.config.batch_size
+        for batch in self.batches:
+            start = (batch * self.processes.count + self.processes.rank) * size
+            yield list(range(start, start + size))
 
 
 class Views(Dataset[Any]):
-    """The endless stream of training samples: position -> augmented Frame."""
+    """The endless stream of training samples: position -> augmented Frame.
 
-    def __init__(self, frames: Frames, config: TrainConfig) -> None:
-        self.frames, self.config = frames, config
+    Args:
+        frames: the training set, images as recorded.
+        config: of the run.
+        paste: adds boxes of other frames to the LiDAR; None = nothing.
+
+    Raises:
+        BalanceError: class-balanced sampling of a set that cannot be balanced.
+    """
+
+    def __init__(self, frames: Frames, config: TrainConfig, *, paste: Paste | None = None) -> None:
+        self.frames, self.config, self.paste = frames, config, paste
+        self.order = (
+            BalancedOrder(classes_held(frames), seed=config.seed)
+            if config.balanced
+            else Order(len(frames), seed=config.seed)
+        )
 
     def __getitem__(self, position: int) -> Any:
         """The Frame at a stream position; the same for the same seed, set and configuration."""
@@ -57,9 +94,12 @@ class Views(Dataset[Any]):
 
     def recorded(self, position: int) -> Frame:
         """The Frame at a stream position as it was recorded, with the boxes that were seen."""
-        epoch, place = divmod(position, len(self.frames))
-        order = np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.frames))
-        return seen(self.frames[int(order[place])])
+        frame = seen(self.frames[self.order[position]])
+        if self.paste is None:
+            return frame
+        return self.paste(
+            frame, position=position, rng=np.random.default_rng((self.config.seed, 2, position))
+        )
 
     def view(self, frame: Frame, position: int) -> Frame:
         """The random view of ``frame`` at a stream position."""
@@ -85,3 +125,32 @@ def seen(frame: Frame) -> Frame:
         return frame
     points = frame.truth.num_lidar_points + frame.truth.num_radar_points
     return dataclasses.replace(frame, truth=frame.truth.select(points > 0))
+
+
+def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
+    """What ``config.paste`` asks for; None where it asks for nothing.
+
+    The database is built once by one process of a machine. It lies beside a nuScenes data set,
+    where other runs find it, or in the run folder.
+
+    Raises:
+        PasteError: no LiDAR or truth to paste from.
+    """
+    config, settings = run.config, run.config.paste
+    if settings is None:
+        return None
+    folder, source = run.path / "paste", frames
+    if isinstance(frames, NuScenesFrames):
+        source = frames.lidar_only()
+        version = frames.tables.root / frames.tables.version
+        beside = version / ".crkd_paste"
+        if os.access(beside if beside.exists() else version, os.W_OK):
+            folder = beside
+        facts = [frames.tokens, frames.lidar_sweeps, settings.min_points, fingerprint(version)]
+        folder /= hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    database = open_database(
+        folder, source, min_points=settings.min_points, builds=processes.local_rank == 0
+    )
+    per_step = config.batch_size * config.accumulate * processes.count
+    stop = None if settings.stop_step is None else settings.stop_step * per_step
+    return Paste(database, counts=settings.counts, stop=stop)

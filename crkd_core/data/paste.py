@@ -1,0 +1,252 @@
+"""Truth boxes of other frames in a teacher's LiDAR (ground-truth paste; SECOND, Yan et al. 2018).
+
+Only LiDAR is added: a pasted box shows in no camera and no radar, so this is for networks that
+read LiDAR (method 1.8). A box is pasted where it was recorded, in ego axes, if it overlaps no
+other box in the bird's-eye view; the points that were inside it go.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
+from crkd_core.frame import Frame
+
+#: How often a process looks whether another one has finished the database, seconds.
+POLL = 1.0
+
+
+class PasteError(RuntimeError):
+    """Frames that nothing can be pasted from or into."""
+
+
+class Indexed(Protocol):
+    """A set of Frames by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Frame: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PasteDatabase:
+    """The LiDAR points of every truth box of a training set.
+
+    Attributes:
+        truth: [N] boxes, each in the ego axes of its own frame.
+        points: [P, 5] float32 x, y, z, intensity, age of all boxes, box by box, in those axes.
+        start: [N + 1] first point of each box.
+    """
+
+    truth: Truth
+    points: NDArray[np.float32]
+    start: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if len(self.start) != len(self.truth) + 1 or self.start[-1] != len(self.points):
+            raise PasteError(
+                f"expected {len(self.truth) + 1} starts that end at {len(self.points)} points"
+            )
+
+    @classmethod
+    def build(cls, frames: Iterable[Frame], *, min_points: int) -> PasteDatabase:
+        """Cut the boxes of ten classes out of Frames with LiDAR and truth.
+
+        Args:
+            frames: the training set; images are not looked at.
+            min_points: boxes with fewer LiDAR points in the Frame stay out.
+
+        Raises:
+            PasteError: a Frame without LiDAR or truth, or no box with so many points at all.
+        """
+        kept: list[Truth] = []
+        clouds: list[NDArray[np.float32]] = []
+        for frame in frames:
+            lidar = _lidar(frame)
+            if frame.truth is None:
+                raise PasteError(f"Frame {frame.token} has no truth; paste from annotated Frames")
+            inside = [_inside(frame.truth, box, lidar) for box in range(len(frame.truth))]
+            enough = [box for box, mask in enumerate(inside) if mask.sum() >= min_points]
+            kept.append(frame.truth.select(np.array(enough, np.int64)))
+            clouds += [lidar[inside[box]] for box in enough]
+        if not clouds:
+            raise PasteError(f"no box of the training set holds {min_points} LiDAR points")
+        counts = np.array([len(cloud) for cloud in clouds])
+        fields = [field.name for field in dataclasses.fields(Truth)]
+        truth = {name: np.concatenate([getattr(t, name) for t in kept]) for name in fields}
+        truth |= {"num_lidar_points": counts, "num_radar_points": np.zeros_like(counts)}
+        return cls(
+            truth=Truth(**truth),
+            points=np.concatenate(clouds),
+            start=np.concatenate([[0], np.cumsum(counts)]),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into a new folder, which appears only when whole."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix="part-", dir=folder.parent))
+        try:
+            for name, array in self._arrays().items():
+                np.save(part / f"{name}.npy", array)
+            part.chmod(0o755)
+            part.replace(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: Path) -> PasteDatabase:
+        """What ``save`` wrote; the points are mapped, so worker processes share them.
+
+        Raises:
+            PasteError: files are missing or damaged; names the folder.
+        """
+        try:
+            points = np.load(folder / "points.npy", mmap_mode="r")
+            start = np.load(folder / "start.npy")
+            fields = [field.name for field in dataclasses.fields(Truth)]
+            truth = Truth(**{name: np.load(folder / f"{name}.npy") for name in fields})
+            return cls(truth=truth, points=np.asarray(points), start=start)
+        except (OSError, ValueError, PasteError) as error:
+            raise PasteError(
+                f"{folder}: cannot read the paste database: {error}; remove the folder, it is "
+                "built again"
+            ) from error
+
+    def _arrays(self) -> dict[str, NDArray]:
+        fields = [field.name for field in dataclasses.fields(Truth)]
+        truth = {name: getattr(self.truth, name) for name in fields}
+        return {**truth, "points": self.points, "start": self.start}
+
+
+class Paste:
+    """Pastes boxes of a database into Frames.
+
+    Args:
+        database: what to paste.
+        counts: boxes per class that a frame is filled up to, in the order of CLASS_NAMES.
+        stop: from this stream position on nothing is pasted; None = never.
+    """
+
+    def __init__(
+        self, database: PasteDatabase, *, counts: Sequence[int], stop: int | None = None
+    ) -> None:
+        self.database, self.counts, self.stop = database, tuple(counts), stop
+        label = database.truth.label
+        self.rows = [np.flatnonzero(label == index) for index in range(len(CLASS_NAMES))]
+
+    def __call__(self, frame: Frame, *, position: int, rng: np.random.Generator) -> Frame:
+        """``frame`` with every class filled up as far as boxes fit.
+
+        Args:
+            frame: before augmentation, with LiDAR and truth.
+            position: in the stream of samples.
+            rng: the only source of chance.
+
+        Raises:
+            PasteError: no LiDAR or no truth.
+        """
+        if self.stop is not None and position >= self.stop:
+            return frame
+        lidar = _lidar(frame)
+        if frame.truth is None:
+            raise PasteError(f"Frame {frame.token} has no truth; paste into annotated Frames")
+        there, chosen = frame.truth, np.zeros(0, np.int64)
+        for label, (rows, count) in enumerate(zip(self.rows, self.counts, strict=True)):
+            missing = count - int((frame.truth.label == label).sum())
+            if missing <= 0 or not len(rows):
+                continue
+            drawn = rng.permutation(rows)[:missing]
+            for row in drawn:
+                box = self.database.truth.select(np.array([row]))
+                if not overlaps(box, there).any():
+                    there, chosen = _joined(there, box), np.append(chosen, row)
+        if not len(chosen):
+            return frame
+        pasted = self.database.truth.select(chosen)
+        hidden = np.zeros(len(lidar), bool)
+        for index in range(len(pasted)):
+            hidden |= _inside(pasted, index, lidar)
+        start = self.database.start
+        new = [self.database.points[start[row] : start[row + 1]] for row in chosen]
+        return dataclasses.replace(
+            frame, lidar=np.concatenate([lidar[~hidden], *new]), truth=there
+        )
+
+
+def overlaps(a: Boxes, b: Boxes) -> NDArray[np.bool_]:
+    """[A, B] whether the rectangles of boxes share an area in the bird's-eye view.
+
+    Two convex shapes are apart if and only if they are along one of their sides' normals.
+    """
+    corners_a, corners_b = a.corners()[:, :4, :2], b.corners()[:, :4, :2]
+    shape = (len(a), len(b))
+    apart = np.zeros(shape, bool)
+    for yaw in (np.broadcast_to(a.yaw[:, None], shape), np.broadcast_to(b.yaw, shape)):
+        for turned in (yaw, yaw + np.pi / 2):
+            axis = np.stack([np.cos(turned), np.sin(turned)], -1)
+            along_a = np.einsum("aki,abi->abk", corners_a, axis)
+            along_b = np.einsum("bki,abi->abk", corners_b, axis)
+            apart |= along_a.max(-1) <= along_b.min(-1)
+            apart |= along_b.max(-1) <= along_a.min(-1)
+    return ~apart
+
+
+def open_database(
+    folder: Path, frames: Indexed, *, min_points: int, builds: bool = True
+) -> PasteDatabase:
+    """The database in ``folder``, built there first where it does not exist.
+
+    Args:
+        folder: its name must stand for the frames and ``min_points``.
+        frames: the training set, with LiDAR; images are not needed.
+        min_points: see ``PasteDatabase.build``.
+        builds: False = wait until another process has built it.
+
+    Raises:
+        PasteError: it cannot be built or read.
+    """
+    if builds and not folder.exists():
+        console = Console(stderr=True)
+        numbered = track(range(len(frames)), description="paste database", console=console)
+        database = PasteDatabase.build((frames[i] for i in numbered), min_points=min_points)
+        database.save(folder)
+    while not folder.exists():
+        time.sleep(POLL)
+    return PasteDatabase.load(folder)
+
+
+def _lidar(frame: Frame) -> NDArray[np.float32]:
+    if frame.lidar is None:
+        raise PasteError(
+            f"Frame at {frame.stamp_ns} ns {frame.token} has no LiDAR; ground-truth paste is for "
+            "Frames that are read with LiDAR sweeps"
+        )
+    return frame.lidar
+
+
+def _inside(boxes: Boxes, index: int, points: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """[P] which points lie in one box; cheap where nearly all lie far away."""
+    box = boxes.select(np.array([index]))
+    reach = float(np.linalg.norm(box.size[0, :2])) / 2
+    offset = points[:, :2] - box.center[0, :2]
+    near = np.flatnonzero((np.abs(offset) <= reach).all(1))
+    mask = np.zeros(len(points), bool)
+    mask[near[box.contains(points[near])[0]]] = True
+    return mask
+
+
+def _joined(a: Truth, b: Truth) -> Truth:
+    fields = [field.name for field in dataclasses.fields(Truth)]
+    return Truth(**{n: np.concatenate([getattr(a, n), getattr(b, n)]) for n in fields})

@@ -1,0 +1,40 @@
+"""An exponential moving average of a network's weights (after Polyak & Juditsky 1992)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from crkd_core.model.detector import CameraRadarDetector
+
+
+class Average:
+    """A second network whose weights follow those of the trained one.
+
+    After step t: average += (1 - d) (weights - average), d = min(decay, (1 + t) / (10 + t)), so
+    that the random start is soon forgotten. Running statistics of BatchNorm are averaged likewise;
+    what is no floating number is copied.
+
+    Attributes:
+        model: the averaged network, in evaluation mode.
+    """
+
+    def __init__(self, model: CameraRadarDetector, *, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: CameraRadarDetector, *, step: int) -> None:
+        """Follow ``model`` after ``step`` steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for own, other in zip(_tensors(self.model), _tensors(model), strict=True):
+            if own.is_floating_point():
+                own.lerp_(other, 1 - decay)
+            else:
+                own.copy_(other)
+
+
+def _tensors(model: CameraRadarDetector) -> list[Tensor]:
+    return list(model.state_dict().values())
