@@ -99,8 +99,8 @@ def test_checksums_tell_names_shapes_and_bytes_apart() -> None:
 
 def test_answers_come_from_disk_bit_for_bit(model, tmp_path) -> None:
     plain = Teacher(model)(batch(0, 1))
-    for bfloat16 in (False, True):
-        master = Teacher(model, bfloat16=bfloat16, cache=FeatureCache(tmp_path, gigabytes=1))
+    for precision in (torch.float32, torch.bfloat16):
+        master = Teacher(model, precision=precision, cache=FeatureCache(tmp_path, gigabytes=1))
         first = master(batch(0, 1))
         master.model = torch.nn.Identity()  # from here on only the disk can answer
         again = master(batch(1, 0)).tensors()

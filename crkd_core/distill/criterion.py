@@ -10,7 +10,7 @@ from crkd_core.distill.crkd import CrkdLoss
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.views import PairedBatch
 from crkd_core.model.detector import ModelOutput
-from crkd_core.train.loop import TrainingLoss
+from crkd_core.train.objective import TrainingLoss
 
 
 class DistillationLoss(TrainingLoss):

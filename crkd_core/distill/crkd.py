@@ -2,7 +2,8 @@
 
 One method per loss. L = L_detection + CSRD + MSFD(fused) + MSFD(camera) + RelD + RespD, each with
 its weight of DistillConfig. Everything of the teacher is a constant and on the student's grid; no
-method changes a tensor that it is given, so every loss sees the same logits.
+method changes a tensor that it is given, so every loss sees the same logits. Means over cells are
+over those of all processes that train together.
 
 Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of all tasks.
 """
@@ -21,6 +22,7 @@ from crkd_core.distill.adapt import check_fit, fitted
 from crkd_core.distill.foreground import foreground
 from crkd_core.distill.teacher import TeacherFeatures
 from crkd_core.model.detector import ModelOutput
+from crkd_core.model.divisor import per_process, process_count
 from crkd_core.model.head import stacked
 from crkd_core.model.loss import CLIP
 
@@ -129,9 +131,9 @@ class CrkdLoss(nn.Module):
         teacher = teacher.float()
         cells = mask & (teacher != 0).any(1)
         s, t = (features.permute(0, 2, 3, 1)[cells] for features in (student.float(), teacher))
-        if not len(s):
-            return 0 * student.sum()
-        return F.mse_loss(s, t.where(t.isfinite(), s.detach()))
+        error = F.mse_loss(s, t.where(t.isfinite(), s.detach()), reduction="none")
+        # Without a single cell the sum is 0, and so is the loss.
+        return error.mean(1).sum() / per_process(cells.sum()).clamp(min=1e-6)
 
     def reld(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Relation distillation: sum over scales n of the mean of |K_S - K_T| (section 3.5).
@@ -185,7 +187,8 @@ class CrkdLoss(nn.Module):
             weight = heatmap.new_tensor(weights)[:, None, None]
             h_s, h_t = probability(s["heatmap"]), probability(t["heatmap"])
             focal = (h_s - h_t) ** 2 * F.binary_cross_entropy(h_s, h_t, reduction="none")
-            heatmap = heatmap + (weight * focal).sum() / (h_t > POSITIVE).sum().clamp(min=1)
+            positives = per_process((h_t > POSITIVE).sum()).clamp(min=1 / process_count())
+            heatmap = heatmap + (weight * focal).sum() / positives
             presence, strength = h_t.sum(1), (weight * h_t).sum(1)
             cells, bound = presence > BOX_CELL, BOX_CELL
             while not cells.any():
@@ -193,7 +196,8 @@ class CrkdLoss(nn.Module):
                 cells = presence > bound
             b_s, b_t = (stacked(maps).float().permute(0, 2, 3, 1)[cells] for maps in (s, t))
             error = F.smooth_l1_loss(b_s, b_t, reduction="none")
-            box = box + BOX_WEIGHT * (strength[cells][:, None] * error).mean()
+            weighted = strength[cells] * error.mean(1)
+            box = box + BOX_WEIGHT * weighted.sum() / per_process(cells.sum())
         return heatmap, box
 
 

@@ -19,6 +19,7 @@ from crkd_core.model.detector import CameraRadarDetector
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.loop import train
+from crkd_core.train.objective import AUTOCAST
 from crkd_core.train.run import Run
 from crkd_core.train.samples import Frames
 
@@ -49,7 +50,7 @@ def distill(
     config = run.config
     if config.distill is None:
         raise DistillError(f"{run.path} is a plain training; go on with crkd train --resume")
-    teacher = teacher_of(config).to(device)
+    teacher = teacher_of(config)
     torch.manual_seed(config.seed)
     # The student first: with the same seed it starts as it would in a plain training.
     student = initial_student(config)
@@ -80,7 +81,7 @@ def teacher_of(config: TrainConfig) -> Teacher:
         else None
     )
     teacher = load_teacher(
-        Path(settings.teacher), bfloat16=config.precision == "bf16", cache=cache
+        Path(settings.teacher), precision=AUTOCAST[config.precision], cache=cache
     )
     if teacher.checksum != settings.teacher_checksum:
         raise DistillError(
@@ -176,6 +177,8 @@ def distill_config(
     return dataclasses.replace(
         config,
         detector=dataclasses.replace(detector, radar=radar),
+        # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
+        paste=None,
         distill=DistillConfig(
             teacher=str(weights.resolve()),
             teacher_checksum=checksum(load_weights(weights)),

@@ -70,24 +70,24 @@ class Teacher:
         self,
         model: nn.Module,
         *,
-        bfloat16: bool = False,
+        precision: torch.dtype = torch.float32,
         cache: FeatureCache | None = None,
     ) -> None:
         """Freeze ``model``.
 
         Args:
             model: a detector with ``config``.
-            bfloat16: run under autocast, as the student does.
+            precision: number format of its forward pass.
             cache: answers kept on disk.
         """
         self.model = model.eval().requires_grad_(False)
         self.config: DetectorConfig = model.config  # type: ignore[assignment]
-        self.bfloat16, self.cache = bfloat16, cache
+        self.precision, self.cache = precision, cache
         self.checksum = checksum(self.model)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherFeatures:
-        """What the teacher says about a batch that was made for it; see views.py.
+        """What the teacher says about a batch that was made for it, on the batch's device.
 
         Raises:
             LidarError: a LiDAR teacher, and no LiDAR in the batch.
@@ -97,7 +97,9 @@ class Teacher:
         known = self.cache.read(keys, batch.images.device) if self.cache is not None else None
         if known is not None:
             return TeacherFeatures.of(known)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, self.bfloat16):
+        self.model.to(batch.images.device)
+        half = self.precision != torch.float32
+        with torch.autocast(batch.images.device.type, self.precision, enabled=half):
             output: ModelOutput = self.model(batch)
         if tuple(output.fused.shape[2:]) != self.config.grid.shape:
             raise TeacherError(
@@ -129,24 +131,19 @@ class Teacher:
                 f"{now}. Nothing may write to it; start again from the last checkpoint"
             )
 
-    def to(self, device: str | torch.device) -> Teacher:
-        """The same teacher, moved."""
-        self.model.to(device)
-        return self
-
     def _salt(self) -> str:
-        return f"{self.checksum} {self.bfloat16}"
+        return f"{self.checksum} {self.precision}"
 
 
 def load_teacher(
-    path: Path, *, bfloat16: bool = False, cache: FeatureCache | None = None
+    path: Path, *, precision: torch.dtype = torch.float32, cache: FeatureCache | None = None
 ) -> Teacher:
     """The teacher of a weights file.
 
     Raises:
         CheckpointError: no such file, or not a detector.
     """
-    return Teacher(load_weights(path), bfloat16=bfloat16, cache=cache)
+    return Teacher(load_weights(path), precision=precision, cache=cache)
 
 
 def checksum(model: nn.Module) -> str:

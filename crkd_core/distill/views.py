@@ -6,6 +6,7 @@ are dropped at random or taken away by configuration, and at its own image size.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from typing_extensions import Self
 
 from crkd_core.config import DetectorConfig, TrainConfig
-from crkd_core.data.batch import Batch
+from crkd_core.data.batch import Batch, collate
 from crkd_core.frame import Frame
 from crkd_core.train.samples import Frames, Views
 
@@ -49,14 +50,12 @@ class PairedViews(Views):
         everything = config.augment and dataclasses.replace(
             config.augment, drop_camera=0, drop_radar=0, drop_all_cameras=0, drop_all_radars=0
         )
-        self.teacher = Views(
-            frames,
-            dataclasses.replace(
-                config,
-                detector=teacher,
-                augment=everything,
-                sensors=config.distill.teacher_sensors,
-            ),
+        self.teacher = copy.copy(self)
+        self.teacher.config = dataclasses.replace(
+            config,
+            detector=teacher,
+            augment=everything,
+            sensors=config.distill.teacher_sensors,
         )
 
     def __getitem__(self, position: int) -> tuple[Frame, Frame]:
@@ -72,4 +71,4 @@ class PairedViews(Views):
         students, teachers = zip(*samples, strict=True)
         student = super().collate(students)
         fields = {f.name: getattr(student, f.name) for f in dataclasses.fields(student)}
-        return PairedBatch(**fields, teacher=self.teacher.collate(teachers))
+        return PairedBatch(**fields, teacher=collate(teachers, self.teacher.config.detector))
