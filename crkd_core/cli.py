@@ -225,6 +225,23 @@ def evaluate(
 
 
 @app.command()
+def import_official(
+    file: Annotated[Path, typer.Argument(help="A released .pth checkpoint.")],
+    out: Annotated[Path, typer.Option(help="A .safetensors file; must not exist yet.")],
+    part: Annotated[
+        str, typer.Option(help="Of a distilled file: student or teacher; auto = its student.")
+    ] = "auto",
+) -> None:
+    """Turn a checkpoint of the released CRKD code into weights for this project."""
+    from crkd_core.official import import_official as import_file
+
+    if part not in ("auto", "student", "teacher"):
+        raise ConfigError(f"--part: expected auto, student or teacher, got {part!r}")
+    import_file(file, out, part=part)  # type: ignore[arg-type]
+    Console().print(f"weights: {out}", soft_wrap=True)
+
+
+@app.command()
 def bench(
     preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
     weights: Annotated[Path | None, typer.Option(help="Time this detector instead.")] = None,

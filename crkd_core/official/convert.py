@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from crkd_core.config import DetectorConfig
-from crkd_core.official.source import OfficialError, Source
+from crkd_core.model.build import build_detector
+from crkd_core.official.bev import foreign
+from crkd_core.official.source import ROOTS, OfficialError, Source
 from crkd_core.official.student import convert_student
 
-#: Parts of a detector; a distilled file holds the student's under these names with "_student".
-ROOTS = ("encoders", "fuser", "decoder", "heads")
+#: What the student's roots end with in a distilled file.
+STUDENT = "_student"
 
 #: Adapters of the relation loss: of use in training only.
 ADAPTERS = "fused_feat_affinity_loss."
@@ -40,8 +43,18 @@ def convert(
         Configuration and tensors that fit ``build_detector(config)`` exactly.
 
     Raises:
-        OfficialError: another network, naming what does not fit; missing or unknown keys, listed.
+        OfficialError: another network, naming what does not fit; missing or unknown keys, tensors
+            of another shape or that are not finite, listed.
     """
+    config, tensors = _convert(state_dict, part)
+    tensors = {key: _plain(value) for key, value in tensors.items()}
+    _check(config, tensors)
+    return config, tensors
+
+
+def _convert(
+    state_dict: Mapping[str, Tensor], part: Part
+) -> tuple[DetectorConfig, dict[str, Tensor]]:
     state = {key.removeprefix("module."): value for key, value in state_dict.items()}
     strange = [key for key, value in state.items() if not isinstance(value, Tensor)]
     if strange or not state:
@@ -51,6 +64,11 @@ def convert(
             "checkpoint take the entry 'state_dict'"
         )
     source = _half(state, part)
+    strangers = foreign(source)
+    if strangers:
+        raise OfficialError(
+            "not a network of CRKD, though encoders may be the same: " + "; ".join(strangers)
+        )
     if source.has("encoders.lidar.") and source.has("encoders.radar."):
         raise OfficialError("encoders: both lidar and radar; only one of them can be built")
     if source.has("encoders.lidar."):
@@ -70,14 +88,37 @@ def convert(
     )
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """Float32 of its own memory; counters as they are."""
+    return (tensor.float() if tensor.is_floating_point() else tensor).detach().clone()
+
+
+def _check(config: DetectorConfig, tensors: dict[str, Tensor]) -> None:
+    """Compare with the network that the configuration builds; nothing is computed for it."""
+    with torch.device("meta"):
+        expected = build_detector(config, pretrained=False).state_dict()
+    problems = [f"missing {key}" for key in expected.keys() - tensors.keys()]
+    problems += [f"unknown {key}" for key in tensors.keys() - expected.keys()]
+    for key, tensor in tensors.items():
+        if key in expected and tensor.shape != expected[key].shape:
+            problems.append(
+                f"{key}: expected {tuple(expected[key].shape)}, got {tuple(tensor.shape)}"
+            )
+        elif not torch.isfinite(tensor).all():
+            problems.append(f"{key}: holds NaN or infinity")
+    if problems:
+        raise OfficialError(
+            f"after renaming, tensors do not fit {config.name}: " + "; ".join(sorted(problems))
+        )
+
+
 def _half(state: dict[str, Tensor], part: Part) -> Source:
     """The keys of the wanted network under their plain names."""
-    renamed = {f"{root}_student.": f"{root}." for root in ROOTS}
     student: dict[str, str] = {}
     for key in state:
-        root = key.partition(".")[0] + "."
-        if root in renamed:
-            student[renamed[root] + key.removeprefix(root)] = key
+        root, _, rest = key.partition(".")
+        if root.removesuffix(STUDENT) in ROOTS and root.endswith(STUDENT):
+            student[f"{root.removesuffix(STUDENT)}.{rest}"] = key
     if not student:
         return Source(state)
     if part != "teacher":
@@ -87,8 +128,8 @@ def _half(state: dict[str, Tensor], part: Part) -> Source:
             for key in state.keys() - set(student.values())
             if key.partition(".")[0] not in ROOTS and not key.startswith(ADAPTERS)
         ]
-        names = {**student, **{key: key for key in extra}}
-        return Source({new: state[old] for new, old in names.items()}, names=names)
+        own = {new: state[old] for new, old in student.items()}
+        return Source({**own, **{key: state[key] for key in extra}}, suffix=STUDENT)
     teacher = {
         key: value
         for key, value in state.items()

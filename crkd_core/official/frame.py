@@ -18,6 +18,9 @@ LIDAR_TOP = (
     (0.7077955119163518, -0.006492242056004365, 0.010646214713995808, -0.7063073142877817),
 )
 
+#: Buffers may have been stored in half precision.
+HALF_PRECISION = 1e-3
+
 EGO_T_LIDAR: tuple[tuple[float, ...], ...] = tuple(
     tuple(float(value) for value in row) for row in geometry.pose(*LIDAR_TOP)
 )
@@ -33,7 +36,9 @@ def check_geometry(source: Source, config: DetectorConfig, prefix: str) -> None:
         if prefix + name not in source:
             continue
         found = source.left[prefix + name].double()
-        if found.shape != expected.shape or not torch.allclose(found, expected, atol=1e-3):
+        if found.shape != expected.shape or not torch.allclose(
+            found, expected, rtol=HALF_PRECISION, atol=HALF_PRECISION
+        ):
             raise OfficialError(
                 f"{prefix}{name}: these weights were made for another grid, image or depth range; "
                 f"expected {_short(expected)}, got {_short(found)}"

@@ -9,6 +9,9 @@ from torch import Tensor
 #: Tensors of a BatchNorm.
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
+#: Parts of a detector; a distilled file holds the student's under these names with "_student".
+ROOTS = ("encoders", "fuser", "decoder", "heads")
+
 #: More keys than this are not printed.
 SHOWN = 40
 
@@ -27,10 +30,16 @@ class Source:
         out: tensors taken so far, by our names.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], *, names: Mapping[str, str] | None = None):
-        """Take the keys of ``state``; ``names`` are what errors call renamed ones."""
+    def __init__(self, state: Mapping[str, Tensor], *, suffix: str = ""):
+        """Take the keys of ``state``.
+
+        Args:
+            state: tensors by released names.
+            suffix: what the roots of these names (encoders, fuser, ...) had at their end in the
+                file, for errors.
+        """
         self.left = dict(state)
-        self.names = names or {}
+        self.suffix = suffix
         self.missing: list[str] = []
         self.out: dict[str, Tensor] = {}
 
@@ -84,12 +93,18 @@ class Source:
         Raises:
             OfficialError: missing or unknown keys; they are listed.
         """
-        unknown = [self.names.get(key, key) for key in self.left]
-        if self.missing or unknown:
-            parts = [f"missing {_listed(self.missing)}"] if self.missing else []
+        missing, unknown = (
+            [self._original(k) for k in keys] for keys in (self.missing, self.left)
+        )
+        if missing or unknown:
+            parts = [f"missing {_listed(missing)}"] if missing else []
             parts += [f"unknown {_listed(unknown)}"] if unknown else []
             raise OfficialError("keys do not fit: " + "; ".join(parts))
         return self.out
+
+    def _original(self, key: str) -> str:
+        root, dot, rest = key.partition(".")
+        return f"{root}{self.suffix}{dot}{rest}" if root in ROOTS else key
 
 
 def _listed(keys: list[str]) -> str:
