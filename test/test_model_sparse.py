@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from crkd_core.model import sparse_spconv
 from crkd_core.model.sparse import (
     Sites,
     SparseBlock,
@@ -10,6 +11,7 @@ from crkd_core.model.sparse import (
     SparseError,
     SparseMap,
 )
+from crkd_core.model.sparse_spconv import SpconvSites
 
 SHAPE = (7, 6, 5)
 
@@ -130,6 +132,30 @@ def test_height_goes_into_the_channels():
     bev = encoder(x)
     assert bev.shape == (1, 8, 1, 1)
     torch.testing.assert_close(bev[0, :, 0, 0], out.dense()[0, :, 0, 0].flatten())
+
+
+@pytest.mark.skipif(not sparse_spconv.installed(), reason="spconv is not installed")
+def test_spconv_gives_the_same():
+    torch.manual_seed(2)
+    encoder = SparseEncoder(3, channels=(4, 8), blocks=1).eval()
+    shape = (9, 8, 9)
+    x = sparse(count=300, shape=shape)
+    shuffled = torch.randperm(300)
+    features = x.features.detach().float()
+    sites = SpconvSites.of(x.sites.coords()[shuffled], batch=2, shape=shape)
+    with torch.no_grad():
+        for plain, theirs in zip(
+            encoder.maps(x._replace(features=features)),
+            encoder.maps(SparseMap(features[shuffled], sites)),
+            strict=True,
+        ):
+            torch.testing.assert_close(theirs.dense(), plain.dense(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            encoder(SparseMap(features[shuffled], sites)),
+            encoder(x._replace(features=features)),
+            rtol=1e-4,
+            atol=1e-5,
+        )
 
 
 def test_sites_sort_and_tell_where_cells_went():

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, LidarConfig
+from crkd_core.model import sparse_spconv
 from crkd_core.model.radar import PointNorm
 from crkd_core.model.sparse import Sites, SparseEncoder, SparseMap, Triple
+from crkd_core.model.sparse_spconv import SpconvSites
 from crkd_core.model.voxels import Voxels, voxel_counts, voxelise
 
 #: x, y, z, intensity, age: Batch.lidar.
@@ -60,8 +62,12 @@ class SparseLidar(nn.Module):
         dtype = next(self.parameters()).dtype
         if not len(voxels.coords):
             return points.new_zeros((batch_size, self.channels, *self.grid.shape), dtype=dtype)
+        features = voxels.features.to(dtype)
+        if points.is_cuda and sparse_spconv.installed():
+            spconv = SpconvSites.of(voxels.coords, batch=batch_size, shape=self.shape)
+            return self.encoder(SparseMap(features, spconv))
         sites, order = Sites.of(voxels.coords, batch=batch_size, shape=self.shape)
-        return self.encoder(SparseMap(voxels.features[order].to(dtype), sites))
+        return self.encoder(SparseMap(features[order], sites))
 
 
 class LidarPillars(nn.Module):

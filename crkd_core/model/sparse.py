@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.model.radar import PointNorm
+from crkd_core.model.sparse_spconv import SpconvSites
 
 Triple = tuple[int, int, int]
 
@@ -140,6 +141,25 @@ class Sites:
         sites = Sites(unique, batch=self.batch, shape=shape)
         return sites, [Pairs(s, t) for s, t in zip(sources, targets, strict=True)]
 
+    def convolve(self, features: Tensor, convolution: SparseConv) -> tuple[Tensor, Sites]:
+        """Features [V, C] -> features [W, C'] and their sites."""
+        sites = self
+        if convolution.stride is None:
+            pairs = self.neighbours(convolution.kernel)
+        else:
+            sites, pairs = self.strided(
+                convolution.kernel, convolution.stride, convolution.padding
+            )
+        return gather_matmul_add(features, convolution.weight, pairs, len(sites)), sites
+
+    def dense(self, features: Tensor) -> Tensor:
+        """Features [V, C] -> [B, C, X, Y, Z], zeros where no site is."""
+        channels = features.shape[1]
+        size_x, size_y, size_z = self.shape
+        flat = features.new_zeros((self.batch * size_x * size_y * size_z, channels))
+        flat = flat.index_copy(0, self.keys, features)
+        return flat.view(self.batch, size_x, size_y, size_z, channels).permute(0, 4, 1, 2, 3)
+
 
 class SparseMap(NamedTuple):
     """Features at sites.
@@ -150,15 +170,11 @@ class SparseMap(NamedTuple):
     """
 
     features: Tensor
-    sites: Sites
+    sites: Sites | SpconvSites
 
     def dense(self) -> Tensor:
         """[B, C, X, Y, Z], zeros where no site is."""
-        sites, channels = self.sites, self.features.shape[1]
-        size_x, size_y, size_z = sites.shape
-        flat = self.features.new_zeros((sites.batch * size_x * size_y * size_z, channels))
-        flat = flat.index_copy(0, sites.keys, self.features)
-        return flat.view(sites.batch, size_x, size_y, size_z, channels).permute(0, 4, 1, 2, 3)
+        return self.sites.dense(self.features)
 
 
 class SparseConv(nn.Module):
@@ -186,11 +202,7 @@ class SparseConv(nn.Module):
 
     def forward(self, x: SparseMap) -> SparseMap:
         """[V, inputs] -> [W, outputs]."""
-        if self.stride is None:
-            sites, pairs = x.sites, x.sites.neighbours(self.kernel)
-        else:
-            sites, pairs = x.sites.strided(self.kernel, self.stride, self.padding)
-        return SparseMap(gather_matmul_add(x.features, self.weight, pairs, len(sites)), sites)
+        return SparseMap(*x.sites.convolve(x.features, self))
 
 
 def gather_matmul_add(

@@ -52,8 +52,8 @@ def voxelise(
     """Hard voxelisation as in VoxelNet (Zhou & Tuzel 2018, 2.1.3), with the mean as the feature.
 
     Of every voxel the first ``max_points`` points count, of every sample the first ``max_voxels``
-    voxels, both in the order of the points. Float32 throughout: half precision would move points
-    by centimetres (method 6.1, defect 14).
+    voxels, both in the order of the points. Float32 throughout: half precision, as in
+    the released code under autocast, would move points by centimetres.
 
     Args:
         points: float32 [L, C], x, y, z first, metres.

@@ -1,0 +1,82 @@
+"""Whole released teachers from pixels and points to boxes. `make test-golden` runs these."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from golden import Vectors, check, needs_golden
+from golden_models import (
+    all_present,
+    cameras,
+    check_boxes,
+    check_heads,
+    given_camera_bev,
+    images,
+)
+from official_models import imported
+from torch import Tensor
+
+from crkd_core.model.detector import ModelOutput
+
+pytestmark = [needs_golden, pytest.mark.golden_heavy]
+
+
+@pytest.fixture(autouse=True)
+def no_grad() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def check_lifted(found: Tensor, vectors: Vectors, name: str) -> None:
+    """All as stored but around the few cells whose border a frustum point lies on.
+
+    One cell of 0.3 m that differs by a point reaches 5 x 5 cells of 0.6 m through the three
+    convolutions.
+    """
+    values, stored = vectors.pairs(found, name)
+    error = np.abs(values - stored) / np.abs(vectors[f"{name}__stats"][3:]).max()
+    assert np.median(error) < 1e-6
+    assert (error > 1e-5).mean() < 2e-2, (error > 1e-5).mean()
+
+
+@pytest.mark.parametrize("name", ["r50_teacher", "swint_teacher"])
+def test_teacher(name: str) -> None:
+    vectors, model = Vectors(f"model_{name}"), imported(name)
+    features = model.image.neck(model.image.backbone(images()).feature_maps)
+    check(features, vectors, "neck")
+    points = torch.from_numpy(Vectors("inputs_whole")["lidar_points"])
+    sample = torch.zeros(len(points), dtype=torch.int64)
+    lidar_bev = model.lidar(points, sample, 1)
+    check(lidar_bev, vectors, "lidar_bev")
+    shares = {}
+    for variant in ("trunc", "floor", "given"):
+        if variant == "given":
+            camera_bev = given_camera_bev()
+        else:
+            lift = copy.deepcopy(model.lift)
+            assert lift.trunc
+            lift.trunc = variant == "trunc"
+            camera_bev, _ = lift(features, cameras(), all_present(), points, sample)
+            check_lifted(camera_bev, vectors, f"{variant}.camera_bev")
+        gated, fused = model.fuser(camera_bev, lidar_bev)
+        decoded = model.decoder(fused)
+        tasks = model.head(decoded)
+        if variant == "given":
+            for part, found in (("gated_camera", gated), ("fused", fused), ("decoded", decoded)):
+                check(found, vectors, f"given.{part}")
+        check_heads(tasks, vectors, variant)
+        output = ModelOutput(
+            tasks=tasks,
+            camera_bev=camera_bev,
+            gated_camera=gated,
+            lidar_bev=lidar_bev,
+            fused=fused,
+            decoded=decoded,
+            depth_logits=torch.zeros(0),
+        )
+        shares[variant] = check_boxes(output, model.config, vectors, variant)
+    print(f"{name}: share of stored boxes found again: {shares}")
