@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from golden import MODULE_TOLERANCE, Vectors, check, tensor
@@ -10,12 +12,15 @@ from torch import Tensor
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
-from crkd_core.config import IDENTITY
+from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import ModelOutput
 
 #: Heads behind a lift: borders of cells decide, so a few values may differ.
 MEDIAN, USUAL, RARE = 1e-4, 1e-3, 3e-2
+
+#: Sides of boxes that are compared, metres.
+SIZES = (0.01, 100.0)
 
 
 def images() -> Tensor:
@@ -59,15 +64,22 @@ def check_heads(tasks: list[dict[str, Tensor]], vectors: Vectors, variant: str) 
             assert error.max() <= RARE * max(abs(low), abs(high)), name
 
 
-def check_boxes(output: ModelOutput, config: object, vectors: Vectors, variant: str) -> float:
-    """Final boxes as matched sets. -> the share of stored boxes that have a partner."""
-    import dataclasses
+def check_boxes(
+    output: ModelOutput, config: DetectorConfig, vectors: Vectors, variant: str
+) -> float:
+    """Final boxes as matched sets. -> the share of stored boxes that have a partner.
 
-    plain = dataclasses.replace(config, ego_T_grid=IDENTITY)  # type: ignore[type-var]
+    Weights that were never trained make boxes of nanometres and of light seconds too. Of these the
+    released suppression, which computes overlaps in float32, keeps identical pairs, and their
+    stored bottom says nothing about their middle. So they are counted, not compared.
+    """
+    plain = dataclasses.replace(config, ego_T_grid=IDENTITY)
     found = decode(output, plain)[0]
     parts = (vectors[f"{variant}.{part}"] for part in ("boxes", "scores", "labels"))
     expected = our_boxes(*parts)
-    share = matched(found, expected)
+    usual = ((expected.size > SIZES[0]) & (expected.size < SIZES[1])).all(1)
+    assert usual.sum() > 100
+    share = matched(found, expected.select(usual))
     assert share >= (0.99 if variant == "given" else 0.95), (variant, share, len(found))
     assert abs(len(found) - len(expected)) <= 0.05 * len(expected)
     return share

@@ -17,7 +17,7 @@ from crkd_core.official.source import OfficialError, Source
 CENTER_LIMIT = (61.2, 61.2, 10.0)
 
 #: Sides are not limited there; these are for numbers that cannot be boxes.
-SIZE_LIMITS = (1e-6, 1e6)
+SIZE_LIMITS = (1e-30, 1e30)
 
 
 def foreign(source: Source) -> list[str]:
