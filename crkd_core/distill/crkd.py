@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -190,14 +191,14 @@ class CrkdLoss(nn.Module):
             positives = per_process((h_t > POSITIVE).sum()).clamp(min=1 / process_count())
             heatmap = heatmap + (weight * focal).sum() / positives
             presence, strength = h_t.sum(1), (weight * h_t).sum(1)
-            cells, bound = presence > BOX_CELL, BOX_CELL
-            while not cells.any():
+            bound, highest = BOX_CELL, _highest(presence)
+            while highest <= bound:
                 bound -= BOX_CELL_STEP
-                cells = presence > bound
+            cells = presence > bound
             b_s, b_t = (stacked(maps).float().permute(0, 2, 3, 1)[cells] for maps in (s, t))
             error = F.smooth_l1_loss(b_s, b_t, reduction="none")
             weighted = strength[cells] * error.mean(1)
-            box = box + BOX_WEIGHT * weighted.sum() / per_process(cells.sum())
+            box = box + BOX_WEIGHT * weighted.sum() / per_process(cells.sum()).clamp(min=1e-6)
         return heatmap, box
 
 
@@ -230,6 +231,14 @@ def objectness(heatmaps: list[Tensor], *, form: str) -> Tensor:
         return torch.cat(heatmaps, 1).float().sigmoid().mean(1, keepdim=True)
     per_task = [probability(logits.float().mean(1, keepdim=True)) for logits in heatmaps]
     return torch.cat(per_task, 1).mean(1, keepdim=True)
+
+
+def _highest(values: Tensor) -> float:
+    """The maximum over all processes."""
+    highest = values.detach().max()
+    if process_count() > 1:
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return float(highest)
 
 
 def _channels(student: int, teacher: int) -> nn.Module:

@@ -1,0 +1,14 @@
+"""What torchrun starts in test_distill_processes.py: one distillation in the folder named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from test_distill_run import FRAMES
+
+from crkd_core.distill.run import distill
+from crkd_core.train.run import Run
+
+if __name__ == "__main__":
+    distill(Run.open(Path(sys.argv[1])), FRAMES)
