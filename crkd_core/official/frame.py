@@ -11,8 +11,8 @@ from crkd_core.config import DetectorConfig
 from crkd_core.model.lift import cell_pixels
 from crkd_core.official.source import OfficialError, Source
 
-#: LIDAR_TOP of the nuScenes vehicles in ego: metres, quaternion w x y z. The two calibrations that
-#: the Boston vehicle has differ by less than 0.1 degree from this one.
+#: LIDAR_TOP of a nuScenes vehicle in ego: metres, quaternion w x y z. Calibrations of other drives
+#: differ a little; who needs them exact sets DetectorConfig.ego_T_grid.
 LIDAR_TOP = (
     (0.943713, 0.0, 1.84023),
     (0.7077955119163518, -0.006492242056004365, 0.010646214713995808, -0.7063073142877817),
