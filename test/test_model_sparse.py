@@ -95,6 +95,33 @@ def test_gradients_by_finite_differences():
         assert torch.autograd.gradcheck(call, (x.features, convolution.weight))
 
 
+def test_backward_is_that_of_autograd_under_autocast_too():
+    torch.manual_seed(0)
+    convolution, x = SparseConv(16, 8), sparse(channels=16, count=150)
+    features = x.features.detach().float().requires_grad_()
+    upstream = torch.randn(150, 8)
+    out = convolution(SparseMap(features, x.sites)).features
+    exact = torch.autograd.grad((out * upstream).sum(), [features, convolution.weight])
+    with torch.autocast("cpu", torch.bfloat16):
+        half = convolution(SparseMap(features, x.sites)).features
+    assert half.dtype == torch.bfloat16
+    found = torch.autograd.grad((half * upstream).sum(), [features, convolution.weight])
+    for a, b in zip(found, exact, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - b).abs().max() < 0.03 * b.abs().max()
+
+
+def test_training_does_not_keep_gathered_rows():
+    torch.manual_seed(0)
+    x = sparse(channels=16, count=150)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: kept.append(t.numel()) or t, lambda t: t
+    ):
+        SparseConv(16, 8).double()(x)
+    assert sum(kept) <= 150 * 16 + 27 * 16 * 8
+
+
 def test_samples_do_not_touch():
     torch.manual_seed(0)
     encoder = SparseEncoder(3, channels=(4, 8), blocks=1).double().eval()

@@ -84,6 +84,22 @@ def test_folded_and_bfloat16_agree_with_the_plain_network(config):
 
 
 @BOTH
+def test_training_step_in_mixed_precision(config):
+    torch.manual_seed(0)
+    model = build_detector(config).train()
+    batch = collate([with_lidar(0), with_lidar(1)], config)
+    exact = model(batch).lidar_bev
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(batch)
+    error = (output.lidar_bev.float() - exact).abs().mean()
+    assert error < 0.05 * exact.abs().mean()
+    loss = sum(v.float().square().sum() for maps in output.tasks for v in maps.values())
+    loss.backward()
+    for name, parameter in model.lidar.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+
+
+@BOTH
 def test_frame_without_lidar_is_refused(config):
     detector = Detector(build_detector(config))
     with pytest.raises(FrameError, match=r"has no LiDAR.* 10 LiDAR sweeps"):
