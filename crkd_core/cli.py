@@ -1,18 +1,22 @@
-"""The `crkd` command: a thin shell over functions. Every error is one line and exit status 1."""
+"""The `crkd` command: a thin shell over functions."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 from rich.console import Console
 
+from crkd_core.command import check_output, run
 from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig, from_dict, to_dict
 from crkd_core.presets import preset as find_preset
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes import NuScenesFrames
+    from crkd_core.train.run import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +48,7 @@ def world(
     """Make synthetic drives as a genuine nuScenes data set."""
     from crkd_core.world import write_world
 
+    check_output(out)
     write_world(
         out,
         scenes=scenes,
@@ -61,7 +66,9 @@ def train(
     data: Data,
     split: Split,
     out: Out,
-    preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
+    preset: Annotated[
+        str | None, typer.Option(help="demo_student (default), crkd_r50, ...")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     set_: Annotated[
@@ -71,30 +78,20 @@ def train(
     device: Device = "cpu",
 ) -> None:
     """Train a detector of a preset; see the run folder for weights and metrics."""
-    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
     from crkd_core.train.loop import train as train_run
-    from crkd_core.train.run import Run, RunError
+    from crkd_core.train.run import Run
 
+    check_output(out)
     if resume:
-        run = Run.open(out)
+        run = _resumed(out, preset=preset, steps=steps, changes=set_)
         config = run.config
-        if set_ or (steps is not None and steps != config.steps):
-            raise RunError(
-                f"{out} was started with {config.steps} steps; a resumed run keeps its "
-                "configuration. Leave --steps and --set out, or start a new run"
-            )
     else:
-        config = find_preset(preset)
+        config = find_preset(preset or "demo_student")
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    frames = NuScenesFrames(
-        NuScenes(data, split=split),
-        split,
-        radar_sweeps=config.detector.radar.sweeps,
-        lidar_sweeps=max(config.detector.lidar_sweeps, 1 if config.depth_weight else 0),
-        image=None,
-    )
+    lidar_sweeps = max(config.detector.lidar_sweeps, 1 if config.depth_weight else 0)
+    frames = _recorded(data, split, config, lidar_sweeps)
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     train_run(run, frames, resume=resume, device=device)
@@ -145,19 +142,14 @@ def distill(
     device: Device = "cpu",
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
-    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
     from crkd_core.distill.run import distill as distill_run
     from crkd_core.distill.run import distill_config, sweeps_of
-    from crkd_core.train.run import Run, RunError
+    from crkd_core.train.run import Run
 
+    check_output(out)
     if resume:
-        run = Run.open(out)
+        run = _resumed(out, preset=None, steps=steps, changes=set_)
         config = run.config
-        if set_ or (steps is not None and steps != config.steps):
-            raise RunError(
-                f"{out} was started with {config.steps} steps; a resumed run keeps its "
-                "configuration. Leave --steps and --set out, or start a new run"
-            )
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")
     else:
@@ -178,13 +170,7 @@ def distill(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    frames = NuScenesFrames(
-        NuScenes(data, split=split),
-        split,
-        radar_sweeps=config.detector.radar.sweeps,
-        lidar_sweeps=sweeps_of(config),
-        image=None,
-    )
+    frames = _recorded(data, split, config, sweeps_of(config))
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     distill_run(run, frames, resume=resume, device=device)
@@ -210,6 +196,7 @@ def evaluate(
 
     if (weights is None) == (submission is None):
         raise ConfigError("give either --weights or --submission")
+    check_output(out)
     if weights is not None:
         evaluate_weights(
             weights,
@@ -254,6 +241,36 @@ def bench(
     run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
 
 
+def _resumed(
+    out: Path, *, preset: str | None, steps: int | None, changes: list[str] | None
+) -> Run:
+    """The run in ``out``, which nothing on the command line may change."""
+    from crkd_core.train.run import Run, RunError
+
+    run = Run.open(out)
+    config = run.config
+    if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
+        raise RunError(
+            f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
+            "resumed run keeps its configuration. Leave --preset, --steps and --set out, or start "
+            "a new run"
+        )
+    return run
+
+
+def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) -> NuScenesFrames:
+    """The training set, images as recorded."""
+    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+
+    return NuScenesFrames(
+        NuScenes(data, split=split),
+        split,
+        radar_sweeps=config.detector.radar.sweeps,
+        lidar_sweeps=lidar_sweeps,
+        image=None,
+    )
+
+
 def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
     """``config`` with KEY.KEY=YAML changes.
 
@@ -273,21 +290,6 @@ def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
             inner = inner[parent]
         inner[key] = yaml.safe_load(text)
     return from_dict(TrainConfig, data)
-
-
-def run(command: typer.Typer) -> None:
-    """Run a typer command; expected errors are one line on stderr and exit status 1."""
-    try:
-        command()
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {_escape(error)}", soft_wrap=True)
-        sys.exit(1)
-
-
-def _escape(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(f"{type(error).__name__}: {error}")
 
 
 def main() -> None:

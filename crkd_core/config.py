@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -22,6 +23,26 @@ T = TypeVar("T")
 
 class ConfigError(ValueError):
     """A key or a value that the configuration does not know."""
+
+
+def _check_least(name: str, value: float, least: float) -> None:
+    if not least <= value < math.inf:
+        raise ConfigError(f"{name}: expected {least:g} or more, got {value}")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name}: expected 0 to 1, got {value}")
+
+
+def _check_sensors(name: str, sensors: tuple[str, ...]) -> None:
+    # frame.py needs ImageConfig.
+    from crkd_core.frame import CAMERAS, RADARS
+
+    unknown = [sensor for sensor in sensors if sensor not in CAMERAS + RADARS]
+    if unknown:
+        known = ", ".join(CAMERAS + RADARS)
+        raise ConfigError(f"{name}: unknown {', '.join(unknown)}; known: {known}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +102,14 @@ class BackboneConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraConfig:
-    """Camera branch: backbone, neck, LSS lift (methods: Lift-Splat-Shoot; CRKD section 3)."""
+    """Camera branch: backbone, neck, LSS lift (docs/method.md 1.4)."""
 
     backbone: BackboneConfig = BackboneConfig()
     #: Strides of the backbone stages that enter the neck, and the neck's channels per stage.
     neck_levels: tuple[int, ...] = (4, 8, 16, 32)
     #: "second_fpn": every level to one stride, concatenated (``neck_channels`` per level).
-    #: "lss_fpn": top-down pyramid, the finest map of ``neck_channels`` is used (methods 1.3).
+    #: "lss_fpn": top-down pyramid, the finest map of ``neck_channels`` is used (docs/method.md
+    #: 1.3).
     neck: Literal["second_fpn", "lss_fpn"] = "second_fpn"
     neck_channels: int = 128
     #: Stride of the feature map that is lifted.
@@ -112,7 +134,7 @@ class CameraConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RadarConfig:
-    """Radar pillar branch (methods.md 1.4)."""
+    """Radar pillar branch (docs/method.md 1.4)."""
 
     sweeps: int = 6
     channels: tuple[int, ...] = (256, 256, 256, 256)
@@ -122,14 +144,15 @@ class RadarConfig:
     #: "reference": age counts from the Frame's reference time. "newest": from the newest return of
     #: the same radar, as in the released code.
     age: Literal["reference", "newest"] = "reference"
-    #: Three dilated convolutions on the radar map and the activation that CSRD reads (methods
-    #: 1.7.1). "path": what they make enters the fuser, as released. "side": only the loss sees it.
+    #: Three dilated convolutions on the radar map and the activation that CSRD reads
+    #: (docs/method.md 1.7). "path": what they make enters the fuser, as released. "side": only the
+    #: loss sees it.
     calibration: Literal["none", "path", "side"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LidarConfig:
-    """LiDAR branch of a teacher, in the place of the radar branch (method.md 1.3).
+    """LiDAR branch of a teacher, in the place of the radar branch (docs/method.md 1.3).
 
     ``kind`` "sparse": sparse 3D convolutions on small voxels; ``channels`` are the stages'
     widths. ``kind`` "pillars": a point network and a maximum per BEV cell; ``channels`` are its
@@ -152,7 +175,7 @@ class LidarConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """BEV decoder: residual groups and the feature pyramid above them (methods.md 1.6)."""
+    """BEV decoder: residual groups and the feature pyramid above them (docs/method.md 1.6)."""
 
     channels: tuple[int, ...] = (128, 256, 512)
     strides: tuple[int, ...] = (2, 2, 1)
@@ -179,7 +202,7 @@ class TaskConfig:
             )
 
 
-#: The six tasks of CRKD and BEVFusion with CenterHead (methods.md 1.6).
+#: The six tasks of CRKD and BEVFusion with CenterHead (docs/method.md 1.6).
 SIX_TASKS = (
     TaskConfig(classes=("car",), nms="circle", nms_threshold=2.0),
     TaskConfig(classes=("truck", "construction_vehicle")),
@@ -236,7 +259,7 @@ class DetectorConfig:
     radar: RadarConfig = RadarConfig()
     #: A LiDAR-camera teacher; None = camera and radar.
     lidar: LidarConfig | None = None
-    #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (methods 1.5).
+    #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (docs/method.md 1.5).
     fuser: Literal["gated", "conv"] = "gated"
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
@@ -269,6 +292,20 @@ class AugmentConfig:
     drop_radar: float = 0.0
     drop_all_cameras: float = 0.0
     drop_all_radars: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("image_flip", "bev_flip"):
+            _check_share(f"augment.{name}", getattr(self, name))
+        for name in ("drop_camera", "drop_radar", "drop_all_cameras", "drop_all_radars"):
+            _check_share(f"augment.{name}", getattr(self, name))
+        for name in ("image_zoom", "bev_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ConfigError(
+                    f"augment.{name}: expected 0 < low <= high, got {low} and {high}"
+                )
+        _check_least("augment.image_rotation", self.image_rotation, 0)
+        _check_least("augment.bev_rotation", self.bev_rotation, 0)
 
 
 #: The distillation losses of CRKD, by the names that configuration, log and command line use.
@@ -325,6 +362,7 @@ class DistillConfig:
     cache_gigabytes: float = 20.0
 
     def __post_init__(self) -> None:
+        _check_sensors("distill.teacher_sensors", self.teacher_sensors)
         unknown = sorted(set(self.losses) - set(CRKD_LOSSES))
         if unknown:
             raise ConfigError(
@@ -339,7 +377,7 @@ class DistillConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PasteConfig:
-    """Truth boxes of other frames pasted into a teacher's LiDAR; see data/paste.py (method 1.8)."""
+    """Truth boxes of other frames in a teacher's LiDAR; data/paste.py, docs/method.md 1.8."""
 
     #: Boxes per frame that a class is filled up to, in the order of CLASS_NAMES, as published.
     counts: tuple[int, ...] = (2, 3, 4, 6, 7, 2, 6, 6, 2, 2)
@@ -397,11 +435,16 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1 or self.batch_size < 1:
-            raise ConfigError(
-                "expected batch_size and accumulate of 1 or more, got "
-                f"{self.batch_size} and {self.accumulate}"
-            )
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "log_steps"):
+            _check_least(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "workers", "seed", "weight_decay", "depth_weight"):
+            _check_least(name, getattr(self, name), 0)
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name}: expected a number above 0, got {value}")
+        _check_share("final_rate", self.final_rate)
+        _check_sensors("sensors", self.sensors)
         if not 0 <= self.average < 1:
             raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")
         if self.paste is not None and self.detector.lidar is None:
@@ -429,7 +472,8 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
             type does not fit, each with its dotted path.
     """
     if not isinstance(data, dict):
-        raise ConfigError(f"{where or cls.__name__}: expected a mapping, got {data!r}")
+        name = where.rstrip(".") or cls.__name__
+        raise ConfigError(f"{name}: expected a mapping, got {data!r}")
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
@@ -441,7 +485,7 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
     try:
         return cls(**values)
     except TypeError as error:
-        raise ConfigError(f"{where or cls.__name__}: {error}") from error
+        raise ConfigError(f"{where.rstrip('.') or cls.__name__}: {error}") from error
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from crkd_core.boxes import Detections
+from crkd_core.command import check_output, run_function
 from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
@@ -253,6 +254,7 @@ def command(
     jobs: Annotated[int, typer.Option(min=1, help="Processes that make the drive.")] = 2,
 ) -> None:
     """Make an unseen drive, play it to the live node, score what it publishes."""
+    check_output(out)
     demo(
         out,
         weights,
@@ -266,11 +268,7 @@ def command(
 
 def main() -> None:
     """Entry point of `python -m crkd_ros.demo`."""
-    from crkd_core.cli import run
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    run(app)
+    run_function(command)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from rich.progress import track
 
 from crkd_core import geometry
 from crkd_core.boxes import Truth
+from crkd_core.command import check_output, run_function
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes import CHANNELS, LIDAR, NuScenes, Record
 from crkd_core.frame import CAMERAS, RADARS
@@ -317,6 +318,7 @@ def command(
         raise BagError(f"--storage: expected mcap or sqlite3, got {storage!r}")
     if out.exists():
         raise BagError(f"{out} exists already; remove it or choose another --out")
+    check_output(out)
     summary = write_bag(
         NuScenes(data, version=version),
         scene,
@@ -331,11 +333,7 @@ def command(
 
 def main() -> None:
     """Entry point of `crkd-bag` and of `ros2 run crkd_ros nuscenes2bag`."""
-    from crkd_core.cli import run
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    run(app)
+    run_function(command)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
 
+from crkd_core.command import run_function
 from crkd_ros.bag_files import Topic, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
 from crkd_ros.messages import MessageError, message_class
@@ -208,11 +209,7 @@ def command(
 
 def main() -> None:
     """Entry point of `crkd-play`."""
-    from crkd_core.cli import run
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    run(app)
+    run_function(command)
 
 
 if __name__ == "__main__":

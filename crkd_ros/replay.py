@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.boxes import Detections
+from crkd_core.command import check_output, run_function
 from crkd_core.frame import ANCHOR_CAMERA, Frame
 from crkd_ros import convert, publish
 from crkd_ros.bag_files import BagWriter, Record, Storage, qos, read_bag, topics_of
@@ -270,6 +271,7 @@ def command(
     # What is plainly wrong is said before torch is loaded.
     if (out / "detections").exists():
         raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
+    check_output(out)
     layout_of(bag)
     from crkd_core.evaluate.report import metrics_tables
     from crkd_core.infer.detector import Detector
@@ -307,11 +309,7 @@ def command(
 
 def main() -> None:
     """Entry point of `crkd-replay` and of `ros2 run crkd_ros replay`."""
-    from crkd_core.cli import run
-
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    run(app)
+    run_function(command)
 
 
 if __name__ == "__main__":

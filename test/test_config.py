@@ -58,3 +58,21 @@ def test_override_changes_one_value():
         override(expected, ["steps"])
     with pytest.raises(ConfigError, match="'optics' is not a group"):
         override(expected, ["optics.zoom=1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("steps=0", "steps: expected 1 or more, got 0"),
+        ("workers=-1", "workers: expected 0 or more, got -1"),
+        ("learning_rate=-1", "learning_rate: expected a number above 0, got -1.0"),
+        ("learning_rate=.nan", "learning_rate: expected a number above 0, got nan"),
+        ("augment.bev_flip=2", r"augment\.bev_flip: expected 0 to 1, got 2\.0"),
+        ("augment.bev_scale=[1.1, 0.9]", r"augment\.bev_scale: expected 0 < low <= high"),
+        ("augment=1", "augment: expected a mapping, got 1"),
+        ("sensors=[CAM_TOP]", "sensors: unknown CAM_TOP; known: CAM_FRONT, "),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, text):
+    with pytest.raises(ConfigError, match=text):
+        override(preset("demo_student"), [change])

@@ -29,6 +29,7 @@ FLOORS = {
     "crkd_core.evaluate": 4,
     "crkd_core.distill": 4,
     "crkd_core.cli": 5,
+    "crkd_core.command": 5,
     "crkd_ros": 5,
 }
 #: What the core never imports, whichever floor.

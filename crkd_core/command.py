@@ -1,0 +1,59 @@
+"""What all commands share: every expected error is one line on stderr and exit status 1."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+
+class OutputError(ValueError):
+    """A place where a command cannot write."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place where nothing can be written before long work is begun for it.
+
+    Raises:
+        OutputError: something on the way to ``path`` is no folder, or may not be written.
+    """
+    folder = path.absolute()
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"cannot write to {path}: {folder} is not a folder; choose another --out"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
+
+
+def run(command: typer.Typer) -> None:
+    """Run a typer command; expected errors are one line on stderr and exit status 1."""
+    try:
+        command()
+    except OSError as error:
+        # str() of these begins with a number that says nothing to a user.
+        known = error.strerror and error.filename is not None
+        _fail(error, f"{error.filename}: {error.strerror}" if known else str(error))
+    except (ValueError, RuntimeError, ImportError) as error:
+        _fail(error, str(error))
+
+
+def run_function(function: Callable[..., None]) -> None:
+    """``run`` for a function that is the whole command; its parameters are the options."""
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    single.command()(function)
+    run(single)
+
+
+def _fail(error: Exception, text: str) -> NoReturn:
+    line = f"[bold red]error:[/] {escape(f'{type(error).__name__}: {text}')}"
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False)
+    sys.exit(1)
