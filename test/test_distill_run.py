@@ -115,6 +115,29 @@ def test_a_lidar_teacher_teaches_and_only_the_student_is_exported(teacher_file, 
     assert {name.split(".")[1] for name in checkpoint["criterion"]} == {"relation"}
 
 
+def test_a_side_branch_is_trained_and_not_exported(teacher_file, tmp_path) -> None:
+    radar = dataclasses.replace(TINY.radar, calibration="side")
+    config = a_config(teacher_file, detector=dataclasses.replace(TINY, radar=radar))
+    run = start(tmp_path, config)
+    trained = distill(run, FRAMES)
+    assert all(line["csrd"] > 0 for line in logged(run))
+    exported = load_weights(tmp_path / "weights.safetensors")
+    assert exported.calibration is None
+    assert exported.config == TINY
+    assert torch.equal(exported(batch(0)).fused, trained(batch(0)).fused)
+    assert distill(Run.open(tmp_path), FRAMES, resume=True).calibration is not None
+
+
+@pytest.mark.parametrize(
+    ("sensors", "message"),
+    [(CAMERAS, "sees no radar.*--no-csrd"), (RADARS, "sees no camera.*--no-msfd-camera")],
+)
+def test_losses_about_a_missing_sensor_are_refused(sensors, message, teacher_file, tmp_path):
+    run = start(tmp_path, a_config(teacher_file, sensors=sensors))
+    with pytest.raises(DistillError, match=message):
+        distill(run, FRAMES)
+
+
 class Interrupted(Exception):
     pass
 

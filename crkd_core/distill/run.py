@@ -13,6 +13,7 @@ from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
 from crkd_core.distill.views import PairedViews
+from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
 from crkd_core.model.detector import CameraRadarDetector
@@ -43,13 +44,15 @@ def distill(
         device: where to train.
 
     Raises:
-        DistillError: no ``distill`` in the configuration, or another teacher than the run's.
+        DistillError: no ``distill`` in the configuration, another teacher than the run's, or a
+            student without the sensor that a chosen loss is about.
         AdaptError: student and teacher cannot be compared.
         TeacherError: the teacher changed, or a batch lacks what it needs.
     """
     config = run.config
     if config.distill is None:
         raise DistillError(f"{run.path} is a plain training; go on with crkd train --resume")
+    _check_sensors(config)
     teacher = teacher_of(config)
     torch.manual_seed(config.seed)
     # The student first: with the same seed it starts as it would in a plain training.
@@ -195,6 +198,16 @@ def sweeps_of(config: TrainConfig) -> int:
     assert config.distill is not None
     teacher = _detector_config(Path(config.distill.teacher))
     return max(teacher.lidar_sweeps, 1 if config.depth_weight else 0)
+
+
+def _check_sensors(config: TrainConfig) -> None:
+    assert config.distill is not None
+    for loss, kind, names in (("csrd", "radar", RADARS), ("msfd_camera", "camera", CAMERAS)):
+        if loss in config.distill.losses and config.sensors and not {*config.sensors} & {*names}:
+            raise DistillError(
+                f"the student sees no {kind}, which {loss} is about; pass "
+                f"--no-{loss.replace('_', '-')}"
+            )
 
 
 def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:

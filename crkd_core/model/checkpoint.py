@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,8 @@ def save_weights(
 ) -> None:
     """Write weights, running statistics and configuration; replaces ``path`` only when complete.
 
+    A calibration block beside the path only serves a loss: the network is written without it.
+
     Args:
         model: any device, any precision.
         path: ends in .safetensors by custom.
@@ -38,8 +41,13 @@ def save_weights(
     path = Path(path)
     if extra and CONFIG_KEY in extra:
         raise CheckpointError(f"extra: the key {CONFIG_KEY!r} is the configuration's own")
+    config = model.config
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(model.config))}
+    if config.radar.calibration == "side":
+        radar = dataclasses.replace(config.radar, calibration="none")
+        config = dataclasses.replace(config, radar=radar)
+        tensors = {k: v for k, v in tensors.items() if not k.startswith("calibration.")}
+    metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(config))}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         # Not save_file, which makes files that only their owner may read.
