@@ -72,7 +72,7 @@ def demo_student() -> TrainConfig:
 
 
 def crkd_r50() -> TrainConfig:
-    """The camera-radar student of CRKD with ResNet-50 (methods.md 1.1, 1.4-1.6, 1.8)."""
+    """The camera-radar student of CRKD with ResNet-50 (docs/method.md 1.1, 1.4-1.6, 1.8)."""
     detector = DetectorConfig(
         name="crkd_r50",
         grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
@@ -81,7 +81,7 @@ def crkd_r50() -> TrainConfig:
 
 
 def crkd_swint() -> TrainConfig:
-    """The camera-radar student of CRKD with Swin-T (methods.md 1.1, 1.4-1.6, 1.8)."""
+    """The camera-radar student of CRKD with Swin-T (docs/method.md 1.1, 1.4-1.6, 1.8)."""
     run = crkd_r50()
     camera = CameraConfig(
         backbone=SWIN_T, neck="lss_fpn", neck_levels=(8, 16, 32), neck_channels=512
@@ -91,7 +91,7 @@ def crkd_swint() -> TrainConfig:
 
 
 def lc_r50() -> TrainConfig:
-    """The LiDAR-camera teacher of CRKD with ResNet-50 (methods.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
+    """The LiDAR-camera teacher of CRKD with ResNet-50 (docs/method.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
     run = crkd_r50()
     detector = dataclasses.replace(
         run.detector,
@@ -107,7 +107,7 @@ def lc_r50() -> TrainConfig:
 
 
 def lc_swint() -> TrainConfig:
-    """The LiDAR-camera teacher of CRKD with Swin-T (methods.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
+    """The LiDAR-camera teacher of CRKD with Swin-T (docs/method.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
     run = lc_r50()
     camera = dataclasses.replace(
         run.detector.camera,

@@ -12,7 +12,7 @@ from crkd_ros.convert import stamp_fields
 from crkd_ros.motion import Calibration
 from crkd_ros.standins.point_cloud2 import DATATYPES
 
-#: When each camera fires after the first one, seconds (conventions.md 3.3).
+#: When each camera fires after the first one, seconds (docs/nuscenes.md, "Sensors").
 PHASES = {
     "CAM_FRONT_LEFT": 0.0,
     "CAM_FRONT": 0.008,

@@ -75,7 +75,7 @@ def test_missing_image_file_is_named(tmp_path):
 
 
 def test_test_time_placement_of_nuscenes():
-    # methods.md 1.2: 1600x900 -> 768x432, rows 176..432, columns 32..736.
+    # docs/method.md 1.2: 1600x900 -> 768x432, rows 176..432, columns 32..736.
     image = np.zeros((900, 1600, 3), np.uint8)
     out, k = prepare_image(image, np.eye(3), ImageConfig())
     assert out.shape == (256, 704, 3)

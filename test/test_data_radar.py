@@ -34,7 +34,7 @@ def cloud(rng, count=9):
 
 
 def test_records_have_the_layout_of_nuscenes():
-    # conventions.md 5.4
+    # docs/nuscenes.md, "Radar files"
     offsets = [RADAR_DTYPE.fields[name][1] for name in RADAR_FIELDS]
     assert offsets == [0, 4, 8, 12, 13, 15, 19, 23, 27, 31, 35, 36, 37, 38, 39, 40, 41, 42]
     assert RADAR_DTYPE.itemsize == 43

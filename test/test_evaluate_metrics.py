@@ -291,7 +291,7 @@ def one_car(**changes):
 
 
 def test_known_errors_of_a_single_car():
-    # The measured oracles of conventions.md 5.2.
+    # The measured oracles of docs/nuscenes.md, "Files and tables".
     ap, errors = one_car(center=[1.5, 0, 0])
     assert (ap, errors["trans_err"]) == (pytest.approx(0.5), pytest.approx(1.5))
     assert one_car(size=[2.0, 4.5, 1.6])[1]["scale_err"] == pytest.approx(0.714, abs=1e-3)

@@ -106,7 +106,7 @@ def test_crkd_r50_has_the_published_sizes_and_runs():
         "head": count(model.head),
         "total": count(model),
     }
-    # methods.md section 4, CR student R50.
+    # The published camera-radar student with ResNet-50.
     assert {name: round(n / 1e6, 2) for name, n in millions.items()} == {
         "backbone": 23.51,
         "neck": 4.92,

@@ -174,7 +174,7 @@ def test_defaults_are_a_valid_return_of_unknown_motion(make):
     points = np.zeros((1, 18))
     for name, value in convert.RADAR_DEFAULTS.items():
         points[0, RADAR_FIELDS.index(name)] = value
-    # Codes of conventions.md 5.4: unknown, unambiguous, valid, below 25 % false alarm.
+    # docs/nuscenes.md, "Radar files": unknown, unambiguous, valid, below 25 % false alarm.
     assert points[0, [3, 11, 14, 15]].tolist() == [4, 3, 0, 1]
     to_records(points)
 

@@ -118,7 +118,7 @@ class Placement:
 def prepare_image(
     image: NDArray[np.uint8], intrinsics: NDArray[np.float64], config: ImageConfig
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Resize and crop one image for the network (methods.md 1.2, test-time placement).
+    """Resize and crop one image for the network (docs/method.md 1.2, test-time placement).
 
     Args:
         image: uint8 [H, W, 3] RGB as recorded.

@@ -15,7 +15,8 @@ from crkd_core.data import columns
 from crkd_core.data.columns import Advance
 from crkd_core.data.tables import NuScenesError, Row, read_table
 
-#: Fourteen of the 23 categories and their detection class; the others are none (conventions 5.5).
+#: Fourteen of the 23 categories and their detection class; the others are none (docs/nuscenes.md,
+#: "Detection task").
 CATEGORY_CLASS = {
     "vehicle.car": "car",
     "vehicle.truck": "truck",

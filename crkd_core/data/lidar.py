@@ -84,7 +84,7 @@ def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
 def accumulate(
     sweeps: Sequence[LidarSweep], stamp_ns: int, *, close: float = 1.0
 ) -> NDArray[np.float32]:
-    """A key sweep and the sweeps before it as one cloud in ego axes (methods.md 1.2).
+    """A key sweep and the sweeps before it as one cloud in ego axes (docs/method.md 1.2).
 
     Args:
         sweeps: the key sweep first.

@@ -1,4 +1,4 @@
-"""nuScenes to Frames, without the devkit (conventions.md section 5).
+"""nuScenes to Frames, without the devkit (docs/nuscenes.md).
 
 The reference of a Frame is the key image of ANCHOR_CAMERA: its stamp and its ego pose. Everything
 else goes sensor -> ego at the sensor's own time -> global -> ego at the reference.

@@ -1,8 +1,8 @@
 """Truth boxes of other frames in a teacher's LiDAR (ground-truth paste; SECOND, Yan et al. 2018).
 
 Only LiDAR is added: a pasted box shows in no camera and no radar, so this is for networks that
-read LiDAR (method 1.8). A box is pasted where it was recorded, in ego axes, if it overlaps no
-other box in the bird's-eye view; the points that were inside it go.
+read LiDAR (docs/method.md 1.8). A box is pasted where it was recorded, in ego axes, if it overlaps
+no other box in the bird's-eye view; the points that were inside it go.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Radar sweeps: nuScenes files to arrays, several sweeps to one cloud, clouds to network columns.
 
 A sweep is [N, 18] float32 with columns RADAR_FIELDS, in the radar frame (x forward, y left). Files
-hold packed records of 43 bytes behind a text header (conventions.md 5.4). No return is filtered by
-its state codes: the network sees the codes (methods.md 1.2).
+hold packed records of 43 bytes behind a text header (docs/nuscenes.md, "Radar files"). No return
+is filtered by its state codes: the network sees the codes (docs/method.md 1.2).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RADAR_DTYPE = np.dtype(
 
 _COLUMN = {name: index for index, name in enumerate(RADAR_COLUMNS)}
 
-#: Columns of ``encode``, in order (methods.md 1.2).
+#: Columns of ``encode``, in order (docs/method.md 1.2).
 ENCODED_COLUMNS = (
     *("x", "y", "z", "rcs", "vx_comp", "vy_comp", "age"),
     *(f"dyn_prop={code}" for code in range(8)),
@@ -194,7 +194,7 @@ def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float3
     """Several sweeps of any radars as one cloud in ego axes at ``stamp_ns``.
 
     Positions and velocities are turned into ego axes, then positions are moved by the compensated
-    velocity times the age, so that a moving object's returns lie on it (methods.md 1.2).
+    velocity times the age, so that a moving object's returns lie on it (docs/method.md 1.2).
 
     Returns:
         float32 [N, 20], columns RADAR_COLUMNS, sweeps in the order given; [0, 20] for no sweeps.
@@ -226,7 +226,7 @@ def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float3
 
 
 def encode(points: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Network columns of an accumulated cloud (methods.md 1.2): [N, 20] -> [N, 45].
+    """Network columns of an accumulated cloud (docs/method.md 1.2): [N, 20] -> [N, 45].
 
     Columns ENCODED_COLUMNS: x y z rcs vx_comp vy_comp age as they are (m, dBsm, m/s, s), one-hot
     dyn_prop (8), ambig_state (5) and invalid_state (18), thermometer pdh0 (7: bit i = pdh0 > i).

@@ -197,7 +197,8 @@ class NuScenes:
     def bicycle_racks(self, sample_token: str) -> Boxes:
         """Bicycle racks of a sample in GLOBAL axes; label -1, they are no detection class.
 
-        The metrics ignore bicycles and motorcycles whose centre lies in one (conventions 5.5).
+        The metrics ignore bicycles and motorcycles whose centre lies in one
+        (docs/nuscenes.md, "Detection task").
 
         Raises:
             NuScenesError: unknown sample.

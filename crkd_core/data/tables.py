@@ -13,7 +13,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-#: Predefined splits and the ending of the versions that hold them (conventions.md 5.2).
+#: Predefined splits and the ending of the versions that hold them (docs/nuscenes.md, "Files
+#: and tables").
 SPLIT_SUFFIX = {
     "train": "trainval",
     "val": "trainval",

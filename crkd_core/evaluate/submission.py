@@ -24,10 +24,10 @@ from crkd_core.evaluate.metrics import DetectionRules
 #: What a submission declares about its inputs.
 META_KEYS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 
-#: Above this speed an object counts as moving, m/s (methods.md 1.6).
+#: Above this speed an object counts as moving, m/s (docs/method.md 1.6).
 MOVING_SPEED = 0.2
 
-# Attributes per class when moving and when not, in the order of CLASS_NAMES (methods.md 1.6).
+# Attributes per class when moving and when not, in the order of CLASS_NAMES (docs/method.md 1.6).
 _MOTION_ATTRIBUTES: dict[str, tuple[str, str]] = {
     "car": ("vehicle.moving", "vehicle.parked"),
     "truck": ("vehicle.moving", "vehicle.parked"),

@@ -1,4 +1,7 @@
-"""What a submission is compared with, and which boxes count (conventions.md 5.5, Filtering)."""
+"""What a submission is compared with, and which boxes count.
+
+docs/nuscenes.md, "Detection task".
+"""
 
 from __future__ import annotations
 

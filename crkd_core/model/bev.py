@@ -1,6 +1,6 @@
-"""BEV decoder: residual groups and the pyramid that brings them back to the grid (methods 1.6).
+"""BEV decoder: residual groups and the pyramid that brings them back to the grid.
 
-Shapes: B batch, C channels, X Y grid cells, S stride of the first group.
+docs/method.md 1.6. Shapes: B batch, C channels, X Y grid cells, S stride of the first group.
 """
 
 from __future__ import annotations

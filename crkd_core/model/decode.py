@@ -1,4 +1,4 @@
-"""Head maps to Detections: peaks, box parameters, non-maximum suppression (methods 1.6).
+"""Head maps to Detections: peaks, box parameters, non-maximum suppression (docs/method.md 1.6).
 
 Shapes: B batch, n classes of a task, X Y grid cells, K candidates of a task in one sample.
 """

@@ -1,7 +1,7 @@
 """Depth supervision from LiDAR, an option for training the lift (BEVDepth, Li et al. 2022, 3.1).
 
-CRKD's student has none (methods 1.4). It makes short trainings of the camera branch possible: the
-detection loss alone reaches the depth distribution late.
+CRKD's student has none (docs/method.md 1.4). It makes short trainings of the camera branch
+possible: the detection loss alone reaches the depth distribution late.
 
 Shapes: B batch, P cameras present in the whole batch, D depth bins, h w feature map, L LiDAR
 points of the whole batch.

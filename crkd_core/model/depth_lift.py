@@ -1,7 +1,7 @@
-"""The teacher's lift: depth is predicted from image features and a LiDAR depth map (method 1.3).
+"""The teacher's lift: depth is predicted from image features and a LiDAR depth map.
 
-BEVFusion (Liu et al. 2022) and CRKD call it depth-assisted LSS. The lifted map is finer than the
-BEV grid; three convolutions bring it there.
+docs/method.md 1.3. BEVFusion (Liu et al. 2022) and CRKD call it depth-assisted LSS. The lifted map
+is finer than the BEV grid; three convolutions bring it there.
 
 Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, H W image, h w feature map,
 D depth bins, C context channels, L LiDAR points of the whole batch, X Y grid cells.

@@ -53,13 +53,13 @@ class ModelOutput:
 
 
 class CameraRadarDetector(nn.Module):
-    """CRKD's student (Zhao et al. 2024; methods 1.4 to 1.6), with or without calibration block.
+    """CRKD's student (Zhao et al. 2024), with or without calibration block; docs/method.md 1.4.
 
     A missing sensor adds nothing to its bird's-eye view, so one network serves camera-radar,
     camera-only and radar-only Frames.
 
-    With a LiDAR branch in the place of the radar branch it is CRKD's teacher (methods 1.3); that
-    one cannot do without LiDAR.
+    With a LiDAR branch in the place of the radar branch it is CRKD's teacher (docs/method.md 1.3);
+    that one cannot do without LiDAR.
     """
 
     def __init__(

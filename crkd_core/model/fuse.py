@@ -1,6 +1,6 @@
-"""The gated fuser of CRKD (methods 1.5): each sensor is weighted per channel and cell by both.
+"""The gated fuser of CRKD: each sensor is weighted per channel and cell by both.
 
-The plain one, a single convolution, is the baseline without gates.
+docs/method.md 1.5. The plain one, a single convolution, is the baseline without gates.
 
 Shapes: B batch, C1 camera channels, C2 radar channels, C fused channels, X Y grid cells.
 """

@@ -1,6 +1,6 @@
-"""CenterHead: per task a heatmap of box centres and the box parameters at each cell (methods 1.6).
+"""CenterHead: per task a heatmap of box centres and the box parameters at each cell.
 
-Shapes: B batch, C channels, X Y grid cells, T tasks, n classes of a task.
+docs/method.md 1.6. Shapes: B batch, C channels, X Y grid cells, T tasks, n classes of a task.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class LidarError(ValueError):
 
 
 class SparseLidar(nn.Module):
-    """The encoder of BEVFusion and CRKD's teacher: voxels of 7.5 cm, stride 8 (method 1.3)."""
+    """The encoder of BEVFusion and CRKD's teacher: stride 8 (docs/method.md 1.3)."""
 
     def __init__(self, config: LidarConfig, grid: GridConfig) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
-"""Detection loss: Gaussian focal loss on heatmaps, weighted L1 at box centres (methods 1.6).
+"""Detection loss: Gaussian focal loss on heatmaps, weighted L1 at box centres.
 
-Shapes: B batch, n classes of a task, X Y grid cells, N boxes of a task in the whole batch.
+docs/method.md 1.6. Shapes: B batch, n classes of a task, X Y grid cells, N boxes of a task in the
+whole batch.
 """
 
 from __future__ import annotations

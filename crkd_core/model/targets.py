@@ -1,4 +1,4 @@
-"""Truth boxes to what the head should answer (methods 1.6).
+"""Truth boxes to what the head should answer (docs/method.md 1.6).
 
 Shapes: B batch, X Y grid cells, n classes of a task, N boxes of a task in the whole batch.
 """

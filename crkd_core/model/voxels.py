@@ -1,4 +1,4 @@
-"""LiDAR points to voxels: hard voxelisation, sorted instead of counted (method 1.3).
+"""LiDAR points to voxels: hard voxelisation, sorted instead of counted (docs/method.md 1.3).
 
 Shapes: L LiDAR points of the whole batch, V voxels of the whole batch, C point features.
 """
