@@ -300,6 +300,8 @@ def test_configurations(teacher_file, tmp_path) -> None:
         distill_config(teacher_file, str(teacher_file), losses=())
     with pytest.raises(DistillError, match=r"expected a run folder or a \.safetensors file"):
         distill_config(tmp_path / "nothing", "demo_student", losses=())
+    with pytest.raises(DistillError, match="no such run or weights file; a preset is one of demo"):
+        distill_config(teacher_file, "runs/nothing", losses=())
     with pytest.raises(ValueError, match="unknown preset 'demo_studnt'; did you mean"):
         distill_config(teacher_file, "demo_studnt", losses=())
     run = start(tmp_path / "run", a_config(teacher_file, sensors=CAMERAS, distill=None))
@@ -347,7 +349,9 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     options += ["--no-reld", *(word for change in changes for word in ("--set", change))]
     done = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    line = logged(Run.open(out))[0]
+    again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
+    (line,) = logged(Run.open(out))
     assert {"csrd", "msfd_fused", "msfd_camera", "respd_box"} <= set(line)
     assert "reld" not in line
     assert load_weights(out / "weights.safetensors").config.radar.calibration == "path"

@@ -213,6 +213,10 @@ def _check_sensors(config: TrainConfig) -> None:
 def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
     """Training settings with the student's detector, and the weights to start from."""
     path = Path(student)
+    if path.name != student and not path.exists():
+        raise DistillError(
+            f"{student}: no such run or weights file; a preset is one of {', '.join(PRESETS)}"
+        )
     if student in PRESETS or not path.exists():
         config = find_preset(student)
         settings = find_preset(preset) if preset else config
