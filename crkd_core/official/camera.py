@@ -1,6 +1,6 @@
 """Released camera encoders: ResNet-50 or Swin-T, their necks; student and teacher alike.
 
-``old`` is the released prefix ("encoders.camera."), ``new`` ours ("image."). Methods 5.2.
+``old`` is the released prefix ("encoders.camera."), ``new`` ours ("image."). Methods 5.
 """
 
 from __future__ import annotations
