@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from model_tiny import TINY, batch, frame
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -300,6 +301,10 @@ def test_configurations(teacher_file, tmp_path) -> None:
         distill_config(teacher_file, str(teacher_file), losses=())
     with pytest.raises(DistillError, match=r"expected a run folder or a \.safetensors file"):
         distill_config(tmp_path / "nothing", "demo_student", losses=())
+    bare = tmp_path / "bare.safetensors"
+    save_file({"weight": torch.zeros(1)}, bare)
+    with pytest.raises(DistillError, match="holds no configuration"):
+        distill_config(teacher_file, str(bare), losses=())
     with pytest.raises(DistillError, match="no such run or weights file; a preset is one of demo"):
         distill_config(teacher_file, "runs/nothing", losses=())
     with pytest.raises(ValueError, match="unknown preset 'demo_studnt'; did you mean"):

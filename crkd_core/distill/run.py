@@ -245,4 +245,10 @@ def _trained_config(path: Path) -> TrainConfig | None:
 
 
 def _detector_config(weights: Path) -> DetectorConfig:
-    return from_dict(DetectorConfig, json.loads(read_metadata(weights)[CONFIG_KEY]))
+    metadata = read_metadata(weights)
+    if CONFIG_KEY not in metadata:
+        raise DistillError(
+            f"{weights} holds no configuration; expected weights written by crkd train, crkd "
+            "distill or crkd import-official"
+        )
+    return from_dict(DetectorConfig, json.loads(metadata[CONFIG_KEY]))
