@@ -12,7 +12,9 @@ from official_models import ego_T_pixel
 from torch import Tensor
 
 from crkd_core.model.lift import Lift
+from crkd_core.official.frame import buffers
 from crkd_core.official.student import released_student
+from crkd_core.official.teacher import released_teacher
 
 pytestmark = needs_golden
 
@@ -55,6 +57,14 @@ def test_frustum_points(vectors: Vectors, view: str) -> None:
     points = rays[:, None] * module.depths[:, None, None] + matrix[:, None, None, :3, 3]
     shape = vectors.shape(f"lss.{view}.geometry")
     check(points.view(shape), vectors, f"lss.{view}.geometry", tolerance=3e-6)
+
+
+@pytest.mark.parametrize("network", ["lss", "depthlss"])
+def test_frustum_buffer_is_the_released_one(vectors: Vectors, network: str) -> None:
+    config = released_student() if network == "lss" else released_teacher()
+    expected = buffers(config)
+    check(expected["frustum"].float(), vectors, f"{network}.frustum", tolerance=1e-6)
+    assert expected["nx"].tolist() == ([180, 180, 1] if network == "lss" else [360, 360, 1])
 
 
 def test_depth_and_context(vectors: Vectors) -> None:

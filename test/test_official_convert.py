@@ -119,6 +119,8 @@ def test_geometry_buffers_may_be_absent_but_not_different() -> None:
     prefix = "encoders.camera.vtransform."
     bare = {k: v for k, v in state.items() if k.removeprefix(prefix) not in ("dx", "frustum")}
     assert convert(bare)[0] == convert(state)[0]
+    state[f"{prefix}bx"] = torch.zeros(3)
+    assert convert(state)[0] == convert(bare)[0]
     state[f"{prefix}dx"] = torch.tensor([0.8, 0.8, 20.0])
     with pytest.raises(OfficialError, match=r"vtransform\.dx: .*expected \[0\.6"):
         convert(state)

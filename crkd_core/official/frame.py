@@ -32,10 +32,14 @@ def check_geometry(source: Source, config: DetectorConfig, prefix: str) -> None:
     Raises:
         OfficialError: they are of another grid, image or depth range than ``config``.
     """
-    for name, expected in _buffers(config).items():
+    for name, expected in buffers(config).items():
         if prefix + name not in source:
             continue
         found = source.left[prefix + name].double()
+        # Zeros were never filled in, so they say nothing.
+        if not found.any():
+            source.drop(prefix + name)
+            continue
         if found.shape != expected.shape or not torch.allclose(
             found, expected, rtol=HALF_PRECISION, atol=HALF_PRECISION
         ):
@@ -46,7 +50,7 @@ def check_geometry(source: Source, config: DetectorConfig, prefix: str) -> None:
         source.drop(prefix + name)
 
 
-def _buffers(config: DetectorConfig) -> dict[str, Tensor]:
+def buffers(config: DetectorConfig) -> dict[str, Tensor]:
     """Cells of the splat grid: sizes, first centres, counts; and the frustum [D, h, w, 3]."""
     cell = config.camera.lift_cell or config.grid.cell
     z = config.camera.z
