@@ -17,6 +17,7 @@ from crkd_core.config import (
     HeadConfig,
     ImageConfig,
     LidarConfig,
+    PasteConfig,
     RadarConfig,
     TrainConfig,
 )
@@ -77,7 +78,8 @@ def crkd_r50() -> TrainConfig:
         name="crkd_r50",
         grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
     )
-    return TrainConfig(detector=detector, batch_size=4, steps=617_900)
+    # 20 epochs of 123 580 frames, the training split balanced by classes.
+    return TrainConfig(detector=detector, batch_size=4, steps=617_900, balanced=True)
 
 
 def crkd_swint() -> TrainConfig:
@@ -102,8 +104,12 @@ def lc_r50() -> TrainConfig:
         lidar=LidarConfig(),
         head=HeadConfig(code_weights=(1.0,) * 8 + (0.2, 0.2)),
     )
-    augment = AugmentConfig(bev_rotation=45.0)
-    return dataclasses.replace(run, detector=detector, augment=augment)
+    return dataclasses.replace(
+        run,
+        detector=detector,
+        augment=AugmentConfig(bev_rotation=45.0),
+        paste=PasteConfig(stop_step=round(0.75 * run.steps)),
+    )
 
 
 def lc_swint() -> TrainConfig:
