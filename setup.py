@@ -28,6 +28,8 @@ EXTRAS = {
     ],
     "bags": ["rosbags>=0.11", "mcap>=1.2"],
     "world": ["trimesh>=4.0", "embreex>=2.17"],
+    # `--set tensorboard=true` of crkd train and crkd distill.
+    "log": ["tensorboard>=2.15"],
     # The devkit itself is installed with --no-deps (its pins are older than what it needs).
     "test": [
         "pytest>=8",
@@ -47,6 +49,7 @@ EXTRAS = {
         "pillow",
         "pycocotools",
         "parameterized",
+        "tensorboard>=2.15",
     ],
 }
 

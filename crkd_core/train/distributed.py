@@ -8,6 +8,7 @@ CPUs, nccl on GPUs), and the first process writes the run folder.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Processes:
 def joined(processes: Processes, device: str) -> Iterator[str]:
     """Connect the processes; yields the device of this one ("cuda" becomes "cuda:<local rank>").
 
+    Processes that are connected already are left as they are: torch connects them only once.
+
     Raises:
         DistributedError: fewer GPUs on this machine than processes.
     """
@@ -80,6 +83,9 @@ def joined(processes: Processes, device: str) -> Iterator[str]:
                 )
             device = f"cuda:{processes.local_rank}"
         torch.cuda.set_device(device)
+    if dist.is_initialized():
+        yield device
+        return
     dist.init_process_group(backend)
     try:
         yield device
@@ -93,7 +99,12 @@ def parallel(objective: nn.Module, processes: Processes) -> nn.Module:
         return objective
     # A process without any camera or radar return does not reach that branch: unused parameters.
     # Buffers are left alone: norms are synchronised by train.norms or not at all.
-    return DistributedDataParallel(objective, find_unused_parameters=True, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        # torch 2.13 renames broadcast_buffers.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            objective, find_unused_parameters=True, broadcast_buffers=False
+        )
 
 
 def mean(values: dict[str, Tensor]) -> dict[str, float]:

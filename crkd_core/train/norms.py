@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from crkd_core.config import GridConfig, TrainConfig
 from crkd_core.data.batch import Batch
@@ -74,10 +75,10 @@ class SynchronisedNorm(_Norm):
         count = values.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([centred.sum(axes), centred.square().sum(axes), count])
         if self.together:
-            sums = all_reduce(sums, group=self.group)
+            sums = _Sum.apply(sums, self.group)
         total = sums[-1]
         offset, square = sums[:-1].chunk(2)
-        if float(total) < 2:
+        if float(total.detach()) < 2:
             # One element has no variance.
             return self._normalise(x, self.running_mean, self.running_var)
         offset, square = offset / total, square / total
@@ -96,6 +97,23 @@ class SynchronisedNorm(_Norm):
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
+        context.group = group
+        total = x.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        total = gradient.clone()
+        dist.all_reduce(total, group=context.group)
+        return total, None
 
 
 def share_norms(model: CameraRadarDetector, batch: Batch) -> None:
