@@ -79,7 +79,8 @@ setup(
     install_requires=[
         "torch>=2.6",
         "numpy>=1.26",
-        "transformers>=4.48",
+        # The names of its modules are keys of our weights files.
+        "transformers>=5.17,<6",
         "opencv-python-headless>=4.8,<5",
         "safetensors>=0.4",
         "scipy>=1.11",
