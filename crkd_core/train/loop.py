@@ -78,6 +78,7 @@ def train(
         torch.manual_seed(config.seed)
         model = (model or build_detector(config.detector)).to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = Average(model, decay=config.average) if config.average else None
         set_norms(model, config, processes)
         criterion = (criterion or TrainingLoss(config)).to(device).train()
         objective = Objective(model, criterion, precision=config.precision)
@@ -88,15 +89,18 @@ def train(
             optimiser=optimiser,
             schedule=torch.optim.lr_scheduler.LambdaLR(optimiser, learning_rate_curve(config)),
             scaler=torch.amp.GradScaler("cuda", enabled=config.precision == "fp16"),
-            average=Average(model, decay=config.average) if config.average else None,
+            average=average,
         )
         done = run.restore(parts) if resume else 0
         distributed.agree(done, processes)
         criterion.check()
+        if done == config.steps:
+            # A run that was killed between its last checkpoint and its weights.
+            run.save(parts, step=done)
         views = views or Views(frames, config, paste=paste_of(frames, run, processes))
         wrapped = distributed.parallel(objective, processes)
         _loop(run, wrapped, parts, views, done=done, processes=processes, device=device)
-    return (model if parts.average is None else parts.average.model).eval()
+    return (model if average is None else average.model).eval()
 
 
 def _loop(
