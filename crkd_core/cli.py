@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.console import Console
 
 from crkd_core.command import check_output, run
-from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig, from_dict, to_dict
+from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig
+from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def train(
     from crkd_core.train.loop import train as train_run
     from crkd_core.train.run import Run
 
-    check_output(out)
+    _check_place(out, device)
     if resume:
         run = _resumed(out, preset=preset, steps=steps, changes=set_)
         config = run.config
@@ -146,7 +146,7 @@ def distill(
     from crkd_core.distill.run import distill_config, sweeps_of
     from crkd_core.train.run import Run
 
-    check_output(out)
+    _check_place(out, device)
     if resume:
         run = _resumed(out, preset=None, steps=steps, changes=set_)
         config = run.config
@@ -241,6 +241,14 @@ def bench(
     run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
 
 
+def _check_place(out: Path, device: str) -> None:
+    """Refuse what a run cannot use before it leaves a folder behind."""
+    from crkd_core.infer.detector import usable_device
+
+    check_output(out)
+    usable_device(device)
+
+
 def _resumed(
     out: Path, *, preset: str | None, steps: int | None, changes: list[str] | None
 ) -> Run:
@@ -269,27 +277,6 @@ def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) ->
         lidar_sweeps=lidar_sweeps,
         image=None,
     )
-
-
-def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
-    """``config`` with KEY.KEY=YAML changes.
-
-    Raises:
-        ConfigError: a change without "=", an unknown key, or a value of the wrong type.
-    """
-    data = to_dict(config)
-    for change in changes:
-        path, equals, text = change.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {change!r}: expected KEY.KEY=VALUE")
-        *parents, key = path.split(".")
-        inner: Any = data
-        for parent in parents:
-            if not isinstance(inner.get(parent), dict):
-                raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
-            inner = inner[parent]
-        inner[key] = yaml.safe_load(text)
-    return from_dict(TrainConfig, data)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def run(command: typer.Typer) -> None:
         known = error.strerror and error.filename is not None
         _fail(error, f"{error.filename}: {error.strerror}" if known else str(error))
     except (ValueError, RuntimeError, ImportError) as error:
-        _fail(error, str(error))
+        _fail(error, _without_trace(str(error)))
 
 
 def run_function(function: Callable[..., None]) -> None:
@@ -51,6 +51,13 @@ def run_function(function: Callable[..., None]) -> None:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(function)
     run(single)
+
+
+def _without_trace(text: str) -> str:
+    """The error itself, where a data loading process has put its whole trace into the text."""
+    if "Original Traceback" not in text:
+        return text
+    return text.rstrip().rpartition("\n")[2].partition(": ")[2]
 
 
 def _fail(error: Exception, text: str) -> NoReturn:

@@ -7,6 +7,7 @@ neither. Presets are functions in presets.py.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -512,6 +513,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             _convert(h, v, f"{where}[{i}]")
             for i, (h, v) in enumerate(zip(inner, value, strict=True))
         )
+    if hint is float and isinstance(value, str):
+        # YAML reads 1e-3 as a text: it wants 1.0e-3.
+        with contextlib.suppress(ValueError):
+            return float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(hint, type) and (

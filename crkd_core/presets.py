@@ -1,10 +1,16 @@
-"""One function per published set-up. A preset holds the numbers; the model files hold none."""
+"""One function per published set-up. A preset holds the numbers; the model files hold none.
+
+``override`` changes single numbers.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Callable
+from typing import Any
+
+import yaml
 
 from crkd_core.config import (
     AugmentConfig,
@@ -20,6 +26,8 @@ from crkd_core.config import (
     PasteConfig,
     RadarConfig,
     TrainConfig,
+    from_dict,
+    to_dict,
 )
 
 #: Swin-T (Liu et al. 2021).
@@ -161,3 +169,27 @@ def preset(name: str) -> TrainConfig:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
     return PRESETS[name]()
+
+
+def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
+    """``config`` with KEY.KEY=YAML changes.
+
+    Raises:
+        ConfigError: a change without "=", an unknown key, or a value of the wrong type.
+    """
+    data = to_dict(config)
+    for change in changes:
+        path, equals, text = change.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {change!r}: expected KEY.KEY=VALUE")
+        *parents, key = path.split(".")
+        inner: Any = data
+        for parent in parents:
+            if not isinstance(inner.get(parent), dict):
+                raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
+            inner = inner[parent]
+        try:
+            inner[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {change!r}: {text!r} is not a YAML value") from error
+    return from_dict(TrainConfig, data)

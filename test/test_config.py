@@ -2,9 +2,8 @@ import dataclasses
 
 import pytest
 
-from crkd_core.cli import override
 from crkd_core.config import ConfigError, DetectorConfig, TrainConfig, from_dict, to_dict
-from crkd_core.presets import PRESETS, preset
+from crkd_core.presets import PRESETS, override, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -51,8 +50,10 @@ def test_unknown_preset_and_class():
 def test_override_changes_one_value():
     changed = override(preset("demo_student"), ["augment.bev_flip=0", "detector.camera.stride=32"])
     expected = preset("demo_student")
+    assert expected.augment is not None
     assert changed.augment == dataclasses.replace(expected.augment, bev_flip=0.0)
     assert changed.detector.camera.stride == 32
+    assert override(expected, ["learning_rate=1e-3"]).learning_rate == 1e-3
     assert override(expected, ["augment=null"]).augment is None
     with pytest.raises(ConfigError, match=r"expected KEY\.KEY=VALUE"):
         override(expected, ["steps"])
@@ -69,6 +70,8 @@ def test_override_changes_one_value():
         ("learning_rate=.nan", "learning_rate: expected a number above 0, got nan"),
         ("augment.bev_flip=2", r"augment\.bev_flip: expected 0 to 1, got 2\.0"),
         ("augment.bev_scale=[1.1, 0.9]", r"augment\.bev_scale: expected 0 < low <= high"),
+        ("steps=[", "'\\[' is not a YAML value"),
+        ("=3", r"expected KEY\.KEY=VALUE"),
         ("augment=1", "augment: expected a mapping, got 1"),
         ("sensors=[CAM_TOP]", "sensors: unknown CAM_TOP; known: CAM_FRONT, "),
     ],

@@ -56,9 +56,27 @@ def test_sensors_without_records_are_missing_not_zero(tmp_path):
 
 
 def test_without_annotations_the_truth_is_unknown(tmp_path):
+    root = handmade.write_version(tmp_path, version="v1.0-test", samples=2, scenes=("scene-0077",))
+    (root / "v1.0-test" / "sample_annotation.json").write_text("[]")
+    tables = NuScenes(root)
+    frame = NuScenesFrames(tables, "test")[0]
+    assert not tables.annotated and frame.truth is None
+    assert len(tables.truth_global(frame.token)) == 0
+
+
+def test_a_set_without_a_single_box_has_empty_truth(tmp_path):
     root = handmade.write_version(tmp_path, samples=2, scenes=("scene-0061",))
     (root / "v1.0-mini" / "sample_annotation.json").write_text("[]")
     tables = NuScenes(root)
-    frame = NuScenesFrames(tables, "mini_train")[0]
-    assert not tables.annotated and frame.truth is None
-    assert len(tables.truth_global(frame.token)) == 0
+    truth = NuScenesFrames(tables, "mini_train")[0].truth
+    assert tables.annotated and truth is not None and len(truth) == 0
+
+
+def test_a_box_without_extent_is_refused(tmp_path):
+    root = handmade.write_version(tmp_path, samples=2, scenes=("scene-0061",))
+    path = root / "v1.0-mini" / "sample_annotation.json"
+    rows = json.loads(path.read_text())
+    rows[1]["size"] = [1.0, -2.0, 3.0]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(NuScenesError, match=rf"{rows[1]['token']}.*size: expected three numbers"):
+        NuScenes(root)

@@ -59,7 +59,7 @@ def test_unknown_versions_list_what_exists(root, tmp_path):
     with pytest.raises(NuScenesError, match="gone: no such folder"):
         NuScenes(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NuScenesError, match="versions here: none"):
+    with pytest.raises(NuScenesError, match="empty: no version folder"):
         NuScenes(tmp_path / "empty")
 
 

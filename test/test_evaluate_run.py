@@ -169,12 +169,25 @@ def test_samples_that_do_not_fit_are_named(data):
 
 
 def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_path):
+    data = write_version(tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",))
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-test" / f"{table}.json").write_text("[]")
+    with pytest.raises(EvaluateError, match="-test has no annotations"):
+        evaluate_weights(weights, data, "test", tmp_path / "out")
+    assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
+
+
+def test_a_set_without_a_single_box_gives_zeros(weights, tmp_path):
     data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-mini" / f"{table}.json").write_text("[]")
-    with pytest.raises(EvaluateError, match="-mini has no annotations"):
-        evaluate_weights(weights, data, "mini_val", tmp_path / "out")
-    assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
+    summary = evaluate_weights(weights, data, "mini_val", tmp_path / "out").summary
+    assert summary["mean_ap"] == summary["nd_score"] == 0
+    assert set(summary["tp_errors"].values()) == {1.0}
+    again = evaluate_submission(
+        tmp_path / "out" / "results.json", data, "mini_val", tmp_path / "again"
+    )
+    assert again.summary["nd_score"] == 0
 
 
 def test_samples_outside_a_custom_split_do_not_count(data):

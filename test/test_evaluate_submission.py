@@ -220,7 +220,7 @@ def test_bad_files_are_named(tmp_path):
     path.write_bytes(b'{"meta": {}, "results": {"\xff": []}}')
     with pytest.raises(SubmissionError, match="expected a JSON file"):
         read_submission(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(SubmissionError, match=r"none\.json: cannot be read: No such file"):
         read_submission(tmp_path / "none.json")
 
 

@@ -88,7 +88,7 @@ def read_boxes(
             "label": np.array(label),
             "center": pose[:, :3],
             "yaw": np.arctan2(forward[:, 1], forward[:, 0]),
-            "size": geometry.wlh_to_lwh(columns.numbers(path, rows, "size", np.float64, (3,))),
+            "size": _sizes(path, rows),
             "attribute": np.array(_attributes(path, rows, attributes)),
             "lidar": columns.numbers(path, rows, "num_lidar_pts", np.int32),
             "radar": columns.numbers(path, rows, "num_radar_pts", np.int32),
@@ -117,6 +117,19 @@ def read_boxes(
 def _names(path: Path, rows: list[Row]) -> list[tuple[str, str]]:
     tokens, names = (columns.column(path, rows, field) for field in ("token", "name"))
     return list(zip(tokens, names, strict=True))
+
+
+def _sizes(path: Path, rows: list[Row]) -> NDArray[np.float64]:
+    """[rows, 3] length, width, height."""
+    size = columns.numbers(path, rows, "size", np.float64, (3,))
+    bad = ~(size > 0).all(1)
+    if bad.any():
+        row = rows[int(np.argmax(bad))]
+        raise NuScenesError(
+            f"{path}: record {row.get('token')!r}: size: expected three numbers above 0, got "
+            f"{row['size']}"
+        )
+    return geometry.wlh_to_lwh(size)
 
 
 def _velocity(

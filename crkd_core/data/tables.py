@@ -62,7 +62,12 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
     if not root.is_dir():
         raise NuScenesError(f"{root}: no such folder; expected the root of a nuScenes data set")
     found = sorted(path.parent.name for path in root.glob("*/sample.json"))
-    listing = f"versions here: {', '.join(found) or 'none (a version folder holds sample.json)'}"
+    if not found:
+        raise NuScenesError(
+            f"{root}: no version folder (v1.0-mini, v1.0-trainval, ...: what holds sample.json); "
+            "expected the root of a nuScenes data set"
+        )
+    listing = f"versions here: {', '.join(found)}"
     if version is not None:
         if version not in found:
             raise NuScenesError(f"{root}: no version {version!r}; {listing}")

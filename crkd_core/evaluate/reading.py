@@ -26,9 +26,8 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
     Quaternions are normalised; an unknown velocity may be NaN.
 
     Raises:
-        SubmissionError: not JSON, a key missing, or a value that the benchmark would not accept;
-            the message names sample, box and field.
-        OSError: the file cannot be read.
+        SubmissionError: no such file, not JSON, a key missing, or a value that the benchmark would
+            not accept; the message names sample, box and field.
     """
     rules = rules or DetectionRules()
     data = _parse(path)
@@ -81,7 +80,12 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
 
 
 def _parse(path: Path) -> Any:
-    text = path.read_bytes()
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise SubmissionError(
+            f"{path}: cannot be read: {error.strerror}; expected a nuScenes results JSON"
+        ) from error
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

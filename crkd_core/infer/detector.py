@@ -63,7 +63,7 @@ class Detector:
             raise InferError(
                 f"score_threshold: expected a number in [0, 1), got {score_threshold}"
             )
-        self.device = _device(device)
+        self.device = usable_device(device)
         _check_precision(precision, self.device)
         training = model.training
         folded = fold_batch_norms(model.eval())
@@ -141,11 +141,14 @@ class Detector:
         return time.perf_counter()
 
 
-def _device(name: str | torch.device) -> torch.device:
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device of this name. Raises InferError: no such device here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InferError(f"device: expected cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InferError(f"device: expected cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InferError(
             f"device {name!r}: this PyTorch ({torch.__version__}) sees no CUDA device; use 'cpu', "

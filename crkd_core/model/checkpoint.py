@@ -16,6 +16,8 @@ from crkd_core.model.detector import CameraRadarDetector
 
 #: Metadata key of the DetectorConfig as JSON.
 CONFIG_KEY = "config"
+#: So many tensors that do not fit are named in an error.
+_LISTED = 10
 
 
 class CheckpointError(RuntimeError):
@@ -63,11 +65,16 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         CheckpointError: no such file, or not safetensors.
     """
+    if Path(path).is_dir():
+        raise CheckpointError(f"{path}: a folder; expected a file, e.g. its weights.safetensors")
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
+        hint = (
+            "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""
+        )
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}{hint}") from error
 
 
 def load_weights(path: str | Path) -> CameraRadarDetector:
@@ -75,12 +82,13 @@ def load_weights(path: str | Path) -> CameraRadarDetector:
 
     Raises:
         CheckpointError: no such file, not safetensors, no or an unknown configuration, or tensors
-            that are missing, unknown or of another shape; all of them are listed.
+            that are missing, unknown or of another shape; names the first ones.
     """
     metadata = read_metadata(path)
     if CONFIG_KEY not in metadata:
         raise CheckpointError(
-            f"{path}: no {CONFIG_KEY!r} in the metadata; expected a file written by crkd train"
+            f"{path}: no {CONFIG_KEY!r} in the metadata; expected a file written by crkd train, "
+            "crkd distill or crkd import-official"
         )
     try:
         config = from_dict(DetectorConfig, json.loads(metadata[CONFIG_KEY]))
@@ -99,6 +107,8 @@ def load_weights(path: str | Path) -> CameraRadarDetector:
             for key in expected.keys() & found.keys()
             if expected[key] != found[key]
         ]
-        raise CheckpointError(f"{path}: tensors do not fit the configuration: {sorted(problems)}")
+        listed = ", ".join(sorted(problems)[:_LISTED])
+        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise CheckpointError(f"{path}: tensors do not fit the configuration: {listed}{more}")
     model.load_state_dict(tensors)
     return model.eval()
