@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS, Frame
-from crkd_ros import convert
+from crkd_ros import convert, frames
 from crkd_ros.bag_files import Topic, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
-from crkd_ros.motion import Calibration, MotionError, PoseBuffer
-from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer, Timed
+from crkd_ros.calibration import Calibration
+from crkd_ros.motion import MotionError, PoseBuffer
+from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
+from crkd_ros.tracks import Timed
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
@@ -174,7 +176,7 @@ class _Assembler:
                 images[camera] = Timed(stamp_ns, prepared)
             except convert.ConvertError as error:
                 problem(stamp_ns, str(error))
-        return convert.frame_from_set(
+        return frames.frame_from_set(
             dataclasses.replace(frame_set, images=images),
             extrinsics=self.calibration,
             motion=self.poses,

@@ -1,8 +1,4 @@
-"""Messages to arrays, and one synchronised set to a Frame. Pure functions.
-
-Duck-typed: messages of rclpy and of rosbags serve alike. ``frame_from_set`` is the only place
-where a Frame is made of messages; the node and the replay both call it.
-"""
+"""Messages to arrays. Pure functions, duck-typed: messages of rclpy and of rosbags serve alike."""
 
 from __future__ import annotations
 
@@ -16,11 +12,8 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, decode_jpeg, prepare_image
-from crkd_core.data.radar import RADAR_FIELDS, RadarSweep, accumulate
-from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_core.data.radar import RADAR_FIELDS
 from crkd_ros import messages
-from crkd_ros.motion import EgoMotion, Extrinsics
-from crkd_ros.sync import FrameSet
 
 #: What a radar cloud must have.
 REQUIRED_RADAR_FIELDS = ("x", "y", "z", "rcs", "vx_comp", "vy_comp")
@@ -204,63 +197,6 @@ def odometry_pose(message: Any) -> NDArray[np.float64]:
 def transform_matrix(message: Any) -> NDArray[np.float64]:
     """``parent_T_child`` [4, 4] of a geometry_msgs/TransformStamped."""
     return _matrix(message.transform.translation, message.transform.rotation)
-
-
-def frame_from_set(
-    frame_set: FrameSet,
-    *,
-    extrinsics: Extrinsics,
-    motion: EgoMotion,
-    image: ImageConfig,
-    token: str = "",
-) -> Frame:
-    """One Frame of one synchronised set.
-
-    Args:
-        frame_set: its items are PreparedImage and Sweep.
-        extrinsics: where the sensors sit.
-        motion: how the vehicle moved between their stamps.
-        image: what the images were prepared for.
-        token: sample token, where known.
-
-    Returns:
-        A Frame at the set's reference time, ``prepared``; sensors absent from the set are masked.
-
-    Raises:
-        MotionError: a transform is not known. The frame must then be dropped.
-    """
-    reference = frame_set.stamp_ns
-    images: list[NDArray[np.uint8] | None] = [None] * len(CAMERAS)
-    # Matrices of masked cameras are never used; the identity keeps them invertible.
-    matrices = np.tile(np.eye(3), (len(CAMERAS), 1, 1))
-    ego_T_cam = np.tile(np.eye(4), (len(CAMERAS), 1, 1))
-    for index, camera in enumerate(CAMERAS):
-        if camera not in frame_set.images:
-            continue
-        stamp, item = frame_set.images[camera]
-        images[index], matrices[index] = item.pixels, item.intrinsics
-        ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ extrinsics.base_T(item.frame_id)
-    sweeps = [
-        RadarSweep(
-            stamp_ns=stamp,
-            sensor=RADARS.index(radar),
-            points=item.points,
-            ego_T_radar=motion.ego_T_ego(stamp, reference) @ extrinsics.base_T(item.frame_id),
-        )
-        for radar in RADARS
-        for stamp, item in frame_set.sweeps.get(radar, ())
-    ]
-    return Frame(
-        stamp_ns=reference,
-        images=tuple(images),
-        intrinsics=matrices,
-        ego_T_cam=ego_T_cam,
-        prepared=image,
-        radar=accumulate(sweeps, reference),
-        radar_present=np.array([radar in frame_set.sweeps for radar in RADARS]),
-        global_T_ego=motion.pose(reference),
-        token=token,
-    )
 
 
 def boxes_from_cloud(message: Any) -> Detections:

@@ -27,8 +27,8 @@ from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.calibration import Calibration
 from crkd_ros.live import Collector, run_live
-from crkd_ros.motion import Calibration
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import SCORED_FROM, key_frames
 

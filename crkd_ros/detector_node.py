@@ -28,8 +28,9 @@ from rclpy.time import Time
 from crkd_core.boxes import Detections
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, messages, parameters, publish
+from crkd_ros.calibration import Calibration
 from crkd_ros.health import Health
-from crkd_ros.motion import Calibration, MotionError, NoMotion, PoseBuffer, TfMotion
+from crkd_ros.motion import MotionError, NoMotion, PoseBuffer, TfMotion
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import Synchronizer
 from crkd_ros.worker import FrameWorker, WorkerError, load_detector

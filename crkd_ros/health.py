@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from crkd_ros.publish import Make, header
-from crkd_ros.sync import Counts
+from crkd_ros.tracks import Counts
 
 #: Stages of one frame in their order: waiting for its other messages and for the network to come
 #: free, for its images' decoding, making the Frame, the detector's own three, publishing.

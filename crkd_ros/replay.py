@@ -5,7 +5,7 @@ Command `crkd-replay`, ROS executable `replay`. Two runs write the same bytes.
 
 from __future__ import annotations
 
-import heapq
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,11 @@ from rich.progress import Progress
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
 from crkd_core.frame import ANCHOR_CAMERA, Frame
-from crkd_ros import convert, publish
-from crkd_ros.bag_files import BagWriter, Record, Storage, qos, read_bag, topics_of
+from crkd_ros import convert
+from crkd_ros.bag_detections import write_detections
+from crkd_ros.bag_files import read_bag
 from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
-from crkd_ros.bag_messages import BagError, make, serialize
+from crkd_ros.bag_messages import BagError
 from crkd_ros.sync import SyncConfig
 
 if TYPE_CHECKING:
@@ -31,18 +32,11 @@ if TYPE_CHECKING:
     from crkd_core.evaluate.metrics import Evaluation
     from crkd_core.infer.detector import Detector
 
-#: What the output bag takes over, so that it opens alone in Foxglove and RViz.
-COPIED = ("/tf_static", "/tf", "/markers/annotations")
+#: A bag's ego pose at a sample may differ this much from the data set's, metres.
+POSE_TOLERANCE = 1.0
 
 #: Detections above this are scored, as in `crkd evaluate`: average precision counts the tail.
 SCORED_FROM = 0.02
-
-#: Topics of the node under its default name, and their types.
-OUTPUTS = {
-    "/detector_node/boxes": "sensor_msgs/msg/PointCloud2",
-    "/detector_node/markers": "visualization_msgs/msg/MarkerArray",
-    "/detector_node/detections": "vision_msgs/msg/Detection3DArray",
-}
 
 
 def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
@@ -53,67 +47,6 @@ def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
         for record in tables.records(scene, ANCHOR_CAMERA)
         if record.is_key_frame
     }
-
-
-def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
-    """What the node would publish for one frame: topic of OUTPUTS -> message."""
-    boxes, markers, found = OUTPUTS
-    arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
-    return {
-        boxes: publish.boxes_cloud(detections, **arguments),
-        markers: publish.marker_array(detections, **arguments),
-        found: publish.detection_array(detections, **arguments),
-    }
-
-
-def write_detections(
-    answers: Iterable[tuple[int, Detections]],
-    out: Path,
-    *,
-    source: Path,
-    storage: Storage = "mcap",
-) -> int:
-    """Write detections as a bag that opens alone: with the transforms and the truth of its source.
-
-    Args:
-        answers: (reference stamp ns, detections in base_link) in time order; taken one by one.
-        out: the new bag; must not exist.
-        source: the bag that the frames came from.
-        storage: "mcap" or "sqlite3".
-
-    Returns:
-        The number of answers.
-
-    Raises:
-        BagError: the bag exists, or the source cannot be read.
-    """
-    known = topics_of(source)
-    count = 0
-
-    def found() -> Iterator[Record]:
-        nonlocal count
-        for stamp_ns, detections in answers:
-            count += 1
-            for topic, message in output_messages(detections, stamp_ns).items():
-                yield Record(
-                    topic=topic,
-                    type_name=OUTPUTS[topic],
-                    stamp_ns=stamp_ns,
-                    data=bytes(serialize(message)),
-                )
-
-    with BagWriter(out, storage=storage) as bag:
-        for name in COPIED:
-            if name in known:
-                latched = name == "/tf_static"
-                bag.add_topic(name, known[name].type_name, profile=qos(latched=latched))
-        for name, kind in OUTPUTS.items():
-            bag.add_topic(name, kind)
-        copied = read_bag(source, topics=COPIED)
-        # Of equal stamps the copied one comes first: a pose before what is drawn in it.
-        for record in heapq.merge(copied, found(), key=lambda record: record.stamp_ns):
-            bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
-    return count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,8 +95,9 @@ def replay(
         on_frame: called with every frame and its detections.
 
     Raises:
-        BagError: see ``frames_of_bag``; ``out/detections`` exists; no sample of the split is in
-            the bag; ``data`` without ``split`` or ``key_frames_only`` without both.
+        BagError: see ``frames_of_bag``; ``out/detections`` exists; not one frame could be formed;
+            no sample of the split is in the bag, or the bag's poses are not those of the data set;
+            ``data`` without ``split`` or ``key_frames_only`` without both.
     """
     if (data is None) != (split is None):
         raise BagError("give --data and --split together")
@@ -181,6 +115,7 @@ def replay(
     answers: dict[str, tuple[NDArray[np.float64] | None, Detections]] = {}
 
     def run(progress: Progress, task: Any) -> Iterator[tuple[int, Detections]]:
+        formed = False
         for frame in frames_of_bag(
             path,
             image=detector.config.image,
@@ -189,13 +124,19 @@ def replay(
             only=samples if key_frames_only else None,
             problems=problems,
         ):
+            if tables is not None and frame.token:
+                _check_pose(path, tables, frame)
             found = detector(frame)
             if frame.token:
                 answers[frame.token] = (frame.global_T_ego, found)
             if on_frame is not None:
                 on_frame(frame, found)
+            formed = True
             progress.advance(task)
             yield frame.stamp_ns, found.select(found.score > score_threshold)
+        if not formed:
+            reason = problems[0].reason if problems else "no camera and no radar message"
+            raise BagError(f"{path}: not one frame could be formed; first problem: {reason}")
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         anchor = layout_of(path).images.get(ANCHOR_CAMERA)
@@ -208,6 +149,19 @@ def replay(
     return ReplayReport(
         frames=count, key_frames=len(answers), problems=tuple(problems), evaluation=evaluation
     )
+
+
+def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:
+    """Refuse to score boxes that would land elsewhere: two data sets can have the same stamps."""
+    record = tables.key_record(frame.token, ANCHOR_CAMERA)
+    if record is None or frame.global_T_ego is None:
+        return
+    apart = float(np.linalg.norm((frame.global_T_ego - record.global_T_ego)[:2, 3]))
+    if apart > POSE_TOLERANCE:
+        raise BagError(
+            f"{path}: at sample {frame.token} the vehicle is {apart:.1f} m from where "
+            f"{tables.root} has it; was the bag made of another data set, or is its map another?"
+        )
 
 
 def _score(
@@ -237,11 +191,15 @@ def _samples_in_bag(path: Path, tables: NuScenes, split: str) -> dict[int, str]:
     layout = layout_of(path)
     anchor = layout.images.get(ANCHOR_CAMERA)
     if anchor is None:
-        raise BagError(f"{path}: no images of {ANCHOR_CAMERA}, whose stamps name the samples")
-    stamps = {
-        convert.stamp_ns(record.message().header.stamp)
-        for record in read_bag(path, topics=[anchor.name])
-    }
+        raise BagError(
+            f"{path}: no images with camera_info of {ANCHOR_CAMERA}, whose stamps name the "
+            "samples; leave --data, --split and --key-frames-only out to replay without metrics"
+        )
+    stamps = set()
+    for record in read_bag(path, topics=[anchor.name]):
+        # A damaged message is reported when its frame is due.
+        with contextlib.suppress(BagError):
+            stamps.add(convert.stamp_ns(record.message().header.stamp))
     found = {stamp_ns: token for stamp_ns, token in samples.items() if stamp_ns in stamps}
     if not found:
         raise BagError(

@@ -16,14 +16,13 @@ Partial sets are normal: a camera or radar without a recent message is absent, n
 from __future__ import annotations
 
 import bisect
-import statistics
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters import SyncConfig
+from crkd_ros.tracks import Counts, Timed, Track, stamp_of
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
 #: rig's firing order, so that a stand-in for the anchor still sees most of the others' images of
@@ -36,19 +35,11 @@ TRIGGERS = (
 
 _IMAGES_KEPT = 8
 _SWEEPS_KEPT_BEYOND = 8
-_INTERVALS = 9
 _MAX_PENDING = 8
 
 
 class SyncError(ValueError):
     """A sensor name that the synchroniser does not know."""
-
-
-class Timed(NamedTuple):
-    """What was added, with its stamp in nanoseconds."""
-
-    stamp_ns: int
-    item: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,52 +57,6 @@ class FrameSet:
     trigger: str
     images: dict[str, Timed]
     sweeps: dict[str, tuple[Timed, ...]]
-
-
-@dataclass
-class Counts:
-    """What happened to one sensor's messages since the start."""
-
-    received: int = 0
-    #: Not used: zero stamp, or a stamp this sensor has delivered before.
-    zero_stamp: int = 0
-    duplicate: int = 0
-    #: Used where they still could be.
-    out_of_order: int = 0
-    #: Came after the frame that should have held them.
-    late: int = 0
-
-
-@dataclass
-class _Track:
-    """The recent messages of one sensor, by stamp."""
-
-    kept: int
-    messages: list[Timed] = field(default_factory=list)
-    stamps: deque[int] = field(default_factory=lambda: deque(maxlen=_INTERVALS))
-    counts: Counts = field(default_factory=Counts)
-
-    @property
-    def newest_ns(self) -> int | None:
-        return self.stamps[-1] if self.stamps else None
-
-    @property
-    def period_ns(self) -> float | None:
-        pairs = zip(list(self.stamps)[1:], self.stamps, strict=False)
-        intervals = [later - earlier for later, earlier in pairs]
-        return statistics.median(intervals) if intervals else None
-
-    def until(self, stamp_ns: int) -> Sequence[Timed]:
-        """Messages not later than a stamp, oldest first."""
-        return self.messages[: bisect.bisect_right(self.messages, stamp_ns, key=_stamp)]
-
-    def clear(self) -> None:
-        self.messages.clear()
-        self.stamps.clear()
-
-
-def _stamp(message: Timed) -> int:
-    return message.stamp_ns
 
 
 class Synchronizer:
@@ -137,7 +82,7 @@ class Synchronizer:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")
         radar_kept = self.config.sweeps + _SWEEPS_KEPT_BEYOND
         self._tracks = {
-            name: _Track(radar_kept if name in radars else _IMAGES_KEPT) for name in names
+            name: Track(radar_kept if name in radars else _IMAGES_KEPT) for name in names
         }
         self._pose_ns: int | None = None
         self._pending: list[tuple[int, float, str]] = []  # reference, deadline, trigger
@@ -206,7 +151,7 @@ class Synchronizer:
         self._pending.clear()
         self._pose_ns = self._last_ns = self._first_ns = None
 
-    def _track(self, sensor: str) -> _Track:
+    def _track(self, sensor: str) -> Track:
         if sensor not in self._tracks:
             raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self._tracks)}")
         return self._tracks[sensor]
@@ -222,7 +167,7 @@ class Synchronizer:
             self.clear()
             self.time_jumps += 1
             newest = None
-        place = bisect.bisect_left(track.messages, stamp_ns, key=_stamp)
+        place = bisect.bisect_left(track.messages, stamp_ns, key=stamp_of)
         if place < len(track.messages) and track.messages[place].stamp_ns == stamp_ns:
             track.counts.duplicate += 1
             return False

@@ -14,17 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.boxes import Detections
-from crkd_ros import convert
+from crkd_ros import convert, frames
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics
 from crkd_ros.parameters import NodeConfig
-from crkd_ros.sync import Counts, FrameSet, Synchronizer
+from crkd_ros.sync import FrameSet, Synchronizer
+from crkd_ros.tracks import Counts
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
@@ -51,6 +53,8 @@ def load_detector(config: NodeConfig) -> Detector:
             "parameter weights is required: the detector's .safetensors file, for example "
             "--ros-args -p weights:=/path/to/student.safetensors"
         )
+    if not Path(config.weights).is_file():
+        raise WorkerError(f"parameter weights: there is no file {config.weights}")
     # Importing torch takes seconds: wrong parameters are reported before.
     from crkd_core.infer.detector import Detector, InferError
     from crkd_core.model.checkpoint import CheckpointError
@@ -187,7 +191,7 @@ class FrameWorker:
         with latency.stage("images"):
             frame_set = self._decoded(arrived)
         with latency.stage("frame"):
-            frame = convert.frame_from_set(
+            frame = frames.frame_from_set(
                 frame_set,
                 extrinsics=self._extrinsics,
                 motion=self._motion,

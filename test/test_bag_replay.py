@@ -20,10 +20,11 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student
 from crkd_ros import convert
-from crkd_ros.bag_files import read_bag, topics_of
+from crkd_ros.bag_detections import OUTPUTS
+from crkd_ros.bag_files import BagWriter, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
 from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.replay import OUTPUTS, replay
+from crkd_ros.replay import replay
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
@@ -141,6 +142,60 @@ def test_wrong_requests_are_explained(place, detector, tmp_path) -> None:
     with pytest.raises(BagError, match=r"none of the 3 samples of split 'mini_train'"):
         replay(place / "bag", detector, tmp_path, data=place / "data", split="mini_train")
     assert list(tmp_path.iterdir()) == []
+
+
+def copy_bag(source: Path, out: Path, change) -> Path:
+    with BagWriter(out) as bag:
+        for record in read_bag(source):
+            data = change(record)
+            if data is not None:
+                bag.write_raw(record.topic, record.type_name, data, record.stamp_ns)
+    return out
+
+
+def test_a_bag_without_poses_is_refused_and_leaves_nothing(place, detector, tmp_path) -> None:
+    bag = copy_bag(
+        place / "bag",
+        tmp_path / "bag",
+        lambda record: None if record.topic in ("/tf", "/odom") else record.data,
+    )
+    with pytest.raises(BagError, match=r"not one frame could be formed; first problem:.*ego pose"):
+        replay(bag, detector, tmp_path / "out")
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_messages_without_a_byte_are_problems_not_the_end(place, detector, tmp_path) -> None:
+    seen: set[str] = set()
+
+    def first_is_empty(record) -> bytes:
+        first = record.topic not in seen and record.topic.startswith(("/cam", "/radar"))
+        seen.add(record.topic)
+        return b"" if first else record.data
+
+    bag = copy_bag(place / "bag", tmp_path / "bag", first_is_empty)
+    report = replay(
+        bag, detector, tmp_path / "out", data=place / "data", split=SPLIT, key_frames_only=True
+    )
+    assert 0 < report.key_frames < 3
+    assert any("0 bytes are no sensor_msgs" in problem.reason for problem in report.problems)
+
+
+def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None:
+    write_version(tmp_path / "data", samples=3, scenes=(SCENE, "scene-0061"))
+    path = tmp_path / "data" / "v1.0-mini" / "ego_pose.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["translation"][0] += 100.0
+    path.write_text(json.dumps(rows))
+    with pytest.raises(BagError, match=r"the vehicle is 100\.0 m from where"):
+        replay(
+            place / "bag",
+            detector,
+            tmp_path / "out",
+            data=tmp_path / "data",
+            split=SPLIT,
+            key_frames_only=True,
+        )
 
 
 def test_the_command(place, tmp_path) -> None:

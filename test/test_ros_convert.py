@@ -13,10 +13,11 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import decode_jpeg, prepare_image
 from crkd_core.data.radar import RADAR_FIELDS, to_records
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import bag_messages, convert, messages
+from crkd_ros import bag_messages, convert, frames, messages
 from crkd_ros.convert import ConvertError
 from crkd_ros.motion import MotionError, NoMotion, PoseBuffer
-from crkd_ros.sync import FrameSet, Timed
+from crkd_ros.sync import FrameSet
+from crkd_ros.tracks import Timed
 
 STAMP = 1_700_000_000_123_456_789
 IMAGE = ImageConfig(height=64, width=160, zoom=1.0)
@@ -264,7 +265,7 @@ def test_a_frame_of_a_set_is_seen_from_its_reference_time():
         ),
     }
     frame_set = FrameSet(stamp_ns=STAMP, trigger="CAM_BACK_LEFT", images=images, sweeps=sweeps)
-    frame = convert.frame_from_set(
+    frame = frames.frame_from_set(
         frame_set, extrinsics=ros_rig.calibration(), motion=poses, image=IMAGE, token="t"
     )
     assert (frame.stamp_ns, frame.token, frame.prepared) == (STAMP, "t", IMAGE)
@@ -300,7 +301,7 @@ def test_a_missing_transform_or_pose_is_an_error_not_the_identity():
         stamp_ns=STAMP, trigger="CAM_FRONT", images={"CAM_FRONT": Timed(STAMP, odd)}, sweeps={}
     )
     with pytest.raises(MotionError, match="no static transform from base_link to 'roof'"):
-        convert.frame_from_set(frame_set, extrinsics=calibration, motion=NoMotion(), image=IMAGE)
+        frames.frame_from_set(frame_set, extrinsics=calibration, motion=NoMotion(), image=IMAGE)
     known = FrameSet(
         stamp_ns=STAMP,
         trigger="CAM_FRONT",
@@ -308,7 +309,7 @@ def test_a_missing_transform_or_pose_is_an_error_not_the_identity():
         sweeps={},
     )
     with pytest.raises(MotionError, match="no ego pose"):
-        convert.frame_from_set(known, extrinsics=calibration, motion=PoseBuffer(), image=IMAGE)
-    frame = convert.frame_from_set(known, extrinsics=calibration, motion=NoMotion(), image=IMAGE)
+        frames.frame_from_set(known, extrinsics=calibration, motion=PoseBuffer(), image=IMAGE)
+    frame = frames.frame_from_set(known, extrinsics=calibration, motion=NoMotion(), image=IMAGE)
     assert frame.global_T_ego is None
     np.testing.assert_array_equal(frame.ego_T_cam[0], ros_rig.extrinsics()["CAM_FRONT"])

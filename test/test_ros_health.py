@@ -8,7 +8,7 @@ import pytest
 
 from crkd_ros.bag_messages import make
 from crkd_ros.health import STAGES, Health, Latency
-from crkd_ros.sync import Counts
+from crkd_ros.tracks import Counts
 
 
 class Clock:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.motion import Calibration, MotionError, NoMotion, PoseBuffer, TfMotion
+from crkd_ros.calibration import Calibration
+from crkd_ros.motion import MotionError, NoMotion, PoseBuffer, TfMotion
 
 SECOND = 1_000_000_000
 T0 = 1_700_000_000 * SECOND

@@ -27,7 +27,7 @@ from crkd_core.infer.detector import Detector  # noqa: E402
 from crkd_core.model.build import build_detector  # noqa: E402
 from crkd_core.model.checkpoint import save_weights  # noqa: E402
 from crkd_core.presets import demo_student  # noqa: E402
-from crkd_ros import convert, messages  # noqa: E402
+from crkd_ros import convert, frames, messages  # noqa: E402
 from crkd_ros.motion import PoseBuffer  # noqa: E402
 from crkd_ros.sync import Synchronizer  # noqa: E402
 
@@ -247,7 +247,7 @@ def offline(events, weights, calibration):
 
     def detect(sets):
         for frame_set in sets:
-            frame = convert.frame_from_set(
+            frame = frames.frame_from_set(
                 frame_set, extrinsics=calibration, motion=motion, image=detector.config.image
             )
             found[frame.stamp_ns] = detector(frame)

@@ -15,7 +15,7 @@ from crkd_core.frame import ANCHOR_CAMERA
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert
+from crkd_ros import convert, frames
 from crkd_ros.bag_messages import make
 from crkd_ros.health import STAGES, Health
 from crkd_ros.motion import NoMotion, PoseBuffer
@@ -118,7 +118,7 @@ def test_messages_become_the_detections_of_their_frame(start, detector):
     sync.add_image(ANCHOR_CAMERA, START, image)
     (frame_set,) = sync.flush()
     want = detector(
-        convert.frame_from_set(
+        frames.frame_from_set(
             frame_set, extrinsics=ros_rig.calibration(), motion=NoMotion(), image=TINY.image
         )
     )

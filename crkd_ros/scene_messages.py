@@ -1,0 +1,203 @@
+"""Records of a nuScenes scene as ROS messages: sensors, transforms, odometry, truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.boxes import Truth
+from crkd_core.data import lidar, radar
+from crkd_core.data.nuscenes import Record
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import publish
+from crkd_ros.bag_messages import BagError, make
+
+#: Distance in time on either side of a pose over which its velocity is taken: poses of different
+#: sensors lie milliseconds apart, and their rounding would make such differences useless.
+TWIST_WINDOW_NS = 50_000_000
+
+_CLOUD = "sensor_msgs/msg/PointCloud2"
+#: PointField codes of the numpy types that our clouds hold.
+_POINT_FIELD = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
+_LIDAR_DTYPE = np.dtype([(name, "<f4") for name in lidar.LIDAR_FIELDS])
+
+
+def topics(records: Sequence[Record], with_lidar: bool) -> list[tuple[str, str]]:
+    """Topics in a fixed order, so that viewers list them alike."""
+    topics = [
+        ("/tf_static", "tf2_msgs/msg/TFMessage"),
+        ("/tf", "tf2_msgs/msg/TFMessage"),
+        ("/odom", "nav_msgs/msg/Odometry"),
+        ("/markers/annotations", "visualization_msgs/msg/MarkerArray"),
+    ]
+    for channel in sorted({record.channel for record in records}):
+        name = channel.lower()
+        if channel in CAMERAS:
+            topics.append((f"/{name}/camera_info", "sensor_msgs/msg/CameraInfo"))
+            topics.append((f"/{name}/image_rect_compressed", "sensor_msgs/msg/CompressedImage"))
+        elif with_lidar or channel in RADARS:
+            topics.append((f"/{name}", _CLOUD))
+    return topics
+
+
+def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
+    """(topic, message) of one record. Raises BagError and the readers' errors, naming the file."""
+    name = record.channel.lower()
+    head = publish.header(record.stamp_ns, name, make)
+    path, k = record.path, record.intrinsics
+    if record.channel in CAMERAS:
+        if not k[0, 0] > 0:
+            raise BagError(f"{path}: its calibration has no camera_intrinsic")
+        yield (
+            f"/{name}/camera_info",
+            make(
+                "sensor_msgs/msg/CameraInfo",
+                header=head,
+                height=record.height,
+                width=record.width,
+                distortion_model="plumb_bob",
+                k=k,
+                r=np.eye(3),
+                p=np.concatenate([k, np.zeros((3, 1))], 1),
+            ),
+        )
+        yield (
+            f"/{name}/image_rect_compressed",
+            make(
+                "sensor_msgs/msg/CompressedImage",
+                header=head,
+                format="jpeg",
+                data=_jpeg(path),
+            ),
+        )
+    elif record.channel in RADARS:
+        yield f"/{name}", cloud(head, radar.to_records(radar.read_pcd(path)))
+    else:
+        points = np.ascontiguousarray(lidar.read_bin(path))
+        yield f"/{name}", cloud(head, points.view(_LIDAR_DTYPE)[:, 0])
+
+
+def _jpeg(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BagError(f"{path}: cannot read image: {error.strerror}") from error
+    # Not decoded (that would be most of the time of a bag), but a torn file is noticed.
+    if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
+        raise BagError(f"{path}: truncated or not a JPEG ({len(data)} bytes)")
+    return data
+
+
+def cloud(head: Any, records: NDArray[np.void]) -> Any:
+    """PointCloud2 of one row from structured records [N], field by field as they are packed."""
+    kinds = records.dtype.fields
+    assert kinds is not None
+    fields = [
+        make(
+            "sensor_msgs/msg/PointField",
+            name=name,
+            offset=kinds[name][1],
+            datatype=_POINT_FIELD[kinds[name][0].str[1:]],
+            count=1,
+        )
+        for name in records.dtype.names or ()
+    ]
+    return make(
+        _CLOUD,
+        header=head,
+        height=1,
+        width=len(records),
+        fields=fields,
+        point_step=records.dtype.itemsize,
+        row_step=records.nbytes,
+        data=records.tobytes(),
+        is_dense=True,
+    )
+
+
+def _transform(stamp_ns: int, parent: str, child: str, parent_T_child: NDArray) -> Any:
+    x, y, z, w = geometry.quat_wxyz_to_xyzw(geometry.matrix_to_quat_wxyz(parent_T_child[:3, :3]))
+    tx, ty, tz = parent_T_child[:3, 3]
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=publish.header(stamp_ns, parent, make),
+        child_frame_id=child,
+        transform=make(
+            "geometry_msgs/msg/Transform",
+            translation=make("geometry_msgs/msg/Vector3", x=tx, y=ty, z=tz),
+            rotation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+        ),
+    )
+
+
+def static(stamp_ns: int, ego_T_sensor: dict[str, NDArray[np.float64]]) -> Any:
+    """base_link -> sensor frames, as the TFMessage of /tf_static."""
+    transforms = [
+        _transform(stamp_ns, "base_link", channel.lower(), pose)
+        for channel, pose in sorted(ego_T_sensor.items())
+    ]
+    return make("tf2_msgs/msg/TFMessage", transforms=transforms)
+
+
+def tf(stamp_ns: int, global_T_ego: NDArray[np.float64]) -> Any:
+    """map -> base_link, as the TFMessage of /tf."""
+    return make(
+        "tf2_msgs/msg/TFMessage",
+        transforms=[_transform(stamp_ns, "map", "base_link", global_T_ego)],
+    )
+
+
+def twists(
+    poses: dict[int, NDArray[np.float64]],
+) -> dict[int, tuple[NDArray[np.float64], float]]:
+    """Stamp -> linear velocity [3] in base_link, m/s, and yaw rate, rad/s; central differences."""
+    stamps = np.array(sorted(poses))
+    found = {}
+    for now in stamps:
+        a = stamps[max(np.searchsorted(stamps, now - TWIST_WINDOW_NS, "right") - 1, 0)]
+        b = stamps[min(np.searchsorted(stamps, now + TWIST_WINDOW_NS), len(stamps) - 1)]
+        dt = max(b - a, 1) * 1e-9
+        moved = poses[b][:3, 3] - poses[a][:3, 3]
+        turned = geometry.yaw_of(poses[b]) - geometry.yaw_of(poses[a])
+        linear = poses[now][:3, :3].T @ moved / dt
+        found[int(now)] = (linear, float(geometry.wrap_angle(turned)) / dt)
+    return found
+
+
+def odometry(
+    stamp_ns: int, global_T_ego: NDArray[np.float64], linear: NDArray[np.float64], yaw_rate: float
+) -> Any:
+    """Pose in map and twist in base_link, as nav_msgs/Odometry; see ``twists``."""
+    message = make(
+        "nav_msgs/msg/Odometry",
+        header=publish.header(stamp_ns, "map", make),
+        child_frame_id="base_link",
+    )
+    _set_pose(message.pose.pose, global_T_ego)
+    twist = message.twist.twist
+    twist.linear.x, twist.linear.y, twist.linear.z = (float(v) for v in linear)
+    twist.angular.z = yaw_rate
+    return message
+
+
+def _set_pose(pose: Any, matrix: NDArray[np.float64]) -> None:
+    pose.position.x, pose.position.y, pose.position.z = (float(v) for v in matrix[:3, 3])
+    quat = geometry.quat_wxyz_to_xyzw(geometry.matrix_to_quat_wxyz(matrix[:3, :3]))
+    q = pose.orientation
+    q.x, q.y, q.z, q.w = (float(v) for v in quat)
+
+
+def truth_markers(stamp_ns: int, truth: Truth) -> Any:
+    """Truth boxes, in global axes."""
+    return publish.marker_array(
+        truth,
+        stamp_ns=stamp_ns,
+        make=make,
+        frame_id="map",
+        namespaces=("truth", "truth_labels", "truth_velocity"),
+    )
