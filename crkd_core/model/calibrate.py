@@ -1,4 +1,4 @@
-"""The calibration block of CSRD: radar features closer to what a LiDAR shows (methods 1.7).
+"""The calibration block of CSRD: radar features closer to what a LiDAR shows (docs/method.md 1.7).
 
 Shapes: B batch, C channels, X Y grid cells.
 """

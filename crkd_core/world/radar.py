@@ -70,7 +70,7 @@ class Radar:
         order = np.argsort(distance, kind="stable")
         return self._table(
             distance[order], azimuth[order], velocity[order], rcs[order], ghost[order],
-            local_T_radar, t, rng,
+            t, rng,
         )  # fmt: skip
 
     def _objects(
@@ -116,7 +116,7 @@ class Radar:
 
     def _table(
         self, distance: NDArray, azimuth: NDArray, velocity: NDArray, rcs: NDArray,
-        ghost: NDArray, local_T_radar: NDArray, t: float, rng: np.random.Generator,
+        ghost: NDArray, t: float, rng: np.random.Generator,
     ) -> NDArray[np.float32]:  # fmt: skip
         n = len(distance)
         along = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
