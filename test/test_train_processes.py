@@ -161,7 +161,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tiny_world, tmp_pa
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 7):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    _, errors = process.communicate()
+    # Its loading process holds the other end of this pipe: it must be gone too.
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL, errors
     before = len(logged(Run(tmp_path / "killed", config)))
     assert 7 <= before < 24

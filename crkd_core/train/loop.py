@@ -27,7 +27,7 @@ from crkd_core.train.log import Board, Meter
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run import Parts, Run
-from crkd_core.train.samples import Frames, Positions, Views, paste_of
+from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
@@ -121,7 +121,7 @@ def _loop(
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         pin_memory=device.startswith("cuda"),
-        worker_init_fn=lambda _: torch.set_num_threads(1),
+        worker_init_fn=start_worker,
     )
     seen, of = seen_by_norms(config, processes)
     board = Board(

@@ -78,15 +78,15 @@ class SynchronisedNorm(_Norm):
             sums = _Sum.apply(sums, self.group)
         total = sums[-1]
         offset, square = sums[:-1].chunk(2)
-        if float(total.detach()) < 2:
-            # One element has no variance.
+        if x.ndim == 2 and float(total.detach()) < 2:
+            # One point has no variance. Maps are never so small, and asking would stall a GPU.
             return self._normalise(x, self.running_mean, self.running_var)
         offset, square = offset / total, square / total
         variance = (square - offset.square()).clamp(min=0)
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             self.running_mean.lerp_(offset + shift, momentum)
-            self.running_var.lerp_(variance * total / (total - 1), momentum)
+            self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), momentum)
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked += 1
         y = (centred - _wide(offset, x)) * _wide((variance + self.eps).rsqrt(), x)

@@ -6,14 +6,18 @@ would have seen.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import hashlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from crkd_core.config import TrainConfig
@@ -26,6 +30,9 @@ from crkd_core.frame import Frame
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.distributed import Processes
 from crkd_core.train.run import Run
+
+#: Option of Linux' prctl: the signal that a process gets when its parent dies.
+_PR_SET_PDEATHSIG = 1
 
 
 class Frames(Protocol):
@@ -125,6 +132,16 @@ def seen(frame: Frame) -> Frame:
         return frame
     points = frame.truth.num_lidar_points + frame.truth.num_radar_points
     return dataclasses.replace(frame, truth=frame.truth.select(points > 0))
+
+
+def start_worker(_: int) -> None:
+    """What a loading process does first: one thread, and an end when the training ends.
+
+    torch's own watch for the parent misses a worker that waits to hand over its samples.
+    """
+    torch.set_num_threads(1)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
