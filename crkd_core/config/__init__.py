@@ -1,0 +1,55 @@
+"""Configuration: nested, frozen dataclasses. A field name is the YAML key and the ROS parameter.
+
+Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run was trained
+(TrainConfig) is written beside it; what a user may turn (thresholds, device, precision) is in
+neither. Presets are functions in presets.py.
+"""
+
+from crkd_core.config.checks import ConfigError
+from crkd_core.config.detector import (
+    IDENTITY,
+    SIX_TASKS,
+    BackboneConfig,
+    CameraConfig,
+    DecoderConfig,
+    DetectorConfig,
+    GridConfig,
+    HeadConfig,
+    ImageConfig,
+    LidarConfig,
+    RadarConfig,
+    TaskConfig,
+)
+from crkd_core.config.plain import from_dict, to_dict
+from crkd_core.config.training import (
+    CRKD_LOSSES,
+    AugmentConfig,
+    DistillConfig,
+    EnlargeConfig,
+    PasteConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "CRKD_LOSSES",
+    "IDENTITY",
+    "SIX_TASKS",
+    "AugmentConfig",
+    "BackboneConfig",
+    "CameraConfig",
+    "ConfigError",
+    "DecoderConfig",
+    "DetectorConfig",
+    "DistillConfig",
+    "EnlargeConfig",
+    "GridConfig",
+    "HeadConfig",
+    "ImageConfig",
+    "LidarConfig",
+    "PasteConfig",
+    "RadarConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "from_dict",
+    "to_dict",
+]

@@ -1,0 +1,32 @@
+"""Checks that the dataclasses share, and the error of all of them."""
+
+from __future__ import annotations
+
+import math
+
+
+class ConfigError(ValueError):
+    """A key or a value that the configuration does not know."""
+
+
+def check_least(name: str, value: float, least: float) -> None:
+    """Refuse a number below ``least``, infinity and NaN."""
+    if not least <= value < math.inf:
+        raise ConfigError(f"{name}: expected {least:g} or more, got {value}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is not in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{name}: expected 0 to 1, got {value}")
+
+
+def check_sensors(name: str, sensors: tuple[str, ...]) -> None:
+    """Refuse names that are no camera and no radar."""
+    # frame.py needs ImageConfig.
+    from crkd_core.frame import CAMERAS, RADARS
+
+    unknown = [sensor for sensor in sensors if sensor not in CAMERAS + RADARS]
+    if unknown:
+        known = ", ".join(CAMERAS + RADARS)
+        raise ConfigError(f"{name}: unknown {', '.join(unknown)}; known: {known}")

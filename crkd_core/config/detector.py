@@ -1,0 +1,241 @@
+"""What the weights of a detector depend on; it travels inside the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crkd_core.boxes import CLASS_NAMES
+from crkd_core.config.checks import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """The BEV grid, in the grid frame (identity with ego for our own models). Metres.
+
+    Cell (i, j) covers x in low[0] + cell * [i, i + 1), y likewise. BEV tensors are [B, C, X, Y].
+    """
+
+    low: tuple[float, float, float] = (-51.2, -51.2, -5.0)
+    high: tuple[float, float, float] = (51.2, 51.2, 3.0)
+    cell: float = 0.8
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells along x and y."""
+        x, y = (round((self.high[i] - self.low[i]) / self.cell) for i in (0, 1))
+        return x, y
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """How a recorded image becomes a network input.
+
+    The image is resized so that its width is ``zoom * width``; the crop of height x width keeps
+    the bottom rows and the middle columns. ``mean`` and ``std`` are of RGB in [0, 1].
+    """
+
+    height: int = 256
+    width: int = 704
+    zoom: float = 768 / 704
+    #: "area": area averaging, pixel (u, v) is the centre of its square. "released": as weights
+    #: imported from the released code saw images: bicubic with antialiasing, and a zoom s taken to
+    #: map u to s u.
+    resize: Literal["area", "released"] = "area"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """An image backbone of transformers, made from configuration.
+
+    ``kind`` "resnet": stem ``embedding`` channels, stages ``hidden`` wide and ``depths`` deep.
+    ``kind`` "swin": ``embedding`` is the width of the first stage, ``heads`` per stage.
+    ``weights`` is a local folder to start training from; None = random.
+    """
+
+    kind: Literal["resnet", "swin"] = "resnet"
+    embedding: int = 64
+    hidden: tuple[int, ...] = (256, 512, 1024, 2048)
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    layer: Literal["basic", "bottleneck"] = "bottleneck"
+    heads: tuple[int, ...] = ()
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraConfig:
+    """Camera branch: backbone, neck, LSS lift (docs/method.md 1.4)."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    #: Strides of the backbone stages that enter the neck, and the neck's channels per stage.
+    neck_levels: tuple[int, ...] = (4, 8, 16, 32)
+    #: "second_fpn": every level to one stride, concatenated (``neck_channels`` per level).
+    #: "lss_fpn": top-down pyramid, the finest map of ``neck_channels`` is used (docs/method.md
+    #: 1.3).
+    neck: Literal["second_fpn", "lss_fpn"] = "second_fpn"
+    neck_channels: int = 128
+    #: Stride of the feature map that is lifted.
+    stride: int = 8
+    #: True: feature cells span the image's first to last pixel, as published. False: column j sits
+    #: at pixel stride * j, which is where a ResNet looks.
+    align_corners: bool = True
+    depth: tuple[float, float, float] = (1.0, 60.0, 1.0)
+    context_channels: int = 80
+    #: Height range of lifted points that are pooled, metres.
+    z: tuple[float, float] = (-10.0, 10.0)
+    #: Teachers: the depth network also reads a depth map of the LiDAR points, and convolutions
+    #: follow the splat.
+    lidar_depth: bool = False
+    #: With ``lidar_depth``: cell of the grid that is splatted to, metres; the BEV cell divided by
+    #: a whole number. None = the BEV cell.
+    lift_cell: float | None = None
+    #: "floor": points below a lower bound are left out. "trunc": rounded towards zero, as in the
+    #: released code: one cell below each lower bound counts too, in z a whole bin of 20 m.
+    cell_rounding: Literal["floor", "trunc"] = "floor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadarConfig:
+    """Radar pillar branch (docs/method.md 1.4)."""
+
+    sweeps: int = 6
+    channels: tuple[int, ...] = (256, 256, 256, 256)
+    #: None: every point of a pillar counts. A number: only the first so many, and a pillar with
+    #: fewer also sees an empty slot, a row of zeros through the layers, as in the released code.
+    points_per_pillar: int | None = None
+    #: "reference": age counts from the Frame's reference time. "newest": from the newest return of
+    #: the same radar, as in the released code.
+    age: Literal["reference", "newest"] = "reference"
+    #: Three dilated convolutions on the radar map and the activation that CSRD reads
+    #: (docs/method.md 1.7). "path": what they make enters the fuser, as released. "side": only the
+    #: loss sees it.
+    calibration: Literal["none", "path", "side"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LidarConfig:
+    """LiDAR branch of a teacher, in the place of the radar branch (docs/method.md 1.3).
+
+    ``kind`` "sparse": sparse 3D convolutions on small voxels; ``channels`` are the stages'
+    widths. ``kind`` "pillars": a point network and a maximum per BEV cell; ``channels`` are its
+    layers' widths.
+    """
+
+    kind: Literal["sparse", "pillars"] = "sparse"
+    #: The key sweep and those before it.
+    sweeps: int = 10
+    #: Voxel edges, metres. Pillars: points are first averaged per voxel; it divides the BEV cell.
+    voxel: tuple[float, float, float] = (0.075, 0.075, 0.2)
+    #: Points averaged per voxel, and voxels kept per sample in training and in evaluation; the
+    #: first ones in the order of the cloud.
+    max_points: int = 10
+    max_voxels: tuple[int, int] = (120_000, 160_000)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    #: Sparse: residual blocks per stage.
+    blocks: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """BEV decoder: residual groups and the feature pyramid above them (docs/method.md 1.6)."""
+
+    channels: tuple[int, ...] = (128, 256, 512)
+    strides: tuple[int, ...] = (2, 2, 1)
+    blocks: int = 2
+    out_channels: int = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """One group of classes that share a heatmap branch, and its non-maximum suppression."""
+
+    classes: tuple[str, ...]
+    nms: Literal["circle", "rotated"] = "rotated"
+    #: Circle: distance in metres; rotated: BEV IoU above which the weaker box goes.
+    nms_threshold: float = 0.2
+    #: Rotated only: enlargement of length and width before the test, per class.
+    nms_scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        unknown = set(self.classes) - set(CLASS_NAMES)
+        if unknown:
+            raise ConfigError(
+                f"unknown classes {sorted(unknown)}; known: {', '.join(CLASS_NAMES)}"
+            )
+
+
+#: The six tasks of CRKD and BEVFusion with CenterHead (docs/method.md 1.6).
+SIX_TASKS = (
+    TaskConfig(classes=("car",), nms="circle", nms_threshold=2.0),
+    TaskConfig(classes=("truck", "construction_vehicle")),
+    TaskConfig(classes=("bus", "trailer")),
+    TaskConfig(classes=("barrier",), nms="circle", nms_threshold=1.0),
+    TaskConfig(classes=("motorcycle", "bicycle")),
+    TaskConfig(classes=("pedestrian", "traffic_cone"), nms_scale=(2.5, 4.0)),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """CenterHead: branches, target assignment, loss weights, decode."""
+
+    tasks: tuple[TaskConfig, ...] = SIX_TASKS
+    shared_channels: int = 64
+    branch_channels: int = 64
+    #: One hidden convolution per task for its five regression branches, not one per branch.
+    joint_regression: bool = False
+    #: Side of the output convolutions' kernels.
+    output_kernel: int = 3
+    #: Gaussian radius rule of target assignment.
+    gaussian_overlap: float = 0.1
+    min_radius: int = 2
+    #: Loss weights of reg x y, height, log l w h, sin, cos, vx, vy.
+    code_weights: tuple[float, ...] = (1.0,) * 10
+    box_weight: float = 0.25
+    #: Decode: candidates per task, boxes kept per task after NMS.
+    candidates: int = 500
+    keep: int = 83
+    #: Decode: boxes whose centre is farther out in x, y or z (metres, grid frame) go; None = stay.
+    center_limit: tuple[float, float, float] | None = None
+    #: Decode: sides are kept between these, metres; an untrained network must not overflow.
+    size_limits: tuple[float, float] = (0.01, 100.0)
+
+
+#: A pose that changes nothing.
+IDENTITY = (
+    (1.0, 0.0, 0.0, 0.0),
+    (0.0, 1.0, 0.0, 0.0),
+    (0.0, 0.0, 1.0, 0.0),
+    (0.0, 0.0, 0.0, 1.0),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """A camera-radar or LiDAR-camera detector: everything that its weights depend on."""
+
+    name: str
+    grid: GridConfig = GridConfig()
+    image: ImageConfig = ImageConfig()
+    camera: CameraConfig = CameraConfig()
+    radar: RadarConfig = RadarConfig()
+    #: A LiDAR-camera teacher; None = camera and radar.
+    lidar: LidarConfig | None = None
+    #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (docs/method.md 1.5).
+    fuser: Literal["gated", "conv"] = "gated"
+    fused_channels: int = 256
+    decoder: DecoderConfig = DecoderConfig()
+    head: HeadConfig = HeadConfig()
+    #: Pose [4, 4] of the grid frame in ego. Identity for our own models; imported weights work in
+    #: the nuScenes LIDAR_TOP frame. Batches hold the grid frame, decode answers in ego.
+    ego_T_grid: tuple[tuple[float, ...], ...] = IDENTITY
+    #: Share of a new batch in the running statistics of every BatchNorm.
+    norm_momentum: float = 0.1
+    classes: tuple[str, ...] = CLASS_NAMES
+
+    @property
+    def lidar_sweeps(self) -> int:
+        """LiDAR sweeps that its Frames need; 0 = no LiDAR."""
+        return 0 if self.lidar is None else self.lidar.sweeps

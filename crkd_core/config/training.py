@@ -1,0 +1,193 @@
+"""How a detector is trained; written beside the weights of a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from crkd_core.boxes import CLASS_NAMES
+from crkd_core.config.checks import ConfigError, check_least, check_sensors, check_share
+from crkd_core.config.detector import DetectorConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Training augmentation; see data/augment.py. Angles in degrees, distances in metres."""
+
+    image_zoom: tuple[float, float] = (0.38 * 1600 / 704, 0.55 * 1600 / 704)
+    image_flip: float = 0.5
+    image_rotation: float = 5.4
+    bev_scale: tuple[float, float] = (0.9, 1.1)
+    bev_rotation: float = 0.0
+    bev_flip: float = 0.5
+    #: Probability that a camera, a radar, all cameras or all radars are masked in a sample.
+    drop_camera: float = 0.0
+    drop_radar: float = 0.0
+    drop_all_cameras: float = 0.0
+    drop_all_radars: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("image_flip", "bev_flip"):
+            check_share(f"augment.{name}", getattr(self, name))
+        for name in ("drop_camera", "drop_radar", "drop_all_cameras", "drop_all_radars"):
+            check_share(f"augment.{name}", getattr(self, name))
+        for name in ("image_zoom", "bev_scale"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ConfigError(
+                    f"augment.{name}: expected 0 < low <= high, got {low} and {high}"
+                )
+        check_least("augment.image_rotation", self.image_rotation, 0)
+        check_least("augment.bev_rotation", self.bev_rotation, 0)
+
+
+#: The distillation losses of CRKD, by the names that configuration, log and command line use.
+CRKD_LOSSES = ("csrd", "msfd_fused", "msfd_camera", "reld", "respd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnlargeConfig:
+    """How MSFD enlarges boxes before it makes its foreground mask (docs/method.md 1.7).
+
+    A side grows by its share of ``share`` for range and again for speed along that side: the first
+    share between the two thresholds, the second from the upper one on. The growth of a side, in
+    metres, is then kept within ``growth``.
+    """
+
+    range: tuple[float, float] = (20.0, 30.0)
+    speed: tuple[float, float] = (0.3, 0.8)
+    share: tuple[float, float] = (0.25, 0.5)
+    growth: tuple[float, float] = (0.5, 4.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Distillation by CRKD: which losses, their weights and forms; see distill/crkd.py.
+
+    The weights of MSFD and RelD are batch-independent: 2.5 is the published 10 at two samples per
+    GPU on half the squared error. RelD with ``raw`` affinities is as published at 0.125.
+    """
+
+    #: Weights file of the teacher, the checksum of its tensors, and the sensors that it may see
+    #: (cameras and radars; () = all, LiDAR always).
+    teacher: str
+    teacher_checksum: str
+    teacher_sensors: tuple[str, ...] = ()
+    #: Weights file that the student starts from; None = random.
+    student: str | None = None
+    losses: tuple[str, ...] = CRKD_LOSSES
+    csrd_weight: float = 100.0
+    msfd_fused_weight: float = 2.5
+    msfd_camera_weight: float = 2.5
+    reld_weight: float = 1.0
+    respd_weight: float = 1.0
+    #: "paper": mean over classes of probabilities; "code": sigmoid of the mean logit of each task.
+    csrd_target: Literal["paper", "code"] = "paper"
+    enlarge: EnlargeConfig = EnlargeConfig()
+    reld_affinity: Literal["cosine", "raw"] = "cosine"
+    reld_scales: tuple[int, ...] = (32, 16, 8, 4)
+    reld_adapter: bool = True
+    #: Weight of every class in RespD, in the order of CLASS_NAMES. Published: 1 for the tasks of
+    #: barriers and of pedestrians with cones, else 2. The paper's rule is 2 for all that moves.
+    respd_class_weights: tuple[float, ...] = (2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 1.0, 1.0)
+    #: Folder for what the teacher said, and how large it may grow; None = always ask the teacher.
+    cache: str | None = None
+    cache_gigabytes: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_sensors("distill.teacher_sensors", self.teacher_sensors)
+        unknown = sorted(set(self.losses) - set(CRKD_LOSSES))
+        if unknown:
+            raise ConfigError(
+                f"distill.losses: unknown {', '.join(unknown)}; known: {', '.join(CRKD_LOSSES)}"
+            )
+        if len(self.respd_class_weights) != len(CLASS_NAMES):
+            raise ConfigError(
+                f"distill.respd_class_weights: expected {len(CLASS_NAMES)} values "
+                f"({', '.join(CLASS_NAMES)}), got {len(self.respd_class_weights)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PasteConfig:
+    """Truth boxes of other frames in a teacher's LiDAR; data/paste.py, docs/method.md 1.8."""
+
+    #: Boxes per frame that a class is filled up to, in the order of CLASS_NAMES, as published.
+    counts: tuple[int, ...] = (2, 3, 4, 6, 7, 2, 6, 6, 2, 2)
+    #: Boxes with fewer LiDAR points are not pasted.
+    min_points: int = 5
+    #: From this step on nothing is pasted; None = to the end. Published: three quarters.
+    stop_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.counts) != len(CLASS_NAMES):
+            raise ConfigError(
+                f"paste.counts: expected {len(CLASS_NAMES)} numbers ({', '.join(CLASS_NAMES)}), "
+                f"got {len(self.counts)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run."""
+
+    detector: DetectorConfig
+    augment: AugmentConfig | None = AugmentConfig()
+    steps: int = 10_000
+    batch_size: int = 2
+    learning_rate: float = 2e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 500
+    #: Learning rate at the end of the cosine, as a share of learning_rate.
+    final_rate: float = 1e-3
+    clip_norm: float = 35.0
+    #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
+    depth_weight: float = 0.0
+    #: Of the network's forward pass; "fp16" is for CUDA.
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    #: A step adds up the gradients of so many batches of ``batch_size`` samples per process.
+    accumulate: int = 1
+    #: What BatchNorm sees in training. "batch": the samples that one process computes at once.
+    #: "synchronised": those of all processes. "frozen": none, the running statistics stay.
+    norms: Literal["batch", "synchronised", "frozen"] = "batch"
+    #: Decay per step of the averaged weights, which are then what is kept; 0 = no average.
+    average: float = 0.0
+    #: Frames are repeated so that every class comes equally often (CBGS).
+    balanced: bool = False
+    #: Truth boxes of other frames in the LiDAR; None = none.
+    paste: PasteConfig | None = None
+    seed: int = 0
+    workers: int = 1
+    checkpoint_steps: int = 500
+    log_steps: int = 10
+    #: Sensors that the run may see; () = all. Camera-only and radar-only students are set here.
+    sensors: tuple[str, ...] = field(default=())
+    #: What is learned from a teacher beside the truth; None = a plain training.
+    distill: DistillConfig | None = None
+    #: Write the log for TensorBoard too.
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "log_steps"):
+            check_least(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "workers", "seed", "weight_decay", "depth_weight"):
+            check_least(name, getattr(self, name), 0)
+        for name in ("learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name}: expected a number above 0, got {value}")
+        check_share("final_rate", self.final_rate)
+        check_sensors("sensors", self.sensors)
+        if not 0 <= self.average < 1:
+            raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")
+        if self.paste is not None and self.detector.lidar is None:
+            raise ConfigError(
+                f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "
+                "camera nor radar evidence; leave paste out, or train a LiDAR-camera teacher"
+            )
+        if self.paste is not None and self.depth_weight:
+            raise ConfigError(
+                "paste: pasted LiDAR points would be wrong depths for the cameras; set "
+                "depth_weight to 0, or leave paste out"
+            )
