@@ -83,7 +83,7 @@ def train(
 
     _check_place(out, device)
     if resume:
-        run = _resumed(out, preset=preset, steps=steps, changes=set_)
+        run = _resumed(out, split=split, preset=preset, steps=steps, changes=set_)
         config = run.config
     else:
         config = find_preset(preset or "demo_student")
@@ -148,7 +148,7 @@ def distill(
 
     _check_place(out, device)
     if resume:
-        run = _resumed(out, preset=None, steps=steps, changes=set_)
+        run = _resumed(out, split=split, preset=None, steps=steps, changes=set_)
         config = run.config
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")
@@ -250,12 +250,17 @@ def _check_place(out: Path, device: str) -> None:
 
 
 def _resumed(
-    out: Path, *, preset: str | None, steps: int | None, changes: list[str] | None
+    out: Path,
+    *,
+    split: str,
+    preset: str | None,
+    steps: int | None,
+    changes: list[str] | None,
 ) -> Run:
     """The run in ``out``, which nothing on the command line may change."""
     from crkd_core.train.run import Run, RunError
 
-    run = Run.open(out)
+    run = Run.open(out, split=split)
     config = run.config
     if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
         raise RunError(

@@ -67,6 +67,12 @@ def test_a_run_folder_is_not_overwritten_and_not_invented(tmp_path):
         Run.start(tmp_path, a_config(), data="", split="")
     with pytest.raises(RunError, match="holds no run"):
         Run.open(tmp_path / "nothing")
+    with pytest.raises(RunError, match="pass --split day"):
+        Run.open(Run.start(tmp_path / "day", a_config(), data="", split="day").path, split="night")
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "thesis.tex").write_text("")
+    with pytest.raises(RunError, match="holds other files"):
+        Run.start(tmp_path / "others", a_config(), data="", split="")
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match="cannot resume"):
         train(Run.open(tmp_path), FRAMES, resume=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from crkd_core.model.build import build_detector
@@ -71,7 +72,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"({first}); where you trust the file, load it with PyTorch and save its 'state_dict' "
             "alone"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise OfficialError(f"{path}: not a PyTorch checkpoint, or cut short: {error}") from error
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         data = data["state_dict"]

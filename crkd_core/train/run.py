@@ -8,9 +8,11 @@ the last complete ones.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +70,7 @@ class Run:
         """A new run folder.
 
         Raises:
-            RunError: the folder already holds a run.
+            RunError: the folder already holds a run, or anything else.
         """
         run = cls(path, config)
         if not run.writes:
@@ -78,6 +80,8 @@ class Run:
                 f"{path} already holds a run; pass --resume to go on with it, or choose another "
                 "--out"
             )
+        if path.is_dir() and any(path.iterdir()):
+            raise RunError(f"{path} holds other files; choose a new or an empty folder as --out")
         path.mkdir(parents=True, exist_ok=True)
         record = {
             "config": to_dict(config),
@@ -92,11 +96,16 @@ class Run:
         return run
 
     @classmethod
-    def open(cls, path: Path) -> Run:
+    def open(cls, path: Path, *, split: str | None = None) -> Run:
         """An existing run folder.
 
+        Args:
+            path: the folder.
+            split: what the run is to go on with; None = not asked.
+
         Raises:
-            RunError: there is no run, or its configuration cannot be read.
+            RunError: there is no run, its configuration cannot be read, or it was started on
+                another split.
         """
         try:
             record = json.loads((path / "config.json").read_text())
@@ -104,6 +113,11 @@ class Run:
             raise RunError(f"{path} holds no run (no config.json); leave --resume out") from error
         except json.JSONDecodeError as error:
             raise RunError(f"{path / 'config.json'}: not JSON: {error}") from error
+        if split not in (None, record["split"]):
+            raise RunError(
+                f"{path} was started on split {record['split']!r}, not on {split!r}; "
+                f"pass --split {record['split']}, or start a new run"
+            )
         return cls(path, from_dict(TrainConfig, record["config"]))
 
     def log(self, record: dict[str, Any]) -> None:
@@ -161,12 +175,17 @@ class Run:
                 raise RunError(f"{path}: cannot resume from this checkpoint: {error}") from error
         log = self.path / "metrics.jsonl"
         if self.writes and log.exists():
-            lines = [
-                json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")
-            ]
+            lines = list(_records(log.read_text()))
             kept = [json.dumps(line) for line in lines if line["step"] <= step]
             _write_text(log, "".join(line + "\n" for line in kept))
         return step
+
+
+def _records(text: str) -> Iterator[dict[str, Any]]:
+    """The records of metrics.jsonl; what a killed process left of a line is passed over."""
+    for line in text.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def revision() -> str:
