@@ -233,12 +233,22 @@ def bench(
     preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
     weights: Annotated[Path | None, typer.Option(help="Time this detector instead.")] = None,
     device: Device = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="Timed calls per variant.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed calls or steps.")] = 20,
+    training: Annotated[bool, typer.Option(help="Time training steps instead.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Of training; default: the preset's.")
+    ] = None,
 ) -> None:
-    """How fast a detector runs here, by stage and precision."""
+    """How fast a detector runs here, by stage and precision; or how fast it trains."""
     from crkd_core.infer.bench import bench as run_bench
+    from crkd_core.train.bench import bench_training
 
-    run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
+    if training and weights is not None:
+        raise ConfigError("--training times a preset with random weights; leave --weights out")
+    if training:
+        bench_training(preset_name=preset, batch_size=batch_size, device=device, rounds=rounds)
+    else:
+        run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
 
 
 def _check_place(out: Path, device: str) -> None:

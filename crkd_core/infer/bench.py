@@ -129,7 +129,7 @@ def _print(
     model: CameraRadarDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
-    where = torch.cuda.get_device_name() if device.startswith("cuda") else _processor()
+    where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
     table = Table(
         title=f"{model.config.name}: {count / 1e6:.2f} M parameters, batch 1, median of {rounds}\n"
         f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -146,7 +146,8 @@ def _print(
     Console().print(table)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the machine says its processor is."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
