@@ -10,7 +10,7 @@ import torch
 from model_tiny import TINY, batch, frame
 from test_distill_losses import crkd, teacher, truths
 
-from crkd_core.config import DistillConfig, GridConfig, TaskConfig
+from crkd_core.config import ConfigError, DistillConfig, GridConfig, TaskConfig
 from crkd_core.distill.adapt import AdaptError, check_fit, fitted
 from crkd_core.distill.cache import FeatureCache, sample_keys
 from crkd_core.distill.crkd import CrkdLoss
@@ -238,13 +238,17 @@ TURNED = ((0.0, 1.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.
         ),
         ({"radar": dataclasses.replace(TINY.radar, sweeps=3)}, {}, "radar sweeps"),
         ({}, {"teacher_sensors": ("RADAR_FRONT",)}, "sees no camera.*--no-msfd-camera"),
-        ({}, {"teacher_sensors": ("CAM_TOP",)}, "unknown CAM_TOP"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, settings, message) -> None:
     config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises(AdaptError, match=message):
         check_fit(config, student=TINY, teacher=dataclasses.replace(TINY, **changes))
+
+
+def test_sensors_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ConfigError, match="teacher_sensors: unknown CAM_TOP"):
+        dataclasses.replace(CONFIG, teacher_sensors=("CAM_TOP",))
 
 
 def test_other_tasks_are_fine_where_no_loss_reads_them() -> None:

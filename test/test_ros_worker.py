@@ -207,7 +207,7 @@ def test_zero_stamps_are_a_problem_that_names_the_sensor(start, detector):
 def test_weights_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(WorkerError, match="parameter weights is required"):
         load_detector(NodeConfig())
-    with pytest.raises(WorkerError, match=r"no\.safetensors: cannot be read"):
+    with pytest.raises(WorkerError, match=r"there is no file .*no\.safetensors"):
         load_detector(NodeConfig(weights=str(tmp_path / "no.safetensors")))
     save_weights(build_detector(TINY), tmp_path / "w.safetensors")
     with pytest.raises(WorkerError, match="device: expected cpu, cuda"):

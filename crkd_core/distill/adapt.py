@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crkd_core.config import DetectorConfig, DistillConfig, GridConfig
 from crkd_core.distill.teacher import TeacherFeatures
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.frame import CAMERAS
 
 
 class AdaptError(ValueError):
@@ -56,19 +56,11 @@ def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: Detect
     if student.lidar is not None:
         raise AdaptError(f"{names}: a student reads cameras and radars, this one reads LiDAR")
     seen = config.teacher_sensors
-    unknown = sorted(set(seen) - set(CAMERAS + RADARS))
-    if unknown:
-        raise AdaptError(
-            f"distill.teacher_sensors: unknown {', '.join(unknown)}; known: "
-            f"{', '.join(CAMERAS + RADARS)}"
-        )
     if "msfd_camera" in config.losses and seen and not set(seen) & set(CAMERAS):
         raise AdaptError(
             f"teacher {teacher.name} sees no camera, so there are no camera features to learn "
             "from; pass --no-msfd-camera"
         )
-    if teacher.lidar is None and seen and not set(seen) & set(CAMERAS + RADARS):
-        raise AdaptError(f"teacher {teacher.name} sees nothing; choose its sensors")
 
 
 def fitted(features: TeacherFeatures, *, of: GridConfig, to: GridConfig) -> TeacherFeatures:
