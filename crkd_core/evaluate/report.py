@@ -72,6 +72,12 @@ class Table:
             table.add_row(*row)
         return table
 
+    def markdown(self) -> str:
+        """For documentation: without the title, names to the left, numbers to the right."""
+        rules = ["---", *["---:"] * (len(self.columns) - 1)]
+        lines = (self.columns, rules, *self.rows)
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
     def html(self) -> str:
         """As an HTML fragment."""
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
