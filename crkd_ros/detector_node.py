@@ -31,6 +31,7 @@ from crkd_ros import convert, messages, parameters, publish
 from crkd_ros.calibration import Calibration
 from crkd_ros.health import Health
 from crkd_ros.motion import MotionError, NoMotion, PoseBuffer, TfMotion
+from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import Synchronizer
 from crkd_ros.worker import FrameWorker, WorkerError, load_detector
@@ -45,7 +46,7 @@ class DetectorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("detector_node")
-        self.config = parameters.declare(self)
+        self.config = parameters.declare(self, NodeConfig)
         self._base = self.config.base_frame
         for line in messages.missing_features():
             self.get_logger().info(line)

@@ -1,8 +1,8 @@
-"""The node's parameters: dataclasses here, ROS parameters generated from them.
+"""ROS parameters generated from frozen dataclasses whose fields are made by ``knob``.
 
 A field's name is the parameter and the YAML key, its default the only default, its metadata the
-description and the range that ``ros2 param describe`` shows. What the weights depend on is not
-here: it travels in the checkpoint.
+description and the range that ``ros2 param describe`` shows. A dataclass within a dataclass is a
+group (``sync.wait``). The detector node's own are in node_config.py.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from crkd_core.frame import CAMERAS, RADARS
+from typing import Any, Literal, TypeVar
 
 #: Parameters that rclpy declares by itself, or on behalf of a subscription.
 _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+
+
+Config = TypeVar("Config")
 
 
 class ParameterError(ValueError):
@@ -65,8 +66,16 @@ def parameters(config: type, prefix: str = "") -> Iterator[Parameter]:
             )
 
 
-def _check(config: Any, prefix: str) -> None:
-    """Ranges and choices of one dataclass's own fields."""
+def check(config: Any, prefix: str) -> None:
+    """Ranges and choices of one dataclass's own fields; call it in ``__post_init__``.
+
+    Args:
+        config: the dataclass.
+        prefix: of its parameters' names, such as ``"sync."``.
+
+    Raises:
+        ParameterError: names the parameter, what is allowed, and what came.
+    """
     for parameter in parameters(type(config)):
         if "." in parameter.name:
             continue
@@ -86,101 +95,8 @@ def _check(config: Any, prefix: str) -> None:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class SyncConfig:
-    """Limits of a frame. All in seconds of message stamps, but ``wait``, which is real time."""
-
-    camera_spread: float = knob(
-        0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
-    )
-    #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar.sweeps).
-    sweeps: int = 6
-    radar_timeout: float = knob(
-        0.3, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
-    )
-    sweep_age: float = knob(
-        2.0, "Radar sweeps older than this are not used, s", low=0.0, high=60.0
-    )
-    dead_after: float = knob(
-        1.0, "A sensor silent for longer is not waited for, s", low=0.0, high=60.0
-    )
-    wait: float = knob(
-        0.05, "Longest wait of a frame for messages under way, s of real time", low=0.0, high=5.0
-    )
-    jitter: float = knob(0.005, "Jitter of stamps around a sensor's period, s", low=0.0, high=1.0)
-    jump: float = knob(
-        1.0, "Stamps this far behind a sensor's newest: time was set back, s", low=0.0, high=60.0
-    )
-
-    def __post_init__(self) -> None:
-        _check(self, "sync.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MotionConfig:
-    """Where the ego motion between sensor stamps comes from."""
-
-    source: Literal["odom", "tf", "off"] = knob(
-        "odom", "Ego motion from: odom (nav_msgs/Odometry), tf, or off (vehicle stands still)"
-    )
-    fixed_frame: str = knob("odom", "Frame that stands still in the world, for source tf")
-
-    def __post_init__(self) -> None:
-        _check(self, "motion.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicsConfig:
-    """Input topics; {sensor} becomes cam_front, radar_front and so on. Single ones: remap."""
-
-    image_compressed: str = knob(
-        "{sensor}/image_rect_compressed", "Topic of each camera with image_transport compressed"
-    )
-    image_raw: str = knob("{sensor}/image_rect", "Topic of each camera with image_transport raw")
-    camera_info: str = knob("{sensor}/camera_info", "CameraInfo topic of each camera")
-    radar: str = knob("{sensor}", "PointCloud2 topic of each radar")
-    odometry: str = knob("odom", "Topic of nav_msgs/Odometry, for motion.source odom")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NodeConfig:
-    """All parameters of the detector node."""
-
-    weights: str = knob("", "Checkpoint of the detector (.safetensors); required")
-    device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
-    precision: Literal["fp32", "bf16", "fp16"] = knob(
-        "fp32", "Number format of the network: fp32, bf16 or fp16"
-    )
-    score_threshold: float = knob(
-        0.1, "Detections below this score are not published", low=0.0, high=1.0, dynamic=True
-    )
-    sensors: tuple[str, ...] = knob(
-        CAMERAS + RADARS, "Cameras and radars to subscribe to; the others are masked"
-    )
-    image_transport: Literal["compressed", "raw"] = knob(
-        "compressed", "Images as compressed (CompressedImage, JPEG) or raw (Image)"
-    )
-    base_frame: str = knob("base_link", "Frame of the vehicle and of the detections")
-    calibration_file: str = knob(
-        "", "YAML with the sensors' poses (and intrinsics); empty: sensors' poses from tf"
-    )
-    decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
-    topics: TopicsConfig = TopicsConfig()
-    motion: MotionConfig = MotionConfig()
-    sync: SyncConfig = SyncConfig()
-
-    def __post_init__(self) -> None:
-        _check(self, "")
-        unknown = set(self.sensors) - set(CAMERAS + RADARS)
-        if unknown or not self.sensors:
-            raise ParameterError(
-                f"sensors: expected some of {', '.join(CAMERAS + RADARS)}, got "
-                f"{', '.join(self.sensors) or 'none'}"
-            )
-
-
-def build(values: dict[str, Any]) -> NodeConfig:
-    """A NodeConfig of dotted names; absent ones take their defaults. Raises ParameterError."""
+def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A configuration of dotted names; absent ones take their defaults. Raises ParameterError."""
 
     def part(cls: type, prefix: str) -> Any:
         hints = typing.get_type_hints(cls)
@@ -194,16 +110,15 @@ def build(values: dict[str, Any]) -> NodeConfig:
                 chosen[field.name] = tuple(value) if typing.get_origin(kind) is tuple else value
         return cls(**chosen)
 
-    known = [parameter.name for parameter in parameters(NodeConfig)]
+    known = [parameter.name for parameter in parameters(kind)]
     for name in values:
         if name not in known:
             raise ParameterError(_unknown(name, known))
-    config = part(NodeConfig, "")
-    assert isinstance(config, NodeConfig)
+    config: Config = part(kind, "")
     return config
 
 
-def declare(node: Any) -> NodeConfig:
+def declare(node: Any, kind: type[Config]) -> Config:
     """Declare every parameter on an rclpy node and answer the configuration it was started with.
 
     Raises:
@@ -214,7 +129,7 @@ def declare(node: Any) -> NodeConfig:
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
     values = {}
-    for parameter in parameters(NodeConfig):
+    for parameter in parameters(kind):
         descriptor = ParameterDescriptor(
             description=parameter.description, read_only=not parameter.dynamic
         )
@@ -236,7 +151,7 @@ def declare(node: Any) -> NodeConfig:
                 f"parameter {parameter.name} ({parameter.description}): {error}; the default is "
                 f"{default!r}"
             ) from error
-    config = build(values)
+    config = build(kind, values)
     known = list(values)
     # rclpy ignores overrides that nobody declares; a misspelt one must not go unnoticed.
     for name in getattr(node, "_parameter_overrides", {}):
@@ -245,13 +160,13 @@ def declare(node: Any) -> NodeConfig:
     return config
 
 
-def as_yaml() -> str:
+def as_yaml(kind: type) -> str:
     """The parameter file with every parameter, its description and its default."""
     import yaml
 
     lines = ["/**:", "  ros__parameters:"]
     opened: list[str] = []
-    for parameter in parameters(NodeConfig):
+    for parameter in parameters(kind):
         *groups, leaf = parameter.name.split(".")
         for depth, group in enumerate(groups):
             if opened[: depth + 1] != groups[: depth + 1]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.parameters import SyncConfig
+from crkd_ros.node_config import SyncConfig
 from crkd_ros.tracks import Counts, Timed, Track, stamp_of
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes

@@ -24,7 +24,7 @@ from crkd_core.boxes import Detections
 from crkd_ros import convert, frames
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics
-from crkd_ros.parameters import NodeConfig
+from crkd_ros.node_config import NodeConfig
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.tracks import Counts
 

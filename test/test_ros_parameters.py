@@ -11,7 +11,8 @@ import yaml
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import parameters
-from crkd_ros.parameters import MotionConfig, NodeConfig, ParameterError, SyncConfig
+from crkd_ros.node_config import MotionConfig, NodeConfig, SyncConfig
+from crkd_ros.parameters import ParameterError
 
 
 def flat(tree, prefix=""):
@@ -37,23 +38,24 @@ def test_the_shipped_file_is_the_dataclass(request):
     text = path.read_text()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     body = "\n".join(text.splitlines()[len(comments) :])
-    assert body.strip() == parameters.as_yaml().strip(), (
-        "config/detector.yaml is not what crkd_ros/parameters.py says; generate it again with the "
-        "command in its head"
+    assert body.strip() == parameters.as_yaml(NodeConfig).strip(), (
+        "config/detector.yaml is not what crkd_ros/node_config.py says; generate it again with "
+        "the command in its head"
     )
     values = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
-    assert parameters.build(values) == NodeConfig()
+    assert parameters.build(NodeConfig, values) == NodeConfig()
 
 
 def test_values_reach_the_field_of_their_name():
     config = parameters.build(
-        {"sync.wait": 0.2, "motion.source": "off", "sensors": ["CAM_FRONT"], "device": "cuda"}
+        NodeConfig,
+        {"sync.wait": 0.2, "motion.source": "off", "sensors": ["CAM_FRONT"], "device": "cuda"},
     )
     assert config.sync == dataclasses.replace(SyncConfig(), wait=0.2)
     assert config.motion == MotionConfig(source="off")
     assert config.sensors == ("CAM_FRONT",)
     assert config.device == "cuda"
-    assert parameters.build({}) == NodeConfig()
+    assert parameters.build(NodeConfig, {}) == NodeConfig()
     assert NodeConfig().sensors == CAMERAS + RADARS
 
 
@@ -72,7 +74,7 @@ def test_values_reach_the_field_of_their_name():
 )
 def test_wrong_values_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
-        parameters.build(values)
+        parameters.build(NodeConfig, values)
 
 
 def test_the_number_of_sweeps_belongs_to_the_weights():
@@ -85,7 +87,7 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("parameters", context=context)
     try:
-        assert parameters.declare(node) == NodeConfig()
+        assert parameters.declare(node, NodeConfig) == NodeConfig()
         for parameter in parameters.parameters(NodeConfig):
             shown = node.describe_parameter(parameter.name)
             assert shown.description == parameter.description

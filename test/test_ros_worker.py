@@ -19,7 +19,7 @@ from crkd_ros import convert, frames
 from crkd_ros.bag_messages import make
 from crkd_ros.health import STAGES, Health
 from crkd_ros.motion import NoMotion, PoseBuffer
-from crkd_ros.parameters import NodeConfig, SyncConfig
+from crkd_ros.node_config import NodeConfig, SyncConfig
 from crkd_ros.sync import Synchronizer
 from crkd_ros.worker import FrameWorker, WorkerError, load_detector
 

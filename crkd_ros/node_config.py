@@ -1,0 +1,109 @@
+"""Every parameter of the detector node: the one place for its name, default and description.
+
+What the weights depend on is not here: it travels in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.parameters import ParameterError, as_yaml, check, knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """Limits of a frame. All in seconds of message stamps, but ``wait``, which is real time."""
+
+    camera_spread: float = knob(
+        0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
+    )
+    #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar.sweeps).
+    sweeps: int = 6
+    radar_timeout: float = knob(
+        0.3, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
+    )
+    sweep_age: float = knob(
+        2.0, "Radar sweeps older than this are not used, s", low=0.0, high=60.0
+    )
+    dead_after: float = knob(
+        1.0, "A sensor silent for longer is not waited for, s", low=0.0, high=60.0
+    )
+    wait: float = knob(
+        0.05, "Longest wait of a frame for messages under way, s of real time", low=0.0, high=5.0
+    )
+    jitter: float = knob(0.005, "Jitter of stamps around a sensor's period, s", low=0.0, high=1.0)
+    jump: float = knob(
+        1.0, "Stamps this far behind a sensor's newest: time was set back, s", low=0.0, high=60.0
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "sync.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionConfig:
+    """Where the ego motion between sensor stamps comes from."""
+
+    source: Literal["odom", "tf", "off"] = knob(
+        "odom", "Ego motion from: odom (nav_msgs/Odometry), tf, or off (vehicle stands still)"
+    )
+    fixed_frame: str = knob("odom", "Frame that stands still in the world, for source tf")
+
+    def __post_init__(self) -> None:
+        check(self, "motion.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicsConfig:
+    """Input topics; {sensor} becomes cam_front, radar_front and so on. Single ones: remap."""
+
+    image_compressed: str = knob(
+        "{sensor}/image_rect_compressed", "Topic of each camera with image_transport compressed"
+    )
+    image_raw: str = knob("{sensor}/image_rect", "Topic of each camera with image_transport raw")
+    camera_info: str = knob("{sensor}/camera_info", "CameraInfo topic of each camera")
+    radar: str = knob("{sensor}", "PointCloud2 topic of each radar")
+    odometry: str = knob("odom", "Topic of nav_msgs/Odometry, for motion.source odom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeConfig:
+    """All parameters of the detector node."""
+
+    weights: str = knob("", "Checkpoint of the detector (.safetensors); required")
+    device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
+    precision: Literal["fp32", "bf16", "fp16"] = knob(
+        "fp32", "Number format of the network: fp32, bf16 or fp16"
+    )
+    score_threshold: float = knob(
+        0.1, "Detections below this score are not published", low=0.0, high=1.0, dynamic=True
+    )
+    sensors: tuple[str, ...] = knob(
+        CAMERAS + RADARS, "Cameras and radars to subscribe to; the others are masked"
+    )
+    image_transport: Literal["compressed", "raw"] = knob(
+        "compressed", "Images as compressed (CompressedImage, JPEG) or raw (Image)"
+    )
+    base_frame: str = knob("base_link", "Frame of the vehicle and of the detections")
+    calibration_file: str = knob(
+        "", "YAML with the sensors' poses (and intrinsics); empty: sensors' poses from tf"
+    )
+    decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
+    topics: TopicsConfig = TopicsConfig()
+    motion: MotionConfig = MotionConfig()
+    sync: SyncConfig = SyncConfig()
+
+    def __post_init__(self) -> None:
+        check(self, "")
+        unknown = set(self.sensors) - set(CAMERAS + RADARS)
+        if unknown or not self.sensors:
+            raise ParameterError(
+                f"sensors: expected some of {', '.join(CAMERAS + RADARS)}, got "
+                f"{', '.join(self.sensors) or 'none'}"
+            )
+
+
+if __name__ == "__main__":
+    print(as_yaml(NodeConfig), end="")
