@@ -212,6 +212,41 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    evaluations: Annotated[
+        list[str],
+        typer.Argument(
+            help="NAME=FOLDER of crkd evaluate; same NAME: averaged.", metavar="NAME=..."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for compare.md, compare.json, compare.png.")
+    ] = None,
+) -> None:
+    """Evaluations side by side, mean and spread over the seeds of each set-up."""
+    from crkd_core.evaluate.compare import compare as compare_evaluations
+    from crkd_core.evaluate.compare import parse
+
+    Console().print(compare_evaluations(parse(evaluations), out).rich())
+
+
+@app.command()
+def curves(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of crkd train or distill.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")],
+) -> None:
+    """The losses of training runs over their steps, as a picture."""
+    from crkd_core.evaluate.report import Table
+    from crkd_core.train.curves import draw_curves
+
+    ends = draw_curves(runs, out)
+    rows = [[name, f"{first:.4g}", f"{last:.4g}"] for name, (first, last) in ends.items()]
+    table = Table(title=runs[0].name, columns=("loss", "first tenth", "last tenth"), rows=rows)
+    Console().print(table.rich())
+    Console().print(f"written: {out}", soft_wrap=True)
+
+
+@app.command()
 def import_official(
     file: Annotated[Path, typer.Argument(help="A released .pth checkpoint.")],
     out: Annotated[Path, typer.Option(help="A .safetensors file; must not exist yet.")],
