@@ -148,8 +148,8 @@ class StreamScores:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: mAP and NDS of each variant, and how old the detections were."""
-        scores = {
-            variant: {
+        scores: dict[str, Any] = {
+            str(variant): {
                 "mean_ap": evaluation.summary["mean_ap"],
                 "nd_score": evaluation.summary["nd_score"],
             }
