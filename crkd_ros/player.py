@@ -2,6 +2,7 @@
 
 Messages go out as the CDR bytes that the bag holds, at the pace of their record times, with the
 QoS they were recorded with. Types that the installed ROS packages lack are left out and named.
+Looping sets the time of the stamps back, as `ros2 bag play --loop` does.
 """
 
 from __future__ import annotations
@@ -32,16 +33,18 @@ class PlayReport:
     """What was played.
 
     Attributes:
-        messages: messages published per topic.
+        messages: messages published per topic, in all passes.
         skipped: topic -> type that is not installed.
         seconds: wall time from the first to the last message.
         late: the furthest that publishing fell behind the bag's pace, seconds.
+        passes: how often the bag was played to its end.
     """
 
     messages: dict[str, int]
     skipped: dict[str, str]
     seconds: float
     late: float
+    passes: int
 
 
 def play(
@@ -52,8 +55,10 @@ def play(
     wait: float = 0.0,
     clock: bool = False,
     linger: float = 2.0,
+    start_offset: float = 0.0,
+    passes: int | None = 1,
 ) -> PlayReport:
-    """Publish a bag's messages once, in its time order. Blocks until the end.
+    """Publish a bag's messages in its time order. Blocks until the end.
 
     Args:
         path: the bag.
@@ -63,16 +68,21 @@ def play(
             no new one has come for a second; 0 = start at once.
         clock: publish /clock with the bag's time, 40 times a second.
         linger: at most this many seconds at the end for reliable subscribers to acknowledge.
+        start_offset: leave out this many seconds at the bag's start, but for latched messages
+            (/tf_static), which are published at once.
+        passes: how often to play the bag; None = until interrupted.
 
     Raises:
         BagError: not a bag, a topic it does not have, no playable message, a rate that is not
-            positive, or nobody subscribed within ``wait``.
+            positive, an offset that is not in the bag, or nobody subscribed within ``wait``.
     """
     import rclpy
     from rclpy.duration import Duration
 
     if not rate > 0:
         raise BagError(f"rate: expected a number above 0, got {rate}")
+    if not start_offset >= 0:
+        raise BagError(f"start offset: expected seconds from 0, got {start_offset}")
     found = topics_of(path)
     unknown = set(topics or ()) - set(found)
     if unknown:
@@ -90,14 +100,27 @@ def play(
         ticker = _Clock(node) if clock else None
         if wait > 0:
             _wait_for_subscribers(publishers, wait)
-        counts, seconds, late = _publish(path, publishers, rate, ticker)
+        latched = {t.name for t in chosen if _is_latched(t.qos)}
+        pace = _Pace(rate=rate, ticker=ticker)
+        counts: dict[str, int] = dict.fromkeys(publishers, 0)
+        played, started = 0, time.monotonic()
+        try:
+            while passes is None or played < passes:
+                _publish(path, publishers, counts, pace, offset=start_offset, latched=latched)
+                played += 1
+        except KeyboardInterrupt:
+            if passes is not None:
+                raise
+        seconds = time.monotonic() - started
         for publisher in publishers.values():
             if publisher.get_subscription_count():
                 publisher.wait_for_all_acked(Duration(seconds=linger / len(publishers)))
         node.destroy_node()
     finally:
         rclpy.shutdown(context=context)
-    return PlayReport(messages=counts, skipped=skipped, seconds=seconds, late=late)
+    return PlayReport(
+        messages=counts, skipped=skipped, seconds=seconds, late=pace.late, passes=played
+    )
 
 
 def _publishers(node: Any, topics: list[Topic]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -117,14 +140,19 @@ def _profile(recorded: Qos | None) -> Any:
     from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
     best_effort = recorded and recorded.reliability == QosReliability.BEST_EFFORT
-    latched = recorded and recorded.durability == QosDurability.TRANSIENT_LOCAL
     keep_all = recorded and recorded.history == QosHistory.KEEP_ALL
     return QoSProfile(
         history=HistoryPolicy.KEEP_ALL if keep_all else HistoryPolicy.KEEP_LAST,
         depth=(recorded.depth if recorded else 0) or 10,
         reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL
+        if _is_latched(recorded)
+        else DurabilityPolicy.VOLATILE,
     )
+
+
+def _is_latched(recorded: Qos | None) -> bool:
+    return recorded is not None and recorded.durability == QosDurability.TRANSIENT_LOCAL
 
 
 class _Clock:
@@ -161,30 +189,59 @@ def _wait_for_subscribers(publishers: dict[str, Any], limit: float) -> None:
         time.sleep(0.05)
 
 
-def _publish(
-    path: Path, publishers: dict[str, Any], rate: float, ticker: _Clock | None
-) -> tuple[dict[str, int], float, float]:
-    counts: dict[str, int] = dict.fromkeys(publishers, 0)
-    first_ns: int | None = None
-    started = time.monotonic()
-    late = 0.0
-    for record in read_bag(path, topics=publishers):
-        if first_ns is None:
-            first_ns, started = record.stamp_ns, time.monotonic()
-        due = started + (record.stamp_ns - first_ns) * 1e-9 / rate
+class _Pace:
+    """Holds publishing to the bag's pace, and tells the time on the way."""
+
+    def __init__(self, *, rate: float, ticker: _Clock | None) -> None:
+        self._rate, self._ticker = rate, ticker
+        self._first_ns, self._started = 0, 0.0
+        #: The furthest behind so far, seconds.
+        self.late = 0.0
+
+    def start(self, stamp_ns: int) -> None:
+        """The moment ``stamp_ns`` is now."""
+        self._first_ns, self._started = stamp_ns, time.monotonic()
+
+    def wait(self, stamp_ns: int) -> None:
+        """Return when ``stamp_ns`` is due."""
+        due = self._started + (stamp_ns - self._first_ns) * 1e-9 / self._rate
         while True:
             ahead = due - time.monotonic()
-            if ticker is not None:
-                ticker.publish(record.stamp_ns - int(max(ahead, 0.0) * rate * 1e9))
+            if self._ticker is not None:
+                self._ticker.publish(stamp_ns - int(max(ahead, 0.0) * self._rate * 1e9))
             if ahead <= 0:
-                late = max(late, -ahead)
-                break
+                self.late = max(self.late, -ahead)
+                return
             time.sleep(min(ahead, _CLOCK_PERIOD))
+
+
+def _publish(
+    path: Path,
+    publishers: dict[str, Any],
+    counts: dict[str, int],
+    pace: _Pace,
+    *,
+    offset: float,
+    latched: Collection[str],
+) -> None:
+    """Publish the bag once; ``counts`` grows."""
+    begin_ns: int | None = None
+    started = False
+    for record in read_bag(path, topics=publishers):
+        if begin_ns is None:
+            begin_ns = record.stamp_ns + round(offset * 1e9)
+        if record.stamp_ns >= begin_ns:
+            if not started:
+                started = True
+                pace.start(record.stamp_ns)
+            pace.wait(record.stamp_ns)
+        elif record.topic not in latched:
+            continue
         publishers[record.topic].publish(record.data)
         counts[record.topic] += 1
-    if first_ns is None:
-        raise BagError(f"{path}: no message on {', '.join(publishers)}")
-    return counts, time.monotonic() - started, late
+    if not started:
+        after = f" after {offset:g} s" if offset else ""
+        raise BagError(f"{path}: no message on {', '.join(publishers)}{after}")
 
 
 def command(
@@ -197,9 +254,21 @@ def command(
         float, typer.Option(help="Wait up to this many seconds for subscribers.")
     ] = 0.0,
     clock: Annotated[bool, typer.Option(help="Publish /clock.")] = False,
+    start_offset: Annotated[
+        float, typer.Option(help="Leave out this many seconds at the start.")
+    ] = 0.0,
+    loop: Annotated[bool, typer.Option(help="Begin again at the end, until interrupted.")] = False,
 ) -> None:
     """Play a rosbag2 to ROS 2 topics, where `ros2 bag play` is not installed."""
-    report = play(bag, rate=rate, topics=topic or None, wait=wait, clock=clock)
+    report = play(
+        bag,
+        rate=rate,
+        topics=topic or None,
+        wait=wait,
+        clock=clock,
+        start_offset=start_offset,
+        passes=None if loop else 1,
+    )
     Console(stderr=True).print(
         f"{sum(report.messages.values())} messages in {report.seconds:.1f} s, "
         f"at most {report.late * 1e3:.0f} ms late",

@@ -116,11 +116,74 @@ def test_every_message_arrives_unchanged_at_the_asked_pace(bag: Path) -> None:
         assert "/tf is not played: tf2_msgs/msg/TFMessage is not installed" in player.stderr
 
 
+PASSES = """
+import json, sys, threading
+from pathlib import Path
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import PointCloud2
+from crkd_ros.player import play
+
+rclpy.init()
+node = rclpy.create_node("listener")
+got = []
+def cloud(message):
+    got.append(["cloud", message.point_step])
+def clock(message):
+    got.append(["clock", message.clock.sec + message.clock.nanosec * 1e-9])
+node.create_subscription(PointCloud2, "/cloud", cloud, QoSProfile(depth=1000))
+node.create_subscription(Clock, "/clock", clock, QoSProfile(depth=10000))
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+threading.Thread(target=executor.spin, daemon=True).start()
+report = play(
+    Path(sys.argv[1]), passes=2, start_offset=0.4, rate=2.0, wait=60, clock=True, linger=20,
+    topics=["/cloud", "/latched"],
+)
+print(json.dumps({"got": got, "messages": report.messages, "passes": report.passes}), flush=True)
+executor.shutdown()
+"""
+
+
+def test_a_second_pass_sets_the_time_back_and_an_offset_keeps_what_is_latched(
+    tmp_path: Path,
+) -> None:
+    start = 1_700_000_000_000_000_000
+    with BagWriter(tmp_path / "bag") as out:
+        out.add_topic("/latched", "std_msgs/msg/String", profile=qos(latched=True, depth=1))
+        out.write("/latched", make("std_msgs/msg/String", data="once"), start)
+        for index in range(16):
+            cloud = make("sensor_msgs/msg/PointCloud2", point_step=index)
+            out.write("/cloud", cloud, start + index * 50_000_000)
+    done = subprocess.run(
+        [sys.executable, "-c", PASSES, str(tmp_path / "bag")],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    # The first eight clouds lie before the offset of 0.4 s.
+    assert [value for kind, value in answer["got"] if kind == "cloud"] == [*range(8, 16)] * 2
+    assert answer["messages"] == {"/latched": 2, "/cloud": 16} and answer["passes"] == 2
+    times = [value for kind, value in answer["got"] if kind == "clock"]
+    back = [i for i in range(1, len(times)) if times[i] < times[i - 1] - 0.1]
+    assert len(back) == 1
+    assert min(times) > 1_700_000_000.4 - 0.1
+
+
 def test_wrong_requests_are_explained(bag: Path) -> None:
     from crkd_ros.player import play
 
     with pytest.raises(BagError, match="above 0"):
         play(bag, rate=0.0)
+    with pytest.raises(BagError, match="start offset: expected seconds from 0, got -1"):
+        play(bag, start_offset=-1.0)
+    with pytest.raises(BagError, match=r"no message on .* after 60 s"):
+        play(bag, start_offset=60.0)
     with pytest.raises(BagError, match="has no topic /nothing"):
         play(bag, topics=["/nothing"])
     begin = time.monotonic()
