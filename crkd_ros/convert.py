@@ -194,6 +194,13 @@ def odometry_pose(message: Any) -> NDArray[np.float64]:
     return _matrix(pose.position, pose.orientation)
 
 
+def odometry_twist(message: Any) -> NDArray[np.float64] | None:
+    """Linear and angular velocity [6] of a nav_msgs/Odometry, child axes; None if not finite."""
+    linear, angular = message.twist.twist.linear, message.twist.twist.angular
+    twist = np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
+    return twist if np.isfinite(twist).all() else None
+
+
 def transform_matrix(message: Any) -> NDArray[np.float64]:
     """``parent_T_child`` [4, 4] of a geometry_msgs/TransformStamped."""
     return _matrix(message.transform.translation, message.transform.rotation)

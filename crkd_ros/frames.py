@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd_core.config import ImageConfig
 from crkd_core.data.radar import RadarSweep, accumulate
 from crkd_core.frame import CAMERAS, RADARS, Frame
-from crkd_ros.motion import EgoMotion, Extrinsics
+from crkd_ros.motion import Array, EgoMotion, Extrinsics, MotionError, NoTransform
 from crkd_ros.sync import FrameSet
 
 
@@ -36,8 +36,10 @@ def frame_from_set(
         A Frame at the set's reference time, ``prepared``; sensors absent from the set are masked.
 
     Raises:
-        MotionError: a transform is not known. The frame must then be dropped.
+        NoTransform: where sensors sit is not known, all of them in one error. MotionError: the
+            ego motion is not known. The frame must then be dropped.
     """
+    base_T = _places(frame_set, extrinsics)
     reference = frame_set.stamp_ns
     images: list[NDArray[np.uint8] | None] = [None] * len(CAMERAS)
     # Matrices of masked cameras are never used; the identity keeps them invertible.
@@ -48,13 +50,13 @@ def frame_from_set(
             continue
         stamp, item = frame_set.images[camera]
         images[index], matrices[index] = item.pixels, item.intrinsics
-        ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ extrinsics.base_T(item.frame_id)
+        ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id]
     sweeps = [
         RadarSweep(
             stamp_ns=stamp,
             sensor=RADARS.index(radar),
             points=item.points,
-            ego_T_radar=motion.ego_T_ego(stamp, reference) @ extrinsics.base_T(item.frame_id),
+            ego_T_radar=motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id],
         )
         for radar in RADARS
         for stamp, item in frame_set.sweeps.get(radar, ())
@@ -70,3 +72,23 @@ def frame_from_set(
         global_T_ego=motion.pose(reference),
         token=token,
     )
+
+
+def _places(frame_set: FrameSet, extrinsics: Extrinsics) -> dict[str, Array]:
+    """``base_T_frame`` of every frame that an item of the set was taken in. Raises NoTransform."""
+    frames = {name: [item.frame_id] for name, (_, item) in frame_set.images.items()}
+    for name, sweeps in frame_set.sweeps.items():
+        frames[name] = [item.frame_id for _, item in sweeps]
+    places: dict[str, Array] = {}
+    unknown: dict[str, str] = {}
+    for sensor, frame_ids in frames.items():
+        for frame in frame_ids:
+            if frame in places or sensor in unknown:
+                continue
+            try:
+                places[frame] = extrinsics.base_T(frame)
+            except MotionError as error:
+                unknown[sensor] = str(error)
+    if unknown:
+        raise NoTransform(unknown)
+    return places

@@ -104,10 +104,23 @@ def bridge() -> Any:
 def tf_buffer(node: Any) -> Any:
     """A tf2 buffer that listens on behalf of a node. Only where ``installed("tf2_ros")``."""
     tf2_ros = importlib.import_module("tf2_ros")
-    # Without the node the buffer would keep old transforms when time jumps back.
     buffer = tf2_ros.Buffer(node=node)
+    # Its own answer to a time jump calls a method without ``self`` in some releases, which would
+    # throw inside rclpy; TfMotion.clear does what it was meant to do.
+    buffer.jump_handle.unregister()
     buffer.listener = tf2_ros.TransformListener(buffer, node)
     return buffer
+
+
+def close_tf(node: Any, buffer: Any) -> None:
+    """Take back what ``tf_buffer`` created on a node."""
+    buffer.listener.unregister()
+    node.destroy_service(buffer.srv)
+
+
+def tf_error() -> type[Exception]:
+    """The base class of what a tf2 buffer raises. Only where ``installed("tf2_ros")``."""
+    return importlib.import_module("tf2_ros").TransformException
 
 
 def _as_array(values: NDArray[Any]) -> array.array:

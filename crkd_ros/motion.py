@@ -1,33 +1,58 @@
-"""Where the sensors sit and how the vehicle moves. Pure: no ROS, except a tf2 buffer handed in.
+"""How the vehicle moves: poses over time, or none. Pure: no ROS.
 
-Extrinsics come from static transforms (tf or ``/tf_static``) or a calibration file
-(calibration.py). Ego motion
-comes from poses (``/odom``, or ``/tf`` in replay), from tf2, or is switched off by the user. What
-is not known is an error: the identity never stands in for a missing transform.
+Where the sensors sit is in calibration.py, tf2 in tf_motion.py, nav_msgs/Odometry of any frame in
+odometry.py. What is not known is an error: the identity never stands in for a missing transform.
 """
 
 from __future__ import annotations
 
 import bisect
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crkd_core import geometry
 
 Array = NDArray[np.float64]
 
-#: Poses may be carried on at constant speed this long beyond the newest one.
+#: Poses may be carried on at constant speed this long beyond the newest one, seconds.
 EXTRAPOLATION = 0.1
+#: Poses further apart than this are not interpolated, seconds. Bags with /tf at key frames only
+#: have one every 0.5 s.
+LONGEST_GAP = 1.0
+#: No road vehicle is faster, m/s; the metres allow for the noise of poses milliseconds apart.
+FASTEST, POSE_NOISE = 70.0, 0.3
 
 _JUMP_NS = 1_000_000_000
+#: Speed is taken over at least this time: differences of poses closer together are noise.
+_SPEED_NS = 10_000_000
+_WINDOW_NS = 50_000_000
+
+#: Takes one sentence about something that the user should know.
+Report = Callable[[str], None]
 
 
 class MotionError(RuntimeError):
     """A transform or a pose that is not known, or a calibration file that cannot be used."""
+
+
+class NoTransform(MotionError):
+    """Sensors whose place on the vehicle is not known.
+
+    Attributes:
+        sensors: sensor -> why.
+    """
+
+    def __init__(self, sensors: Mapping[str, str]) -> None:
+        self.sensors = dict(sensors)
+        reasons: dict[str, list[str]] = {}
+        for sensor, reason in sensors.items():
+            reasons.setdefault(reason, []).append(sensor)
+        texts = (f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+        super().__init__("no transform of " + "; ".join(texts))
 
 
 class Extrinsics(Protocol):
@@ -46,44 +71,118 @@ class EgoMotion(Protocol):
     def ego_T_ego(self, stamp_ns: int, reference_ns: int) -> Array:
         """[4, 4] from base at ``stamp_ns`` to base at ``reference_ns``. Raises MotionError."""
 
+    def clear(self) -> None:
+        """Forget what moved: time was set back."""
+
+
+def silent(text: str) -> None:
+    """The Report of those who do not listen."""
+
+
+def too_fast(metres: float, seconds: float) -> bool:
+    """Whether no vehicle can have moved so far in that time: the map has jumped, not the car."""
+    return metres > FASTEST * abs(seconds) + POSE_NOISE
+
+
+def advance(map_T_base: Array, twist: ArrayLike, seconds: float) -> Array:
+    """A pose carried on at constant velocity; exact for motion in a plane.
+
+    Args:
+        map_T_base: [4, 4].
+        twist: [6] linear m/s and angular rad/s, in base axes.
+        seconds: how long.
+    """
+    linear, angular = np.asarray(twist, np.float64).reshape(2, 3) * seconds
+    angle = float(np.linalg.norm(angular))
+    if angle < 1e-12:
+        moved = geometry.pose(linear, [1.0, 0, 0, 0])
+    else:
+        axis = angular / angle
+
+        def turn(by: float) -> Array:
+            return np.array([np.cos(by / 2), *(np.sin(by / 2) * axis)])
+
+        chord = geometry.quat_wxyz_to_matrix(turn(angle / 2)) @ linear
+        moved = geometry.pose(chord * np.sin(angle / 2) / (angle / 2), turn(angle))
+    return map_T_base @ moved
+
+
+class _Known(NamedTuple):
+    """One pose [4, 4] and the twist [6] in its own axes, where that is known."""
+
+    pose: Array
+    twist: Array | None
+
 
 class PoseBuffer:
     """Poses of the vehicle in a fixed frame, by time.
 
     A stamp that was added gives exactly its pose; between two, position is linear and rotation
-    spherical; at most ``extrapolation`` seconds beyond the newest, the last speed is carried on.
+    spherical; at most ``extrapolation`` seconds beyond the newest, its twist is carried on, or the
+    last speed where no twist came. A pose that no vehicle can have reached from the one before it
+    (a relocalisation in ``map``, a reset of odometry) begins anew: motion across it is not known.
     Thread-safe: odometry arrives while a frame is being made.
     """
 
-    def __init__(self, *, history: float = 10.0, extrapolation: float = EXTRAPOLATION) -> None:
+    def __init__(
+        self,
+        *,
+        history: float = 10.0,
+        extrapolation: float = EXTRAPOLATION,
+        report: Report = silent,
+    ) -> None:
         self._history_ns = round(history * 1e9)
         self._extrapolation_ns = round(extrapolation * 1e9)
+        self._report = report
         self._stamps: list[int] = []
-        self._poses: list[Array] = []
+        self._known: list[_Known] = []
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._stamps)
 
-    def add(self, stamp_ns: int, map_T_base: Array) -> None:
-        """Learn one pose. A stamp far behind the newest means that time was set back: forget."""
+    def add(self, stamp_ns: int, map_T_base: Array, *, twist: ArrayLike | None = None) -> None:
+        """Learn one pose. A stamp far behind the newest means that time was set back: forget.
+
+        Args:
+            stamp_ns: its time.
+            map_T_base: [4, 4].
+            twist: [6] linear m/s and angular rad/s in base axes; None or all zeros = not known
+                (drivers that do not fill it send zeros).
+        """
+        speed = None if twist is None or not np.any(twist) else np.asarray(twist, np.float64)
+        known = _Known(map_T_base, speed)
         with self._lock:
-            if self._stamps and stamp_ns < self._stamps[-1] - _JUMP_NS:
+            stamps = self._stamps
+            if stamps and stamp_ns < stamps[-1] - _JUMP_NS:
                 self.clear()
-            place = bisect.bisect_left(self._stamps, stamp_ns)
-            if place < len(self._stamps) and self._stamps[place] == stamp_ns:
-                self._poses[place] = map_T_base
+            place = bisect.bisect_left(stamps, stamp_ns)
+            if place < len(stamps) and stamps[place] == stamp_ns:
+                self._known[place] = known
                 return
-            self._stamps.insert(place, stamp_ns)
-            self._poses.insert(place, map_T_base)
-            old = bisect.bisect_left(self._stamps, self._stamps[-1] - self._history_ns)
-            del self._stamps[:old], self._poses[:old]
+            if stamps and place == len(stamps):
+                self._forget_before_a_leap(stamp_ns, map_T_base)
+                place = len(stamps)
+            stamps.insert(place, stamp_ns)
+            self._known.insert(place, known)
+            old = bisect.bisect_left(stamps, stamps[-1] - self._history_ns)
+            del stamps[:old], self._known[:old]
+
+    def _forget_before_a_leap(self, stamp_ns: int, map_T_base: Array) -> None:
+        seconds = (stamp_ns - self._stamps[-1]) * 1e-9
+        metres = float(np.linalg.norm(map_T_base[:3, 3] - self._known[-1].pose[:3, 3]))
+        if too_fast(metres, seconds):
+            self.clear()
+            self._report(
+                f"the ego pose jumped {metres:.1f} m in {seconds:.3f} s: poses before that are "
+                "not used (a relocalisation? prefer odometry that drifts but does not jump)"
+            )
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._stamps.clear()
-            self._poses.clear()
+            self._known.clear()
 
     def at(self, stamp_ns: int) -> Array:
         """``map_T_base`` [4, 4] at a time.
@@ -95,29 +194,43 @@ class PoseBuffer:
             return self._at(stamp_ns)
 
     def _at(self, stamp_ns: int) -> Array:
-        stamps, poses = self._stamps, self._poses
+        stamps, known = self._stamps, self._known
         if not stamps:
             raise MotionError("no ego pose was received yet; is odometry published?")
         place = bisect.bisect_left(stamps, stamp_ns)
         if place < len(stamps) and stamps[place] == stamp_ns:
-            return poses[place]
+            return known[place].pose
         if place == 0:
             raise MotionError(
                 f"ego pose at {stamp_ns} ns is {(stamps[0] - stamp_ns) / 1e9:.3f} s before the "
                 "oldest known one"
             )
         if place == len(stamps):
-            beyond = stamp_ns - stamps[-1]
-            if beyond > self._extrapolation_ns or len(stamps) < 2:
-                raise MotionError(
-                    f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
-                    f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
-                    "needs two); is odometry late or dead?"
-                )
-            place -= 1
+            return self._beyond(stamp_ns)
         before, after = stamps[place - 1], stamps[place]
+        if after - before > LONGEST_GAP * 1e9:
+            raise MotionError(
+                f"ego pose at {stamp_ns} ns lies in a gap of {(after - before) / 1e9:.3f} s "
+                f"between two known ones (limit {LONGEST_GAP} s); is odometry interrupted?"
+            )
         fraction = (stamp_ns - before) / (after - before)
-        return geometry.interpolate(poses[place - 1], poses[place], fraction)
+        return geometry.interpolate(known[place - 1].pose, known[place].pose, fraction)
+
+    def _beyond(self, stamp_ns: int) -> Array:
+        stamps, known = self._stamps, self._known
+        beyond = stamp_ns - stamps[-1]
+        window = max(bisect.bisect_right(stamps, stamps[-1] - _WINDOW_NS) - 1, 0)
+        base = stamps[-1] - stamps[window]
+        speed_known = known[-1].twist is not None or base >= _SPEED_NS
+        if beyond > self._extrapolation_ns or not speed_known:
+            raise MotionError(
+                f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
+                f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
+                "needs two or a twist); is odometry late or dead?"
+            )
+        if known[-1].twist is not None:
+            return advance(known[-1].pose, known[-1].twist, beyond * 1e-9)
+        return geometry.interpolate(known[window].pose, known[-1].pose, 1 + beyond / base)
 
     def pose(self, stamp_ns: int) -> Array | None:
         """``at``, under the name that EgoMotion asks for."""
@@ -138,6 +251,9 @@ class NoMotion:
     def ego_T_ego(self, stamp_ns: int, reference_ns: int) -> Array:
         """The identity, as asked for."""
         return np.eye(4)
+
+    def clear(self) -> None:
+        """Nothing to forget."""
 
 
 class TfMotion:
