@@ -1,53 +1,37 @@
 """What the node knows of its own state: counters, latency per stage, and /diagnostics of both.
 
 Pure and thread-safe. The message is made on a timer, so it is published also when every input is
-dead. Stages do not overlap, and "total" runs from the arrival of the frame's trigger to the end of
-publishing: what the stages do not cover is the node's own overhead, shown as "other".
+dead. Names follow REP-107, "node: aspect": one entry per sensor (sensor_health.py), and frames,
+latency, problems, inputs, motion, calibration.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from crkd_ros.latency import PARTS, STAGES, Latency, LatencyWindow, Summary
 from crkd_ros.publish import Make, header
-from crkd_ros.tracks import Counts
+from crkd_ros.sensor_health import (
+    ERROR,
+    OK,
+    WARN,
+    HealthConfig,
+    Level,
+    Link,
+    SensorHealth,
+    Trouble,
+    Verdict,
+)
 
-#: Stages of one frame in their order: waiting for its other messages and for the network to come
-#: free, for its images' decoding, making the Frame, the detector's own three, publishing.
-STAGES = ("wait", "images", "frame", "prepare", "network", "decode", "publish")
+__all__ = ["STAGES", "Health", "HealthConfig", "Latency", "Link"]
 
-_OK, _WARN, _ERROR = b"\x00", b"\x01", b"\x02"
 #: Seconds between two log lines about the same kind of problem.
 _LOG_EVERY = 5.0
-
-
-class Latency:
-    """Times of one frame, stage by stage, in seconds."""
-
-    def __init__(self, start: float) -> None:
-        self.start = start
-        self.stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a block."""
-        before = time.monotonic()
-        try:
-            yield
-        finally:
-            self.stages[name] = time.monotonic() - before
-
-    def finish(self) -> dict[str, float]:
-        """All stages, then "other" and "total"."""
-        total = time.monotonic() - self.start
-        self.stages["other"] = total - sum(self.stages.values())
-        self.stages["total"] = total
-        return self.stages
+#: Problems of the ego motion, which has an entry of its own.
+_MOTION = ("motion", "odometry", "MotionError")
 
 
 class Health:
@@ -56,28 +40,64 @@ class Health:
     Args:
         name: of the node, for the names of the status entries.
         hardware: device and precision, free text.
+        config: the limits.
+        topics: sensor -> its topic, as resolved; "odometry" may be among them.
+        motion: where the ego motion comes from, for its entry.
         clock: seconds, steadily growing.
     """
 
     def __init__(
-        self, *, name: str, hardware: str, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        name: str,
+        hardware: str,
+        config: HealthConfig | None = None,
+        topics: Mapping[str, str] | None = None,
+        motion: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._hardware, self._clock = name, hardware, clock
+        self._config = config or HealthConfig()
         self._lock = threading.Lock()
+        self._sensors = {
+            sensor: SensorHealth(topic=topic, config=self._config)
+            for sensor, topic in (topics or {}).items()
+        }
+        self._motion = motion
+        self._calibration: tuple[str, tuple[str, ...]] = ("not checked", ())
         self._published = self._skipped = self._dropped = 0
+        self._before = (0, 0, 0)
+        self._detected: float | None = None
         self._problems: dict[str, tuple[int, str]] = {}
         self._problems_before: dict[str, int] = {}
         self._logged: dict[str, float] = {}
-        self._window: defaultdict[str, list[float]] = defaultdict(list)
-        self._received_before: dict[str, int] = {}
-        self._last: float | None = None
+        self._window = LatencyWindow()
+
+    # -- what happens ----------------------------------------------------------------------------
+
+    def received(self, sensor: str, *, stamp_ns: int, clock_ns: int) -> None:
+        """A sensor's message arrived, when the node's ROS clock said ``clock_ns``."""
+        with self._lock:
+            self._sensors[sensor].received(now=self._clock(), stamp_ns=stamp_ns, clock_ns=clock_ns)
+
+    def info_received(self, camera: str) -> None:
+        """A camera's CameraInfo arrived."""
+        with self._lock:
+            self._sensors[camera].info_received()
+
+    def trouble(self, sensor: str, kind: Trouble, text: str) -> bool:
+        """A sensor's message could not be used. True: it is time to log it, as ``problem``."""
+        with self._lock:
+            if sensor in self._sensors:
+                self._sensors[sensor].trouble(kind, text)
+        return self.problem(f"{kind}: {sensor}", text)
 
     def published(self, latency: Mapping[str, float]) -> None:
-        """One frame's detections went out."""
+        """One frame's detections went out, after ``Latency.finish()`` seconds."""
         with self._lock:
             self._published += 1
-            for stage, seconds in latency.items():
-                self._window[stage].append(seconds)
+            self._detected = self._clock()
+            self._window.add(latency)
 
     def skipped(self, frames: int) -> None:
         """Frames that were complete, but a newer one was too when the network came free."""
@@ -89,6 +109,11 @@ class Health:
         with self._lock:
             self._dropped += 1
 
+    def calibrated(self, summary: str, warnings: Sequence[str] = ()) -> None:
+        """What the check of the calibration found; warnings name sensors and what looks wrong."""
+        with self._lock:
+            self._calibration = (summary, tuple(warnings))
+
     def problem(self, kind: str, text: str) -> bool:
         """Count a problem. True: it is time to log it (the first, then at most every 5 s)."""
         now = self._clock()
@@ -99,90 +124,166 @@ class Health:
                 self._logged[kind] = now
             return due
 
-    def diagnostics(
-        self, make: Make, *, stamp_ns: int, sensors: Mapping[str, Counts], listeners: bool
-    ) -> Any:
-        """A diagnostic_msgs/DiagnosticArray: frames, latency, problems, inputs.
+    # -- what is told ----------------------------------------------------------------------------
 
-        Rates and latencies are of the time since the last call.
-        """
+    def silent(self) -> list[str]:
+        """Sensors that deliver nothing: whose topics are worth a look into the ROS graph."""
         now = self._clock()
         with self._lock:
-            seconds = None if self._last is None else max(now - self._last, 1e-6)
-            self._last = now
-            window, self._window = self._window, defaultdict(list)
-            statuses = [
-                self._frames(make, listeners),
-                self._latency(make, window),
-                self._problem_status(make),
-                self._inputs(make, sensors, seconds),
-            ]
+            return [name for name, sensor in self._sensors.items() if not sensor.alive(now)]
+
+    def diagnostics(
+        self,
+        make: Make,
+        *,
+        stamp_ns: int,
+        sensors: Mapping[str, Any],
+        listeners: bool,
+        links: Mapping[str, Link] | None = None,
+    ) -> Any:
+        """A diagnostic_msgs/DiagnosticArray.
+
+        Rates, latencies and what counts as present are of the time since the last call.
+
+        Args:
+            make: factory of messages.
+            stamp_ns: now, on the node's ROS clock.
+            sensors: sensor -> the synchroniser's ``Counts``.
+            listeners: whether anybody subscribes to the detections.
+            links: sensor -> its topic in the ROS graph, where that was looked up.
+        """
+        now, links = self._clock(), links or {}
+        with self._lock:
+            for name in set(sensors) - set(self._sensors):
+                self._sensors[name] = SensorHealth(topic="", config=self._config)
+            judged = {
+                name: sensor.judge(
+                    now=now, clock_ns=stamp_ns, link=links.get(name), counts=sensors.get(name)
+                )
+                for name, sensor in self._sensors.items()
+            }
+            frames, window = self._window.take()
+            new_problems = self._new_problems()
+            verdicts = {
+                "frames": self._frames(now, listeners),
+                "latency": self._latency(frames, window),
+                "problems": self._problem_verdict(new_problems),
+                "inputs": _inputs({n: v for n, v in judged.items() if n != "odometry"}),
+                "motion": self._motion_verdict(judged.pop("odometry", None), new_problems),
+                "calibration": self._calibration_verdict(),
+                **judged,
+            }
         return make(
             "diagnostic_msgs/msg/DiagnosticArray",
             header=header(stamp_ns, "", make),
-            status=statuses,
+            status=[self._status(make, name, verdict) for name, verdict in verdicts.items()],
         )
 
-    def _frames(self, make: Make, listeners: bool) -> Any:
+    def _frames(self, now: float, listeners: bool) -> Verdict:
+        counts = (self._published, self._skipped, self._dropped)
+        published, skipped, dropped = (
+            count - before for count, before in zip(counts, self._before, strict=True)
+        )
+        self._before = counts
         values = {
-            "published": self._published,
-            "skipped (newer one was ready)": self._skipped,
-            "dropped (see problems)": self._dropped,
+            "published": str(self._published),
+            "skipped (newer one was ready)": str(self._skipped),
+            "dropped (see problems)": str(self._dropped),
         }
-        text = "detecting" if listeners else "idle: nobody subscribes to the detections"
-        return self._status(make, "frames", _OK, text, values)
+        delivering = [n for n, sensor in self._sensors.items() if sensor.alive(now)]
+        if not listeners:
+            # What is not asked for is not late.
+            self._detected = now
+            text = "idle: nobody subscribes to the detections"
+            return Verdict(level=OK, text=text, values=values)
+        if self._detected is None:
+            self._detected = now
+        silence = now - self._detected
+        if silence > self._config.frame_timeout and set(delivering) - {"odometry"}:
+            text = f"no detections for {silence:.1f} s although sensors deliver; see problems"
+            return Verdict(level=ERROR, text=text, values=values)
+        if dropped:
+            return Verdict(level=WARN, text=f"{dropped} dropped; see problems", values=values)
+        if skipped > self._config.skip_warning * (published + skipped):
+            text = f"{skipped} of {published + skipped} skipped: the network is slower than them"
+            return Verdict(level=WARN, text=text, values=values)
+        return Verdict(level=OK, text="detecting", values=values)
 
-    def _latency(self, make: Make, window: Mapping[str, list[float]]) -> Any:
-        values: dict[str, object] = {}
-        for stage in (*STAGES, "other", "total"):
-            if times := window.get(stage):
-                values[f"{stage} mean (ms)"] = f"{1e3 * sum(times) / len(times):.3f}"
-                values[f"{stage} max (ms)"] = f"{1e3 * max(times):.3f}"
-        values["frames"] = len(window.get("total", ()))
-        text = f"{values['total mean (ms)']} ms a frame" if "total" in window else "no frame"
-        return self._status(make, "latency", _OK, text, values)
-
-    def _problem_status(self, make: Make) -> Any:
-        new = [
-            kind
-            for kind, (count, _) in self._problems.items()
-            if count > self._problems_before.get(kind, 0)
-        ]
-        self._problems_before = {kind: count for kind, (count, _) in self._problems.items()}
-        values = {kind: f"{count} times: {text}" for kind, (count, text) in self._problems.items()}
-        text = self._problems[new[-1]][1] if new else "none at present"
-        return self._status(make, "problems", _WARN if new else _OK, text, values)
-
-    def _inputs(self, make: Make, sensors: Mapping[str, Counts], seconds: float | None) -> Any:
-        values, silent = {}, []
-        for name, counts in sensors.items():
-            new = counts.received - self._received_before.get(name, 0)
-            self._received_before[name] = counts.received
-            rate = "?" if seconds is None else f"{new / seconds:.1f}"
-            values[name] = (
-                f"{rate} Hz, received {counts.received}, late {counts.late}, duplicate "
-                f"{counts.duplicate}, out of order {counts.out_of_order}, zero stamp "
-                f"{counts.zero_stamp}"
+    def _latency(self, frames: int, window: Mapping[str, Summary]) -> Verdict:
+        values = {}
+        for stage in window:
+            for name in ("mean", "p95", "max"):
+                values[f"{stage} {name} (ms)"] = f"{1e3 * getattr(window[stage], name):.3f}"
+        values["frames"] = str(frames)
+        if not frames:
+            return Verdict(level=OK, text="no frame", values=values)
+        total, limit = window["total"], self._config.latency_warning
+        text = f"{1e3 * total.mean:.3f} ms a frame"
+        if limit and total.p95 > limit:
+            worst = max((s for s in window if s in PARTS[:-2]), key=lambda s: window[s].mean)
+            text += (
+                f"; p95 {1e3 * total.p95:.0f} ms above health.latency_warning "
+                f"{1e3 * limit:.0f} ms, most of it {worst}"
             )
-            if not counts.received:
-                silent.append(f"{name} never received")
-            elif not new:
-                silent.append(f"{name} silent")
-        level = _ERROR if len(silent) == len(sensors) else _WARN if silent else _OK
-        text = ", ".join(silent) or "all sensors deliver"
-        return self._status(make, "inputs", level, text, values)
+            return Verdict(level=WARN, text=text, values=values)
+        return Verdict(level=OK, text=text, values=values)
 
-    def _status(
-        self, make: Make, aspect: str, level: bytes, text: str, values: Mapping[str, object]
-    ) -> Any:
+    def _new_problems(self) -> dict[str, str]:
+        """Kind -> text of what happened since the last call."""
+        before = self._problems_before
+        self._problems_before = {kind: count for kind, (count, _) in self._problems.items()}
+        return {
+            kind: text
+            for kind, (count, text) in self._problems.items()
+            if count > before.get(kind, 0)
+        }
+
+    def _problem_verdict(self, new: Mapping[str, str]) -> Verdict:
+        values = {kind: f"{count} times: {text}" for kind, (count, text) in self._problems.items()}
+        text = list(new.values())[-1] if new else "none at present"
+        return Verdict(level=WARN if new else OK, text=text, values=values)
+
+    def _motion_verdict(self, odometry: Verdict | None, new: Mapping[str, str]) -> Verdict:
+        values = {"source": self._motion} | (odometry.values if odometry else {})
+        wrong = [text for kind, text in new.items() if kind in _MOTION]
+        if odometry is not None and odometry.level == ERROR:
+            return Verdict(level=ERROR, text=odometry.text, values=values)
+        if wrong:
+            return Verdict(level=ERROR, text=wrong[-1], values=values)
+        if odometry is not None:
+            return Verdict(level=odometry.level, text=odometry.text, values=values)
+        text = "off: the vehicle is taken to stand still" if self._motion == "off" else "available"
+        return Verdict(level=OK, text=text, values=values)
+
+    def _calibration_verdict(self) -> Verdict:
+        summary, warnings = self._calibration
+        level: Level = WARN if warnings else OK
+        values = {f"warning {number}": text for number, text in enumerate(warnings, 1)}
+        text = f"{len(warnings)} warnings: {warnings[0]}" if warnings else summary
+        return Verdict(level=level, text=text, values={"check": summary} | values)
+
+    def _status(self, make: Make, aspect: str, verdict: Verdict) -> Any:
         return make(
             "diagnostic_msgs/msg/DiagnosticStatus",
             name=f"{self._name}: {aspect}",
-            level=level,
-            message=text,
+            level=bytes([verdict.level]),
+            message=verdict.text,
             hardware_id=self._hardware,
             values=[
-                make("diagnostic_msgs/msg/KeyValue", key=key, value=str(value))
-                for key, value in values.items()
+                make("diagnostic_msgs/msg/KeyValue", key=key, value=value)
+                for key, value in verdict.values.items()
             ],
         )
+
+
+def _inputs(judged: Mapping[str, Verdict]) -> Verdict:
+    """All sensors in one entry: for a look at the whole."""
+    bad = {name: verdict for name, verdict in judged.items() if verdict.level != OK}
+    values = {
+        name: f"received {verdict.values['received']}, {verdict.text}"
+        for name, verdict in judged.items()
+    }
+    dead = [name for name, verdict in bad.items() if verdict.level == ERROR]
+    level: Level = ERROR if judged and len(dead) == len(judged) else WARN if bad else OK
+    text = ", ".join(f"{name} {verdict.text.split(':')[0]}" for name, verdict in bad.items())
+    return Verdict(level=level, text=text or "all sensors deliver", values=values)

@@ -1,0 +1,245 @@
+"""What is wrong with one sensor, the most specific cause first. Pure; not thread-safe.
+
+A sensor that was never heard of may have no publisher, one with another QoS or type, or one that
+is silent; one that is heard may be stale, broken, without CameraInfo or transform, late or slow.
+Only the consumer can tell all of these apart, so it tells (docs/ros.md, "Health").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crkd_ros.latency import CLOCKS_AGREE
+from crkd_ros.parameters import check, knob
+
+Level = Literal[0, 1, 2]
+OK: Level = 0
+WARN: Level = 1
+ERROR: Level = 2
+
+#: What a message that did arrive may lack, in the order in which it is reported.
+Trouble = Literal["unusable", "no CameraInfo", "no transform"]
+_TROUBLES: tuple[Trouble, ...] = ("unusable", "no CameraInfo", "no transform")
+#: Of the synchroniser's counts, the messages that were of no use.
+_LOST = ("late", "duplicate", "zero_stamp")
+#: The rate is of the messages of the last seconds.
+_RATE_WINDOW = 3.0
+_RATE_MESSAGES = 512
+#: This share of the messages counts as all: threads note some of them a little later.
+_ALL = 0.8
+_OTHER_CLOCK = "unknown: stamps are of another clock (play bags with --clock, use_sim_time)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+    """When /diagnostics warns."""
+
+    period: float = knob(1.0, "Time between two /diagnostics, s", low=0.1, high=60.0)
+    stale_after: float = knob(
+        1.0, "A sensor silent for longer is an error, s", low=0.05, high=3600.0
+    )
+    rate_warning: float = knob(
+        5.0, "Warn of a sensor with fewer messages per second; 0: never", low=0.0, high=1000.0
+    )
+    age_warning: float = knob(
+        0.5,
+        "Warn of a sensor whose messages arrive this long after their stamps, s; 0: never",
+        low=0.0,
+        high=3600.0,
+    )
+    loss_warning: float = knob(
+        0.1,
+        "Warn when a larger share of a sensor's messages is late, doubled, unstamped or broken",
+        low=0.0,
+        high=1.0,
+    )
+    latency_warning: float = knob(
+        0.3,
+        "Warn when one frame in twenty takes longer from trigger to publishing, s; 0: never",
+        low=0.0,
+        high=3600.0,
+    )
+    skip_warning: float = knob(
+        0.5,
+        "Warn when a larger share of the complete frames is skipped for newer ones",
+        low=0.0,
+        high=1.0,
+    )
+    frame_timeout: float = knob(
+        2.0, "No detections for this long while sensors deliver is an error, s", low=0.1, high=3600
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "health.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """What the ROS graph says of a sensor's topic.
+
+    Attributes:
+        publishers: publishers of the topic, of any type and QoS.
+        obstacle: why none of them can reach the subscription (QoS policy, type); "" = one can.
+    """
+
+    publishers: int
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Level, one sentence, and the figures behind it."""
+
+    level: Level
+    text: str
+    values: dict[str, str]
+
+
+class SensorHealth:
+    """Notes what arrives from one sensor, and judges it.
+
+    Args:
+        topic: of its messages, as resolved.
+        config: the limits.
+    """
+
+    def __init__(self, *, topic: str, config: HealthConfig) -> None:
+        self.topic = topic
+        #: Messages since the start.
+        self.total = 0
+        self._config = config
+        self._arrivals: deque[float] = deque(maxlen=_RATE_MESSAGES)
+        self._arrived: float | None = None
+        self._stamp_ns = 0
+        self._delays: list[float] = []
+        self._tally: Counter[str] = Counter()
+        self._before: Counter[str] = Counter()
+        self._texts: dict[Trouble, str] = {}
+        self._last: tuple[Level, str] | None = None
+
+    def received(self, *, now: float, stamp_ns: int, clock_ns: int) -> None:
+        """A message arrived at ``now`` seconds, when the node's ROS clock said ``clock_ns``."""
+        self.total += 1
+        self._arrived = now
+        self._arrivals.append(now)
+        self._stamp_ns = stamp_ns
+        delay = (clock_ns - stamp_ns) * 1e-9
+        if abs(delay) < CLOCKS_AGREE:
+            self._delays.append(delay)
+            del self._delays[:-_RATE_MESSAGES]
+
+    def info_received(self) -> None:
+        """A CameraInfo arrived."""
+        self._tally["camera_info received"] += 1
+
+    def trouble(self, kind: Trouble, text: str) -> None:
+        """A message that arrived could not be used."""
+        self._tally[kind] += 1
+        self._texts[kind] = text
+
+    def alive(self, now: float) -> bool:
+        """Whether it delivers at present."""
+        return self._arrived is not None and now - self._arrived <= self._config.stale_after
+
+    def rate(self, now: float) -> float:
+        """Messages per second, lately."""
+        while self._arrivals and now - self._arrivals[0] > _RATE_WINDOW:
+            self._arrivals.popleft()
+        if len(self._arrivals) < 2:
+            return len(self._arrivals) / _RATE_WINDOW
+        spans = len(self._arrivals) - 1
+        span = self._arrivals[-1] - self._arrivals[0]
+        # A sensor that stops loses its rate at once, not when the window has passed.
+        silence = now - self._arrivals[-1]
+        return spans / max(span + max(0.0, silence - span / spans), 1e-9)
+
+    def judge(self, *, now: float, clock_ns: int, link: Link | None, counts: Any) -> Verdict:
+        """The state at present; what happened since the call before counts as present.
+
+        Args:
+            now: seconds, as in ``received``.
+            clock_ns: the node's ROS clock.
+            link: its topic in the ROS graph; None = not known.
+            counts: the synchroniser's ``Counts`` of it; None = it has none.
+        """
+        tally = self._tally + Counter({"received": self.total})
+        if counts is not None:
+            counted = dataclasses.asdict(counts)
+            tally.update({name: counted[name] for name in counted if name != "received"})
+            tally["taken"] = counted["received"]
+        new, self._before = tally - self._before, tally
+        delays, self._delays = self._delays, []
+        delay = sum(delays) / len(delays) if delays else None
+        level, text = self._cause(now, link, new, delay)
+        values: dict[str, str] = {"topic": self.topic}
+        if link is not None:
+            values["publishers"] = str(link.publishers)
+        values["rate (Hz)"] = f"{self.rate(now):.1f}"
+        if self._arrived is not None:
+            age = (clock_ns - self._stamp_ns) * 1e-9
+            values["receive age (s)"] = f"{now - self._arrived:.3f}"
+            values["stamp age (s)"] = f"{age:.3f}" if abs(age) < CLOCKS_AGREE else _OTHER_CLOCK
+        if delay is not None:
+            values["delay at arrival (s)"] = f"{delay:.3f}"
+        values["received"] = str(self.total)
+        values |= {
+            name.replace("_", " "): str(tally[name]) for name in tally if name != "received"
+        }
+        values |= {f"last {kind}": self._texts[kind] for kind in _TROUBLES if kind in self._texts}
+        return Verdict(level=level, text=text, values=values)
+
+    def _cause(
+        self, now: float, link: Link | None, new: Counter[str], delay: float | None
+    ) -> tuple[Level, str]:
+        """The first of the causes that applies: what rules out the most comes first."""
+        limits = self._config
+        if self._arrived is None:
+            return ERROR, f"never received: {self._silence(link)}"
+        silent = now - self._arrived
+        if silent > limits.stale_after:
+            return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(link)}"
+        if not new and self._last is not None:
+            return self._last  # A slow sensor: nothing has changed since.
+        self._last = self._content(now, new, delay)
+        return self._last
+
+    def _content(self, now: float, new: Counter[str], delay: float | None) -> tuple[Level, str]:
+        """The same for a sensor that delivers."""
+        limits = self._config
+        for kind in _TROUBLES:
+            if new[kind] and new[kind] >= _ALL * new["received"]:
+                return ERROR, f"{kind}: {self._texts[kind]}"
+        if new["zero_stamp"] and new["zero_stamp"] >= _ALL * new["received"]:
+            return ERROR, "zero stamps: the driver does not fill in header.stamp"
+        for kind in _TROUBLES:
+            if new[kind]:
+                return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"
+        rate = self.rate(now)
+        if rate < limits.rate_warning:
+            return WARN, f"slow: {rate:.1f} Hz, below health.rate_warning {limits.rate_warning:g}"
+        if limits.age_warning and delay is not None and delay > limits.age_warning:
+            return WARN, (
+                f"delayed: arrives {delay:.2f} s after its stamps, above health.age_warning "
+                f"{limits.age_warning:g}"
+            )
+        lost = {name.replace("_", " "): new[name] for name in _LOST if new[name]}
+        if sum(lost.values()) > limits.loss_warning * max(1, new["received"]):
+            found = ", ".join(f"{count} {name}" for name, count in lost.items())
+            return WARN, f"lossy: {found} of {new['received']} messages"
+        return OK, f"{rate:.1f} Hz"
+
+    def _silence(self, link: Link | None) -> str:
+        """Why nothing arrives, as far as the ROS graph knows."""
+        if link is None:
+            return f"on {self.topic}"
+        if not link.publishers:
+            return f"no publisher on {self.topic}"
+        if link.obstacle:
+            return f"{self.topic}: {link.obstacle}"
+        return (
+            f"{self.topic} has {link.publishers} publisher(s), but nothing arrives: the driver "
+            "sends nothing, or the network loses it"
+        )

@@ -1,0 +1,171 @@
+"""The state of one sensor: every cause is told, the most specific first."""
+
+from __future__ import annotations
+
+import pytest
+
+from crkd_ros.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth
+from crkd_ros.tracks import Counts
+
+STAMP = 1_700_000_000_000_000_000
+GOOD = Link(publishers=1)
+
+
+class Rig:
+    """A sensor with its clock; ROS time and seconds run alike, stamps are ``delay`` old."""
+
+    def __init__(self, **limits) -> None:
+        self.now = 50.0
+        self.sensor = SensorHealth(topic="/cam", config=HealthConfig(**limits))
+        self.counts = Counts()
+
+    def clock_ns(self) -> int:
+        return STAMP + round(self.now * 1e9)
+
+    def deliver(self, messages: int = 12, *, hz: float = 12.0, delay: float = 0.02) -> None:
+        for _ in range(messages):
+            self.now += 1 / hz
+            clock = self.clock_ns()
+            self.sensor.received(now=self.now, stamp_ns=clock - round(delay * 1e9), clock_ns=clock)
+            self.counts.received += 1
+
+    def judge(self, link: Link | None = GOOD):
+        verdict = self.sensor.judge(
+            now=self.now, clock_ns=self.clock_ns(), link=link, counts=self.counts
+        )
+        return verdict.level, verdict.text, verdict.values
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_a_good_sensor_tells_its_figures(rig):
+    rig.sensor.info_received()
+    rig.deliver(24)
+    level, text, values = rig.judge()
+    assert (level, text) == (OK, "12.0 Hz")
+    assert values == {
+        "topic": "/cam",
+        "publishers": "1",
+        "rate (Hz)": "12.0",
+        "receive age (s)": "0.000",
+        "stamp age (s)": "0.020",
+        "delay at arrival (s)": "0.020",
+        "received": "24",
+        "camera info received": "1",
+        "zero stamp": "0",
+        "duplicate": "0",
+        "out of order": "0",
+        "late": "0",
+        "taken": "24",
+    }
+
+
+@pytest.mark.parametrize(
+    ("link", "reason"),
+    [
+        (Link(publishers=0), "no publisher on /cam"),
+        (Link(publishers=2), "/cam has 2 publisher(s), but nothing arrives"),
+        (Link(publishers=1, obstacle="QoS: reliability"), "/cam: QoS: reliability"),
+    ],
+)
+def test_silence_is_explained_by_the_graph_from_the_start_and_later(rig, link, reason):
+    level, text, values = rig.judge(link)
+    assert level == ERROR
+    assert text.startswith(f"never received: {reason}")
+    assert "receive age (s)" not in values
+    rig.deliver()
+    rig.now += 0.9
+    assert rig.judge(link)[0] == OK
+    rig.now += 0.5
+    level, text, values = rig.judge(link)
+    assert level == ERROR
+    assert text.startswith(f"stale: nothing for 1.4 s: {reason}")
+    assert values["receive age (s)"] == "1.400"
+
+
+def test_specific_causes_go_before_general_ones():
+    rig = Rig(rate_warning=20.0, age_warning=0.1)
+
+    def second(**troubles):
+        rig.deliver(delay=0.2)
+        for kind, number in troubles.items():
+            for _ in range(number):
+                rig.sensor.trouble(kind.replace("_", " ").replace("camerainfo", "CameraInfo"), "X")
+        return rig.judge()[:2]
+
+    assert second() == (WARN, "slow: 12.0 Hz, below health.rate_warning 20")
+    assert second(no_transform=12) == (ERROR, "no transform: X")
+    assert second(no_transform=12, no_camerainfo=12) == (ERROR, "no CameraInfo: X")
+    assert second(no_camerainfo=12, unusable=12) == (ERROR, "unusable: X")
+    # Half of the messages is a warning, and goes behind what stops all of them.
+    assert second(no_transform=12, unusable=6) == (ERROR, "no transform: X")
+    assert second(unusable=6) == (WARN, "unusable, 6 of 12: X")
+    rig.now += 5.0
+    rig.sensor.trouble("unusable", "old")
+    assert rig.judge()[1].startswith("stale")
+
+
+def test_what_is_over_is_not_present_but_stays_in_the_figures(rig):
+    rig.deliver()
+    rig.sensor.trouble("unusable", "CAM: not a JPEG")
+    assert rig.judge()[0] == WARN
+    rig.deliver()
+    level, _, values = rig.judge()
+    assert level == OK
+    assert (values["unusable"], values["last unusable"]) == ("1", "CAM: not a JPEG")
+
+
+def test_a_verdict_stays_until_another_message_comes():
+    rig = Rig(stale_after=5.0, rate_warning=0.0)
+    rig.deliver(1, hz=0.5)
+    rig.sensor.trouble("unusable", "CAM: not a JPEG")
+    assert rig.judge()[0] == ERROR
+    rig.now += 1.0
+    assert rig.judge()[:2] == (ERROR, "unusable: CAM: not a JPEG")
+    rig.deliver(1, hz=1.0)
+    assert rig.judge()[0] == OK
+
+
+def test_delays_losses_and_empty_stamps(rig):
+    rig.deliver(delay=0.7)
+    assert rig.judge()[:2] == (
+        WARN,
+        "delayed: arrives 0.70 s after its stamps, above health.age_warning 0.5",
+    )
+    rig.deliver()
+    rig.counts.late += 1
+    assert rig.judge()[0] == OK
+    rig.deliver()
+    rig.counts.late += 1
+    rig.counts.duplicate += 2
+    assert rig.judge()[:2] == (WARN, "lossy: 1 late, 2 duplicate of 12 messages")
+    rig.deliver()
+    rig.counts.zero_stamp += 12
+    level, text, _ = rig.judge()
+    assert level == ERROR
+    assert text.startswith("zero stamps")
+
+
+def test_stamps_of_another_clock_are_no_delay(rig):
+    rig.deliver(delay=3e6)
+    level, _, values = rig.judge()
+    assert level == OK
+    assert "use_sim_time" in values["stamp age (s)"]
+    assert "delay at arrival (s)" not in values
+
+
+@pytest.mark.parametrize("hz", [0.7, 2.0, 12.0, 100.0])
+def test_the_rate_follows_and_falls_with_silence(hz):
+    rig = Rig()
+    rig.deliver(400, hz=hz)
+    assert rig.sensor.rate(rig.now) == pytest.approx(hz, rel=0.01)
+    steady = rig.sensor.rate(rig.now)
+    for _ in range(20):
+        rig.now += 0.2
+        rate = rig.sensor.rate(rig.now)
+        assert rate <= steady + 1e-9
+        steady = rate
+    assert rig.sensor.rate(rig.now) <= 1 / 3
