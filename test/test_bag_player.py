@@ -117,7 +117,7 @@ def test_every_message_arrives_unchanged_at_the_asked_pace(bag: Path) -> None:
 
 
 PASSES = """
-import json, sys, threading
+import json, sys, threading, time
 from pathlib import Path
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -137,13 +137,20 @@ node.create_subscription(PointCloud2, "/cloud", cloud, QoSProfile(depth=1000))
 node.create_subscription(Clock, "/clock", clock, QoSProfile(depth=10000))
 executor = SingleThreadedExecutor()
 executor.add_node(node)
-threading.Thread(target=executor.spin, daemon=True).start()
+thread = threading.Thread(target=executor.spin)
+thread.start()
 report = play(
     Path(sys.argv[1]), passes=2, start_offset=0.4, rate=2.0, wait=60, clock=True, linger=20,
     topics=["/cloud", "/latched"],
 )
+end = time.monotonic() + 30
+while time.monotonic() < end and sum(kind == "cloud" for kind, _ in got) < 16:
+    time.sleep(0.05)
 print(json.dumps({"got": got, "messages": report.messages, "passes": report.passes}), flush=True)
 executor.shutdown()
+thread.join()
+node.destroy_node()
+rclpy.shutdown()
 """
 
 
