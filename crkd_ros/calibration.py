@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,25 @@ from crkd_core import geometry
 from crkd_ros.motion import Array, MotionError
 
 
+@dataclass(frozen=True, kw_only=True)
+class CameraEntry:
+    """What a calibration file says of a camera: the fields of its CameraInfo.
+
+    Attributes:
+        intrinsics: [3, 3] pinhole matrix of the published images.
+        image_size: (width, height) that it is for; None = not said.
+        distortion_model: as in CameraInfo ("plumb_bob", "equidistant", ...); "" = none.
+        distortion: its coefficients; empty = the images are rectified.
+    """
+
+    intrinsics: Array
+    image_size: tuple[int, int] | None = None
+    distortion_model: str = ""
+    distortion: tuple[float, ...] = ()
+
+
 class Calibration:
-    """Static transforms as a tree of named frames, and intrinsics by frame.
+    """Static transforms as a tree of named frames, and cameras by frame.
 
     Names are compared without case and without a leading slash: bags spell the same frame
     ``CAM_FRONT`` or ``cam_front``.
@@ -24,15 +42,42 @@ class Calibration:
     def __init__(self, *, base: str = "base_link") -> None:
         self._base = base
         self._parents: dict[str, tuple[str, Array]] = {}
-        self._intrinsics: dict[str, Array] = {}
+        self._cameras: dict[str, CameraEntry] = {}
+
+    @property
+    def frames(self) -> list[str]:
+        """Names of the frames that have a parent, in lower case, sorted."""
+        return sorted(self._parents)
 
     def add(self, parent: str, child: str, parent_T_child: Array) -> None:
         """Learn or replace one static transform."""
         self._parents[_key(child)] = (_key(parent), np.asarray(parent_T_child, np.float64))
 
+    def parent_T(self, frame: str) -> Array:
+        """The transform of a frame as it was added. Raises KeyError."""
+        return self._parents[_key(frame)][1]
+
+    def chain(self, frame: str) -> list[str]:
+        """The frame and those between it and the base. Raises MotionError."""
+        names, name = list[str](), _key(frame)
+        while name != _key(self._base):
+            if name not in self._parents or name in names:
+                known = ", ".join(sorted(self._parents)) or "none"
+                raise MotionError(
+                    f"no static transform from {self._base} to {frame!r}; known frames: {known}. "
+                    "Publish it on /tf_static or list the sensor in calibration_file"
+                )
+            names.append(name)
+            name = self._parents[name][0]
+        return names
+
     def add_intrinsics(self, frame: str, intrinsics: Array) -> None:
         """Learn the [3, 3] pinhole matrix of a camera, for cameras without CameraInfo."""
-        self._intrinsics[_key(frame)] = np.asarray(intrinsics, np.float64)
+        self.add_camera(frame, CameraEntry(intrinsics=np.asarray(intrinsics, np.float64)))
+
+    def add_camera(self, frame: str, camera: CameraEntry) -> None:
+        """Learn or replace what CameraInfo would say of a camera."""
+        self._cameras[_key(frame)] = camera
 
     def base_T(self, frame: str) -> Array:
         """``base_T_frame`` [4, 4] along the chain of parents.
@@ -40,22 +85,19 @@ class Calibration:
         Raises:
             MotionError: the chain does not reach the base frame; names the frames that are known.
         """
-        matrix, name, seen = np.eye(4), _key(frame), set[str]()
-        while name != _key(self._base):
-            if name not in self._parents or name in seen:
-                known = ", ".join(sorted(self._parents)) or "none"
-                raise MotionError(
-                    f"no static transform from {self._base} to {frame!r}; known frames: {known}. "
-                    "Publish it on /tf_static or list the sensor in calibration_file"
-                )
-            seen.add(name)
-            name, parent_T_child = self._parents[name]
-            matrix = parent_T_child @ matrix
+        matrix = np.eye(4)
+        for name in self.chain(frame):
+            matrix = self._parents[name][1] @ matrix
         return matrix
 
     def intrinsics(self, frame: str) -> Array | None:
         """[3, 3] of a camera, or None where only its CameraInfo can tell."""
-        return self._intrinsics.get(_key(frame))
+        camera = self.camera(frame)
+        return None if camera is None else camera.intrinsics
+
+    def camera(self, frame: str) -> CameraEntry | None:
+        """The camera in this frame, or None where only its CameraInfo can tell."""
+        return self._cameras.get(_key(frame))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, base: str = "base_link") -> Calibration:
@@ -75,29 +117,41 @@ class Calibration:
         for name, entry in sensors.items():
             try:
                 calibration.add(base, str(name), _pose_entry(entry))
-                if "intrinsics" in entry:
-                    matrix = np.asarray(entry["intrinsics"], np.float64)
-                    if matrix.shape != (3, 3) or not matrix[0, 0] > 0:
-                        raise ValueError(f"intrinsics: expected 3 rows of 3, got {matrix.shape}")
-                    calibration.add_intrinsics(str(name), matrix)
+                camera = _camera_entry(entry)
+                if camera is not None:
+                    calibration.add_camera(str(name), camera)
             except (KeyError, TypeError, ValueError) as error:
                 raise MotionError(f"{path}: sensor {name!r}: {error}") from error
         return calibration
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write every frame that reaches the base, in the form that ``load`` reads."""
+    def save(self, path: str | os.PathLike[str], *, comment: str = "") -> None:
+        """Write every frame that reaches the base, in the form that ``load`` reads.
+
+        The file appears under its name only when it is whole.
+
+        Args:
+            path: the file; an old one is replaced.
+            comment: lines at its beginning.
+
+        Raises:
+            MotionError: a frame does not reach the base.
+        """
         sensors: dict[str, Any] = {}
-        for name in sorted(self._parents):
+        for name in self.frames:
             base_T_sensor = self.base_T(name)
             quat = geometry.matrix_to_quat_wxyz(base_T_sensor[:3, :3])
             sensors[name] = {
                 "translation": base_T_sensor[:3, 3].tolist(),
                 "rotation_xyzw": geometry.quat_wxyz_to_xyzw(quat).tolist(),
             }
-            if name in self._intrinsics:
-                sensors[name]["intrinsics"] = self._intrinsics[name].tolist()
+            if name in self._cameras:
+                sensors[name] |= _camera_fields(self._cameras[name])
+        head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+        body = yaml.safe_dump(
+            {"sensors": sensors}, sort_keys=False, default_flow_style=None, width=99
+        )
         part = Path(f"{path}.part")
-        part.write_text(yaml.safe_dump({"sensors": sensors}, sort_keys=False), encoding="utf-8")
+        part.write_text(head + body, encoding="utf-8")
         part.replace(path)
 
 
@@ -105,11 +159,51 @@ def _key(frame: str) -> str:
     return frame.lstrip("/").lower()
 
 
+def _camera_fields(camera: CameraEntry) -> dict[str, Any]:
+    fields: dict[str, Any] = {"intrinsics": camera.intrinsics.tolist()}
+    if camera.image_size is not None:
+        fields["image_size"] = list(camera.image_size)
+    if camera.distortion:
+        fields["distortion_model"] = camera.distortion_model
+        fields["distortion"] = list(camera.distortion)
+    return fields
+
+
+def _camera_entry(entry: Mapping[str, Any]) -> CameraEntry | None:
+    """The camera of one sensor of a calibration file."""
+    known = {"image_size", "distortion_model", "distortion"} & set(entry)
+    if "intrinsics" not in entry:
+        if known:
+            raise ValueError(f"{', '.join(sorted(known))} without intrinsics")
+        return None
+    matrix = np.asarray(entry["intrinsics"], np.float64)
+    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix[0, 0] > 0:
+        raise ValueError(f"intrinsics: expected 3 rows of 3, got {matrix.shape}")
+    size = entry.get("image_size")
+    if size is not None:
+        width, height = (int(value) for value in size)
+        if width < 1 or height < 1:
+            raise ValueError(f"image_size: expected [width, height] in pixels, got {size}")
+        size = width, height
+    if ("distortion" in known) != ("distortion_model" in known):
+        raise ValueError("distortion and distortion_model belong together")
+    distortion = np.asarray(entry.get("distortion", ()), np.float64)
+    if distortion.ndim != 1 or not np.isfinite(distortion).all():
+        raise ValueError(f"distortion: expected a list of numbers, got {entry['distortion']}")
+    return CameraEntry(
+        intrinsics=matrix,
+        image_size=size,
+        distortion_model=str(entry.get("distortion_model", "")),
+        distortion=tuple(distortion.tolist()),
+    )
+
+
 def _pose_entry(entry: Mapping[str, Any]) -> Array:
     """The pose of one sensor of a calibration file."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"expected a mapping, got {entry!r}")
     keys = {"translation", "rotation_xyzw", "rotation_wxyz", "intrinsics"}
+    keys |= {"image_size", "distortion_model", "distortion"}
     unknown = set(entry) - keys
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}; known: {', '.join(sorted(keys))}")

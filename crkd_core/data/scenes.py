@@ -158,6 +158,20 @@ class NuScenes:
         for row in range(*self.index.scene_records[block : block + 2]):
             yield self._record(row)
 
+    def calibrations(self, scene: str) -> Iterator[Record]:
+        """The first file of every calibrated sensor of a scene: as a rule, one a channel.
+
+        Raises:
+            NuScenesError: unknown scene.
+        """
+        row = self._scene(scene)
+        for channel in range(len(CHANNELS)):
+            block = row * len(CHANNELS) + channel
+            low, high = self.index.scene_records[block : block + 2]
+            _, first = np.unique(self.index.record_calib[low:high], return_index=True)
+            for offset in sorted(first):
+                yield self._record(int(low + offset))
+
     def key_record(self, sample_token: str, channel: str) -> Record | None:
         """The key-frame file of one sensor in a sample; None where the sensor has none.
 
