@@ -100,10 +100,13 @@ setup(
             "crkd-replay = crkd_ros.replay:main",
             "crkd-play = crkd_ros.player:main",
             "crkd-node = crkd_ros.detector_node:main",
+            "crkd-calibration = crkd_ros.calibrate:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.nuscenes2bag:main",
             "replay = crkd_ros.replay:main",
+            "calibration = crkd_ros.calibrate:main",
             "detector_node = crkd_ros.detector_node:main",
+            "lifecycle_detector_node = crkd_ros.detector_node:lifecycle_main",
         ]
     },
 )
