@@ -79,7 +79,7 @@ class Boxes:
     def empty(cls) -> Self:
         """No boxes."""
         widths = {"center": (3,), "size": (3,), "velocity": (2,)}
-        ints = ("label", "attribute", "num_lidar_points", "num_radar_points")
+        ints = ("label", "attribute", "num_lidar_points", "num_radar_points", "id")
         return cls(
             **{
                 f.name: np.zeros(
@@ -156,3 +156,14 @@ class Detections(Boxes):
     """
 
     score: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked(Detections):
+    """Detections whose objects are known again from frame to frame.
+
+    Attributes:
+        id: [N] int64 number of the object, from 1 on; 0: it has none (yet).
+    """
+
+    id: NDArray[np.int64]

@@ -11,6 +11,7 @@ from crkd_core.boxes import Detections
 from crkd_ros import publish
 from crkd_ros.bag_files import BagWriter, Record, Storage, qos, read_bag, topics_of
 from crkd_ros.bag_messages import make, serialize
+from crkd_ros.markers import marker_array
 
 if TYPE_CHECKING:
     pass
@@ -32,7 +33,7 @@ def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
     return {
         boxes: publish.boxes_cloud(detections, **arguments),
-        markers: publish.marker_array(detections, **arguments),
+        markers: marker_array(detections, **arguments),
         found: publish.detection_array(detections, **arguments),
     }
 

@@ -22,6 +22,9 @@ _VISION = {
     "Detection3D": "std_msgs/Header header\nvision_msgs/ObjectHypothesisWithPose[] results\n"
     "vision_msgs/BoundingBox3D bbox\nstring id\n",
     "Detection3DArray": "std_msgs/Header header\nvision_msgs/Detection3D[] detections\n",
+    "VisionClass": "uint16 class_id\nstring class_name\n",
+    "LabelInfo": "std_msgs/Header header\nvision_msgs/VisionClass[] class_map\n"
+    "float32 threshold\n",
 }
 
 

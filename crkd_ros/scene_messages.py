@@ -16,6 +16,7 @@ from crkd_core.data.nuscenes import Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import publish
 from crkd_ros.bag_messages import BagError, make
+from crkd_ros.markers import marker_array
 
 #: Distance in time on either side of a pose over which its velocity is taken: poses of different
 #: sensors lie milliseconds apart, and their rounding would make such differences useless.
@@ -194,7 +195,7 @@ def _set_pose(pose: Any, matrix: NDArray[np.float64]) -> None:
 
 def truth_markers(stamp_ns: int, truth: Truth) -> Any:
     """Truth boxes, in global axes."""
-    return publish.marker_array(
+    return marker_array(
         truth,
         stamp_ns=stamp_ns,
         make=make,

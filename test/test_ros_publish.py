@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
-from crkd_ros import bag_messages, convert, messages, publish
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
+from crkd_ros import bag_messages, convert, markers, messages, publish
 
 STAMP = 1_700_000_000_123_456_789
 ADD, DELETEALL = 0, 3
@@ -70,7 +72,7 @@ def test_nothing_found_is_an_empty_array_with_the_header(make):
     cloud = publish.boxes_cloud(empty, stamp_ns=STAMP, make=make)
     assert (cloud.width, len(cloud.data), cloud.header.frame_id) == (0, 0, "base_link")
     assert len(convert.boxes_from_cloud(cloud)) == 0
-    array = publish.marker_array(empty, stamp_ns=STAMP, make=make)
+    array = markers.marker_array(empty, stamp_ns=STAMP, make=make)
     assert [(m.ns, m.action) for m in array.markers] == [
         ("boxes", DELETEALL),
         ("labels", DELETEALL),
@@ -81,7 +83,7 @@ def test_nothing_found_is_an_empty_array_with_the_header(make):
 def test_markers_replace_what_was_shown_and_never_share_a_name(make):
     found = detections(12)
     found.velocity[:4] = 0.1
-    array = publish.marker_array(found, stamp_ns=STAMP, make=make)
+    array = markers.marker_array(found, stamp_ns=STAMP, make=make)
     assert [m.action for m in array.markers[:3]] == [DELETEALL] * 3
     names = [(m.ns, m.id) for m in array.markers]
     assert len(set(names)) == len(names) == 3 + 12 + 12 + 8
@@ -121,7 +123,7 @@ def test_truth_has_no_score_and_may_not_know_its_velocity(make):
     truth = Boxes(**fields)
     truth.velocity[0] = np.nan
     names = ("truth", "names", "speed")
-    array = publish.marker_array(truth, stamp_ns=STAMP, make=make, namespaces=names)
+    array = markers.marker_array(truth, stamp_ns=STAMP, make=make, namespaces=names)
     added = [m for m in array.markers if m.action == ADD]
     assert [m.ns for m in added] == ["truth", "names", "truth", "names", "speed"]
     assert added[1].text == CLASS_NAMES[truth.label[0]]
@@ -132,7 +134,7 @@ def test_truth_has_no_score_and_may_not_know_its_velocity(make):
 def test_boxes_that_are_not_finite_are_left_out(field, value):
     found = detections(5)
     getattr(found, field)[2] = value
-    array = publish.marker_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    array = markers.marker_array(found, stamp_ns=STAMP, make=bag_messages.make)
     assert sum(m.ns == "boxes" and m.action == ADD for m in array.markers) == 4
     assert publish.boxes_cloud(found, stamp_ns=STAMP, make=bag_messages.make).width == 4
     kept = publish.finite(found)
@@ -166,10 +168,61 @@ def test_both_factories_write_the_same_message():
     from rclpy.serialization import serialize_message
 
     found = detections(6)
-    for build in (publish.boxes_cloud, publish.marker_array):
+    for build in (publish.boxes_cloud, markers.marker_array):
         live = build(found, stamp_ns=STAMP, make=messages.make)
         replayed = build(found, stamp_ns=STAMP, make=bag_messages.make)
         kind = replayed.__msgtype__
         # Through one writer: Fast DDS leaves what it likes in the padding.
         read = bag_messages.deserialize(bytes(serialize_message(live)), kind)
         assert bag_messages.serialize(read) == bag_messages.serialize(replayed)
+
+
+def tracked(found: Detections, ids) -> Tracked:
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(Detections)}
+    return Tracked(**fields, id=np.asarray(ids, np.int64))
+
+
+def test_ids_are_in_every_output_and_old_readers_still_read(make):
+    found = tracked(detections(4), [7, 0, 2**31 - 1, 0])
+    cloud = publish.boxes_cloud(found, stamp_ns=STAMP, make=make)
+    assert cloud.fields[-1].name == "id"
+    assert (cloud.fields[-1].datatype, cloud.fields[-1].offset, cloud.point_step) == (6, 44, 48)
+    assert messages.read_points(cloud)["id"].tolist() == [7, 0, 2**31 - 1, 0]
+    old = convert.boxes_from_cloud(cloud)
+    np.testing.assert_allclose(old.center, found.center, rtol=1e-6)
+
+    array = markers.marker_array(found, stamp_ns=STAMP, make=make)
+    names = [(m.ns, m.id) for m in array.markers]
+    assert len(set(names)) == len(names)
+    cubes = [m.id for m in array.markers if m.ns == "boxes" and m.action == ADD]
+    assert [number for number in cubes if number > 0] == [7, 2**31 - 1]
+    texts = [m.text for m in array.markers if m.ns == "labels" and m.action == ADD]
+    assert [text.partition(" #")[2] for text in texts] == ["7", "", str(2**31 - 1), ""]
+
+
+@pytest.mark.parametrize("factory", ["rosbags", "installed"])
+def test_detection3d_ids_are_text_and_empty_where_there_is_none(factory):
+    if factory == "installed":
+        pytest.importorskip("vision_msgs")
+    make = messages.make if factory == "installed" else bag_messages.make
+    found = tracked(detections(3), [12, 0, 3])
+    array = publish.detection_array(found, stamp_ns=STAMP, make=make)
+    assert [detection.id for detection in array.detections] == ["12", "", "3"]
+    array = publish.detection_array(detections(2), stamp_ns=STAMP, make=make)
+    assert [detection.id for detection in array.detections] == ["", ""]
+
+
+def test_kinds_of_markers_can_be_switched_off_and_vanish_by_themselves(make):
+    found = detections(3)
+    found.velocity[:] = 5.0
+    for kind in markers.NAMESPACES:
+        config = markers.MarkersConfig(**{kind: False}, lifetime=1.25, alpha=0.7)
+        array = markers.marker_array(found, stamp_ns=STAMP, make=make, config=config)
+        # What was shown before it was switched off goes away too.
+        assert [m.ns for m in array.markers if m.action == DELETEALL] == list(markers.NAMESPACES)
+        added = [m for m in array.markers if m.action == ADD]
+        assert {m.ns for m in added} == set(markers.NAMESPACES) - {kind}
+        assert {(m.lifetime.sec, m.lifetime.nanosec) for m in added} == {(1, 250_000_000)}
+        assert all(m.color.a == pytest.approx(0.7) for m in added if m.ns == "boxes")
+    forever = markers.marker_array(found, stamp_ns=STAMP, make=make).markers[-1].lifetime
+    assert (forever.sec, forever.nanosec) == (0, 0)

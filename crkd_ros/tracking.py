@@ -1,0 +1,220 @@
+"""Ids for detections: the same object keeps the same number from frame to frame. Pure.
+
+Tracks live in a frame that stands still (or in the vehicle's, where its motion is not known) and
+move on at constant speed by the stamps of frames, so that skipped frames and misses of any length
+are the same thing. Detections are neither changed nor held back: they get an id or none.
+
+Each track is a Kalman filter on the ground, whose two axes share one covariance since their noise
+is the same. Tracks and detections of a class are paired by the one assignment of least cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
+from crkd_ros.parameters import check, knob
+
+Array = NDArray[np.float64]
+
+#: Standard deviations of what a detection says: metres, m/s.
+_NOISE_SD = 0.5, 1.5
+#: And of how objects leave constant speed, m/s^2.
+_ACCELERATION_SD = 3.0
+
+_NOISE = np.diag(np.square(_NOISE_SD))
+
+
+def _gate(metres: float, name: str) -> float:
+    described = f"Farthest that a {name} is from where its track expects it, m"
+    gate: float = knob(metres, described, low=0.0, high=20.0, dynamic=True)
+    return gate
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """How far a detection may be from a track of its class to be the same object."""
+
+    car: float = _gate(2.0, "car")
+    truck: float = _gate(3.0, "truck")
+    bus: float = _gate(3.0, "bus")
+    trailer: float = _gate(3.0, "trailer")
+    construction_vehicle: float = _gate(3.0, "construction vehicle")
+    pedestrian: float = _gate(1.0, "pedestrian")
+    motorcycle: float = _gate(2.0, "motorcycle")
+    bicycle: float = _gate(1.5, "bicycle")
+    traffic_cone: float = _gate(0.8, "traffic cone")
+    barrier: float = _gate(1.0, "barrier")
+
+    def __post_init__(self) -> None:
+        check(self, "tracking.gate.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Whether and how detections get ids."""
+
+    enabled: bool = knob(False, "Give detections ids that stay with their object", dynamic=True)
+    birth: int = knob(
+        2, "Detections of an object before it gets an id", low=1, high=100, dynamic=True
+    )
+    death: float = knob(
+        1.0, "An object not detected for longer loses its id, s", low=0.0, high=60.0, dynamic=True
+    )
+    gate_growth: float = knob(
+        2.0, "Gates grow while an object is not detected, m/s", low=0.0, high=50.0, dynamic=True
+    )
+    gate: GateConfig = GateConfig()
+
+    def __post_init__(self) -> None:
+        check(self, "tracking.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tracks:
+    """T tracks: position and velocity [T, 2], the covariance [T, 2, 2] of either axis' pair."""
+
+    position: Array
+    velocity: Array
+    covariance: Array
+    label: NDArray[np.int64]
+    seen_ns: NDArray[np.int64]
+    hits: NDArray[np.int64]
+    id: NDArray[np.int64]
+
+    def select(self, index: NDArray[np.bool_]) -> _Tracks:
+        return _Tracks(**{name: value[index] for name, value in vars(self).items()})
+
+    def joined(self, other: _Tracks) -> _Tracks:
+        pairs = vars(other)
+        return _Tracks(**{n: np.concatenate([v, pairs[n]]) for n, v in vars(self).items()})
+
+
+class Tracker:
+    """Gives ids to the detections of one frame after another. Not thread-safe.
+
+    Ids are never used twice, not after ``reset`` either.
+
+    Args:
+        config: may be replaced between frames.
+    """
+
+    def __init__(self, config: TrackingConfig | None = None) -> None:
+        self.config = config or TrackingConfig()
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every track."""
+        self._stamp_ns: int | None = None
+        self._fixed = False
+        self._tracks = _begun(Detections.empty(), 0)
+
+    def __call__(
+        self, detections: Detections, *, stamp_ns: int, fixed_T_base: Array | None
+    ) -> Tracked:
+        """The same detections in the same order and axes, with ids.
+
+        Args:
+            detections: in axes of the vehicle.
+            stamp_ns: of the frame. One before the last frame's means that time was set back.
+            fixed_T_base: [4, 4] the vehicle in a frame that stands still; None: not known, the
+                vehicle is taken to stand still.
+        """
+        back = self._stamp_ns is not None and stamp_ns < self._stamp_ns
+        if back or self._fixed != (fixed_T_base is not None):
+            self.reset()
+        self._predict(stamp_ns)
+        self._fixed = fixed_T_base is not None
+        usable = np.isfinite(detections.center.sum(1) + detections.velocity.sum(1))
+        measured = detections.select(usable)
+        if fixed_T_base is not None:
+            measured = measured.transformed(fixed_T_base)
+        ids = np.zeros(len(detections), np.int64)
+        ids[usable] = self._associate(measured, stamp_ns)
+        fields = {f.name: getattr(detections, f.name) for f in dataclasses.fields(Detections)}
+        return Tracked(**fields, id=ids)
+
+    def _predict(self, stamp_ns: int) -> None:
+        """Carry every track on to a stamp, and end those not seen for too long."""
+        seconds = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) / 1e9
+        self._stamp_ns = stamp_ns
+        unseen = (stamp_ns - self._tracks.seen_ns) / 1e9
+        tracks = self._tracks.select(unseen <= self.config.death)
+        step = np.array([[1, seconds], [0, 1]])
+        push = np.array([seconds**2 / 2, seconds]) * _ACCELERATION_SD
+        self._tracks = dataclasses.replace(
+            tracks,
+            position=tracks.position + tracks.velocity * seconds,
+            covariance=step @ tracks.covariance @ step.T + np.outer(push, push),
+        )
+
+    def _associate(self, measured: Detections, stamp_ns: int) -> NDArray[np.int64]:
+        """Pair detections with tracks, let those learn, begin new ones. -> ids [N]."""
+        track, found = self._pairs(measured, stamp_ns)
+        self._learn(track, measured.select(found), stamp_ns)
+        new = np.setdiff1d(np.arange(len(measured)), found)
+        index = np.concatenate([track, len(self._tracks.id) + np.arange(len(new))])
+        self._tracks = self._tracks.joined(_begun(measured.select(new), stamp_ns))
+        confirmed = (self._tracks.hits >= self.config.birth) & (self._tracks.id == 0)
+        count = int(confirmed.sum())
+        self._tracks.id[confirmed] = self._next_id + np.arange(count)
+        self._next_id += count
+        ids = np.zeros(len(measured), np.int64)
+        ids[np.concatenate([found, new])] = self._tracks.id[index]
+        return ids
+
+    def _pairs(
+        self, measured: Detections, stamp_ns: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Indices of tracks and of their detections."""
+        tracks = self._tracks
+        gates = np.array([getattr(self.config.gate, name) for name in CLASS_NAMES])
+        unseen = (stamp_ns - tracks.seen_ns) / 1e9
+        gate = gates[tracks.label] + self.config.gate_growth * unseen
+        away = np.linalg.norm(tracks.position[:, None] - measured.center[None, :, :2], axis=-1)
+        allowed = (tracks.label[:, None] == measured.label) & (away < gate[:, None])
+        # A pair that is not made costs nothing, and one at the edge of the gate hardly gains:
+        # otherwise a row of barriers would move by one when its end is missed.
+        cost = np.where(allowed, away / np.maximum(gate, 1e-9)[:, None] - 1, 0)
+        track, found = linear_sum_assignment(cost)
+        made = allowed[track, found]
+        return track[made], found[made]
+
+    def _learn(self, index: NDArray[np.int64], measured: Detections, stamp_ns: int) -> None:
+        """The Kalman update of the tracks at ``index`` by their detections."""
+        tracks = self._tracks
+        prior = tracks.covariance[index]
+        gain = prior @ np.linalg.inv(prior + _NOISE)
+        off = np.stack(
+            [
+                measured.center[:, :2] - tracks.position[index],
+                measured.velocity - tracks.velocity[index],
+            ],
+            1,
+        )
+        change = gain @ off
+        tracks.position[index] += change[:, 0]
+        tracks.velocity[index] += change[:, 1]
+        tracks.covariance[index] = (np.eye(2) - gain) @ prior
+        tracks.seen_ns[index] = stamp_ns
+        tracks.hits[index] += 1
+
+
+def _begun(detections: Detections, stamp_ns: int) -> _Tracks:
+    """One track for each detection."""
+    count = len(detections)
+    return _Tracks(
+        position=detections.center[:, :2].copy(),
+        velocity=detections.velocity.copy(),
+        covariance=np.tile(_NOISE, (count, 1, 1)),
+        label=detections.label.copy(),
+        seen_ns=np.full(count, stamp_ns, np.int64),
+        hits=np.ones(count, np.int64),
+        id=np.zeros(count, np.int64),
+    )
