@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Any, Literal, TypeVar
 #: Parameters that rclpy declares by itself, or on behalf of a subscription.
 _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 
+#: What ROS shows of a parameter that is not ``dynamic``.
+_UNCONFIGURED = "may change only while the node is unconfigured"
 
 Config = TypeVar("Config")
 
@@ -33,7 +36,15 @@ def knob(
     high: float | None = None,
     dynamic: bool = False,
 ) -> Any:
-    """A dataclass field that is a parameter. ``dynamic``: may change while the node runs."""
+    """A dataclass field that is a parameter.
+
+    Args:
+        default: the one default.
+        description: what ``ros2 param describe`` shows.
+        low: the least value of a number.
+        high: its greatest.
+        dynamic: it may change while the node is active.
+    """
     metadata = {"description": description, "low": low, "high": high, "dynamic": dynamic}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -118,8 +129,42 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return config
 
 
+def values(config: Any) -> dict[str, Any]:
+    """The dotted name and the value of every parameter of a configuration, in order."""
+
+    def value(name: str) -> Any:
+        return functools.reduce(getattr, name.split("."), config)
+
+    return {parameter.name: value(parameter.name) for parameter in parameters(type(config))}
+
+
+def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -> Config:
+    """A configuration with some values replaced, checked as a whole.
+
+    Args:
+        config: as it is.
+        changes: dotted names and values; parameters of others (``use_sim_time``) are left out.
+        only_dynamic: refuse changes of parameters that are not ``dynamic``.
+
+    Raises:
+        ParameterError: a change that is refused, or a value that is not allowed.
+    """
+    now = values(config)
+    ours = {name: value for name, value in changes.items() if name in now}
+    for parameter in parameters(type(config)):
+        name = parameter.name
+        if name not in ours or parameter.dynamic or not only_dynamic:
+            continue
+        if ours[name] != (list(now[name]) if isinstance(now[name], tuple) else now[name]):
+            raise ParameterError(f"{name} {_UNCONFIGURED}: send it through cleanup first")
+    return build(type(config), {**now, **ours})
+
+
 def declare(node: Any, kind: type[Config]) -> Config:
     """Declare every parameter on an rclpy node and answer the configuration it was started with.
+
+    What is not ``dynamic`` is not read-only for ROS: a lifecycle node takes it up when it is
+    configured. ``changed`` is what refuses it at other times.
 
     Raises:
         ParameterError: a value of another type or outside its range, or an override of a parameter
@@ -128,10 +173,11 @@ def declare(node: Any, kind: type[Config]) -> Config:
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
-    values = {}
+    given = {}
     for parameter in parameters(kind):
         descriptor = ParameterDescriptor(
-            description=parameter.description, read_only=not parameter.dynamic
+            description=parameter.description,
+            additional_constraints="" if parameter.dynamic else _UNCONFIGURED,
         )
         if parameter.low is not None and parameter.high is not None:
             if parameter.kind is int:
@@ -143,7 +189,7 @@ def declare(node: Any, kind: type[Config]) -> Config:
         default = parameter.default
         default = list(default) if isinstance(default, tuple) else default
         try:
-            values[parameter.name] = node.declare_parameter(
+            given[parameter.name] = node.declare_parameter(
                 parameter.name, default, descriptor
             ).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
@@ -151,8 +197,8 @@ def declare(node: Any, kind: type[Config]) -> Config:
                 f"parameter {parameter.name} ({parameter.description}): {error}; the default is "
                 f"{default!r}"
             ) from error
-    config = build(kind, values)
-    known = list(values)
+    config = build(kind, given)
+    known = list(given)
     # rclpy ignores overrides that nobody declares; a misspelt one must not go unnoticed.
     for name in getattr(node, "_parameter_overrides", {}):
         if name not in known and not name.startswith(_FOREIGN):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
+import sys
 import threading
 import time
 from collections import deque
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
 
 #: Images that wait for decoding before the oldest is given up: four sets of six.
 _DECODING = 24
-#: Longest wait for a frame in the network when stopping, seconds.
-_PATIENCE = 5.0
 
 
 class WorkerError(RuntimeError):
@@ -68,6 +68,14 @@ def load_detector(config: NodeConfig) -> Detector:
         )
     except (CheckpointError, InferError) as error:
         raise WorkerError(str(error)) from error
+
+
+def release_detector() -> None:
+    """Give the memory of a detector that nobody refers to any more back, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 class _Arrived(NamedTuple):
@@ -113,13 +121,26 @@ class FrameWorker:
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the threads; the frame in the network is finished first."""
+    def stop(self, patience: float | None = None) -> bool:
+        """End the threads; the frame in the network is finished first.
+
+        Args:
+            patience: longest wait for that frame in seconds; None: as long as it takes.
+
+        Returns:
+            False: it is still in the network.
+        """
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(_PATIENCE)
+        self._thread.join(patience)
         self._decoders.shutdown(cancel_futures=True)
+        return not self._thread.is_alive()
+
+    def clear(self) -> None:
+        """Forget all messages and the frames they would have made."""
+        with self._wake:
+            self._sync.clear()
 
     def counts(self) -> dict[str, Counts]:
         """Per sensor, what happened to its messages so far."""

@@ -91,17 +91,33 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
         for parameter in parameters.parameters(NodeConfig):
             shown = node.describe_parameter(parameter.name)
             assert shown.description == parameter.description
-            assert shown.read_only == (not parameter.dynamic)
+            assert not shown.read_only
+            assert ("unconfigured" in shown.additional_constraints) == (not parameter.dynamic)
             ranges = [*shown.floating_point_range, *shown.integer_range]
             limits = [(r.from_value, r.to_value) for r in ranges]
             assert limits == ([] if parameter.low is None else [(parameter.low, parameter.high)])
-        result = node.set_parameters([rclpy.parameter.Parameter("score_threshold", value=0.4)])
-        assert result[0].successful
-        result = node.set_parameters([rclpy.parameter.Parameter("device", value="cuda")])
-        assert not result[0].successful
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+def test_a_change_is_checked_as_a_whole_and_leaves_the_parameters_of_others_alone():
+    config = NodeConfig()
+    changes = {"sync.wait": 0.2, "sensors": ["CAM_FRONT"], "use_sim_time": True}
+    after = parameters.changed(config, changes, only_dynamic=False)
+    assert after == parameters.build(NodeConfig, {"sync.wait": 0.2, "sensors": ["CAM_FRONT"]})
+    with pytest.raises(ParameterError, match=r"sync\.wait: expected .* got 6\.0"):
+        parameters.changed(config, {"sync.wait": 6.0, "device": "cuda"}, only_dynamic=False)
+
+
+def test_while_configured_only_dynamic_parameters_change():
+    config = NodeConfig()
+    for name, value in (("device", "cuda"), ("sync.wait", 0.2), ("sensors", ["CAM_FRONT"])):
+        with pytest.raises(ParameterError, match=f"{name} may change only .* unconfigured"):
+            parameters.changed(config, {name: value}, only_dynamic=True)
+    same = {"device": "cpu", "sensors": list(config.sensors), "score_threshold": 0.4}
+    after = parameters.changed(config, same, only_dynamic=True)
+    assert after == dataclasses.replace(config, score_threshold=0.4)
 
 
 def test_shipped_files_can_be_read(request):

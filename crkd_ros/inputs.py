@@ -1,0 +1,163 @@
+"""The node's subscriptions and their callbacks: they check, note, and never block."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import (
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import convert, messages
+from crkd_ros.calibration import Calibration
+from crkd_ros.node_config import NodeConfig
+from crkd_ros.worker import FrameWorker
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+
+class Inputs:
+    """Subscriptions of every sensor in use, from activation to deactivation.
+
+    Args:
+        node: subscribes.
+        config: the node's parameters.
+        worker: takes the messages.
+        extrinsics: a Calibration may know intrinsics of cameras without CameraInfo.
+        motion: takes the poses of odometry; None = no odometry is subscribed to.
+        wanted: whether anybody wants detections; while not, images and clouds are left alone.
+        problem: takes (kind, text) of what went wrong.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        config: NodeConfig,
+        worker: FrameWorker,
+        extrinsics: Any,
+        motion: Any,
+        wanted: Callable[[], bool],
+        problem: Callable[[str, str], None],
+    ) -> None:
+        self._node, self._worker, self._base = node, worker, config.base_frame
+        self._extrinsics, self._motion = extrinsics, motion
+        self._wanted, self._problem = wanted, problem
+        self._listening = False
+        self._infos: dict[str, tuple[NDArray[np.float64], tuple[int, int] | None]] = {}
+        self._subscriptions: list[Any] = []
+        topics, raw = config.topics, config.image_transport == "raw"
+        image, image_topic = (
+            ("Image", topics.image_raw) if raw else ("CompressedImage", topics.image_compressed)
+        )
+        sensor = "sensor_msgs/msg/"
+        for name in config.sensors:
+            if name in CAMERAS:
+                self._subscribe(f"{sensor}CameraInfo", topics.camera_info, self._on_info, name)
+                self._subscribe(f"{sensor}{image}", image_topic, self._on_image, name)
+            elif name in RADARS:
+                self._subscribe(f"{sensor}PointCloud2", topics.radar, self._on_cloud, name)
+        if config.motion.source == "odom":
+            self._subscribe("nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odom")
+
+    def close(self) -> None:
+        """End the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def _subscribe(self, kind: str, topic: str, callback: Any, sensor: str) -> None:
+        topic = topic.format(sensor=sensor.lower())
+        self._subscriptions.append(
+            self._node.create_subscription(
+                messages.message_class(kind),
+                topic,
+                functools.partial(self._safely, callback, sensor),
+                _sensor_data(),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=functools.partial(self._on_incompatible, sensor, topic)
+                ),
+            )
+        )
+
+    def _safely(self, callback: Any, sensor: str, message: Any) -> None:
+        """A message that cannot be used must not end the node, whatever is wrong with it."""
+        try:
+            callback(sensor, message)
+        except convert.ConvertError as error:
+            self._problem(f"{sensor.lower()} message", str(error))
+        except Exception as error:
+            self._problem(
+                f"{sensor.lower()} message", f"{sensor}: {type(error).__name__}: {error}"
+            )
+
+    def _on_incompatible(self, sensor: str, topic: str, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self._problem(
+            f"{sensor.lower()} QoS",
+            f"{sensor}: a publisher of {topic} offers an incompatible QoS ({policy}); set "
+            f"qos_overrides.{self._node.resolve_topic_name(topic)}.subscription.* to what it "
+            "offers",
+        )
+
+    def _on_info(self, camera: str, message: Any) -> None:
+        self._infos[camera] = convert.intrinsics(message), convert.image_size(message)
+
+    def _idle(self) -> bool:
+        """Whether nobody listens, so that images and clouds need not be touched."""
+        wanted = self._wanted()
+        if wanted and not self._listening:
+            # What was left from before the pause does not belong to the frames to come.
+            self._worker.clear()
+        self._listening = wanted
+        return not wanted
+
+    def _on_image(self, camera: str, message: Any) -> None:
+        if self._idle():
+            return
+        matrix, size = self._infos.get(camera, (None, None))
+        if matrix is None and isinstance(self._extrinsics, Calibration):
+            matrix = self._extrinsics.intrinsics(message.header.frame_id or camera)
+        if matrix is None:
+            self._problem("intrinsics", f"{camera}: no CameraInfo yet, image not used")
+            return
+        self._worker.add_image(camera, message, matrix, size)
+
+    def _on_cloud(self, radar: str, message: Any) -> None:
+        if not self._idle():
+            self._worker.add_cloud(radar, message)
+
+    def _on_odometry(self, _: str, message: Any) -> None:
+        child = message.child_frame_id.lstrip("/")
+        if child not in ("", self._base):
+            raise convert.ConvertError(
+                f"odometry is of {child!r}, not of base_frame {self._base!r}"
+            )
+        stamp_ns = convert.stamp_ns(message.header.stamp)
+        self._motion.add(stamp_ns, convert.odometry_pose(message))
+        self._worker.add_pose(stamp_ns)
+
+
+def _sensor_data() -> QoSProfile:
+    """What ``qos_profile_sensor_data`` says, made anew: overrides are written into the object."""
+    return QoSProfile(
+        history=QoSHistoryPolicy.KEEP_LAST,
+        depth=5,
+        reliability=QoSReliabilityPolicy.BEST_EFFORT,
+        durability=QoSDurabilityPolicy.VOLATILE,
+    )
