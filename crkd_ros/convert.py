@@ -37,6 +37,9 @@ RADAR_DEFAULTS = {
 #: Fields of ~/boxes, one float32 each.
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score", "label")
 
+#: A point with more numbers than this is no point.
+_MOST_COLUMNS = 256
+
 
 class ConvertError(ValueError):
     """A message that does not hold what its type promises, or that we cannot use."""
@@ -174,8 +177,7 @@ def radar_points(message: Any, *, source: str = "radar") -> NDArray[np.float32]:
             f"{source}: radar cloud lacks {', '.join(missing)}; found "
             f"{', '.join(sorted(found)) or 'no fields'}"
         )
-    _check_cloud(message, source)
-    records = messages.read_points(message)
+    records = cloud_records(message, source=source)
     points = np.empty((len(records), len(RADAR_FIELDS)), np.float32)
     for column, name in enumerate(RADAR_FIELDS):
         if name in found:
@@ -217,8 +219,7 @@ def boxes_from_cloud(message: Any) -> Detections:
         raise ConvertError(
             f"boxes: expected fields {', '.join(BOX_FIELDS)}; found {', '.join(sorted(found))}"
         )
-    _check_cloud(message, "boxes")
-    records = messages.read_points(message)
+    records = cloud_records(message, source="boxes")
     column = {name: records[name].astype(np.float64) for name in BOX_FIELDS}
     return Detections(
         center=np.stack([column[name] for name in ("x", "y", "z")], -1),
@@ -228,6 +229,22 @@ def boxes_from_cloud(message: Any) -> Detections:
         label=column["label"].astype(np.int64),
         score=column["score"],
     )
+
+
+def cloud_records(message: Any, *, source: str) -> NDArray[np.void]:
+    """The points of a PointCloud2 as structured records [N], by field name.
+
+    Raises:
+        ConvertError: sizes, fields or data that contradict each other. Nothing is read or reserved
+            before they have been compared with the bytes that came.
+    """
+    _check_cloud(message, source)
+    if not message.width * message.height:
+        return np.zeros(0, [(name, "f4") for name in {field.name for field in message.fields}])
+    try:
+        return messages.read_points(message)
+    except (ValueError, TypeError, KeyError) as error:  # Such as two fields of one name.
+        raise ConvertError(f"{source}: cloud cannot be read: {error}") from error
 
 
 def _check_cloud(message: Any, source: str) -> None:
@@ -245,6 +262,11 @@ def _check_cloud(message: Any, source: str) -> None:
         raise ConvertError(
             f"{source}: {width} x {height} points of {step} bytes in rows of {row} need "
             f"{_bytes_needed(message)} bytes, got {len(message.data)}"
+        )
+    columns = sum(field.count for field in message.fields)
+    if columns > _MOST_COLUMNS:
+        raise ConvertError(
+            f"{source}: {columns} numbers in a point; expected at most {_MOST_COLUMNS}"
         )
 
 

@@ -11,6 +11,8 @@ import array
 import functools
 import importlib
 import importlib.util
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,11 @@ from crkd_ros.standins import point_cloud2 as standin_cloud
 #: array.array type code of a numpy kind and item size.
 _CODES = {"u1": "B", "i1": "b", "u2": "H", "i2": "h", "u4": "I", "i4": "i", "u8": "Q", "i8": "q"}
 _CODES |= {"f4": "f", "f8": "d"}
+
+#: Encodings of camera images that every ``bridge`` converts: (channels, bytes of each).
+IMAGE_ENCODINGS = {
+    name: (kind.channels, kind.size) for name, kind in standin_bridge.ENCODINGS.items()
+}
 
 #: Packages without a stand-in: what stays off without them, and what serves instead.
 _FEATURES = {
@@ -40,12 +47,18 @@ def installed(package: str) -> bool:
 
 
 def missing_features() -> list[str]:
-    """One sentence for each optional ROS package that is not installed."""
-    return [
+    """One sentence for each optional ROS package that is not installed, or does not work."""
+    lines = [
         f"{name} is not installed: {what}"
         for name, what in _FEATURES.items()
         if not installed(name)
     ]
+    if installed("cv_bridge") and not _bridge_works():
+        lines.append(
+            "cv_bridge is installed but was built for another NumPy or OpenCV: not used, images "
+            "are converted without it"
+        )
+    return lines
 
 
 @functools.cache
@@ -82,11 +95,14 @@ def make(type_name: str, **fields: Any) -> Any:
 def read_points(cloud: Any, **options: Any) -> NDArray[np.void]:
     """``sensor_msgs_py.point_cloud2.read_points``; the stand-in where that is not installed.
 
-    The real one accepts only the installed message class, so clouds that rosbags has read take the
-    stand-in too.
+    The real one accepts only the installed message class, reads padded rows as if they were not,
+    and swaps bytes within the message: clouds of rosbags and those take the stand-in too.
     """
-    if installed("sensor_msgs_py") and isinstance(
-        cloud, message_class("sensor_msgs/msg/PointCloud2")
+    plain = not cloud.is_bigendian and cloud.row_step == cloud.width * cloud.point_step
+    if (
+        plain
+        and installed("sensor_msgs_py")
+        and isinstance(cloud, message_class("sensor_msgs/msg/PointCloud2"))
     ):
         real = importlib.import_module("sensor_msgs_py.point_cloud2")
         return real.read_points(cloud, **options)
@@ -95,10 +111,28 @@ def read_points(cloud: Any, **options: Any) -> NDArray[np.void]:
 
 @functools.cache
 def bridge() -> Any:
-    """A ``cv_bridge.CvBridge``, real or stand-in."""
-    if installed("cv_bridge"):
+    """A ``cv_bridge.CvBridge``, real where it is installed and works, else the stand-in."""
+    if installed("cv_bridge") and _bridge_works():
         return importlib.import_module("cv_bridge").CvBridge()
     return standin_bridge.CvBridge()
+
+
+@functools.cache
+def _bridge_works() -> bool:
+    """Whether the installed cv_bridge was built for this NumPy and OpenCV.
+
+    One that was not ends the process, so another process tries it.
+    """
+    trial = (
+        "import types, numpy, cv_bridge; m = types.SimpleNamespace(encoding='bgr8', height=1,"
+        "width=1, step=3, is_bigendian=0, data=numpy.arange(3, dtype='u1'));"
+        "assert cv_bridge.CvBridge().imgmsg_to_cv2(m, 'rgb8').ravel().tolist() == [2, 1, 0]"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", trial], capture_output=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def tf_buffer(node: Any) -> Any:

@@ -93,7 +93,7 @@ def test_broken_images_are_errors_that_name_the_camera(make):
     with pytest.raises(ConvertError, match=r"CAM_BACK: expected 181 rows of 320 rgb8 pixels"):
         convert.image_rgb(raw, source="CAM_BACK")
     raw = raw_image(make, "32FC1", ros_rig.pixels(0))
-    with pytest.raises(ConvertError, match="'32FC1' needs the real cv_bridge"):
+    with pytest.raises(ConvertError, match="'32FC1' is not one of rgb8"):
         convert.image_rgb(raw, source="CAM_BACK")
 
 

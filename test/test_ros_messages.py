@@ -6,10 +6,8 @@ import array
 import subprocess
 import sys
 
-import cv2
 import numpy as np
 import pytest
-import ros_rig
 
 pytest.importorskip("rclpy")
 
@@ -101,26 +99,15 @@ def test_nans_are_skipped_on_demand():
     assert point_cloud2.read_points(cloud, skip_nans=True)["x"].tolist() == [1.0, 3.0]
 
 
-def test_images_go_out_and_come_back():
-    bridge, rgb = cv_bridge.CvBridge(), ros_rig.pixels(0)
-    for encoding, image in (("rgb8", rgb), ("mono8", rgb[..., 0]), ("passthrough", rgb)):
-        message = bridge.cv2_to_imgmsg(image, encoding)
-        assert message.encoding == {"passthrough": "8UC3"}.get(encoding, encoding)
-        np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message), image)
-    message = bridge.cv2_to_imgmsg(rgb, "rgb8")
-    np.testing.assert_array_equal(bridge.imgmsg_to_cv2(message, "bgr8"), rgb[..., ::-1])
-    grey = bridge.imgmsg_to_cv2(message, "mono8")
-    np.testing.assert_array_equal(grey, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
-    with pytest.raises(cv_bridge.CvBridgeError, match="is not an image of encoding mono8"):
-        bridge.cv2_to_imgmsg(rgb, "mono8")
-
-
-def test_compressed_images_go_out_and_come_back():
-    bridge, bgr = cv_bridge.CvBridge(), ros_rig.pixels(0)[..., ::-1]
-    message = bridge.cv2_to_compressed_imgmsg(bgr, "png")
-    assert message.format == "png"
-    np.testing.assert_array_equal(bridge.compressed_imgmsg_to_cv2(message), bgr)
-    np.testing.assert_array_equal(bridge.compressed_imgmsg_to_cv2(message, "rgb8"), bgr[..., ::-1])
-    message.data = array.array("B", b"no picture")
-    with pytest.raises(cv_bridge.CvBridgeError, match="cannot decode these 10 bytes"):
-        bridge.compressed_imgmsg_to_cv2(message)
+def test_the_stand_in_bridge_refuses_what_only_the_real_one_can():
+    bridge = cv_bridge.CvBridge()
+    image = messages.make(
+        "sensor_msgs/msg/Image",
+        encoding="rgb8", height=2, width=2, step=6, data=np.arange(12, dtype=np.uint8),
+    )  # fmt: skip
+    assert bridge.imgmsg_to_cv2(image).shape == (2, 2, 3)
+    with pytest.raises(cv_bridge.CvBridgeError, match="'hsv8' needs the real cv_bridge"):
+        bridge.imgmsg_to_cv2(image, "hsv8")
+    image.encoding = "32FC1"
+    with pytest.raises(cv_bridge.CvBridgeError, match="'32FC1' is not one of rgb8"):
+        bridge.imgmsg_to_cv2(image)
