@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -254,61 +254,3 @@ class NoMotion:
 
     def clear(self) -> None:
         """Nothing to forget."""
-
-
-class TfMotion:
-    """Extrinsics and ego motion from a tf2 buffer.
-
-    Args:
-        buffer: a ``tf2_ros.Buffer`` that was given the node (only then does it clear itself when
-            time jumps).
-        time: nanoseconds -> ``rclpy.time.Time``; 0 asks tf2 for the latest.
-        timeout: an ``rclpy.duration.Duration``: how long a lookup may wait for a transform under
-            way. Call from a thread that does not spin the node.
-        base: the vehicle's frame; fixed: a frame in which the world stands still.
-        stamped_to_matrix: ``geometry_msgs/TransformStamped`` -> [4, 4].
-    """
-
-    def __init__(
-        self,
-        *,
-        buffer: Any,
-        time: Callable[[int], Any],
-        timeout: Any,
-        stamped_to_matrix: Callable[[Any], Array],
-        base: str = "base_link",
-        fixed: str = "odom",
-    ) -> None:
-        self._buffer, self._time, self._matrix = buffer, time, stamped_to_matrix
-        self._timeout = timeout
-        self._base, self._fixed = base, fixed
-        self._cache: dict[str, Array] = {}
-
-    def base_T(self, frame: str) -> Array:
-        """``base_T_frame`` [4, 4], looked up once: sensors do not move. Raises MotionError."""
-        if frame not in self._cache:
-            self._cache[frame] = self._ask(
-                self._buffer.lookup_transform, self._base, frame, self._time(0)
-            )
-        return self._cache[frame]
-
-    def pose(self, stamp_ns: int) -> Array | None:
-        """``fixed_T_base`` [4, 4] at a time. Raises MotionError."""
-        return self._ask(
-            self._buffer.lookup_transform, self._fixed, self._base, self._time(stamp_ns)
-        )
-
-    def ego_T_ego(self, stamp_ns: int, reference_ns: int) -> Array:
-        """[4, 4] from base at ``stamp_ns`` to base at ``reference_ns``. Raises MotionError."""
-        return self._ask(
-            self._buffer.lookup_transform_full,
-            *(self._base, self._time(reference_ns), self._base, self._time(stamp_ns)),
-            self._fixed,
-        )
-
-    def _ask(self, lookup: Callable[..., Any], *args: Any) -> Array:
-        try:
-            return self._matrix(lookup(*args, timeout=self._timeout))
-        # tf2's exceptions share no base class but Exception, and cannot be imported here.
-        except Exception as error:
-            raise MotionError(f"tf: {error}") from error

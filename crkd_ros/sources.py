@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.duration import Duration
@@ -10,8 +12,10 @@ from rclpy.time import Time
 
 from crkd_ros import convert, messages
 from crkd_ros.calibration import Calibration
-from crkd_ros.motion import MotionError, NoMotion, PoseBuffer, TfMotion
+from crkd_ros.motion import MotionError, NoMotion
 from crkd_ros.node_config import NodeConfig
+from crkd_ros.odometry import OdometryMotion
+from crkd_ros.tf_motion import TfMotion
 
 
 class Sources:
@@ -24,14 +28,21 @@ class Sources:
     Args:
         node: listens to tf, where tf is used.
         config: the node's parameters.
+        problem: takes (kind, text) of what the user should know.
 
     Raises:
         MotionError: tf is asked for and not installed, or the calibration file cannot be used.
     """
 
-    def __init__(self, node: Node, *, config: NodeConfig) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *,
+        config: NodeConfig,
+        problem: Callable[[str, str], None] = lambda kind, text: None,
+    ) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
-        self._buffer: Any = None
+        self._node, self._buffer = node, None
         tf = None
         if source == "tf" or not path:
             if not messages.installed("tf2_ros"):
@@ -44,20 +55,25 @@ class Sources:
                 buffer=self._buffer,
                 time=lambda stamp_ns: Time(nanoseconds=stamp_ns),
                 timeout=Duration(seconds=config.sync.wait),
+                error=messages.tf_error(),
                 stamped_to_matrix=convert.transform_matrix,
                 base=base,
                 fixed=config.motion.fixed_frame,
+                report=functools.partial(problem, "tf"),
             )
-        self.extrinsics: Any = Calibration.load(path, base=base) if path else tf
-        self.motion: Any = {"odom": PoseBuffer(), "tf": tf, "off": NoMotion()}[source]
+        extrinsics: Any = Calibration.load(path, base=base) if path else tf
+        self.extrinsics = extrinsics
+        odometry = OdometryMotion(
+            extrinsics=extrinsics, base=base, report=functools.partial(problem, "odometry")
+        )
+        self.motion: Any = {"odom": odometry, "tf": tf, "off": NoMotion()}[source]
 
     def clear(self) -> None:
         """Forget the motion so far: time was set back."""
-        clear = getattr(self.motion, "clear", None)
-        if clear is not None:
-            clear()
+        self.motion.clear()
 
     def close(self) -> None:
         """Stop listening to tf."""
         if self._buffer is not None:
-            self._buffer.listener.unregister()
+            messages.close_tf(self._node, self._buffer)
+            self._buffer = None

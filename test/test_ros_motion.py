@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.calibration import Calibration
-from crkd_ros.motion import MotionError, NoMotion, PoseBuffer, TfMotion
+from crkd_ros.motion import MotionError, NoMotion, PoseBuffer
+from crkd_ros.tf_motion import TfMotion
 
 SECOND = 1_000_000_000
 T0 = 1_700_000_000 * SECOND
@@ -165,6 +166,14 @@ def test_the_example_calibration_has_every_sensor_where_its_name_says(request):
         assert ("RIGHT" in radar) == (matrix[1, 3] < -0.1)
 
 
+class TransformException(Exception):
+    """The base of tf2's exceptions."""
+
+
+class LookupException(TransformException):
+    """What tf2 raises for a frame that it does not know."""
+
+
 class Buffer:
     """The part of tf2_ros.Buffer that TfMotion calls, over one known drive.
 
@@ -180,11 +189,12 @@ class Buffer:
         if frame == "cam":
             return steady(stamp) @ geometry.pose([1, 2, 3], [1, 0, 0, 0])
         if frame != "base_link":
-            raise KeyError(f'"{frame}" passed to lookupTransform does not exist')
+            raise LookupException(f'"{frame}" passed to lookupTransform does not exist')
         return steady(stamp)
 
-    def lookup_transform(self, target, source, stamp, *, timeout):
-        assert timeout == 0.1
+    def lookup_transform(self, target, source, stamp, *, timeout=0):
+        # Only what moves is waited for.
+        assert timeout == (0 if stamp == 0 else 0.1)
         self.lookups += 1
         return geometry.invert(self._map_T(target, stamp)) @ self._map_T(source, stamp)
 
@@ -196,7 +206,11 @@ class Buffer:
 def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
     buffer = Buffer()
     tf = TfMotion(
-        buffer=buffer, time=lambda ns: ns, timeout=0.1, stamped_to_matrix=lambda matrix: matrix
+        buffer=buffer,
+        time=lambda ns: ns,
+        timeout=0.1,
+        error=TransformException,
+        stamped_to_matrix=lambda matrix: matrix,
     )
     poses = filled([T0, T0 + SECOND])
     for stamp in (T0, T0 + SECOND):
@@ -210,4 +224,4 @@ def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
     assert buffer.lookups == 1
     with pytest.raises(MotionError, match=r"tf: .*roof.* does not exist") as caught:
         tf.base_T("roof")
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert isinstance(caught.value.__cause__, LookupException)
