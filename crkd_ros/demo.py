@@ -28,8 +28,9 @@ from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.calibration import Calibration
-from crkd_ros.live import Collector, run_live
+from crkd_ros.live import run_live
 from crkd_ros.nuscenes2bag import write_bag
+from crkd_ros.recorder import Pass
 from crkd_ros.replay import SCORED_FROM, key_frames
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
@@ -134,7 +135,7 @@ def run_offline(
 def _report(
     tables: NuScenes,
     scene: str,
-    live: Collector,
+    live: Pass,
     frames: NuScenesFrames,
     offline: Sequence[Detections],
     *,
@@ -143,7 +144,8 @@ def _report(
     tokens = tables.samples_of_scene(scene)
     stamps = {token: stamp for stamp, token in key_frames(tables, [scene]).items()}
     nothing = Detections.empty()
-    answers = [live.boxes.get(stamps[token], nothing) for token in tokens]
+    boxes = {arrival.stamp_ns: arrival.detections for arrival in live.arrivals}
+    answers = [boxes.get(stamps[token], nothing) for token in tokens]
     evaluations = {}
     for name, found in (("live node", answers), ("offline", offline)):
         poses = [tables.key_record(token, ANCHOR_CAMERA) for token in tokens]
@@ -155,7 +157,7 @@ def _report(
         submission = make_submission(triples)
         write_submission(submission, out / f"results_{name.split()[0]}.json")
         evaluations[name] = score(tables, submission, tokens)
-    answered = sum(stamps[token] in live.boxes for token in tokens)
+    answered = sum(stamps[token] in boxes for token in tokens)
     overall = _side_by_side(evaluations)
     latency = _latency_table(live)
     _, by_class = metrics_tables(evaluations["live node"].summary)
@@ -164,7 +166,7 @@ def _report(
     text = (
         f"{scene}: {len(tokens)} key frames, of which the live node answered {answered}, "
         f"{same} of them with the boxes of the offline run to {AGREEMENT:g} m; "
-        f"{len(live.boxes)} frames answered in all. Metrics are nuScenes detection metrics "
+        f"{len(boxes)} frames answered in all. Metrics are nuScenes detection metrics "
         f"against the truth of the drive."
     )
     report = [overall, by_class, latency]
@@ -201,12 +203,11 @@ def _side_by_side(evaluations: Mapping[str, Evaluation]) -> Table:
     return Table(title="nuScenes detection on an unseen drive", columns=columns, rows=rows)
 
 
-def _latency_table(live: Collector) -> Table:
-    frames = max(1, live.frames)
+def _latency_table(live: Pass) -> Table:
     return Table(
         title=f"node latency, mean of {live.frames} frames",
         columns=("stage", "ms"),
-        rows=[(name, f"{total / frames:.1f}") for name, total in live.latency.items()],
+        rows=[(name, f"{mean:.1f}") for name, mean in live.stages.items()],
     )
 
 

@@ -1,72 +1,77 @@
 """A bag played to the real node, each in its own process, and what the node answered.
 
-The demo scores a drive this way; it is how the live path is measured without a vehicle.
+What it publishes is recorded here with its arrival in bag time. The demo scores a drive this way;
+live_evaluation.py measures what latency costs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd_core.boxes import Detections
-from crkd_ros import convert
-from crkd_ros.health import STAGES
 from crkd_ros.messages import message_class
+from crkd_ros.processes import (
+    LiveError,
+    PlayerName,
+    module_command,
+    player_command,
+    process,
+    wait_until,
+)
+from crkd_ros.recorder import Pass, Recorder
 
-#: Seconds that the node may take to load its weights and advertise.
-START_TIMEOUT = 60.0
+#: Seconds that the node may take to load its weights and subscribe.
+START_TIMEOUT = 120.0
+#: The node is silent for so long: its last frame has come. Its diagnostics come every second.
+_QUIET = 1.5
+
+#: Topic of the node under its default name, or of the bag -> type and the recorder's method.
+_TOPICS = {
+    "/clock": ("rosgraph_msgs/msg/Clock", "on_clock"),
+    "/odom": ("nav_msgs/msg/Odometry", "on_odometry"),
+    "/detector_node/boxes": ("sensor_msgs/msg/PointCloud2", "on_boxes"),
+    "/diagnostics": ("diagnostic_msgs/msg/DiagnosticArray", "on_diagnostics"),
+}
 
 
-class LiveError(RuntimeError):
-    """The node or the player did not come up, or stopped early; the text names its log."""
+def subscribe(node: Any, recorder: Recorder, *, remap: Mapping[str, str] | None = None) -> None:
+    """Hand a recorder what it records.
 
-
-@dataclass
-class Collector:
-    """What the node published: boxes by reference stamp, and latencies from its diagnostics.
-
-    Attributes:
-        boxes: reference stamp ns -> detections in base_link.
-        latency: stage -> sum of milliseconds over ``frames`` frames.
+    Args:
+        node: an rclpy node.
+        recorder: takes the messages.
+        remap: topics that have another name than under the detector's default name.
     """
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-    boxes: dict[int, Detections] = field(default_factory=dict)
-    latency: dict[str, float] = field(default_factory=dict)
-    frames: int = 0
-    last: float = 0.0
-
-    def on_boxes(self, message: Any) -> None:
-        """Subscription callback of ``~/boxes``."""
-        stamp_ns = convert.stamp_ns(message.header.stamp)
-        self.boxes[stamp_ns] = convert.boxes_from_cloud(message)
-        self.last = time.monotonic()
-
-    def on_diagnostics(self, message: Any) -> None:
-        """Subscription callback of ``/diagnostics``."""
-        for status in message.status:
-            if not status.name.endswith(": latency"):
-                continue
-            values = {pair.key: pair.value for pair in status.values}
-            count = int(values.get("frames", "0"))
-            self.frames += count
-            for stage in (*STAGES, "other", "total"):
-                mean = float(values.get(f"{stage} mean (ms)", 0.0))
-                self.latency[stage] = self.latency.get(stage, 0.0) + mean * count
+    for topic, (kind, method) in _TOPICS.items():
+        # /clock and odometry come from players and drivers that may be best-effort; nothing may be
+        # lost of what the node says.
+        fixed = topic.startswith("/d")
+        reliability = ReliabilityPolicy.RELIABLE if fixed else ReliabilityPolicy.BEST_EFFORT
+        node.create_subscription(
+            message_class(kind),
+            (remap or {}).get(topic, topic),
+            getattr(recorder, method),
+            QoSProfile(depth=1000, reliability=reliability),
+        )
 
 
 def run_live(
-    bag: Path, *, parameters: Mapping[str, object], logs: Path, rate: float = 1.0
-) -> Collector:
-    """Play a bag to a node and collect what it publishes.
+    bag: Path,
+    *,
+    parameters: Mapping[str, object],
+    logs: Path,
+    rate: float = 1.0,
+    files: Sequence[Path] = (),
+    player: PlayerName = "auto",
+) -> Pass:
+    """Play a bag to a node once and record what it publishes.
 
     Without ROS_DOMAIN_ID in the environment a domain of this process is used, on loopback.
 
@@ -75,13 +80,14 @@ def run_live(
         parameters: of the node; ``weights`` at least.
         logs: folder for node.log and player.log.
         rate: of playing.
+        files: parameter files of the node; ``parameters`` stand above them.
+        player: see ``player_command``.
 
     Raises:
         LiveError: node or player failed, or nothing was published.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.qos import QoSProfile
 
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -90,68 +96,51 @@ def run_live(
     node = rclpy.create_node("crkd_live_run", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    collector = Collector()
-    boxes, status = "sensor_msgs/msg/PointCloud2", "diagnostic_msgs/msg/DiagnosticArray"
-    deep = QoSProfile(depth=1000)
-    node.create_subscription(
-        message_class(boxes), "/detector_node/boxes", collector.on_boxes, deep
-    )
-    node.create_subscription(message_class(status), "/diagnostics", collector.on_diagnostics, deep)
+    recorder = Recorder()
+    subscribe(node, recorder)
     thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
     thread.start()
-    pairs = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    words = [word for file in files for word in ("--params-file", str(file))]
+    words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    node_log, player_log = logs / "node.log", logs / "player.log"
     try:
-        with _process("detector_node", ["--ros-args", *pairs], log=logs / "node.log") as detector:
-            _wait_for(node, "/detector_node/boxes", detector, log=logs / "node.log")
-            arguments = [str(bag), "--rate", str(rate), "--wait", "20"]
-            with _process("player", arguments, log=logs / "player.log") as player:
-                while player.poll() is None:
+        command = module_command("detector_node", ["--ros-args", *words])
+        with process(command, log=node_log) as detector:
+            wait_until(lambda: _is_up(node), detector, log=node_log, limit=START_TIMEOUT)
+            command = player_command(bag, rate=rate, player=player)
+            with process(command, log=player_log) as playing:
+                while playing.poll() is None:
                     if detector.poll() is not None:
-                        raise LiveError(f"the node stopped early; see {logs / 'node.log'}")
+                        raise LiveError(f"the node stopped early; see {node_log}")
                     time.sleep(0.1)
-            if player.returncode:
-                raise LiveError(f"the player failed; see {logs / 'player.log'}")
-            # The last frames, and the last diagnostics, are still on their way.
-            time.sleep(1.5)
-            while time.monotonic() - collector.last < 1.0:
+            if playing.returncode:
+                raise LiveError(f"the player failed; see {player_log}")
+            ended = time.monotonic()
+            while time.monotonic() - max(ended, recorder.last_boxes) < _QUIET:
                 time.sleep(0.1)
     finally:
         executor.shutdown()
         thread.join(timeout=5)
         node.destroy_node()
         rclpy.try_shutdown(context=context)
-    if not collector.boxes:
-        raise LiveError(f"the node published nothing; see {logs / 'node.log'}")
-    return collector
+    if not recorder.passes:
+        raise LiveError(f"nothing was heard of /clock; see {player_log}")
+    if not recorder.passes[0].arrivals:
+        raise LiveError(f"the node published nothing; see {node_log}")
+    return recorder.passes[0]
 
 
-@contextlib.contextmanager
-def _process(module: str, arguments: list[str], *, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of crkd_ros in its own process, interrupted and awaited at the end."""
-    code = f"import sys; from crkd_ros.{module} import main; sys.exit(main())"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdout=file, stderr=subprocess.STDOUT
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(timeout=10)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+def _is_up(node: Any) -> bool:
+    """Whether the detector has advertised its boxes and subscribed to a sensor."""
+    from rclpy.node import NodeNameNonExistentError
 
-
-def _wait_for(node: Any, topic: str, process: subprocess.Popen[bytes], *, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT
-    while not node.count_publishers(topic):
-        if process.poll() is not None or time.monotonic() > deadline:
-            tail = log.read_text(errors="replace").splitlines()[-5:]
-            raise LiveError("the node did not come up: " + " / ".join(tail))
-        time.sleep(0.1)
+    if not node.count_publishers("/detector_node/boxes"):
+        return False
+    try:
+        inputs = node.get_subscriber_names_and_types_by_node("detector_node", "/")
+    except NodeNameNonExistentError:
+        return False
+    return any(kind.startswith("sensor_msgs/") for _, kinds in inputs for kind in kinds)
 
 
 def _spin(executor: Any) -> None:

@@ -1,0 +1,131 @@
+"""Scores of live runs as a table, metrics.json, a picture and a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crkd_core.evaluate.files import write_json
+from crkd_core.evaluate.report import Table, write_report
+from crkd_ros.live_scores import PassScores
+from crkd_ros.streaming import VARIANTS
+
+if TYPE_CHECKING:
+    from crkd_core.evaluate.metrics import Evaluation
+
+
+def streaming_table(
+    passes: Sequence[PassScores], *, offline: Evaluation | None = None, title: str = ""
+) -> Table:
+    """A row per pass; ``offline``: the same detector on every key frame, as the first row."""
+    columns = ["rate"]
+    for variant in VARIANTS:
+        columns += [f"{variant} mAP", "NDS"]
+    columns += ["latency ms", "p95", "possible", "published", "skipped", "lost"]
+    rows = []
+    if offline is not None:
+        scores = [_figure(offline.summary[key]) for key in ("mean_ap", "nd_score")]
+        rows.append(["offline", *scores, *["-"] * (len(columns) - 3)])
+    for one in passes:
+        cells = [f"{one.rate:.2g}x"]
+        for variant in VARIANTS:
+            summary = one.scores.evaluations[variant].summary
+            cells += [_figure(summary["mean_ap"]), _figure(summary["nd_score"])]
+        cells += [_figure(1e3 * value, 0) for value in (one.latency(), one.latency(0.95))]
+        counts = (one.possible, one.published, one.skipped, one.lost)
+        cells += ["?" if count is None else str(count) for count in counts]
+        rows.append(cells)
+    return Table(
+        title=title or "Streaming: detections against the truth of the moment",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def stages_table(passes: Sequence[PassScores]) -> Table:
+    """Mean milliseconds per stage, a column per pass."""
+    names = list(dict.fromkeys(name for one in passes for name in one.stages))
+    return Table(
+        title="Stages in the node, mean ms",
+        columns=("stage", *(f"{one.rate:.2g}x" for one in passes)),
+        rows=[
+            (name, *(_figure(one.stages.get(name, math.nan), 1) for one in passes))
+            for name in names
+        ],
+    )
+
+
+def write_scores(
+    out: Path,
+    passes: Sequence[PassScores],
+    *,
+    offline: Evaluation | None = None,
+    about: Mapping[str, Any],
+) -> list[Table]:
+    """Write metrics.json, streaming.png and report.html.
+
+    Args:
+        out: folder; made if missing.
+        passes: in the order of the rows.
+        offline: the same detector on every key frame.
+        about: what was run, for metrics.json and the page.
+
+    Returns:
+        The tables of the page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    reference = None
+    if offline is not None:
+        reference = {key: offline.summary[key] for key in ("mean_ap", "nd_score")}
+    write_json(
+        {**about, "offline": reference, "passes": [one.as_dict() for one in passes]},
+        out / "metrics.json",
+        indent=2,
+    )
+    picture = out / "streaming.png"
+    draw_streaming(passes, picture, offline=offline)
+    tables = [streaming_table(passes, offline=offline), stages_table(passes)]
+    write_report(
+        out / "report.html",
+        title="Live detection, scored at the moment of use",
+        tables=tables,
+        pictures={"metrics over the rate of playing, and the latency of every frame": picture},
+        text=", ".join(f"{name}: {value}" for name, value in about.items()),
+    )
+    return tables
+
+
+def draw_streaming(
+    passes: Sequence[PassScores], path: Path, *, offline: Evaluation | None = None
+) -> None:
+    """A PNG: NDS of the variants over the rate, and the distribution of latencies per pass."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    rates = [one.rate for one in passes]
+    for variant, style in zip(VARIANTS, ("o-", "s-", "^--"), strict=True):
+        scores = [one.scores.evaluations[variant].summary["nd_score"] for one in passes]
+        left.plot(rates, scores, style, label=variant)
+    if offline is not None:
+        left.axhline(offline.summary["nd_score"], color="grey", lw=1, label="every frame, offline")
+    left.set(xlabel="rate of playing", ylabel="NDS", ylim=(0, 1), xticks=rates)
+    left.legend(loc="lower left")
+    left.grid(alpha=0.3)
+    for one in passes:
+        ordered = np.sort(one.latencies) * 1e3
+        share = np.arange(1, len(ordered) + 1) / max(1, len(ordered))
+        right.step(ordered, share, where="post", label=f"{one.rate:.2g}x")
+    right.set(xlabel="latency, ms", ylabel="share of frames", ylim=(0, 1))
+    right.legend(loc="lower right")
+    right.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png", dpi=110)
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

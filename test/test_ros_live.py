@@ -1,0 +1,304 @@
+"""Recording a live run, telling its arrivals in bag time, scoring it; then the whole command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import ros_rig
+
+from crkd_core import geometry
+from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes import NuScenes
+from crkd_core.frame import ANCHOR_CAMERA
+from crkd_ros import publish
+from crkd_ros.bag_messages import make
+from crkd_ros.live_report import streaming_table, write_scores
+from crkd_ros.live_scores import LiveScoreError, score_pass
+from crkd_ros.recorder import BagClock, Pass, Recorder
+from crkd_ros.replay import key_frames
+from crkd_ros.streaming import VARIANTS
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+
+
+class Time:
+    """Real time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def clock(stamp_ns: int):
+    return SimpleNamespace(
+        clock=SimpleNamespace(sec=stamp_ns // SECOND, nanosec=stamp_ns % SECOND)
+    )
+
+
+def boxes(stamp_ns: int, detections: Detections | None = None, frame_id: str = "base_link"):
+    found = Detections.empty() if detections is None else detections
+    return publish.boxes_cloud(found, stamp_ns=stamp_ns, make=make, frame_id=frame_id)
+
+
+def status(name: str, **values):
+    pairs = [SimpleNamespace(key=key, value=str(value)) for key, value in values.items()]
+    return SimpleNamespace(status=[SimpleNamespace(name=name, values=pairs)])
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 4.0])
+def test_bag_time_runs_on_between_two_ticks(rate):
+    bag = BagClock()
+    assert bag.at(5.0) is None and bag.rate == 0
+    for index in range(11):
+        assert not bag.tick(START + round(index * 0.1 * rate * SECOND), 50 + index * 0.1)
+    assert bag.rate == pytest.approx(rate)
+    assert bag.at(51.0) == START + round(rate * SECOND)
+    assert bag.at(51.2) == pytest.approx(START + 1.2 * rate * SECOND, abs=1e3)
+    # Paused or over: it does not run away.
+    assert bag.at(500.0) <= START + 1.5 * rate * SECOND + 1e3
+
+
+def test_a_tick_that_was_overtaken_is_no_jump_and_a_jump_begins_anew():
+    bag = BagClock()
+    bag.tick(START, 0.0)
+    bag.tick(START + SECOND, 1.0)
+    assert not bag.tick(START + SECOND // 2, 1.1)
+    assert bag.at(1.0) == START + SECOND
+    assert bag.tick(START - 9 * SECOND, 2.0)
+    assert bag.at(2.0) == START - 9 * SECOND and bag.rate == 0
+
+
+def test_arrivals_are_told_in_bag_time_and_loops_are_passes():
+    time = Time()
+    recorder = Recorder(clock=time)
+    recorder.on_boxes(boxes(START))
+    assert recorder.unplaced == 1
+    for index in range(21):  # Ten seconds at twice the speed.
+        recorder.on_clock(clock(START + index * SECOND // 2))
+        if index < 20:
+            time.now += 0.25
+    recorder.on_boxes(boxes(START + 9 * SECOND))
+    time.now += 0.25
+    recorder.on_clock(clock(START))  # The bag begins again,
+    time.now += 0.25
+    recorder.on_boxes(boxes(START + 10 * SECOND))  # and a frame of its end is answered.
+    recorder.on_clock(clock(START + SECOND // 2))
+    recorder.on_boxes(boxes(START))
+    first, second = recorder.passes
+    assert first.rate == pytest.approx(2.0) and second.rate == pytest.approx(2.0)
+    assert [a.stamp_ns for a in first.arrivals] == [START + 9 * SECOND, START + 10 * SECOND]
+    assert first.arrivals[0].available_ns == START + 10 * SECOND
+    assert first.arrivals[1].available_ns == START + 10 * SECOND + SECOND // 2
+    assert [a.available_ns for a in second.arrivals] == [START + SECOND // 2]
+
+
+def test_boxes_never_arrive_before_their_stamp():
+    recorder = Recorder(clock=Time())
+    recorder.on_clock(clock(START))
+    recorder.on_boxes(boxes(START + 40_000_000))
+    (arrival,) = recorder.passes[0].arrivals
+    assert arrival.available_ns == arrival.stamp_ns
+
+
+def test_counters_of_the_node_are_taken_per_pass():
+    time = Time()
+    recorder = Recorder(clock=time)
+    counters = {"published": 5, "skipped (newer one was ready)": 3, "dropped (see problems)": 1}
+    recorder.on_clock(clock(START + 9 * SECOND))
+    assert recorder.passes[0].skipped is None
+    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    recorder.on_diagnostics(status("other: frames", **{"skipped": 99}))
+    recorder.on_clock(clock(START))
+    counters["skipped (newer one was ready)"] = 7
+    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    assert [(one.skipped, one.dropped) for one in recorder.passes] == [(3, 1), (4, 0)]
+
+
+def test_stage_means_are_weighted_by_frames():
+    recorder = Recorder(clock=Time())
+    recorder.on_clock(clock(START))
+    name = "detector_node: latency"
+    first = {"frames": 1, "network mean (ms)": 40, "wait mean (ms)": 8, "network max (ms)": 99}
+    recorder.on_diagnostics(status(name, **first))
+    recorder.on_diagnostics(status(name, **{"frames": 3, "network mean (ms)": 80}))
+    recorder.on_diagnostics(status(name, **{"frames": 0}))
+    assert recorder.passes[0].stages == {"network": 70.0, "wait": 2.0}
+    assert recorder.passes[0].frames == 4
+
+
+def test_the_detectors_own_diagnostics_are_understood():
+    """Against the real health.py: names of entries and keys."""
+    from crkd_ros.health import Health
+
+    health = Health(name="detector_node", hardware="cpu")
+    health.published({"network": 0.05, "other": 0.01, "total": 0.06})
+    health.skipped(2)
+    health.dropped()
+    recorder = Recorder(clock=Time())
+    recorder.on_clock(clock(START))
+    recorder.on_diagnostics(health.diagnostics(make, stamp_ns=START, sensors={}, listeners=True))
+    one = recorder.passes[0]
+    assert (one.skipped, one.dropped, one.frames) == (2, 1, 1)
+    assert one.stages["network"] == pytest.approx(50.0)
+    assert one.stages["total"] == pytest.approx(60.0)
+
+
+# -- scores ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tables(tiny_world) -> NuScenes:
+    return NuScenes(tiny_world)
+
+
+@pytest.fixture(scope="module")
+def recorded(tables) -> Pass:
+    """The truth of one drive as detections, 0.1 s late at rate 2, the third frame skipped."""
+    time = Time()
+    recorder = Recorder(clock=time)
+    samples = key_frames(tables, tables.scenes[:1])
+    for index, (stamp, token) in enumerate(sorted(samples.items())):
+        pose = tables.key_record(token, ANCHOR_CAMERA).global_T_ego
+        truth = tables.truth_global(token).transformed(geometry.invert(pose))
+        recorder.on_clock(clock(stamp))
+        recorder.on_odometry(odometry_at(pose, stamp))
+        time.now += 0.1
+        recorder.on_clock(clock(stamp + SECOND // 5))
+        if index != 2:
+            found = Detections(
+                **{
+                    name: getattr(truth, name)
+                    for name in ("center", "size", "yaw", "velocity", "label")
+                },
+                score=np.linspace(0.9, 0.5, len(truth)),
+            )
+            recorder.on_boxes(boxes(stamp, found))
+        time.now += 0.15
+    counters = {"skipped (newer one was ready)": 1, "dropped (see problems)": 0}
+    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    return recorder.passes[0]
+
+
+def odometry_at(pose, stamp_ns):
+    message = ros_rig.odometry(make, stamp_ns)
+    place = message.pose.pose.position
+    place.x, place.y, place.z = pose[:3, 3]
+    return message
+
+
+def test_a_recorded_pass_is_scored_and_reported(tables, recorded, tmp_path):
+    scored = score_pass(tables, "world_all", recorded)
+    assert scored.rate == pytest.approx(2.0, rel=0.02)
+    assert scored.possible == len(key_frames(tables, tables.scenes[:1]))
+    assert scored.published == scored.possible - 1
+    assert (scored.skipped, scored.dropped, scored.lost) == (1, 0, 0)
+    assert scored.latency() == pytest.approx(0.1, rel=0.03)
+    scores = {
+        variant: scored.scores.evaluations[variant].summary["mean_ap"] for variant in VARIANTS
+    }
+    assert 1 > scores["offline"] > scores["streaming"]
+    written = write_scores(tmp_path, [scored], about={"bag": "a bag"})
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["passes"] == [json.loads(json.dumps(scored.as_dict()))]
+    assert found["passes"][0]["streaming"]["mean_ap"] == scores["streaming"]
+    assert (tmp_path / "streaming.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report.html").read_text()
+    assert f"{scores['streaming']:.3f}" in page and "a bag" in page
+    (row,) = written[0].rows
+    assert row[0] == "2x" and row[-4:] == [str(scored.possible), str(scored.published), "1", "0"]
+
+
+def test_a_pass_without_answers_scores_nothing_and_says_question_mark(tables, recorded):
+    silent = dataclasses.replace(recorded, arrivals=[], skipped=None)
+    scored = score_pass(tables, "world_all", silent)
+    assert scored.lost is None and np.isnan(scored.latency())
+    assert scored.as_dict()["latency_s"]["p95"] is None
+    (row,) = streaming_table([scored]).rows
+    assert row[1:7] == ["0.000"] * 6 and row[7:] == ["-", "-", row[9], "0", "?", "?"]
+
+
+def test_what_cannot_be_scored_is_explained(tables, recorded):
+    def refused(text, **changes):
+        with pytest.raises(LiveScoreError, match=text):
+            score_pass(tables, "world_all", dataclasses.replace(recorded, **changes))
+
+    refused("no sample of split 'world_all' .* was the bag made of another", first_ns=5, last_ns=9)
+    refused("start the player with --clock", seconds=0.0)
+    (stamp, pose), *_ = recorded.poses.items()
+    moved = pose + geometry.pose([3.0, 0, 0], [1, 0, 0, 0]) - np.eye(4)
+    refused(r"the odometry is 3\.0 m from where", poses={stamp: moved})
+    one = recorded.arrivals[0]
+    refused("boxes are in frame 'odom'", arrivals=[dataclasses.replace(one, frame_id="odom")])
+    other = dataclasses.replace(one, stamp_ns=one.stamp_ns + 7)
+    refused("has no sensor message", arrivals=[other])
+
+
+def test_boxes_in_the_map_need_no_pose(tables, recorded):
+    samples = key_frames(tables, tables.scenes[:1])
+    in_map = [
+        dataclasses.replace(
+            one,
+            frame_id="map",
+            detections=one.detections.transformed(
+                tables.key_record(samples[one.stamp_ns], ANCHOR_CAMERA).global_T_ego
+            ),
+        )
+        for one in recorded.arrivals
+    ]
+    expected = score_pass(tables, "world_all", recorded).scores
+    found = score_pass(tables, "world_all", dataclasses.replace(recorded, arrivals=in_map)).scores
+    for variant in VARIANTS:
+        a, b = (s.evaluations[variant].summary["nd_score"] for s in (expected, found))
+        assert a == pytest.approx(b, abs=1e-6)
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_path):
+    pytest.importorskip("rclpy")
+    import torch
+
+    from crkd_core.model.build import build_detector
+    from crkd_core.model.checkpoint import save_weights
+    from crkd_core.presets import demo_student
+    from crkd_ros.nuscenes2bag import write_bag
+
+    torch.manual_seed(0)
+    save_weights(build_detector(demo_student().detector), tmp_path / "random.safetensors")
+    data = NuScenes(tiny_drive)
+    write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "crkd_ros.live_evaluation", tmp_path / "bag"),
+            *("--weights", tmp_path / "random.safetensors", "--data", tiny_drive),
+            *("--split", "world_all", "--out", tmp_path / "out"),
+            *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    (one,) = found["passes"]
+    assert found["weights"] == "random.safetensors" and found["offline"]["mean_ap"] >= 0
+    counts = one["frames"]
+    assert counts["possible"] == len(list(data.records(data.scenes[0], ANCHOR_CAMERA)))
+    assert 1 <= counts["published"] <= counts["possible"]
+    assert (
+        counts["published"] + counts["skipped"] + counts["dropped"] + counts["lost"]
+        == (counts["possible"])
+    )
+    assert one["latency_s"]["mean"] > 0 and one["stages_ms"]["network"] > 0
+    assert (tmp_path / "out" / "report.html").is_file()
