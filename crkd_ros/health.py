@@ -41,7 +41,6 @@ class Health:
         name: of the node, for the names of the status entries.
         hardware: device and precision, free text.
         config: the limits.
-        topics: sensor -> its topic, as resolved; "odometry" may be among them.
         motion: where the ego motion comes from, for its entry.
         clock: seconds, steadily growing.
     """
@@ -52,17 +51,13 @@ class Health:
         name: str,
         hardware: str,
         config: HealthConfig | None = None,
-        topics: Mapping[str, str] | None = None,
         motion: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name, self._hardware, self._clock = name, hardware, clock
         self._config = config or HealthConfig()
         self._lock = threading.Lock()
-        self._sensors = {
-            sensor: SensorHealth(topic=topic, config=self._config)
-            for sensor, topic in (topics or {}).items()
-        }
+        self._sensors: dict[str, SensorHealth] = {}
         self._motion = motion
         self._calibration: tuple[str, tuple[str, ...]] = ("not checked", ())
         self._published = self._skipped = self._dropped = 0
@@ -75,22 +70,39 @@ class Health:
 
     # -- what happens ----------------------------------------------------------------------------
 
+    def watch(self, topics: Mapping[str, str]) -> None:
+        """From now on these sensors are subscribed to; their counts begin at 0.
+
+        Args:
+            topics: sensor -> its topic, as resolved; "odometry" may be among them. Empty: the
+                node is not active.
+        """
+        with self._lock:
+            self._detected = None
+            self._sensors = {
+                sensor: SensorHealth(topic=topic, config=self._config)
+                for sensor, topic in topics.items()
+            }
+
     def received(self, sensor: str, *, stamp_ns: int, clock_ns: int) -> None:
         """A sensor's message arrived, when the node's ROS clock said ``clock_ns``."""
         with self._lock:
-            self._sensors[sensor].received(now=self._clock(), stamp_ns=stamp_ns, clock_ns=clock_ns)
+            if sensor in self._sensors:
+                self._sensors[sensor].received(
+                    now=self._clock(), stamp_ns=stamp_ns, clock_ns=clock_ns
+                )
 
     def info_received(self, camera: str) -> None:
         """A camera's CameraInfo arrived."""
         with self._lock:
-            self._sensors[camera].info_received()
+            if camera in self._sensors:
+                self._sensors[camera].info_received()
 
-    def trouble(self, sensor: str, kind: Trouble, text: str) -> bool:
-        """A sensor's message could not be used. True: it is time to log it, as ``problem``."""
+    def trouble(self, sensor: str, kind: Trouble, text: str) -> None:
+        """A sensor's message could not be used. To be logged it goes to ``problem`` too."""
         with self._lock:
             if sensor in self._sensors:
                 self._sensors[sensor].trouble(kind, text)
-        return self.problem(f"{kind}: {sensor}", text)
 
     def published(self, latency: Mapping[str, float]) -> None:
         """One frame's detections went out, after ``Latency.finish()`` seconds."""
@@ -154,8 +166,6 @@ class Health:
         """
         now, links = self._clock(), links or {}
         with self._lock:
-            for name in set(sensors) - set(self._sensors):
-                self._sensors[name] = SensorHealth(topic="", config=self._config)
             judged = {
                 name: sensor.judge(
                     now=now, clock_ns=stamp_ns, link=links.get(name), counts=sensors.get(name)
@@ -190,7 +200,9 @@ class Health:
             "skipped (newer one was ready)": str(self._skipped),
             "dropped (see problems)": str(self._dropped),
         }
-        delivering = [n for n, sensor in self._sensors.items() if sensor.alive(now)]
+        delivering = {n for n, sensor in self._sensors.items() if sensor.alive(now)}
+        if not self._sensors:
+            return Verdict(level=OK, text="not active", values=values)
         if not listeners:
             # What is not asked for is not late.
             self._detected = now
@@ -199,7 +211,7 @@ class Health:
         if self._detected is None:
             self._detected = now
         silence = now - self._detected
-        if silence > self._config.frame_timeout and set(delivering) - {"odometry"}:
+        if silence > self._config.frame_timeout and delivering - {"odometry"}:
             text = f"no detections for {silence:.1f} s although sensors deliver; see problems"
             return Verdict(level=ERROR, text=text, values=values)
         if dropped:
@@ -278,6 +290,8 @@ class Health:
 
 def _inputs(judged: Mapping[str, Verdict]) -> Verdict:
     """All sensors in one entry: for a look at the whole."""
+    if not judged:
+        return Verdict(level=OK, text="not active: no sensor is subscribed to", values={})
     bad = {name: verdict for name, verdict in judged.items() if verdict.level != OK}
     values = {
         name: f"received {verdict.values['received']}, {verdict.text}"

@@ -69,7 +69,10 @@ class HealthConfig:
         high=1.0,
     )
     frame_timeout: float = knob(
-        2.0, "No detections for this long while sensors deliver is an error, s", low=0.1, high=3600
+        2.0,
+        "No detections for this long while sensors deliver is an error, s",
+        low=0.1,
+        high=3600.0,
     )
 
     def __post_init__(self) -> None:

@@ -23,13 +23,9 @@ def clock():
 
 @pytest.fixture
 def health(clock):
-    return Health(
-        name="detector_node",
-        hardware="cpu, fp32",
-        topics={"CAM": "/cam", "RADAR": "/radar"},
-        motion="odom",
-        clock=clock,
-    )
+    health = Health(name="detector_node", hardware="cpu, fp32", motion="odom", clock=clock)
+    health.watch({"CAM": "/cam", "RADAR": "/radar"})
+    return health
 
 
 def deliver(health, clock, sensor, *, hz=12, seconds=1.0):
@@ -130,13 +126,11 @@ def test_silent_inputs_are_named_also_when_all_are_dead(health, clock):
     assert found["CAM"][1] == "stale: nothing for 2.0 s: no publisher on /cam"
 
 
-def test_troubles_of_a_sensor_are_in_its_entry_and_among_the_problems(health, clock):
+def test_troubles_of_a_sensor_are_in_its_entry(health, clock):
     deliver(health, clock, "CAM")
-    assert health.trouble("CAM", "unusable", "CAM: not a JPEG")
+    health.trouble("CAM", "unusable", "CAM: not a JPEG")
     found = report(health)
     assert found["CAM"][:2] == (1, "unusable, 1 of 12: CAM: not a JPEG")
-    assert found["problems"][1] == "CAM: not a JPEG"
-    assert not health.trouble("CAM", "unusable", "CAM: not a JPEG either")
     health.info_received("CAM")
     assert report(health)["CAM"][2]["camera info received"] == "1"
 
@@ -151,9 +145,8 @@ def test_motion_has_its_own_entry_for_each_source(clock):
     tf.problem("MotionError", "frame dropped: tf: no odom")
     assert motion(tf) == (2, "frame dropped: tf: no odom")
     assert motion(tf)[0] == 0
-    odom = Health(
-        name="detector_node", hardware="", motion="odom", topics={"odometry": "/o"}, clock=clock
-    )
+    odom = Health(name="detector_node", hardware="", motion="odom", clock=clock)
+    odom.watch({"odometry": "/o"})
     assert motion(odom) == (2, "never received: on /o")
     deliver(odom, clock, "odometry", hz=50)
     assert motion(odom) == (0, "50.0 Hz")
@@ -166,3 +159,18 @@ def test_the_check_of_the_calibration_is_shown(health):
     level, text, values = report(health)["calibration"]
     assert (level, text) == (1, "1 warnings: CAM_FRONT: radar points lie 40 px too high")
     assert values["check"] == "3 of 6 cameras checked"
+
+
+def test_a_node_that_is_not_active_misses_nothing(health, clock):
+    deliver(health, clock, "CAM")
+    health.watch({})
+    # What was under way when the subscriptions ended.
+    health.received("CAM", stamp_ns=1, clock_ns=1)
+    health.trouble("CAM", "unusable", "CAM: not a JPEG")
+    clock.now += 10.0
+    found = report(health)
+    assert found["frames"][:2] == (0, "not active")
+    assert found["inputs"][:2] == (0, "not active: no sensor is subscribed to")
+    assert not {"CAM", "RADAR"} & set(found)
+    health.watch({"CAM": "/cam"})
+    assert report(health)["CAM"][2]["received"] == "0"

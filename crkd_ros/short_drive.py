@@ -1,0 +1,67 @@
+"""A short drive to measure the node with: the user's bag, or one made on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from crkd_core.data.nuscenes import NuScenes
+from crkd_ros import calibrate
+from crkd_ros.nuscenes2bag import write_bag
+
+_SEED = 71_001
+_SECONDS = 4.0
+_IMAGE_WIDTH = 800
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortDrive:
+    """A rosbag2 in the layout of crkd-bag, and the calibration file of its vehicle."""
+
+    bag: Path
+    calibration: Path
+
+
+def short_drive(
+    folder: Path, *, bag: Path | None = None, calibration: Path | None = None
+) -> ShortDrive:
+    """The bag with its calibration, or a generated drive; both are left in ``folder``.
+
+    A drive that an earlier call has left there is taken again.
+
+    Args:
+        folder: for what has to be written.
+        bag: None: a drive of the synthetic world is made (about half a minute).
+        calibration: of the bag's vehicle; None: written from the bag's static transforms.
+
+    Raises:
+        BagError, MotionError: the bag cannot be read, or does not tell where its sensors sit.
+    """
+    if bag is None:
+        bag = folder / "drive" / "bag"
+        if not bag.exists():
+            _make(folder / "drive")
+    if calibration is None:
+        calibration = folder / "calibration.yaml"
+        calibrate.of_bag(bag).save(calibration)
+    return ShortDrive(bag=bag, calibration=calibration)
+
+
+def _make(folder: Path) -> None:
+    from crkd_core.world import write_world
+
+    Console(stderr=True).print(f"making a drive of {_SECONDS:g} s in {folder}", soft_wrap=True)
+    if not (folder / "world").exists():
+        write_world(
+            folder / "world",
+            scenes=1,
+            seconds=_SECONDS,
+            seed=_SEED,
+            image_width=_IMAGE_WIDTH,
+            jobs=2,
+        )
+    tables = NuScenes(folder / "world")
+    (scene,) = tables.scenes
+    write_bag(tables, scene, folder / "bag", with_lidar=False)
