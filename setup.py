@@ -26,7 +26,8 @@ EXTRAS = {
         "ros-visualization-msgs==5.3.6",
         "ros-diagnostic-msgs==5.3.6",
     ],
-    "bags": ["rosbags>=0.11", "mcap>=1.2"],
+    # protobuf: only for bags of Foxglove messages.
+    "bags": ["rosbags>=0.11", "mcap>=1.2", "protobuf>=3.20"],
     "world": ["trimesh>=4.0", "embreex>=2.17"],
     # `--set tensorboard=true` of crkd train and crkd distill.
     "log": ["tensorboard>=2.15"],
@@ -96,7 +97,7 @@ setup(
         "console_scripts": [
             # On a plain machine.
             "crkd = crkd_core.cli:main",
-            "crkd-bag = crkd_ros.nuscenes2bag:main",
+            "crkd-bag = crkd_ros.bag_command:main",
             "crkd-replay = crkd_ros.replay:main",
             "crkd-play = crkd_ros.player:main",
             "crkd-node = crkd_ros.detector_node:main",

@@ -1,4 +1,4 @@
-"""A nuScenes scene as a rosbag2, without ROS. Command `crkd-bag`, ROS executable `nuscenes2bag`.
+"""A nuScenes scene as a rosbag2, without ROS. Command `crkd-bag`, ROS `nuscenes2bag`.
 
 Frames are lower-case channel names, header stamps are the sensors' own, record time = header time,
 and the pose of an instant is written before the sensor messages of that instant. Topics:
@@ -158,7 +158,7 @@ def command(
 
 
 def main() -> None:
-    """Entry point of `crkd-bag` and of `ros2 run crkd_ros nuscenes2bag`."""
+    """Entry point of `ros2 run crkd_ros nuscenes2bag`; `crkd-bag` is in bag_command.py."""
     run_function(command)
 
 

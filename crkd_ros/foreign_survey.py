@@ -1,0 +1,302 @@
+"""What must be known of a foreign bag before its sensors are converted: poses and calibration.
+
+Other converters write poses late, at the wrong record time or only at key frames, so they are all
+read first. The bag's images are not touched here but for the first of each camera.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_ros import foreign_messages
+from crkd_ros.bag_messages import BagError
+from crkd_ros.calibration import Calibration, CameraEntry
+from crkd_ros.convert import ConvertError, odometry_pose, transform_matrix
+from crkd_ros.foreign_bags import ForeignBag, ForeignLayout, Kind
+from crkd_ros.motion import EXTRAPOLATION, MotionError
+
+Array = NDArray[np.float64]
+
+BASE = "base_link"
+
+#: Poses further apart than this are not joined by a straight line. Key frames are 0.5 s apart.
+MAX_POSE_GAP_NS = 1_000_000_000
+
+
+_BEYOND_NS = round(EXTRAPOLATION * 1e9)
+
+
+class PoseTable:
+    """The vehicle's poses by time, 64 bytes each: an hour at 100 Hz is 23 MB."""
+
+    def __init__(self, poses: Iterable[tuple[int, Array]]) -> None:
+        """Poses in any order; of several with one stamp the last counts."""
+        rows: dict[int, tuple[float, ...]] = {}
+        for stamp, matrix in poses:
+            quat = geometry.matrix_to_quat_wxyz(matrix[:3, :3])
+            rows[stamp] = (*matrix[:3, 3].tolist(), *quat.tolist())
+        self.stamps = np.array(sorted(rows), np.int64)
+        self._rows = np.array([rows[stamp] for stamp in self.stamps.tolist()]).reshape(-1, 7)
+
+    def __len__(self) -> int:
+        return len(self.stamps)
+
+    @property
+    def interval_ns(self) -> float:
+        """The median time between poses; 0 of less than two."""
+        return float(np.median(np.diff(self.stamps))) if len(self) > 1 else 0.0
+
+    def at(self, stamp_ns: int) -> Array | None:
+        """``map_T_base`` [4, 4] at a time, which may lie EXTRAPOLATION beyond either end.
+
+        None further outside, and in gaps beyond MAX_POSE_GAP_NS.
+        """
+        place = int(np.searchsorted(self.stamps, stamp_ns))
+        if place < len(self) and self.stamps[place] == stamp_ns:
+            return self._matrix(place)
+        if place in (0, len(self)):
+            end = self.stamps[-1 if place else 0] if len(self) > 1 else stamp_ns + 2 * _BEYOND_NS
+            if abs(int(end) - stamp_ns) > _BEYOND_NS:
+                return None
+            # Key frames of the foxglove family: images are taken before the pose of the lidar.
+            place = min(max(place, 1), len(self) - 1)
+        before, after = int(self.stamps[place - 1]), int(self.stamps[place])
+        if after - before > MAX_POSE_GAP_NS:
+            return None
+        fraction = (stamp_ns - before) / (after - before)
+        return geometry.interpolate(self._matrix(place - 1), self._matrix(place), fraction)
+
+    def twist(self, stamp_ns: int, *, window_ns: int = 50_000_000) -> tuple[Array, float]:
+        """Linear velocity [3] in base_link, m/s, and yaw rate, rad/s, over a window."""
+        if len(self) < 2:
+            return np.zeros(3), 0.0
+        first, last = int(self.stamps[0]), int(self.stamps[-1])
+        ends = max(stamp_ns - window_ns, first), min(stamp_ns + window_ns, last)
+        (a, b), now = map(self.at, ends), self.at(stamp_ns)
+        if a is None or b is None or now is None or ends[0] >= ends[1]:
+            return np.zeros(3), 0.0
+        seconds = (ends[1] - ends[0]) * 1e-9
+        linear = now[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / seconds
+        turned = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))
+        return linear, float(turned) / seconds
+
+    def _matrix(self, row: int) -> Array:
+        return geometry.pose(self._rows[row, :3], self._rows[row, 3:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What the first pass found.
+
+    Attributes:
+        poses: of the vehicle, and ``pose_source``, the topics they are of.
+        extrinsics: channel -> ``base_T_sensor`` [4, 4].
+        cameras: camera -> what the calibration file says of it, with ``image_size``; the bag's
+            CameraInfo is not taken for these.
+        frames: channel -> frame name in the bag.
+        record_times: True when headers have no stamps and record times stand in for them.
+    """
+
+    poses: PoseTable
+    pose_source: str
+    extrinsics: dict[str, Array]
+    cameras: dict[str, CameraEntry]
+    frames: dict[str, str]
+    record_times: bool
+
+
+def survey(
+    bag: ForeignBag,
+    layout: ForeignLayout,
+    *,
+    path: Path,
+    kind: Kind,
+    calibration: Path | None = None,
+    stamps: str = "auto",
+) -> Survey:
+    """Read poses, transforms and the first message of every sensor.
+
+    Args:
+        bag: an open bag.
+        layout: its topics.
+        path: its path, for error texts.
+        kind: who wrote it.
+        calibration: a calibration file. Where it lists a sensor, it overrules the bag.
+        stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
+
+    Raises:
+        BagError: something that a detector needs is neither in the bag nor in the file; the text
+            names all of it and what to pass.
+        MotionError: the calibration file cannot be used.
+    """
+    given = Calibration.load(calibration, base=BASE) if calibration else None
+    # These have no message of their own to look at, so the first one tells.
+    heads = {
+        channel: _first(bag, topic.name)
+        for group in (layout.images, layout.radars)
+        for channel, topic in group.items()
+    }
+    if layout.lidar is not None:
+        heads["LIDAR_TOP"] = _first(bag, layout.lidar.name)
+    record_times = _record_times(heads, path=path, kind=kind, stamps=stamps)
+    found, tf_poses = _transforms(bag, layout)
+    poses, source = _poses(bag, layout, tf_poses)
+    frames = {channel: foreign_messages.frame_of(one) for channel, one in heads.items()}
+    extrinsics: dict[str, Array] = {}
+    for channel, frame in frames.items():
+        names = (frame, channel, f"{channel}_link")
+        matrix = _base_T(given, names)
+        matrix = _base_T(found, names) if matrix is None else matrix
+        if matrix is not None:
+            extrinsics[channel] = matrix
+    cameras: dict[str, CameraEntry] = {}
+    for camera in layout.images:
+        entry = _camera(given, (frames[camera], camera, f"{camera}_link"))
+        if entry is not None:
+            size = foreign_messages.image_size(heads[camera])
+            if entry.image_size not in (None, size):
+                raise BagError(
+                    f"{calibration}: {camera.lower()} is for images of {entry.image_size} pixels, "
+                    f"those of {path} have {size}"
+                )
+            cameras[camera] = dataclasses.replace(entry, image_size=size)
+    _refuse(
+        path=path,
+        kind=kind,
+        poses=poses,
+        unplaced=[c for c in (*layout.images, *layout.radars) if c not in extrinsics],
+        unknown=[c for c in layout.images if c not in layout.infos and c not in cameras],
+        calibration=calibration,
+    )
+    return Survey(
+        poses=poses,
+        pose_source=source,
+        extrinsics=extrinsics,
+        cameras=cameras,
+        frames=frames,
+        record_times=record_times,
+    )
+
+
+def _first(bag: ForeignBag, topic: str) -> Any:
+    for _, _, message in bag.messages([topic]):
+        return message
+    raise BagError(f"{topic} has no message")
+
+
+def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str) -> bool:
+    if stamps != "auto":
+        return stamps == "record"
+    empty = sorted(c for c, message in heads.items() if not foreign_messages.stamp_ns(message))
+    if not empty:
+        return False
+    if kind is not Kind.NUSCENES2BAG_ROS2:
+        raise BagError(
+            f"{path}: headers of {', '.join(c.lower() for c in empty)} have no stamp; if the "
+            "record times are the sensors' own times, pass --stamps record"
+        )
+    return True
+
+
+def _transforms(
+    bag: ForeignBag, layout: ForeignLayout
+) -> tuple[Calibration, list[tuple[int, Array]]]:
+    """The tree of sensor frames, and map_T_base of every transform whose child is the base.
+
+    A frame between (map -> odom -> base_link) counts with its latest transform; without one, the
+    base's own parent is the map.
+    """
+    tree, above = Calibration(base=BASE), dict[str, Array]()
+    poses: list[tuple[int, Array]] = []
+    for _, _, message in bag.messages([topic.name for topic in layout.transforms]):
+        bases = []
+        for transform in message.transforms:
+            child = transform.child_frame_id.lstrip("/")
+            try:
+                matrix = transform_matrix(transform)
+            except ConvertError as error:
+                raise BagError(f"transform of {child}: {error}") from error
+            if child.lower() == BASE:
+                bases.append((transform, matrix))
+            elif child.lower() == "odom":
+                above[child] = matrix
+            else:
+                tree.add(transform.header.frame_id, child, matrix)
+        for transform, matrix in bases:
+            parent = above.get(transform.header.frame_id.lstrip("/"))
+            stamp = foreign_messages.stamp_ns(transform)
+            poses.append((stamp, matrix if parent is None else parent @ matrix))
+    return tree, poses
+
+
+def _poses(
+    bag: ForeignBag, layout: ForeignLayout, tf_poses: Sequence[tuple[int, Array]]
+) -> tuple[PoseTable, str]:
+    """The poses of /tf, whose exactness is known; of odometry where /tf has none.
+
+    The odometry of the WATonomous lineage is the vehicle's own estimate, not the ego pose.
+    """
+    if tf_poses:
+        return PoseTable(tf_poses), ", ".join(topic.name for topic in layout.transforms)
+    if layout.odometry is None:
+        return PoseTable(()), ""
+    try:
+        table = PoseTable(
+            (foreign_messages.stamp_ns(message), odometry_pose(message))
+            for _, _, message in bag.messages([layout.odometry.name])
+        )
+    except ConvertError as error:
+        raise BagError(f"{layout.odometry.name}: {error}") from error
+    return table, layout.odometry.name
+
+
+def _base_T(calibration: Calibration | None, names: Sequence[str]) -> Array | None:
+    for name in names:
+        if calibration is not None and name:
+            try:
+                return calibration.base_T(name)
+            except MotionError:
+                continue
+    return None
+
+
+def _camera(calibration: Calibration | None, names: Sequence[str]) -> CameraEntry | None:
+    if calibration is None:
+        return None
+    found = (calibration.camera(name) for name in names if name)
+    return next((entry for entry in found if entry is not None), None)
+
+
+def _refuse(
+    *,
+    path: Path,
+    kind: Kind,
+    poses: PoseTable,
+    unplaced: Sequence[str],
+    unknown: Sequence[str],
+    calibration: Path | None,
+) -> None:
+    missing = []
+    if unknown:
+        missing.append(f"the intrinsics of {', '.join(c.lower() for c in unknown)}")
+    if unplaced:
+        missing.append(f"the poses on the vehicle of {', '.join(c.lower() for c in unplaced)}")
+    if missing:
+        where = f"nor does {calibration} list them" if calibration else "no --calibration is given"
+        raise BagError(
+            f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
+            "write the file with crkd-calibration from the data set and pass --calibration FILE"
+        )
+    if not len(poses):
+        raise BagError(
+            f"{path} ({kind.converter}) has no ego motion: neither a transform to {BASE} nor "
+            "nav_msgs/Odometry with messages"
+        )

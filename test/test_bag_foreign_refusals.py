@@ -1,0 +1,212 @@
+"""What `crkd-bag convert` refuses, in which words, and that nothing half-made remains."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import foreign
+import foreign_foxglove
+import numpy as np
+import pytest
+from handmade import write_version
+from mcap.writer import Writer
+
+from crkd_core.data.nuscenes import NuScenes
+from crkd_ros.bag_files import BagWriter, read_bag, topics_of
+from crkd_ros.bag_messages import BagError, make
+from crkd_ros.calibration import Calibration
+from crkd_ros.foreign_bags import Kind
+from crkd_ros.foreign_convert import convert_bag
+from crkd_ros.foreign_survey import PoseTable
+from crkd_ros.nuscenes2bag import write_bag
+
+SCENE = "scene-0103"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> NuScenes:
+    root = tmp_path_factory.mktemp("data")
+    return NuScenes(write_version(root, samples=2, scenes=(SCENE,)))
+
+
+@pytest.fixture(scope="module")
+def chris(tables, tmp_path_factory) -> Path:
+    return foreign.chris7462(tables, SCENE, tmp_path_factory.mktemp("chris") / "bag")
+
+
+@pytest.fixture(scope="module")
+def watonomous(tables, tmp_path_factory) -> Path:
+    return foreign.watonomous(tables, SCENE, tmp_path_factory.mktemp("waterloo") / "bag")
+
+
+def poses_file(tables: NuScenes, path: Path, *, intrinsics: bool) -> Path:
+    known = Calibration()
+    for record in foreign.records_of(tables, SCENE):
+        name = record.channel.lower()
+        known.add("base_link", name, record.ego_T_sensor)
+        if intrinsics and record.intrinsics[0, 0] > 0:
+            known.add_intrinsics(name, record.intrinsics)
+    known.save(path)
+    return path
+
+
+def refused(match: str, source: Path, out: Path, **options) -> str:
+    with pytest.raises(BagError, match=match) as caught:
+        convert_bag(source, out, progress=False, **options)
+    assert not out.exists() and (not out.parent.exists() or list(out.parent.iterdir()) == [])
+    return str(caught.value)
+
+
+def test_everything_that_is_missing_is_named_at_once(tables, chris, tmp_path) -> None:
+    out = tmp_path / "out" / "bag"
+    text = refused("poses on the vehicle of cam_front, .*radar_back_right", chris, out)
+    assert "Chris7462/nuscenes_to_ros2bag" in text and "intrinsics" not in text
+    assert "crkd-calibration" in text and "--calibration FILE" in text
+    bag = foreign.nuscenes2bag(tables, SCENE, tmp_path / "x.bag", ros1=True)
+    text = refused("intrinsics of cam_front, .*no --calibration is given", bag, out)
+    assert "poses" not in text
+    file = poses_file(tables, tmp_path / "poses.yaml", intrinsics=False)
+    refused(r"intrinsics of .* nor does .*poses\.yaml", bag, out, calibration=file)
+
+
+def test_a_calibration_of_other_images_is_refused(tables, chris, tmp_path) -> None:
+    file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
+    text = file.read_text().replace(
+        "  intrinsics:", "  image_size: [1600, 900]\n    intrinsics:", 1
+    )
+    file.write_text(text)
+    out = tmp_path / "out" / "bag"
+    refused(
+        r"for images of \(1600, 900\) pixels, those of .* \(96, 54\)", chris, out, calibration=file
+    )
+
+
+def test_our_own_bag_needs_no_conversion(tables, tmp_path) -> None:
+    write_bag(tables, SCENE, tmp_path / "ours", with_lidar=False, progress=False)
+    refused("crkd-bag's layout already", tmp_path / "ours", tmp_path / "out" / "bag")
+
+
+def test_a_bag_of_something_else_lists_its_topics(tmp_path) -> None:
+    with BagWriter(tmp_path / "other") as bag:
+        bag.write("/chatter", make("std_msgs/msg/String", data="x"), 10**9)
+    text = refused("no camera image and no radar", tmp_path / "other", tmp_path / "out" / "bag")
+    assert "/chatter (std_msgs/msg/String)" in text
+
+
+def test_files_that_are_no_bags(tmp_path) -> None:
+    out = tmp_path / "out" / "bag"
+    refused("no such bag", tmp_path / "none", out)
+    for name, wanted in (("a.bag", "ROS 1 bag"), ("a.mcap", "rosbag2"), ("a.txt", "rosbag2")):
+        (tmp_path / name).write_bytes(b"not a bag at all")
+        refused(f"{name}: not a readable {wanted}", tmp_path / name, out)
+
+
+def test_mcap_of_ros1_messages_and_cut_mcap(tables, tmp_path) -> None:
+    out = tmp_path / "out" / "bag"
+    with (tmp_path / "old.mcap").open("wb") as stream:
+        writer = Writer(stream)
+        writer.start(profile="ros1", library="x")
+        writer.finish()
+    refused("mcap with ROS 1 messages", tmp_path / "old.mcap", out)
+    whole = foreign_foxglove.nuscenes2mcap(tables, SCENE, tmp_path / "whole.mcap")
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(whole.read_bytes()[:-200])
+    refused("cut.mcap: ", cut, out)
+
+
+def test_a_kind_must_fit_the_file(watonomous, tmp_path) -> None:
+    out = tmp_path / "out" / "bag"
+    refused("no ROS 1 bag, so it cannot be nuscenes2bag", watonomous, out, kind=Kind.NUSCENES2BAG)
+    refused("cannot be foxglove-mcap", watonomous, out, kind=Kind.FOXGLOVE_MCAP)
+
+
+def rewritten(source: Path, out: Path, change) -> Path:
+    """A copy; ``change(topic, message) -> message or None`` to drop it."""
+    with BagWriter(out) as bag:
+        for record in read_bag(source):
+            message = change(record.topic, record.message())
+            if message is not None:
+                bag.write(record.topic, message, record.stamp_ns)
+    return out
+
+
+def test_empty_stamps_need_the_users_word(watonomous, tmp_path) -> None:
+    def unstamped(topic, message):
+        if topic == "/RADAR_FRONT":
+            message.header = make("std_msgs/msg/Header", frame_id="RADAR_FRONT")
+        return message
+
+    bag = rewritten(watonomous, tmp_path / "bag", unstamped)
+    out = tmp_path / "out" / "bag"
+    refused("headers of radar_front have no stamp.*--stamps record", bag, out)
+    refused("/RADAR_FRONT: a message without a stamp", bag, out, stamps="header")
+
+
+def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
+    # RadarObjects are unknown to read_bag: only cameras are kept.
+    names = [name for name in topics_of(chris) if "cam" in name]
+    with BagWriter(tmp_path / "bag") as bag:
+        for record in read_bag(chris, topics=names):
+            bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
+    file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
+    refused("no ego motion", tmp_path / "bag", tmp_path / "out" / "bag", calibration=file)
+
+
+def test_a_damaged_message_leaves_nothing(watonomous, tmp_path) -> None:
+    def damaged(topic, message):
+        if topic == "/CAM_BACK/image_rect_compressed":
+            message.data = np.zeros(100, np.uint8)
+        return message
+
+    bag = rewritten(watonomous, tmp_path / "bag", damaged)
+    out = tmp_path / "out" / "bag"
+    refused("cam_back: expected JPEG or PNG data, got 100 bytes beginning with 00", bag, out)
+
+
+def test_poses_are_not_guessed_across_gaps_or_far_outside() -> None:
+    def pose(x: float) -> np.ndarray:
+        matrix = np.eye(4)
+        matrix[0, 3] = x
+        return matrix
+
+    second = 10**9
+    table = PoseTable([(3 * second, pose(3.0)), (0, pose(0.0)), (second, pose(1.0))])
+    assert table.at(second // 2)[0, 3] == pytest.approx(0.5)
+    assert table.at(second + second // 2) is None
+    assert table.at(-second // 20)[0, 3] == pytest.approx(-0.05)
+    assert table.at(-second // 5) is None and table.at(4 * second) is None
+    linear, yaw_rate = table.twist(second // 2)
+    np.testing.assert_allclose(linear, [1.0, 0, 0])
+    assert yaw_rate == 0
+    assert PoseTable([(second, pose(1.0))]).at(second + 1) is None
+    assert PoseTable([]).at(0) is None
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "crkd_ros.bag_command", *(str(a) for a in arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_converts_and_keeps_its_old_form(tables, watonomous, tmp_path) -> None:
+    done = command("convert", watonomous, tmp_path / "out", "--no-lidar")
+    assert done.returncode == 0, done.stderr
+    assert "watonomous (WATonomous/nuscenes_to_ros2bag)" in done.stdout
+    assert "messages of 20 topics" in done.stdout and "Traceback" not in done.stderr
+    again = command("convert", watonomous, tmp_path / "out")
+    assert again.returncode == 1 and "exists already" in again.stderr
+    wrong = command("convert", watonomous, tmp_path / "new", "--kind", "rosbag")
+    assert wrong.returncode == 1 and "--kind: expected auto, nuscenes2bag," in wrong.stderr
+    options = ("--data", tables.root, "--scene", SCENE, "--no-lidar", "--out")
+    old = command(*options, tmp_path / "old")
+    assert old.returncode == 0 and "messages of" in old.stdout, old.stderr
+    new = command("nuscenes", *options, tmp_path / "new")
+    assert new.returncode == 0, new.stderr
+    assert topics_of(tmp_path / "old") == topics_of(tmp_path / "new")
+    shown = command("--help")
+    assert shown.returncode == 0 and "convert" in shown.stdout and "nuscenes" in shown.stdout
