@@ -115,7 +115,9 @@ class DetectorNode(LifecycleNode):
             wanted=outputs.wanted,
             problem=self._problem,
         )
-        return self._entered("active", super().on_activate(state))
+        result = self._entered("active", super().on_activate(state))
+        outputs.announce()
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe; wait for the frame in the network."""
@@ -149,7 +151,13 @@ class DetectorNode(LifecycleNode):
         self._health = self._new_health()
         self._sources = Sources(self, config=config)
         self._detector = load_detector(config)
-        self._outputs = Outputs(self, config=config)
+        self._outputs = Outputs(
+            self,
+            config=config,
+            motion=self._sources.motion,
+            place=self._sources.place(config.output_frame),
+            problem=self._problem,
+        )
         limits = dataclasses.replace(config.sync, sweeps=self._detector.config.radar.sweeps)
         cameras = [name for name in CAMERAS if name in config.sensors]
         radars = [name for name in RADARS if name in config.sensors]
@@ -214,6 +222,8 @@ class DetectorNode(LifecycleNode):
         self.config = config
         if self._detector is not None:
             self._detector.score_threshold = config.score_threshold
+        if self._outputs is not None:
+            self._outputs.configure(config)
         return messages.make("rcl_interfaces/msg/SetParametersResult", successful=True)
 
     def _on_time_jump(self, _: Any) -> None:

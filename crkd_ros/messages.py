@@ -32,7 +32,8 @@ IMAGE_ENCODINGS = {
 
 #: Packages without a stand-in: what stays off without them, and what serves instead.
 _FEATURES = {
-    "vision_msgs": "~/detections (Detection3DArray) is not published; ~/markers and ~/boxes are",
+    "vision_msgs": "~/detections (Detection3DArray) and ~/label_info are not published; ~/markers "
+    "and ~/boxes are",
     "tf2_ros": "no tf: extrinsics come from calibration_file, ego motion from odometry",
 }
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.markers import MarkersConfig
 from crkd_ros.parameters import ParameterError, as_yaml, check, knob
+from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
+from crkd_ros.tracking import TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +93,18 @@ class NodeConfig:
     calibration_file: str = knob(
         "", "YAML with the sensors' poses (and intrinsics); empty: sensors' poses from tf"
     )
+    output_frame: str = knob(
+        "", "Frame of all outputs: one of tf, or that of the odometry; empty: base_frame"
+    )
+    objects: bool = knob(False, "Publish ~/objects too; needs Autoware's autoware_perception_msgs")
     decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
     topics: TopicsConfig = TopicsConfig()
     motion: MotionConfig = MotionConfig()
     sync: SyncConfig = SyncConfig()
+    thresholds: ThresholdsConfig = ThresholdsConfig()
+    remap: RemapConfig = RemapConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    markers: MarkersConfig = MarkersConfig()
 
     def __post_init__(self) -> None:
         check(self, "")

@@ -31,6 +31,11 @@ class OdometryMotion:
         self._frames: tuple[str, str] | None = None
         self._lock = threading.Lock()
 
+    @property
+    def parent(self) -> str | None:
+        """Frame of the poses; None before the first one."""
+        return None if self._frames is None else self._frames[0]
+
     def __len__(self) -> int:
         return len(self._poses)
 

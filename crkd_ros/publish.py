@@ -169,10 +169,3 @@ def pose(center: NDArray[np.float64], yaw: float, make: Make) -> Any:
     w, x, y, z = (float(value) for value in geometry.yaw_to_quat_wxyz(yaw))
     orientation = make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
     return make("geometry_msgs/msg/Pose", position=point(center, make), orientation=orientation)
-
-
-def marker_array(*args: Any, **fields: Any) -> Any:
-    """Moved to markers.py."""
-    from crkd_ros import markers
-
-    return markers.marker_array(*args, **fields)

@@ -15,6 +15,7 @@ from crkd_ros.calibration import Calibration
 from crkd_ros.motion import MotionError, NoMotion
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.odometry import OdometryMotion
+from crkd_ros.postprocess import Place, in_odometry, upright
 from crkd_ros.tf_motion import TfMotion
 
 
@@ -43,7 +44,7 @@ class Sources:
     ) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
         self._node, self._buffer = node, None
-        tf = None
+        self._base, self._tf, tf = base.lstrip("/"), None, None
         if source == "tf" or not path:
             if not messages.installed("tf2_ros"):
                 raise MotionError(
@@ -51,22 +52,40 @@ class Sources:
                     "explains it), and motion.source to odom or off"
                 )
             self._buffer = messages.tf_buffer(node)
-            tf = TfMotion(
+            self._tf = functools.partial(
+                TfMotion,
                 buffer=self._buffer,
                 time=lambda stamp_ns: Time(nanoseconds=stamp_ns),
                 timeout=Duration(seconds=config.sync.wait),
                 error=messages.tf_error(),
                 stamped_to_matrix=convert.transform_matrix,
                 base=base,
-                fixed=config.motion.fixed_frame,
                 report=functools.partial(problem, "tf"),
             )
+            tf = self._tf(fixed=config.motion.fixed_frame)
         extrinsics: Any = Calibration.load(path, base=base) if path else tf
         self.extrinsics = extrinsics
         odometry = OdometryMotion(
             extrinsics=extrinsics, base=base, report=functools.partial(problem, "odometry")
         )
         self.motion: Any = {"odom": odometry, "tf": tf, "off": NoMotion()}[source]
+
+    def place(self, frame: str) -> Place | None:
+        """Where the vehicle is in the frame of the outputs; None for '' and its own frame.
+
+        Raises:
+            MotionError: no source of the ego motion knows that frame.
+        """
+        if frame.lstrip("/") in ("", self._base):
+            return None
+        if self._tf is not None:
+            return upright(self._tf(fixed=frame).pose, frame)
+        if isinstance(self.motion, OdometryMotion):
+            return in_odometry(self.motion, frame)
+        raise MotionError(
+            f"output_frame {frame!r} needs to know how the vehicle moves: set motion.source to "
+            "tf, or to odom and output_frame to the frame of the odometry"
+        )
 
     def clear(self) -> None:
         """Forget the motion so far: time was set back."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
 from crkd_ros.parameters import check, knob
@@ -95,6 +94,12 @@ class _Tracks:
         return _Tracks(**{n: np.concatenate([v, pairs[n]]) for n, v in vars(self).items()})
 
 
+def numbered(detections: Detections, ids: NDArray[np.int64]) -> Tracked:
+    """Detections with ids [N]."""
+    fields = {f.name: getattr(detections, f.name) for f in dataclasses.fields(Detections)}
+    return Tracked(**fields, id=ids)
+
+
 class Tracker:
     """Gives ids to the detections of one frame after another. Not thread-safe.
 
@@ -105,6 +110,10 @@ class Tracker:
     """
 
     def __init__(self, config: TrackingConfig | None = None) -> None:
+        # Importing it takes a while: not for those who only want the configuration.
+        from scipy.optimize import linear_sum_assignment
+
+        self._assign = linear_sum_assignment
         self.config = config or TrackingConfig()
         self._next_id = 1
         self.reset()
@@ -137,8 +146,7 @@ class Tracker:
             measured = measured.transformed(fixed_T_base)
         ids = np.zeros(len(detections), np.int64)
         ids[usable] = self._associate(measured, stamp_ns)
-        fields = {f.name: getattr(detections, f.name) for f in dataclasses.fields(Detections)}
-        return Tracked(**fields, id=ids)
+        return numbered(detections, ids)
 
     def _predict(self, stamp_ns: int) -> None:
         """Carry every track on to a stamp, and end those not seen for too long."""
@@ -182,7 +190,7 @@ class Tracker:
         # A pair that is not made costs nothing, and one at the edge of the gate hardly gains:
         # otherwise a row of barriers would move by one when its end is missed.
         cost = np.where(allowed, away / np.maximum(gate, 1e-9)[:, None] - 1, 0)
-        track, found = linear_sum_assignment(cost)
+        track, found = self._assign(cost)
         made = allowed[track, found]
         return track[made], found[made]
 
