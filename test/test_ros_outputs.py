@@ -1,0 +1,228 @@
+"""The publishers over DDS, and the settings that change while the node runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy")
+
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.lifecycle import LifecycleNode, LifecycleState  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+
+from crkd_core import geometry  # noqa: E402
+from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
+from crkd_ros import convert, messages  # noqa: E402
+from crkd_ros.detector_node import DetectorNode  # noqa: E402
+from crkd_ros.markers import MarkersConfig  # noqa: E402
+from crkd_ros.motion import NoMotion  # noqa: E402
+from crkd_ros.node_config import NodeConfig  # noqa: E402
+from crkd_ros.outputs import Outputs  # noqa: E402
+from crkd_ros.thresholds import RemapConfig  # noqa: E402
+from crkd_ros.tracking import TrackingConfig  # noqa: E402
+
+START = 1_700_000_000_000_000_000
+STEP = 83_333_333
+PATIENCE = 120.0
+
+CLOUD, MARKERS = "sensor_msgs/msg/PointCloud2", "visualization_msgs/msg/MarkerArray"
+
+
+def detections() -> Detections:
+    return Detections(
+        center=np.array([[10.0, 2, 0.5], [-30, 5, 1]]),
+        size=np.ones((2, 3)),
+        yaw=np.array([0.0, 1.0]),
+        velocity=np.array([[3.0, 0], [0, -2]]),
+        label=np.array([CLASS_NAMES.index("car"), CLASS_NAMES.index("trailer")]),
+        score=np.array([0.9, 0.5]),
+    )
+
+
+@pytest.fixture
+def ros():
+    rclpy.init(args=[])
+    yield
+    rclpy.try_shutdown()
+
+
+class Bench:
+    """A lifecycle node with the outputs of a configuration, and somebody who listens."""
+
+    def __init__(self, config: NodeConfig, *, place=None) -> None:
+        self.problems: list[tuple[str, str]] = []
+        self.node = LifecycleNode("detector_node")
+        self.outputs = Outputs(
+            self.node,
+            config=config,
+            motion=NoMotion(),
+            place=place,
+            problem=lambda *problem: self.problems.append(problem),
+        )
+        self.peer = rclpy.create_node("peer")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.peer)
+
+    def listen(self, kind: str, topic: str, profile=None) -> list:
+        heard: list = []
+        self.peer.create_subscription(
+            messages.message_class(kind), topic, heard.append, profile or QoSProfile(depth=10)
+        )
+        return heard
+
+    def activate(self) -> None:
+        state = LifecycleState(label="inactive", state_id=2)
+        assert LifecycleNode.on_activate(self.node, state).name == "SUCCESS"
+        self.outputs.announce()
+
+    def wait(self, condition) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "nothing came in time"
+            self._executor.spin_once(timeout_sec=0.02)
+
+    def send(self, heard: list, stamp_ns: int):
+        """Publish, and the message that came of it."""
+        before = len(heard)
+        self.wait(self.outputs.wanted)
+        self.outputs.publish(detections(), stamp_ns)
+        self.wait(lambda: len(heard) > before)
+        return heard[-1]
+
+    def close(self) -> None:
+        self.outputs.close()
+        self._executor.shutdown()
+        self.peer.destroy_node()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def bench(ros):
+    benches: list[Bench] = []
+
+    def make(config: NodeConfig, **options) -> Bench:
+        benches.append(Bench(config, **options))
+        return benches[-1]
+
+    yield make
+    for one in benches:
+        one.close()
+
+
+def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
+    odom_T_base = geometry.pose([100, 50, 0], geometry.yaw_to_quat_wxyz(0.5))
+    config = NodeConfig(output_frame="odom", tracking=TrackingConfig(enabled=True))
+    rig = bench(config, place=lambda stamp_ns: odom_T_base)
+    boxes = rig.listen(CLOUD, "/detector_node/boxes")
+    # Nothing leaves an inactive node.
+    rig.wait(rig.outputs.wanted)
+    rig.outputs.publish(detections(), START)
+    rig.activate()
+    for index in (1, 2, 3):
+        cloud = rig.send(boxes, START + index * STEP)
+        assert convert.stamp_ns(cloud.header.stamp) == START + index * STEP
+        assert cloud.header.frame_id == "odom"
+        found = convert.boxes_from_cloud(cloud)
+        expected = detections().transformed(odom_T_base)
+        for field in ("center", "yaw", "velocity"):
+            np.testing.assert_allclose(
+                getattr(found, field), getattr(expected, field), rtol=1e-5, atol=1e-4
+            )
+        # Detections seen before the node was active count for the ids.
+        assert messages.read_points(cloud)["id"].tolist() == [1, 2]
+    assert [convert.stamp_ns(c.header.stamp) for c in boxes] == [
+        START + i * STEP for i in (1, 2, 3)
+    ]
+    assert rig.problems == []
+
+
+def test_settings_change_from_one_frame_to_the_next(bench):
+    config = NodeConfig()
+    rig = bench(config)
+    markers = rig.listen(MARKERS, "/detector_node/markers")
+    rig.activate()
+
+    def texts(array):
+        return [m.text for m in array.markers if m.action == 0 and m.ns == "labels"]
+
+    assert texts(rig.send(markers, START)) == ["car 0.90", "trailer 0.50"]
+    config = dataclasses.replace(config, remap=RemapConfig(trailer="truck", car=""))
+    rig.outputs.configure(config)
+    assert texts(rig.send(markers, START + STEP)) == ["truck 0.50"]
+    config = dataclasses.replace(config, markers=MarkersConfig(labels=False))
+    rig.outputs.configure(config)
+    array = rig.send(markers, START + 2 * STEP)
+    assert {m.ns for m in array.markers if m.action == 0} == {"boxes", "velocity"}
+
+
+def test_label_info_is_latched_and_follows_the_threshold(bench):
+    pytest.importorskip("vision_msgs")
+    rig = bench(NodeConfig(score_threshold=0.25))
+    rig.activate()
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    # Subscribed after it was sent.
+    heard = rig.listen("vision_msgs/msg/LabelInfo", "/detector_node/label_info", latched)
+    rig.wait(lambda: len(heard) == 1)
+    assert heard[0].threshold == pytest.approx(0.25)
+    assert [c.class_name for c in heard[0].class_map] == list(CLASS_NAMES)
+    rig.outputs.configure(NodeConfig(score_threshold=0.5))
+    rig.wait(lambda: len(heard) == 2)
+    assert heard[1].threshold == 0.5
+
+
+def test_detection_arrays_carry_ids_where_vision_msgs_is_installed(bench):
+    pytest.importorskip("vision_msgs")
+    rig = bench(NodeConfig(tracking=TrackingConfig(enabled=True, birth=1)))
+    heard = rig.listen("vision_msgs/msg/Detection3DArray", "/detector_node/detections")
+    rig.activate()
+    array = rig.send(heard, START)
+    assert [d.id for d in array.detections] == ["1", "2"]
+    assert [d.results[0].hypothesis.class_id for d in array.detections] == ["car", "trailer"]
+
+
+def test_objects_need_autowares_messages(bench):
+    if messages.installed("autoware_perception_msgs"):
+        rig = bench(NodeConfig(objects=True))
+        kind = "autoware_perception_msgs/msg/DetectedObjects"
+        heard = rig.listen(kind, "/detector_node/objects")
+        rig.activate()
+        assert len(rig.send(heard, START).objects) == 2
+    else:
+        with pytest.raises(messages.MessageError, match="autoware_perception_msgs"):
+            bench(NodeConfig(objects=True))
+
+
+def test_wrong_settings_are_refused_as_a_whole_with_the_reason(ros):
+    node = DetectorNode()
+    try:
+
+        def change(**values) -> str:
+            """The reason of the refusal, or nothing."""
+            wanted = [Parameter(n.replace("__", "."), value=v) for n, v in values.items()]
+            result = node.set_parameters_atomically(wanted)
+            assert result.successful == (not result.reason)
+            return result.reason
+
+        assert not change(thresholds__ranges=[0.0, 30.0], thresholds__car=[0.2, 0.4])
+        assert node.config.thresholds.car == (0.2, 0.4)
+        reason = change(thresholds__car=[0.1, 0.2, 0.3])
+        assert "thresholds.car: expected one score, or one for each of the 2" in reason
+        # Neither of two is taken where one is wrong.
+        assert "remap.car" in change(remap__bus="truck", remap__car="van")
+        assert node.get_parameter("remap.bus").value == "bus"
+        assert node.config.remap.bus == "bus"
+        assert "rise from 0.0" in change(thresholds__ranges=[10.0, 5.0])
+        assert not change(remap__bus="", markers__labels=False, tracking__enabled=True)
+        assert node.config.remap.bus == ""
+        assert node.config.tracking.enabled
+        assert not node.config.markers.labels
+        # A type that the parameter does not have.
+        assert change(thresholds__car=[1, 2])
+        assert node.config.thresholds.car == (0.2, 0.4)
+    finally:
+        node.destroy_node()
