@@ -10,7 +10,7 @@ import enum
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Reader1
@@ -69,8 +69,15 @@ class ForeignTopic:
     count: int
 
 
+Container = Literal["ros1", "ros2", "foxglove"]
+
+
 class ForeignBag(Protocol):
     """An open bag of any container; a context that closes it."""
+
+    @property
+    def container(self) -> Container:
+        """What the file is."""
 
     @property
     def topics(self) -> Mapping[str, ForeignTopic]:
@@ -88,7 +95,9 @@ class RosBag:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ros1 = path.suffix == ".bag"
+        # The ROS 2 port of nuscenes2bag calls its folders so too.
+        self._ros1 = path.suffix == ".bag" and path.is_file()
+        self.container: Container = "ros1" if self._ros1 else "ros2"
         try:
             self._reader = Reader1(path) if self._ros1 else Reader2(path)
             self._reader.open()
@@ -228,9 +237,9 @@ def recognise(bag: ForeignBag, path: Path) -> Kind:
         channel in topic.name
         for channel, topic in (*layout.images.items(), *layout.radars.items())
     )
-    if not isinstance(bag, RosBag):
+    if bag.container == "foxglove":
         return Kind.FOXGLOVE_MCAP
-    if path.suffix == ".bag":
+    if bag.container == "ros1":
         return Kind.FOXGLOVE_ROS1 if capitals else Kind.NUSCENES2BAG
     if objects or any(t.name.endswith("/raw") for t in layout.images.values()):
         prefixed = any(t.name.startswith("/nuscenes/") for t in bag.topics.values())
@@ -242,3 +251,22 @@ def recognise(bag: ForeignBag, path: Path) -> Kind:
     compressed = all(t.type_name == IMAGES[0] for t in layout.images.values())
     static = any(t.name == "/tf_static" for t in layout.transforms)
     return Kind.OURS if compressed and static and layout.odometry else Kind.ROS2
+
+
+def check_container(bag: ForeignBag, path: Path, kind: Kind) -> None:
+    """A kind that was chosen by hand must at least fit the file. Raises BagError."""
+    wanted = {
+        Kind.NUSCENES2BAG: "ros1",
+        Kind.FOXGLOVE_ROS1: "ros1",
+        Kind.FOXGLOVE_MCAP: "foxglove",
+    }.get(kind, "ros2")
+    names = {
+        "ros1": "a ROS 1 bag",
+        "ros2": "a rosbag2",
+        "foxglove": "an mcap file of Foxglove messages",
+    }
+    if bag.container != wanted:
+        raise BagError(
+            f"{path} is {names[bag.container]}, so it cannot be {kind.value} ({kind.converter}), "
+            f"which is {names[wanted]}; leave --kind out"
+        )

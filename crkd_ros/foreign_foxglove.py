@@ -19,7 +19,7 @@ from mcap.reader import make_reader
 from mcap.records import Schema
 
 from crkd_ros.bag_messages import BagError, make
-from crkd_ros.foreign_bags import CLOUD, IMAGES, INFO, TF, ForeignTopic
+from crkd_ros.foreign_bags import CLOUD, IMAGES, INFO, TF, Container, ForeignTopic
 
 #: PackedElementField.type -> PointField.datatype: Foxglove counts UINT8 first, ROS INT8.
 _DATATYPE = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 7, 8: 8}
@@ -33,6 +33,8 @@ _NUMERIC = {
 
 class FoxgloveFile:
     """An mcap file of Foxglove messages; see ``foreign_bags.ForeignBag``."""
+
+    container: Container = "foxglove"
 
     def __init__(self, path: Path) -> None:
         """Open the file and read its summary.

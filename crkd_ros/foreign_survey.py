@@ -7,89 +7,27 @@ read first. The bag's images are not touched here but for the first of each came
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
-from crkd_core import geometry
 from crkd_ros import foreign_messages
 from crkd_ros.bag_messages import BagError
 from crkd_ros.calibration import Calibration, CameraEntry
 from crkd_ros.convert import ConvertError, odometry_pose, transform_matrix
-from crkd_ros.foreign_bags import ForeignBag, ForeignLayout, Kind
-from crkd_ros.motion import EXTRAPOLATION, MotionError
+from crkd_ros.foreign_bags import ForeignBag, ForeignLayout, ForeignTopic, Kind
+from crkd_ros.motion import MotionError
+from crkd_ros.pose_table import PoseTable
 
 Array = NDArray[np.float64]
 
 BASE = "base_link"
-
-#: Poses further apart than this are not joined by a straight line. Key frames are 0.5 s apart.
-MAX_POSE_GAP_NS = 1_000_000_000
-
-
-_BEYOND_NS = round(EXTRAPOLATION * 1e9)
-
-
-class PoseTable:
-    """The vehicle's poses by time, 64 bytes each: an hour at 100 Hz is 23 MB."""
-
-    def __init__(self, poses: Iterable[tuple[int, Array]]) -> None:
-        """Poses in any order; of several with one stamp the last counts."""
-        rows: dict[int, tuple[float, ...]] = {}
-        for stamp, matrix in poses:
-            quat = geometry.matrix_to_quat_wxyz(matrix[:3, :3])
-            rows[stamp] = (*matrix[:3, 3].tolist(), *quat.tolist())
-        self.stamps = np.array(sorted(rows), np.int64)
-        self._rows = np.array([rows[stamp] for stamp in self.stamps.tolist()]).reshape(-1, 7)
-
-    def __len__(self) -> int:
-        return len(self.stamps)
-
-    @property
-    def interval_ns(self) -> float:
-        """The median time between poses; 0 of less than two."""
-        return float(np.median(np.diff(self.stamps))) if len(self) > 1 else 0.0
-
-    def at(self, stamp_ns: int) -> Array | None:
-        """``map_T_base`` [4, 4] at a time, which may lie EXTRAPOLATION beyond either end.
-
-        None further outside, and in gaps beyond MAX_POSE_GAP_NS.
-        """
-        place = int(np.searchsorted(self.stamps, stamp_ns))
-        if place < len(self) and self.stamps[place] == stamp_ns:
-            return self._matrix(place)
-        if place in (0, len(self)):
-            end = self.stamps[-1 if place else 0] if len(self) > 1 else stamp_ns + 2 * _BEYOND_NS
-            if abs(int(end) - stamp_ns) > _BEYOND_NS:
-                return None
-            # Key frames of the foxglove family: images are taken before the pose of the lidar.
-            place = min(max(place, 1), len(self) - 1)
-        before, after = int(self.stamps[place - 1]), int(self.stamps[place])
-        if after - before > MAX_POSE_GAP_NS:
-            return None
-        fraction = (stamp_ns - before) / (after - before)
-        return geometry.interpolate(self._matrix(place - 1), self._matrix(place), fraction)
-
-    def twist(self, stamp_ns: int, *, window_ns: int = 50_000_000) -> tuple[Array, float]:
-        """Linear velocity [3] in base_link, m/s, and yaw rate, rad/s, over a window."""
-        if len(self) < 2:
-            return np.zeros(3), 0.0
-        first, last = int(self.stamps[0]), int(self.stamps[-1])
-        ends = max(stamp_ns - window_ns, first), min(stamp_ns + window_ns, last)
-        (a, b), now = map(self.at, ends), self.at(stamp_ns)
-        if a is None or b is None or now is None or ends[0] >= ends[1]:
-            return np.zeros(3), 0.0
-        seconds = (ends[1] - ends[0]) * 1e-9
-        linear = now[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / seconds
-        turned = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))
-        return linear, float(turned) / seconds
-
-    def _matrix(self, row: int) -> Array:
-        return geometry.pose(self._rows[row, :3], self._rows[row, 3:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +59,7 @@ def survey(
     kind: Kind,
     calibration: Path | None = None,
     stamps: str = "auto",
+    progress: bool = True,
 ) -> Survey:
     """Read poses, transforms and the first message of every sensor.
 
@@ -131,6 +70,7 @@ def survey(
         kind: who wrote it.
         calibration: a calibration file. Where it lists a sensor, it overrules the bag.
         stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
+        progress: a bar on stderr.
 
     Raises:
         BagError: something that a detector needs is neither in the bag nor in the file; the text
@@ -147,8 +87,8 @@ def survey(
     if layout.lidar is not None:
         heads["LIDAR_TOP"] = _first(bag, layout.lidar.name)
     record_times = _record_times(heads, path=path, kind=kind, stamps=stamps)
-    found, tf_poses = _transforms(bag, layout)
-    poses, source = _poses(bag, layout, tf_poses)
+    found, tf_poses = _transforms(bag, layout, progress)
+    poses, source = _poses(bag, layout, tf_poses, progress)
     frames = {channel: foreign_messages.frame_of(one) for channel, one in heads.items()}
     extrinsics: dict[str, Array] = {}
     for channel, frame in frames.items():
@@ -207,16 +147,15 @@ def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str)
 
 
 def _transforms(
-    bag: ForeignBag, layout: ForeignLayout
-) -> tuple[Calibration, list[tuple[int, Array]]]:
+    bag: ForeignBag, layout: ForeignLayout, progress: bool
+) -> tuple[Calibration, PoseTable]:
     """The tree of sensor frames, and map_T_base of every transform whose child is the base.
 
     A frame between (map -> odom -> base_link) counts with its latest transform; without one, the
     base's own parent is the map.
     """
-    tree, above = Calibration(base=BASE), dict[str, Array]()
-    poses: list[tuple[int, Array]] = []
-    for _, _, message in bag.messages([topic.name for topic in layout.transforms]):
+    tree, above, poses = Calibration(base=BASE), dict[str, Array](), PoseTable()
+    for message in _read(bag, layout.transforms, progress):
         bases = []
         for transform in message.transforms:
             child = transform.child_frame_id.lstrip("/")
@@ -233,29 +172,40 @@ def _transforms(
         for transform, matrix in bases:
             parent = above.get(transform.header.frame_id.lstrip("/"))
             stamp = foreign_messages.stamp_ns(transform)
-            poses.append((stamp, matrix if parent is None else parent @ matrix))
+            poses.add(stamp, matrix if parent is None else parent @ matrix)
     return tree, poses
 
 
 def _poses(
-    bag: ForeignBag, layout: ForeignLayout, tf_poses: Sequence[tuple[int, Array]]
+    bag: ForeignBag, layout: ForeignLayout, tf_poses: PoseTable, progress: bool
 ) -> tuple[PoseTable, str]:
     """The poses of /tf, whose exactness is known; of odometry where /tf has none.
 
     The odometry of the WATonomous lineage is the vehicle's own estimate, not the ego pose.
     """
-    if tf_poses:
-        return PoseTable(tf_poses), ", ".join(topic.name for topic in layout.transforms)
+    if len(tf_poses):
+        return tf_poses, ", ".join(topic.name for topic in layout.transforms)
+    poses = PoseTable()
     if layout.odometry is None:
-        return PoseTable(()), ""
+        return poses, ""
     try:
-        table = PoseTable(
-            (foreign_messages.stamp_ns(message), odometry_pose(message))
-            for _, _, message in bag.messages([layout.odometry.name])
-        )
+        for message in _read(bag, [layout.odometry], progress):
+            poses.add(foreign_messages.stamp_ns(message), odometry_pose(message))
     except ConvertError as error:
         raise BagError(f"{layout.odometry.name}: {error}") from error
-    return table, layout.odometry.name
+    return poses, layout.odometry.name
+
+
+def _read(bag: ForeignBag, topics: Sequence[ForeignTopic], progress: bool) -> Iterator[Any]:
+    for _, _, message in track(
+        bag.messages([topic.name for topic in topics]),
+        total=sum(topic.count for topic in topics),
+        description="reading poses",
+        console=Console(stderr=True),
+        disable=not progress,
+        transient=True,
+    ):
+        yield message
 
 
 def _base_T(calibration: Calibration | None, names: Sequence[str]) -> Array | None:

@@ -19,8 +19,8 @@ from crkd_ros.bag_messages import BagError, make
 from crkd_ros.calibration import Calibration
 from crkd_ros.foreign_bags import Kind
 from crkd_ros.foreign_convert import convert_bag
-from crkd_ros.foreign_survey import PoseTable
 from crkd_ros.nuscenes2bag import write_bag
+from crkd_ros.pose_table import PoseTable
 
 SCENE = "scene-0103"
 
@@ -118,7 +118,7 @@ def test_mcap_of_ros1_messages_and_cut_mcap(tables, tmp_path) -> None:
 
 def test_a_kind_must_fit_the_file(watonomous, tmp_path) -> None:
     out = tmp_path / "out" / "bag"
-    refused("no ROS 1 bag, so it cannot be nuscenes2bag", watonomous, out, kind=Kind.NUSCENES2BAG)
+    refused("is a rosbag2, so it cannot be nuscenes2bag", watonomous, out, kind=Kind.NUSCENES2BAG)
     refused("cannot be foxglove-mcap", watonomous, out, kind=Kind.FOXGLOVE_MCAP)
 
 
@@ -172,16 +172,22 @@ def test_poses_are_not_guessed_across_gaps_or_far_outside() -> None:
         return matrix
 
     second = 10**9
-    table = PoseTable([(3 * second, pose(3.0)), (0, pose(0.0)), (second, pose(1.0))])
+    table = PoseTable()
+    for x in (3, 0, 7, 1):
+        table.add(x * second, pose(x))
+    table.add(7 * second, pose(7.5))
+    assert table.at(7 * second)[0, 3] == 7.5
     assert table.at(second // 2)[0, 3] == pytest.approx(0.5)
     assert table.at(second + second // 2) is None
     assert table.at(-second // 20)[0, 3] == pytest.approx(-0.05)
-    assert table.at(-second // 5) is None and table.at(4 * second) is None
+    assert table.at(-second // 5) is None and table.at(8 * second) is None
     linear, yaw_rate = table.twist(second // 2)
     np.testing.assert_allclose(linear, [1.0, 0, 0])
     assert yaw_rate == 0
-    assert PoseTable([(second, pose(1.0))]).at(second + 1) is None
-    assert PoseTable([]).at(0) is None
+    one = PoseTable()
+    assert one.at(0) is None and len(one) == 0
+    one.add(second, pose(1.0))
+    assert one.at(second + 1) is None and one.at(second) is not None
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
