@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS, Frame
-from crkd_ros import convert, frames
+from crkd_ros import convert, frames, radar_clouds
 from crkd_ros.bag_files import Topic, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
 from crkd_ros.calibration import Calibration
+from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.motion import MotionError, PoseBuffer
+from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
 from crkd_ros.tracks import Timed
 
@@ -116,7 +115,7 @@ class _Undecoded:
     """An image that is decoded when a frame takes it: not every image of a bag is taken."""
 
     message: Any
-    intrinsics: NDArray[np.float64]
+    model: CameraModel
 
 
 @dataclass
@@ -129,7 +128,9 @@ class _Assembler:
     base: str = "base_link"
     calibration: Calibration = field(default_factory=Calibration)
     poses: PoseBuffer = field(default_factory=PoseBuffer)
-    intrinsics: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    models: dict[str, CameraModel] = field(default_factory=dict)
+    cameras: CamerasConfig = CamerasConfig()
+    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
     first_odometry: bool = True
 
     def add(self, role: str, sensor: str, message: Any) -> list[FrameSet]:
@@ -139,18 +140,21 @@ class _Assembler:
             return []
         stamp_ns = convert.stamp_ns(message.header.stamp)
         if role == "info":
-            self.intrinsics[sensor] = convert.intrinsics(message)
+            if sensor in self.layout.images:
+                rectified = self.cameras.is_rectified(self.layout.images[sensor].name)
+                self.models[sensor] = CameraModel.of_info(message, rectified=rectified)
             return []
         if role == "odometry":
             self.poses.add(stamp_ns, convert.odometry_pose(message))
             return []
         sets = self.sync.flush(before_ns=stamp_ns)
         if role == "image":
-            if sensor in self.intrinsics:
-                item = _Undecoded(message, self.intrinsics[sensor])
+            if sensor in self.models:
+                item = _Undecoded(message, self.models[sensor])
                 self.sync.add_image(sensor, stamp_ns, item)
         else:
-            self.sync.add_radar(sensor, stamp_ns, convert.sweep(message, radar=sensor))
+            sweep = radar_clouds.sweep(message, radar=sensor, fields=self.radar_fields)
+            self.sync.add_radar(sensor, stamp_ns, sweep)
         return sets
 
     def _tf(self, message: Any) -> None:
@@ -170,9 +174,7 @@ class _Assembler:
         images = {}
         for camera, (stamp_ns, item) in frame_set.images.items():
             try:
-                prepared = convert.prepared_image(
-                    item.message, item.intrinsics, self.image, camera=camera
-                )
+                prepared = prepared_image(item.message, item.model, self.image, camera=camera)
                 images[camera] = Timed(stamp_ns, prepared)
             except convert.ConvertError as error:
                 problem(stamp_ns, str(error))
@@ -193,6 +195,8 @@ def frames_of_bag(
     tokens: Mapping[int, str] | None = None,
     only: Collection[int] | None = None,
     problems: list[BagProblem] | None = None,
+    cameras: CamerasConfig | None = None,
+    radar_fields: RadarFieldsConfig | None = None,
 ) -> Iterator[Frame]:
     """The Frames of a bag in time order, one per image of the anchor camera.
 
@@ -204,6 +208,8 @@ def frames_of_bag(
         only: make only the frames at these reference stamps, ns.
         problems: takes what could not be used, as the node would go on without it; None = the
             first problem is an error.
+        cameras: as the node's parameters of this name.
+        radar_fields: likewise.
 
     Raises:
         BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
@@ -211,7 +217,13 @@ def frames_of_bag(
     """
     layout = layout_of(path)
     topics = layout.topics
-    assembler = _Assembler(layout=layout, image=image, sync=Synchronizer(sync))
+    assembler = _Assembler(
+        layout=layout,
+        image=image,
+        sync=Synchronizer(sync),
+        cameras=cameras or CamerasConfig(),
+        radar_fields=radar_fields or RadarFieldsConfig(),
+    )
 
     def problem(stamp_ns: int, reason: str) -> None:
         if problems is None:

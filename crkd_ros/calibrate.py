@@ -19,6 +19,7 @@ from crkd_ros import convert
 from crkd_ros.bag_files import read_bag
 from crkd_ros.bag_frames import Layout, layout_of
 from crkd_ros.calibration import Calibration, CameraEntry
+from crkd_ros.camera_model import CameraModel, CamerasConfig
 from crkd_ros.motion import MotionError
 
 #: Poses and intrinsics closer together than this are one calibration: metres and radians, pixels.
@@ -115,8 +116,9 @@ def of_bag(path: Path, *, base: str = "base_link") -> Calibration:
                 f"no file can say where {sensor} sits; use tf live, or cut the bag"
             )
         calibration.add(base, frame, matrix)
-        if sensor in layout.infos:
-            calibration.add_camera(frame, _camera(path, layout.infos[sensor].name))
+        if sensor in layout.images:
+            rectified = CamerasConfig().is_rectified(layout.images[sensor].name)
+            calibration.add_camera(frame, _camera(path, layout.infos[sensor].name, rectified))
     return calibration
 
 
@@ -133,22 +135,21 @@ def _frame_ids(path: Path, layout: Layout) -> dict[str, str]:
     return {name: found[name] for name in CAMERAS + RADARS if name in found}
 
 
-def _camera(path: Path, topic: str) -> CameraEntry:
+def _camera(path: Path, topic: str, rectified: bool) -> CameraEntry:
     """The first CameraInfo of a topic."""
     for record in read_bag(path, topics=[topic]):
-        return camera_entry(record.message())
+        return camera_entry(record.message(), rectified=rectified)
     raise CalibrationError(f"{path}: {topic} holds no message")
 
 
-def camera_entry(info: Any) -> CameraEntry:
+def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:
     """A sensor_msgs/CameraInfo as an entry of a calibration file. Raises ConvertError."""
-    distortion = np.asarray(info.d, np.float64)
-    rectified = not distortion.any()
+    model = CameraModel.of_info(info, rectified=rectified)
     return CameraEntry(
-        intrinsics=convert.intrinsics(info),
-        image_size=convert.image_size(info),
-        distortion_model="" if rectified else info.distortion_model,
-        distortion=() if rectified else tuple(distortion.tolist()),
+        intrinsics=np.array(model.matrix),
+        image_size=model.size,
+        distortion_model=model.distortion if model.coefficients else "",
+        distortion=model.coefficients,
     )
 
 

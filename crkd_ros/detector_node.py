@@ -105,6 +105,7 @@ class DetectorNode(LifecycleNode):
             health=self._health,
             problem=self._problem,
             decode_threads=config.decode_threads,
+            radar_fields=config.radar_fields,
         )
         self._inputs = Inputs(
             self,

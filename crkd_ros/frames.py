@@ -8,11 +8,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.radar import RadarSweep, accumulate
 from crkd_core.frame import CAMERAS, RADARS, Frame
 from crkd_ros.motion import Array, EgoMotion, Extrinsics, MotionError, NoTransform
+from crkd_ros.radar_clouds import Sweep
 from crkd_ros.sync import FrameSet
+
+#: A radar's velocity is how far it moved in so many nanoseconds.
+_STEP_NS = 50_000_000
 
 
 def frame_from_set(
@@ -51,11 +56,12 @@ def frame_from_set(
         stamp, item = frame_set.images[camera]
         images[index], matrices[index] = item.pixels, item.intrinsics
         ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id]
+        ego_T_cam[index, :3, :3] = ego_T_cam[index, :3, :3] @ np.array(item.rotation)
     sweeps = [
         RadarSweep(
             stamp_ns=stamp,
             sensor=RADARS.index(radar),
-            points=item.points,
+            points=_over_ground(item, stamp, base_T[item.frame_id], motion),
             ego_T_radar=motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id],
         )
         for radar in RADARS
@@ -92,3 +98,14 @@ def _places(frame_set: FrameSet, extrinsics: Extrinsics) -> dict[str, Array]:
     if unknown:
         raise NoTransform(unknown)
     return places
+
+
+def _over_ground(
+    sweep: Sweep, stamp_ns: int, base_T_radar: Array, motion: EgoMotion
+) -> NDArray[np.float32]:
+    """Points of a sweep with speeds over ground: as they are, or by the radar's own velocity."""
+    if not sweep.relative:
+        return sweep.points
+    before = motion.ego_T_ego(stamp_ns - _STEP_NS, stamp_ns)
+    moved = (geometry.invert(base_T_radar) @ before @ base_T_radar)[:3, 3]
+    return sweep.compensated(-moved / (_STEP_NS * 1e-9)).points

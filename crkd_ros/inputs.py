@@ -6,8 +6,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
@@ -21,6 +19,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, messages
 from crkd_ros.calibration import Calibration
+from crkd_ros.camera_model import CameraModel
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.worker import FrameWorker
 
@@ -58,7 +57,8 @@ class Inputs:
         self._extrinsics, self._motion = extrinsics, motion
         self._wanted, self._problem = wanted, problem
         self._listening = False
-        self._infos: dict[str, tuple[NDArray[np.float64], tuple[int, int] | None]] = {}
+        self._models: dict[str, CameraModel] = {}
+        self._rectified: dict[str, bool] = {}
         self._subscriptions: list[Any] = []
         topics, raw = config.topics, config.image_transport == "raw"
         image, image_topic = (
@@ -67,6 +67,9 @@ class Inputs:
         sensor = "sensor_msgs/msg/"
         for name in config.sensors:
             if name in CAMERAS:
+                # The name that publishers know it by: after remapping.
+                topic = node.resolve_topic_name(image_topic.format(sensor=name.lower()))
+                self._rectified[name] = config.cameras.is_rectified(topic)
                 self._subscribe(f"{sensor}CameraInfo", topics.camera_info, self._on_info, name)
                 self._subscribe(f"{sensor}{image}", image_topic, self._on_image, name)
             elif name in RADARS:
@@ -116,7 +119,7 @@ class Inputs:
         )
 
     def _on_info(self, camera: str, message: Any) -> None:
-        self._infos[camera] = convert.intrinsics(message), convert.image_size(message)
+        self._models[camera] = CameraModel.of_info(message, rectified=self._rectified[camera])
 
     def _idle(self) -> bool:
         """Whether nobody listens, so that images and clouds need not be touched."""
@@ -130,13 +133,14 @@ class Inputs:
     def _on_image(self, camera: str, message: Any) -> None:
         if self._idle():
             return
-        matrix, size = self._infos.get(camera, (None, None))
-        if matrix is None and isinstance(self._extrinsics, Calibration):
-            matrix = self._extrinsics.intrinsics(message.header.frame_id or camera)
-        if matrix is None:
+        model = self._models.get(camera)
+        if model is None and isinstance(self._extrinsics, Calibration):
+            entry = self._extrinsics.camera(message.header.frame_id or camera)
+            model = None if entry is None else CameraModel.of_entry(entry, name=camera)
+        if model is None:
             self._problem("intrinsics", f"{camera}: no CameraInfo yet, image not used")
             return
-        self._worker.add_image(camera, message, matrix, size)
+        self._worker.add_image(camera, message, model)
 
     def _on_cloud(self, radar: str, message: Any) -> None:
         if not self._idle():

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.camera_model import CamerasConfig
 from crkd_ros.markers import MarkersConfig
 from crkd_ros.parameters import ParameterError, as_yaml, check, knob
+from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
 from crkd_ros.tracking import TrackingConfig
 
@@ -101,6 +103,8 @@ class NodeConfig:
     topics: TopicsConfig = TopicsConfig()
     motion: MotionConfig = MotionConfig()
     sync: SyncConfig = SyncConfig()
+    cameras: CamerasConfig = CamerasConfig()
+    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
     thresholds: ThresholdsConfig = ThresholdsConfig()
     remap: RemapConfig = RemapConfig()
     tracking: TrackingConfig = TrackingConfig()

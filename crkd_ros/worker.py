@@ -19,14 +19,13 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crkd_core.boxes import Detections
-from crkd_ros import convert, frames
+from crkd_ros import convert, frames, radar_clouds
+from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics
 from crkd_ros.node_config import NodeConfig
+from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.tracks import Counts
 
@@ -97,6 +96,7 @@ class FrameWorker:
         health: takes counts and latencies.
         problem: takes (kind, text) of what went wrong, in any thread.
         decode_threads: threads that decode and resize images.
+        radar_fields: what the radars call their fields.
     """
 
     def __init__(
@@ -110,12 +110,14 @@ class FrameWorker:
         health: Health,
         problem: Callable[[str, str], None],
         decode_threads: int = 2,
+        radar_fields: RadarFieldsConfig | None = None,
     ) -> None:
         self._detector, self._sync = detector, sync
         self._extrinsics, self._motion = extrinsics, motion
         self._publish, self._health, self._problem = publish, health, problem
+        self._radar_fields = radar_fields
         self._decoders = ThreadPoolExecutor(decode_threads, "decode")
-        self._decoding: deque[Future[convert.PreparedImage]] = deque()
+        self._decoding: deque[Future[PreparedImage]] = deque()
         self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
@@ -151,14 +153,11 @@ class FrameWorker:
         self,
         camera: str,
         message: Any,
-        matrix: NDArray[np.float64],
-        size: tuple[int, int] | None = None,
+        model: CameraModel,
     ) -> None:
-        """Take an image message and the intrinsics of images of ``size`` (width, height)."""
+        """Take an image message of a camera."""
         image = self._detector.config.image
-        decoding = self._decoders.submit(
-            convert.prepared_image, message, matrix, image, camera=camera, size=size
-        )
+        decoding = self._decoders.submit(prepared_image, message, model, image, camera=camera)
         self._decoding.append(decoding)
         while len(self._decoding) > _DECODING:
             # A decoded one cannot be cancelled any more; one that still waits would come too late.
@@ -167,7 +166,7 @@ class FrameWorker:
 
     def add_cloud(self, radar: str, message: Any) -> None:
         """Take a radar's PointCloud2. Raises ConvertError."""
-        sweep = convert.sweep(message, radar=radar)
+        sweep = radar_clouds.sweep(message, radar=radar, fields=self._radar_fields)
         self._add(self._sync.add_radar, radar, message, sweep)
 
     def add_pose(self, stamp_ns: int) -> None:

@@ -15,7 +15,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import convert
+from crkd_ros import convert, radar_clouds
 from crkd_ros.bag_files import BagWriter, read_bag, topics_of
 from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bag_messages import BagError, make
@@ -62,7 +62,7 @@ def test_every_file_of_the_scene_is_in_the_bag_with_its_own_time(tables, bag) ->
             elif channel in RADARS:
                 assert message.point_step == 43
                 points = radar.read_pcd(record.path)
-                np.testing.assert_array_equal(convert.radar_points(message), points)
+                np.testing.assert_array_equal(radar_clouds.radar_points(message), points)
                 assert [f.name for f in message.fields] == list(radar.RADAR_FIELDS)
             else:
                 data = np.frombuffer(message.data.tobytes(), "<f4").reshape(-1, 5)

@@ -27,7 +27,8 @@ from crkd_core.infer.detector import Detector  # noqa: E402
 from crkd_core.model.build import build_detector  # noqa: E402
 from crkd_core.model.checkpoint import save_weights  # noqa: E402
 from crkd_core.presets import demo_student  # noqa: E402
-from crkd_ros import convert, frames, messages  # noqa: E402
+from crkd_ros import convert, frames, messages, radar_clouds  # noqa: E402
+from crkd_ros.camera_model import CameraModel, prepared_image  # noqa: E402
 from crkd_ros.motion import PoseBuffer  # noqa: E402
 from crkd_ros.sync import Synchronizer  # noqa: E402
 
@@ -258,13 +259,12 @@ def offline(events, weights, calibration):
             motion.add(stamp, convert.odometry_pose(message))
         elif "image" in topic:
             detect(sync.flush(before_ns=stamp))
-            image = convert.prepared_image(
-                message, ros_rig.INTRINSICS, detector.config.image, camera=name
-            )
+            camera = CameraModel.pinhole(ros_rig.INTRINSICS)
+            image = prepared_image(message, camera, detector.config.image, camera=name)
             sync.add_image(sensors[name], stamp, image)
         elif "radar" in topic:
             detect(sync.flush(before_ns=stamp))
-            sync.add_radar(sensors[name], stamp, convert.sweep(message, radar=name))
+            sync.add_radar(sensors[name], stamp, radar_clouds.sweep(message, radar=name))
     detect(sync.flush())
     return found
 

@@ -15,8 +15,9 @@ from crkd_core.frame import ANCHOR_CAMERA
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert, frames
+from crkd_ros import frames, radar_clouds
 from crkd_ros.bag_messages import make
+from crkd_ros.camera_model import CameraModel, prepared_image
 from crkd_ros.health import STAGES, Health
 from crkd_ros.motion import NoMotion, PoseBuffer
 from crkd_ros.node_config import NodeConfig, SyncConfig
@@ -25,6 +26,7 @@ from crkd_ros.worker import FrameWorker, WorkerError, load_detector
 
 START = 1_700_000_000_000_000_000
 LIMIT = 30.0
+CAMERA = CameraModel.pinhole(ros_rig.INTRINSICS, (320, 180))
 
 
 class Gated:
@@ -71,7 +73,7 @@ class Bench:
 
     def image(self, camera, stamp, **options) -> None:
         message = ros_rig.compressed_image(make, camera, stamp, **options)
-        self.worker.add_image(camera, message, ros_rig.INTRINSICS, (320, 180))
+        self.worker.add_image(camera, message, CAMERA)
 
     def values(self, aspect: str) -> dict[str, str]:
         report = self.health.diagnostics(
@@ -112,9 +114,9 @@ def test_messages_become_the_detections_of_their_frame(start, detector):
     assert (stamp, more, bench.problems) == (START, [], [])
 
     message = ros_rig.compressed_image(make, ANCHOR_CAMERA, START)
-    image = convert.prepared_image(message, ros_rig.INTRINSICS, TINY.image, camera=ANCHOR_CAMERA)
+    image = prepared_image(message, CAMERA, TINY.image, camera=ANCHOR_CAMERA)
     sync = Synchronizer()
-    sync.add_radar("RADAR_FRONT", START, convert.sweep(cloud, radar="RADAR_FRONT"))
+    sync.add_radar("RADAR_FRONT", START, radar_clouds.sweep(cloud, radar="RADAR_FRONT"))
     sync.add_image(ANCHOR_CAMERA, START, image)
     (frame_set,) = sync.flush()
     want = detector(

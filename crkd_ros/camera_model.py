@@ -1,0 +1,333 @@
+"""CameraInfo to a pinhole camera: which matrix holds for an image, and what straightens it.
+
+Follows image_geometry: K, D and P describe the full sensor; a region of interest moves the
+principal point, binning divides. ``R`` turns rectified images of a stereo pair only.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.config import ImageConfig
+from crkd_core.data.cameras import CameraError, Placement, prepare_image
+from crkd_ros.calibration import CameraEntry
+from crkd_ros.convert import ConvertError
+from crkd_ros.images import image_rgb
+from crkd_ros.parameters import check, knob
+
+#: Numbers of coefficients that each distortion model may have (trailing zeros may be left out).
+MODELS = {
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (5, 8, 12, 14),
+    "equidistant": (4,),
+}
+
+#: Other names under which drivers publish these models.
+_SAME_AS = {"fisheye": "equidistant", "kannala_brandt4": "equidistant"}
+
+#: Far beyond any camera, but inverting such a matrix still works.
+_LARGEST = 1e6
+
+_STRAIGHT = "none"
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CamerasConfig:
+    """How images and CameraInfo belong together."""
+
+    rectified: Literal["auto", "always", "never"] = knob(
+        "auto",
+        "Images are rectified (P of CameraInfo holds): auto (topic says rect), always or never",
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "cameras.")
+
+    def is_rectified(self, topic: str) -> bool:
+        """Whether the images of a topic are rectified."""
+        if self.rectified != "auto":
+            return self.rectified == "always"
+        return re.search(r"(?<![a-z])rect(ified)?(?![a-z])", topic) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraModel:
+    """A camera as its images come: what their pixels mean. Hashable.
+
+    Attributes:
+        matrix: [3, 3] of the images as delivered, before their distortion is removed.
+        distortion: "none" or a key of MODELS; coefficients: of OpenCV.
+        straight: [3, 3] of the images without distortion: P's if CameraInfo has one, else K.
+        rotation: camera_R_image [3, 3]; the identity but for rectified images of a stereo pair.
+        size: (width, height) of the images; None where CameraInfo does not say.
+    """
+
+    matrix: Matrix
+    straight: Matrix
+    distortion: str = _STRAIGHT
+    coefficients: tuple[float, ...] = ()
+    rotation: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    size: tuple[int, int] | None = None
+
+    @classmethod
+    def pinhole(
+        cls, matrix: NDArray[np.floating], size: tuple[int, int] | None = None
+    ) -> CameraModel:
+        """Images without distortion that ``matrix`` [3, 3] holds for."""
+        return cls(matrix=_frozen(matrix), straight=_frozen(matrix), size=size)
+
+    @classmethod
+    def of_entry(cls, entry: CameraEntry, *, name: str) -> CameraModel:
+        """The camera of a calibration file, which describes the images as they come.
+
+        Raises:
+            ConvertError: a distortion that is not known; names the camera.
+        """
+        distortion, coefficients = _distortion(
+            entry.distortion_model, entry.distortion, f"calibration of {name}"
+        )
+        matrix = _frozen(entry.intrinsics)
+        return cls(
+            matrix=matrix,
+            straight=matrix,
+            distortion=distortion,
+            coefficients=coefficients,
+            size=entry.image_size,
+        )
+
+    @classmethod
+    def of_info(cls, info: Any, *, rectified: bool) -> CameraModel:
+        """The camera of a CameraInfo.
+
+        Args:
+            info: sensor_msgs/CameraInfo.
+            rectified: the images went through image_proc or alike: P holds and D is done with. A
+                calibration without P and without distortion is taken for rectified by itself.
+
+        Raises:
+            ConvertError: not calibrated, numbers that are not finite, a model or a number of
+                coefficients that is not known, or a region of interest outside the sensor.
+        """
+        name = f"CameraInfo of {info.header.frame_id!r}"
+        matrix = straight = _calibration(info.k, 3, f"{name}: k")
+        distortion, coefficients = _distortion(info.distortion_model, info.d, name)
+        rotation = np.eye(3)
+        # P is all zeros where nobody rectifies.
+        has_projection = bool(np.any(info.p))
+        if has_projection and (rectified or distortion != _STRAIGHT):
+            projection = _calibration(info.p, 4, f"{name}: p")
+            straight = projection[:, :3]
+            if rectified and projection[:, 3].any():
+                raise ConvertError(
+                    f"{name}: p[3] = {projection[0, 3]} says that this is the second camera of a "
+                    "stereo pair; use its raw images (cameras.rectified: never), or the first's"
+                )
+        if rectified:
+            if distortion != _STRAIGHT and not has_projection:
+                raise ConvertError(
+                    f"{name}: d is not zero and p is empty, so it is not known what rectified the "
+                    "images; publish p, or use raw images with cameras.rectified: never"
+                )
+            if has_projection:
+                rotation = _rotation(info.r)
+            matrix, distortion, coefficients = straight, _STRAIGHT, ()
+        window = _window(info, name)
+        return cls(
+            matrix=_frozen(window @ matrix),
+            straight=_frozen(window @ straight),
+            distortion=distortion,
+            coefficients=coefficients,
+            rotation=_frozen(rotation),
+            size=_size(info),
+        )
+
+    def prepare(
+        self, image: NDArray[np.uint8], config: ImageConfig
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Straighten, resize and crop one image for the network.
+
+        Without distortion this is ``prepare_image`` of the core, to the byte. With it, one remap
+        does all three at once, after an exact reduction by a whole number where the image is more
+        than twice too large (aliasing).
+
+        Returns:
+            uint8 [config.height, config.width, 3] and the [3, 3] matrix of exactly that image.
+
+        Raises:
+            ConvertError: an image of another size than CameraInfo says.
+            CameraError: the image is empty.
+        """
+        rows, columns = image.shape[:2]
+        if self.size is not None and self.size != (columns, rows):
+            raise ConvertError(
+                f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
+                f"{columns} x {rows}; intrinsics of another resolution are wrong"
+            )
+        if self.distortion == _STRAIGHT:
+            return prepare_image(image, np.array(self.matrix), config)
+        maps = _maps(replace(self, size=(columns, rows)), config)
+        shrink = maps.shrink
+        image = image[: rows // shrink * shrink, : columns // shrink * shrink]
+        if shrink > 1:
+            to = (columns // shrink, rows // shrink)
+            image = cv2.resize(image, to, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        pixels = cv2.remap(image, maps.whole, maps.fraction, cv2.INTER_LINEAR)
+        return pixels.astype(np.uint8, copy=False), maps.matrix.copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedImage:
+    """One image as the network takes it, and the frame it was taken in.
+
+    Attributes:
+        pixels: uint8 [height, width, 3] RGB after ``CameraModel.prepare``.
+        intrinsics: [3, 3] of these pixels.
+        frame_id: of the image's header.
+        rotation: camera_R_image [3, 3] of the CameraModel.
+    """
+
+    pixels: NDArray[np.uint8]
+    intrinsics: NDArray[np.float64]
+    frame_id: str
+    rotation: Matrix = CameraModel.rotation
+
+
+def prepared_image(
+    message: Any, model: CameraModel, config: ImageConfig, *, camera: str
+) -> PreparedImage:
+    """Decode an image message and prepare it for the network.
+
+    Args:
+        message: Image or CompressedImage.
+        model: of the image as sent.
+        config: the detector's ``config.image``.
+        camera: its name, for error texts; also the frame where the header names none.
+
+    Raises:
+        ConvertError: see ``image_rgb`` and ``CameraModel.prepare``; names the camera.
+    """
+    image = image_rgb(message, source=camera)
+    try:
+        pixels, matrix = model.prepare(image, config)
+    except (CameraError, ConvertError) as error:
+        raise ConvertError(f"{camera}: {error}") from error
+    return PreparedImage(
+        pixels=pixels,
+        intrinsics=matrix,
+        frame_id=message.header.frame_id or camera.lower(),
+        rotation=model.rotation,
+    )
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """Where each pixel of the network's image comes from, for images reduced by ``shrink``."""
+
+    shrink: int
+    whole: NDArray[np.int16]
+    fraction: NDArray[np.uint16]
+    matrix: NDArray[np.float64]
+
+
+@functools.lru_cache(maxsize=32)
+def _maps(model: CameraModel, config: ImageConfig) -> _Maps:
+    assert model.size is not None
+    columns, rows = model.size
+    place = Placement.of(columns, rows, config)
+    # "released" says less of where pixels lie than it does to them; the pixels must be the same.
+    pixels = replace(place, half=0.5).matrix(columns, rows) @ np.array(model.straight)
+    shrink = max(1, columns // place.width)
+    # The pixel whose centre is u lies in the square around (u + 0.5) / n - 0.5 of the reduced one.
+    scale = 1 / shrink
+    middle = (scale - 1) / 2
+    reduced = np.array([[scale, 0, middle], [0, scale, middle], [0, 0, 1]])
+    build: Any = cv2.initUndistortRectifyMap
+    if model.distortion == "equidistant":
+        build = cv2.fisheye.initUndistortRectifyMap
+    whole, fraction = build(
+        reduced @ np.array(model.matrix),
+        np.array(model.coefficients),
+        np.eye(3),
+        pixels,
+        (config.width, config.height),
+        cv2.CV_16SC2,
+    )
+    matrix = place.matrix(columns, rows) @ np.array(model.straight)
+    return _Maps(shrink, whole, fraction, matrix)
+
+
+def _distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
+    """The model and its coefficients; no coefficient but zeros means none, whatever the model."""
+    values = np.asarray(d, np.float64)
+    if not np.isfinite(values).all() or (np.abs(values) > _LARGEST).any():
+        raise ConvertError(f"{name}: d = {values.tolist()} is not a calibration; calibrate again")
+    if not values.any():
+        return _STRAIGHT, ()
+    model = _SAME_AS.get(kind, kind)
+    if model not in MODELS:
+        raise ConvertError(
+            f"{name}: distortion_model {kind!r} is not known; expected one of "
+            f"{', '.join(MODELS)}, or publish rectified images"
+        )
+    if len(values) not in MODELS[model]:
+        raise ConvertError(
+            f"{name}: distortion_model {model} has "
+            f"{' or '.join(map(str, MODELS[model]))} coefficients, got {len(values)} in d"
+        )
+    return model, tuple(values.tolist())
+
+
+def _calibration(values: Any, columns: int, name: str) -> NDArray[np.float64]:
+    """A pinhole matrix [3, columns]. Raises ConvertError when it is none."""
+    matrix = np.asarray(values, np.float64).reshape(3, columns)
+    good = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
+    good = good and np.abs(matrix).max() <= _LARGEST
+    if not good or matrix[2, :3].tolist() != [0, 0, 1] or matrix[0, 1] or matrix[1, 0]:
+        raise ConvertError(
+            f"{name} = {matrix.ravel().tolist()} is not a calibration (k[0] = 0 means "
+            "uncalibrated); expected fx 0 cx 0 fy cy 0 0 1; publish a calibrated camera_info"
+        )
+    return matrix
+
+
+def _window(info: Any, name: str) -> NDArray[np.float64]:
+    """[3, 3] from pixels of the full sensor to pixels as delivered.
+
+    ``do_rectify`` changes nothing: image_proc rectifies the window as it is.
+    """
+    region = info.roi
+    right, bottom = region.x_offset + region.width, region.y_offset + region.height
+    if info.width and info.height and (right > info.width or bottom > info.height):
+        raise ConvertError(
+            f"{name}: roi {region.width} x {region.height} at ({region.x_offset}, "
+            f"{region.y_offset}) is outside the {info.width} x {info.height} sensor"
+        )
+    x, y = 1 / max(1, info.binning_x), 1 / max(1, info.binning_y)
+    return np.array([[x, 0, -x * region.x_offset], [0, y, -y * region.y_offset], [0, 0, 1]])
+
+
+def _size(info: Any) -> tuple[int, int] | None:
+    width, height = int(info.roi.width or info.width), int(info.roi.height or info.height)
+    size = width // max(1, info.binning_x), height // max(1, info.binning_y)
+    return size if all(size) else None
+
+
+def _rotation(values: Any) -> NDArray[np.float64]:
+    """camera_R_image of CameraInfo's ``r`` (image_R_camera); many bags hold none: the identity."""
+    matrix = np.asarray(values, np.float64).reshape(3, 3)
+    proper = np.isfinite(matrix).all() and np.abs(matrix).max() < 2
+    proper = proper and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-5)
+    return matrix.T if proper and np.linalg.det(matrix) > 0 else np.eye(3)
+
+
+def _frozen(matrix: NDArray[np.floating]) -> Matrix:
+    return tuple(tuple(row) for row in np.asarray(matrix, np.float64).tolist())

@@ -1,0 +1,183 @@
+"""PointCloud2 of any radar to the 18 columns of a nuScenes sweep.
+
+Which field is what is a parameter (RadarFieldsConfig); docs/ros.md, "Radars of other makers", has
+the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.data.radar import RADAR_FIELDS
+from crkd_ros.convert import ConvertError, cloud_records
+from crkd_ros.parameters import ParameterError, check, knob
+
+#: What the coded columns are where a cloud does not have them: a valid, unambiguous return whose
+#: motion state is unknown, with the lowest false-alarm class. The network does not read the id and
+#: the rms codes.
+DEFAULTS = {
+    "dyn_prop": 4,
+    "id": 0,
+    "is_quality_valid": 1,
+    "ambig_state": 3,
+    "x_rms": 0,
+    "y_rms": 0,
+    "invalid_state": 0,
+    "pdh0": 1,
+    "vx_rms": 0,
+    "vy_rms": 0,
+}
+
+_COLUMN = {name: index for index, name in enumerate(RADAR_FIELDS)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadarFieldsConfig:
+    """Field names of the radars' clouds. The coded fields of nuScenes keep their names."""
+
+    x: str = knob("x", "Field of x, forward, m")
+    y: str = knob("y", "Field of y, left, m")
+    z: str = knob("z", "Field of z, up, m; 0 where the cloud has none")
+    rcs: str = knob("rcs", "Field of the radar cross-section, dBsm; empty: use default_rcs")
+    vx_comp: str = knob(
+        "vx_comp", "Field of the velocity along x without ego motion, m/s; empty: none"
+    )
+    vy_comp: str = knob(
+        "vy_comp", "Field of the velocity along y without ego motion, m/s; empty: none"
+    )
+    vx: str = knob("vx", "Field of the velocity along x relative to the radar, m/s; empty: none")
+    vy: str = knob("vy", "Field of the velocity along y relative to the radar, m/s; empty: none")
+    doppler: str = knob("", "Field of the radial speed, m/s, read instead of the velocities")
+    doppler_compensated: bool = knob(False, "The radial speed is without ego motion")
+    doppler_approaching: bool = knob(False, "The radial speed is positive for what comes closer")
+    default_rcs: float = knob(
+        5.0, "Radar cross-section of every return where there is no field, dBsm", low=-50, high=50
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "radar_fields.")
+        for one, other in (("vx_comp", "vy_comp"), ("vx", "vy")):
+            if bool(getattr(self, one)) != bool(getattr(self, other)):
+                raise ParameterError(
+                    f"radar_fields: {one} and {other} must both name a field or both be empty"
+                )
+
+    @property
+    def relative(self) -> bool:
+        """Whether speeds are relative to the radar, so that ego motion must be taken out."""
+        if self.doppler:
+            return not self.doppler_compensated
+        return not (self.vx_comp and self.vy_comp) and bool(self.vx and self.vy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """One radar sweep in frame ``frame_id``.
+
+    Attributes:
+        points: float32 [N, 18], columns RADAR_FIELDS.
+        relative: vx_comp and vy_comp are still relative to the radar; see ``compensated``.
+    """
+
+    points: NDArray[np.float32]
+    frame_id: str
+    relative: bool = False
+
+    def compensated(self, velocity: NDArray[np.floating]) -> Sweep:
+        """The same sweep over ground.
+
+        Args:
+            velocity: [3] of the radar over ground, m/s, in its own axes.
+        """
+        rays = _rays(self.points[:, :3])
+        along = (self.points[:, 8:10] * rays[:, :2]).sum(1)
+        points = self.points.copy()
+        # What a Doppler radar measures is the speed along the ray; all else is not known.
+        horizontal = np.maximum(np.square(rays[:, :2]).sum(1), 1e-6)
+        speed = along / horizontal + rays @ np.asarray(velocity, np.float32)
+        points[:, 8:10] = speed[:, None] * rays[:, :2]
+        return dataclasses.replace(self, points=points, relative=False)
+
+
+def sweep(message: Any, *, radar: str, fields: RadarFieldsConfig | None = None) -> Sweep:
+    """A PointCloud2 of any field order, datatypes, step and byte order as one radar sweep.
+
+    Raises:
+        ConvertError: a field is missing (the text lists the fields found), or the cloud's sizes
+            contradict each other.
+    """
+    fields = fields or RadarFieldsConfig()
+    return Sweep(
+        points=radar_points(message, source=radar, fields=fields),
+        frame_id=message.header.frame_id or radar.lower(),
+        relative=fields.relative,
+    )
+
+
+def radar_points(
+    message: Any, *, source: str = "radar", fields: RadarFieldsConfig | None = None
+) -> NDArray[np.float32]:
+    """Points of a radar cloud, float32 [N, 18], columns RADAR_FIELDS; see ``sweep``.
+
+    Rows with a NaN or an infinity are dropped.
+    """
+    fields = fields or RadarFieldsConfig()
+    names = _names(message, fields, source)
+    records = cloud_records(message, source=source)
+    points = np.zeros((len(records), len(RADAR_FIELDS)), np.float32)
+    points[:, _COLUMN["rcs"]] = fields.default_rcs
+    for name, value in DEFAULTS.items():
+        points[:, _COLUMN[name]] = value
+    # A double beyond float32 becomes an infinity, which is dropped below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for column, name in names.items():
+            points[:, _COLUMN[column]] = records[name]
+        if fields.doppler:
+            radial = records[fields.doppler].astype(np.float32)
+            radial = -radial if fields.doppler_approaching else radial
+            points[:, 8:10] = radial[:, None] * _rays(points[:, :3])[:, :2]
+        elif fields.relative:
+            rays = _rays(points[:, :3])
+            radial = (points[:, 6:8] * rays[:, :2]).sum(1)
+            points[:, 8:10] = radial[:, None] * rays[:, :2]
+        if "vx" not in names:
+            points[:, 6:8] = points[:, 8:10]
+    finite = np.isfinite(points).all(1)
+    return points if finite.all() else points[finite]
+
+
+def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, str]:
+    """Column -> field of the cloud, for the columns that are copied."""
+    found = {field.name for field in message.fields if field.count == 1}
+    wanted = {name: getattr(fields, name) for name in ("x", "y", "z", "rcs", "vx", "vy")}
+    if not fields.doppler:
+        wanted |= {name: getattr(fields, name) for name in ("vx_comp", "vy_comp")}
+    optional = {"z"} if fields.z == "z" else set()
+    if not fields.relative or fields.doppler:
+        optional |= {name for name in ("vx", "vy") if wanted[name] == name}
+    needed = {wanted[name] for name in wanted if wanted[name] and name not in optional}
+    missing = sorted((needed | {fields.x, fields.y, fields.doppler}) - {""} - found)
+    if missing or not (fields.x and fields.y):
+        raise ConvertError(
+            f"{source}: radar cloud lacks {', '.join(missing) or 'x and y'}; found "
+            f"{', '.join(sorted(found)) or 'no fields'}; parameters radar_fields.* name the "
+            "fields of your radar (doppler: one with radial speed)"
+        )
+    wanted |= {name: name for name in DEFAULTS}
+    used = {column: name for column, name in wanted.items() if name in found}
+    # Half a vector is none.
+    if not {"vx", "vy"} <= set(used):
+        used.pop("vx", None)
+        used.pop("vy", None)
+    return used
+
+
+def _rays(positions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Unit vectors [N, 3] from the radar to its returns; zeros for a return at the radar."""
+    distance = np.linalg.norm(positions, axis=1, keepdims=True)
+    return np.divide(positions, distance, out=np.zeros_like(positions), where=distance > 0)
