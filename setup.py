@@ -74,6 +74,7 @@ setup(
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
         (f"share/{NAME}/config", files("config/*")),
         (f"share/{NAME}/rviz", files("rviz/*.rviz")),
+        (f"share/{NAME}/foxglove", files("foxglove/*.json")),
         (f"share/{NAME}/weights", files("weights/*.safetensors")),
     ],
     zip_safe=True,
@@ -100,12 +101,14 @@ setup(
             "crkd-bag = crkd_ros.bag_command:main",
             "crkd-replay = crkd_ros.replay:main",
             "crkd-play = crkd_ros.player:main",
+            "crkd-live = crkd_ros.live_evaluation:main",
             "crkd-node = crkd_ros.detector_node:main",
             "crkd-calibration = crkd_ros.calibrate:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.nuscenes2bag:main",
             "replay = crkd_ros.replay:main",
             "calibration = crkd_ros.calibrate:main",
+            "evaluator = crkd_ros.evaluator:main",
             "detector_node = crkd_ros.detector_node:main",
             "lifecycle_detector_node = crkd_ros.detector_node:lifecycle_main",
         ]

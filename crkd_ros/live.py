@@ -30,36 +30,28 @@ START_TIMEOUT = 120.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
 _QUIET = 1.5
 
-#: Topic of the node under its default name, or of the bag -> type and the recorder's method.
-_TOPICS = {
-    "/clock": ("rosgraph_msgs/msg/Clock", "on_clock"),
-    "/odom": ("nav_msgs/msg/Odometry", "on_odometry"),
-    "/detector_node/boxes": ("sensor_msgs/msg/PointCloud2", "on_boxes"),
-    "/diagnostics": ("diagnostic_msgs/msg/DiagnosticArray", "on_diagnostics"),
-}
 
-
-def subscribe(node: Any, recorder: Recorder, *, remap: Mapping[str, str] | None = None) -> None:
+def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node") -> None:
     """Hand a recorder what it records.
 
     Args:
         node: an rclpy node.
         recorder: takes the messages.
-        remap: topics that have another name than under the detector's default name.
+        detector: name of the detector node; without a leading slash in the namespace of ``node``.
     """
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-    for topic, (kind, method) in _TOPICS.items():
-        # /clock and odometry come from players and drivers that may be best-effort; nothing may be
-        # lost of what the node says.
-        fixed = topic.startswith("/d")
-        reliability = ReliabilityPolicy.RELIABLE if fixed else ReliabilityPolicy.BEST_EFFORT
-        node.create_subscription(
-            message_class(kind),
-            (remap or {}).get(topic, topic),
-            getattr(recorder, method),
-            QoSProfile(depth=1000, reliability=reliability),
-        )
+    # /clock and odometry come from players and drivers that may be best-effort; nothing may be
+    # lost of what the detector says.
+    loose, firm = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+    for topic, kind, callback, reliability in (
+        ("/clock", "rosgraph_msgs/msg/Clock", recorder.on_clock, loose),
+        ("odom", "nav_msgs/msg/Odometry", recorder.on_odometry, loose),
+        (f"{detector}/boxes", "sensor_msgs/msg/PointCloud2", recorder.on_boxes, firm),
+        ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
+    ):
+        profile = QoSProfile(depth=1000, reliability=reliability)
+        node.create_subscription(message_class(kind), topic, callback, profile)
 
 
 def run_live(

@@ -1,30 +1,49 @@
 """Live detection: ros2 launch crkd_ros detect.launch.py weights:=FILE [config:=FILE ...].
 
-Input topics are those of config/detector.yaml (topics.*): edit a copy of it and pass it as config.
+``--show-args`` lists the arguments. An argument left empty is as the parameter file has it; the
+others stand above it. Input topics are those of the parameter file (topics.*).
 """
 
-from launch.actions import DeclareLaunchArgument
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
 
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
 
+#: Arguments that are parameters of the node: name, type, what it is.
+PARAMETERS = (
+    ("weights", str, "Checkpoint of the detector (.safetensors); required here or in config"),
+    ("calibration_file", str, "YAML with the sensors' poses; without one they come from tf"),
+    ("device", str, "Device of the network: cpu, cuda or cuda:N"),
+    ("use_sim_time", bool, "Take time from /clock (bags: ros2 bag play --clock)"),
+    ("tracking", bool, "Give detections ids that stay with their object (tracking.enabled)"),
+)
+#: Outputs, each of which can be given another name.
+OUTPUTS = ("markers", "boxes", "detections", "objects")
+
+#: Name, default, what it is.
 ARGUMENTS = (
-    ("weights", None, "Checkpoint of the detector (.safetensors); required"),
+    *((name, "", f"{text}; empty: as in config") for name, _, text in PARAMETERS),
     (
         "config",
         PathJoinSubstitution([SHARE, "config", "detector.yaml"]),
-        "Parameter file of the node",
+        "Parameter file of the node: detector.yaml (every parameter), vehicle.yaml, replay.yaml",
     ),
-    ("calibration_file", "", "YAML with the sensors' poses; empty: from tf"),
-    ("device", "cpu", "Device of the network: cpu, cuda or cuda:N"),
-    ("use_sim_time", "false", "Take time from /clock (bags: ros2 bag play --clock)"),
+    ("namespace", "", "Namespace of the node: its inputs and outputs move there"),
+    *((name, f"~/{name}", f"Topic of the output ~/{name}") for name in OUTPUTS),
+    ("lifecycle", "false", "Start lifecycle_detector_node, which others configure and activate"),
+    ("autostart", "true", "With lifecycle:=true, configure and activate the node at once"),
     ("rviz", "false", "Open RViz with rviz/detector.rviz"),
+    ("foxglove", "false", "Start foxglove_bridge on port 8765 (layout: foxglove/detector.json)"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
 
@@ -34,31 +53,84 @@ def generate_launch_description():
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in ARGUMENTS
     ]
-    use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
-    detector = Node(
-        package="crkd_ros",
-        executable="detector_node",
-        name="detector_node",
-        output="screen",
-        # Later entries win: arguments of this file stand above the parameter file.
-        parameters=[
-            LaunchConfiguration("config"),
-            {
-                "weights": ParameterValue(LaunchConfiguration("weights"), value_type=str),
-                "calibration_file": ParameterValue(
-                    LaunchConfiguration("calibration_file"), value_type=str
-                ),
-                "device": ParameterValue(LaunchConfiguration("device"), value_type=str),
-                "use_sim_time": use_sim_time,
-            },
+    return LaunchDescription([*arguments, OpaqueFunction(function=nodes)])
+
+
+def nodes(context):
+    """The actions for the arguments of this launch."""
+
+    def given(name):
+        return LaunchConfiguration(name).perform(context)
+
+    def wanted(name):
+        return truth(name, given(name))
+
+    chosen = {}
+    for name, kind, _ in PARAMETERS:
+        if given(name):
+            parameter = "tracking.enabled" if name == "tracking" else name
+            # As text a path of digits would become a number.
+            value = ParameterValue(given(name), value_type=str) if kind is str else wanted(name)
+            chosen[parameter] = value
+    common = {
+        "package": "crkd_ros",
+        "name": "detector_node",
+        "namespace": given("namespace"),
+        "output": "screen",
+        "parameters": [given("config"), *([chosen] if chosen else [])],
+        "remappings": [
+            (f"~/{name}", given(name)) for name in OUTPUTS if given(name) != f"~/{name}"
         ],
-        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
-    )
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", PathJoinSubstitution([SHARE, "rviz", "detector.rviz"])],
-        parameters=[{"use_sim_time": use_sim_time}],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    return LaunchDescription([*arguments, detector, rviz])
+        "arguments": ["--ros-args", "--log-level", given("log_level")],
+    }
+    actions = []
+    if wanted("lifecycle"):
+        detector = LifecycleNode(executable="lifecycle_detector_node", **common)
+        if wanted("autostart"):
+            actions += transitions(detector)
+    else:
+        detector = Node(executable="detector_node", **common)
+    actions.append(detector)
+    sim_time = [{"use_sim_time": chosen.get("use_sim_time", False)}]
+    if wanted("rviz"):
+        rviz = PathJoinSubstitution([SHARE, "rviz", "detector.rviz"])
+        actions.append(
+            Node(package="rviz2", executable="rviz2", arguments=["-d", rviz], parameters=sim_time)
+        )
+    if wanted("foxglove"):
+        actions.append(
+            Node(package="foxglove_bridge", executable="foxglove_bridge", parameters=sim_time)
+        )
+    return actions
+
+
+def transitions(detector):
+    """Configure the node when its process starts, activate it when it is configured."""
+
+    def change(transition):
+        return EmitEvent(
+            event=ChangeState(
+                lifecycle_node_matcher=matches_action(detector), transition_id=transition
+            )
+        )
+
+    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+    return [
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=detector,
+                start_state="configuring",
+                goal_state="inactive",
+                entities=[change(activate)],
+            )
+        ),
+        RegisterEventHandler(OnProcessStart(target_action=detector, on_start=[change(configure)])),
+    ]
+
+
+def truth(name, text):
+    """Launch arguments are text. Raises RuntimeError."""
+    known = {"true": True, "1": True, "false": False, "0": False, "": False}
+    if text.lower() not in known:
+        raise RuntimeError(f"argument {name}: expected true or false, got {text!r}")
+    return known[text.lower()]

@@ -15,7 +15,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "crkd_ros"
-EXECUTABLES = ("detector_node", "nuscenes2bag", "replay")
+#: Executables: those with a --help of their own, and nodes, which take ROS arguments.
+COMMANDS = ("nuscenes2bag", "replay", "calibration")
+NODES = ("detector_node", "lifecycle_detector_node", "evaluator")
 
 
 class ColconError(RuntimeError):
@@ -34,7 +36,10 @@ def expected_shares() -> list[str]:
     """Files that must land below share/, from what the tree holds."""
     found = [
         f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"
-        for pattern in ("launch/*.launch.py", "config/*", "rviz/*.rviz", "weights/*.safetensors")
+        for pattern in (
+            *("launch/*.launch.py", "config/*", "rviz/*.rviz", "foxglove/*.json"),
+            "weights/*.safetensors",
+        )
         for path in sorted(ROOT.glob(pattern))
         if path.is_file()
     ]
@@ -45,7 +50,7 @@ def expected_shares() -> list[str]:
 def check(install: Path, work: Path) -> int:
     """How many things were found; raises with all that were not."""
     prefix = install / PACKAGE
-    wanted = [prefix / "lib" / PACKAGE / name for name in EXECUTABLES]
+    wanted = [prefix / "lib" / PACKAGE / name for name in (*COMMANDS, *NODES)]
     wanted += [prefix / "share" / name for name in expected_shares()]
     missing = [str(path.relative_to(install)) for path in wanted if not path.is_file()]
     if missing:
@@ -64,7 +69,7 @@ def check(install: Path, work: Path) -> int:
     prefixes = run(["sh", "-c", setup + "echo $AMENT_PREFIX_PATH"], cwd=work, env=clean)
     if str(prefix) not in prefixes:
         raise ColconError(f"AMENT_PREFIX_PATH is {prefixes.strip()!r}, without {prefix}")
-    for name in EXECUTABLES[1:]:  # the node has ROS arguments, not --help
+    for name in COMMANDS:
         run(["sh", "-c", f"{setup}{wanted[0].parent}/{name} --help"], cwd=work, env=clean)
     return len(wanted)
 

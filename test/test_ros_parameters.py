@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import xml.etree.ElementTree
 
@@ -127,29 +126,3 @@ def test_shipped_files_can_be_read(request):
     shown = str(displays["Visualization Manager"]["Displays"])
     for name in ("/detector_node/markers", *(radar.lower() for radar in RADARS)):
         assert name in shown
-
-
-def test_the_launch_file_names_parameters_that_exist(request):
-    path = request.config.rootpath / "launch" / "detect.launch.py"
-    tree = ast.parse(path.read_text())
-    (arguments,) = [
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "ARGUMENTS"
-    ]
-    names = {entry.elts[0].value for entry in arguments.elts}
-    known = {parameter.name for parameter in parameters.parameters(NodeConfig)}
-    assert names - known == {"config", "use_sim_time", "rviz", "log_level"}
-    assert all(entry.elts[2].value for entry in arguments.elts)
-
-
-def test_the_launch_file_describes_itself(request):
-    pytest.importorskip("launch_ros")
-    import importlib.util
-
-    path = request.config.rootpath / "launch" / "detect.launch.py"
-    spec = importlib.util.spec_from_file_location("detect_launch", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    description = module.generate_launch_description()
-    assert {a.name for a in description.get_launch_arguments()} == {a[0] for a in module.ARGUMENTS}
