@@ -23,15 +23,16 @@ Array = NDArray[np.float64]
 
 #: Standard deviations of what a detection says: metres, m/s.
 _NOISE_SD = 0.5, 1.5
-#: And of how objects leave constant speed, m/s^2.
-_ACCELERATION_SD = 3.0
+#: And of how objects leave constant speed, m/s^2: cones and barriers stand.
+_ACCELERATION_SD = np.full(len(CLASS_NAMES), 3.0)
+_ACCELERATION_SD[[CLASS_NAMES.index(name) for name in ("traffic_cone", "barrier")]] = 0.1
 
 _NOISE = np.diag(np.square(_NOISE_SD))
 
 
 def _gate(metres: float, name: str) -> float:
     described = f"Farthest that a {name} is from where its track expects it, m"
-    gate: float = knob(metres, described, low=0.0, high=20.0, dynamic=True)
+    gate: float = knob(metres, described, low=0.1, high=20.0, dynamic=True)
     return gate
 
 
@@ -44,11 +45,11 @@ class GateConfig:
     bus: float = _gate(3.0, "bus")
     trailer: float = _gate(3.0, "trailer")
     construction_vehicle: float = _gate(3.0, "construction vehicle")
-    pedestrian: float = _gate(1.0, "pedestrian")
+    pedestrian: float = _gate(1.5, "pedestrian")
     motorcycle: float = _gate(2.0, "motorcycle")
-    bicycle: float = _gate(1.5, "bicycle")
-    traffic_cone: float = _gate(0.8, "traffic cone")
-    barrier: float = _gate(1.0, "barrier")
+    bicycle: float = _gate(2.0, "bicycle")
+    traffic_cone: float = _gate(1.2, "traffic cone")
+    barrier: float = _gate(1.2, "barrier")
 
     def __post_init__(self) -> None:
         check(self, "tracking.gate.")
@@ -86,7 +87,7 @@ class _Tracks:
     hits: NDArray[np.int64]
     id: NDArray[np.int64]
 
-    def select(self, index: NDArray[np.bool_]) -> _Tracks:
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> _Tracks:
         return _Tracks(**{name: value[index] for name, value in vars(self).items()})
 
     def joined(self, other: _Tracks) -> _Tracks:
@@ -155,11 +156,12 @@ class Tracker:
         unseen = (stamp_ns - self._tracks.seen_ns) / 1e9
         tracks = self._tracks.select(unseen <= self.config.death)
         step = np.array([[1, seconds], [0, 1]])
-        push = np.array([seconds**2 / 2, seconds]) * _ACCELERATION_SD
+        push = np.array([seconds**2 / 2, seconds])
+        noise = np.square(_ACCELERATION_SD)[tracks.label, None, None] * np.outer(push, push)
         self._tracks = dataclasses.replace(
             tracks,
             position=tracks.position + tracks.velocity * seconds,
-            covariance=step @ tracks.covariance @ step.T + np.outer(push, push),
+            covariance=step @ tracks.covariance @ step.T + noise,
         )
 
     def _associate(self, measured: Detections, stamp_ns: int) -> NDArray[np.int64]:
@@ -180,19 +182,31 @@ class Tracker:
     def _pairs(
         self, measured: Detections, stamp_ns: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Indices of tracks and of their detections."""
-        tracks = self._tracks
-        gates = np.array([getattr(self.config.gate, name) for name in CLASS_NAMES])
+        """Indices of tracks and of their detections: a class at a time, each in one assignment."""
+        pairs = [
+            self._pairs_of(label, measured, stamp_ns)
+            for label in np.intersect1d(self._tracks.label, measured.label)
+        ]
+        none = np.zeros(0, np.int64)
+        track, found = zip((none, none), *pairs, strict=True)
+        return np.concatenate(track), np.concatenate(found)
+
+    def _pairs_of(
+        self, label: int, measured: Detections, stamp_ns: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        mine, theirs = np.flatnonzero(self._tracks.label == label), measured.label == label
+        tracks, found = self._tracks.select(mine), np.flatnonzero(theirs)
         unseen = (stamp_ns - tracks.seen_ns) / 1e9
-        gate = gates[tracks.label] + self.config.gate_growth * unseen
-        away = np.linalg.norm(tracks.position[:, None] - measured.center[None, :, :2], axis=-1)
-        allowed = (tracks.label[:, None] == measured.label) & (away < gate[:, None])
+        gate = getattr(self.config.gate, CLASS_NAMES[label]) + self.config.gate_growth * unseen
+        there = measured.center[found, :2]
+        away = np.linalg.norm(tracks.position[:, None] - there, axis=-1) / gate[:, None]
         # A pair that is not made costs nothing, and one at the edge of the gate hardly gains:
-        # otherwise a row of barriers would move by one when its end is missed.
-        cost = np.where(allowed, away / np.maximum(gate, 1e-9)[:, None] - 1, 0)
-        track, found = self._assign(cost)
-        made = allowed[track, found]
-        return track[made], found[made]
+        # otherwise a row of barriers would move by one when its end is missed. Objects with an id
+        # come first: what was outside their gate once has begun a track beside them.
+        cost = np.where(away < 1, np.square(away) - 1 - (tracks.id > 0)[:, None], 0)
+        one, other = self._assign(cost)
+        made = away[one, other] < 1
+        return mine[one[made]], found[other[made]]
 
     def _learn(self, index: NDArray[np.int64], measured: Detections, stamp_ns: int) -> None:
         """The Kalman update of the tracks at ``index`` by their detections."""

@@ -157,7 +157,7 @@ def test_an_object_not_seen_for_longer_gets_a_new_id():
 
 
 def test_a_missed_end_does_not_shift_a_row():
-    """Barriers 0.9 m apart, gate 1 m: the first is missed while one more comes into view."""
+    """Barriers 0.9 m apart, gate 1.2 m: the first is missed while one more comes into view."""
     row = np.stack([np.arange(8) * 0.9, np.zeros(8)], -1)
     frames = [(START + i * STEP, boxes(row[:7], label=BARRIER)) for i in range(3)]
     frames.append((START + 3 * STEP, boxes(row[1:], label=BARRIER)))
@@ -179,9 +179,9 @@ def test_classes_have_gates_of_their_own():
     def pair(away):
         return boxes([[away, 0], [away, 30]], label=[CAR, PEDESTRIAN])
 
-    frames = [(START, pair(0)), (START + STEP, pair(0)), (START + 2 * STEP, pair(1.5))]
+    frames = [(START, pair(0)), (START + STEP, pair(0)), (START + 2 * STEP, pair(1.9))]
     assert list(follow(Tracker(), frames)[2]) == [1, 0]
-    wide = TrackingConfig(gate=GateConfig(pedestrian=2.0))
+    wide = TrackingConfig(gate=GateConfig(pedestrian=2.5))
     assert list(follow(Tracker(wide), frames)[2]) == [1, 2]
     # Never another class, however near.
     other = boxes([[0, 0]], label=PEDESTRIAN)
@@ -226,5 +226,5 @@ def test_a_frame_that_becomes_known_begins_anew():
 def test_wrong_settings_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
         TrackingConfig(**values)
-    with pytest.raises(ParameterError, match=r"tracking\.gate\.car: expected 0.0 to 20.0"):
+    with pytest.raises(ParameterError, match=r"tracking\.gate\.car: expected 0.1 to 20.0"):
         GateConfig(car=99.0)
