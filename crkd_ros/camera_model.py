@@ -35,6 +35,9 @@ _SAME_AS = {"fisheye": "equidistant", "kannala_brandt4": "equidistant"}
 #: Far beyond any camera, but inverting such a matrix still works.
 _LARGEST = 1e6
 
+#: No camera's image has sides in such a ratio.
+_LONGEST = 16
+
 _STRAIGHT = "none"
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -163,10 +166,13 @@ class CameraModel:
             uint8 [config.height, config.width, 3] and the [3, 3] matrix of exactly that image.
 
         Raises:
-            ConvertError: an image of another size than CameraInfo says.
-            CameraError: the image is empty.
+            ConvertError: an image of another size than CameraInfo says, or of no pixels, or more
+                than 16 times as long as wide.
         """
         rows, columns = image.shape[:2]
+        # The resized image has as many rows as its shape asks for, before it is cropped.
+        if not rows * columns or max(rows, columns) > _LONGEST * min(rows, columns):
+            raise ConvertError(f"expected a camera's image, got one of {columns} x {rows} pixels")
         if self.size is not None and self.size != (columns, rows):
             raise ConvertError(
                 f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
@@ -218,7 +224,7 @@ def prepared_image(
     image = image_rgb(message, source=camera)
     try:
         pixels, matrix = model.prepare(image, config)
-    except (CameraError, ConvertError) as error:
+    except (CameraError, ConvertError, cv2.error) as error:
         raise ConvertError(f"{camera}: {error}") from error
     return PreparedImage(
         pixels=pixels,
