@@ -10,6 +10,7 @@ import dataclasses
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 # Spinning OpenMP threads would take the processor from the decoding threads. Read by torch, so it
@@ -26,6 +27,8 @@ from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import messages, parameters, run_node
 from crkd_ros.health import Health
 from crkd_ros.inputs import Inputs
+from crkd_ros.latency import pipeline
+from crkd_ros.latency_topics import LatencyTopics
 from crkd_ros.motion import MotionError
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.outputs import Outputs
@@ -57,6 +60,7 @@ class DetectorNode(LifecycleNode):
         self._detector: Any = None
         self._sources: Sources | None = None
         self._outputs: Outputs | None = None
+        self._latency: LatencyTopics | None = None
         self._sync: Synchronizer | None = None
         self._inputs: Inputs | None = None
         self._worker: FrameWorker | None = None
@@ -65,7 +69,9 @@ class DetectorNode(LifecycleNode):
             messages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
         )
         # Not the node's clock: under use_sim_time it stands still when /clock is dead.
-        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(
+            self.config.health.period, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
@@ -102,6 +108,7 @@ class DetectorNode(LifecycleNode):
             extrinsics=sources.extrinsics,
             motion=sources.motion,
             publish=self._publish,
+            finished=self._finished,
             health=self._health,
             problem=self._problem,
             decode_threads=config.decode_threads,
@@ -114,6 +121,7 @@ class DetectorNode(LifecycleNode):
             extrinsics=sources.extrinsics,
             motion=sources.motion,
             wanted=outputs.wanted,
+            health=self._health,
             problem=self._problem,
         )
         result = self._entered("active", super().on_activate(state))
@@ -150,7 +158,7 @@ class DetectorNode(LifecycleNode):
     def _configure(self) -> None:
         config = self.config
         self._health = self._new_health()
-        self._sources = Sources(self, config=config)
+        self._sources = Sources(self, config=config, problem=self._problem)
         self._detector = load_detector(config)
         self._outputs = Outputs(
             self,
@@ -159,6 +167,7 @@ class DetectorNode(LifecycleNode):
             place=self._sources.place(config.output_frame),
             problem=self._problem,
         )
+        self._latency = LatencyTopics(self)
         limits = dataclasses.replace(config.sync, sweeps=self._detector.config.radar.sweeps)
         cameras = [name for name in CAMERAS if name in config.sensors]
         radars = [name for name in RADARS if name in config.sensors]
@@ -184,6 +193,9 @@ class DetectorNode(LifecycleNode):
         """Undo ``_configure``, however far it came."""
         if self._outputs is not None:
             self._outputs.close()
+        if self._latency is not None:
+            self._latency.close()
+            self._latency = None
         if self._sources is not None:
             self._sources.close()
         self._outputs = self._sources = self._sync = None
@@ -207,6 +219,16 @@ class DetectorNode(LifecycleNode):
         except Exception:
             if self.context.ok():
                 raise  # Otherwise the process is ending, and nobody can publish any more.
+
+    def _finished(self, stages: Mapping[str, float], stamp_ns: int) -> None:
+        """A frame went out; in the worker's thread."""
+        now_ns = self.get_clock().now().nanoseconds
+        age = pipeline(stages["total"], now_ns=now_ns, stamp_ns=stamp_ns)
+        if age is not None:
+            stages = {**stages, "pipeline": age}
+        self._health.published(stages)
+        if self._latency is not None and self.context.ok():
+            self._latency.publish(stages)
 
     def _on_parameters(self, changes: list[Parameter]) -> Any:
         """Check a change as a whole; what is not dynamic waits for the next configuration."""
@@ -242,15 +264,21 @@ class DetectorNode(LifecycleNode):
 
     def _new_health(self) -> Health:
         hardware = f"{self.config.device}, {self.config.precision}"
-        return Health(name=self.get_name(), hardware=hardware)
+        return Health(
+            name=self.get_name(),
+            hardware=hardware,
+            config=self.config.health,
+            motion=self.config.motion.source,
+        )
 
     def _report(self) -> None:
-        outputs, worker = self._outputs, self._worker
+        outputs, worker, inputs = self._outputs, self._worker, self._inputs
         report = self._health.diagnostics(
             messages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
             sensors={} if worker is None else worker.counts(),
             listeners=outputs is not None and outputs.wanted(),
+            links={} if inputs is None else inputs.links(self._health.silent()),
         )
         self._diagnostics.publish(report)
 

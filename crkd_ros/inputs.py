@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 from rclpy.node import Node
 from rclpy.qos import (
@@ -20,6 +20,8 @@ from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, messages
 from crkd_ros.calibration import Calibration
 from crkd_ros.camera_model import CameraModel
+from crkd_ros.health import Health, Link
+from crkd_ros.links import link
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.worker import FrameWorker
 
@@ -27,6 +29,11 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # humble
     from rclpy.qos_event import SubscriptionEventCallbacks
+
+#: Messages that wait for their callback, as ``qos_profile_sensor_data`` has it.
+_MESSAGES = 5
+#: Poses are small and come in bursts, and a gap in them costs frames.
+_POSES = 200
 
 
 class Inputs:
@@ -39,6 +46,7 @@ class Inputs:
         extrinsics: a Calibration may know intrinsics of cameras without CameraInfo.
         motion: takes the poses of odometry; None = no odometry is subscribed to.
         wanted: whether anybody wants detections; while not, images and clouds are left alone.
+        health: takes what arrives from which sensor, and what is wrong with it.
         problem: takes (kind, text) of what went wrong.
     """
 
@@ -51,11 +59,13 @@ class Inputs:
         extrinsics: Any,
         motion: Any,
         wanted: Callable[[], bool],
+        health: Health,
         problem: Callable[[str, str], None],
     ) -> None:
-        self._node, self._worker, self._base = node, worker, config.base_frame
+        self._node, self._worker = node, worker
         self._extrinsics, self._motion = extrinsics, motion
-        self._wanted, self._problem = wanted, problem
+        self._wanted, self._health, self._problem = wanted, health, problem
+        self._topics: dict[str, _Topic] = {}
         self._listening = False
         self._models: dict[str, CameraModel] = {}
         self._rectified: dict[str, bool] = {}
@@ -75,22 +85,38 @@ class Inputs:
             elif name in RADARS:
                 self._subscribe(f"{sensor}PointCloud2", topics.radar, self._on_cloud, name)
         if config.motion.source == "odom":
-            self._subscribe("nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odom")
+            self._subscribe(
+                "nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odometry"
+            )
+        health.watch({sensor: topic.name for sensor, topic in self._topics.items()})
+
+    def links(self, sensors: Collection[str]) -> dict[str, Link]:
+        """What the ROS graph says of the topics of some sensors."""
+        return {
+            sensor: link(self._node, topic=topic.name, type_name=topic.kind, profile=topic.profile)
+            for sensor, topic in self._topics.items()
+            if sensor in sensors
+        }
 
     def close(self) -> None:
         """End the subscriptions."""
+        self._health.watch({})
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
     def _subscribe(self, kind: str, topic: str, callback: Any, sensor: str) -> None:
         topic = topic.format(sensor=sensor.lower())
+        profile = _sensor_data(_POSES if sensor == "odometry" else _MESSAGES)
+        if callback != self._on_info:
+            resolved = self._node.resolve_topic_name(topic)
+            self._topics[sensor] = _Topic(resolved, kind, profile)
         self._subscriptions.append(
             self._node.create_subscription(
                 messages.message_class(kind),
                 topic,
                 functools.partial(self._safely, callback, sensor),
-                _sensor_data(),
+                profile,
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
                 event_callbacks=SubscriptionEventCallbacks(
                     incompatible_qos=functools.partial(self._on_incompatible, sensor, topic)
@@ -100,14 +126,24 @@ class Inputs:
 
     def _safely(self, callback: Any, sensor: str, message: Any) -> None:
         """A message that cannot be used must not end the node, whatever is wrong with it."""
+        info = callback == self._on_info
         try:
+            if info:
+                self._health.info_received(sensor)
+            else:
+                self._health.received(
+                    sensor,
+                    stamp_ns=convert.stamp_ns(message.header.stamp),
+                    clock_ns=self._node.get_clock().now().nanoseconds,
+                )
             callback(sensor, message)
+            return
         except convert.ConvertError as error:
-            self._problem(f"{sensor.lower()} message", str(error))
+            text = str(error)
         except Exception as error:
-            self._problem(
-                f"{sensor.lower()} message", f"{sensor}: {type(error).__name__}: {error}"
-            )
+            text = f"{sensor}: {type(error).__name__}: {error}"
+        self._health.trouble(sensor, "no CameraInfo" if info else "unusable", text)
+        self._problem(f"{sensor.lower()} message", text)
 
     def _on_incompatible(self, sensor: str, topic: str, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
@@ -138,7 +174,9 @@ class Inputs:
             entry = self._extrinsics.camera(message.header.frame_id or camera)
             model = None if entry is None else CameraModel.of_entry(entry, name=camera)
         if model is None:
-            self._problem("intrinsics", f"{camera}: no CameraInfo yet, image not used")
+            text = f"{camera}: no CameraInfo yet, image not used"
+            self._health.trouble(camera, "no CameraInfo", text)
+            self._problem("intrinsics", text)
             return
         self._worker.add_image(camera, message, model)
 
@@ -147,21 +185,30 @@ class Inputs:
             self._worker.add_cloud(radar, message)
 
     def _on_odometry(self, _: str, message: Any) -> None:
-        child = message.child_frame_id.lstrip("/")
-        if child not in ("", self._base):
-            raise convert.ConvertError(
-                f"odometry is of {child!r}, not of base_frame {self._base!r}"
-            )
         stamp_ns = convert.stamp_ns(message.header.stamp)
-        self._motion.add(stamp_ns, convert.odometry_pose(message))
+        self._motion.add(
+            stamp_ns,
+            convert.odometry_pose(message),
+            parent=message.header.frame_id,
+            child=message.child_frame_id,
+            twist=convert.odometry_twist(message),
+        )
         self._worker.add_pose(stamp_ns)
 
 
-def _sensor_data() -> QoSProfile:
+class _Topic(NamedTuple):
+    """A sensor's topic as resolved, its message type, and the QoS asked for."""
+
+    name: str
+    kind: str
+    profile: QoSProfile
+
+
+def _sensor_data(depth: int) -> QoSProfile:
     """What ``qos_profile_sensor_data`` says, made anew: overrides are written into the object."""
     return QoSProfile(
         history=QoSHistoryPolicy.KEEP_LAST,
-        depth=5,
+        depth=depth,
         reliability=QoSReliabilityPolicy.BEST_EFFORT,
         durability=QoSDurabilityPolicy.VOLATILE,
     )

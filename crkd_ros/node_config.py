@@ -13,6 +13,7 @@ from crkd_ros.camera_model import CamerasConfig
 from crkd_ros.markers import MarkersConfig
 from crkd_ros.parameters import ParameterError, as_yaml, check, knob
 from crkd_ros.radar_clouds import RadarFieldsConfig
+from crkd_ros.sensor_health import HealthConfig
 from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
 from crkd_ros.tracking import TrackingConfig
 
@@ -21,6 +22,11 @@ from crkd_ros.tracking import TrackingConfig
 class SyncConfig:
     """Limits of a frame. All in seconds of message stamps, but ``wait``, which is real time."""
 
+    policy: Literal["anchor", "message_filters"] = knob(
+        "anchor",
+        "Sets of images: anchor (survives lost messages and dead sensors), or message_filters "
+        "(the stock ApproximateTimeSynchronizer: needs every camera in every set)",
+    )
     camera_spread: float = knob(
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
     )
@@ -40,7 +46,16 @@ class SyncConfig:
     )
     jitter: float = knob(0.005, "Jitter of stamps around a sensor's period, s", low=0.0, high=1.0)
     jump: float = knob(
-        1.0, "Stamps this far behind a sensor's newest: time was set back, s", low=0.0, high=60.0
+        1.0,
+        "Stamps this far from the others': wrong, or time jumped if several agree, s",
+        low=0.1,
+        high=60.0,
+    )
+    slop: float = knob(
+        0.1, "Policy message_filters: longest spread of a set of images, s", low=0.001, high=10.0
+    )
+    queue_size: int = knob(
+        10, "Policy message_filters: images that each camera keeps", low=2, high=100
     )
 
     def __post_init__(self) -> None:
@@ -103,12 +118,13 @@ class NodeConfig:
     topics: TopicsConfig = TopicsConfig()
     motion: MotionConfig = MotionConfig()
     sync: SyncConfig = SyncConfig()
-    cameras: CamerasConfig = CamerasConfig()
-    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
+    health: HealthConfig = HealthConfig()
     thresholds: ThresholdsConfig = ThresholdsConfig()
     remap: RemapConfig = RemapConfig()
     tracking: TrackingConfig = TrackingConfig()
     markers: MarkersConfig = MarkersConfig()
+    cameras: CamerasConfig = CamerasConfig()
+    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
 
     def __post_init__(self) -> None:
         check(self, "")

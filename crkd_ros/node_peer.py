@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,8 @@ class Told:
         received: sensor -> messages that it counted; "odometry" and "CAM_FRONT camera_info" are
             among the names.
         frames: published, skipped, dropped.
-        boxes: messages of ~/boxes that arrived.
+        boxes: number of messages of ~/boxes that arrived.
+        recent: the last of them.
         latency: stage -> milliseconds of each frame.
         latency_at: time.monotonic of each "total".
         problems: kind -> text.
@@ -42,13 +44,15 @@ class Told:
     received: dict[str, int] = field(default_factory=dict)
     frames: dict[str, int] = field(default_factory=dict)
     boxes: int = 0
+    recent: deque[Any] = field(default_factory=lambda: deque(maxlen=24))
     latency: dict[str, list[float]] = field(default_factory=dict)
     latency_at: list[float] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def on_boxes(self, _: Any) -> None:
+    def on_boxes(self, message: Any) -> None:
         """A message of ~/boxes."""
         self.boxes += 1
+        self.recent.append(message)
 
     def on_latency(self, stage: str) -> Any:
         """The callback of one ~/latency topic."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +46,21 @@ class NodeProcess:
 
 
 @contextlib.contextmanager
-def detector_node(parameters: Mapping[str, object], *, log: Path) -> Iterator[NodeProcess]:
+def detector_node(
+    parameters: Mapping[str, object], *, log: Path, cores: Collection[int] | None = None
+) -> Iterator[NodeProcess]:
     """The node with these parameters, interrupted and awaited at the end.
 
     Args:
         parameters: dotted names.
         log: file that takes its output.
+        cores: the only processor cores that it may use; None = all of ours.
     """
     pairs = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "crkd_ros.detector_node", "--ros-args", *pairs]
+    # Before torch counts the cores.
+    bound = f"os.sched_setaffinity(0, {sorted(cores)})" if cores else "None"
+    code = f"import os, sys; {bound}; from crkd_ros.detector_node import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "--ros-args", *pairs]
     with log.open("wb") as file:
         # A session of its own: Ctrl-C at the terminal is for us, who end it in good order.
         process = subprocess.Popen(

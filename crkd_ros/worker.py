@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import gc
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,10 +24,11 @@ from crkd_core.boxes import Detections
 from crkd_ros import convert, frames, radar_clouds
 from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.health import Health, Latency
-from crkd_ros.motion import EgoMotion, Extrinsics
+from crkd_ros.motion import EgoMotion, Extrinsics, NoTransform
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, Synchronizer
+from crkd_ros.thread_names import name_thread
 from crkd_ros.tracks import Counts
 
 if TYPE_CHECKING:
@@ -93,7 +95,8 @@ class FrameWorker:
         extrinsics: where the sensors sit.
         motion: how the vehicle moves; its own lock guards it.
         publish: takes the detections of a frame and its stamp, in the worker thread.
-        health: takes counts and latencies.
+        finished: takes the stages of a published frame in seconds, and its stamp.
+        health: takes counts, and what is wrong with a sensor.
         problem: takes (kind, text) of what went wrong, in any thread.
         decode_threads: threads that decode and resize images.
         radar_fields: what the radars call their fields.
@@ -107,6 +110,7 @@ class FrameWorker:
         extrinsics: Extrinsics,
         motion: EgoMotion,
         publish: Callable[[Detections, int], None],
+        finished: Callable[[Mapping[str, float], int], None],
         health: Health,
         problem: Callable[[str, str], None],
         decode_threads: int = 2,
@@ -114,9 +118,12 @@ class FrameWorker:
     ) -> None:
         self._detector, self._sync = detector, sync
         self._extrinsics, self._motion = extrinsics, motion
-        self._publish, self._health, self._problem = publish, health, problem
+        self._publish, self._finished = publish, finished
+        self._health, self._problem = health, problem
         self._radar_fields = radar_fields
-        self._decoders = ThreadPoolExecutor(decode_threads, "decode")
+        self._decoders = ThreadPoolExecutor(
+            decode_threads, "decode", initializer=name_thread, initargs=("decode",)
+        )
         self._decoding: deque[Future[PreparedImage]] = deque()
         self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
         self._stopping = False
@@ -158,11 +165,18 @@ class FrameWorker:
         """Take an image message of a camera."""
         image = self._detector.config.image
         decoding = self._decoders.submit(prepared_image, message, model, image, camera=camera)
+        decoding.add_done_callback(functools.partial(self._note_decoded, camera))
         self._decoding.append(decoding)
         while len(self._decoding) > _DECODING:
             # A decoded one cannot be cancelled any more; one that still waits would come too late.
             self._decoding.popleft().cancel()
         self._add(self._sync.add_image, camera, message, decoding)
+
+    def _note_decoded(self, camera: str, decoding: Future[PreparedImage]) -> None:
+        """Every broken image counts, also one of a frame that was skipped."""
+        error = None if decoding.cancelled() else decoding.exception()
+        if error is not None:
+            self._health.trouble(camera, "unusable", str(error))
 
     def add_cloud(self, radar: str, message: Any) -> None:
         """Take a radar's PointCloud2. Raises ConvertError."""
@@ -184,6 +198,7 @@ class FrameWorker:
             self._problem("stamp", f"{sensor}: the header's stamp is zero, message not used")
 
     def _work(self) -> None:
+        name_thread("detect")
         while True:
             with self._wake:
                 if self._stopping:
@@ -197,6 +212,11 @@ class FrameWorker:
             self._health.skipped(len(ready) - 1)
             try:
                 self._detect(ready[-1])
+            except NoTransform as error:
+                self._health.dropped()
+                for sensor, reason in error.sensors.items():
+                    self._health.trouble(sensor, "no transform", reason)
+                self._problem("transform", f"frame dropped: {error}")
             # Whatever it was, this frame is lost and the next one may do.
             except Exception as error:
                 self._health.dropped()
@@ -207,7 +227,7 @@ class FrameWorker:
         # The trigger's arrival is the start: a frame is asked for by it, not before.
         trigger = arrived.images.get(arrived.trigger) or arrived.sweeps[arrived.trigger][0]
         latency = Latency(trigger.item.at)
-        latency.stages["wait"] = time.monotonic() - latency.start
+        latency.until_now("wait")
         with latency.stage("images"):
             frame_set = self._decoded(arrived)
         with latency.stage("frame"):
@@ -217,11 +237,14 @@ class FrameWorker:
                 motion=self._motion,
                 image=self._detector.config.image,
             )
+        # Threads that torch makes for the network inherit the name.
+        name_thread("network")
         detections = self._detector(frame)
-        latency.stages.update(self._detector.timing)
+        name_thread("detect")
+        latency.took(self._detector.timing)
         with latency.stage("publish"):
             self._publish(detections, frame.stamp_ns)
-        self._health.published(latency.finish())
+        self._finished(latency.finish(), frame.stamp_ns)
 
     def _decoded(self, arrived: FrameSet) -> FrameSet:
         """The set with images instead of decodings under way; a broken image masks its camera."""

@@ -11,7 +11,7 @@ import ros_rig
 import torch
 from model_tiny import TINY
 
-from crkd_core.frame import ANCHOR_CAMERA
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
@@ -61,12 +61,14 @@ class Bench:
         self.published: list = []
         self.problems: list = []
         self.health = Health(name="n", hardware="h")
+        self.health.watch(dict.fromkeys(CAMERAS + RADARS, ""))
         self.worker = FrameWorker(
             detector=detector,
             sync=Synchronizer(SyncConfig(wait=0.0)),
             extrinsics=ros_rig.calibration(),
             motion=NoMotion() if motion is None else motion,
             publish=lambda found, stamp: self.published.append((stamp, found)),
+            finished=lambda stages, _: self.health.published(stages),
             health=self.health,
             problem=lambda kind, text: self.problems.append((kind, text)),
         )
@@ -165,6 +167,7 @@ def test_a_broken_image_masks_its_camera_only(start, detector):
     ((kind, text),) = bench.problems
     assert kind == "image"
     assert "CAM_FRONT: expected a JPEG" in text
+    assert bench.values("CAM_FRONT")["unusable"] == "1"
 
 
 def test_images_faster_than_decoding_are_bounded_and_the_newest_kept(start, detector):
