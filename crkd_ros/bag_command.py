@@ -96,6 +96,20 @@ def convert(
     )
 
 
+@app.command()
+def info(
+    bag: Annotated[Path, typer.Argument(help="A bag of any known converter.")],
+    calibration: Annotated[
+        Path | None, typer.Option(help="Calibration file that goes with it.")
+    ] = None,
+) -> None:
+    """Show what a bag offers to the detector: sensors, rates, expected frames, what is missing."""
+    from crkd_ros.bag_info import describe, show
+
+    found = describe(bag, calibration=calibration)
+    show(found, bag, Console(soft_wrap=True, markup=False, highlight=False))
+
+
 def _choice(option: str, value: str, known: list[str]) -> None:
     if value not in known:
         raise BagError(f"{option}: expected {', '.join(known)}; got {value!r}")

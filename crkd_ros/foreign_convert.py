@@ -92,6 +92,7 @@ def convert_bag(
         )
         job = Conversion(
             bag=bag,
+            kind=found,
             layout=layout,
             known=known,
             image_format=image_format,

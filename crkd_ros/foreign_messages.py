@@ -241,9 +241,3 @@ def camera_info(
         r=np.eye(3),
         p=np.concatenate([k, np.zeros((3, 1))], 1),
     )
-
-
-def info_distortion(message: Any) -> tuple[str, Sequence[float]]:
-    """(model, coefficients) of a CameraInfo of either ROS."""
-    d = message.d if hasattr(message, "d") else message.D
-    return str(message.distortion_model), [float(v) for v in d]

@@ -6,6 +6,7 @@ pose of its time written before it.
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +16,20 @@ from rich.console import Console
 from rich.progress import track
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import foreign_messages, scene_messages
+from crkd_ros import foreign_messages, publish, scene_messages
 from crkd_ros.bag_files import BagWriter, qos
-from crkd_ros.bag_messages import BagError
-from crkd_ros.foreign_bags import CLOUD, IMAGES, INFO, ODOMETRY, TF, ForeignBag, ForeignLayout
+from crkd_ros.bag_messages import BagError, make
+from crkd_ros.camera_model import CamerasConfig
+from crkd_ros.foreign_bags import (
+    CLOUD,
+    IMAGES,
+    INFO,
+    ODOMETRY,
+    TF,
+    ForeignBag,
+    ForeignLayout,
+    Kind,
+)
 from crkd_ros.foreign_survey import Survey
 
 ImageFormat = Literal["jpeg", "png"]
@@ -36,6 +47,7 @@ class Conversion:
     """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened."""
 
     bag: ForeignBag
+    kind: Kind
     layout: ForeignLayout
     known: Survey
     image_format: ImageFormat
@@ -117,12 +129,24 @@ class Conversion:
         for camera in CAMERAS:
             if camera in self.layout.images:
                 yield f"/{camera.lower()}/camera_info", INFO
-                yield f"/{camera.lower()}/image_rect_compressed", IMAGES[0]
+                yield self._image_topic(camera), IMAGES[0]
         for radar in RADARS:
             if radar in self.layout.radars:
                 yield f"/{radar.lower()}", CLOUD
         if self.with_lidar:
             yield "/lidar_top", CLOUD
+
+    def _image_topic(self, camera: str) -> str:
+        """Images that are not rectified must not be called so: the detector straightens them."""
+        given = self.known.cameras.get(camera)
+        if given is not None:
+            rectified = not any(given.distortion)
+        else:
+            # All of nuScenes is rectified, whatever its converters call the topics.
+            name = self.layout.images[camera].name
+            rectified = self.kind is not Kind.ROS2 or CamerasConfig().is_rectified(name)
+        base = "image_rect_compressed" if rectified else "image_raw/compressed"
+        return f"/{camera.lower()}/{base}"
 
     def _in_order(self, roles: dict[str, tuple[str, str]], description: str) -> Iterator[_Waiting]:
         """(stamp, rank, number, [(topic, message)]) by stamp; intrinsics before the image."""
@@ -162,13 +186,16 @@ class Conversion:
         if role == "lidar":
             return [(name, foreign_messages.cloud(message, stamp=stamp, channel=frame))]
         if role == "info":
-            info = foreign_messages.camera_info(
-                stamp=stamp,
-                channel=frame,
-                k=foreign_messages.info_matrix(message),
-                size=(int(message.width), int(message.height)),
-                distortion=foreign_messages.info_distortion(message),
-            )
+            if self.kind is Kind.ROS2:
+                head = publish.header(stamp, frame, make)
+                info = dataclasses.replace(message, header=head)
+            else:
+                info = foreign_messages.camera_info(
+                    stamp=stamp,
+                    channel=frame,
+                    k=foreign_messages.info_matrix(message),
+                    size=(int(message.width), int(message.height)),
+                )
             return [(f"{name}/camera_info", info)]
         self.encoded += hasattr(message, "encoding")
         image = foreign_messages.compressed_image(
@@ -178,7 +205,7 @@ class Conversion:
             image_format=self.image_format,
             jpeg_quality=self.jpeg_quality,
         )
-        made = [(f"{name}/image_rect_compressed", image)]
+        made = [(self._image_topic(channel), image)]
         if channel in self.known.cameras:
             entry = self.known.cameras[channel]
             assert entry.image_size is not None

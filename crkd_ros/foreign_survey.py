@@ -60,6 +60,7 @@ def survey(
     calibration: Path | None = None,
     stamps: str = "auto",
     progress: bool = True,
+    strict: bool = True,
 ) -> Survey:
     """Read poses, transforms and the first message of every sensor.
 
@@ -71,6 +72,7 @@ def survey(
         calibration: a calibration file. Where it lists a sensor, it overrules the bag.
         stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
         progress: a bar on stderr.
+        strict: False: what is missing is no error.
 
     Raises:
         BagError: something that a detector needs is neither in the bag nor in the file; the text
@@ -108,14 +110,15 @@ def survey(
                     f"those of {path} have {size}"
                 )
             cameras[camera] = dataclasses.replace(entry, image_size=size)
-    _refuse(
-        path=path,
-        kind=kind,
-        poses=poses,
-        unplaced=[c for c in (*layout.images, *layout.radars) if c not in extrinsics],
-        unknown=[c for c in layout.images if c not in layout.infos and c not in cameras],
-        calibration=calibration,
-    )
+    if strict:
+        _refuse(
+            path=path,
+            kind=kind,
+            poses=poses,
+            unplaced=[c for c in (*layout.images, *layout.radars) if c not in extrinsics],
+            unknown=[c for c in layout.images if c not in layout.infos and c not in cameras],
+            calibration=calibration,
+        )
     return Survey(
         poses=poses,
         pose_source=source,

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from handmade import write_version
 from mcap.writer import Writer
+from typer.testing import CliRunner
 
 from crkd_core.data.nuscenes import NuScenes
+from crkd_ros.bag_command import app
 from crkd_ros.bag_files import BagWriter, read_bag, topics_of
+from crkd_ros.bag_info import describe
 from crkd_ros.bag_messages import BagError, make
 from crkd_ros.calibration import Calibration
 from crkd_ros.foreign_bags import Kind
@@ -144,6 +147,43 @@ def test_empty_stamps_need_the_users_word(watonomous, tmp_path) -> None:
     refused("/RADAR_FRONT: a message without a stamp", bag, out, stamps="header")
 
 
+def test_distorted_images_are_not_called_rectified(watonomous, tmp_path) -> None:
+    d = np.array([-0.2, 0.05, 0.0, 0.0, 0.0])
+    with BagWriter(tmp_path / "bag") as bag:
+        for record in read_bag(watonomous):
+            topic, message = record.topic.lower(), record.message()
+            if topic.endswith("camera_info"):
+                message.d, message.distortion_model, message.binning_x = d, "plumb_bob", 2
+            topic = topic.replace("image_rect_compressed", "image_raw/compressed")
+            bag.write(topic, message, record.stamp_ns)
+    out = tmp_path / "out"
+    done = convert_bag(tmp_path / "bag", out, with_lidar=False, progress=False)
+    assert done.kind is Kind.ROS2
+    topics = topics_of(out)
+    assert "/cam_back/image_raw/compressed" in topics and len(topics) == 20
+    for record in read_bag(out, topics=["/cam_back/camera_info"]):
+        info = record.message()
+        np.testing.assert_array_equal(info.d, d)
+        assert info.binning_x == 2 and info.header.frame_id == "cam_back"
+
+
+def test_what_a_bag_offers(tables, chris, tmp_path) -> None:
+    found = describe(chris, progress=False)
+    assert found.kind is Kind.CHRIS7462 and found.frames == found.references > 5
+    assert found.cameras > 5.5 and found.radars > 4.5 and found.moving == found.frames
+    (missing,) = found.missing
+    assert missing.startswith("the place of cam_front,") and "radar_back_right" in missing
+    file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
+    assert describe(chris, calibration=file, progress=False).missing == ()
+    write_bag(tables, SCENE, tmp_path / "ours", with_lidar=False, progress=False)
+    ours = describe(tmp_path / "ours", progress=False)
+    assert ours.kind is Kind.OURS and ours.missing == () and ours.frames == found.frames
+    shown = command("info", chris)
+    assert shown.returncode == 0, shown.stderr
+    assert "chris7462 (Chris7462/nuscenes_to_ros2bag)" in shown.stdout
+    assert "convert" in shown.stdout and "--calibration FILE" in shown.stdout
+
+
 def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
     # RadarObjects are unknown to read_bag: only cameras are kept.
     names = [name for name in topics_of(chris) if "cam" in name]
@@ -204,15 +244,18 @@ def test_the_command_converts_and_keeps_its_old_form(tables, watonomous, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "watonomous (WATonomous/nuscenes_to_ros2bag)" in done.stdout
     assert "messages of 20 topics" in done.stdout and "Traceback" not in done.stderr
-    again = command("convert", watonomous, tmp_path / "out")
-    assert again.returncode == 1 and "exists already" in again.stderr
-    wrong = command("convert", watonomous, tmp_path / "new", "--kind", "rosbag")
-    assert wrong.returncode == 1 and "--kind: expected auto, nuscenes2bag," in wrong.stderr
     options = ("--data", tables.root, "--scene", SCENE, "--no-lidar", "--out")
     old = command(*options, tmp_path / "old")
     assert old.returncode == 0 and "messages of" in old.stdout, old.stderr
-    new = command("nuscenes", *options, tmp_path / "new")
-    assert new.returncode == 0, new.stderr
+
+    def inside(*arguments: object):
+        return CliRunner().invoke(app, [str(a) for a in arguments])
+
+    assert inside("nuscenes", *options, tmp_path / "new").exit_code == 0
     assert topics_of(tmp_path / "old") == topics_of(tmp_path / "new")
-    shown = command("--help")
-    assert shown.returncode == 0 and "convert" in shown.stdout and "nuscenes" in shown.stdout
+    assert "exists already" in str(inside("convert", watonomous, tmp_path / "out").exception)
+    wrong = inside("convert", watonomous, tmp_path / "x", "--kind", "rosbag").exception
+    assert "--kind: expected auto, nuscenes2bag," in str(wrong)
+    shown = inside("--help")
+    assert shown.exit_code == 0
+    assert all(name in shown.output for name in ("convert", "nuscenes", "info"))
