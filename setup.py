@@ -103,6 +103,8 @@ setup(
             "crkd-play = crkd_ros.player:main",
             "crkd-live = crkd_ros.live_evaluation:main",
             "crkd-node = crkd_ros.detector_node:main",
+            "crkd-soak = crkd_ros.soak:main",
+            "crkd-overhead = crkd_ros.overhead:main",
             "crkd-calibration = crkd_ros.calibrate:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.nuscenes2bag:main",
@@ -110,6 +112,8 @@ setup(
             "calibration = crkd_ros.calibrate:main",
             "evaluator = crkd_ros.evaluator:main",
             "detector_node = crkd_ros.detector_node:main",
+            "soak = crkd_ros.soak:main",
+            "overhead = crkd_ros.overhead:main",
             "lifecycle_detector_node = crkd_ros.detector_node:lifecycle_main",
         ]
     },
