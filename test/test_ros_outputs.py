@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import ros_rig
 
 rclpy = pytest.importorskip("rclpy")
 
@@ -17,12 +18,13 @@ from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
-from crkd_ros import convert, messages  # noqa: E402
+from crkd_ros import convert, messages, publish  # noqa: E402
 from crkd_ros.detector_node import DetectorNode  # noqa: E402
 from crkd_ros.markers import MarkersConfig  # noqa: E402
-from crkd_ros.motion import NoMotion  # noqa: E402
-from crkd_ros.node_config import NodeConfig  # noqa: E402
+from crkd_ros.motion import MotionError, NoMotion  # noqa: E402
+from crkd_ros.node_config import MotionConfig, NodeConfig  # noqa: E402
 from crkd_ros.outputs import Outputs  # noqa: E402
+from crkd_ros.sources import Sources  # noqa: E402
 from crkd_ros.thresholds import RemapConfig  # noqa: E402
 from crkd_ros.tracking import TrackingConfig  # noqa: E402
 
@@ -226,3 +228,76 @@ def test_wrong_settings_are_refused_as_a_whole_with_the_reason(ros):
         assert node.config.thresholds.car == (0.2, 0.4)
     finally:
         node.destroy_node()
+
+
+def odometry_of(sources: Sources) -> None:
+    for index in range(3):
+        pose = geometry.pose([index, 0, 0], geometry.yaw_to_quat_wxyz(0.1))
+        sources.motion.add(START + index * STEP, pose, parent="odom", child="base_link")
+
+
+def test_the_place_in_the_output_frame_comes_from_odometry_or_is_refused(ros, tmp_path):
+    ros_rig.calibration().save(tmp_path / "calibration.yaml")
+    node = rclpy.create_node("sources")
+    config = NodeConfig(calibration_file=str(tmp_path / "calibration.yaml"))
+    sources = Sources(node, config=config)
+    still = Sources(node, config=dataclasses.replace(config, motion=MotionConfig(source="off")))
+    try:
+        for name in ("", "base_link", "/base_link"):
+            assert sources.place(name) is None
+            assert still.place(name) is None
+        odometry_of(sources)
+        place = sources.place("odom")
+        assert place is not None
+        np.testing.assert_allclose(place(START + STEP)[:3, 3], [1, 0, 0])
+        with pytest.raises(MotionError, match="odometry is in 'odom'"):
+            sources.place("map")(START)
+        with pytest.raises(MotionError, match="'map' needs to know how the vehicle moves"):
+            still.place("map")
+    finally:
+        for one in (sources, still):
+            one.close()
+        node.destroy_node()
+
+
+def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
+    tf2_ros = pytest.importorskip("tf2_ros")
+    node, peer = rclpy.create_node("sources"), rclpy.create_node("peer")
+    config = NodeConfig(motion=MotionConfig(source="tf"))
+    sources = Sources(node, config=config)
+    executor = SingleThreadedExecutor()
+    for one in (node, peer):
+        executor.add_node(one)
+    broadcaster = tf2_ros.StaticTransformBroadcaster(peer)
+    try:
+        transforms = []
+        for child, pose in {
+            "base_link": geometry.pose([5, 6, 0], geometry.yaw_to_quat_wxyz(0.3)),
+            "lying": geometry.pose([0, 0, 0], [0.5, -0.5, 0.5, -0.5]),
+        }.items():
+            message = messages.make("geometry_msgs/msg/TransformStamped", child_frame_id=child)
+            message.header.frame_id = "parking_lot"
+            message.transform.translation = publish.vector(pose[:3, 3], messages.make)
+            turn = geometry.matrix_to_quat_wxyz(pose[:3, :3])
+            rotation = message.transform.rotation
+            rotation.w, rotation.x, rotation.y, rotation.z = (float(value) for value in turn)
+            transforms.append(message)
+        broadcaster.sendTransform(transforms)
+
+        place, deadline = sources.place("parking_lot"), time.monotonic() + PATIENCE
+        while True:
+            executor.spin_once(timeout_sec=0.02)
+            try:
+                np.testing.assert_allclose(place(START)[:2, 3], [5, 6])
+                break
+            except MotionError:
+                assert time.monotonic() < deadline, "no transform came in time"
+        with pytest.raises(MotionError, match="'lying' is tilted by 90 degrees"):
+            sources.place("lying")(START)
+        with pytest.raises(MotionError, match="nowhere"):
+            sources.place("nowhere")(START)
+    finally:
+        sources.close()
+        executor.shutdown()
+        node.destroy_node()
+        peer.destroy_node()
