@@ -19,7 +19,8 @@ from crkd_ros.bag_files import Topic, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
 from crkd_ros.calibration import Calibration
 from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
-from crkd_ros.motion import MotionError, PoseBuffer
+from crkd_ros.motion import EgoMotion, Extrinsics, MotionError
+from crkd_ros.odometry import OdometryMotion
 from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
 from crkd_ros.tracks import Timed
@@ -31,6 +32,8 @@ _CLOUD = "sensor_msgs/msg/PointCloud2"
 
 #: Takes a stamp in nanoseconds and what was wrong there.
 Problem = Callable[[int, str], None]
+#: Takes the set of a frame that was made, where its sensors sit and how the vehicle moves.
+Look = Callable[[FrameSet, Extrinsics, EgoMotion], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,12 +129,16 @@ class _Assembler:
     image: ImageConfig
     sync: Synchronizer
     base: str = "base_link"
-    calibration: Calibration = field(default_factory=Calibration)
-    poses: PoseBuffer = field(default_factory=PoseBuffer)
+    extrinsics: Calibration | None = None
+    look: Look | None = None
+    tree: Calibration = field(default_factory=Calibration)
     models: dict[str, CameraModel] = field(default_factory=dict)
     cameras: CamerasConfig = CamerasConfig()
     radar_fields: RadarFieldsConfig = RadarFieldsConfig()
-    first_odometry: bool = True
+
+    def __post_init__(self) -> None:
+        self.places = self.extrinsics or self.tree
+        self.poses = OdometryMotion(extrinsics=self.places, base=self.base)
 
     def add(self, role: str, sensor: str, message: Any) -> list[FrameSet]:
         """Take one message; the sets that are complete because it is later than they are."""
@@ -145,7 +152,13 @@ class _Assembler:
                 self.models[sensor] = CameraModel.of_info(message, rectified=rectified)
             return []
         if role == "odometry":
-            self.poses.add(stamp_ns, convert.odometry_pose(message))
+            self.poses.add(
+                stamp_ns,
+                convert.odometry_pose(message),
+                parent=message.header.frame_id,
+                child=message.child_frame_id,
+                twist=convert.odometry_twist(message),
+            )
             return []
         sets = self.sync.flush(before_ns=stamp_ns)
         if role == "image":
@@ -161,7 +174,7 @@ class _Assembler:
         for transform in message.transforms:
             matrix = convert.transform_matrix(transform)
             if transform.child_frame_id.lstrip("/") != self.base:
-                self.calibration.add(transform.header.frame_id, transform.child_frame_id, matrix)
+                self.tree.add(transform.header.frame_id, transform.child_frame_id, matrix)
             elif self.layout.odometry is None:
                 self.poses.add(convert.stamp_ns(transform.header.stamp), matrix)
 
@@ -178,13 +191,17 @@ class _Assembler:
                 images[camera] = Timed(stamp_ns, prepared)
             except convert.ConvertError as error:
                 problem(stamp_ns, str(error))
-        return frames.frame_from_set(
-            dataclasses.replace(frame_set, images=images),
-            extrinsics=self.calibration,
+        decoded = dataclasses.replace(frame_set, images=images)
+        frame = frames.frame_from_set(
+            decoded,
+            extrinsics=self.places,
             motion=self.poses,
             image=self.image,
             token=token,
         )
+        if self.look is not None:
+            self.look(decoded, self.places, self.poses)
+        return frame
 
 
 def frames_of_bag(
@@ -197,6 +214,8 @@ def frames_of_bag(
     problems: list[BagProblem] | None = None,
     cameras: CamerasConfig | None = None,
     radar_fields: RadarFieldsConfig | None = None,
+    calibration: Calibration | None = None,
+    look: Look | None = None,
 ) -> Iterator[Frame]:
     """The Frames of a bag in time order, one per image of the anchor camera.
 
@@ -210,6 +229,8 @@ def frames_of_bag(
             first problem is an error.
         cameras: as the node's parameters of this name.
         radar_fields: likewise.
+        calibration: where the sensors sit, instead of the bag's transforms.
+        look: is shown the messages of every frame.
 
     Raises:
         BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
@@ -223,6 +244,8 @@ def frames_of_bag(
         sync=Synchronizer(sync),
         cameras=cameras or CamerasConfig(),
         radar_fields=radar_fields or RadarFieldsConfig(),
+        extrinsics=calibration,
+        look=look,
     )
 
     def problem(stamp_ns: int, reason: str) -> None:
