@@ -118,7 +118,9 @@ def score_pass(
     rate = rate or one.rate
     if not rate > 0:
         raise LiveScoreError("/clock did not move: start the player with --clock")
-    samples, scenes = samples_between(tables, split, one.first_ns, one.last_ns)
+    # The first ticks of /clock may be lost; what was answered was played.
+    first_ns = min([one.first_ns, *(arrival.stamp_ns for arrival in one.arrivals)])
+    samples, scenes = samples_between(tables, split, first_ns, one.last_ns)
     poses = poses_of(tables, scenes)
     _check_poses(tables, one, poses)
     answers = []
@@ -149,7 +151,7 @@ def score_pass(
         rate=rate,
         scores=score_stream(tables, stream, samples),
         latencies=tuple((a.available_ns - a.stamp_ns) * 1e-9 / rate for a in stream),
-        possible=sum(one.first_ns <= stamp <= one.last_ns for stamp in anchors),
+        possible=sum(first_ns <= stamp <= one.last_ns for stamp in anchors),
         skipped=one.skipped,
         dropped=one.dropped,
         stages=one.stages,
