@@ -106,6 +106,12 @@ def _over_ground(
     """Points of a sweep with speeds over ground: as they are, or by the radar's own velocity."""
     if not sweep.relative:
         return sweep.points
-    before = motion.ego_T_ego(stamp_ns - _STEP_NS, stamp_ns)
-    moved = (geometry.invert(base_T_radar) @ before @ base_T_radar)[:3, 3]
-    return sweep.compensated(-moved / (_STEP_NS * 1e-9)).points
+    step = -_STEP_NS
+    try:
+        there = motion.ego_T_ego(stamp_ns + step, stamp_ns)
+    except MotionError:
+        # At the start of a drive only what came after is known.
+        step = _STEP_NS
+        there = motion.ego_T_ego(stamp_ns + step, stamp_ns)
+    moved = (geometry.invert(base_T_radar) @ there @ base_T_radar)[:3, 3]
+    return sweep.compensated(moved / (step * 1e-9)).points

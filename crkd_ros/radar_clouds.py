@@ -145,8 +145,9 @@ def radar_points(
             rays = _rays(points[:, :3])
             radial = (points[:, 6:8] * rays[:, :2]).sum(1)
             points[:, 8:10] = radial[:, None] * rays[:, :2]
-        if "vx" not in names:
-            points[:, 6:8] = points[:, 8:10]
+        for column, instead in (("vx", "vx_comp"), ("vy", "vy_comp")):
+            if column not in names:
+                points[:, _COLUMN[column]] = points[:, _COLUMN[instead]]
     finite = np.isfinite(points).all(1)
     return points if finite.all() else points[finite]
 
@@ -169,12 +170,7 @@ def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, st
             "fields of your radar (doppler: one with radial speed)"
         )
     wanted |= {name: name for name in DEFAULTS}
-    used = {column: name for column, name in wanted.items() if name in found}
-    # Half a vector is none.
-    if not {"vx", "vy"} <= set(used):
-        used.pop("vx", None)
-        used.pop("vy", None)
-    return used
+    return {column: name for column, name in wanted.items() if name in found}
 
 
 def _rays(positions: NDArray[np.float32]) -> NDArray[np.float32]:
