@@ -1,0 +1,135 @@
+"""The commands that measure the node: the real one, in its own process, over DDS."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import ros_rig
+from model_tiny import TINY
+
+pytest.importorskip("rclpy")
+
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros import convert, overhead
+from crkd_ros.bag_files import BagWriter
+from crkd_ros.bag_messages import make
+from crkd_ros.node_peer import Told, peer
+from crkd_ros.short_drive import ShortDrive
+
+START = 1_700_000_000_000_000_000
+LIMIT = 180.0
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory) -> ShortDrive:
+    folder = tmp_path_factory.mktemp("drive")
+    with BagWriter(folder / "bag") as bag:
+        for topic, message in ros_rig.drive(make, START, 0.5):
+            bag.write(topic, message, convert.stamp_ns(message.header.stamp))
+    ros_rig.calibration().save(folder / "calibration.yaml")
+    return ShortDrive(bag=folder / "bag", calibration=folder / "calibration.yaml")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    import torch
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(build_detector(TINY), path)
+    return path
+
+
+@contextlib.contextmanager
+def command(module: str, *arguments: object, log):
+    """A command in its own process, and a look over its shoulder: what its node tells."""
+    words = [str(argument) for argument in arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"crkd_ros.{module}", *words],
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        told = Told()
+        try:
+            with peer({}, told):
+                yield process, told
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def wait_until(condition, process, log) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+
+
+def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
+    log, out = tmp_path / "log", tmp_path / "out"
+    options = {"out": out, "weights": weights, "bag": drive.bag, "calibration": drive.calibration}
+    options |= {"minutes": 30, "rate-hz": 3, "warm-up": 0, "parameter": "score_threshold:=0.0"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with command("soak", *words, log=log) as (process, told):
+        wait_until(lambda: len(told.latency["total"]) >= 3, process, log)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=LIMIT)
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert "ended early: interrupted" in text
+    saved = json.loads((out / "soak.json").read_text())
+    assert saved["error"] == "interrupted"
+    assert (saved["grows"], saved["settings"]["rate_hz"]) == (None, 3.0)
+    assert process.returncode == (1 if saved["lost"] else 0)
+    assert saved["frames"]["published"] >= 1
+    assert set(saved["sent"]) == set(saved["received"])
+    assert all(saved["sent"][name] >= 3 for name in ("CAM_BACK_LEFT", "odometry"))
+    assert (out / "soak.png").stat().st_size > 10_000
+    # The node was ended too, in good order.
+    assert "Traceback" not in (out / "node.log").read_text()
+
+    # What it heard we heard: the stages of each frame are its whole, and none overlaps.
+    stages = {name: values for name, values in told.latency.items() if name != "pipeline"}
+    frames = min(len(values) for values in stages.values())
+    for index in range(frames):
+        frame = {name: values[index] for name, values in stages.items()}
+        total = frame.pop("total")
+        assert sum(frame.values()) == pytest.approx(total, abs=1e-6)
+        assert min(frame.values()) >= -0.01
+    assert told.latency["pipeline"][0] > 0
+
+
+def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
+    found = overhead.overhead(drive, tmp_path, weights=weights, seconds=5.0, rate_hz=2.0, cores=1)
+    assert found.frames >= 5
+    stages = {name: mean for name, (mean, _) in found.stages.items()}
+    assert found.on_the_way == pytest.approx(
+        stages["total"] - stages["wait"] - stages["network"], rel=0.01
+    )
+    assert found.threads["network"] > 0
+    assert found.processor == pytest.approx(sum(found.threads.values()) - found.threads["network"])
+    costs = {cost.name: (cost.milliseconds, count) for cost, count in found.messages}
+    assert all(milliseconds > 0 for milliseconds, _ in costs.values())
+    # Six cameras; frames are asked for by one of them.
+    assert costs["decode and resize a JPEG"][1] == pytest.approx(6, abs=2)
+    assert {"take CompressedImage", "sweep of a PointCloud2", "publish ~/boxes"} <= set(costs)
+    assert json.loads(overhead.as_json(found))["frames"] == found.frames
+    titles = [table.title for table in overhead.tables(found)]
+    assert titles[0] == f"on the way of a frame, wall ms ({found.frames} frames, 1 cores)"
+    with pytest.raises(overhead.OverheadError, match="asked for 4096"):
+        overhead.overhead(drive, tmp_path, weights=weights, seconds=1, rate_hz=2, cores=4096)
+    assert not [t for t in threading.enumerate() if t.name == "listen"]
