@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import publish
+from crkd_ros import processes, publish
 from crkd_ros.bag_messages import make
 from crkd_ros.live_report import streaming_table, write_scores
 from crkd_ros.live_scores import LiveScoreError, score_pass
@@ -261,7 +262,59 @@ def test_boxes_in_the_map_need_no_pose(tables, recorded):
         assert a == pytest.approx(b, abs=1e-6)
 
 
+# -- processes ------------------------------------------------------------------------------------
+
+
+def test_ros2_bag_play_is_used_where_it_is_installed(monkeypatch):
+    def installed(*names):
+        monkeypatch.setattr(processes.shutil, "which", lambda name: f"/bin/{name}")
+        monkeypatch.setattr(
+            processes.importlib.util, "find_spec", lambda name: name if name in names else None
+        )
+
+    bag = Path("a/bag")
+    installed("ros2bag", "rosbag2_py")
+    command = processes.player_command(bag, rate=0.5)
+    assert command[:4] == ["ros2", "bag", "play", "a/bag"]
+    assert command[command.index("--rate") + 1] == "0.5" and "--clock" in command
+    assert processes.player_command(bag, rate=0.5, player="own")[0] == sys.executable
+    installed("ros2bag")
+    command = processes.player_command(bag, rate=2.0)
+    assert command[0] == sys.executable and {"--clock", "--wait", "2.0"} <= set(command)
+    with pytest.raises(processes.LiveError, match="ros2 bag play is not installed"):
+        processes.player_command(bag, rate=1.0, player="ros2")
+
+
+def test_a_process_that_ends_early_is_quoted(tmp_path):
+    words = [sys.executable, "-c", "print('weights: there is no file x')"]
+    log = tmp_path / "logs" / "node.log"
+    with (
+        processes.process(words, log=log) as running,
+        pytest.raises(processes.LiveError, match="did not come up: weights: there is no file x"),
+    ):
+        processes.wait_until(lambda: False, running, log=log, limit=60.0)
+
+
 # -- the command ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--rate", "0"], "--rate: expected numbers above 0, got 0"),
+        (["--player", "mpv"], "--player: expected auto, ros2 or own, got 'mpv'"),
+        (["--parameter", "device"], "--parameter: expected NAME=VALUE, got 'device'"),
+        ([], "--weights: there is no file none.safetensors"),
+    ],
+)
+def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, capsys):
+    from crkd_ros.live_evaluation import main
+
+    fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
+    monkeypatch.setattr("sys.argv", ["crkd-live", *fixed, "--out", str(tmp_path), *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert text in capsys.readouterr().err
 
 
 def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_path):
