@@ -1,0 +1,70 @@
+"""What the ROS graph tells of publishers that cannot be heard."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from crkd_ros.links import link
+from crkd_ros.messages import message_class
+from crkd_ros.sensor_health import Link
+
+IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
+RELIABLE = QoSProfile(depth=5)
+BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+LIMIT = 60.0
+
+
+@pytest.fixture
+def graph():
+    """(a function that looks at /t, a function that publishes /t) of two nodes."""
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    driver = rclpy.create_node("driver", context=context)
+    detector = rclpy.create_node("detector", context=context)
+
+    def look(profile, *, publishers, kind=IMAGE):
+        deadline = time.monotonic() + LIMIT
+        while True:
+            found = link(detector, topic="/t", type_name=kind, profile=profile)
+            if found.publishers == publishers:
+                return found
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def advertise(profile, kind=IMAGE):
+        driver.create_publisher(message_class(kind), "/t", profile)
+
+    yield look, advertise
+    detector.destroy_node()
+    driver.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_policies_that_differ_are_named_and_the_way_out_too(graph):
+    look, advertise = graph
+    assert look(RELIABLE, publishers=0) == Link(publishers=0)
+    advertise(BEST_EFFORT)
+    assert look(BEST_EFFORT, publishers=1) == Link(publishers=1)
+    found = look(RELIABLE, publishers=1)
+    assert "QoS mismatch: Best effort publisher and reliable subscription" in found.obstacle
+    assert "qos_overrides./t.subscription.*" in found.obstacle
+    assert "driver" in found.obstacle
+    assert "transient local" in look(LATCHED, publishers=1).obstacle.lower()
+    # One that can be heard is enough.
+    advertise(RELIABLE)
+    assert look(RELIABLE, publishers=2) == Link(publishers=2)
+
+
+def test_another_type_is_named(graph):
+    look, advertise = graph
+    advertise(BEST_EFFORT, INFO)
+    found = look(BEST_EFFORT, publishers=1)
+    assert found.obstacle == f"published as {INFO}, not {IMAGE}"
