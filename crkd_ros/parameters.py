@@ -129,6 +129,11 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return config
 
 
+def foreign(name: str) -> bool:
+    """Whether rclpy declares a parameter by itself, whatever the node."""
+    return name.startswith(_FOREIGN)
+
+
 def values(config: Any) -> dict[str, Any]:
     """The dotted name and the value of every parameter of a configuration, in order."""
 
@@ -201,7 +206,7 @@ def declare(node: Any, kind: type[Config]) -> Config:
     known = list(given)
     # rclpy ignores overrides that nobody declares; a misspelt one must not go unnoticed.
     for name in getattr(node, "_parameter_overrides", {}):
-        if name not in known and not name.startswith(_FOREIGN):
+        if name not in known and not foreign(name):
             raise ParameterError(_unknown(name, known))
     return config
 

@@ -6,6 +6,7 @@ Command `crkd-replay`, ROS executable `replay`. Two runs write the same bytes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ from crkd_ros.bag_detections import write_detections
 from crkd_ros.bag_files import read_bag
 from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bag_messages import BagError
-from crkd_ros.sync import SyncConfig
+from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameter_file import load
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes import NuScenes
@@ -75,7 +77,7 @@ def replay(
     split: str | None = None,
     key_frames_only: bool = False,
     score_threshold: float = 0.0,
-    sync: SyncConfig | None = None,
+    config: NodeConfig | None = None,
     on_frame: Callable[[Frame, Detections], None] | None = None,
 ) -> ReplayReport:
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
@@ -91,7 +93,8 @@ def replay(
         split: its split.
         key_frames_only: run only on samples; needs ``data``.
         score_threshold: weaker detections are scored, but left out of the bag.
-        sync: limits of a frame; None = defaults with the detector's number of sweeps.
+        config: the node's parameters: limits of a frame, and what cameras and radars send; the
+            number of sweeps is the detector's.
         on_frame: called with every frame and its detections.
 
     Raises:
@@ -109,8 +112,8 @@ def replay(
 
         tables = NuScenes(data, split=split)
         samples = _samples_in_bag(path, tables, split)
-    if sync is None:
-        sync = SyncConfig(sweeps=detector.config.radar.sweeps)
+    config = config or NodeConfig()
+    sync = dataclasses.replace(config.sync, sweeps=detector.config.radar.sweeps)
     problems: list[BagProblem] = []
     answers: dict[str, tuple[NDArray[np.float64] | None, Detections]] = {}
 
@@ -123,6 +126,8 @@ def replay(
             tokens=samples,
             only=samples if key_frames_only else None,
             problems=problems,
+            cameras=config.cameras,
+            radar_fields=config.radar_fields,
         ):
             if tables is not None and frame.token:
                 _check_pose(path, tables, frame)
@@ -224,12 +229,17 @@ def command(
     key_frames_only: Annotated[
         bool, typer.Option(help="Only frames that are samples of the data set.")
     ] = False,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="The node's parameter file: sync, cameras and radar_fields hold."),
+    ] = None,
 ) -> None:
     """Run a detector over a rosbag2; with --data and --split also score it."""
     # What is plainly wrong is said before torch is loaded.
     if (out / "detections").exists():
         raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
     check_output(out)
+    config = None if params is None else load(params, NodeConfig, node="detector_node")
     layout_of(bag)
     from crkd_core.evaluate.report import metrics_tables
     from crkd_core.infer.detector import Detector
@@ -249,6 +259,7 @@ def command(
         split=split,
         key_frames_only=key_frames_only,
         score_threshold=score_threshold,
+        config=config,
     )
     console = Console()
     if report.evaluation is not None:

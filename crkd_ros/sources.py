@@ -43,6 +43,12 @@ class Sources:
         problem: Callable[[str, str], None] = lambda kind, text: None,
     ) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
+        if config.radar_fields.relative and source == "off":
+            problem(
+                "radar speeds",
+                "radar_fields gives speeds relative to the radars and motion.source is off: right "
+                "only while the vehicle stands; set motion.source to odom or tf",
+            )
         self._node, self._buffer = node, None
         self._base, self._tf, tf = base.lstrip("/"), None, None
         if source == "tf" or not path:

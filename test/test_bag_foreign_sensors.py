@@ -6,18 +6,24 @@ import cv2
 import numpy as np
 import pytest
 import ros_rig
+import torch
+from model_tiny import TINY
 from test_ros_camera_model import LENSES, K, camera_info
 from test_ros_images import mosaic, raw
 
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
 from crkd_ros.bag_files import BagWriter
 from crkd_ros.bag_frames import BagProblem, frames_of_bag
 from crkd_ros.bag_messages import make
 from crkd_ros.camera_model import CameraModel, CamerasConfig
 from crkd_ros.images import image_rgb
+from crkd_ros.node_config import NodeConfig
 from crkd_ros.radar_clouds import RadarFieldsConfig
+from crkd_ros.replay import replay
 
 START = 1_700_000_010_000_000_000
 STEP = 100_000_000
@@ -122,3 +128,19 @@ def test_a_radar_of_another_maker_needs_the_parameters(bag):
     list(frames_of_bag(bag, image=NET, problems=reasons))
     (text,) = {problem.reason for problem in reasons}
     assert "lacks rcs, vx_comp, vy_comp; found Doppler, RCS, x, y" in text
+
+
+def test_replay_follows_the_nodes_parameters(bag, tmp_path):
+    torch.manual_seed(0)
+    detector = Detector(build_detector(TINY), score_threshold=0.05)
+    seen: list[Frame] = []
+
+    def look(frame, _):
+        seen.append(frame)
+
+    config = NodeConfig(radar_fields=FIELDS)
+    report = replay(bag, detector, tmp_path / "out", config=config, on_frame=look)
+    assert report.frames == len(seen) >= 3
+    assert all(len(frame.radar) for frame in seen)
+    replay(bag, detector, tmp_path / "other", on_frame=look)
+    assert not seen[-1].radar_present.any()

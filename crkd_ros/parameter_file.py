@@ -1,0 +1,75 @@
+"""A ROS parameter file without ROS, so that replay follows the node's parameters."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from crkd_ros.parameters import ParameterError, build, foreign, parameters
+
+Config = TypeVar("Config")
+
+
+def load(path: Path, kind: type[Config], *, node: str) -> Config:
+    """The parameters that a file gives to a node, as a configuration dataclass.
+
+    Sections are read as rcl reads them: ``/**`` and the node's own name, a later one wins.
+
+    Args:
+        path: the YAML file.
+        kind: the dataclass.
+        node: the node's name.
+
+    Raises:
+        ParameterError: no parameter file, or an unknown or wrong parameter; names the file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path}: cannot read parameters: {error}") from error
+    values: dict[str, Any] = {}
+    sections = content if isinstance(content, dict) else {}
+    for name, section in sections.items():
+        if str(name).strip("/") in ("**", node):
+            found = section.get("ros__parameters") if isinstance(section, dict) else None
+            if not isinstance(found, dict):
+                raise ParameterError(f"{path}: {name}: expected ros__parameters with a mapping")
+            values |= dict(_leaves(found))
+    if not values:
+        raise ParameterError(
+            f"{path}: no parameters for {node}; expected a section /** or {node} with "
+            "ros__parameters, as in config/detector.yaml"
+        )
+    values = {name: value for name, value in values.items() if not foreign(name)}
+    for parameter in parameters(kind):
+        if parameter.name in values and not _fits(values[parameter.name], parameter.kind):
+            raise ParameterError(
+                f"{path}: {parameter.name}: {values[parameter.name]!r} is of another type than "
+                f"the default {parameter.default!r}"
+            )
+    try:
+        return build(kind, values)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error
+
+
+def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a YAML value is of a parameter's type, by the rules of rcl: 1 is no double."""
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, list) and all(
+            _fits(item, typing.get_args(kind)[0]) for item in value
+        )
+    plain = str if typing.get_origin(kind) is typing.Literal else kind
+    return type(value) is plain

@@ -1,0 +1,79 @@
+"""Parameter files without ROS: read as rcl reads them, and errors that name the file."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameter_file import load
+from crkd_ros.parameters import ParameterError, as_yaml
+
+
+def read(path, text):
+    path.write_text(text)
+    return load(path, NodeConfig, node="detector_node")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "node.yaml"
+
+
+def test_the_shipped_file_is_the_defaults(path):
+    assert read(path, as_yaml(NodeConfig)) == NodeConfig()
+
+
+def test_sections_of_all_nodes_and_of_the_node_count_and_later_ones_win(path):
+    config = read(
+        path,
+        "/**: {ros__parameters: {use_sim_time: true, radar_fields: {rcs: RCS, doppler: v_r}}}\n"
+        "other: {ros__parameters: {nothing: 1}}\n"
+        "/detector_node:\n"
+        "  ros__parameters:\n"
+        "    radar_fields.rcs: rcs_dbsm\n"
+        "    qos_overrides: {/cam: {subscription: {depth: 1}}}\n"
+        "    sensors: [CAM_FRONT, RADAR_FRONT]\n",
+    )
+    assert (config.radar_fields.rcs, config.radar_fields.doppler) == ("rcs_dbsm", "v_r")
+    assert config.sensors == ("CAM_FRONT", "RADAR_FRONT")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "no parameters for detector_node; expected a section"),
+        ("- 1", "no parameters for detector_node"),
+        ("a: [", "cannot read parameters"),
+        ("/**: {sync: 1}", r"/\*\*: expected ros__parameters with a mapping"),
+        ("/**: {ros__parameters: {sync: {wayt: 0.1}}}", "did you mean 'sync.wait'"),
+        ("/**: {ros__parameters: {sync: {wait: 1}}}", "sync.wait: 1 is of another type than"),
+        ("/**: {ros__parameters: {sync: {wait: 99.0}}}", r"sync.wait: expected 0.0 to 5.0"),
+        ("/**: {ros__parameters: {cameras: {rectified: yes}}}", "rectified: True is of another"),
+        ("/**: {ros__parameters: {sensors: CAM_FRONT}}", "sensors: 'CAM_FRONT' is of another"),
+    ],
+)
+def test_errors_name_the_file_and_the_parameter(path, text, error):
+    with pytest.raises(ParameterError, match=rf"node\.yaml: .*{error}"):
+        read(path, text)
+    with pytest.raises(ParameterError, match=r"missing\.yaml: cannot read parameters"):
+        load(path.with_name("missing.yaml"), NodeConfig, node="detector_node")
+
+
+def test_what_ros_reads_is_what_we_read(path):
+    """The same file through the real node's declaration."""
+    rclpy = pytest.importorskip("rclpy")
+    from crkd_ros.parameters import declare
+
+    text = yaml.safe_dump(
+        {"/**": {"ros__parameters": {"sync": {"wait": 0.25}, "radar_fields": {"rcs": "RCS"}}}}
+    )
+    ours = read(path, text)
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context)
+    node = rclpy.create_node("detector_node", context=context)
+    try:
+        assert declare(node, NodeConfig) == ours
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
