@@ -237,6 +237,37 @@ def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> N
     Console(width=160).print(table)
 
 
+@app.command()
+def check(
+    data: Data = None,
+    bag: Bag = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="The file to check; else the drive's own calibration.")
+    ] = None,
+    scene: Scene = None,
+    version: Version = None,
+    frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
+) -> None:
+    """Run the node's self check over a drive; exit status 1 when something looks wrong."""
+    from crkd_ros.check_drive import check_bag, check_dataset
+
+    known = None if calibration is None else Calibration.load(calibration)
+    if (data is None) == (bag is None):
+        raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
+    if data is not None:
+        tables = NuScenes(data, version=version)
+        scene = scene or tables.scenes[0]
+        result = check_dataset(tables, scene, known or of_dataset(tables, scene), frames=frames)
+    else:
+        assert bag is not None
+        result = check_bag(bag, known, frames=frames)
+    for finding in result.findings:
+        print(f"- {finding.text}")
+    print(result.summary())
+    if result.findings:
+        raise typer.Exit(1)
+
+
 def _load(
     *, data: Path | None, bag: Path | None, scene: str | None, version: str | None, base: str
 ) -> tuple[Calibration, str]:

@@ -206,8 +206,8 @@ def _turn_findings(turns: dict[str, float]) -> list[Finding]:
         Finding(
             sensor=name,
             text=f"{name}: expected the direction of travel that it measures by Doppler, got one "
-            f"{turn:+.1f} degrees off; its yaw in the calibration is wrong by that, or two radars "
-            "are swapped",
+            f"{abs(turn):.1f} degrees off; its yaw in the calibration seems to be {-turn:+.1f} "
+            "degrees too far to the left, or two radars are swapped",
         )
         for name, turn in wrong.items()
     ]

@@ -1,0 +1,337 @@
+"""The self check: nothing on a true rig, every sabotage found and named."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import ros_rig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crkd_core import geometry
+from crkd_core.config import ImageConfig
+from crkd_core.data.nuscenes import NuScenes
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import calibrate, check_drive
+from crkd_ros.calibration import Calibration
+from crkd_ros.motion import NoMotion, PoseBuffer
+from crkd_ros.rig_rules import OPTICAL, check_intrinsics, check_places
+from crkd_ros.self_check import SelfCheck
+from crkd_ros.sync import FrameSet
+
+SCENE = "scene-0103"
+Pose = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Drive:
+    """A short drive of the synthetic world, as the node would see it."""
+
+    sets: list[FrameSet]
+    places: dict[str, Pose]
+    poses: PoseBuffer
+    known: dict[int, Pose]
+
+    def check(self, places: dict[str, Pose] | None = None, motion=None, sets=None) -> SelfCheck:
+        calibration = Calibration()
+        for sensor, pose in (places or self.places).items():
+            calibration.add("base_link", sensor, pose)
+        sets = sets or self.sets
+        check = SelfCheck(
+            extrinsics=calibration, motion=motion or self.poses, frames=len(self.sets)
+        )
+        for frame_set in sets:
+            check.add(frame_set)
+        return check
+
+
+@pytest.fixture(scope="module")
+def drive(tiny_drive) -> Drive:
+    tables = NuScenes(tiny_drive)
+    calibration = calibrate.of_dataset(tables)
+    image = ImageConfig(height=128, width=352, zoom=1.0)
+    return Drive(
+        sets=list(check_drive.sets_of(tables, SCENE, image=image)),
+        places={sensor: calibration.base_T(sensor) for sensor in CAMERAS + RADARS},
+        poses=check_drive.poses_of(tables, SCENE),
+        known={
+            record.stamp_ns: record.global_T_ego
+            for channel in CAMERAS + RADARS
+            for record in tables.records(SCENE, channel)
+        },
+    )
+
+
+def turned(pose: Pose, degrees: float, axis: str = "z") -> Pose:
+    """A sensor turned on its mount: z to the left, y downwards for one that looks ahead."""
+    half = np.deg2rad(degrees) / 2
+    quat = [np.cos(half), *(np.sin(half) * np.eye(3)["xyz".index(axis)])]
+    out = pose.copy()
+    out[:3, :3] = geometry.quat_wxyz_to_matrix(quat) @ pose[:3, :3]
+    return out
+
+
+def moved(pose: Pose, *by: float) -> Pose:
+    out = pose.copy()
+    out[:3, 3] += by
+    return out
+
+
+def test_a_true_rig_raises_no_doubt_and_everything_was_looked_at(drive):
+    check = drive.check()
+    assert check.done
+    assert [finding.text for finding in check.findings] == []
+    assert check.summary() == (
+        "looks right; checked places of 11 sensors, radar returns in 6 cameras, Doppler of 5 "
+        "radars, standing returns, image motion of 5 cameras"
+    )
+
+
+def test_other_true_rigs_raise_no_doubt_about_places(request):
+    path = request.config.rootpath / "config" / "calibration.yaml"
+    example = Calibration.load(path)
+    assert check_places({name: example.base_T(name) for name in CAMERAS + RADARS}) == []
+    # Corner radars at 45 degrees, cameras around one mast of a small shuttle bus.
+    places = {}
+    for camera, yaw in zip(CAMERAS, (0, -60, 60, 180, 120, -120), strict=True):
+        pose = geometry.pose([0.8, 0, 2.9], geometry.yaw_to_quat_wxyz(np.deg2rad(yaw)))
+        pose[:3, :3] = pose[:3, :3] @ OPTICAL
+        places[camera] = pose
+    for radar, (x, y, yaw) in zip(
+        RADARS,
+        ((3, 0, 0), (2.8, 0.9, 45), (2.8, -0.9, -45), (-0.9, 0.9, 135), (-0.9, -0.9, -135)),
+        strict=True,
+    ):
+        places[radar] = geometry.pose([x, y, 0.4], geometry.yaw_to_quat_wxyz(np.deg2rad(yaw)))
+    assert check_places(places) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_the_last_centimetres_and_degrees_of_a_calibration_are_nobodys_business(seed):
+    rng = np.random.default_rng(seed)
+    rig = {
+        sensor: moved(
+            turned(turned(pose, rng.uniform(-8, 8)), rng.uniform(-5, 5), "xy"[seed % 2]),
+            *rng.uniform(-0.15, 0.15, 3),
+        )
+        for sensor, pose in _rig().items()
+    }
+    assert check_places(rig) == []
+
+
+def _rig() -> dict[str, Pose]:
+    from crkd_core.world.rig import build_rig
+
+    return {
+        name: mount.ego_T_sensor for name, mount in build_rig(160).items() if "LID" not in name
+    }
+
+
+def _one(sensor: str, change: Callable[[Pose], Pose]):
+    return lambda places: places | {sensor: change(places[sensor])}
+
+
+def _swap(one: str, other: str):
+    return lambda places: places | {one: places[other], other: places[one]}
+
+
+def _body_axes(pose: Pose) -> Pose:
+    out = pose.copy()
+    out[:3, :3] = pose[:3, :3] @ OPTICAL.T
+    return out
+
+
+def _other_order(pose: Pose) -> Pose:
+    """The numbers w x y z written where x y z w are read."""
+    return geometry.pose(
+        pose[:3, 3], geometry.quat_xyzw_to_wxyz(geometry.matrix_to_quat_wxyz(pose[:3, :3]))
+    )
+
+
+def _millimetres(pose: Pose) -> Pose:
+    return moved(pose, *(999 * pose[:3, 3]))
+
+
+#: name: (what is done to the places, sensors that must be named and no others, words of the text)
+SABOTAGE = {
+    "body axes": (_one("CAM_BACK", _body_axes), ["CAM_BACK"], "body frame"),
+    "inverse": (_one("CAM_FRONT", geometry.invert), ["CAM_FRONT"], "the inverse"),
+    "order": (_one("CAM_FRONT_LEFT", _other_order), ["CAM_FRONT_LEFT"], "quaternion's order"),
+    "radar order": (_one("RADAR_FRONT", _other_order), ["RADAR_FRONT"], "quaternion's order"),
+    "millimetres": (_one("RADAR_FRONT", _millimetres), ["RADAR_FRONT"], "millimetres"),
+    "pitch": (_one("CAM_FRONT", lambda p: turned(p, 25, "y")), ["CAM_FRONT"], "pitch"),
+    "roll": (_one("CAM_BACK", lambda p: turned(p, 40, "x")), ["CAM_BACK"], "y axis down"),
+    "turned camera": (_one("CAM_FRONT", lambda p: turned(p, 12)), ["CAM_FRONT"], r"\+1[0-4] deg"),
+    "turned back": (_one("CAM_BACK", lambda p: turned(p, -20)), ["CAM_BACK"], r"-(19|2\d) deg"),
+    "turned radar": (
+        _one("RADAR_BACK_LEFT", lambda p: turned(p, 9)),
+        ["RADAR_BACK_LEFT"],
+        r"seems to be \+[89]\.\d degrees too far",
+    ),
+    "left and right": (
+        _swap("CAM_BACK_LEFT", "CAM_BACK_RIGHT"),
+        ["CAM_BACK_LEFT", "CAM_BACK_RIGHT"],
+        "are these two swapped",
+    ),
+    "front and back": (
+        _swap("CAM_FRONT_LEFT", "CAM_BACK_LEFT"),
+        ["CAM_BACK_LEFT", "CAM_FRONT_LEFT"],
+        "are these two swapped",
+    ),
+    "radars": (
+        _swap("RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"),
+        ["RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"],
+        "are these two swapped",
+    ),
+    "backwards": (
+        lambda places: places | {"RADAR_FRONT": moved(places["RADAR_FRONT"], -4.5, 0, 0)},
+        ["RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"],
+        "behind RADAR_FRONT",
+    ),
+    "base on the roof": (
+        lambda places: {name: moved(pose, 0, 0, -1.7) for name, pose in places.items()},
+        [*CAMERAS, *RADARS],
+        "lies on the ground",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_every_sabotage_is_found_and_named(drive, name):
+    sabotage, sensors, words = SABOTAGE[name]
+    check = drive.check(sabotage(drive.places))
+    found = sorted({finding.sensor for finding in check.findings if finding.sensor})
+    assert found == sorted(sensors)
+
+    assert any(re.search(words, finding.text) for finding in check.findings), check.findings
+    assert check.summary().startswith("looks wrong")
+
+
+class Reversed(PoseBuffer):
+    """The wrong sign: the motion from now to then."""
+
+    def ego_T_ego(self, stamp_ns, reference_ns):
+        return super().ego_T_ego(reference_ns, stamp_ns)
+
+
+def _motion(drive: Drive, change: Callable[[Pose], Pose], kind=PoseBuffer) -> PoseBuffer:
+    poses = kind(history=1e6)
+    for stamp in sorted(drive.known):
+        poses.add(stamp, change(drive.known[stamp]))
+    return poses
+
+
+def _kmh(pose: Pose) -> Pose:
+    """Speeds in km/h taken for m/s: everything 3.6 times as far."""
+    out = pose.copy()
+    out[:3, 3] *= 3.6
+    return out
+
+
+MOTIONS = {
+    "reversed": (lambda drive: _motion(drive, lambda pose: pose, Reversed), "reversed"),
+    "kmh": (lambda drive: _motion(drive, _kmh), r"3\.6\d times"),
+    "off": (lambda drive: NoMotion(), "motion.source off"),
+    "sideways": (
+        lambda drive: _motion(
+            drive, lambda pose: pose @ geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(0.5))
+        ),
+        r"-(28|29) degrees off",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOTIONS)
+def test_a_wrong_ego_motion_is_found(drive, name):
+    motion, words = MOTIONS[name]
+    check = drive.check(motion=motion(drive))
+
+    texts = [finding.text for finding in check.findings if not finding.sensor]
+    assert any(re.search(words, text) for text in texts), check.findings
+
+
+def test_radars_without_raw_speeds_still_show_a_reversed_motion(drive):
+    """Only that standing things stay put is left to look at."""
+    sets = [
+        dataclasses.replace(
+            frame_set,
+            images={},
+            sweeps={
+                name: tuple(one._replace(item=_without_raw(one.item)) for one in sweeps)
+                for name, sweeps in frame_set.sweeps.items()
+            },
+        )
+        for frame_set in drive.sets
+    ]
+    assert drive.check(sets=sets).findings == []
+    motion = _motion(drive, lambda pose: pose, Reversed)
+    (finding,) = drive.check(sets=sets, motion=motion).findings
+    assert "with its reverse" in finding.text
+
+
+def _without_raw(sweep):
+    points = sweep.points.copy()
+    points[:, 6:8] = points[:, 8:10]
+    return dataclasses.replace(sweep, points=points)
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [(0.5, "degrees across|near the middle"), (2.0, "near the middle"), (8.0, "across")],
+)
+def test_intrinsics_of_another_image_size_are_found(factor, words):
+    matrix = np.diag([factor, factor, 1.0]) @ ros_rig.INTRINSICS
+    (finding,) = check_intrinsics("CAM_FRONT", matrix, ros_rig.WIDTH, ros_rig.HEIGHT)
+
+    assert re.search(words, finding.text)
+    assert check_intrinsics("CAM_FRONT", ros_rig.INTRINSICS, ros_rig.WIDTH, ros_rig.HEIGHT) == []
+
+
+def test_little_data_gives_no_verdict_and_missing_transforms_cost_no_frame(drive):
+    few = drive.check(sets=drive.sets[:3])
+    assert not few.done
+    assert few.findings == []
+    assert few.summary() == f"being checked (3 of {len(drive.sets)} frames)"
+    said: list[tuple[str, str]] = []
+    told: list[str] = []
+    check = SelfCheck(extrinsics=Calibration(), motion=drive.poses)
+    check.watch(
+        drive.sets[0],
+        told=lambda summary, doubts: told.append(summary),
+        problem=lambda kind, text: said.append((kind, text)),
+    )
+    assert said[0][0] == "self check"
+    assert "known frames: none" in said[0][1]
+
+
+def test_doubts_are_told_once_each_with_all_so_far(drive):
+    places = SABOTAGE["radars"][0](drive.places)
+    calibration = Calibration()
+    for sensor, pose in places.items():
+        calibration.add("base_link", sensor, pose)
+    check = SelfCheck(extrinsics=calibration, motion=drive.poses, frames=len(drive.sets))
+    said: list[str] = []
+    told: list[tuple[str, list[str]]] = []
+    for frame_set in [*drive.sets, *drive.sets]:
+        check.watch(
+            frame_set,
+            told=lambda summary, doubts: told.append((summary, list(doubts))),
+            problem=lambda kind, text: said.append(kind),
+        )
+    assert len(said) == len(set(said)) == len(check.findings) >= 2
+    # Places are told with the first frame, and nothing after the last.
+    assert len(told[0][1]) == 2
+    assert len(told) == len(drive.sets)
+    assert told[-1][0].startswith("looks wrong")
+
+
+def test_no_frames_is_no_check(drive):
+    check = SelfCheck(extrinsics=Calibration(), motion=drive.poses, frames=0)
+    assert check.done
+    assert check.add(drive.sets[0]) == []
+    assert check.summary() == "not checked (self_check.frames is 0)"
