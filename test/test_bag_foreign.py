@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import foreign
 import foreign_foxglove
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS
+from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_ros import convert, foreign_messages
 from crkd_ros.bag_files import read_bag, topics_of
 from crkd_ros.bag_frames import BagProblem, frames_of_bag
+from crkd_ros.calibrate import of_bag
 from crkd_ros.calibration import Calibration, CameraEntry
 from crkd_ros.foreign_bags import Kind
 from crkd_ros.foreign_convert import ConvertSummary, convert_bag
@@ -119,6 +121,27 @@ def test_chris7462(tables, ours, calibration, tmp_path) -> None:
     options = {"calibration": calibration, "image_format": "png"}
     converted(bag, tmp_path / "out", Kind.CHRIS7462, **options)
     check(ours, tmp_path / "out")
+    # And back: the new bag holds the calibration that was given.
+    given, held = Calibration.load(calibration), of_bag(tmp_path / "out")
+    for channel in CAMERAS + RADARS:
+        np.testing.assert_allclose(held.base_T(channel), given.base_T(channel), atol=1e-9)
+    for channel in CAMERAS:
+        np.testing.assert_array_equal(held.intrinsics(channel), given.intrinsics(channel))
+
+
+def test_raw_images_become_jpeg(tables, tmp_path) -> None:
+    record = next(tables.records(SCENE, "CAM_FRONT"))
+    image = foreign.Foreign(tmp_path / "unused").raw_image(record, 10**9, "cam_front")
+    options = {"stamp": 10**9, "channel": "cam_front", "image_format": "jpeg"}
+    sizes, losses = [], []
+    for quality in (60, 95):
+        made = foreign_messages.compressed_image(image, jpeg_quality=quality, **options)
+        assert made.format == "jpeg" and made.header.frame_id == "cam_front"
+        pixels = cv2.imdecode(made.data, cv2.IMREAD_COLOR)
+        wanted = image.data.reshape(image.height, image.width, 3)
+        losses.append(np.abs(pixels.astype(int) - wanted).mean())
+        sizes.append(len(made.data))
+    assert sizes[0] < sizes[1] and losses[1] < min(losses[0], 4.0)
 
 
 @pytest.mark.parametrize("ros1", [True, False], ids=["ros1", "ros2"])
