@@ -76,6 +76,21 @@ class MotionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfCheckConfig:
+    """The check of the calibration at the start, see self_check.py."""
+
+    frames: int = knob(
+        48,
+        "Frames after activation on which the calibration is checked; 0: no check",
+        low=0,
+        high=10_000,
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "self_check.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TopicsConfig:
     """Input topics; {sensor} becomes cam_front, radar_front and so on. Single ones: remap."""
 
@@ -114,9 +129,15 @@ class NodeConfig:
         "", "Frame of all outputs: one of tf, or that of the odometry; empty: base_frame"
     )
     objects: bool = knob(False, "Publish ~/objects too; needs Autoware's autoware_perception_msgs")
+    executor: Literal["single", "events"] = knob(
+        "single",
+        "Callbacks are run by rclpy's single-threaded executor, or by its events executor: "
+        "a third of the processor time per message, experimental, from jazzy on",
+    )
     decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
     topics: TopicsConfig = TopicsConfig()
     motion: MotionConfig = MotionConfig()
+    self_check: SelfCheckConfig = SelfCheckConfig()
     sync: SyncConfig = SyncConfig()
     health: HealthConfig = HealthConfig()
     thresholds: ThresholdsConfig = ThresholdsConfig()

@@ -97,6 +97,11 @@ class Sources:
         """Forget the motion so far: time was set back."""
         self.motion.clear()
 
+    def jumped(self) -> None:
+        """The sensors' stamps went back; odometry notices by itself, a tf2 buffer does not."""
+        if isinstance(self.motion, TfMotion):
+            self.motion.clear()
+
     def close(self) -> None:
         """Stop listening to tf."""
         if self._buffer is not None:

@@ -100,6 +100,8 @@ class FrameWorker:
         problem: takes (kind, text) of what went wrong, in any thread.
         decode_threads: threads that decode and resize images.
         radar_fields: what the radars call their fields.
+        watch: is shown the messages of each frame after it went out, in the worker thread.
+        jumped: is told that the sensors' stamps went back, whatever the ROS clock says.
     """
 
     def __init__(
@@ -115,8 +117,11 @@ class FrameWorker:
         problem: Callable[[str, str], None],
         decode_threads: int = 2,
         radar_fields: RadarFieldsConfig | None = None,
+        watch: Callable[[FrameSet], None] = lambda frame_set: None,
+        jumped: Callable[[], None] = lambda: None,
     ) -> None:
         self._detector, self._sync = detector, sync
+        self._watch, self._jumped = watch, jumped
         self._extrinsics, self._motion = extrinsics, motion
         self._publish, self._finished = publish, finished
         self._health, self._problem = health, problem
@@ -192,7 +197,10 @@ class FrameWorker:
     def _add(self, add: Any, sensor: str, message: Any, value: Any) -> None:
         stamp_ns, now = convert.stamp_ns(message.header.stamp), time.monotonic()
         with self._wake:
+            jumps = self._sync.time_jumps
             taken = add(sensor, stamp_ns, _Arrived(now, value), now=now)
+            if self._sync.time_jumps > jumps:
+                self._jumped()
             self._wake.notify()
         if not taken and stamp_ns <= 0:
             self._problem("stamp", f"{sensor}: the header's stamp is zero, message not used")
@@ -245,6 +253,7 @@ class FrameWorker:
         with latency.stage("publish"):
             self._publish(detections, frame.stamp_ns)
         self._finished(latency.finish(), frame.stamp_ns)
+        self._watch(frame_set)
 
     def _decoded(self, arrived: FrameSet) -> FrameSet:
         """The set with images instead of decodings under way; a broken image masks its camera."""
