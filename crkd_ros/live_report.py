@@ -21,27 +21,31 @@ if TYPE_CHECKING:
 def streaming_table(
     passes: Sequence[PassScores], *, offline: Evaluation | None = None, title: str = ""
 ) -> Table:
-    """A row per pass; ``offline``: the same detector on every key frame, as the first row."""
-    columns = ["rate"]
-    for variant in VARIANTS:
-        columns += [f"{variant} mAP", "NDS"]
-    columns += ["latency ms", "p95", "possible", "published", "skipped", "lost"]
+    """A column per pass; ``offline``: the same detector on every key frame, as the first column."""
+    reference = [] if offline is None else [offline.summary]
+    blank = ["-"] * len(reference)
     rows = []
-    if offline is not None:
-        scores = [_figure(offline.summary[key]) for key in ("mean_ap", "nd_score")]
-        rows.append(["offline", *scores, *["-"] * (len(columns) - 3)])
-    for one in passes:
-        cells = [f"{one.rate:.2g}x"]
-        for variant in VARIANTS:
-            summary = one.scores.evaluations[variant].summary
-            cells += [_figure(summary["mean_ap"]), _figure(summary["nd_score"])]
-        cells += [_figure(1e3 * value, 0) for value in (one.latency(), one.latency(0.95))]
-        counts = (one.possible, one.published, one.skipped, one.lost)
-        cells += ["?" if count is None else str(count) for count in counts]
-        rows.append(cells)
+    for variant in VARIANTS:
+        found = [one.scores.evaluations[variant].summary for one in passes]
+        # Without a clock there is nothing to wait for, and nothing to move on.
+        known = reference if variant == "offline" else [None] * len(reference)
+        for name, key in (("mAP", "mean_ap"), ("NDS", "nd_score")):
+            cells = [_figure(s[key]) if s is not None else "-" for s in (*known, *found)]
+            rows.append([f"{variant} {name}", *cells])
+    for name, quantile in (("latency mean, ms", None), ("latency p95, ms", 0.95)):
+        rows.append([name, *blank, *(_figure(1e3 * one.latency(quantile), 0) for one in passes)])
+    counts = {
+        "frames possible": [one.possible for one in passes],
+        "published": [one.published for one in passes],
+        "skipped": [one.skipped for one in passes],
+        "dropped": [one.dropped for one in passes],
+        "lost": [one.lost for one in passes],
+    }
+    for name, values in counts.items():
+        rows.append([name, *blank, *("?" if value is None else str(value) for value in values)])
     return Table(
         title=title or "Streaming: detections against the truth of the moment",
-        columns=columns,
+        columns=("", *["every frame"] * len(reference), *(f"{one.rate:.2g}x" for one in passes)),
         rows=rows,
     )
 

@@ -140,7 +140,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
         assert 1.0 < one["rate"] < 2.5  # A busy machine may be slower than asked for.
     assert first["frames"]["skipped"] == 2 and second["frames"]["skipped"] is None
     assert second["latency_s"]["mean"] > first["latency_s"]["mean"] > 0.04
-    assert "offline mAP" in out and "report.html" in out
+    assert "streaming mAP" in out and "report.html" in out
     assert (tmp_path / "streaming.png").is_file()
 
 
