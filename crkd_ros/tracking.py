@@ -168,7 +168,7 @@ class Tracker:
         """Pair detections with tracks, let those learn, begin new ones. -> ids [N]."""
         track, found = self._pairs(measured, stamp_ns)
         self._learn(track, measured.select(found), stamp_ns)
-        new = np.setdiff1d(np.arange(len(measured)), found)
+        new = _unlike(measured, found)
         index = np.concatenate([track, len(self._tracks.id) + np.arange(len(new))])
         self._tracks = self._tracks.joined(_begun(measured.select(new), stamp_ns))
         confirmed = (self._tracks.hits >= self.config.birth) & (self._tracks.id == 0)
@@ -226,6 +226,30 @@ class Tracker:
         tracks.covariance[index] = (np.eye(2) - gain) @ prior
         tracks.seen_ns[index] = stamp_ns
         tracks.hits[index] += 1
+
+
+def _unlike(boxes: Detections, found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Indices of the boxes that begin a track: not ``found``, and none's duplicate.
+
+    Objects of a class are solid: a box that reaches into a stronger one, or into one that has a
+    track, is the same object seen twice.
+    """
+    known = np.isin(np.arange(len(boxes)), found)
+    new = []
+    for label in np.unique(boxes.label[~known]):
+        mine = np.flatnonzero(boxes.label == label)
+        these = boxes.select(mine)
+        fresh = np.flatnonzero(~known[mine])
+        offset = these.center[fresh, None, :2] - these.center[None, :, :2]
+        c, s = np.cos(these.yaw), np.sin(these.yaw)
+        along = np.abs(c * offset[..., 0] + s * offset[..., 1])
+        across = np.abs(-s * offset[..., 0] + c * offset[..., 1])
+        # As if both had the same heading, which duplicates have.
+        reach = (these.size[fresh, None, :2] + these.size[None, :, :2]) / 2
+        better = known[mine] | (these.score > these.score[fresh, None])
+        twice = (along < reach[..., 0]) & (across < reach[..., 1]) & better
+        new.append(mine[fresh[~twice.any(1)]])
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *new]))
 
 
 def _begun(detections: Detections, stamp_ns: int) -> _Tracks:

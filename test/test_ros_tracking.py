@@ -27,7 +27,7 @@ def boxes(center, velocity=None, label=CAR) -> Detections:
     velocity = np.zeros((count, 2)) if velocity is None else np.asarray(velocity, float)
     return Detections(
         center=np.pad(center, ((0, 0), (0, 1))),
-        size=np.ones((count, 3)),
+        size=np.full((count, 3), 0.5),
         yaw=np.zeros(count),
         velocity=velocity,
         label=np.broadcast_to(label, count).astype(np.int64),
@@ -154,6 +154,22 @@ def test_an_object_not_seen_for_longer_gets_a_new_id():
     times = [0.0, 0.1, 1.05, 2.2, 2.3]
     ids = follow(Tracker(), [(START + round(t * 1e9), stay) for t in times])
     assert [int(i[0]) for i in ids] == [0, 1, 1, 0, 2]
+
+
+def test_an_object_seen_twice_has_one_id():
+    """A weaker box that reaches into another of its class begins no track; beside it, it does."""
+    for away, expected in ((0.3, [1, 0]), (0.6, [1, 2])):
+        found = boxes([[10, 5], [10 + away, 5]])
+        found.score[1] = 0.4
+        ids = follow(Tracker(), [(START + i * STEP, found) for i in range(4)])
+        assert list(ids[-1]) == expected
+        other = dataclasses.replace(found, label=np.array([CAR, PEDESTRIAN]))
+        ids = follow(Tracker(), [(START + i * STEP, other) for i in range(4)])
+        assert list(ids[-1]) == [1, 2]
+        # Its strength does not matter once the object is known.
+        frames = [(START, found.select(np.array([0]))), (START + STEP, found)]
+        found.score[:] = [0.4, 0.9]
+        assert list(follow(Tracker(), [*frames, (START + 2 * STEP, found)])[2]) == expected
 
 
 def test_a_missed_end_does_not_shift_a_row():
