@@ -1,16 +1,16 @@
 """The live detector: a ROS 2 lifecycle node around ``crkd_core.Detector``.
 
-It translates, never computes. Parameters are in node_config.py, subscriptions in inputs.py, the
-way of a frame in worker.py, the choice of its messages in sync.py, publishers in outputs.py.
+It translates, never computes. Here are parameters, states and diagnostics; what a configured node
+has is in live_detector.py: subscriptions in inputs.py, the way of a frame in worker.py, the choice
+of its messages in sync.py, publishers in outputs.py. Every parameter is in node_config.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 # Spinning OpenMP threads would take the processor from the decoding threads. Read by torch, so it
@@ -22,20 +22,14 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from crkd_core.boxes import Detections
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import messages, parameters, run_node
 from crkd_ros.health import Health
-from crkd_ros.inputs import Inputs
-from crkd_ros.latency import pipeline
-from crkd_ros.latency_topics import LatencyTopics
+from crkd_ros.live_detector import LiveDetector
 from crkd_ros.motion import MotionError
 from crkd_ros.node_config import NodeConfig
-from crkd_ros.outputs import Outputs
 from crkd_ros.parameters import ParameterError
-from crkd_ros.sources import Sources
-from crkd_ros.sync import Synchronizer
-from crkd_ros.worker import FrameWorker, WorkerError, load_detector, release_detector
+from crkd_ros.sync import SyncError
+from crkd_ros.worker import WorkerError
 
 
 class DetectorNode(LifecycleNode):
@@ -51,19 +45,19 @@ class DetectorNode(LifecycleNode):
     """
 
     #: What a user can put right; the text says how.
-    refusals = (ParameterError, MotionError, messages.MessageError, WorkerError)
+    refusals = (
+        ParameterError,
+        MotionError,
+        SyncError,
+        WorkerError,
+        messages.MessageError,
+    )
 
     def __init__(self) -> None:
         super().__init__("detector_node")
         self.config = parameters.declare(self, NodeConfig)
         self._state = "unconfigured"
-        self._detector: Any = None
-        self._sources: Sources | None = None
-        self._outputs: Outputs | None = None
-        self._latency: LatencyTopics | None = None
-        self._sync: Synchronizer | None = None
-        self._inputs: Inputs | None = None
-        self._worker: FrameWorker | None = None
+        self._live: LiveDetector | None = None
         self._health = self._new_health()
         self._diagnostics = self.create_publisher(
             messages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
@@ -86,149 +80,84 @@ class DetectorNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and the calibration, advertise the outputs."""
-        try:
-            self._configure()
-        except self.refusals as error:
-            self._release()
-            self.get_logger().error(str(error))
-            self._health.problem("configuration", str(error))
-            return TransitionCallbackReturn.FAILURE
-        except Exception:  # rclpy would swallow it.
-            self.get_logger().error(traceback.format_exc())
-            return TransitionCallbackReturn.ERROR
-        return self._entered("inactive", super().on_configure(state))
+
+        def configure() -> None:
+            self._health = self._new_health()
+            self._live = LiveDetector(
+                self, config=self.config, health=self._health, problem=self._problem
+            )
+
+        return self._enter("inactive", configure, super().on_configure, state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and detect."""
-        assert self._sources is not None and self._outputs is not None and self._sync is not None
-        config, sources, outputs = self.config, self._sources, self._outputs
-        self._worker = FrameWorker(
-            detector=self._detector,
-            sync=self._sync,
-            extrinsics=sources.extrinsics,
-            motion=sources.motion,
-            publish=self._publish,
-            finished=self._finished,
-            health=self._health,
-            problem=self._problem,
-            decode_threads=config.decode_threads,
-            radar_fields=config.radar_fields,
-        )
-        self._inputs = Inputs(
-            self,
-            config=config,
-            worker=self._worker,
-            extrinsics=sources.extrinsics,
-            motion=sources.motion,
-            wanted=outputs.wanted,
-            health=self._health,
-            problem=self._problem,
-        )
-        result = self._entered("active", super().on_activate(state))
-        outputs.announce()
+        assert self._live is not None
+        result = self._enter("active", self._live.start, super().on_activate, state)
+        self._live.announce()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe; wait for the frame in the network."""
-        self._halt(patience=None)
-        return self._entered("inactive", super().on_deactivate(state))
+        assert self._live is not None
+        return self._enter("inactive", self._live.stop, super().on_deactivate, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the network and everything else; parameters may be changed again."""
-        self._release()
-        return self._entered("unconfigured", super().on_cleanup(state))
+        return self._enter("unconfigured", self._release, super().on_cleanup, state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """The end of the node's life, from any state."""
-        self._halt(patience=None)
-        self._release()
-        return self._entered("finalized", super().on_shutdown(state))
+        return self._enter("finalized", self._release, super().on_shutdown, state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a mistake of the program in a transition: back to unconfigured."""
-        self._halt(patience=None)
-        self._release()
-        return self._entered("unconfigured", super().on_error(state))
+        return self._enter("unconfigured", self._release, super().on_error, state)
 
-    def _entered(self, name: str, result: TransitionCallbackReturn) -> TransitionCallbackReturn:
+    def _enter(
+        self,
+        name: str,
+        step: Callable[[], object],
+        then: Callable[[LifecycleState], TransitionCallbackReturn],
+        state: LifecycleState,
+    ) -> TransitionCallbackReturn:
+        """One transition: our step, then rclpy's. What fails is said, for rclpy says nothing."""
+        try:
+            step()
+        except self.refusals as error:
+            self.get_logger().error(str(error))
+            self._health.problem("configuration", str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+        result = then(state)
         if result == TransitionCallbackReturn.SUCCESS:
             self._state = name
         return result
 
-    def _configure(self) -> None:
-        config = self.config
-        self._health = self._new_health()
-        self._sources = Sources(self, config=config, problem=self._problem)
-        self._detector = load_detector(config)
-        self._outputs = Outputs(
-            self,
-            config=config,
-            motion=self._sources.motion,
-            place=self._sources.place(config.output_frame),
-            problem=self._problem,
-        )
-        self._latency = LatencyTopics(self)
-        limits = dataclasses.replace(config.sync, sweeps=self._detector.config.radar.sweeps)
-        cameras = [name for name in CAMERAS if name in config.sensors]
-        radars = [name for name in RADARS if name in config.sensors]
-        self._sync = Synchronizer(limits, cameras=cameras, radars=radars)
-        self.get_logger().info(
-            f"ready: {config.weights} on {config.device}, {config.precision}, {len(cameras)} "
-            f"cameras, {len(radars)} radars, ego motion {config.motion.source}"
-        )
-
-    def _halt(self, *, patience: float | None) -> bool:
-        """End subscriptions and threads. False: a frame is still in the network."""
-        if self._inputs is not None:
-            self._inputs.close()
-            self._inputs = None
-        if self._worker is None:
-            return True
-        stopped = self._worker.stop(patience)
-        self._worker = None
-        self._forget()
-        return stopped
+    def _LifecycleNodeMixin__change_state(  # noqa: N802
+        self, transition_id: int
+    ) -> TransitionCallbackReturn:
+        """Refuse a transition that the state does not allow; rclpy would end the process."""
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)
+        except RuntimeError as error:  # RCLError
+            self.get_logger().error(f"refused in state {self._state}: {error}")
+            return TransitionCallbackReturn.FAILURE
 
     def _release(self) -> None:
-        """Undo ``_configure``, however far it came."""
-        if self._outputs is not None:
-            self._outputs.close()
-        if self._latency is not None:
-            self._latency.close()
-            self._latency = None
-        if self._sources is not None:
-            self._sources.close()
-        self._outputs = self._sources = self._sync = None
-        if self._detector is not None:
-            self._detector = None
-            release_detector()
+        if self._live is not None:
+            self._live.stop()
+            self._live.close()
+            self._live = None
 
     def close(self, *, patience: float) -> bool:
         """End everything. False: a frame is still in the network after so many seconds."""
-        stopped = self._halt(patience=patience)
+        stopped = self._live is None or self._live.stop(patience=patience)
         self.destroy_node()
         return stopped
 
     # -- while running --------------------------------------------------------------------------
-
-    def _publish(self, detections: Detections, stamp_ns: int) -> None:
-        """In the worker's thread."""
-        assert self._outputs is not None
-        try:
-            self._outputs.publish(detections, stamp_ns)
-        except Exception:
-            if self.context.ok():
-                raise  # Otherwise the process is ending, and nobody can publish any more.
-
-    def _finished(self, stages: Mapping[str, float], stamp_ns: int) -> None:
-        """A frame went out; in the worker's thread."""
-        now_ns = self.get_clock().now().nanoseconds
-        age = pipeline(stages["total"], now_ns=now_ns, stamp_ns=stamp_ns)
-        if age is not None:
-            stages = {**stages, "pipeline": age}
-        self._health.published(stages)
-        if self._latency is not None and self.context.ok():
-            self._latency.publish(stages)
 
     def _on_parameters(self, changes: list[Parameter]) -> Any:
         """Check a change as a whole; what is not dynamic waits for the next configuration."""
@@ -243,42 +172,33 @@ class DetectorNode(LifecycleNode):
                 "rcl_interfaces/msg/SetParametersResult", successful=False, reason=str(error)
             )
         self.config = config
-        if self._detector is not None:
-            self._detector.score_threshold = config.score_threshold
-        if self._outputs is not None:
-            self._outputs.configure(config)
+        if self._live is not None:
+            self._live.configure(config)
         return messages.make("rcl_interfaces/msg/SetParametersResult", successful=True)
 
-    def _on_time_jump(self, _: Any) -> None:
-        """The ROS clock went back, as when a bag begins again."""
-        self._forget()
-
-    def _forget(self) -> None:
-        """Nothing received so far belongs to the frames to come."""
-        if self._worker is not None:
-            self._worker.clear()
-        elif self._sync is not None:
-            self._sync.clear()
-        if self._sources is not None:
-            self._sources.clear()
+    def _on_time_jump(self, jump: Any) -> None:
+        """The ROS clock went back, as when a bag begins again, or came on or off."""
+        if self._live is not None:
+            self._live.forget()
+            seconds = jump.delta.nanoseconds * 1e-9
+            self._problem("time", f"time jumped by {seconds:.3f} s: what came before is forgotten")
 
     def _new_health(self) -> Health:
-        hardware = f"{self.config.device}, {self.config.precision}"
         return Health(
             name=self.get_name(),
-            hardware=hardware,
+            hardware=f"{self.config.device}, {self.config.precision}",
             config=self.config.health,
             motion=self.config.motion.source,
         )
 
     def _report(self) -> None:
-        outputs, worker, inputs = self._outputs, self._worker, self._inputs
+        live = self._live
         report = self._health.diagnostics(
             messages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
-            sensors={} if worker is None else worker.counts(),
-            listeners=outputs is not None and outputs.wanted(),
-            links={} if inputs is None else inputs.links(self._health.silent()),
+            sensors={} if live is None else live.counts(),
+            listeners=live is not None and live.wanted(),
+            links={} if live is None else live.links(self._health.silent()),
         )
         self._diagnostics.publish(report)
 

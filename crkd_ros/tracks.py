@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import bisect
-import statistics
-from collections import deque
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 #: So many recent stamps tell a sensor's period.
 _INTERVALS = 9
+#: Stamps that are remembered: those of the messages not used yet, and enough before for a period.
+_HEARD = 40
 
 
 class Timed(NamedTuple):
@@ -18,6 +19,13 @@ class Timed(NamedTuple):
 
     stamp_ns: int
     item: Any
+
+
+class Heard(NamedTuple):
+    """When a message says it was measured, and when it came (the caller's clock, seconds)."""
+
+    stamp_ns: int
+    at: float
 
 
 @dataclass
@@ -28,6 +36,8 @@ class Counts:
     #: Not used: zero stamp, or a stamp this sensor has delivered before.
     zero_stamp: int = 0
     duplicate: int = 0
+    #: Not used: a stamp more than ``sync.jump`` from everybody's time.
+    outlier: int = 0
     #: Used where they still could be.
     out_of_order: int = 0
     #: Came after the frame that should have held them.
@@ -40,20 +50,49 @@ class Track:
 
     kept: int
     messages: list[Timed] = field(default_factory=list)
-    stamps: deque[int] = field(default_factory=lambda: deque(maxlen=_INTERVALS))
+    heard: list[Heard] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
+
+    def add(self, message: Timed, at: float) -> Timed | None:
+        """Take a message that is not here yet; the oldest, if there is no room for it any more."""
+        bisect.insort(self.messages, message, key=stamp_of)
+        bisect.insort(self.heard, Heard(message.stamp_ns, at), key=stamp_of)
+        del self.heard[:-_HEARD]
+        return self.messages.pop(0) if len(self.messages) > self.kept else None
+
+    def __contains__(self, stamp_ns: int) -> bool:
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
+        return place < len(self.heard) and self.heard[place].stamp_ns == stamp_ns
 
     @property
     def newest_ns(self) -> int | None:
         """The newest stamp, ns; None after ``clear``."""
-        return self.stamps[-1] if self.stamps else None
+        return self.heard[-1].stamp_ns if self.heard else None
 
-    @property
-    def period_ns(self) -> float | None:
-        """The median time between recent messages, ns; None before the second."""
-        pairs = zip(list(self.stamps)[1:], self.stamps, strict=False)
-        intervals = [later - earlier for later, earlier in pairs]
-        return statistics.median(intervals) if intervals else None
+    def before(self, stamp_ns: int) -> int | None:
+        """The newest stamp earlier than this one, ns."""
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
+        return self.heard[place - 1].stamp_ns if place else None
+
+    def after(self, stamp_ns: int | None) -> Sequence[Heard]:
+        """What was measured later than this; None: everything."""
+        if stamp_ns is None:
+            return self.heard
+        return self.heard[bisect.bisect_right(self.heard, stamp_ns, key=stamp_of) :]
+
+    def period_ns(self, until_ns: int | None = None, *, share: float = 0.5) -> float | None:
+        """The median time between the last messages up to a stamp, ns; None before the second.
+
+        Later messages do not count, so that the answer is the same whatever has come since.
+        ``share``: so much of the times is shorter, if not one half.
+        """
+        end = len(self.heard)
+        if until_ns is not None:
+            end = bisect.bisect_right(self.heard, until_ns, key=stamp_of)
+        recent = [heard.stamp_ns for heard in self.heard[max(0, end - _INTERVALS) : end]]
+        intervals = sorted(map(operator.sub, recent[1:], recent))
+        # Many times faster than the statistics module, and asked for with every message.
+        return float(intervals[int(share * (len(intervals) - 1))]) if intervals else None
 
     def until(self, stamp_ns: int) -> Sequence[Timed]:
         """Messages not later than a stamp, oldest first."""
@@ -62,9 +101,9 @@ class Track:
     def clear(self) -> None:
         """Forget the messages; the counts stay."""
         self.messages.clear()
-        self.stamps.clear()
+        self.heard.clear()
 
 
-def stamp_of(message: Timed) -> int:
+def stamp_of(message: Timed | Heard) -> int:
     """Its stamp, ns: the key that messages are sorted by."""
     return message.stamp_ns

@@ -1,0 +1,179 @@
+"""Which stamps frames are asked for. Pure, and of stamps alone, so live and replay agree.
+
+The sensors fire in turns; each turn is to give one frame. The best trigger alive, as a rule the
+anchor camera, ends its turn: its stamp is the reference. If its message is lost, the turn is over
+when an image that no frame has shown would be wasted: its camera delivers the next one, or it has
+become too old for any frame. Then the best trigger among the unshown images stands in, if
+each better one that is alive has missed the time at which it was due.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from crkd_ros.node_config import SyncConfig
+from crkd_ros.tracks import Track
+
+#: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.
+_MISSING = 5
+
+
+class Turn(NamedTuple):
+    """A frame to be made.
+
+    Attributes:
+        reference_ns: its time.
+        trigger: the sensor whose stamp that is.
+        known_ns: stamp of the message that told; ``at``: when that came.
+        needs_ns: messages up to this stamp bear on the frame: those that it may hold, and those
+            that would have been its trigger.
+    """
+
+    reference_ns: int
+    trigger: str
+    known_ns: int
+    needs_ns: int
+    at: float
+
+
+class Turns:
+    """Finds the next reference among what the sensors have delivered.
+
+    Args:
+        config: ``camera_spread``, ``dead_after`` and ``jitter`` are used.
+        tracks: sensor -> what was heard of it.
+        triggers: who may trigger, best first.
+        cameras: those among them that are cameras. Radars trigger only while no camera lives.
+    """
+
+    def __init__(
+        self,
+        config: SyncConfig,
+        *,
+        tracks: Mapping[str, Track],
+        triggers: Sequence[str],
+        cameras: Sequence[str],
+    ) -> None:
+        self._spread = config.camera_spread * 1e9
+        self._dead_after = config.dead_after * 1e9
+        self._jitter = config.jitter * 1e9
+        self._names = tuple(triggers)
+        self._tracks = [tracks[name] for name in triggers]
+        self._cameras = [rank for rank, name in enumerate(triggers) if name in cameras]
+
+    def next(self, last: Turn | None, first_ns: int | None) -> Turn | None:
+        """The turn after ``last``; None: what was heard so far does not end one.
+
+        Args:
+            last: the last one that was handed out.
+            first_ns: the first stamp of all sensors: who has not spoken yet may still do so for
+                ``dead_after``.
+        """
+        after = None if last is None else last.reference_ns
+        events = sorted(
+            (heard.stamp_ns, rank, heard.at)
+            for rank, track in enumerate(self._tracks)
+            for heard in track.after(after)
+        )
+        unshown: dict[int, int] = {}  # rank -> stamp
+        for stamp, rank, at in events:
+            if unshown and stamp - min(unshown.values()) > self._spread:
+                old = min(unshown, key=lambda one: unshown[one])
+                turn = self._stand_in(unshown, old, stamp, at)
+                if turn is not None:
+                    return turn
+                del unshown[old]
+            if rank not in self._cameras and any(
+                self._alive(camera, stamp, first_ns) for camera in self._cameras
+            ):
+                continue
+            if last is not None and self._shown(rank, stamp, last, new=not unshown):
+                continue
+            if not any(self._alive(better, stamp, first_ns) for better in range(rank)):
+                # Unless it comes so late that those unshown must be of a turn before its own.
+                turn = self._stand_in(unshown, min(unshown), stamp, at, rank) if unshown else None
+                return turn or Turn(stamp, self._names[rank], stamp, stamp, at)
+            if rank in unshown:
+                turn = self._stand_in(unshown, rank, stamp, at)
+                if turn is not None:
+                    return turn
+            unshown[rank] = stamp
+        return None
+
+    def _alive(self, rank: int, stamp: int, first_ns: int | None) -> bool:
+        """Whether this trigger was heard of shortly before a time, or need not have been yet."""
+        before = self._tracks[rank].before(stamp)
+        if before is None:
+            return first_ns is not None and stamp - first_ns <= self._dead_after
+        period = self._tracks[rank].period_ns(stamp - 1)
+        limit = min(self._dead_after, math.inf if period is None else _MISSING * period)
+        return stamp - before <= limit
+
+    def _shown(self, rank: int, stamp: int, last: Turn, *, new: bool) -> bool:
+        """Whether this is a camera's image of the turn that was handed out last.
+
+        It was measured at the same time; or (``new``: nothing else has come since) it is a better
+        trigger's, which was late or comes back from the dead between its stand-in and the next
+        turn.
+        """
+        place = self._names.index(last.trigger)
+        since = stamp - last.reference_ns
+        if rank == place or not {rank, place} <= set(self._cameras):
+            return False
+        period = self._tracks[place].period_ns(last.reference_ns)
+        better = new and rank < place
+        return since <= self._jitter or (
+            better and since < (self._spread if period is None else period)
+        )
+
+    def _stand_in(
+        self,
+        unshown: Mapping[int, int],
+        wasted: int,
+        stamp: int,
+        at: float,
+        leader: int | None = None,
+    ) -> Turn | None:
+        """The best of the unshown images of a turn that is over; None: it is not, or not yet.
+
+        Args:
+            unshown: rank -> stamp.
+            wasted: rank of the image that tells.
+            stamp: of the message that tells.
+            at: when that came.
+            leader: it is the best trigger's own message. Half a period late, it is of another
+                turn; if nobody knows when it was due, it is of this one.
+        """
+        period = self._tracks[wasted].period_ns(stamp) or math.inf
+        for rank in sorted(unshown):
+            mine = unshown[rank]
+            if abs(mine - unshown[wasted]) >= period:
+                continue  # Of another turn.
+            needs = float(mine)
+            for better in range(rank):
+                due = self._due(better, mine)
+                if due is None:
+                    if better == leader:
+                        break
+                    continue
+                patience = self._jitter
+                if better == leader:
+                    patience = max(patience, (self._tracks[better].period_ns(mine) or 0.0) / 2)
+                if due + patience >= stamp:
+                    break
+                needs = max(needs, due)
+            else:
+                return Turn(mine, self._names[rank], stamp, round(min(needs, stamp)), at)
+        return None
+
+    def _due(self, rank: int, stamp: int) -> float | None:
+        """When a trigger was due at or after a time; None: it is dead or not known yet."""
+        before = self._tracks[rank].before(stamp)
+        period = self._tracks[rank].period_ns(stamp - 1)
+        if before is None or period is None:
+            return None
+        if stamp - before > min(self._dead_after, _MISSING * period):
+            return None
+        return before + period * max(1, math.ceil((stamp - self._jitter - before) / period))
