@@ -154,6 +154,21 @@ def test_topics_say_whether_images_are_rectified(topic, rectified):
     assert not CamerasConfig(rectified="never").is_rectified(topic)
 
 
+def test_a_remapped_topic_counts_by_the_name_it_is_remapped_to():
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    remap = ["--ros-args", "-r", "cam_front/image_rect_compressed:=/front/image_raw/compressed"]
+    node = rclpy.create_node("detector_node", context=context, cli_args=remap)
+    try:
+        for camera, rectified in (("cam_front", False), ("cam_back", True)):
+            topic = node.resolve_topic_name(f"{camera}/image_rect_compressed")
+            assert CamerasConfig().is_rectified(topic) == rectified
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
 def test_choices_are_checked():
     with pytest.raises(ParameterError, match=r"cameras\.rectified: expected one of auto, always"):
         CamerasConfig(rectified="yes")
