@@ -135,12 +135,10 @@ class DetectorNode(LifecycleNode):
             self._state = name
         return result
 
-    def _LifecycleNodeMixin__change_state(  # noqa: N802
-        self, transition_id: int
-    ) -> TransitionCallbackReturn:
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
         """Refuse a transition that the state does not allow; rclpy would end the process."""
         try:
-            return super()._LifecycleNodeMixin__change_state(transition_id)
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
         except RuntimeError as error:  # RCLError
             self.get_logger().error(f"refused in state {self._state}: {error}")
             return TransitionCallbackReturn.FAILURE
