@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def streaming_table(
     passes: Sequence[PassScores], *, offline: Evaluation | None = None, title: str = ""
 ) -> Table:
-    """A column per pass; ``offline``: the same detector on every key frame, as the first column."""
+    """A column per pass; ``offline``: the same detector on every key frame, in the first one."""
     reference = [] if offline is None else [offline.summary]
     blank = ["-"] * len(reference)
     rows = []
@@ -34,7 +34,7 @@ def streaming_table(
             rows.append([f"{variant} {name}", *cells])
     for name, quantile in (("latency mean, ms", None), ("latency p95, ms", 0.95)):
         rows.append([name, *blank, *(_figure(1e3 * one.latency(quantile), 0) for one in passes)])
-    counts = {
+    counts: dict[str, list[int | None]] = {
         "frames possible": [one.possible for one in passes],
         "published": [one.published for one in passes],
         "skipped": [one.skipped for one in passes],
