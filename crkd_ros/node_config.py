@@ -129,11 +129,6 @@ class NodeConfig:
         "", "Frame of all outputs: one of tf, or that of the odometry; empty: base_frame"
     )
     objects: bool = knob(False, "Publish ~/objects too; needs Autoware's autoware_perception_msgs")
-    executor: Literal["single", "events"] = knob(
-        "single",
-        "Callbacks are run by rclpy's single-threaded executor, or by its events executor: "
-        "a third of the processor time per message, experimental, from jazzy on",
-    )
     decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
     topics: TopicsConfig = TopicsConfig()
     motion: MotionConfig = MotionConfig()

@@ -76,7 +76,8 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope | None:
     times = [float(part.mean()) for part in np.array_split(np.asarray(seconds), blocks)]
     means = [float(part.mean()) for part in np.array_split(np.asarray(values), blocks)]
     line = stats.linregress(times, means)
-    margin = float(line.stderr) * float(stats.t.ppf(0.975, blocks - 2))
+    # Values that never change leave no residuals, and 0 / 0.
+    margin = float(np.nan_to_num(line.stderr)) * float(stats.t.ppf(0.975, blocks - 2))
     hourly = [float(_HOUR * v) for v in (line.slope, line.slope - margin, line.slope + margin)]
     return Slope(value=hourly[0], low=hourly[1], high=hourly[2])
 

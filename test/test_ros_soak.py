@@ -12,7 +12,7 @@ import pytest
 from crkd_ros import soak_report
 from crkd_ros.node_peer import Told, by_sensor
 from crkd_ros.node_process import ProcessSample, cpu_by_thread, sample
-from crkd_ros.soak_report import SoakRecord, judge, slope
+from crkd_ros.soak_report import Slope, SoakRecord, judge, slope
 
 HOUR = 3600.0
 
@@ -54,6 +54,10 @@ def test_the_interval_holds_the_true_slope_in_most_of_many_runs(hourly):
         hits += found.low <= hourly <= found.high
         assert found.low < found.value < found.high
     assert hits >= 34
+
+
+def test_memory_that_never_changes_has_no_slope_at_all():
+    assert slope(range(600), [700.0] * 600) == Slope(value=0.0, low=0.0, high=0.0)
 
 
 def test_a_leak_is_seen_and_noise_is_not():
