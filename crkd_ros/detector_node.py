@@ -125,7 +125,7 @@ class DetectorNode(LifecycleNode):
             step()
         except self.refusals as error:
             self.get_logger().error(str(error))
-            self._health.problem("configuration", str(error))
+            self._health.entered(self._state, refused=str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().error(traceback.format_exc())
@@ -133,6 +133,7 @@ class DetectorNode(LifecycleNode):
         result = then(state)
         if result == TransitionCallbackReturn.SUCCESS:
             self._state = name
+            self._health.entered(name)
         return result
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:

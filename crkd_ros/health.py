@@ -59,6 +59,7 @@ class Health:
         self._lock = threading.Lock()
         self._sensors: dict[str, SensorHealth] = {}
         self._motion = motion
+        self._state = Verdict(level=OK, text="unconfigured", values={})
         self._calibration: tuple[str, tuple[str, ...]] = ("not checked", ())
         self._published = self._skipped = self._dropped = 0
         self._before = (0, 0, 0)
@@ -69,6 +70,12 @@ class Health:
         self._window = LatencyWindow()
 
     # -- what happens ----------------------------------------------------------------------------
+
+    def entered(self, state: str, *, refused: str = "") -> None:
+        """The node's state of the lifecycle, and why it does not leave it as asked."""
+        text = f"{state}: {refused}" if refused else state
+        with self._lock:
+            self._state = Verdict(level=ERROR if refused else OK, text=text, values={})
 
     def watch(self, topics: Mapping[str, str]) -> None:
         """From now on these sensors are subscribed to; their counts begin at 0.
@@ -175,6 +182,7 @@ class Health:
             frames, window = self._window.take()
             new_problems = self._new_problems()
             verdicts = {
+                "state": self._state,
                 "frames": self._frames(now, listeners),
                 "latency": self._latency(frames, window),
                 "problems": self._problem_verdict(new_problems),

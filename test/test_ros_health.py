@@ -110,6 +110,14 @@ def test_problems_are_logged_now_and_then_and_shown_while_new(health, clock):
     assert values["image"] == "3 times: still"
 
 
+def test_the_state_is_told_with_the_reason_of_a_refusal(health):
+    assert report(health)["state"] == (0, "unconfigured", {})
+    health.entered("unconfigured", refused="parameter weights is required")
+    assert report(health)["state"] == (2, "unconfigured: parameter weights is required", {})
+    health.entered("inactive")
+    assert report(health)["state"] == (0, "inactive", {})
+
+
 def test_silent_inputs_are_named_also_when_all_are_dead(health, clock):
     deliver(health, clock, "CAM")
     found = report(health, {"CAM": Counts(received=12, late=1)}, RADAR=Link(publishers=0))
