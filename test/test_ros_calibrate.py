@@ -1,0 +1,287 @@
+"""Data set -> file, bag -> file: it says what its source says, and the node's frames agree."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from handmade import write_version
+from typer.testing import CliRunner
+
+from crkd_core import geometry
+from crkd_core.command import OutputError
+from crkd_core.config import ImageConfig
+from crkd_core.data.nuscenes import NuScenes
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import calibrate, scene_messages
+from crkd_ros.bag_files import BagWriter, read_bag
+from crkd_ros.bag_frames import frames_of_bag
+from crkd_ros.bag_messages import make
+from crkd_ros.calibrate import CalibrationError
+from crkd_ros.calibration import Calibration
+from crkd_ros.motion import MotionError
+from crkd_ros.nuscenes2bag import write_bag
+
+SCENE = "scene-0103"
+IMAGE = ImageConfig(height=32, width=64, zoom=1.1)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> NuScenes:
+    return NuScenes(write_version(tmp_path_factory.mktemp("data"), samples=3))
+
+
+@pytest.fixture(scope="module")
+def bag(tables, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bags") / "drive"
+    write_bag(tables, SCENE, path, progress=False, with_lidar=False)
+    return path
+
+
+def edited(bag: Path, out: Path, edit) -> Path:
+    """A copy of a bag; ``edit(topic, message)`` answers [(topic, message)]."""
+    with BagWriter(out) as writer:
+        for record in read_bag(bag):
+            for topic, message in edit(record.topic, record.message()):
+                writer.write(topic, message, record.stamp_ns)
+    return out
+
+
+def assert_same(one: Calibration, other: Calibration) -> None:
+    assert one.frames == other.frames == sorted(name.lower() for name in CAMERAS + RADARS)
+    for frame in one.frames:
+        np.testing.assert_allclose(one.base_T(frame), other.base_T(frame), atol=1e-9)
+        camera, again = one.camera(frame), other.camera(frame)
+        assert (camera is None) == (again is None) == frame.startswith("radar")
+        if camera is not None and again is not None:
+            np.testing.assert_array_equal(camera.intrinsics, again.intrinsics)
+            assert camera.image_size == again.image_size
+            assert (camera.distortion_model, camera.distortion) == (
+                again.distortion_model,
+                again.distortion,
+            )
+
+
+def test_a_data_set_comes_back_from_its_file(tables, tmp_path):
+    calibration = calibrate.of_dataset(tables)
+    calibration.save(tmp_path / "c.yaml", comment="from here\nand there")
+    text = (tmp_path / "c.yaml").read_text()
+    assert text.startswith("# from here\n# and there\nsensors:\n")
+    again = Calibration.load(tmp_path / "c.yaml")
+    assert_same(calibration, again)
+    for sensor in CAMERAS + RADARS:
+        record = next(tables.records(SCENE, sensor))
+        np.testing.assert_allclose(again.base_T(sensor), record.ego_T_sensor, atol=1e-9)
+        if sensor in CAMERAS:
+            camera = again.camera(sensor)
+            assert camera is not None
+            np.testing.assert_array_equal(camera.intrinsics, record.intrinsics)
+            assert camera.image_size == (record.width, record.height)
+
+
+def test_a_bag_says_what_its_data_set_says(tables, bag):
+    assert_same(calibrate.of_bag(bag), calibrate.of_dataset(tables, SCENE))
+
+
+def test_frames_made_with_the_file_are_those_made_with_the_bags_own_transforms(bag, tmp_path):
+    calibrate.of_bag(bag).save(tmp_path / "c.yaml")
+    own = list(frames_of_bag(bag, image=IMAGE))
+    file = Calibration.load(tmp_path / "c.yaml")
+    again = list(frames_of_bag(bag, image=IMAGE, calibration=file))
+    assert len(own) == len(again) > 2
+    for one, other in zip(own, again, strict=True):
+        np.testing.assert_allclose(one.ego_T_cam, other.ego_T_cam, atol=1e-9)
+        np.testing.assert_allclose(one.radar, other.radar, rtol=1e-6, atol=1e-5)
+        np.testing.assert_array_equal(one.intrinsics, other.intrinsics)
+        for a, b in zip(one.images, other.images, strict=True):
+            np.testing.assert_array_equal(a, b)
+    # And the file is used: with another one the frames differ.
+    shifted = Calibration.load(tmp_path / "c.yaml")
+    shifted.add("base_link", "cam_back", geometry.pose([0, 0, 1], [1, 0, 0, 0]))
+    other = next(frames_of_bag(bag, image=IMAGE, calibration=shifted))
+    back = CAMERAS.index("CAM_BACK")
+    assert np.abs(other.ego_T_cam[back] - own[0].ego_T_cam[back]).max() > 0.1
+
+
+def test_sensors_on_tf_behind_a_mount_in_upper_case_are_found_too(bag, tables, tmp_path):
+    """As some converters do: no /tf_static, frames of channels, and here a mount between."""
+    mount = geometry.pose([0.5, 0, 1.0], geometry.yaw_to_quat_wxyz(0.2))
+
+    def edit(topic, message):
+        if topic == "/tf_static":
+            sensors = [
+                scene_messages._transform(
+                    0,
+                    "mount",
+                    one.child_frame_id.upper(),
+                    geometry.invert(mount) @ calibrate.convert.transform_matrix(one),
+                )
+                for one in message.transforms
+            ]
+            base = scene_messages._transform(0, "/base_link", "mount", mount)
+            yield "/tf", make("tf2_msgs/msg/TFMessage", transforms=[*sensors, base])
+        else:
+            yield topic, message
+
+    assert_same(
+        calibrate.of_bag(edited(bag, tmp_path / "other", edit)),
+        calibrate.of_dataset(tables, SCENE),
+    )
+
+
+def test_distortion_of_camera_info_is_kept(bag, tmp_path):
+    values = [-0.3, 0.1, 0.001, -0.002, 0.0]
+
+    def edit(topic, message):
+        if topic.endswith("camera_info"):
+            message.d, message.distortion_model = np.array(values), "plumb_bob"
+        yield topic.replace("image_rect_compressed", "image_raw/compressed"), message
+
+    calibration = calibrate.of_bag(edited(bag, tmp_path / "raw", edit))
+    calibration.save(tmp_path / "c.yaml")
+    camera = Calibration.load(tmp_path / "c.yaml").camera("CAM_BACK")
+    assert camera is not None
+    assert (camera.distortion_model, camera.distortion) == ("plumb_bob", tuple(values))
+    assert "distortion_model: plumb_bob" in (tmp_path / "c.yaml").read_text()
+
+
+def test_a_bag_that_does_not_say_is_refused(bag, tmp_path):
+    def without(topic, message):
+        return [] if topic == "/tf_static" else [(topic, message)]
+
+    with pytest.raises(CalibrationError, match="no sensor transform on /tf_static or /tf"):
+        calibrate.of_bag(edited(bag, tmp_path / "none", without))
+
+    def some(topic, message):
+        if topic == "/tf_static":
+            message.transforms = [t for t in message.transforms if t.child_frame_id != "cam_back"]
+        return [(topic, message)]
+
+    with pytest.raises(CalibrationError, match="CAM_BACK: no static transform from base_link"):
+        calibrate.of_bag(edited(bag, tmp_path / "some", some))
+
+    def moving(topic, message):
+        yield topic, message
+        if topic == "/tf_static":
+            (one,) = (t for t in message.transforms if t.child_frame_id == "cam_front")
+            one.transform.translation.z += 0.05
+            yield topic, make("tf2_msgs/msg/TFMessage", transforms=[one])
+
+    with pytest.raises(CalibrationError, match="transform of cam_front changes within the bag"):
+        calibrate.of_bag(edited(bag, tmp_path / "moving", moving))
+
+
+@pytest.fixture(scope="module")
+def two_cars(tmp_path_factory) -> NuScenes:
+    """Two scenes, the second one's CAM_BACK mounted 3 cm higher."""
+    root = write_version(tmp_path_factory.mktemp("two"), samples=2)
+    folder = root / "v1.0-mini"
+    calibrated = json.loads((folder / "calibrated_sensor.json").read_text())
+    samples = {s["token"]: s for s in json.loads((folder / "sample.json").read_text())}
+    scenes = {s["token"]: s["name"] for s in json.loads((folder / "scene.json").read_text())}
+    data = json.loads((folder / "sample_data.json").read_text())
+    sensors = {s["token"]: s["channel"] for s in json.loads((folder / "sensor.json").read_text())}
+    (back,) = (c for c in calibrated if sensors[c["sensor_token"]] == "CAM_BACK")
+    other = json.loads(json.dumps(back)) | {"token": "f" * 32}
+    other["translation"][2] += 0.03
+    calibrated.append(other)
+    for row in data:
+        scene = scenes[samples[row["sample_token"]]["scene_token"]]
+        if row["calibrated_sensor_token"] == back["token"] and scene == SCENE:
+            row["calibrated_sensor_token"] = other["token"]
+    (folder / "calibrated_sensor.json").write_text(json.dumps(calibrated))
+    (folder / "sample_data.json").write_text(json.dumps(data))
+    return NuScenes(root)
+
+
+def test_two_cars_need_a_scene(two_cars):
+    with pytest.raises(CalibrationError, match=r"cam_back of scene-\d+ differs from .*0\.030 m"):
+        calibrate.of_dataset(two_cars)
+    heights = [
+        calibrate.of_dataset(two_cars, scene).base_T("cam_back")[2, 3]
+        for scene in ("scene-0061", SCENE)
+    ]
+    assert heights[1] - heights[0] == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ("image_size: [4, 3]", "image_size without intrinsics"),
+        ("intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], image_size: [0, 3]", "expected .width"),
+        ("intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], distortion: [1]", "belong together"),
+        (
+            "intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], distortion_model: a, distortion: 7",
+            "expected a list of numbers",
+        ),
+        ("intrinsics: [[.nan, 0, 0], [0, 1, 0], [0, 0, 1]]", "3 rows of 3"),
+    ],
+)
+def test_wrong_cameras_in_files_are_refused(tmp_path, entry, error):
+    path = tmp_path / "c.yaml"
+    pose = "translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 1]"
+    path.write_text(f"sensors: {{cam: {{{pose}, {entry}}}}}")
+    with pytest.raises(MotionError, match=error):
+        Calibration.load(path)
+
+
+def command(*arguments: object) -> Result:
+    return CliRunner().invoke(calibrate.app, [*map(str, arguments)])
+
+
+def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
+    file = tmp_path / "new" / "c.yaml"
+    done = command("write", "--data", tiny_drive, "--out", file)
+    assert done.exit_code == 0, done.exception
+    assert "11 sensors from data set tiny_drive/v1.0-mini" in done.stdout
+    assert file.read_text().startswith("# Calibration from data set tiny_drive/v1.0-mini")
+    assert [path.name for path in file.parent.iterdir()] == ["c.yaml"]
+    again = command("write", "--data", tiny_drive, "--out", file)
+    assert isinstance(again.exception, OutputError)
+    assert "exists already" in str(again.exception)
+    shown = command("show", file)
+    assert re.search(r"cam_back_left +1\.04 +0\.48 +1\.59 +109\.00 +0\.00 +160 x 90", shown.stdout)
+    good = command("check", "--data", tiny_drive, "--calibration", file, "--frames", 4)
+    assert good.exit_code == 0, good.stdout
+    assert good.stdout.startswith("looks right; checked places of 11 sensors")
+    wrong = Calibration.load(file)
+    wrong.add("base_link", "cam_front", geometry.pose([1.7, 0, 1.5], [1, 0, 0, 0]))
+    wrong.save(file)
+    bad = command("check", "--data", tiny_drive, "--calibration", file, "--frames", 4)
+    assert bad.exit_code == 1
+    assert "body frame (x forward)" in bad.stdout
+
+
+def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_path):
+    from crkd_ros.check_drive import check_bag
+
+    bag = tmp_path / "drive"
+    write_bag(NuScenes(tiny_drive), SCENE, bag, progress=False, with_lidar=False)
+    check = check_bag(bag, frames=6)
+    assert check.done
+    assert check.findings == []
+    wrong = calibrate.of_bag(bag)
+    places = {name: wrong.base_T(name) for name in ("radar_back_left", "radar_back_right")}
+    wrong.add("base_link", "radar_back_left", places["radar_back_right"])
+    wrong.add("base_link", "radar_back_right", places["radar_back_left"])
+    found = check_bag(bag, wrong, frames=2).findings
+    assert {finding.sensor for finding in found} == {"RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"}
+
+
+def test_expected_errors_are_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "crkd_ros.calibrate", "write", "--out", str(tmp_path / "c.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: CalibrationError: give either --data")
+    assert len(done.stderr.splitlines()) == 1
