@@ -25,8 +25,8 @@ from crkd_ros.processes import (
 )
 from crkd_ros.recorder import Pass, Recorder
 
-#: Seconds that the node may take to load its weights and subscribe.
-START_TIMEOUT = 120.0
+#: Seconds that the node may take to load its weights and subscribe, on a busy machine.
+START_TIMEOUT = 300.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
 _QUIET = 1.5
 
