@@ -20,6 +20,7 @@ from crkd_ros.bag_files import BagWriter
 from crkd_ros.bag_frames import BagProblem, frames_of_bag
 from crkd_ros.bag_messages import make
 from crkd_ros.camera_model import CameraModel, CamerasConfig
+from crkd_ros.convert import stamp_ns
 from crkd_ros.images import image_rgb
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.radar_clouds import RadarFieldsConfig
@@ -28,6 +29,7 @@ from crkd_ros.replay import replay
 START = 1_700_000_010_000_000_000
 STEP = 100_000_000
 CAMERA, RADAR = ANCHOR_CAMERA, "RADAR_FRONT"
+IMAGES = f"/{CAMERA.lower()}/image_raw"
 NET = ImageConfig(height=64, width=176, zoom=1.0)
 
 
@@ -52,7 +54,7 @@ def static_transforms():
     return make("tf2_msgs/msg/TFMessage", transforms=transforms)
 
 
-def image():
+def image(make=make):
     """A Bayer image of half the sensor, in rows that are padded."""
     pixels = cv2.resize(ros_rig.pixels(5), (400, 224))
     message = raw(make, "bayer_gbrg8", mosaic(pixels, "gbrg"), width=400, padding=8)
@@ -60,11 +62,11 @@ def image():
     return message
 
 
-def info():
-    return camera_info(d=LENSES["plumb_bob"], roi=(0, 2, 800, 448), binning=(2, 2))
+def info(make=make):
+    return camera_info(make, d=LENSES["plumb_bob"], roi=(0, 2, 800, 448), binning=(2, 2))
 
 
-def cloud(stamp):
+def cloud(stamp, make=make):
     records = np.zeros(30, [(name, ">f8") for name in ("Doppler", "y", "x", "RCS")])
     points = ros_rig.radar_points(8, count=30)
     records["x"], records["y"] = points[:, 0], points[:, 1]
@@ -77,20 +79,25 @@ def cloud(stamp):
     return ros_rig.cloud(make, RADAR.lower(), stamp, records)
 
 
+def drive(make, seconds: float):
+    """(topic, message) of an odometry, a camera and a radar, all at the same stamps."""
+    for stamp in range(START, START + round(seconds * 1e9), STEP):
+        yield "/odom", ros_rig.odometry(make, stamp)
+        for topic, message in [
+            (f"/{CAMERA.lower()}/camera_info", info(make)),
+            (f"/{RADAR.lower()}", cloud(stamp, make)),
+            (IMAGES, image(make)),
+        ]:
+            message.header.stamp = ros_rig.header(make, stamp, "").stamp
+            yield topic, message
+
+
 @pytest.fixture
 def bag(tmp_path):
     with BagWriter(tmp_path / "bag") as out:
         out.write("/tf_static", static_transforms(), START)
-        for index in range(4):
-            stamp = START + index * STEP
-            out.write("/odom", ros_rig.odometry(make, stamp), stamp)
-            for topic, message in [
-                (f"/{CAMERA.lower()}/camera_info", info()),
-                (f"/{RADAR.lower()}", cloud(stamp)),
-                (f"/{CAMERA.lower()}/image_raw", image()),
-            ]:
-                message.header.stamp = ros_rig.header(make, stamp, "").stamp
-                out.write(topic, message, stamp)
+        for topic, message in drive(make, 0.4):
+            out.write(topic, message, stamp_ns(message.header.stamp))
     return tmp_path / "bag"
 
 
