@@ -70,6 +70,7 @@ class Inputs:
         self._models: dict[str, CameraModel] = {}
         self._rectified: dict[str, bool] = {}
         self._subscriptions: list[Any] = []
+        self._poses: Any = None
         topics, raw = config.topics, config.image_transport == "raw"
         image, image_topic = (
             ("Image", topics.image_raw) if raw else ("CompressedImage", topics.image_compressed)
@@ -111,18 +112,36 @@ class Inputs:
         if callback != self._on_info:
             resolved = self._node.resolve_topic_name(topic)
             self._topics[sensor] = _Topic(resolved, kind, profile)
-        self._subscriptions.append(
-            self._node.create_subscription(
-                messages.message_class(kind),
-                topic,
-                functools.partial(self._safely, callback, sensor),
-                profile,
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-                event_callbacks=SubscriptionEventCallbacks(
-                    incompatible_qos=functools.partial(self._on_incompatible, sensor, topic)
-                ),
-            )
+        handle = self._all_waiting if sensor == "odometry" else self._safely
+        subscription = self._node.create_subscription(
+            messages.message_class(kind),
+            topic,
+            functools.partial(handle, callback, sensor),
+            profile,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            # Each event that is watched costs every turn of the executor.
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=functools.partial(self._on_incompatible, sensor, topic),
+                use_default_callbacks=False,
+            ),
         )
+        self._subscriptions.append(subscription)
+        if sensor == "odometry":
+            self._poses = subscription
+
+    def _all_waiting(self, callback: Any, sensor: str, message: Any) -> None:
+        """A message, and all that wait behind it.
+
+        The executor hands out one message of a topic in each of its turns, which cost far more
+        than a pose: a busy machine would fall behind fast odometry for good.
+        """
+        self._safely(callback, sensor, message)
+        for _ in range(_POSES):
+            with self._poses.handle:
+                waiting = self._poses.handle.take_message(self._poses.msg_type, False)
+            if waiting is None:
+                return
+            self._safely(callback, sensor, waiting[0])
 
     def _safely(self, callback: Any, sensor: str, message: Any) -> None:
         """A message that cannot be used must not end the node, whatever is wrong with it."""
