@@ -23,12 +23,13 @@ from crkd_ros import convert
 _JUMP = 1_000_000_000
 #: The rate of playing is taken from so many seconds of ticks.
 _WINDOW = 2.0
-#: Without a tick for longer than this, the bag is paused or over, seconds.
-_SILENT = 0.5
 
 
 class BagClock:
-    """Bag time of real moments, from the ticks of /clock; between two ticks it runs on.
+    """Bag time of real moments, from the ticks of /clock.
+
+    Between two ticks it runs on, and after the last one too: what comes when the bag is over came
+    later than its end. A player that pauses goes on ticking, with the same time.
 
     Moments are seconds of any steadily growing clock.
     """
@@ -63,8 +64,7 @@ class BagClock:
         """Bag time of a moment not before the last tick; None before the first."""
         if self.last_ns is None:
             return None
-        beyond = min(max(now - self._ticks[-1][0], 0.0), _SILENT)
-        return self.last_ns + round(beyond * self.rate * 1e9)
+        return self.last_ns + round(max(now - self._ticks[-1][0], 0.0) * self.rate * 1e9)
 
 
 @dataclass(frozen=True, kw_only=True)
