@@ -181,13 +181,19 @@ class Buffer:
     """
 
     def __init__(self) -> None:
-        self.lookups = 0
+        self.lookups, self.shift, self.cleared = 0, 0.0, False
+        self.cam = geometry.pose([1, 2, 3], [1, 0, 0, 0])
+
+    def clear(self):
+        self.cleared = True
 
     def _map_T(self, frame, stamp):
         if frame == "odom":
             return np.eye(4)
-        if frame == "cam":
-            return steady(stamp) @ geometry.pose([1, 2, 3], [1, 0, 0, 0])
+        if frame == "cam" and self.cam is not None:
+            return steady(stamp) @ self.cam
+        if frame == "base_link" and self.shift and stamp > T0:
+            return geometry.pose([0, self.shift, 0], [1, 0, 0, 0]) @ steady(stamp)
         if frame != "base_link":
             raise LookupException(f'"{frame}" passed to lookupTransform does not exist')
         return steady(stamp)
@@ -203,15 +209,20 @@ class Buffer:
         return geometry.invert(self._map_T(target, target_time)) @ self._map_T(source, source_time)
 
 
-def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
-    buffer = Buffer()
-    tf = TfMotion(
+def tf_motion(buffer, **changes) -> TfMotion:
+    return TfMotion(
         buffer=buffer,
         time=lambda ns: ns,
         timeout=0.1,
         error=TransformException,
         stamped_to_matrix=lambda matrix: matrix,
+        **changes,
     )
+
+
+def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
+    buffer = Buffer()
+    tf = tf_motion(buffer)
     poses = filled([T0, T0 + SECOND])
     for stamp in (T0, T0 + SECOND):
         np.testing.assert_allclose(tf.pose(stamp), poses.pose(stamp))
@@ -222,6 +233,41 @@ def test_tf_answers_as_the_pose_buffer_does_and_errors_are_chained():
     for _ in range(3):
         np.testing.assert_allclose(tf.base_T("cam")[:3, 3], [1, 2, 3], atol=1e-3)
     assert buffer.lookups == 1
-    with pytest.raises(MotionError, match=r"tf: .*roof.* does not exist") as caught:
+    with pytest.raises(MotionError, match=r"tf base_link <- roof: .* does not exist") as caught:
         tf.base_T("roof")
     assert isinstance(caught.value.__cause__, LookupException)
+
+
+def test_a_sensor_that_moved_in_tf_is_noticed_within_the_period():
+    now, said = [0.0], list[str]()
+    buffer = Buffer()
+    tf = tf_motion(buffer, clock=lambda: now[0], report=said.append, period=1.0)
+    np.testing.assert_allclose(tf.base_T("/cam")[:3, 3], [1, 2, 3], atol=1e-3)
+    buffer.cam = geometry.pose([1, 2, 3.02], geometry.yaw_to_quat_wxyz(0.01))
+    now[0] = 0.9
+    np.testing.assert_allclose(tf.base_T("cam")[:3, 3], [1, 2, 3], atol=1e-3)
+    now[0] = 1.0
+    np.testing.assert_allclose(tf.base_T("cam")[:3, 3], [1, 2, 3.02], atol=1e-3)
+    assert said == [
+        "the calibration of cam changed by 0.020 m and 0.57 degrees; the new one is used from now "
+        "on"
+    ]
+    now[0] = 2.5
+    tf.base_T("cam")
+    assert len(said) == 1
+    # What tf no longer knows is not answered from memory.
+    buffer.cam = None
+    now[0] = 4.0
+    with pytest.raises(MotionError, match=r"base_link <- cam: .* view_frames"):
+        tf.base_T("cam")
+
+
+def test_a_jump_of_the_map_is_no_ego_motion():
+    buffer = Buffer()
+    tf = tf_motion(buffer)
+    np.testing.assert_array_equal(tf.ego_T_ego(T0, T0), np.eye(4))
+    buffer.shift = 12.0
+    with pytest.raises(MotionError, match=r"moved .* m in 0\.100 s over odom: a jump"):
+        tf.ego_T_ego(T0, T0 + SECOND // 10)
+    tf.clear()
+    assert buffer.cleared

@@ -60,6 +60,8 @@ class Bench:
     def __init__(self, detector, motion=None) -> None:
         self.published: list = []
         self.problems: list = []
+        self.watched: list = []
+        self.jumps: list = []
         self.health = Health(name="n", hardware="h")
         self.health.watch(dict.fromkeys(CAMERAS + RADARS, ""))
         self.worker = FrameWorker(
@@ -71,6 +73,8 @@ class Bench:
             finished=lambda stages, _: self.health.published(stages),
             health=self.health,
             problem=lambda kind, text: self.problems.append((kind, text)),
+            watch=self.watched.append,
+            jumped=lambda: self.jumps.append(None),
         )
 
     def image(self, camera, stamp, **options) -> None:
@@ -219,3 +223,27 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
         load_detector(NodeConfig(weights=str(tmp_path / "w.safetensors"), device="tpux"))
     config = NodeConfig(weights=str(tmp_path / "w.safetensors"), score_threshold=0.3)
     assert load_detector(config).score_threshold == 0.3
+
+
+def test_the_messages_of_a_frame_are_shown_after_it_went_out(start, detector):
+    bench = start(detector)
+    bench.worker.add_cloud("RADAR_FRONT", ros_rig.radar_cloud(make, "RADAR_FRONT", START))
+    bench.image(ANCHOR_CAMERA, START)
+    wait_until(lambda: bench.watched)
+    (seen,) = bench.watched
+    assert len(bench.published) == 1
+    assert seen.stamp_ns == START
+    assert seen.images[ANCHOR_CAMERA].item.pixels.shape[2] == 3
+    assert len(seen.sweeps["RADAR_FRONT"][0].item.points) == 40
+    assert bench.jumps == []
+
+
+def test_stamps_that_go_back_are_told(start, detector):
+    bench = start(detector)
+    for camera in CAMERAS:
+        bench.image(camera, START)
+    for stamp in range(START - 60 * 10**9, START - 59 * 10**9, 83_333_333):
+        for camera in CAMERAS:
+            bench.image(camera, stamp)
+    wait_until(lambda: bench.jumps)
+    assert len(bench.jumps) == 1
