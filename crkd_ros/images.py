@@ -179,13 +179,13 @@ def _png(data: bytes) -> NDArray[np.uint8]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(height, width) from a JPEG's frame header; (0, 0) where there is none (decoding fails)."""
+    """(width, height) from a JPEG's frame header; (0, 0) where there is none (decoding fails)."""
     at = 2
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return height, width
+            return width, height
         # Fill bytes and markers without content.
         alone = marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8
         length = 0 if alone else int.from_bytes(data[at + 2 : at + 4], "big")
