@@ -29,6 +29,8 @@ from crkd_ros.recorder import Pass, Recorder
 START_TIMEOUT = 300.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
 _QUIET = 1.5
+#: Nothing came at all: the first frame of a busy machine may still be in the network, seconds.
+_FIRST = 30.0
 
 
 def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node") -> None:
@@ -108,7 +110,9 @@ def run_live(
             if playing.returncode:
                 raise LiveError(f"the player failed; see {player_log}")
             ended = time.monotonic()
-            while time.monotonic() - max(ended, recorder.last_boxes) < _QUIET:
+            while time.monotonic() - max(ended, recorder.last_boxes) < (
+                _QUIET if any(one.arrivals for one in recorder.passes) else _FIRST
+            ):
                 time.sleep(0.1)
     finally:
         executor.shutdown()
