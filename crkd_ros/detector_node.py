@@ -29,7 +29,7 @@ from crkd_ros.motion import MotionError
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import SyncError
-from crkd_ros.worker import WorkerError
+from crkd_ros.weights import WeightsError
 
 
 class DetectorNode(LifecycleNode):
@@ -49,7 +49,7 @@ class DetectorNode(LifecycleNode):
         ParameterError,
         MotionError,
         SyncError,
-        WorkerError,
+        WeightsError,
         messages.MessageError,
     )
 

@@ -20,7 +20,8 @@ from crkd_ros.self_check import SelfCheck
 from crkd_ros.sources import Sources
 from crkd_ros.sync_filters import make_synchronizer
 from crkd_ros.tracks import Counts
-from crkd_ros.worker import FrameWorker, load_detector, release_detector
+from crkd_ros.weights import load_detector, release_detector
+from crkd_ros.worker import FrameWorker
 
 
 class LiveDetector:
@@ -33,7 +34,7 @@ class LiveDetector:
         problem: takes (kind, text) of what the user should know, in any thread.
 
     Raises:
-        WorkerError, MotionError, MessageError, SyncError: what is asked for cannot be had.
+        WeightsError, MotionError, MessageError, SyncError: what is asked for cannot be had.
     """
 
     def __init__(

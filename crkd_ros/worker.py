@@ -10,14 +10,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-import gc
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crkd_core.boxes import Detections
@@ -25,7 +22,6 @@ from crkd_ros import convert, frames, radar_clouds
 from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics, NoTransform
-from crkd_ros.node_config import NodeConfig
 from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.thread_names import name_thread
@@ -37,46 +33,6 @@ if TYPE_CHECKING:
 
 #: Images that wait for decoding before the oldest is given up: four sets of six.
 _DECODING = 24
-
-
-class WorkerError(RuntimeError):
-    """Weights that are missing or that this machine cannot run."""
-
-
-def load_detector(config: NodeConfig) -> Detector:
-    """The detector that the parameters ask for.
-
-    Raises:
-        WorkerError: no weights given, not a checkpoint, or a device that is not there.
-    """
-    if not config.weights:
-        raise WorkerError(
-            "parameter weights is required: the detector's .safetensors file, for example "
-            "--ros-args -p weights:=/path/to/student.safetensors"
-        )
-    if not Path(config.weights).is_file():
-        raise WorkerError(f"parameter weights: there is no file {config.weights}")
-    # Importing torch takes seconds: wrong parameters are reported before.
-    from crkd_core.infer.detector import Detector, InferError
-    from crkd_core.model.checkpoint import CheckpointError
-
-    try:
-        return Detector.load(
-            config.weights,
-            device=config.device,
-            precision=config.precision,
-            score_threshold=config.score_threshold,
-        )
-    except (CheckpointError, InferError) as error:
-        raise WorkerError(str(error)) from error
-
-
-def release_detector() -> None:
-    """Give the memory of a detector that nobody refers to any more back, on a GPU too."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 class _Arrived(NamedTuple):
@@ -208,18 +164,11 @@ class FrameWorker:
     def _work(self) -> None:
         name_thread("detect")
         while True:
-            with self._wake:
-                if self._stopping:
-                    return
-                ready = self._sync.take(time.monotonic())
-                if not ready:
-                    deadline = self._sync.deadline()
-                    remaining = None if deadline is None else deadline - time.monotonic()
-                    self._wake.wait(remaining)
-                    continue
-            self._health.skipped(len(ready) - 1)
             try:
-                self._detect(ready[-1])
+                newest = self._newest()
+                if newest is None:
+                    return
+                self._detect(newest)
             except NoTransform as error:
                 self._health.dropped()
                 for sensor, reason in error.sensors.items():
@@ -229,6 +178,22 @@ class FrameWorker:
             except Exception as error:
                 self._health.dropped()
                 self._problem(type(error).__name__, f"frame dropped: {error}")
+
+    def _newest(self) -> FrameSet | None:
+        """Wait for a set that is settled; of several, the newest. None: the end."""
+        with self._wake:
+            while not self._stopping:
+                try:
+                    ready = self._sync.take(time.monotonic())
+                except Exception:
+                    self._sync.clear()  # Or it would fail again at once.
+                    raise
+                if ready:
+                    self._health.skipped(len(ready) - 1)
+                    return ready[-1]
+                deadline = self._sync.deadline()
+                self._wake.wait(None if deadline is None else deadline - time.monotonic())
+        return None
 
     def _detect(self, arrived: FrameSet) -> None:
         """The recipe of one frame, from its messages to the published detections."""

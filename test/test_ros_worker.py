@@ -22,7 +22,8 @@ from crkd_ros.health import STAGES, Health
 from crkd_ros.motion import NoMotion, PoseBuffer
 from crkd_ros.node_config import NodeConfig, SyncConfig
 from crkd_ros.sync import Synchronizer
-from crkd_ros.worker import FrameWorker, WorkerError, load_detector
+from crkd_ros.weights import WeightsError, load_detector
+from crkd_ros.worker import FrameWorker
 
 START = 1_700_000_000_000_000_000
 LIMIT = 30.0
@@ -214,12 +215,12 @@ def test_zero_stamps_are_a_problem_that_names_the_sensor(start, detector):
 
 
 def test_weights_that_cannot_be_used_are_refused(tmp_path):
-    with pytest.raises(WorkerError, match="parameter weights is required"):
+    with pytest.raises(WeightsError, match="parameter weights is required"):
         load_detector(NodeConfig())
-    with pytest.raises(WorkerError, match=r"there is no file .*no\.safetensors"):
+    with pytest.raises(WeightsError, match=r"there is no file .*no\.safetensors"):
         load_detector(NodeConfig(weights=str(tmp_path / "no.safetensors")))
     save_weights(build_detector(TINY), tmp_path / "w.safetensors")
-    with pytest.raises(WorkerError, match="device: expected cpu, cuda"):
+    with pytest.raises(WeightsError, match="device: expected cpu, cuda"):
         load_detector(NodeConfig(weights=str(tmp_path / "w.safetensors"), device="tpux"))
     config = NodeConfig(weights=str(tmp_path / "w.safetensors"), score_threshold=0.3)
     assert load_detector(config).score_threshold == 0.3

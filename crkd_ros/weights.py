@@ -1,0 +1,53 @@
+"""The detector that the node's parameters ask for, and its memory back."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crkd_ros.node_config import NodeConfig
+
+if TYPE_CHECKING:
+    from crkd_core.infer.detector import Detector
+
+
+class WeightsError(RuntimeError):
+    """Weights that are missing or that this machine cannot run."""
+
+
+def load_detector(config: NodeConfig) -> Detector:
+    """The detector that the parameters ask for.
+
+    Raises:
+        WeightsError: no weights given, not a checkpoint, or a device that is not there.
+    """
+    if not config.weights:
+        raise WeightsError(
+            "parameter weights is required: the detector's .safetensors file, for example "
+            "--ros-args -p weights:=/path/to/student.safetensors"
+        )
+    if not Path(config.weights).is_file():
+        raise WeightsError(f"parameter weights: there is no file {config.weights}")
+    # Importing torch takes seconds: wrong parameters are reported before.
+    from crkd_core.infer.detector import Detector, InferError
+    from crkd_core.model.checkpoint import CheckpointError
+
+    try:
+        return Detector.load(
+            config.weights,
+            device=config.device,
+            precision=config.precision,
+            score_threshold=config.score_threshold,
+        )
+    except (CheckpointError, InferError) as error:
+        raise WeightsError(str(error)) from error
+
+
+def release_detector() -> None:
+    """Give the memory of a detector that nobody refers to any more back, on a GPU too."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
