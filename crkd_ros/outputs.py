@@ -52,14 +52,17 @@ class Outputs:
             ("~/markers", "visualization_msgs/msg/MarkerArray", self._markers),
             ("~/boxes", "sensor_msgs/msg/PointCloud2", publish.boxes_cloud),
         ]
-        self._labels: Any = None
         if messages.installed("vision_msgs"):
             kind = "vision_msgs/msg/Detection3DArray"
             outputs.append(("~/detections", kind, publish.detection_array))
-            self._labels = self._advertise("~/label_info", "vision_msgs/msg/LabelInfo", _LATCHED)
         if config.objects:
             kind = "autoware_perception_msgs/msg/DetectedObjects"
             outputs.append(("~/objects", kind, detected_objects))
+        for _, kind, _ in outputs:
+            messages.message_class(kind)  # Raises before anything is advertised.
+        self._labels: Any = None
+        if messages.installed("vision_msgs"):
+            self._labels = self._advertise("~/label_info", "vision_msgs/msg/LabelInfo", _LATCHED)
         reliable = QoSProfile(depth=_RELIABLE_DEPTH)
         self._outputs = [
             (self._advertise(topic, kind, reliable), build) for topic, kind, build in outputs
