@@ -21,6 +21,9 @@ _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 #: What ROS shows of a parameter that is not ``dynamic``.
 _UNCONFIGURED = "may change only while the node is unconfigured"
 
+#: YAML reads these words, and ROS numbers, as something else.
+_QUOTES = "texts like off, on, yes, no and 1 need quotes: -p \"motion.source:='off'\""
+
 Config = TypeVar("Config")
 
 
@@ -198,9 +201,10 @@ def declare(node: Any, kind: type[Config]) -> Config:
                 parameter.name, default, descriptor
             ).value
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            hint = "" if not isinstance(default, str) else f"; {_QUOTES}"
             raise ParameterError(
                 f"parameter {parameter.name} ({parameter.description}): {error}; the default is "
-                f"{default!r}"
+                f"{default!r}{hint}"
             ) from error
     config = build(kind, given)
     known = list(given)
