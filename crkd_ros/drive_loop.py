@@ -52,7 +52,9 @@ class DriveLoop:
 
     Args:
         bag: a rosbag2 in the layout of crkd-bag.
-        rate_hz: of the anchor camera; the other sensors keep their proportion to it.
+        rate_hz: of the anchor camera; the other sensors keep their proportion to it. Where that
+            is faster or slower than recorded, the way shrinks or grows, so that the vehicle's
+            speed stays the same.
         skip: topics that are not played.
 
     Raises:
@@ -87,6 +89,8 @@ class DriveLoop:
             if record.type_name == _ODOMETRY:
                 event.message = deserialize_message(record.data, odometry)
                 event.pose = convert.odometry_pose(event.message)
+                # Speeds stay those that the radars have measured, however fast this is played.
+                event.pose[:3, 3] *= 1e9 * scale
             self._events.append(event)
         moved = [event.pose for event in self._events if event.pose is not None]
         #: From one round's poses to those of the next.
