@@ -45,13 +45,7 @@ class DetectorNode(LifecycleNode):
     """
 
     #: What a user can put right; the text says how.
-    refusals = (
-        ParameterError,
-        MotionError,
-        SyncError,
-        WeightsError,
-        messages.MessageError,
-    )
+    refusals = (ParameterError, MotionError, SyncError, WeightsError, messages.MessageError)
 
     def __init__(self) -> None:
         super().__init__("detector_node")
@@ -63,7 +57,7 @@ class DetectorNode(LifecycleNode):
             messages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
         )
         # Not the node's clock: under use_sim_time it stands still when /clock is dead.
-        self.create_timer(
+        self._timer = self.create_timer(
             self.config.health.period, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
         )
         self._jumps = self.get_clock().create_jump_callback(
@@ -83,6 +77,7 @@ class DetectorNode(LifecycleNode):
 
         def configure() -> None:
             self._health = self._new_health()
+            self._timer.timer_period_ns = round(self.config.health.period * 1e9)
             self._live = LiveDetector(
                 self, config=self.config, health=self._health, problem=self._problem
             )

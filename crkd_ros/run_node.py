@@ -33,13 +33,13 @@ def run(kind: type[Any], args: list[str] | None, *, start: bool) -> int:
         # Before rclpy.init, whose own handlers call these: they only wake the executor, which
         # would not help while the weights are being loaded.
         signal.signal(number, _interrupt)
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:  # Arguments or a parameter file that rcl cannot read.
-        print(f"{_NAME}: cannot read these ROS arguments: {error}", file=sys.stderr)
-        return 1
     node, stopped = None, True
     try:
+        try:
+            rclpy.init(args=args)
+        except RuntimeError as error:  # Arguments or a parameter file that rcl cannot read.
+            print(f"{_NAME}: cannot read these ROS arguments: {error}", file=sys.stderr)
+            return 1
         node = kind()
         if start:
             for transition in (node.trigger_configure, node.trigger_activate):
