@@ -1,42 +1,42 @@
-"""The real node in its own process, messages over DDS on loopback."""
+"""The real node, messages over DDS: detection end to end, sensors that die, garbage, time."""
 
 from __future__ import annotations
-
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
 
 import numpy as np
 import pytest
 import ros_rig
-import yaml
+from model_tiny import TINY
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
+import node_rig
+from node_rig import NAME, START, stamp_of
 
-from crkd_core.boxes import CLASS_NAMES  # noqa: E402
-from crkd_core.frame import CAMERAS, RADARS  # noqa: E402
-from crkd_core.infer.detector import Detector  # noqa: E402
-from crkd_core.model.build import build_detector  # noqa: E402
-from crkd_core.model.checkpoint import save_weights  # noqa: E402
-from crkd_core.presets import demo_student  # noqa: E402
-from crkd_ros import convert, frames, messages, radar_clouds  # noqa: E402
-from crkd_ros.camera_model import CameraModel, prepared_image  # noqa: E402
-from crkd_ros.motion import PoseBuffer  # noqa: E402
-from crkd_ros.sync import Synchronizer  # noqa: E402
+from crkd_core.boxes import CLASS_NAMES
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros import convert, frames, messages, radar_clouds
+from crkd_ros.camera_model import CameraModel, prepared_image
+from crkd_ros.motion import PoseBuffer
+from crkd_ros.sync import Synchronizer
 
-#: Private, and unlike the default and the other tests' of this process.
-DOMAIN = 100 + os.getpid() % 100
-START = 1_700_000_000_000_000_000
-LIMIT = 120.0
-ANCHOR = "/cam_back_left/image_rect_compressed"
+EARLIER = 100_000_000_000
+
+
+def drive(seconds: float, *, start: int = START):
+    return ros_rig.drive(messages.make, start, seconds)
+
+
+def without(events, *sensors: str, since_ns: int = 0):
+    """A drive whose sensors die at a stamp."""
+    gone = {sensor.lower() for sensor in sensors}
+    return [
+        (topic, message)
+        for topic, message in events
+        if topic.split("/")[1] not in gone or stamp_of(message) < since_ns
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -45,180 +45,79 @@ def weights(tmp_path_factory):
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(build_detector(demo_student().detector), path)
+    save_weights(build_detector(TINY), path)
     return path
 
 
-@contextlib.contextmanager
-def node_process(*arguments: str):
-    environment = {
-        **os.environ,
-        "ROS_DOMAIN_ID": str(DOMAIN),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "crkd_ros.detector_node", "--ros-args", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+@pytest.fixture(scope="module")
+def process(weights, tmp_path_factory):
+    # Dead sensors are told soon, nothing is thrown away for being weak, and no frame is dropped
+    # because its odometry is still under way on a busy machine.
+    bench = node_rig.Bench(
+        tmp_path_factory.mktemp("node"),
+        weights=str(weights),
+        score_threshold=0.0,
+        health={"period": 0.2},
+        sync={"wait": 0.1},
+        motion={"source": "off"},
     )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-class Peer:
-    """The test's own side: publishers of a drive, subscriptions of the outputs."""
-
-    def __init__(self) -> None:
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-        self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context, domain_id=DOMAIN)
-        self.node = rclpy.create_node("test_peer", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
-        self._thread.start()
-        self._publishers: dict[str, object] = {}
-
-    def listen(self, type_name: str, topic: str) -> list:
-        received: list = []
-        kind = messages.message_class(type_name)
-        self.node.create_subscription(kind, topic, received.append, QoSProfile(depth=100))
-        return received
-
-    def advertise(self, events) -> None:
-        for topic, message in events:
-            if topic not in self._publishers:
-                self._publishers[topic] = self.node.create_publisher(
-                    type(message), topic, QoSProfile(depth=1000)
-                )
-
-    def publish(self, topic: str, message) -> None:
-        self._publishers[topic].publish(message)
-
-    def set_parameter(self, name: str, value) -> bool:
-        from rcl_interfaces.srv import SetParameters
-
-        client = self.node.create_client(SetParameters, "/detector_node/set_parameters")
-        assert client.wait_for_service(LIMIT)
-        change = Parameter(name, value=value).to_parameter_msg()
-        answer = client.call(SetParameters.Request(parameters=[change]), timeout_sec=LIMIT)
-        return answer.results[0].successful
-
-    def connected(self) -> bool:
-        return all(p.get_subscription_count() for p in self._publishers.values())
-
-    def close(self) -> None:
-        self._executor.shutdown()
-        self._thread.join()
-        self.node.destroy_node()
-        rclpy.shutdown(context=self._context)
+    bench.peer.advertise(drive(0.1))
+    yield bench
+    bench.close()
 
 
 @pytest.fixture
-def peer():
-    peer = Peer()
-    yield peer
-    peer.close()
+def bench(process):
+    """An active node that has received nothing yet, and knows that somebody listens."""
+    process.back()
+    process.fresh()
+    process.wait(lambda: process.peer.matched("/odom"))
+    process.hear()
+    yield process
+    process.back()
 
 
-def wait_until(condition, process) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        if process.poll() is not None:
-            pytest.fail(f"the node ended: {process.stdout.read()}")
-        assert time.monotonic() < deadline, "nothing came in time"
-        time.sleep(0.02)
+def problems(bench) -> str:
+    return str(bench.peer.status("problems")[1])
 
 
-def stamps(messages_) -> list[int]:
-    return [convert.stamp_ns(message.header.stamp) for message in messages_]
-
-
-def play(peer, events, boxes, process) -> list[int]:
-    """Publish in order; ask for a new frame only when the last one was answered. -> references."""
-    asked: list[int] = []
-    before = len(boxes)
-
-    def answered() -> bool:
-        return len(boxes) - before >= len(asked)
-
-    for topic, message in events:
-        if topic == ANCHOR:
-            # By now each sensor has sent something newer than the last reference.
-            wait_until(answered, process)
-            asked += stamps([message])
-        peer.publish(topic, message)
-    wait_until(answered, process)
-    return asked
-
-
-def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(weights, tmp_path, peer):
-    calibration = ros_rig.calibration()
-    calibration.save(tmp_path / "calibration.yaml")
+def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weights):
+    bench, peer = process, process.peer
+    # Frames wait for all of their messages, however busy the machine is.
+    bench.fresh(sync__wait=5.0, score_threshold=0.05, motion__source="odom")
+    bench.wait(peer.matched)
     # Both parts end with sets of images that are complete but for their anchor.
-    whole = ros_rig.drive(messages.make, START, 0.79)
-    events = [event for event in whole if stamps(event[1:])[0] < START + 620_000_000]
-    later = whole[len(events) :]
-    values = {
-        "weights": str(weights),
-        "calibration_file": str(tmp_path / "calibration.yaml"),
-        "score_threshold": 0.05,
-        # Frames wait for all of their messages, however busy the machine is.
-        "sync": {"wait": 5.0},
-        "qos_overrides": {
-            topic: {"subscription": {"reliability": "reliable", "depth": 1000}}
-            for topic in {topic for topic, _ in events}
-        },
-    }
-    path = tmp_path / "parameters.yaml"
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": values}}))
+    whole = drive(0.79)
+    events = [event for event in whole if stamp_of(event[1]) < START + 620_000_000]
 
-    reports = peer.listen("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics")
-    peer.advertise(events)
-    with node_process("--params-file", str(path)) as process:
-        # Nobody listens: nothing is done.
-        wait_until(lambda: peer.connected() and reports, process)
-        for topic, message in events[:60]:
-            peer.publish(topic, message)
-        seen = len(reports)
-        wait_until(lambda: len(reports) > seen + 1, process)
-        assert "nobody subscribes" in value_of(reports[-1], "frames", None)
-        assert "received 0," in value_of(reports[-1], "inputs", "CAM_FRONT")
+    # Nobody listens: messages are counted, and nothing is done.
+    for topic, message in events[:60]:
+        peer.publish(topic, message)
+    bench.wait(lambda: int(peer.status("CAM_FRONT")[1].get("received", 0)) > 0)
+    assert "nobody subscribes" in peer.status("frames")[0]
+    assert peer.status("CAM_FRONT")[1].get("taken", "0") == "0"
 
-        boxes = peer.listen("sensor_msgs/msg/PointCloud2", "/detector_node/boxes")
-        markers = peer.listen("visualization_msgs/msg/MarkerArray", "/detector_node/markers")
-        wait_until(lambda: value_of(reports[-1], "frames", None) == "detecting", process)
-        references = play(peer, events, boxes, process)
-        wait_until(lambda: len(markers) >= len(boxes), process)
-        assert len(references) == 7
+    markers = peer.listen("visualization_msgs/msg/MarkerArray", f"{NAME}/markers")
+    bench.hear()
+    references = bench.play(events)
+    assert len(references) == 7
+    boxes = bench.boxes[:]
+    bench.wait(lambda: len(markers) >= len(boxes))
 
-        # A threshold that nothing passes: arrays are empty, but they come.
-        assert not peer.set_parameter("device", "cuda")
-        assert not peer.set_parameter("score_threshold", 7.0)
-        assert peer.set_parameter("score_threshold", 0.999)
-        strict = play(peer, later, boxes, process)
-        assert [cloud.width for cloud in boxes[len(references) :]] == [0, 0]
+    # A threshold that nothing passes: arrays are empty, but they come.
+    assert "unconfigured" in peer.set(device="cuda")
+    assert peer.set(score_threshold=7.0)
+    assert peer.set(score_threshold=0.999) == ""
+    strict = bench.play(whole[len(events) :])
+    assert [cloud.width for cloud in bench.boxes[len(references) :]] == [0, 0]
+    bench.wait(lambda: peer.status("frames")[1].get("published") == "9")
 
-        wait_until(lambda: value_of(reports[-1], "frames", "published") == "9", process)
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=LIMIT)[0]
-    assert process.returncode == 0, output
-    assert "Traceback" not in output
-
-    expected = offline(events, weights, calibration)
-    assert stamps(boxes) == [*references, *strict]
+    expected = offline(events, weights)
+    assert [stamp_of(cloud) for cloud in bench.boxes] == [*references, *strict]
     assert list(expected) == references
-    for cloud, array in zip(boxes[: len(expected)], markers, strict=False):
-        stamp = convert.stamp_ns(cloud.header.stamp)
+    for cloud, array in zip(boxes, markers, strict=False):
         assert cloud.header.frame_id == "base_link"
-        found, want = convert.boxes_from_cloud(cloud), expected[stamp]
+        found, want = convert.boxes_from_cloud(cloud), expected[stamp_of(cloud)]
         assert len(found) == len(want) > 0
         # The cloud is float32; the network is the same, but may run with another thread count.
         np.testing.assert_allclose(found.center, want.center, atol=1e-3)
@@ -227,64 +126,105 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(weights, tmp_
         np.testing.assert_array_equal(found.label, want.label)
         cubes = [marker for marker in array.markers if marker.ns == "boxes" and marker.action == 0]
         assert len(cubes) == len(want)
-        assert convert.stamp_ns(cubes[0].header.stamp) == stamp
+        assert stamp_of(cubes[0]) == stamp_of(cloud)
         names = [m.text.split()[0] for m in array.markers if m.ns == "labels" and m.action == 0]
         assert names == [CLASS_NAMES[label] for label in want.label]
-    assert value_of(reports[-1], "problems", None) == "none at present"
-    assert value_of(reports[-1], "frames", "dropped (see problems)") == "0"
+    assert peer.status("problems")[0] == "none at present"
+    assert peer.status("frames")[1]["dropped (see problems)"] == "0"
+    bench.back()
+    assert peer.set(sync__wait=0.1, score_threshold=0.0, motion__source="off") == ""
 
 
-def value_of(report, aspect: str, key: str | None):
-    """One value of a DiagnosticArray, or the message of the aspect where ``key`` is None."""
-    (status,) = [s for s in report.status if s.name == f"detector_node: {aspect}"]
-    return status.message if key is None else {p.key: p.value for p in status.values}.get(key)
+def test_a_camera_that_never_speaks_is_masked_and_reported(bench):
+    references = bench.play(without(drive(1.3), "CAM_FRONT"))
+    assert len(references) >= 14
+    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    bench.wait(lambda: "never received" in bench.peer.status("CAM_FRONT")[0])
+    assert "never received" not in bench.peer.status("CAM_BACK")[0]
+    assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
 
 
-def offline(events, weights, calibration):
+def test_a_camera_that_dies_midway_is_masked_and_reported(bench):
+    events = without(drive(1.8), "CAM_FRONT", since_ns=START + 500_000_000)
+    references = bench.play(events)
+    assert len(references) >= 20
+    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    bench.wait(lambda: "stale" in bench.peer.status("CAM_FRONT")[0])
+    assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
+
+
+def test_without_any_radar_frames_go_on(bench):
+    references = bench.play(without(drive(0.8), *RADARS))
+    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    for radar in RADARS:
+        bench.wait(lambda radar=radar: "never received" in bench.peer.status(radar)[0])
+
+
+def test_without_the_anchor_another_camera_asks_for_frames(bench):
+    events = without(drive(2.0), ANCHOR_CAMERA)
+    # The anchor is given a second to say its first word.
+    bench.play(events, trigger="/cam_back/image_rect_compressed", since_ns=START + 1_300_000_000)
+    bench.wait(lambda: "never received" in bench.peer.status(ANCHOR_CAMERA)[0])
+
+
+def test_with_everything_dead_diagnostics_go_on(bench):
+    seen = bench.peer.reports()
+    bench.wait(lambda: bench.peer.reports() > seen + 2)
+    for sensor in CAMERAS + RADARS:
+        assert "never received" in bench.peer.status(sensor)[0]
+    assert all(sensor in bench.peer.status("inputs")[0] for sensor in CAMERAS + RADARS)
+
+
+def test_a_publisher_with_another_qos_is_reported(process):
+    process.peer.withdraw("/radar_front")
+    process.peer.advertise(drive(0.1), best_effort=("/radar_front",))
+    process.fresh()
+    try:
+        process.wait(lambda: process.peer.matched("/radar_front", "/odom"))
+        process.wait(lambda: "RELIABILITY" in process.peer.status("RADAR_FRONT")[0].upper())
+        process.wait(lambda: "qos_overrides./radar_front.subscription" in problems(process))
+        process.hear()
+        references = process.play(drive(0.6))
+        assert [stamp_of(cloud) for cloud in process.boxes] == references
+    finally:
+        process.back()
+        process.peer.withdraw("/radar_front")
+        process.peer.advertise(drive(0.1))
+
+
+def test_time_that_goes_back_begins_anew(bench):
+    references = bench.play(drive(0.6))
+    references += bench.play(drive(0.6, start=START - EARLIER))
+    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
+
+
+def offline(events, weights):
     """The detections of the same messages in their order, through sync and convert alone."""
     detector = Detector.load(weights, score_threshold=0.05)
     sync, motion, found = Synchronizer(), PoseBuffer(), {}
     sensors = {name.lower(): name for name in CAMERAS + RADARS}
+    calibration, models = ros_rig.calibration(), {}
 
     def detect(sets):
         for frame_set in sets:
             frame = frames.frame_from_set(
-                frame_set, extrinsics=calibration, motion=motion, image=detector.config.image
+                frame_set, extrinsics=calibration, motion=motion, image=TINY.image
             )
             found[frame.stamp_ns] = detector(frame)
 
     for topic, message in events:
-        stamp, name = convert.stamp_ns(message.header.stamp), topic.split("/")[1]
+        stamp, name = stamp_of(message), topic.split("/")[1]
         if topic == "/odom":
             motion.add(stamp, convert.odometry_pose(message))
+        elif "info" in topic:
+            models[name] = CameraModel.of_info(message, rectified=True)
         elif "image" in topic:
             detect(sync.flush(before_ns=stamp))
-            camera = CameraModel.pinhole(ros_rig.INTRINSICS)
-            image = prepared_image(message, camera, detector.config.image, camera=name)
+            image = prepared_image(message, models[name], TINY.image, camera=name)
             sync.add_image(sensors[name], stamp, image)
         elif "radar" in topic:
             detect(sync.flush(before_ns=stamp))
             sync.add_radar(sensors[name], stamp, radar_clouds.sweep(message, radar=name))
     detect(sync.flush())
     return found
-
-
-@pytest.mark.parametrize(
-    ("parameters", "text"),
-    [
-        ((), "parameter weights is required"),
-        (("sync.wayt:=0.3",), "did you mean 'sync.wait'?"),
-        (("sync.wait:=99.0",), "sync.wait"),
-        (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
-        (("=",), "Couldn't parse parameter override rule"),
-    ],
-)
-def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
-    ros_rig.calibration().save(tmp_path / "calibration.yaml")
-    parameters = (f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters)
-    words = [word for parameter in parameters for word in ("-p", parameter)]
-    with node_process(*words) as process:
-        output = process.communicate(timeout=LIMIT)[0]
-    assert process.returncode == 1
-    assert text in output
-    assert "Traceback" not in output

@@ -1,0 +1,131 @@
+"""The real node and messages that no driver should send: it reports them and goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import ros_rig
+from model_tiny import TINY
+
+pytest.importorskip("rclpy")
+
+import node_rig
+from node_rig import START, stamp_of
+
+from crkd_core.data.radar import RADAR_DTYPE
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros import messages
+
+FRONT, INFO, RADAR, ODOM = (
+    "/cam_front/image_rect_compressed",
+    "/cam_front/camera_info",
+    "/radar_front",
+    "/odom",
+)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("node")
+    save_weights(build_detector(TINY), folder / "random.safetensors")
+    bench = node_rig.Bench(
+        folder,
+        weights=str(folder / "random.safetensors"),
+        score_threshold=0.0,
+        health={"period": 0.2},
+        sync={"wait": 0.1},
+    )
+    bench.peer.advertise(ros_rig.drive(messages.make, START, 0.1))
+    bench.fresh()
+    bench.wait(bench.peer.matched)
+    bench.hear()
+    yield bench
+    bench.close()
+
+
+def image(stamp: int, **options):
+    return ros_rig.compressed_image(messages.make, "CAM_FRONT", stamp, **options)
+
+
+def cloud(stamp: int, **changes):
+    message = ros_rig.radar_cloud(messages.make, "RADAR_FRONT", stamp)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def not_finite(stamp: int):
+    records = np.zeros(5, RADAR_DTYPE)
+    for name in ("x", "y", "z", "rcs", "vx_comp", "vy_comp"):
+        records[name] = np.nan
+    return ros_rig.cloud(messages.make, "radar_front", stamp, records)
+
+
+def turned_to_nothing(stamp: int):
+    message = ros_rig.odometry(messages.make, stamp)
+    message.pose.pose.orientation.w = message.pose.pose.orientation.z = 0.0
+    return message
+
+
+def garbage(stamp: int):
+    """(topic, message, whose problem it is or "" where it is none)"""
+    whole = np.asarray(image(stamp).data, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8)
+    good = cloud(stamp)
+    make = messages.make
+    return [
+        (FRONT, image(stamp, data=whole[: len(whole) // 2]), "CAM_FRONT"),
+        (FRONT, image(stamp + 1, data=whole[:0]), "CAM_FRONT"),
+        (FRONT, image(stamp + 2, data=noise), "CAM_FRONT"),
+        (FRONT, image(0), "CAM_FRONT"),
+        (INFO, ros_rig.camera_info(make, "CAM_FRONT", stamp, k=np.zeros(9)), "CAM_FRONT"),
+        (INFO, ros_rig.camera_info(make, "CAM_FRONT", stamp, k=np.full(9, np.nan)), "CAM_FRONT"),
+        (RADAR, not_finite(stamp), ""),
+        (RADAR, cloud(stamp + 1, width=0, data=type(good.data)("B"), row_step=0), ""),
+        (RADAR, cloud(stamp + 2, width=2**32 - 1), "RADAR_FRONT"),
+        (RADAR, cloud(stamp + 3, point_step=0), "RADAR_FRONT"),
+        (RADAR, cloud(stamp + 4, height=2**31, width=2**31), "RADAR_FRONT"),
+        (RADAR, cloud(stamp + 5, data=good.data[:-1]), "RADAR_FRONT"),
+        (RADAR, cloud(stamp + 6, fields=good.fields[3:]), "RADAR_FRONT"),
+        (RADAR, cloud(stamp + 7, fields=[]), "RADAR_FRONT"),
+        (ODOM, turned_to_nothing(stamp), "odometry"),
+    ]
+
+
+def test_garbage_is_reported_and_good_messages_are_used_all_the_same(bench):
+    peer = bench.peer
+    before = bench.play(ros_rig.drive(messages.make, START, 0.4))
+    for topic, message, _ in garbage(START + 390_000_000):
+        peer.publish(topic, message)
+    for sensor in ("CAM_FRONT", "RADAR_FRONT", "odometry"):
+        aspect = "motion" if sensor == "odometry" else sensor
+        bench.wait(lambda aspect=aspect: "unusable" in str(peer.status(aspect)))
+    # A camera_info that is garbage leaves the one before it in use.
+    after = bench.play(ros_rig.drive(messages.make, START + 5_000_000_000, 0.4))
+    assert [stamp_of(cloud) for cloud in bench.boxes if stamp_of(cloud) in after] == after
+    assert {stamp_of(cloud) for cloud in bench.boxes} >= {*before, *after}
+    bench.wait(lambda: peer.status("problems")[0] == "none at present")
+    told = str(peer.status("problems")[1])
+    for part in ("radar cloud lacks", "need", "zero", "not a calibration", "not a pose"):
+        assert part in told, told
+
+
+def test_the_ros_clock_going_back_is_noticed(bench):
+    from rosgraph_msgs.msg import Clock
+
+    peer = bench.peer
+    publisher = peer.node.create_publisher(Clock, "/clock", 10)
+    assert peer.set(use_sim_time=True) == ""
+    bench.wait(publisher.get_subscription_count)
+    for seconds in (100, 101, 10):
+        clock = Clock()
+        clock.clock.sec = seconds
+        publisher.publish(clock)
+    try:
+        # Diagnostics come although time stands still, with its stamps.
+        bench.wait(lambda: "time jumped by -91.000 s" in str(peer.status("problems")))
+        later = bench.play(ros_rig.drive(messages.make, START - 90_000_000_000, 0.4))
+        assert [stamp_of(cloud) for cloud in bench.boxes[-len(later) :]] == later
+    finally:
+        assert peer.set(use_sim_time=False) == ""

@@ -1,0 +1,176 @@
+"""The real node's states over DDS: transitions, refusals, parameters, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import ros_rig
+from model_tiny import TINY
+
+pytest.importorskip("rclpy")
+
+import node_rig
+from node_rig import NAME, START, stamp_of, wait_until
+
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros import messages
+
+#: The node ends within 2 s of a signal; a machine that is busy with other things needs longer.
+QUICK = 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_weights(build_detector(TINY), path)
+    return path
+
+
+def drive(seconds: float, *, start: int = START):
+    return ros_rig.drive(messages.make, start, seconds)
+
+
+def test_a_life(weights, tmp_path):
+    bench = node_rig.Bench(tmp_path, health={"period": 0.2}, score_threshold=0.0)
+    peer, process = bench.peer, bench.process
+    try:
+        # Unconfigured: diagnostics come, nothing else is there.
+        bench.wait(lambda: peer.reports() > 1)
+        assert peer.state() == "unconfigured"
+        assert not peer.change("activate")
+        assert peer.node.count_publishers(f"{NAME}/boxes") == 0
+
+        # What is missing is said, and the node can be put right without a new process.
+        assert not peer.change("configure")
+        assert peer.state() == "unconfigured"
+        assert "parameter weights is required" in process.output()
+        bench.wait(lambda: "unconfigured: parameter weights is" in peer.status("state")[0])
+        assert "expected one of fp32, bf16, fp16" in peer.set(precision="int8")
+        assert peer.set(weights=str(weights), sync__wait=0.1, motion__source="off") == ""
+        assert peer.change("configure"), process.output()
+        assert peer.state() == "inactive"
+
+        # Inactive: outputs are advertised, inputs not subscribed to; only some parameters change.
+        bench.wait(lambda: peer.node.count_publishers(f"{NAME}/boxes") == 1)
+        peer.advertise(drive(0.1))
+        assert "sync.wait may change only while the node is unconfigured" in peer.set(
+            sync__wait=0.3
+        )
+        assert peer.set(score_threshold=0.01, sync__wait=0.1) == ""
+        seen = peer.reports()
+        bench.wait(lambda: peer.reports() > seen + 1)
+        assert peer.unmatched()
+
+        # Active, and active again after a pause: it detects.
+        for pause in range(2):
+            assert peer.change("activate"), process.output()
+            bench.wait(lambda: peer.matched("/odom"))
+            bench.hear()
+            references = bench.play(drive(0.4, start=START + pause * 100_000_000_000))
+            assert [stamp_of(cloud) for cloud in bench.boxes] == references
+            peer.deafen()
+            assert peer.change("deactivate")
+            bench.wait(peer.unmatched)
+            seen = peer.reports()
+            bench.wait(lambda seen=seen: peer.reports() > seen)
+
+        # Cleaned up: nothing is left; parameters are free again.
+        assert peer.change("cleanup")
+        bench.wait(lambda: peer.node.count_publishers(f"{NAME}/boxes") == 0)
+        assert peer.set(weights=str(tmp_path / "none.safetensors")) == ""
+        assert not peer.change("configure")
+        assert "there is no file" in process.output()
+        assert peer.change("shutdown")
+        assert peer.state() == "finalized"
+        seen = peer.reports()
+        bench.wait(lambda: peer.reports() > seen)
+        assert process.interrupt() < QUICK
+        assert process.end() == 0
+        assert "Traceback" not in process.output()
+    finally:
+        bench.close()
+
+
+#: A node whose network takes half a minute, as C++ does: without answering Python.
+SLOW = """
+import ctypes, sys
+from crkd_ros import detector_node, live_detector
+
+load = live_detector.load_detector
+
+class Slow:
+    def __init__(self, detector):
+        self.detector, self.config = detector, detector.config
+        self.timing = {}
+    def __call__(self, frame):
+        print("in the network", flush=True)
+        ctypes.CDLL(None).sleep(30)
+        return self.detector(frame)
+
+live_detector.load_detector = lambda config: Slow(load(config))
+sys.exit(detector_node.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_while_the_network_runs(number, weights, tmp_path):
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "off"})
+    process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=SLOW)
+    peer = node_rig.Peer(process)
+    try:
+        events = drive(0.3)
+        peer.advertise(events)
+        peer.listen("sensor_msgs/msg/PointCloud2", f"{NAME}/boxes")
+        wait_until(
+            lambda: peer.matched("/odom") and peer.status("frames")[0] == "detecting", process
+        )
+        for topic, message in events:
+            peer.publish(topic, message)
+        wait_until(lambda: "in the network" in process.output(), process)
+        # `ros2 launch` sends the signal a second time when the user's shell has sent it too.
+        assert process.interrupt(number, again=True) < QUICK
+        assert process.end() == 0, process.output()
+        assert "Traceback" not in process.output()
+    finally:
+        process.kill()
+        peer.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_while_it_loads(number, weights, tmp_path):
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "off"})
+    code = SLOW.replace("load(config)", "print('loading', flush=True) or load(config)")
+    process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=code)
+    try:
+        wait_until(lambda: "loading" in process.output(), process)
+        assert process.interrupt(number) < QUICK
+        assert process.end() == 0, process.output()
+        assert "Traceback" not in process.output()
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ((), "parameter weights is required"),
+        (("sync.wayt:=0.3",), "did you mean 'sync.wait'?"),
+        (("sync.wait:=99.0",), "sync.wait"),
+        (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
+        (("=",), "Couldn't parse parameter override rule"),
+    ],
+)
+def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
+    ros_rig.calibration().save(tmp_path / "calibration.yaml")
+    parameters = (f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters)
+    words = [word for parameter in parameters for word in ("-p", parameter)]
+    process = node_rig.Process(*words, log=tmp_path / "log")
+    try:
+        assert process.end() == 1
+        assert text in process.output()
+        assert "Traceback" not in process.output()
+    finally:
+        process.kill()
