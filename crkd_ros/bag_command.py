@@ -48,8 +48,8 @@ def convert(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="Calibration file (crkd-calibration writes one of a data set), for bags without "
-            "camera_info or tf. Where it lists a sensor, it overrules the bag."
+            help="From crkd-calibration write --data DIR; for bags without camera_info "
+            "or tf. Where it lists a sensor, it overrules the bag."
         ),
     ] = None,
     stamps: Annotated[

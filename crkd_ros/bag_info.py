@@ -23,7 +23,7 @@ class SensorInfo:
 
     Attributes:
         topic: of its images or clouds; None where the bag has none.
-        rate: messages per second.
+        rate: messages per second by their stamps; 0 of less than two.
         calibrated: whether its intrinsics are known; None for a radar.
         placed: whether its place on the vehicle is known.
     """
@@ -115,9 +115,10 @@ def describe(
     sensors = {}
     for name in (*CAMERAS, *RADARS):
         topic_of = layout.images.get(name) or layout.radars.get(name)
+        own = [stamp for stamp, channel in stamps if channel == name]
         sensors[name] = SensorInfo(
             topic=topic_of,
-            rate=(topic_of.count - 1) / seconds if topic_of and seconds else 0.0,
+            rate=(len(own) - 1) * 1e9 / (own[-1] - own[0]) if len(own) > 1 else 0.0,
             calibrated=None if name in RADARS else name in layout.infos or name in known.cameras,
             placed=name in known.extrinsics,
         )

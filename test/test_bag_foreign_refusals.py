@@ -171,6 +171,7 @@ def test_what_a_bag_offers(tables, chris, tmp_path) -> None:
     found = describe(chris, progress=False)
     assert found.kind is Kind.CHRIS7462 and found.frames == found.references > 5
     assert found.cameras > 5.5 and found.radars > 4.5 and found.moving == found.frames
+    assert found.sensors["CAM_BACK"].rate == pytest.approx(12, rel=0.1)
     (missing,) = found.missing
     assert missing.startswith("the place of cam_front,") and "radar_back_right" in missing
     file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
