@@ -212,6 +212,23 @@ def evaluate(
 
 
 @app.command()
+def dropout(
+    data: Data,
+    split: Split,
+    out: Out,
+    weights: Annotated[Path, typer.Option(help="A .safetensors detector.")],
+    device: Device = "cpu",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    seed: Annotated[int, typer.Option(help="Of which sensors each sample loses.")] = 0,
+) -> None:
+    """nuScenes metrics with 0/1/3/6 cameras and 0/1/3/5 radars lost."""
+    from crkd_core.evaluate.dropout import evaluate_dropout
+
+    check_output(out)
+    evaluate_dropout(weights, data, split, out, seed=seed, device=device, precision=precision)
+
+
+@app.command()
 def compare(
     evaluations: Annotated[
         list[str],

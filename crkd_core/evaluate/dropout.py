@@ -1,0 +1,209 @@
+"""Accuracy against the number of cameras and radars that are lost: one detector, 15 masks.
+
+Command `crkd dropout`. Which sensors a sample loses is drawn once per sample: its cameras and
+radars are put in the order of SHA-256("seed token sensor"), and the first so many are lost. So a
+set that has lost three cameras has also lost the one that the set with one lost camera lacks, and
+every run, on any machine, masks the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
+
+from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.evaluate.files import replace_file, write_json
+from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.evaluate.report import Table
+from crkd_core.evaluate.run import EvaluateError, score
+from crkd_core.evaluate.submission import make_submission
+from crkd_core.frame import CAMERAS, RADARS, Frame
+
+if TYPE_CHECKING:
+    from crkd_core.infer.detector import Precision
+
+#: How many are lost, in the rows and columns of the table.
+CAMERAS_LOST = (0, 1, 3, 6)
+RADARS_LOST = (0, 1, 3, 5)
+
+
+class Case(NamedTuple):
+    """How many cameras and how many radars a sample has lost."""
+
+    cameras: int
+    radars: int
+
+
+#: Every combination but the one without any sensor, in which there is nothing to detect with.
+CASES = tuple(
+    Case(cameras, radars)
+    for cameras in CAMERAS_LOST
+    for radars in RADARS_LOST
+    if cameras < len(CAMERAS) or radars < len(RADARS)
+)
+
+
+def lost_sensors(token: str, case: Case, seed: int) -> tuple[str, ...]:
+    """The sensors that a sample loses in a case; see the top of this file."""
+
+    def first(sensors: Sequence[str], count: int) -> list[str]:
+        def place(sensor: str) -> bytes:
+            return hashlib.sha256(f"{seed} {token} {sensor}".encode()).digest()
+
+        return sorted(sensors, key=place)[:count]
+
+    return (*first(CAMERAS, case.cameras), *first(RADARS, case.radars))
+
+
+def masked(frame: Frame, case: Case, seed: int) -> Frame:
+    """The Frame without what it loses in a case, as if those sensors had died."""
+    return frame.without(*lost_sensors(frame.token, case, seed))
+
+
+def evaluate_dropout(
+    weights: Path,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
+    score_threshold: float = 0.02,
+) -> dict[Case, Evaluation]:
+    """Score a detector under every case, reading each sample once.
+
+    Writes dropout.json (all figures), dropout.md and dropout.png into ``out``; prints the tables.
+
+    Args:
+        weights: file of ``save_weights``, of a camera-radar detector.
+        data: root of a nuScenes data set.
+        split: name of a split.
+        out: folder, made if missing.
+        seed: of the choice of the lost sensors.
+        device: "cpu", "cuda", "cuda:N".
+        precision: "fp32", "bf16", "fp16".
+        score_threshold: weaker boxes are not scored.
+
+    Raises:
+        EvaluateError: a LiDAR detector, or a version without annotations.
+        NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
+    """
+    from crkd_core.infer.detector import Detector
+
+    tables = NuScenes(data, split=split)
+    if not tables.annotated:
+        raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
+    detector = Detector.load(
+        weights,
+        device=device,
+        precision=cast("Precision", precision),  # checked there
+        score_threshold=score_threshold,
+    )
+    if detector.config.lidar_sweeps:
+        raise EvaluateError(f"{weights}: a LiDAR detector has no camera-radar accuracy to lose")
+    frames = NuScenesFrames(
+        tables, split, radar_sweeps=detector.config.radar.sweeps, image=detector.config.image
+    )
+    answers: dict[Case, list] = {case: [] for case in CASES}
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"{len(CASES)} masks of {split}", total=len(frames) * len(CASES))
+        for frame in frames:
+            for case in CASES:
+                found = detector(masked(frame, case, seed))
+                answers[case].append((frame.token, frame.global_T_ego, found))
+                progress.advance(task)
+        task = progress.add_task("scoring", total=len(CASES))
+        results = {}
+        for case in CASES:
+            results[case] = score(tables, make_submission(answers.pop(case)), split)
+            progress.advance(task)
+    shown = dropout_tables(results)
+    facts = {"weights": weights.name, "split": split, "samples": len(frames), "seed": seed}
+    figures = [
+        {"cameras_lost": case.cameras, "radars_lost": case.radars, **_figures(result)}
+        for case, result in results.items()
+    ]
+    write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
+    text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
+    replace_file(out / "dropout.md", text.encode())
+    draw_dropout(results, out / "dropout.png")
+    console = Console()
+    for table in shown:
+        console.print(table.rich())
+    console.print(f"written: {out}", soft_wrap=True, highlight=False)
+    return results
+
+
+#: Heading and key of what the tables show.
+_SHOWN = {"mAP": "mean_ap", "NDS": "nd_score", "car AP": "car_ap", "mAVE (m/s)": "vel_err"}
+
+
+def _figures(result: Evaluation) -> dict[str, float]:
+    summary = result.summary
+    return {
+        "mean_ap": float(summary["mean_ap"]),
+        "nd_score": float(summary["nd_score"]),
+        "car_ap": float(summary["mean_dist_aps"]["car"]),
+        **{name: float(value) for name, value in summary["tp_errors"].items()},
+    }
+
+
+def dropout_tables(results: Mapping[Case, Evaluation]) -> list[Table]:
+    """One table per figure: cameras lost downwards, radars lost to the right."""
+    figures = {case: _figures(result) for case, result in results.items()}
+    return [
+        Table(
+            title=heading,
+            columns=("cameras lost", *(f"{radars} radars lost" for radars in RADARS_LOST)),
+            rows=[
+                [
+                    str(cameras),
+                    *(
+                        f"{figures[case][key]:.3f}" if case in figures else "-"
+                        for case in (Case(cameras, radars) for radars in RADARS_LOST)
+                    ),
+                ]
+                for cameras in CAMERAS_LOST
+            ],
+        )
+        for heading, key in _SHOWN.items()
+    ]
+
+
+def draw_dropout(results: Mapping[Case, Evaluation], path: Path) -> None:
+    """mAP and NDS of every case as heat maps with their numbers."""
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figures = {case: _figures(result) for case, result in results.items()}
+    for axes, heading in zip(figure.subplots(1, 2), ("mAP", "NDS"), strict=True):
+        grid = np.full((len(CAMERAS_LOST), len(RADARS_LOST)), np.nan)
+        for case, values in figures.items():
+            row, column = CAMERAS_LOST.index(case.cameras), RADARS_LOST.index(case.radars)
+            grid[row, column] = values[_SHOWN[heading]]
+        axes.imshow(grid, cmap="viridis", vmin=0.0, vmax=1.0)
+        for (row, column), value in np.ndenumerate(grid):
+            axes.text(
+                column,
+                row,
+                "nothing\nleft" if np.isnan(value) else f"{value:.2f}",
+                ha="center",
+                va="center",
+                color="#1c2430" if np.isnan(value) or value > 0.6 else "white",
+            )
+        axes.set_title(heading)
+        axes.set_xlabel("radars lost, of 5")
+        axes.set_ylabel("cameras lost, of 6")
+        axes.set_xticks(range(len(RADARS_LOST)), [str(lost) for lost in RADARS_LOST])
+        axes.set_yticks(range(len(CAMERAS_LOST)), [str(lost) for lost in CAMERAS_LOST])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part.png")
+    FigureCanvasAgg(figure).print_png(str(part))
+    part.replace(path)

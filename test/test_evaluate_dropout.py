@@ -1,0 +1,105 @@
+"""Sensors lost: which ones a sample loses, and the tables over all cases."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from handmade import write_version
+from model_tiny import TINY, frame
+
+from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
+from crkd_core.evaluate.run import EvaluateError, evaluate_weights
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_core.presets import preset
+
+SPLIT = "mini_val"
+
+
+def test_all_combinations_but_the_empty_one() -> None:
+    assert len(CASES) == len(set(CASES)) == 15
+    assert CASES[0] == Case(0, 0) and Case(6, 5) not in CASES
+
+
+def test_what_a_sample_loses_is_fixed_nested_and_evenly_spread() -> None:
+    assert lost_sensors("token", Case(1, 1), seed=0) == ("CAM_BACK_LEFT", "RADAR_FRONT_RIGHT")
+    counts: Counter[str] = Counter()
+    for index in range(2000):
+        token = f"sample {index}"
+        one, three = (set(lost_sensors(token, Case(n, n), seed=1)) for n in (1, 3))
+        assert one < three and len(one) == 2 and len(three) == 6
+        assert lost_sensors(token, Case(0, 0), seed=1) == ()
+        counts.update(one)
+    for sensors in (CAMERAS, RADARS):
+        for sensor in sensors:
+            assert counts[sensor] == pytest.approx(2000 / len(sensors), rel=0.2)
+    different = [lost_sensors("token", Case(3, 3), seed=seed) for seed in range(20)]
+    assert len(set(different)) > 15
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_masked_frame_lacks_just_these(case: Case) -> None:
+    whole = frame()
+    left = masked(whole, case, seed=0)
+    assert left.camera_present.sum() == 6 - case.cameras
+    assert left.radar_present.sum() == 5 - case.radars
+    gone = set(lost_sensors(whole.token, case, 0))
+    names = {name for name, here in zip(RADARS, left.radar_present, strict=True) if not here}
+    assert names == gone & set(RADARS)
+    assert {RADARS[int(index)] for index in left.radar[:, -1]} <= set(RADARS) - gone
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("dropout")
+    write_version(place / "data", samples=2)
+    torch.manual_seed(0)
+    save_weights(build_detector(TINY), place / "weights.safetensors")
+    return place
+
+
+def test_tables_figures_and_picture(place, tmp_path, capsys) -> None:
+    results = evaluate_dropout(place / "weights.safetensors", place / "data", SPLIT, tmp_path)
+    assert tuple(results) == CASES
+    whole = evaluate_weights(
+        place / "weights.safetensors", place / "data", SPLIT, tmp_path / "whole"
+    )
+    figures = json.loads((tmp_path / "dropout.json").read_text())
+    assert (figures["split"], figures["samples"], figures["seed"]) == (SPLIT, 2, 0)
+    assert len(figures["cases"]) == 15
+    first = figures["cases"][0]
+    assert (first["cameras_lost"], first["radars_lost"]) == (0, 0)
+    assert first["nd_score"] == whole.summary["nd_score"]
+    assert first["mean_ap"] == whole.summary["mean_ap"]
+    # Masks reach the network: cases differ.
+    assert len({json.dumps(case["trans_err"]) for case in figures["cases"]}) > 1
+    text = (tmp_path / "dropout.md").read_text()
+    table = text.split("NDS:\n\n")[1].split("\n\n")[0].splitlines()
+    assert len(table) == 6
+    assert table[2].split("|")[2].strip() == f"{first['nd_score']:.3f}"
+    assert table[5].split("|")[5].strip() == "-"
+    picture = cv2.imread(str(tmp_path / "dropout.png"))
+    assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
+    assert "NDS" in capsys.readouterr().out
+
+
+def test_wrong_requests(place, tmp_path) -> None:
+    data = write_version(
+        tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",), files=False
+    )
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-test" / f"{table}.json").write_text("[]")
+    weights = place / "weights.safetensors"
+    with pytest.raises(EvaluateError, match="has no annotations: nothing can be scored"):
+        evaluate_dropout(weights, data, "test", tmp_path / "out")
+    teacher = build_detector(preset("demo_teacher").detector)
+    save_weights(teacher, tmp_path / "lidar.safetensors")
+    with pytest.raises(EvaluateError, match="a LiDAR detector has no camera-radar accuracy"):
+        evaluate_dropout(tmp_path / "lidar.safetensors", place / "data", SPLIT, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
