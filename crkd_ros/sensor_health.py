@@ -24,7 +24,7 @@ ERROR: Level = 2
 Trouble = Literal["unusable", "no CameraInfo", "no transform"]
 _TROUBLES: tuple[Trouble, ...] = ("unusable", "no CameraInfo", "no transform")
 #: Of the synchroniser's counts, the messages that were of no use.
-_LOST = ("late", "duplicate", "zero_stamp")
+_LOST = ("late", "duplicate", "zero_stamp", "outlier")
 #: The rate is of the messages of the last seconds.
 _RATE_WINDOW = 3.0
 _RATE_MESSAGES = 512

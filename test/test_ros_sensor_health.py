@@ -57,6 +57,7 @@ def test_a_good_sensor_tells_its_figures(rig):
         "camera info received": "1",
         "zero stamp": "0",
         "duplicate": "0",
+        "outlier": "0",
         "out of order": "0",
         "late": "0",
         "taken": "24",
