@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_ros.motion import Array
+from crkd_ros.motion_rules import middle_angle
 from crkd_ros.rig_rules import Finding
 
 #: The vehicle must move this far between two images, metres.
@@ -71,10 +72,9 @@ class FlowRules:
             if len(pairs) < _PAIRS:
                 continue
             expected, measured = (np.array(column) for column in zip(*pairs, strict=True))
-            found[camera] = (
-                _middle(_azimuth(measured) - _azimuth(expected)),
-                _middle(_elevation(measured) - _elevation(expected)),
-            )
+            turn = middle_angle(_azimuth(measured) - _azimuth(expected))
+            tilt = middle_angle(_elevation(measured) - _elevation(expected))
+            found[camera] = float(np.rad2deg(turn)), float(np.rad2deg(tilt))
         return found
 
     def findings(self) -> list[Finding]:
@@ -159,10 +159,3 @@ def _azimuth(vectors: Array) -> Array:
 
 def _elevation(vectors: Array) -> Array:
     return np.arcsin(np.clip(vectors[:, 2], -1, 1))
-
-
-def _middle(angles: Array) -> float:
-    """A median of angles that may wrap, degrees."""
-    mean = np.arctan2(np.sin(angles).mean(), np.cos(angles).mean())
-    middle = mean + np.median(geometry.wrap_angle(angles - mean))
-    return float(np.rad2deg(geometry.wrap_angle(middle)))

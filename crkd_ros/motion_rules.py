@@ -149,7 +149,7 @@ class MotionRules:
             if min(np.median(speeds[0]), np.median(speeds[1])) >= _SLOW / 2:
                 angle = np.arctan2(expected[:, 1], expected[:, 0])
                 angle -= np.arctan2(measured[:, 1], measured[:, 0])
-                turns[radar] = float(np.rad2deg(_middle(angle)))
+                turns[radar] = float(np.rad2deg(middle_angle(angle)))
         findings = _speed_findings(ratios) + _turn_findings(turns)
         return findings or self._standing_findings()
 
@@ -193,7 +193,7 @@ def _turn_findings(turns: dict[str, float]) -> list[Finding]:
     """Doubts from the direction of travel, predicted less measured, degrees, by radar."""
     wrong = {name: turn for name, turn in turns.items() if abs(turn) > _TURN_LIMIT}
     if len(turns) >= 3 and len(wrong) == len(turns):
-        common = _middle(np.deg2rad(list(turns.values())))
+        common = middle_angle(np.deg2rad(list(turns.values())))
         spread = np.abs(geometry.wrap_angle(np.deg2rad(list(turns.values())) - common))
         if spread.max() < np.deg2rad(_TURN_LIMIT):
             text = (
@@ -225,7 +225,7 @@ def _moving(pairs: Sequence[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
     ]
 
 
-def _middle(angles: NDArray[np.float64] | Sequence[float]) -> float:
+def middle_angle(angles: NDArray[np.float64] | Sequence[float]) -> float:
     """A median of angles that may wrap, radians."""
     angles = np.asarray(angles)
     mean = np.arctan2(np.sin(angles).mean(), np.cos(angles).mean())
