@@ -196,8 +196,8 @@ def test_playing_starts_once_when_the_detector_says_ready(monkeypatch):
     assert action.kwargs["function"] is module.play
     assert tell(SimpleNamespace(text=b"ready: again")) is None
     # The word is the node's own.
-    node = (ROOT / "crkd_ros" / "detector_node.py").read_text()
-    assert f'f"{module.READY.decode()}' in node
+    sources = [path.read_text() for path in (ROOT / "crkd_ros").glob("*.py")]
+    assert sum(f'f"{module.READY.decode()}' in source for source in sources) == 1
 
 
 @pytest.mark.parametrize("name", ["detect.launch.py", "replay.launch.py"])
