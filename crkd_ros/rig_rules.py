@@ -196,9 +196,12 @@ def _explain(sensor: str, pose: Array, places: Mapping[str, Array]) -> str:
     hints = [text for text, undo in mistakes if not _faults(sensor, undo(pose))]
     kind = CAMERAS if sensor in CAMERAS else RADARS
     for other in kind:
-        mutual = other != sensor and other in places and not _faults(other, pose)
-        if mutual and _faults(other, places[other]) and not _faults(sensor, places[other]):
-            hints.insert(0, f"it sits where {other} should: are these two swapped?")
+        if other == sensor or other not in places or _faults(other, pose):
+            continue
+        if _faults(other, places[other]):
+            two = not _faults(sensor, places[other])
+            what = "these two swapped" if two else "sensors exchanged"
+            hints.insert(0, f"it sits where {other} should: are {what}?")
             break
     if not hints:
         return "Check its transform (crkd-calibration show prints a file as a table)"
