@@ -17,28 +17,15 @@ from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, Placement, prepare_image
+from crkd_ros import camera_info
 from crkd_ros.calibration import CameraEntry
+from crkd_ros.camera_info import STRAIGHT
 from crkd_ros.convert import ConvertError
 from crkd_ros.images import image_rgb
 from crkd_ros.parameters import check, knob
 
-#: Numbers of coefficients that each distortion model may have (trailing zeros may be left out).
-MODELS = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (5, 8, 12, 14),
-    "equidistant": (4,),
-}
-
-#: Other names under which drivers publish these models.
-_SAME_AS = {"fisheye": "equidistant", "kannala_brandt4": "equidistant"}
-
-#: Far beyond any camera, but inverting such a matrix still works.
-_LARGEST = 1e6
-
 #: No camera's image has sides in such a ratio.
 _LONGEST = 16
-
-_STRAIGHT = "none"
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -68,7 +55,7 @@ class CameraModel:
 
     Attributes:
         matrix: [3, 3] of the images as delivered, before their distortion is removed.
-        distortion: "none" or a key of MODELS; coefficients: of OpenCV.
+        distortion: "none" or a key of camera_info.MODELS; coefficients: of OpenCV.
         straight: [3, 3] of the images without distortion: P's if CameraInfo has one, else K.
         rotation: camera_R_image [3, 3]; the identity but for rectified images of a stereo pair.
         size: (width, height) of the images; None where CameraInfo does not say.
@@ -76,7 +63,7 @@ class CameraModel:
 
     matrix: Matrix
     straight: Matrix
-    distortion: str = _STRAIGHT
+    distortion: str = STRAIGHT
     coefficients: tuple[float, ...] = ()
     rotation: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     size: tuple[int, int] | None = None
@@ -95,7 +82,7 @@ class CameraModel:
         Raises:
             ConvertError: a distortion that is not known; names the camera.
         """
-        distortion, coefficients = _distortion(
+        distortion, coefficients = camera_info.distortion(
             entry.distortion_model, entry.distortion, f"calibration of {name}"
         )
         matrix = _frozen(entry.intrinsics)
@@ -121,13 +108,13 @@ class CameraModel:
                 coefficients that is not known, or a region of interest outside the sensor.
         """
         name = f"CameraInfo of {info.header.frame_id!r}"
-        matrix = straight = _calibration(info.k, 3, f"{name}: k")
-        distortion, coefficients = _distortion(info.distortion_model, info.d, name)
+        matrix = straight = camera_info.calibration(info.k, 3, f"{name}: k")
+        distortion, coefficients = camera_info.distortion(info.distortion_model, info.d, name)
         rotation = np.eye(3)
         # P is all zeros where nobody rectifies.
         has_projection = bool(np.any(info.p))
-        if has_projection and (rectified or distortion != _STRAIGHT):
-            projection = _calibration(info.p, 4, f"{name}: p")
+        if has_projection and (rectified or distortion != STRAIGHT):
+            projection = camera_info.calibration(info.p, 4, f"{name}: p")
             straight = projection[:, :3]
             if rectified and projection[:, 3].any():
                 raise ConvertError(
@@ -135,22 +122,22 @@ class CameraModel:
                     "stereo pair; use its raw images (cameras.rectified: never), or the first's"
                 )
         if rectified:
-            if distortion != _STRAIGHT and not has_projection:
+            if distortion != STRAIGHT and not has_projection:
                 raise ConvertError(
                     f"{name}: d is not zero and p is empty, so it is not known what rectified the "
                     "images; publish p, or use raw images with cameras.rectified: never"
                 )
             if has_projection:
-                rotation = _rotation(info.r)
-            matrix, distortion, coefficients = straight, _STRAIGHT, ()
-        window = _window(info, name)
+                rotation = camera_info.rotation(info.r)
+            matrix, distortion, coefficients = straight, STRAIGHT, ()
+        window = camera_info.window(info, name)
         return cls(
             matrix=_frozen(window @ matrix),
             straight=_frozen(window @ straight),
             distortion=distortion,
             coefficients=coefficients,
             rotation=_frozen(rotation),
-            size=_size(info),
+            size=camera_info.size(info),
         )
 
     def prepare(
@@ -178,7 +165,7 @@ class CameraModel:
                 f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
                 f"{columns} x {rows}; intrinsics of another resolution are wrong"
             )
-        if self.distortion == _STRAIGHT:
+        if self.distortion == STRAIGHT:
             return prepare_image(image, np.array(self.matrix), config)
         maps = _maps(replace(self, size=(columns, rows)), config)
         shrink = maps.shrink
@@ -269,70 +256,6 @@ def _maps(model: CameraModel, config: ImageConfig) -> _Maps:
     )
     matrix = place.matrix(columns, rows) @ np.array(model.straight)
     return _Maps(shrink, whole, fraction, matrix)
-
-
-def _distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
-    """The model and its coefficients; no coefficient but zeros means none, whatever the model."""
-    values = np.asarray(d, np.float64)
-    if not np.isfinite(values).all() or (np.abs(values) > _LARGEST).any():
-        raise ConvertError(f"{name}: d = {values.tolist()} is not a calibration; calibrate again")
-    if not values.any():
-        return _STRAIGHT, ()
-    model = _SAME_AS.get(kind, kind)
-    if model not in MODELS:
-        raise ConvertError(
-            f"{name}: distortion_model {kind!r} is not known; expected one of "
-            f"{', '.join(MODELS)}, or publish rectified images"
-        )
-    if len(values) not in MODELS[model]:
-        raise ConvertError(
-            f"{name}: distortion_model {model} has "
-            f"{' or '.join(map(str, MODELS[model]))} coefficients, got {len(values)} in d"
-        )
-    return model, tuple(values.tolist())
-
-
-def _calibration(values: Any, columns: int, name: str) -> NDArray[np.float64]:
-    """A pinhole matrix [3, columns]. Raises ConvertError when it is none."""
-    matrix = np.asarray(values, np.float64).reshape(3, columns)
-    good = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
-    good = good and np.abs(matrix).max() <= _LARGEST
-    if not good or matrix[2, :3].tolist() != [0, 0, 1] or matrix[0, 1] or matrix[1, 0]:
-        raise ConvertError(
-            f"{name} = {matrix.ravel().tolist()} is not a calibration (k[0] = 0 means "
-            "uncalibrated); expected fx 0 cx 0 fy cy 0 0 1; publish a calibrated camera_info"
-        )
-    return matrix
-
-
-def _window(info: Any, name: str) -> NDArray[np.float64]:
-    """[3, 3] from pixels of the full sensor to pixels as delivered.
-
-    ``do_rectify`` changes nothing: image_proc rectifies the window as it is.
-    """
-    region = info.roi
-    right, bottom = region.x_offset + region.width, region.y_offset + region.height
-    if info.width and info.height and (right > info.width or bottom > info.height):
-        raise ConvertError(
-            f"{name}: roi {region.width} x {region.height} at ({region.x_offset}, "
-            f"{region.y_offset}) is outside the {info.width} x {info.height} sensor"
-        )
-    x, y = 1 / max(1, info.binning_x), 1 / max(1, info.binning_y)
-    return np.array([[x, 0, -x * region.x_offset], [0, y, -y * region.y_offset], [0, 0, 1]])
-
-
-def _size(info: Any) -> tuple[int, int] | None:
-    width, height = int(info.roi.width or info.width), int(info.roi.height or info.height)
-    size = width // max(1, info.binning_x), height // max(1, info.binning_y)
-    return size if all(size) else None
-
-
-def _rotation(values: Any) -> NDArray[np.float64]:
-    """camera_R_image of CameraInfo's ``r`` (image_R_camera); many bags hold none: the identity."""
-    matrix = np.asarray(values, np.float64).reshape(3, 3)
-    proper = np.isfinite(matrix).all() and np.abs(matrix).max() < 2
-    proper = proper and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-5)
-    return matrix.T if proper and np.linalg.det(matrix) > 0 else np.eye(3)
 
 
 def _frozen(matrix: NDArray[np.floating]) -> Matrix:
