@@ -23,6 +23,7 @@ from crkd_ros.motion import EgoMotion, Extrinsics, MotionError
 from crkd_ros.odometry import OdometryMotion
 from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
+from crkd_ros.sync_filters import make_synchronizer
 from crkd_ros.tracks import Timed
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
@@ -140,8 +141,8 @@ class _Assembler:
         self.places = self.extrinsics or self.tree
         self.poses = OdometryMotion(extrinsics=self.places, base=self.base)
 
-    def add(self, role: str, sensor: str, message: Any) -> list[FrameSet]:
-        """Take one message; the sets that are complete because it is later than they are."""
+    def add(self, role: str, sensor: str, message: Any, now: float) -> list[FrameSet]:
+        """Take one message, recorded at ``now`` (s); the sets that are complete as it is later."""
         if role == "tf":
             self._tf(message)
             return []
@@ -164,10 +165,10 @@ class _Assembler:
         if role == "image":
             if sensor in self.models:
                 item = _Undecoded(message, self.models[sensor])
-                self.sync.add_image(sensor, stamp_ns, item)
+                self.sync.add_image(sensor, stamp_ns, item, now=now)
         else:
             sweep = radar_clouds.sweep(message, radar=sensor, fields=self.radar_fields)
-            self.sync.add_radar(sensor, stamp_ns, sweep)
+            self.sync.add_radar(sensor, stamp_ns, sweep, now=now)
         return sets
 
     def _tf(self, message: Any) -> None:
@@ -217,7 +218,7 @@ def frames_of_bag(
     calibration: Calibration | None = None,
     look: Look | None = None,
 ) -> Iterator[Frame]:
-    """The Frames of a bag in time order, one per image of the anchor camera.
+    """The Frames of a bag in time order, at the references that the live node would choose.
 
     Args:
         path: a rosbag2 in our layout or a similar one, see ``layout_of``.
@@ -236,12 +237,10 @@ def frames_of_bag(
         BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
             a frame that cannot be used.
     """
-    layout = layout_of(path)
-    topics = layout.topics
     assembler = _Assembler(
-        layout=layout,
+        layout=layout_of(path),
         image=image,
-        sync=Synchronizer(sync),
+        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
         cameras=cameras or CamerasConfig(),
         radar_fields=radar_fields or RadarFieldsConfig(),
         extrinsics=calibration,
@@ -263,12 +262,46 @@ def frames_of_bag(
             except MotionError as error:
                 problem(stamp_ns, f"frame dropped: {error}")
 
+    for sets in _sets(path, assembler, problem):
+        yield from frames_of(sets)
+
+
+def references_of_bag(
+    path: Path,
+    *,
+    image: ImageConfig,
+    sync: SyncConfig | None = None,
+    cameras: CamerasConfig | None = None,
+    radar_fields: RadarFieldsConfig | None = None,
+) -> list[int]:
+    """The reference stamps, ns, of the frames that ``frames_of_bag`` will try to make.
+
+    Args: as there. Nothing is decoded. Raises BagError: not a readable bag.
+    """
+    assembler = _Assembler(
+        layout=layout_of(path),
+        image=image,
+        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
+        cameras=cameras or CamerasConfig(),
+        radar_fields=radar_fields or RadarFieldsConfig(),
+    )
+    # What is wrong will be said when the frames are made.
+    return [
+        frame_set.stamp_ns
+        for sets in _sets(path, assembler, lambda stamp_ns, reason: None)
+        for frame_set in sets
+    ]
+
+
+def _sets(path: Path, assembler: _Assembler, problem: Problem) -> Iterator[list[FrameSet]]:
+    """Feed every message of a bag to an assembler."""
+    topics = assembler.layout.topics
     for record in read_bag(path, topics=topics):
         role, sensor = topics[record.topic]
         try:
-            sets = assembler.add(role, sensor, record.message())
+            sets = assembler.add(role, sensor, record.message(), record.stamp_ns * 1e-9)
         except (BagError, convert.ConvertError) as error:
             problem(record.stamp_ns, f"{record.topic}: {error}")
             continue
-        yield from frames_of(sets)
-    yield from frames_of(assembler.sync.flush())
+        yield sets
+    yield assembler.sync.flush()

@@ -51,6 +51,7 @@ class JumpGuard:
     jump_ns: float
     tracks: Mapping[str, Track]
     _newest: int | None = None
+    _newest_at: float = 0.0
     _aside: list[Message] = field(default_factory=list)
     _behind: int = 0
 
@@ -67,7 +68,7 @@ class JumpGuard:
                 return Verdict()
             take, self._aside = tuple(self._aside), []
             back = self._newest is not None and message.stamp_ns < self._newest
-            self._newest = max(one.stamp_ns for one in take)
+            self._newest, self._newest_at = max((one.stamp_ns, one.at) for one in take)
             return Verdict(forget=back, take=take)
         strays, self._aside = tuple(self._aside), []
         behind = last_ns is not None and message.stamp_ns < last_ns - self.jump_ns
@@ -76,7 +77,8 @@ class JumpGuard:
         if forget:
             self._newest = None
             self._behind = 0
-        self._newest = max(message.stamp_ns, self._newest or 0)
+        if self._newest is None or message.stamp_ns > self._newest:
+            self._newest, self._newest_at = message.stamp_ns, message.at
         return Verdict(strays=strays, forget=forget, take=(message,))
 
     def clear(self) -> None:
@@ -89,7 +91,9 @@ class JumpGuard:
             return False
         own = self.tracks[message.sensor].newest_ns
         earliest = (self._newest if own is None else own) - self.jump_ns
-        return not earliest <= message.stamp_ns <= self._newest + self.jump_ns
+        # Time passes while nobody speaks.
+        latest = self._newest + self.jump_ns + max(0.0, message.at - self._newest_at) * 1e9
+        return not earliest <= message.stamp_ns <= latest
 
     def _agree(self, one: Message, other: Message) -> bool:
         return abs(one.stamp_ns - other.stamp_ns) <= self.jump_ns

@@ -5,9 +5,10 @@ Command `crkd-replay`, ROS executable `replay`. Two runs write the same bytes.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,10 +22,8 @@ from rich.progress import Progress
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
 from crkd_core.frame import ANCHOR_CAMERA, Frame
-from crkd_ros import convert
 from crkd_ros.bag_detections import write_detections
-from crkd_ros.bag_files import read_bag
-from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
+from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of, references_of_bag
 from crkd_ros.bag_messages import BagError
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameter_file import load
@@ -39,6 +38,12 @@ POSE_TOLERANCE = 1.0
 
 #: Detections above this are scored, as in `crkd evaluate`: average precision counts the tail.
 SCORED_FROM = 0.02
+
+
+#: The only frame of a bag is a sample's if it is this near, ns.
+_ALONE_NS = 50_000_000
+#: The vehicle may be this fast: frames near a sample are compared with its pose, metres/second.
+_TOP_SPEED = 60.0
 
 
 def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
@@ -83,7 +88,9 @@ def replay(
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
 
     With ``data`` and ``split``, ``out/results.json`` (submission) and ``out/metrics.json`` cover
-    those samples of the split that are in the bag; one whose frame could not be formed is empty.
+    those samples of the split that are in the bag; one without a frame counts as empty. The frame
+    of a sample is the nearest one within half the usual time between frames: with the anchor
+    camera lost, that of its stand-in. Its boxes are scored as they are, at its own time.
 
     Args:
         path: the bag.
@@ -106,14 +113,22 @@ def replay(
         raise BagError("give --data and --split together")
     if key_frames_only and data is None:
         raise BagError("--key-frames-only needs --data and --split: a bag does not name samples")
-    tables, samples = None, dict[int, str]()
+    config = config or NodeConfig()
+    recipe: dict[str, Any] = {
+        "image": detector.config.image,
+        "sync": dataclasses.replace(config.sync, sweeps=detector.config.radar.sweeps),
+        "cameras": config.cameras,
+        "radar_fields": config.radar_fields,
+    }
+    tables, samples = None, Samples(tokens={}, missed=())
+    total = max((topic.count for topic in layout_of(path).images.values()), default=None)
     if data is not None and split is not None:
         from crkd_core.data.nuscenes import NuScenes
 
         tables = NuScenes(data, split=split)
-        samples = _samples_in_bag(path, tables, split)
-    config = config or NodeConfig()
-    sync = dataclasses.replace(config.sync, sweeps=detector.config.radar.sweeps)
+        references = references_of_bag(path, **recipe)
+        samples = find_samples(path, references, tables, split)
+        total = len(samples.tokens) if key_frames_only else len(references)
     problems: list[BagProblem] = []
     answers: dict[str, tuple[NDArray[np.float64] | None, Detections]] = {}
 
@@ -121,13 +136,10 @@ def replay(
         formed = False
         for frame in frames_of_bag(
             path,
-            image=detector.config.image,
-            sync=sync,
-            tokens=samples,
-            only=samples if key_frames_only else None,
+            tokens=samples.tokens,
+            only=samples.tokens if key_frames_only else None,
             problems=problems,
-            cameras=config.cameras,
-            radar_fields=config.radar_fields,
+            **recipe,
         ):
             if tables is not None and frame.token:
                 _check_pose(path, tables, frame)
@@ -144,13 +156,11 @@ def replay(
             raise BagError(f"{path}: not one frame could be formed; first problem: {reason}")
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        anchor = layout_of(path).images.get(ANCHOR_CAMERA)
-        total = len(samples) if key_frames_only else anchor.count if anchor else None
         task = progress.add_task(f"replaying {path.name}", total=total)
         count = write_detections(run(progress, task), out / "detections", source=path)
     evaluation = None
     if tables is not None:
-        evaluation = _score(tables, answers, list(samples.values()), out)
+        evaluation = _score(tables, answers, [*samples.tokens.values(), *samples.missed], out)
     return ReplayReport(
         frames=count, key_frames=len(answers), problems=tuple(problems), evaluation=evaluation
     )
@@ -162,7 +172,7 @@ def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:
     if record is None or frame.global_T_ego is None:
         return
     apart = float(np.linalg.norm((frame.global_T_ego - record.global_T_ego)[:2, 3]))
-    if apart > POSE_TOLERANCE:
+    if apart > POSE_TOLERANCE + _TOP_SPEED * abs(frame.stamp_ns - record.stamp_ns) * 1e-9:
         raise BagError(
             f"{path}: at sample {frame.token} the vehicle is {apart:.1f} m from where "
             f"{tables.root} has it; was the bag made of another data set, or is its map another?"
@@ -190,28 +200,55 @@ def _score(
     return evaluation
 
 
-def _samples_in_bag(path: Path, tables: NuScenes, split: str) -> dict[int, str]:
-    """Reference stamp -> token of those samples of the split whose anchor image is in the bag."""
-    samples = key_frames(tables, tables.scenes_of(split))
-    layout = layout_of(path)
-    anchor = layout.images.get(ANCHOR_CAMERA)
-    if anchor is None:
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Those samples of a split that a bag covers.
+
+    Attributes:
+        tokens: reference stamp of a frame, ns -> token of its sample.
+        missed: tokens of samples without a frame, though there are frames before and after.
+    """
+
+    tokens: dict[int, str]
+    missed: tuple[str, ...]
+
+
+def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split: str) -> Samples:
+    """The frame of each sample: the nearest one within half the usual time between frames.
+
+    Args:
+        path: of the bag, for the error's text.
+        references: of the bag's frames, ns, ascending.
+        tables: the data set that the bag was made of.
+        split: its split.
+
+    Raises:
+        BagError: no sample of the split has a frame.
+    """
+    tokens: dict[int, str] = {}
+    missed: list[str] = []
+    scenes = tables.scenes_of(split)
+    gaps = [after - before for before, after in itertools.pairwise(references)]
+    limit = statistics.median(gaps) / 2 if gaps else _ALONE_NS
+    count = 0
+    for scene in scenes:
+        found, lost = dict[int, str](), list[str]()
+        for stamp_ns, token in key_frames(tables, [scene]).items():
+            count += 1
+            nearest = min(references, key=lambda one: abs(one - stamp_ns), default=None)
+            if nearest is not None and abs(nearest - stamp_ns) <= limit:
+                found[nearest] = token
+            elif references and references[0] < stamp_ns < references[-1]:
+                lost.append(token)
+        tokens |= found
+        # Another scene may have been recorded at the same hours.
+        missed += lost if found else []
+    if not tokens:
         raise BagError(
-            f"{path}: no images with camera_info of {ANCHOR_CAMERA}, whose stamps name the "
-            "samples; leave --data, --split and --key-frames-only out to replay without metrics"
-        )
-    stamps = set()
-    for record in read_bag(path, topics=[anchor.name]):
-        # A damaged message is reported when its frame is due.
-        with contextlib.suppress(BagError):
-            stamps.add(convert.stamp_ns(record.message().header.stamp))
-    found = {stamp_ns: token for stamp_ns, token in samples.items() if stamp_ns in stamps}
-    if not found:
-        raise BagError(
-            f"{path}: none of the {len(samples)} samples of split {split!r} of {tables.root} is "
+            f"{path}: none of the {count} samples of split {split!r} of {tables.root} is "
             "in this bag; was it made of another data set or split?"
         )
-    return found
+    return Samples(tokens=tokens, missed=tuple(missed))
 
 
 def command(

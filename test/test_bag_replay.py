@@ -24,7 +24,7 @@ from crkd_ros.bag_detections import OUTPUTS
 from crkd_ros.bag_files import BagWriter, read_bag, topics_of
 from crkd_ros.bag_messages import BagError
 from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.replay import replay
+from crkd_ros.replay import find_samples, key_frames, replay
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
@@ -178,6 +178,52 @@ def test_messages_without_a_byte_are_problems_not_the_end(place, detector, tmp_p
     )
     assert 0 < report.key_frames < 3
     assert any("0 bytes are no sensor_msgs" in problem.reason for problem in report.problems)
+
+
+def test_a_bag_with_the_anchor_camera_dead_or_a_key_image_lost_is_scored(
+    place, detector, tmp_path
+) -> None:
+    keys = sorted(key_frames(NuScenes(place / "data"), [SCENE]))
+
+    def without_anchor(record) -> bytes | None:
+        return None if record.topic.startswith("/cam_back_left") else record.data
+
+    def without_second_key(record) -> bytes | None:
+        anchor = record.topic == "/cam_back_left/image_rect_compressed"
+        return None if anchor and record.stamp_ns == keys[1] else record.data
+
+    for change in (without_anchor, without_second_key):
+        bag = copy_bag(place / "bag", tmp_path / f"bag_{change.__name__}", change)
+        out, stamps = tmp_path / change.__name__, []
+        report = replay(
+            bag,
+            detector,
+            out,
+            data=place / "data",
+            split=SPLIT,
+            key_frames_only=True,
+            on_frame=lambda frame, found, stamps=stamps: stamps.append(frame.stamp_ns),
+        )
+        assert report.frames == report.key_frames == 3
+        stood_in = [stamp not in keys for stamp in stamps]
+        assert stood_in == ([True] * 3 if change is without_anchor else [False, True, False])
+        assert all(0 <= key - stamp < 42e6 for key, stamp in zip(keys, stamps, strict=True))
+        results = json.loads((out / "results.json").read_text())["results"]
+        assert len(results) == 3 and all(results.values())
+
+
+def test_samples_are_those_of_the_nearest_frames(place, tmp_path) -> None:
+    tables = NuScenes(place / "data")
+    keys = sorted(key_frames(tables, [SCENE]))
+    near = [keys[0] - 9_000_000, keys[0] + 74_000_000, keys[2] - 100_000_000, keys[2] + 1]
+    steady = [keys[0] + step * 83_000_000 for step in range(1, 5)]
+    found = find_samples(tmp_path, sorted([*near[:1], *steady, *near[2:]]), tables, SPLIT)
+    assert list(found.tokens) == [near[0], near[3]]
+    assert found.missed == tuple(t for s, t in key_frames(tables, [SCENE]).items() if s == keys[1])
+    with pytest.raises(BagError, match="none of the 3 samples"):
+        find_samples(tmp_path, [], tables, SPLIT)
+    with pytest.raises(BagError, match="none of the 3 samples"):
+        find_samples(tmp_path, [keys[0] + 200_000_000, keys[0] + 283_000_000], tables, SPLIT)
 
 
 def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None:

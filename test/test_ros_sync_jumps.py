@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.sync_yield import Event, feed, run_live, simulate, turns_of
 
@@ -73,6 +73,13 @@ def test_a_sensor_with_a_clock_of_its_own_is_as_good_as_dead(sensor: str, by: in
     assert len(set(turns)) == len(turns) and set(range(2, drive.turns)) <= set(turns)
     assert all(sensor not in frame.images and sensor not in frame.sweeps for frame in real)
     assert sync.time_jumps <= 1
+
+
+def test_a_camera_slower_than_the_limit_of_jumps_is_no_jump() -> None:
+    sync = Synchronizer(cameras=("CAM_FRONT",), radars=())
+    slow = simulate(40.0, dead=tuple(set(CAMERAS + RADARS) - {"CAM_FRONT"}), intervals=(3.0,))
+    assert turns_of(run_live(sync, slow.events)) == list(range(slow.turns))
+    assert sync.time_jumps == sync.counts["CAM_FRONT"].outlier == 0
 
 
 def test_the_very_first_stamp_may_be_wrong() -> None:
