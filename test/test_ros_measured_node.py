@@ -114,8 +114,8 @@ def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
 
 
 def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
-    found = overhead.overhead(drive, tmp_path, weights=weights, seconds=5.0, rate_hz=2.0, cores=1)
-    assert found.frames >= 5
+    found = overhead.overhead(drive, tmp_path, weights=weights, frames=8, rate_hz=2.0, cores=1)
+    assert found.frames >= 8
     stages = {name: mean for name, (mean, _) in found.stages.items()}
     assert found.on_the_way == pytest.approx(
         stages["total"] - stages["wait"] - stages["network"], rel=0.01
@@ -124,12 +124,12 @@ def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
     assert found.processor == pytest.approx(sum(found.threads.values()) - found.threads["network"])
     costs = {cost.name: (cost.milliseconds, count) for cost, count in found.messages}
     assert all(milliseconds > 0 for milliseconds, _ in costs.values())
-    # Six cameras; frames are asked for by one of them.
-    assert costs["decode and resize a JPEG"][1] == pytest.approx(6, abs=2)
+    # Six cameras; more where a busy machine skips frames.
+    assert costs["decode and resize a JPEG"][1] > 5
     assert {"take CompressedImage", "sweep of a PointCloud2", "publish ~/boxes"} <= set(costs)
     assert json.loads(overhead.as_json(found))["frames"] == found.frames
     titles = [table.title for table in overhead.tables(found)]
     assert titles[0] == f"on the way of a frame, wall ms ({found.frames} frames, 1 cores)"
     with pytest.raises(overhead.OverheadError, match="asked for 4096"):
-        overhead.overhead(drive, tmp_path, weights=weights, seconds=1, rate_hz=2, cores=4096)
+        overhead.overhead(drive, tmp_path, weights=weights, frames=5, rate_hz=2, cores=4096)
     assert not [t for t in threading.enumerate() if t.name == "listen"]
