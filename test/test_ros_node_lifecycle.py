@@ -18,8 +18,11 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros import messages
 
-#: The node ends within 2 s of a signal; a machine that is busy with other things needs longer.
-QUICK = 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+def quick() -> float:
+    """The node ends within 2 s of a signal; on a machine with other work it takes its turns."""
+    busy = max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1) - 1.0)
+    return 2.0 * (1.0 + 10.0 * busy)
 
 
 @pytest.fixture(scope="module")
@@ -87,14 +90,14 @@ def test_a_life(weights, tmp_path):
         assert peer.state() == "finalized"
         seen = peer.reports()
         bench.wait(lambda: peer.reports() > seen)
-        assert process.interrupt() < QUICK
+        assert process.interrupt() < quick()
         assert process.end() == 0
         assert "Traceback" not in process.output()
     finally:
         bench.close()
 
 
-#: A node whose network takes half a minute, as C++ does: without answering Python.
+#: A node whose network takes an hour, as C++ does: without answering Python.
 SLOW = """
 import ctypes, sys
 from crkd_ros import detector_node, live_detector
@@ -107,7 +110,7 @@ class Slow:
         self.timing = {}
     def __call__(self, frame):
         print("in the network", flush=True)
-        ctypes.CDLL(None).sleep(30)
+        ctypes.CDLL(None).sleep(3600)
         return self.detector(frame)
 
 live_detector.load_detector = lambda config: Slow(load(config))
@@ -131,7 +134,7 @@ def test_a_signal_ends_the_node_while_the_network_runs(number, weights, tmp_path
             peer.publish(topic, message)
         wait_until(lambda: "in the network" in process.output(), process)
         # `ros2 launch` sends the signal a second time when the user's shell has sent it too.
-        assert process.interrupt(number, again=True) < QUICK
+        assert process.interrupt(number, again=True) < quick()
         assert process.end() == 0, process.output()
         assert "Traceback" not in process.output()
     finally:
@@ -146,7 +149,7 @@ def test_a_signal_ends_the_node_while_it_loads(number, weights, tmp_path):
     process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=code)
     try:
         wait_until(lambda: "loading" in process.output(), process)
-        assert process.interrupt(number) < QUICK
+        assert process.interrupt(number) < quick()
         assert process.end() == 0, process.output()
         assert "Traceback" not in process.output()
     finally:
