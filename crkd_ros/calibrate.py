@@ -16,8 +16,8 @@ from crkd_core.command import OutputError, check_output, run
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert
-from crkd_ros.bag_files import read_bag
-from crkd_ros.bag_frames import Layout, layout_of
+from crkd_ros.bags.files import read_bag
+from crkd_ros.bags.frames import Layout, layout_of
 from crkd_ros.calibration import Calibration, CameraEntry
 from crkd_ros.camera_model import CameraModel, CamerasConfig
 from crkd_ros.motion import MotionError
@@ -249,7 +249,7 @@ def check(
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
 ) -> None:
     """Run the node's self check over a drive; exit status 1 when something looks wrong."""
-    from crkd_ros.check_drive import check_bag, check_dataset
+    from crkd_ros.self_check.drive import check_bag, check_dataset
 
     known = None if calibration is None else Calibration.load(calibration)
     if (data is None) == (bag is None):

@@ -28,9 +28,9 @@ from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.calibration import Calibration
-from crkd_ros.live import run_live
+from crkd_ros.live.recorder import Pass
+from crkd_ros.live.run import run_live
 from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.recorder import Pass
 from crkd_ros.replay import SCORED_FROM, key_frames
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").

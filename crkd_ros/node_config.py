@@ -77,7 +77,7 @@ class MotionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCheckConfig:
-    """The check of the calibration at the start, see self_check.py."""
+    """The check of the calibration at the start, see self_check/check.py."""
 
     frames: int = knob(
         48,

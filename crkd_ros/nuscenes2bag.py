@@ -27,8 +27,8 @@ from rich.progress import track
 from crkd_core.command import check_output, run_function
 from crkd_core.data.nuscenes import CHANNELS, LIDAR, NuScenes
 from crkd_ros import scene_messages
-from crkd_ros.bag_files import BagWriter, Storage, qos
-from crkd_ros.bag_messages import BagError
+from crkd_ros.bags.files import BagWriter, Storage, qos
+from crkd_ros.bags.messages import BagError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def command(
 
 
 def main() -> None:
-    """Entry point of `ros2 run crkd_ros nuscenes2bag`; `crkd-bag` is in bag_command.py."""
+    """Entry point of `ros2 run crkd_ros nuscenes2bag`; `crkd-bag` is in bags/command.py."""
     run_function(command)
 
 

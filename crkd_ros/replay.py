@@ -22,9 +22,9 @@ from rich.progress import Progress
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
 from crkd_core.frame import ANCHOR_CAMERA, Frame
-from crkd_ros.bag_detections import write_detections
-from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of, references_of_bag
-from crkd_ros.bag_messages import BagError
+from crkd_ros.bags.detections import write_detections
+from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
+from crkd_ros.bags.messages import BagError
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameter_file import load
 

@@ -15,7 +15,7 @@ from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes import Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import publish
-from crkd_ros.bag_messages import BagError, make
+from crkd_ros.bags.messages import BagError, make
 from crkd_ros.markers import marker_array
 
 #: Distance in time on either side of a pose over which its velocity is taken: poses of different

@@ -22,7 +22,7 @@ from crkd_ros.tracks import Timed
 from crkd_ros.turns import Turn
 
 if TYPE_CHECKING:
-    from crkd_ros.sync_yield import Event
+    from crkd_ros.measure.sync_yield import Event
 
 
 class Stamped(NamedTuple):

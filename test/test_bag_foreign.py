@@ -15,13 +15,14 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
-from crkd_ros import convert, foreign_messages
-from crkd_ros.bag_files import read_bag, topics_of
-from crkd_ros.bag_frames import BagProblem, frames_of_bag
+from crkd_ros import convert
+from crkd_ros.bags.files import read_bag, topics_of
+from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.calibrate import of_bag
 from crkd_ros.calibration import Calibration, CameraEntry
-from crkd_ros.foreign_bags import Kind
-from crkd_ros.foreign_convert import ConvertSummary, convert_bag
+from crkd_ros.foreign import messages as foreign_messages
+from crkd_ros.foreign.convert import ConvertSummary, convert_bag
+from crkd_ros.foreign.kinds import Kind
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.sync import SyncConfig
 

@@ -15,15 +15,15 @@ from mcap.writer import Writer
 from typer.testing import CliRunner
 
 from crkd_core.data.nuscenes import NuScenes
-from crkd_ros.bag_command import app
-from crkd_ros.bag_files import BagWriter, read_bag, topics_of
-from crkd_ros.bag_info import describe
-from crkd_ros.bag_messages import BagError, make
+from crkd_ros.bags.command import app
+from crkd_ros.bags.files import BagWriter, read_bag, topics_of
+from crkd_ros.bags.info import describe
+from crkd_ros.bags.messages import BagError, make
 from crkd_ros.calibration import Calibration
-from crkd_ros.foreign_bags import Kind
-from crkd_ros.foreign_convert import convert_bag
+from crkd_ros.foreign.convert import convert_bag
+from crkd_ros.foreign.kinds import Kind
+from crkd_ros.foreign.pose_table import PoseTable
 from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.pose_table import PoseTable
 
 SCENE = "scene-0103"
 
@@ -233,7 +233,7 @@ def test_poses_are_not_guessed_across_gaps_or_far_outside() -> None:
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "crkd_ros.bag_command", *(str(a) for a in arguments)],
+        [sys.executable, "-m", "crkd_ros.bags.command", *(str(a) for a in arguments)],
         capture_output=True,
         text=True,
         check=False,

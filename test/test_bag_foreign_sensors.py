@@ -16,9 +16,9 @@ from crkd_core.config import ImageConfig
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
-from crkd_ros.bag_files import BagWriter
-from crkd_ros.bag_frames import BagProblem, frames_of_bag
-from crkd_ros.bag_messages import make
+from crkd_ros.bags.files import BagWriter
+from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.messages import make
 from crkd_ros.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert import stamp_ns
 from crkd_ros.images import image_rgb

@@ -16,9 +16,9 @@ from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, radar_clouds
-from crkd_ros.bag_files import BagWriter, read_bag, topics_of
-from crkd_ros.bag_frames import BagProblem, frames_of_bag, layout_of
-from crkd_ros.bag_messages import BagError, make
+from crkd_ros.bags.files import BagWriter, read_bag, topics_of
+from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
+from crkd_ros.bags.messages import BagError, make
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import key_frames
 from crkd_ros.sync import SyncConfig

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd_ros.bag_files import BagWriter, qos, read_bag
-from crkd_ros.bag_messages import BagError, make
+from crkd_ros.bags.files import BagWriter, qos, read_bag
+from crkd_ros.bags.messages import BagError, make
 
 pytest.importorskip("rclpy")
 

@@ -20,9 +20,9 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student
 from crkd_ros import convert
-from crkd_ros.bag_detections import OUTPUTS
-from crkd_ros.bag_files import BagWriter, read_bag, topics_of
-from crkd_ros.bag_messages import BagError
+from crkd_ros.bags.detections import OUTPUTS
+from crkd_ros.bags.files import BagWriter, read_bag, topics_of
+from crkd_ros.bags.messages import BagError
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import find_samples, key_frames, replay
 

@@ -20,9 +20,9 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import calibrate, scene_messages
-from crkd_ros.bag_files import BagWriter, read_bag
-from crkd_ros.bag_frames import frames_of_bag
-from crkd_ros.bag_messages import make
+from crkd_ros.bags.files import BagWriter, read_bag
+from crkd_ros.bags.frames import frames_of_bag
+from crkd_ros.bags.messages import make
 from crkd_ros.calibrate import CalibrationError
 from crkd_ros.calibration import Calibration
 from crkd_ros.motion import MotionError
@@ -259,7 +259,7 @@ def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
 
 
 def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_path):
-    from crkd_ros.check_drive import check_bag
+    from crkd_ros.self_check.drive import check_bag
 
     bag = tmp_path / "drive"
     write_bag(NuScenes(tiny_drive), SCENE, bag, progress=False, with_lidar=False)

@@ -17,7 +17,8 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare_image
 from crkd_core.frame import CAMERAS
-from crkd_ros import bag_messages, camera_model, frames, messages
+from crkd_ros import camera_model, frames, messages
+from crkd_ros.bags import messages as bag_messages
 from crkd_ros.calibration import CameraEntry
 from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.convert import ConvertError

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import bag_messages, convert, frames, messages
+from crkd_ros import convert, frames, messages
+from crkd_ros.bags import messages as bag_messages
 from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert import ConvertError
 from crkd_ros.motion import MotionError, NoMotion, PoseBuffer

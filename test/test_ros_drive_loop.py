@@ -9,9 +9,9 @@ import ros_rig
 pytest.importorskip("rclpy")
 
 from crkd_ros import convert
-from crkd_ros.bag_files import BagWriter
-from crkd_ros.bag_messages import deserialize, make
-from crkd_ros.drive_loop import DriveLoop, LoopError
+from crkd_ros.bags.files import BagWriter
+from crkd_ros.bags.messages import deserialize, make
+from crkd_ros.measure.drive_loop import DriveLoop, LoopError
 
 START = 1_700_000_000_000_000_000
 ANCHOR = "/cam_back_left/image_rect_compressed"

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.data.cameras import decode_jpeg
-from crkd_ros import bag_messages, images, messages
+from crkd_ros import images, messages
+from crkd_ros.bags import messages as bag_messages
 from crkd_ros.convert import ConvertError
 from crkd_ros.images import image_rgb
 from crkd_ros.standins import cv_bridge as standin

@@ -177,7 +177,7 @@ def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     end, evaluator = module.evaluate(context)
     assert end.args[0].kwargs["target_action"] is evaluator
     (chosen,) = evaluator.kwargs["parameters"]
-    from crkd_ros.evaluator import EvaluatorConfig
+    from crkd_ros.live.evaluator import EvaluatorConfig
 
     assert set(chosen) <= {p.name for p in parameters.parameters(EvaluatorConfig)}
     assert chosen["split"].args == ("world_all",)

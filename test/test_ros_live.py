@@ -17,13 +17,14 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import processes, publish
-from crkd_ros.bag_messages import make
-from crkd_ros.live_report import streaming_table, write_scores
-from crkd_ros.live_scores import LiveScoreError, score_pass
-from crkd_ros.recorder import BagClock, Pass, Recorder
+from crkd_ros import publish
+from crkd_ros.bags.messages import make
+from crkd_ros.live import processes
+from crkd_ros.live.recorder import BagClock, Pass, Recorder
+from crkd_ros.live.report import streaming_table, write_scores
+from crkd_ros.live.scores import LiveScoreError, score_pass
+from crkd_ros.live.streaming import VARIANTS
 from crkd_ros.replay import key_frames
-from crkd_ros.streaming import VARIANTS
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -320,7 +321,7 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
     ],
 )
 def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, capsys):
-    from crkd_ros.live_evaluation import main
+    from crkd_ros.live.command import main
 
     fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
     monkeypatch.setattr("sys.argv", ["crkd-live", *fixed, "--out", str(tmp_path), *arguments])
@@ -344,7 +345,7 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "crkd_ros.live_evaluation", tmp_path / "bag"),
+            *(sys.executable, "-m", "crkd_ros.live.command", tmp_path / "bag"),
             *("--weights", tmp_path / "random.safetensors", "--data", tiny_drive),
             *("--split", "world_all", "--out", tmp_path / "out"),
             *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),

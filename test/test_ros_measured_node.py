@@ -19,11 +19,12 @@ pytest.importorskip("rclpy")
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert, overhead
-from crkd_ros.bag_files import BagWriter
-from crkd_ros.bag_messages import make
-from crkd_ros.node_peer import Told, peer
-from crkd_ros.short_drive import ShortDrive
+from crkd_ros import convert
+from crkd_ros.bags.files import BagWriter
+from crkd_ros.bags.messages import make
+from crkd_ros.measure import overhead
+from crkd_ros.measure.node_peer import Told, peer
+from crkd_ros.measure.short_drive import ShortDrive
 
 START = 1_700_000_000_000_000_000
 LIMIT = 180.0

@@ -16,7 +16,7 @@ from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros import convert, messages
-from crkd_ros.bag_frames import frames_of_bag
+from crkd_ros.bags.frames import frames_of_bag
 
 __all__ = ["bag"]  # The fixture.
 

@@ -7,7 +7,8 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros import bag_messages, convert, messages, objects, publish
+from crkd_ros import convert, messages, objects, publish
+from crkd_ros.bags import messages as bag_messages
 
 STAMP = 1_700_000_000_123_456_789
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_ros import convert
-from crkd_ros.bag_messages import make
+from crkd_ros.bags.messages import make
 from crkd_ros.calibration import Calibration
 from crkd_ros.motion import MotionError, NoTransform, PoseBuffer, advance
 from crkd_ros.odometry import OdometryMotion

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
-from crkd_ros import bag_messages, convert, markers, messages, publish
+from crkd_ros import convert, markers, messages, publish
+from crkd_ros.bags import messages as bag_messages
 
 STAMP = 1_700_000_000_123_456_789
 ADD, DELETEALL = 0, 3

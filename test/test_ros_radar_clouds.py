@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.data.radar import RADAR_FIELDS, to_records
 from crkd_core.frame import RADARS
-from crkd_ros import bag_messages, frames, messages, radar_clouds
+from crkd_ros import frames, messages, radar_clouds
+from crkd_ros.bags import messages as bag_messages
 from crkd_ros.convert import ConvertError
 from crkd_ros.motion import NoMotion, PoseBuffer
 from crkd_ros.parameters import ParameterError

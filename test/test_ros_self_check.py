@@ -16,11 +16,12 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import calibrate, check_drive
+from crkd_ros import calibrate
 from crkd_ros.calibration import Calibration
 from crkd_ros.motion import NoMotion, PoseBuffer
-from crkd_ros.rig_rules import OPTICAL, check_intrinsics, check_places
-from crkd_ros.self_check import SelfCheck
+from crkd_ros.self_check import drive as check_drive
+from crkd_ros.self_check.check import SelfCheck
+from crkd_ros.self_check.rig import OPTICAL, check_intrinsics, check_places
 from crkd_ros.sync import FrameSet
 
 SCENE = "scene-0103"

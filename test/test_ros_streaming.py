@@ -15,8 +15,7 @@ from crkd_core.data.nuscenes import NuScenes
 from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros.replay import key_frames
-from crkd_ros.streaming import (
+from crkd_ros.live.streaming import (
     VARIANTS,
     Answer,
     Stream,
@@ -25,6 +24,7 @@ from crkd_ros.streaming import (
     score_stream,
     submission_of,
 )
+from crkd_ros.replay import key_frames
 
 SECOND = 1_000_000_000
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.measure.sync_yield import Event, feed, run_live, simulate, turns_of
 from crkd_ros.sync import FrameSet, Synchronizer
-from crkd_ros.sync_yield import Event, feed, run_live, simulate, turns_of
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND

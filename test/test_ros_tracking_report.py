@@ -7,9 +7,10 @@ import pytest
 
 from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes import NuScenes
-from crkd_ros import bag_messages, publish
-from crkd_ros.bag_files import BagWriter
-from crkd_ros.tracking_report import (
+from crkd_ros import publish
+from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags.files import BagWriter
+from crkd_ros.measure.tracking_report import (
     BOXES,
     COLUMNS,
     Annotations,

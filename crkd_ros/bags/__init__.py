@@ -1,0 +1,1 @@
+"""rosbag2 files of this project's layout: written, read, replayed, described."""

@@ -1,0 +1,88 @@
+"""Detections as a rosbag2 that opens alone in Foxglove and RViz."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crkd_core.boxes import Detections
+from crkd_ros import publish
+from crkd_ros.bags.files import BagWriter, Record, Storage, qos, read_bag, topics_of
+from crkd_ros.bags.messages import make, serialize
+from crkd_ros.markers import marker_array
+
+if TYPE_CHECKING:
+    pass
+
+#: What the output bag takes over, so that it opens alone in Foxglove and RViz.
+COPIED = ("/tf_static", "/tf", "/markers/annotations")
+
+#: Topics of the node under its default name, and their types.
+OUTPUTS = {
+    "/detector_node/boxes": "sensor_msgs/msg/PointCloud2",
+    "/detector_node/markers": "visualization_msgs/msg/MarkerArray",
+    "/detector_node/detections": "vision_msgs/msg/Detection3DArray",
+}
+
+
+def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
+    """What the node would publish for one frame: topic of OUTPUTS -> message."""
+    boxes, markers, found = OUTPUTS
+    arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
+    return {
+        boxes: publish.boxes_cloud(detections, **arguments),
+        markers: marker_array(detections, **arguments),
+        found: publish.detection_array(detections, **arguments),
+    }
+
+
+def write_detections(
+    answers: Iterable[tuple[int, Detections]],
+    out: Path,
+    *,
+    source: Path,
+    storage: Storage = "mcap",
+) -> int:
+    """Write detections as a bag that opens alone: with the transforms and the truth of its source.
+
+    Args:
+        answers: (reference stamp ns, detections in base_link) in time order; taken one by one.
+        out: the new bag; must not exist.
+        source: the bag that the frames came from.
+        storage: "mcap" or "sqlite3".
+
+    Returns:
+        The number of answers.
+
+    Raises:
+        BagError: the bag exists, or the source cannot be read.
+    """
+    known = topics_of(source)
+    count = 0
+
+    def found() -> Iterator[Record]:
+        nonlocal count
+        for stamp_ns, detections in answers:
+            count += 1
+            for topic, message in output_messages(detections, stamp_ns).items():
+                yield Record(
+                    topic=topic,
+                    type_name=OUTPUTS[topic],
+                    stamp_ns=stamp_ns,
+                    data=bytes(serialize(message)),
+                )
+
+    with BagWriter(out, storage=storage) as bag:
+        for name in COPIED:
+            if name in known:
+                latched = name == "/tf_static"
+                bag.add_topic(name, known[name].type_name, profile=qos(latched=latched))
+        for name, kind in OUTPUTS.items():
+            bag.add_topic(name, kind)
+        copied = read_bag(source, topics=COPIED)
+        # Of equal stamps the copied one comes first: a pose before what is drawn in it.
+        for record in heapq.merge(copied, found(), key=lambda record: record.stamp_ns):
+            bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
+    return count

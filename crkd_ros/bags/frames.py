@@ -1,0 +1,307 @@
+"""The Frames of a rosbag2, through the same sync.py and convert.py as in the live node.
+
+Only the order of messages differs from the node's: it is that of the record times, and no frame
+waits for a message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crkd_core.config import ImageConfig
+from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_ros import convert, frames, radar_clouds
+from crkd_ros.bags.files import Topic, read_bag, topics_of
+from crkd_ros.bags.messages import BagError
+from crkd_ros.calibration import Calibration
+from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
+from crkd_ros.motion import EgoMotion, Extrinsics, MotionError
+from crkd_ros.odometry import OdometryMotion
+from crkd_ros.radar_clouds import RadarFieldsConfig
+from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
+from crkd_ros.sync_filters import make_synchronizer
+from crkd_ros.tracks import Timed
+
+_ODOMETRY = "nav_msgs/msg/Odometry"
+_IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+_INFO = "sensor_msgs/msg/CameraInfo"
+_CLOUD = "sensor_msgs/msg/PointCloud2"
+
+#: Takes a stamp in nanoseconds and what was wrong there.
+Problem = Callable[[int, str], None]
+#: Takes the set of a frame that was made, where its sensors sit and how the vehicle moves.
+Look = Callable[[FrameSet, Extrinsics, EgoMotion], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagProblem:
+    """A message or a frame that could not be used, and why."""
+
+    stamp_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which topic of a bag carries what. Absent sensors have no entry.
+
+    Attributes:
+        images, infos: camera -> topic.
+        radars: radar -> topic.
+        odometry: topic of nav_msgs/Odometry, or None: then /tf gives the ego motion.
+    """
+
+    images: Mapping[str, Topic]
+    infos: Mapping[str, Topic]
+    radars: Mapping[str, Topic]
+    odometry: Topic | None
+
+    @property
+    def topics(self) -> dict[str, tuple[str, str]]:
+        """Topic -> (role, sensor)."""
+        found = {topic.name: ("image", name) for name, topic in self.images.items()}
+        found |= {topic.name: ("info", name) for name, topic in self.infos.items()}
+        found |= {topic.name: ("radar", name) for name, topic in self.radars.items()}
+        found |= {"/tf_static": ("tf", ""), "/tf": ("tf", "")}
+        if self.odometry is not None:
+            found[self.odometry.name] = ("odometry", "")
+        return found
+
+
+def layout_of(path: Path) -> Layout:
+    """Find the sensors of a bag by topic type and by the channel in the topic's name, any case.
+
+    Of several image topics of a camera, a compressed one is taken. /odom gives the ego motion
+    unless /tf has more poses.
+
+    Raises:
+        BagError: not a bag, or neither a camera with CameraInfo nor a radar is in it.
+    """
+    topics = topics_of(path)
+
+    def of(sensor: str, kinds: Collection[str]) -> Topic | None:
+        names = [
+            topic
+            for topic in topics.values()
+            if topic.type_name in kinds and sensor.lower() in topic.name.lower().split("/")
+        ]
+        return min(names, key=lambda t: (list(kinds).index(t.type_name), t.name), default=None)
+
+    def all_of(sensors: Iterable[str], kinds: Collection[str]) -> dict[str, Topic]:
+        return {name: topic for name in sensors if (topic := of(name, kinds)) is not None}
+
+    infos = all_of(CAMERAS, [_INFO])
+    images = {name: t for name, t in all_of(CAMERAS, _IMAGES).items() if name in infos}
+    radars = all_of(RADARS, [_CLOUD])
+    if not images and not radars:
+        raise BagError(
+            f"{path}: no camera (image and camera_info) and no radar (PointCloud2) named "
+            f"{', '.join(name.lower() for name in (*CAMERAS, *RADARS))}; its topics: "
+            f"{', '.join(sorted(topics)) or 'none'}"
+        )
+    odometry = min(
+        (t for t in topics.values() if t.type_name == _ODOMETRY),
+        key=lambda t: (t.name != "/odom", t.name),
+        default=None,
+    )
+    tf = topics.get("/tf")
+    if tf is not None and odometry is not None and tf.count > odometry.count:
+        odometry = None
+    return Layout(images=images, infos=infos, radars=radars, odometry=odometry)
+
+
+@dataclass(frozen=True)
+class _Undecoded:
+    """An image that is decoded when a frame takes it: not every image of a bag is taken."""
+
+    message: Any
+    model: CameraModel
+
+
+@dataclass
+class _Assembler:
+    """Feeds messages to the synchroniser and makes Frames of its sets."""
+
+    layout: Layout
+    image: ImageConfig
+    sync: Synchronizer
+    base: str = "base_link"
+    extrinsics: Calibration | None = None
+    look: Look | None = None
+    tree: Calibration = field(default_factory=Calibration)
+    models: dict[str, CameraModel] = field(default_factory=dict)
+    cameras: CamerasConfig = CamerasConfig()
+    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
+
+    def __post_init__(self) -> None:
+        self.places = self.extrinsics or self.tree
+        self.poses = OdometryMotion(extrinsics=self.places, base=self.base)
+
+    def add(self, role: str, sensor: str, message: Any, now: float) -> list[FrameSet]:
+        """Take one message, recorded at ``now`` (s); the sets that are complete as it is later."""
+        if role == "tf":
+            self._tf(message)
+            return []
+        stamp_ns = convert.stamp_ns(message.header.stamp)
+        if role == "info":
+            if sensor in self.layout.images:
+                rectified = self.cameras.is_rectified(self.layout.images[sensor].name)
+                self.models[sensor] = CameraModel.of_info(message, rectified=rectified)
+            return []
+        if role == "odometry":
+            self.poses.add(
+                stamp_ns,
+                convert.odometry_pose(message),
+                parent=message.header.frame_id,
+                child=message.child_frame_id,
+                twist=convert.odometry_twist(message),
+            )
+            return []
+        sets = self.sync.flush(before_ns=stamp_ns)
+        if role == "image":
+            if sensor in self.models:
+                item = _Undecoded(message, self.models[sensor])
+                self.sync.add_image(sensor, stamp_ns, item, now=now)
+        else:
+            sweep = radar_clouds.sweep(message, radar=sensor, fields=self.radar_fields)
+            self.sync.add_radar(sensor, stamp_ns, sweep, now=now)
+        return sets
+
+    def _tf(self, message: Any) -> None:
+        for transform in message.transforms:
+            matrix = convert.transform_matrix(transform)
+            if transform.child_frame_id.lstrip("/") != self.base:
+                self.tree.add(transform.header.frame_id, transform.child_frame_id, matrix)
+            elif self.layout.odometry is None:
+                self.poses.add(convert.stamp_ns(transform.header.stamp), matrix)
+
+    def frame(self, frame_set: FrameSet, token: str, problem: Problem) -> Frame:
+        """One Frame; an image that cannot be decoded is a problem and masks its camera.
+
+        Raises:
+            MotionError: a transform is not known.
+        """
+        images = {}
+        for camera, (stamp_ns, item) in frame_set.images.items():
+            try:
+                prepared = prepared_image(item.message, item.model, self.image, camera=camera)
+                images[camera] = Timed(stamp_ns, prepared)
+            except convert.ConvertError as error:
+                problem(stamp_ns, str(error))
+        decoded = dataclasses.replace(frame_set, images=images)
+        frame = frames.frame_from_set(
+            decoded,
+            extrinsics=self.places,
+            motion=self.poses,
+            image=self.image,
+            token=token,
+        )
+        if self.look is not None:
+            self.look(decoded, self.places, self.poses)
+        return frame
+
+
+def frames_of_bag(
+    path: Path,
+    *,
+    image: ImageConfig,
+    sync: SyncConfig | None = None,
+    tokens: Mapping[int, str] | None = None,
+    only: Collection[int] | None = None,
+    problems: list[BagProblem] | None = None,
+    cameras: CamerasConfig | None = None,
+    radar_fields: RadarFieldsConfig | None = None,
+    calibration: Calibration | None = None,
+    look: Look | None = None,
+) -> Iterator[Frame]:
+    """The Frames of a bag in time order, at the references that the live node would choose.
+
+    Args:
+        path: a rosbag2 in our layout or a similar one, see ``layout_of``.
+        image: how images are prepared (``detector.config.image``).
+        sync: limits of a frame; ``sweeps`` is the detector's ``config.radar.sweeps``.
+        tokens: reference stamp, ns -> sample token, for key frames.
+        only: make only the frames at these reference stamps, ns.
+        problems: takes what could not be used, as the node would go on without it; None = the
+            first problem is an error.
+        cameras: as the node's parameters of this name.
+        radar_fields: likewise.
+        calibration: where the sensors sit, instead of the bag's transforms.
+        look: is shown the messages of every frame.
+
+    Raises:
+        BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
+            a frame that cannot be used.
+    """
+    assembler = _Assembler(
+        layout=layout_of(path),
+        image=image,
+        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
+        cameras=cameras or CamerasConfig(),
+        radar_fields=radar_fields or RadarFieldsConfig(),
+        extrinsics=calibration,
+        look=look,
+    )
+
+    def problem(stamp_ns: int, reason: str) -> None:
+        if problems is None:
+            raise BagError(f"{path}: at {stamp_ns} ns: {reason}")
+        problems.append(BagProblem(stamp_ns=stamp_ns, reason=reason))
+
+    def frames_of(sets: list[FrameSet]) -> Iterator[Frame]:
+        for frame_set in sets:
+            stamp_ns = frame_set.stamp_ns
+            if only is not None and stamp_ns not in only:
+                continue
+            try:
+                yield assembler.frame(frame_set, (tokens or {}).get(stamp_ns, ""), problem)
+            except MotionError as error:
+                problem(stamp_ns, f"frame dropped: {error}")
+
+    for sets in _sets(path, assembler, problem):
+        yield from frames_of(sets)
+
+
+def references_of_bag(
+    path: Path,
+    *,
+    image: ImageConfig,
+    sync: SyncConfig | None = None,
+    cameras: CamerasConfig | None = None,
+    radar_fields: RadarFieldsConfig | None = None,
+) -> list[int]:
+    """The reference stamps, ns, of the frames that ``frames_of_bag`` will try to make.
+
+    Args: as there. Nothing is decoded. Raises BagError: not a readable bag.
+    """
+    assembler = _Assembler(
+        layout=layout_of(path),
+        image=image,
+        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
+        cameras=cameras or CamerasConfig(),
+        radar_fields=radar_fields or RadarFieldsConfig(),
+    )
+    # What is wrong will be said when the frames are made.
+    return [
+        frame_set.stamp_ns
+        for sets in _sets(path, assembler, lambda stamp_ns, reason: None)
+        for frame_set in sets
+    ]
+
+
+def _sets(path: Path, assembler: _Assembler, problem: Problem) -> Iterator[list[FrameSet]]:
+    """Feed every message of a bag to an assembler."""
+    topics = assembler.layout.topics
+    for record in read_bag(path, topics=topics):
+        role, sensor = topics[record.topic]
+        try:
+            sets = assembler.add(role, sensor, record.message(), record.stamp_ns * 1e-9)
+        except (BagError, convert.ConvertError) as error:
+            problem(record.stamp_ns, f"{record.topic}: {error}")
+            continue
+        yield sets
+    yield assembler.sync.flush()

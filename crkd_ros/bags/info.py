@@ -1,0 +1,210 @@
+"""What a bag offers to the detector. Command `crkd-bag info`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.foreign import messages as foreign_messages
+from crkd_ros.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
+from crkd_ros.foreign.survey import Survey, survey
+from crkd_ros.sync import SyncConfig, Synchronizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorInfo:
+    """One camera or radar.
+
+    Attributes:
+        topic: of its images or clouds; None where the bag has none.
+        rate: messages per second by their stamps; 0 of less than two.
+        calibrated: whether its intrinsics are known; None for a radar.
+        placed: whether its place on the vehicle is known.
+    """
+
+    topic: ForeignTopic | None
+    rate: float
+    calibrated: bool | None
+    placed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagInfo:
+    """What a bag offers.
+
+    Attributes:
+        kind: who wrote it.
+        seconds: between the first and the last sensor message.
+        sensors: channel -> what is known of it; all six cameras and five radars.
+        pose_source: topics of the ego poses, "" for none; ``poses`` of them, ``pose_interval``
+            seconds apart.
+        frames: frames that the synchroniser forms of all messages in the order of their stamps.
+        references: images of the anchor camera.
+        cameras, radars: how many of them a frame has on average.
+        moving: frames whose ego pose is known.
+        missing: what a detector needs and must be given.
+    """
+
+    kind: Kind
+    seconds: float
+    sensors: Mapping[str, SensorInfo]
+    pose_source: str
+    poses: int
+    pose_interval: float
+    frames: int
+    references: int
+    cameras: float
+    radars: float
+    moving: int
+    missing: tuple[str, ...]
+
+
+def describe(
+    path: Path,
+    *,
+    calibration: Path | None = None,
+    sync: SyncConfig | None = None,
+    progress: bool = True,
+) -> BagInfo:
+    """Read a bag of any known converter, ours included. All messages are read, none decoded.
+
+    Args:
+        path: the bag.
+        calibration: a calibration file that would be given to the node or to `convert`.
+        sync: limits of a frame.
+        progress: a bar on stderr.
+
+    Raises:
+        BagError: not a readable bag, or no sensor in it.
+        MotionError: the calibration file cannot be used.
+    """
+    bag = open_foreign(path)
+    try:
+        kind, layout = recognise(bag, path), layout_of(bag)
+        known = survey(
+            bag,
+            layout,
+            path=path,
+            kind=kind,
+            calibration=calibration,
+            progress=progress,
+            strict=False,
+        )
+        topics = {topic.name: name for name, topic in {**layout.images, **layout.radars}.items()}
+        stamps: list[tuple[int, str]] = []
+        for topic, record_ns, message in track(
+            bag.messages(list(topics)),
+            total=sum(bag.topics[topic].count for topic in topics),
+            description=f"reading {path.name}",
+            console=Console(stderr=True),
+            disable=not progress,
+            transient=True,
+        ):
+            stamp = record_ns if known.record_times else foreign_messages.stamp_ns(message)
+            stamps.append((stamp, topics[topic]))
+    finally:
+        bag.close()
+    stamps.sort()
+    seconds = (stamps[-1][0] - stamps[0][0]) / 1e9 if stamps else 0.0
+    sensors = {}
+    for name in (*CAMERAS, *RADARS):
+        topic_of = layout.images.get(name) or layout.radars.get(name)
+        own = [stamp for stamp, channel in stamps if channel == name]
+        sensors[name] = SensorInfo(
+            topic=topic_of,
+            rate=(len(own) - 1) * 1e9 / (own[-1] - own[0]) if len(own) > 1 else 0.0,
+            calibrated=None if name in RADARS else name in layout.infos or name in known.cameras,
+            placed=name in known.extrinsics,
+        )
+    frames = _frames(stamps, sync or SyncConfig())
+    return BagInfo(
+        kind=kind,
+        seconds=seconds,
+        sensors=sensors,
+        pose_source=known.pose_source,
+        poses=len(known.poses),
+        pose_interval=known.poses.interval_ns / 1e9,
+        frames=len(frames),
+        references=sum(name == ANCHOR_CAMERA for _, name in stamps),
+        cameras=sum(one.cameras for one in frames) / max(len(frames), 1),
+        radars=sum(one.radars for one in frames) / max(len(frames), 1),
+        moving=sum(known.poses.at(one.stamp_ns) is not None for one in frames),
+        missing=tuple(_missing(sensors, known)),
+    )
+
+
+@dataclass(frozen=True)
+class _Formed:
+    stamp_ns: int
+    cameras: int
+    radars: int
+
+
+def _frames(stamps: list[tuple[int, str]], config: SyncConfig) -> list[_Formed]:
+    sync, sets = Synchronizer(config), []
+    for stamp, name in stamps:
+        sets += sync.flush(before_ns=stamp)
+        (sync.add_image if name in CAMERAS else sync.add_radar)(name, stamp, None)
+    sets += sync.flush()
+    return [_Formed(one.stamp_ns, len(one.images), len(one.sweeps)) for one in sets]
+
+
+def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
+    found = []
+    for text, names in (
+        ("messages of", [n for n, s in sensors.items() if s.topic is None]),
+        ("intrinsics of", [n for n, s in sensors.items() if s.topic and s.calibrated is False]),
+        ("the place of", [n for n, s in sensors.items() if s.topic and not s.placed]),
+    ):
+        if names:
+            found.append(f"{text} {', '.join(name.lower() for name in names)}")
+    if not len(known.poses):
+        found.append("ego motion")
+    return found
+
+
+def show(info: BagInfo, path: Path, console: Console) -> None:
+    """Print it as a table and sentences."""
+    console.print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
+    table = Table("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
+    mark = {True: "yes", False: "missing", None: ""}
+    for name, sensor in info.sensors.items():
+        if sensor.topic is None:
+            table.add_row(name.lower(), "missing")
+            continue
+        table.add_row(
+            name.lower(),
+            sensor.topic.name,
+            sensor.topic.type_name.rpartition("/")[2],
+            str(sensor.topic.count),
+            f"{sensor.rate:.1f}",
+            mark[sensor.calibrated],
+            mark[sensor.placed],
+        )
+    console.print(table)
+    if info.pose_source:
+        console.print(
+            f"ego motion: {info.poses} poses of {info.pose_source}, "
+            f"{info.pose_interval:.3f} s apart"
+        )
+    console.print(
+        f"frames: {info.frames} (images of {ANCHOR_CAMERA.lower()}: {info.references}), "
+        f"{info.cameras:.2f} cameras and {info.radars:.2f} radars each; ego motion is known for "
+        f"{info.moving}"
+    )
+    console.print(f"missing: {'; '.join(info.missing) or 'nothing'}")
+    calibration = " --calibration FILE" if set(_of_file(info)) else ""
+    if info.kind is Kind.OURS:
+        console.print("play it as it is")
+    else:
+        console.print(f"next: crkd-bag convert {path} OUT{calibration}")
+
+
+def _of_file(info: BagInfo) -> list[str]:
+    return [text for text in info.missing if text.startswith(("intrinsics", "the place"))]

@@ -1,0 +1,1 @@
+"""Bags of other nuScenes converters, made into ours."""

@@ -1,0 +1,223 @@
+"""Foxglove's own messages in mcap files (foxglove/nuscenes2mcap), as ROS messages.
+
+Protobuf messages are read with the descriptors that every such file carries; JSON ones (Foxglove's
+JSON schemas, bytes in base64) alike. Only the message types that a detector needs are read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from mcap.records import Schema
+
+from crkd_ros.bags.messages import BagError, make
+from crkd_ros.foreign.kinds import CLOUD, IMAGES, INFO, TF, Container, ForeignTopic
+
+#: PackedElementField.type -> PointField.datatype: Foxglove counts UINT8 first, ROS INT8.
+_DATATYPE = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 7, 8: 8}
+_NUMERIC = {
+    name: number
+    for number, name in enumerate(
+        ("UNKNOWN", "UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "FLOAT32", "FLOAT64")
+    )
+}
+
+
+class FoxgloveFile:
+    """An mcap file of Foxglove messages; see ``foreign_bags.ForeignBag``."""
+
+    container: Container = "foxglove"
+
+    def __init__(self, path: Path) -> None:
+        """Open the file and read its summary.
+
+        Raises:
+            BagError: no whole mcap file, or protobuf messages and no protobuf package.
+        """
+        self.path = path
+        self._file = path.open("rb")
+        self.topics: dict[str, ForeignTopic] = {}
+        self._read: dict[int, Callable[[bytes], Any]] = {}
+        try:
+            self._open()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> None:
+        try:
+            # Sizes are checked by the reader before it believes them; None = any chunk size.
+            self._reader = make_reader(self._file)
+            summary = self._reader.get_summary()
+        except (McapError, ValueError, EOFError) as error:
+            raise BagError(f"{self.path}: not a readable mcap file: {error}") from error
+        if summary is None or summary.statistics is None:
+            raise BagError(
+                f"{self.path}: the mcap file has no summary: it was cut short; repair it with "
+                "`mcap recover`"
+            )
+        for channel in summary.channels.values():
+            schema = summary.schemas.get(channel.schema_id)
+            name = schema.name if schema else ""
+            type_name, convert = _TYPES.get(name, (name, None))
+            count = summary.statistics.channel_message_counts.get(channel.id, 0)
+            before = self.topics.get(channel.topic)
+            self.topics[channel.topic] = ForeignTopic(
+                name=channel.topic,
+                type_name=type_name,
+                count=count + (before.count if before else 0),
+            )
+            if convert is not None and schema is not None:
+                decode = _decoder(channel.message_encoding, schema, self.path)
+                self._read[channel.id] = _then(decode, convert)
+
+    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+        """See ForeignBag."""
+        try:
+            for _, channel, message in self._reader.iter_messages(topics=list(names)):
+                if channel.id in self._read:
+                    read = self._read[channel.id]
+                    yield channel.topic, message.log_time, read(message.data)
+        except (GeneratorExit, BagError):
+            raise
+        except Exception as error:  # McapError, DecodeError, zstd, lz4, KeyError, ...
+            raise BagError(f"{self.path}: the file is damaged: {error!r}") from error
+
+    def close(self) -> None:
+        """See ForeignBag."""
+        self._file.close()
+
+
+def _then(decode: Callable[[bytes], Any], convert: Callable[[Any], Any]) -> Callable[[bytes], Any]:
+    return lambda data: convert(decode(data))
+
+
+def _decoder(encoding: str, schema: Schema, path: Path) -> Callable[[bytes], Any]:
+    """A function from bytes to an object with the message's fields as attributes."""
+    if encoding == "json":
+        return lambda data: json.loads(data, object_hook=lambda one: SimpleNamespace(**one))
+    if encoding != "protobuf":
+        raise BagError(f"{path}: {schema.name}: cannot read messages encoded as {encoding!r}")
+    try:
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    except ImportError as error:
+        raise BagError(
+            f"{path}: its messages are protobuf; pip install protobuf (apt: python3-protobuf)"
+        ) from error
+    files = descriptor_pb2.FileDescriptorSet.FromString(schema.data)
+    pool = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    descriptor = pool.FindMessageTypeByName(schema.name)
+    # GetMessageClass came with protobuf 4.22; Ubuntu 24.04 has 3.21.
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor).FromString
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor).FromString
+
+
+def _header(message: Any, frame_id: str) -> Any:
+    time = message.timestamp
+    # JSON names them as ROS 1 did; a protobuf Timestamp has seconds and nanos.
+    sec = time.seconds if hasattr(time, "seconds") else time.sec
+    nanosec = time.nanos if hasattr(time, "nanos") else time.nsec
+    stamp = make("builtin_interfaces/msg/Time", sec=int(sec), nanosec=int(nanosec))
+    return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
+
+
+def _bytes(data: Any) -> bytes:
+    return base64.b64decode(data) if isinstance(data, str) else data
+
+
+def _image(message: Any) -> Any:
+    return make(
+        IMAGES[0],
+        header=_header(message, message.frame_id),
+        format=message.format,
+        data=_bytes(message.data),
+    )
+
+
+def _info(message: Any) -> Any:
+    return make(
+        INFO,
+        header=_header(message, message.frame_id),
+        width=message.width,
+        height=message.height,
+        distortion_model=message.distortion_model,
+        d=list(message.D),
+        k=list(message.K),
+        r=list(message.R),
+        p=list(message.P),
+    )
+
+
+def _cloud(message: Any) -> Any:
+    """Its ``pose`` is not taken: nuscenes2mcap leaves it out, the frame's transform places it."""
+    data = np.frombuffer(_bytes(message.data), np.uint8)
+    step = int(message.point_stride)
+    fields = [
+        make(
+            "sensor_msgs/msg/PointField",
+            name=field.name,
+            offset=int(field.offset),
+            datatype=_DATATYPE[
+                _NUMERIC[field.type] if isinstance(field.type, str) else int(field.type)
+            ],
+            count=1,
+        )
+        for field in message.fields
+    ]
+    if step <= 0 or len(data) % step:
+        raise BagError(
+            f"PointCloud of {message.frame_id}: {len(data)} bytes are not whole points of {step}"
+        )
+    return make(
+        CLOUD,
+        header=_header(message, message.frame_id),
+        height=1,
+        width=len(data) // step,
+        fields=fields,
+        point_step=step,
+        row_step=len(data),
+        data=data,
+        is_dense=True,
+    )
+
+
+def _transforms(message: Any) -> Any:
+    return make(TF[0], transforms=[_transform(one) for one in message.transforms])
+
+
+def _one_transform(message: Any) -> Any:
+    return make(TF[0], transforms=[_transform(message)])
+
+
+def _transform(message: Any) -> Any:
+    t, q = message.translation, message.rotation
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=_header(message, message.parent_frame_id),
+        child_frame_id=message.child_frame_id,
+        transform=make(
+            "geometry_msgs/msg/Transform",
+            translation=make("geometry_msgs/msg/Vector3", x=t.x, y=t.y, z=t.z),
+            rotation=make("geometry_msgs/msg/Quaternion", x=q.x, y=q.y, z=q.z, w=q.w),
+        ),
+    )
+
+
+_TYPES: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
+    "foxglove.CompressedImage": (IMAGES[0], _image),
+    "foxglove.CameraCalibration": (INFO, _info),
+    "foxglove.PointCloud": (CLOUD, _cloud),
+    "foxglove.FrameTransform": (TF[0], _one_transform),
+    "foxglove.FrameTransforms": (TF[0], _transforms),
+}

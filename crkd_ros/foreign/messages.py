@@ -1,0 +1,243 @@
+"""Messages of other people's bags: definitions their bags may lack, and what we take of each.
+
+Messages are duck-typed: those of ROS 1 bags (``K``, ``secs``), of ROS 2 bags (``k``, ``sec``) and
+those that foreign/foxglove.py makes serve alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Connection, MessageDefinitionFormat
+from rosbags.typesys import (
+    Stores,
+    TypesysError,
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+)
+from rosbags.typesys.store import Typestore
+
+from crkd_core.data.radar import RADAR_FIELDS, from_records, to_records
+from crkd_ros import convert, images, publish, radar_clouds, scene_messages
+from crkd_ros.bags.messages import BagError, make
+
+#: One radar return as the nuscenes2bag family sends it. The codes are signed in nuScenes' files
+#: and unsigned here, so -1 arrives as 255.
+RADAR_OBJECT = """geometry_msgs/Vector3 pose
+uint8 dyn_prop
+uint16 id
+float32 rcs
+float32 vx
+float32 vy
+float32 vx_comp
+float32 vy_comp
+uint8 is_quality_valid
+uint8 ambig_state
+uint8 x_rms
+uint8 y_rms
+uint8 invalid_state
+uint8 pdh0
+uint8 vx_rms
+uint8 vy_rms
+"""
+RADAR_OBJECTS = "std_msgs/Header header\nRadarObject[] objects\n"
+
+_INT8 = tuple(
+    name
+    for name in RADAR_FIELDS
+    if name not in ("x", "y", "z", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+)
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+
+
+def is_radar_objects(type_name: str) -> bool:
+    """Whether a type is a RadarObjects of whatever package."""
+    return type_name.endswith("/RadarObjects")
+
+
+def typestore(connections: Sequence[Connection], *, ros1: bool) -> Typestore:
+    """A store that knows the types of these connections, from the bag itself where it says.
+
+    Raises:
+        BagError: a definition in the bag cannot be read.
+    """
+    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
+    for connection in connections:
+        name, definition = connection.msgtype, connection.msgdef
+        if name in store.types:
+            continue
+        try:
+            if definition.format == MessageDefinitionFormat.MSG:
+                found = get_types_from_msg(definition.data, name)
+            elif definition.format == MessageDefinitionFormat.IDL:
+                found = get_types_from_idl(definition.data)
+            elif is_radar_objects(name):
+                package = name.removesuffix("/RadarObjects")
+                found = get_types_from_msg(RADAR_OBJECTS, name)
+                found |= get_types_from_msg(RADAR_OBJECT, f"{package}/RadarObject")
+            else:
+                continue  # nobody can read it; its topic is of no use to us
+            store.register({k: v for k, v in found.items() if k not in store.types})
+        except (TypesysError, AssertionError) as error:
+            raise BagError(f"{connection.topic}: definition of {name}: {error}") from error
+    return store
+
+
+def stamp_ns(message: Any) -> int:
+    """The header's stamp in nanoseconds."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def frame_of(message: Any) -> str:
+    """The header's frame, without the leading slash of ROS 1."""
+    return str(message.header.frame_id).lstrip("/")
+
+
+def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
+    """RadarObjects or a radar PointCloud2 as PointCloud2 of the 18 native fields, 43 bytes.
+
+    Rows that are not finite ("no returns") are left out, as when a nuScenes file is read. A cloud
+    of other fields keeps them: the detector's field mapping reads those.
+
+    Raises:
+        BagError: it is no radar message, or a code is outside its range; names the channel.
+    """
+    try:
+        if hasattr(message, "objects"):
+            points = _objects(message.objects)
+        else:
+            points = to_records(radar_clouds.radar_points(message, source=channel))
+    except (ValueError, AttributeError) as error:
+        raise BagError(f"{channel}: {error}") from error
+    return scene_messages.cloud(publish.header(stamp, channel, make), points)
+
+
+def _objects(objects: Sequence[Any]) -> NDArray[np.void]:
+    columns: dict[str, NDArray] = {
+        name: np.array([getattr(one.pose, name) for one in objects], np.float32) for name in "xyz"
+    }
+    for name in RADAR_FIELDS[3:]:
+        values = [getattr(one, name) for one in objects]
+        if name in _INT8:
+            columns[name] = (np.array(values, np.int64) & 0xFF).astype(np.uint8).view(np.int8)
+        elif name == "id":
+            columns[name] = (np.array(values, np.int64) & 0xFFFF).astype(np.uint16).view(np.int16)
+        else:
+            columns[name] = np.array(values, np.float32)
+    records = np.zeros(len(objects), [(name, columns[name].dtype) for name in RADAR_FIELDS])
+    for name in RADAR_FIELDS:
+        records[name] = columns[name]
+    return to_records(from_records(records))
+
+
+def cloud(message: Any, *, stamp: int, channel: str) -> Any:
+    """A PointCloud2 with its own fields and data under our header."""
+    fields = [
+        make(
+            "sensor_msgs/msg/PointField",
+            name=field.name,
+            offset=field.offset,
+            datatype=field.datatype,
+            count=field.count,
+        )
+        for field in message.fields
+    ]
+    rest = {
+        name: getattr(message, name)
+        for name in ("height", "width", "is_bigendian", "point_step", "row_step", "data")
+    }
+    return make(
+        "sensor_msgs/msg/PointCloud2",
+        header=publish.header(stamp, channel, make),
+        fields=fields,
+        is_dense=bool(message.is_dense),
+        **rest,
+    )
+
+
+def compressed_image(
+    message: Any, *, stamp: int, channel: str, image_format: str, jpeg_quality: int
+) -> Any:
+    """An Image or CompressedImage as CompressedImage. Compressed ones keep their bytes.
+
+    Raises:
+        BagError: an encoding we cannot read, or compressed bytes that are neither JPEG nor PNG.
+    """
+    if hasattr(message, "encoding"):
+        try:
+            rgb = images.image_rgb(message, source=channel)
+        except convert.ConvertError as error:
+            raise BagError(str(error)) from error
+        options = {
+            "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]),
+            "png": (".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
+        }[image_format]
+        done, encoded = cv2.imencode(options[0], cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options[1])
+        if not done:
+            raise BagError(f"{channel}: OpenCV cannot encode {rgb.shape} as {image_format}")
+        data: Any = encoded.ravel()
+    else:
+        data, image_format = message.data, "jpeg"
+        head = bytes(data[:4])
+        if head == _PNG:
+            image_format = "png"
+        elif head[:2] != _JPEG:
+            raise BagError(
+                f"{channel}: expected JPEG or PNG data, got {len(data)} bytes beginning with "
+                f"{head.hex(' ') or 'nothing'}"
+            )
+    return make(
+        "sensor_msgs/msg/CompressedImage",
+        header=publish.header(stamp, channel, make),
+        format=image_format,
+        data=data,
+    )
+
+
+def image_size(message: Any) -> tuple[int, int]:
+    """(width, height) of an Image or CompressedImage. Raises BagError when it has none."""
+    if hasattr(message, "encoding"):
+        return int(message.width), int(message.height)
+    image = cv2.imdecode(np.frombuffer(bytes(message.data), np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise BagError(f"{frame_of(message) or 'camera'}: OpenCV cannot decode its first image")
+    return image.shape[1], image.shape[0]
+
+
+def info_matrix(message: Any) -> NDArray[np.float64]:
+    """``k`` (ROS 1: ``K``) of a CameraInfo, [3, 3]. Raises BagError when it is none."""
+    k = np.asarray(message.k if hasattr(message, "k") else message.K, np.float64).reshape(3, 3)
+    if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+        raise BagError(
+            f"CameraInfo of {frame_of(message)!r} is not calibrated: k = {k.ravel().tolist()}; "
+            "list the camera's intrinsics in the file of --calibration"
+        )
+    return k
+
+
+def camera_info(
+    *,
+    stamp: int,
+    channel: str,
+    k: NDArray[np.float64],
+    size: tuple[int, int],
+    distortion: tuple[str, Sequence[float]] = ("plumb_bob", ()),
+) -> Any:
+    """CameraInfo with p = [k|0] and r = identity, whatever the other converter wrote there."""
+    return make(
+        "sensor_msgs/msg/CameraInfo",
+        header=publish.header(stamp, channel, make),
+        width=size[0],
+        height=size[1],
+        distortion_model=distortion[0] or "plumb_bob",
+        d=np.asarray(distortion[1], np.float64),
+        k=k,
+        r=np.eye(3),
+        p=np.concatenate([k, np.zeros((3, 1))], 1),
+    )

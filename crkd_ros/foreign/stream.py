@@ -1,0 +1,221 @@
+"""The sensor messages of a foreign bag in our layout, in one stream.
+
+Messages are put in the order of their own times by a short buffer, and each finds the vehicle's
+pose of its time written before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import track
+
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros import publish, scene_messages
+from crkd_ros.bags.files import BagWriter, qos
+from crkd_ros.bags.messages import BagError, make
+from crkd_ros.camera_model import CamerasConfig
+from crkd_ros.foreign import messages as foreign_messages
+from crkd_ros.foreign.kinds import (
+    CLOUD,
+    IMAGES,
+    INFO,
+    ODOMETRY,
+    TF,
+    ForeignBag,
+    ForeignLayout,
+    Kind,
+)
+from crkd_ros.foreign.survey import Survey
+
+ImageFormat = Literal["jpeg", "png"]
+
+#: A message may be this much older or newer than its place in the file says. Key frames of the
+#: foxglove family stand up to half a second from their places.
+REORDER_NS = 1_000_000_000
+
+#: (stamp, rank, number, what to write): the order of writing; intrinsics before the image.
+_Waiting = tuple[int, int, int, list[tuple[str, Any]]]
+
+
+@dataclass
+class Conversion:
+    """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened."""
+
+    bag: ForeignBag
+    kind: Kind
+    layout: ForeignLayout
+    known: Survey
+    image_format: ImageFormat
+    jpeg_quality: int
+    with_lidar: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    span: tuple[int, int] | None = None
+    encoded: int = 0
+    late: int = 0
+    interpolated: int = 0
+    without_pose: int = 0
+    last_pose: int = -1
+
+    def run(self, writer: BagWriter, description: str) -> None:
+        """Write everything. Raises BagError."""
+        roles = self._roles()
+        for topic, type_name in self._out_topics():
+            writer.add_topic(topic, type_name, profile=qos(latched=topic == "/tf_static"))
+        next_pose = 0
+        for stamp, _, _, messages in self._in_order(roles, description):
+            if self.span is None:
+                static = {
+                    name: pose
+                    for name, pose in self.known.extrinsics.items()
+                    if name != "LIDAR_TOP" or self.with_lidar
+                }
+                self._write(writer, "/tf_static", scene_messages.static(stamp, static), stamp)
+                # Poses from before the first sensor message serve nobody.
+                next_pose = int((self.known.poses.stamps < stamp).sum())
+            self.span = (self.span[0] if self.span else stamp, stamp)
+            next_pose = self._poses(writer, next_pose, stamp)
+            for topic, message in messages:
+                self._write(writer, topic, message, stamp)
+        if self.span is None:
+            raise BagError("the bag holds no sensor message")
+
+    def _poses(self, writer: BagWriter, place: int, stamp: int) -> int:
+        """Write the poses until a sensor's stamp and that of the stamp itself."""
+        table = self.known.poses
+        while place < len(table) and table.stamps[place] <= stamp:
+            self._pose(writer, int(table.stamps[place]))
+            place += 1
+        if place == 0 or table.stamps[place - 1] != stamp:
+            if table.at(stamp) is None:
+                self.without_pose += 1
+            elif stamp != self.last_pose:
+                self.interpolated += 1
+                self._pose(writer, stamp)
+        return place
+
+    def _pose(self, writer: BagWriter, stamp: int) -> None:
+        matrix = self.known.poses.at(stamp)
+        assert matrix is not None
+        self.last_pose = stamp
+        self._write(writer, "/tf", scene_messages.tf(stamp, matrix), stamp)
+        twist = self.known.poses.twist(stamp)
+        self._write(writer, "/odom", scene_messages.odometry(stamp, matrix, *twist), stamp)
+
+    def _write(self, writer: BagWriter, topic: str, message: Any, stamp: int) -> None:
+        writer.write(topic, message, stamp)
+        self.counts[topic] = self.counts.get(topic, 0) + 1
+
+    def _roles(self) -> dict[str, tuple[str, str]]:
+        """Topic of the old bag -> (role, channel)."""
+        layout = self.layout
+        roles = {topic.name: ("image", name) for name, topic in layout.images.items()}
+        roles |= {topic.name: ("radar", name) for name, topic in layout.radars.items()}
+        roles |= {
+            topic.name: ("info", name)
+            for name, topic in layout.infos.items()
+            if name in layout.images and name not in self.known.cameras
+        }
+        if self.with_lidar and layout.lidar is not None:
+            roles[layout.lidar.name] = ("lidar", "LIDAR_TOP")
+        return roles
+
+    def _out_topics(self) -> Iterator[tuple[str, str]]:
+        yield from (("/tf_static", TF[0]), ("/tf", TF[0]), ("/odom", ODOMETRY))
+        for camera in CAMERAS:
+            if camera in self.layout.images:
+                yield f"/{camera.lower()}/camera_info", INFO
+                yield self._image_topic(camera), IMAGES[0]
+        for radar in RADARS:
+            if radar in self.layout.radars:
+                yield f"/{radar.lower()}", CLOUD
+        if self.with_lidar:
+            yield "/lidar_top", CLOUD
+
+    def _image_topic(self, camera: str) -> str:
+        """Images that are not rectified must not be called so: the detector straightens them."""
+        given = self.known.cameras.get(camera)
+        if given is not None:
+            rectified = not any(given.distortion)
+        else:
+            # All of nuScenes is rectified, whatever its converters call the topics.
+            name = self.layout.images[camera].name
+            rectified = self.kind is not Kind.ROS2 or CamerasConfig().is_rectified(name)
+        base = "image_rect_compressed" if rectified else "image_raw/compressed"
+        return f"/{camera.lower()}/{base}"
+
+    def _in_order(self, roles: dict[str, tuple[str, str]], description: str) -> Iterator[_Waiting]:
+        """(stamp, rank, number, [(topic, message)]) by stamp; intrinsics before the image."""
+        waiting: list[_Waiting] = []
+        newest, written = 0, 0
+        for number, (topic, record_ns, message) in enumerate(
+            track(
+                self.bag.messages(list(roles)),
+                total=sum(self.bag.topics[topic].count for topic in roles),
+                description=description,
+                console=Console(stderr=True),
+                disable=not description,
+                transient=True,
+            )
+        ):
+            role, channel = roles[topic]
+            stamp = record_ns if self.known.record_times else foreign_messages.stamp_ns(message)
+            if stamp <= 0:
+                raise BagError(f"{topic}: a message without a stamp at record time {record_ns} ns")
+            if stamp < written:
+                self.late += 1
+                continue
+            newest = max(newest, stamp)
+            made = self._convert(role, channel, stamp, message)
+            heapq.heappush(waiting, (stamp, int(role != "info"), number, made))
+            while waiting and waiting[0][0] < newest - REORDER_NS:
+                written = waiting[0][0]
+                yield heapq.heappop(waiting)
+        while waiting:
+            yield heapq.heappop(waiting)
+
+    def _convert(self, role: str, channel: str, stamp: int, message: Any) -> list[tuple[str, Any]]:
+        name = f"/{channel.lower()}"
+        frame = channel.lower()
+        if role == "radar":
+            return [(name, foreign_messages.radar_cloud(message, stamp=stamp, channel=frame))]
+        if role == "lidar":
+            return [(name, foreign_messages.cloud(message, stamp=stamp, channel=frame))]
+        if role == "info":
+            if self.kind is Kind.ROS2:
+                head = publish.header(stamp, frame, make)
+                info = dataclasses.replace(message, header=head)
+            else:
+                info = foreign_messages.camera_info(
+                    stamp=stamp,
+                    channel=frame,
+                    k=foreign_messages.info_matrix(message),
+                    size=(int(message.width), int(message.height)),
+                )
+            return [(f"{name}/camera_info", info)]
+        self.encoded += hasattr(message, "encoding")
+        image = foreign_messages.compressed_image(
+            message,
+            stamp=stamp,
+            channel=frame,
+            image_format=self.image_format,
+            jpeg_quality=self.jpeg_quality,
+        )
+        made = [(self._image_topic(channel), image)]
+        if channel in self.known.cameras:
+            entry = self.known.cameras[channel]
+            assert entry.image_size is not None
+            info = foreign_messages.camera_info(
+                stamp=stamp,
+                channel=frame,
+                k=entry.intrinsics,
+                size=entry.image_size,
+                distortion=(entry.distortion_model, entry.distortion),
+            )
+            made.insert(0, (f"{name}/camera_info", info))
+        return made

@@ -1,0 +1,1 @@
+"""The node under a bag played in real time, and its streaming metrics."""

@@ -1,0 +1,180 @@
+"""How good the live node is at several rates of playing. Command `crkd-live`.
+
+Each rate is one run of live/run.py; what came is scored offline and at the moment it became
+available (live/streaming.py), next to latency and lost frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.console import Console
+
+from crkd_core.command import check_output, run_function
+from crkd_ros import calibrate
+from crkd_ros.bags.frames import layout_of
+from crkd_ros.live.processes import LiveError, PlayerName
+from crkd_ros.live.run import run_live
+from crkd_ros.replay import SCORED_FROM
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.evaluate.metrics import Evaluation
+    from crkd_ros.live.scores import PassScores
+
+
+def live(
+    bag: Path,
+    *,
+    weights: Path,
+    tables: NuScenes,
+    split: str,
+    out: Path,
+    rates: Sequence[float] = (0.5, 1.0, 2.0),
+    parameters: Mapping[str, object] | None = None,
+    files: Sequence[Path] = (),
+    player: PlayerName = "auto",
+    offline: bool = True,
+    console: Console | None = None,
+) -> tuple[list[PassScores], Evaluation | None]:
+    """Play a bag at several rates and score each; logs and calibration land in ``out``.
+
+    Args:
+        bag: a rosbag2 of one scene of the data set.
+        weights: the detector.
+        tables: the annotated data set.
+        split: one with the scene.
+        out: folder; made if missing.
+        rates: of playing.
+        parameters: of the node, above those set here (weights, calibration, score threshold).
+        files: parameter files of the node.
+        player: see ``player_command``.
+        offline: also run the detector on every key frame, for comparison.
+        console: for progress.
+
+    Raises:
+        LiveError: node or player failed.
+        LiveScoreError: the bag is not of this data set and split.
+    """
+    from crkd_ros.live.scores import samples_between, score_pass
+
+    say = console or Console(stderr=True)
+    out.mkdir(parents=True, exist_ok=True)
+    calibrate.of_bag(bag).save(out / "calibration.yaml")
+    chosen = {
+        "weights": weights.absolute(),
+        "calibration_file": (out / "calibration.yaml").absolute(),
+        "score_threshold": SCORED_FROM,
+        **(parameters or {}),
+    }
+    base = str(chosen.get("base_frame", "base_link"))
+    passes, spans = [], []
+    for rate in rates:
+        say.print(f"live at {rate:g}x", highlight=False)
+        logs = out / f"rate_{rate:g}"
+        one = run_live(bag, parameters=chosen, logs=logs, rate=rate, files=files, player=player)
+        spans.append((one.first_ns, one.last_ns))
+        passes.append(score_pass(tables, split, one, base_frame=base, rate=rate))
+    if not offline:
+        return passes, None
+    say.print("the same detector offline, on every key frame", highlight=False)
+    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
+    samples, _ = samples_between(tables, split, first, last)
+    return passes, evaluate_offline(tables, list(samples.values()), weights, chosen)
+
+
+def evaluate_offline(
+    tables: NuScenes, tokens: Sequence[str], weights: Path, parameters: Mapping[str, object]
+) -> Evaluation:
+    """Metrics of a detector on these samples, on the device and in the precision of the node."""
+    from crkd_core.data.nuscenes import NuScenesFrames
+    from crkd_core.evaluate.run import score
+    from crkd_core.evaluate.submission import make_submission
+    from crkd_core.infer.detector import Detector
+
+    detector = Detector.load(
+        weights,
+        device=str(parameters.get("device", "cpu")),
+        precision=parameters.get("precision", "fp32"),  # type: ignore[arg-type]  # checked there
+        score_threshold=float(cast(float, parameters["score_threshold"])),
+    )
+    sweeps = detector.config.radar.sweeps
+    frames = NuScenesFrames(tables, tokens, radar_sweeps=sweeps, image=detector.config.image)
+    submission = make_submission((f.token, f.global_T_ego, detector(f)) for f in frames)
+    return score(tables, submission, tokens)
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2 of one scene: folder, .mcap or .db3.")],
+    weights: Annotated[Path, typer.Option(help="A .safetensors detector.")],
+    data: Annotated[Path, typer.Option(help="The nuScenes data set of the bag.")],
+    split: Annotated[str, typer.Option(help="A split with the bag's scene.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics, picture, page and logs.")],
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="Speed of playing (repeatable) [default: 0.5, 1, 2]."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the detector node (repeatable), e.g. device=cuda."),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Parameter file of the node (repeatable).")
+    ] = None,
+    player: Annotated[
+        str, typer.Option(help="auto, ros2 (ros2 bag play) or own (crkd-play).")
+    ] = "auto",
+    offline: Annotated[
+        bool, typer.Option(help="Also run the detector on every key frame, for comparison.")
+    ] = True,
+) -> None:
+    """Play a bag to the live node and score its detections at the moment they came."""
+    if player not in ("auto", "ros2", "own"):
+        raise LiveError(f"--player: expected auto, ros2 or own, got {player!r}")
+    parameters = dict(_assignment(text) for text in parameter or ())
+    rates = rate or [0.5, 1.0, 2.0]
+    if not all(one > 0 for one in rates):
+        raise LiveError(f"--rate: expected numbers above 0, got {min(rates):g}")
+    if not weights.is_file():
+        raise LiveError(f"--weights: there is no file {weights}")
+    check_output(out)
+    layout_of(bag)
+    from crkd_core.data.nuscenes import NuScenes
+    from crkd_ros.live.report import write_scores
+
+    passes, reference = live(
+        bag,
+        weights=weights,
+        tables=NuScenes(data, split=split),
+        split=split,
+        out=out,
+        rates=rates,
+        parameters=parameters,
+        files=config or (),
+        player=cast(PlayerName, player),
+        offline=offline,
+    )
+    about = {"bag": bag.name, "weights": weights.name, "split": split, **parameters}
+    console = Console()
+    for table in write_scores(out, passes, offline=reference, about=about):
+        console.print(table.rich())
+    console.print(f"written: {out / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise LiveError(f"--parameter: expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def main() -> None:
+    """Entry point of `crkd-live`."""
+    run_function(command)
+
+
+if __name__ == "__main__":
+    main()

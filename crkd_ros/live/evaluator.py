@@ -1,0 +1,138 @@
+"""A ROS 2 node beside the detector: records what it answers to a bag, then scores it.
+
+Listens to /clock (play the bag with --clock), ``<detector>/boxes``, odometry and /diagnostics.
+When the bag is over it prints and writes what `crkd-live` would, a row per pass of a looped bag,
+and ends; an interrupt does the same earlier.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rich.console import Console
+
+from crkd_core.data.tables import NuScenesError
+from crkd_ros import parameters
+from crkd_ros.live.recorder import Recorder
+from crkd_ros.live.run import subscribe
+from crkd_ros.live.scores import LiveScoreError
+from crkd_ros.parameters import ParameterError, check, knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorConfig:
+    """Parameters of the evaluator."""
+
+    data: str = knob("", "Root of the nuScenes data set that the bag was made of; required")
+    split: str = knob("", "A split of it with the bag's scene; required")
+    out: str = knob("evaluation", "Folder for metrics.json, the picture and the page")
+    detector: str = knob("detector_node", "Name of the detector node, with its namespace")
+    base_frame: str = knob("base_link", "Frame of the vehicle, as the detector has it")
+    finish_after: float = knob(
+        5.0, "The bag is over when /clock stood still for so long, s", low=0.5, high=3600.0
+    )
+
+    def __post_init__(self) -> None:
+        check(self, "")
+
+
+class EvaluatorNode(Node):
+    """Records until the bag is over.
+
+    Attributes:
+        config: its parameters.
+
+    Raises:
+        ParameterError: a parameter that is missing, of another type, or out of range.
+        NuScenesError: no such data set or split.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("evaluator")
+        self.config = parameters.declare(self, EvaluatorConfig)
+        for name in ("data", "split"):
+            if not getattr(self.config, name):
+                raise ParameterError(
+                    f"parameter {name} is required, for example --ros-args -p {name}:=..."
+                )
+        from crkd_core.data.nuscenes import NuScenes
+
+        self._tables = NuScenes(Path(self.config.data), split=self.config.split)
+        self._tables.scenes_of(self.config.split)  # Not after the whole bag has been played.
+        self._recorder = Recorder(node=self.config.detector.rpartition("/")[2])
+        subscribe(self, self._recorder, detector=self.config.detector)
+        self.get_logger().info(
+            f"recording {self.config.detector}/boxes; waiting for /clock (play with --clock)"
+        )
+
+    def over(self) -> bool:
+        """Whether a bag was played and is not any more."""
+        quiet = time.monotonic() - max(self._recorder.last_tick, self._recorder.last_boxes)
+        return bool(self._recorder.passes) and quiet > self.config.finish_after
+
+    def report(self, console: Console) -> None:
+        """Score what came, write it, print its tables.
+
+        Raises:
+            LiveScoreError: nothing came, or it cannot be scored.
+        """
+        # Matplotlib takes a second to import; the bag may be about to begin.
+        from crkd_ros.live.report import write_scores
+        from crkd_ros.live.scores import score_pass
+
+        # A pass that was cut off before its first key frame has nothing to score.
+        passes = [one for one in self._recorder.passes if one.arrivals]
+        if not passes:
+            heard = "/clock moved, but no boxes came" if self._recorder.passes else "no /clock"
+            raise LiveScoreError(
+                f"{heard}; is {self.config.detector} running, and the bag played with --clock?"
+            )
+        base = self.config.base_frame
+        scored = [score_pass(self._tables, self.config.split, p, base_frame=base) for p in passes]
+        out = Path(self.config.out)
+        about = {"detector": self.config.detector, "split": self.config.split}
+        for table in write_scores(out, scored, about=about):
+            console.print(table.rich())
+        console.print(f"written: {out / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of `ros2 run crkd_ros evaluator`. 1: it could not start, or nothing to score."""
+    try:
+        rclpy.init(args=args)
+    except RuntimeError as error:  # Arguments or a parameter file that rcl cannot read.
+        print(f"evaluator: cannot read these ROS arguments: {error}", file=sys.stderr)
+        return 1
+    node: Any = None
+    try:
+        node = EvaluatorNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not node.over():
+                executor.spin_once(timeout_sec=0.2)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        width = None if sys.stdout.isatty() else 160
+        node.report(Console(width=width))
+    except KeyboardInterrupt:
+        return 1
+    except (ParameterError, NuScenesError, LiveScoreError, OSError) as error:
+        print(f"evaluator: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

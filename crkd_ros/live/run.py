@@ -1,0 +1,146 @@
+"""A bag played to the real node, each in its own process, and what the node answered.
+
+What it publishes is recorded here with its arrival in bag time. The demo scores a drive this way;
+live/command.py measures what latency costs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crkd_ros.live.processes import (
+    LiveError,
+    PlayerName,
+    module_command,
+    player_command,
+    process,
+    wait_until,
+)
+from crkd_ros.live.recorder import Pass, Recorder
+from crkd_ros.messages import message_class
+
+#: Seconds that the node may take to load its weights and subscribe, on a busy machine.
+START_TIMEOUT = 300.0
+#: The node is silent for so long: its last frame has come. Its diagnostics come every second.
+_QUIET = 1.5
+#: Nothing came at all: the first frame of a busy machine may still be in the network, seconds.
+_FIRST = 30.0
+
+
+def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node") -> None:
+    """Hand a recorder what it records.
+
+    Args:
+        node: an rclpy node.
+        recorder: takes the messages.
+        detector: name of the detector node; without a leading slash in the namespace of ``node``.
+    """
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    # /clock and odometry come from players and drivers that may be best-effort; nothing may be
+    # lost of what the detector says.
+    loose, firm = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
+    for topic, kind, callback, reliability in (
+        ("/clock", "rosgraph_msgs/msg/Clock", recorder.on_clock, loose),
+        ("odom", "nav_msgs/msg/Odometry", recorder.on_odometry, loose),
+        (f"{detector}/boxes", "sensor_msgs/msg/PointCloud2", recorder.on_boxes, firm),
+        ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
+    ):
+        profile = QoSProfile(depth=1000, reliability=reliability)
+        node.create_subscription(message_class(kind), topic, callback, profile)
+
+
+def run_live(
+    bag: Path,
+    *,
+    parameters: Mapping[str, object],
+    logs: Path,
+    rate: float = 1.0,
+    files: Sequence[Path] = (),
+    player: PlayerName = "auto",
+) -> Pass:
+    """Play a bag to a node once and record what it publishes.
+
+    Without ROS_DOMAIN_ID in the environment a domain of this process is used, on loopback.
+
+    Args:
+        bag: a rosbag2 in the layout of crkd-bag.
+        parameters: of the node; ``weights`` at least.
+        logs: folder for node.log and player.log.
+        rate: of playing.
+        files: parameter files of the node; ``parameters`` stand above them.
+        player: see ``player_command``.
+
+    Raises:
+        LiveError: node or player failed, or nothing was published.
+    """
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node("crkd_live_run", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    recorder = Recorder()
+    subscribe(node, recorder)
+    thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
+    thread.start()
+    words = [word for file in files for word in ("--params-file", str(file))]
+    words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    node_log, player_log = logs / "node.log", logs / "player.log"
+    try:
+        command = module_command("detector_node", ["--ros-args", *words])
+        with process(command, log=node_log) as detector:
+            wait_until(lambda: _is_up(node), detector, log=node_log, limit=START_TIMEOUT)
+            command = player_command(bag, rate=rate, player=player)
+            with process(command, log=player_log) as playing:
+                while playing.poll() is None:
+                    if detector.poll() is not None:
+                        raise LiveError(f"the node stopped early; see {node_log}")
+                    time.sleep(0.1)
+            if playing.returncode:
+                raise LiveError(f"the player failed; see {player_log}")
+            ended = time.monotonic()
+            while time.monotonic() - max(ended, recorder.last_boxes) < (
+                _QUIET if any(one.arrivals for one in recorder.passes) else _FIRST
+            ):
+                time.sleep(0.1)
+    finally:
+        executor.shutdown()
+        thread.join(timeout=5)
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+    if not recorder.passes:
+        raise LiveError(f"nothing was heard of /clock; see {player_log}")
+    if not recorder.passes[0].arrivals:
+        raise LiveError(f"the node published nothing; see {node_log}")
+    return recorder.passes[0]
+
+
+def _is_up(node: Any) -> bool:
+    """Whether the detector has advertised its boxes and subscribed to a sensor."""
+    from rclpy.node import NodeNameNonExistentError
+
+    if not node.count_publishers("/detector_node/boxes"):
+        return False
+    try:
+        inputs = node.get_subscriber_names_and_types_by_node("detector_node", "/")
+    except NodeNameNonExistentError:
+        return False
+    return any(kind.startswith("sensor_msgs/") for _, kinds in inputs for kind in kinds)
+
+
+def _spin(executor: Any) -> None:
+    from rclpy.executors import ExternalShutdownException
+
+    with contextlib.suppress(ExternalShutdownException):
+        executor.spin()

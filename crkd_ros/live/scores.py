@@ -1,0 +1,203 @@
+"""What a live run was worth: offline and streaming metrics, latency, lost frames.
+
+Latency is real time from the reference image's stamp, as the player published it, to the arrival
+of the boxes at a subscriber: transport, waiting, network and publishing, nothing left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.frame import ANCHOR_CAMERA
+from crkd_ros.live.recorder import Pass
+from crkd_ros.live.streaming import Answer, Stream, StreamScores, score_stream
+from crkd_ros.replay import POSE_TOLERANCE, key_frames
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes import NuScenes
+
+#: Boxes in this frame need no pose of the vehicle.
+MAP_FRAME = "map"
+#: An anchor image this near the end of a pass cannot be answered in it, nanoseconds.
+_TAIL = 1_000_000
+
+
+class LiveScoreError(ValueError):
+    """A run that cannot be scored: of another drive, or boxes of an unknown frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassScores:
+    """One pass over a bag.
+
+    Attributes:
+        rate: bag seconds per real second.
+        scores: offline, streaming and forwarded metrics over the key frames of the pass.
+        latencies: of each published frame, real seconds.
+        possible: images of the anchor camera in the pass, each of which asks for a frame.
+        skipped: complete, but a newer frame was too when the network came free. None: not told.
+        dropped: failed; the node's /diagnostics say why. None: not told.
+        stages: stage -> mean milliseconds, as the node measured them.
+    """
+
+    rate: float
+    scores: StreamScores
+    latencies: tuple[float, ...]
+    possible: int
+    skipped: int | None
+    dropped: int | None
+    stages: Mapping[str, float]
+
+    @property
+    def published(self) -> int:
+        """Frames whose boxes arrived."""
+        return len(self.latencies)
+
+    @property
+    def lost(self) -> int | None:
+        """Anchor images that became no frame and are in no count; None: the node told nothing."""
+        if self.skipped is None or self.dropped is None:
+            return None
+        return max(0, self.possible - self.published - self.skipped - self.dropped)
+
+    def latency(self, quantile: float | None = None) -> float:
+        """Mean or a quantile, real seconds; NaN without a frame."""
+        if not self.latencies:
+            return math.nan
+        values = np.asarray(self.latencies)
+        return float(values.mean() if quantile is None else np.quantile(values, quantile))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        latency: dict[str, float | None] = {"mean": None, "p50": None, "p95": None, "max": None}
+        if self.latencies:
+            quantiles = {"mean": None, "p50": 0.5, "p95": 0.95, "max": 1.0}
+            latency = {name: self.latency(q) for name, q in quantiles.items()}
+        return {
+            "rate": self.rate,
+            **self.scores.as_dict(),
+            "latency_s": latency,
+            "frames": {
+                "possible": self.possible,
+                "published": self.published,
+                "skipped": self.skipped,
+                "dropped": self.dropped,
+                "lost": self.lost,
+            },
+            "stages_ms": dict(self.stages),
+        }
+
+
+def score_pass(
+    tables: NuScenes,
+    split: str,
+    one: Pass,
+    *,
+    base_frame: str = "base_link",
+    rate: float | None = None,
+) -> PassScores:
+    """Score what came during one pass over a bag of this data set.
+
+    Args:
+        tables: the annotated data set that the bag was made of.
+        split: its split; the key frames within the pass are scored.
+        one: what was recorded.
+        base_frame: frame of the vehicle; boxes may be in it or in MAP_FRAME.
+        rate: of playing, where it is known better than from the ticks.
+
+    Raises:
+        LiveScoreError: no key frame of the split in the pass, poses of another data set, boxes of
+            another frame, or a pass without a rate.
+    """
+    rate = rate or one.rate
+    if not rate > 0:
+        raise LiveScoreError("/clock did not move: start the player with --clock")
+    # The first ticks of /clock may be lost; what was answered was played.
+    first_ns = min([one.first_ns, *(arrival.stamp_ns for arrival in one.arrivals)])
+    samples, scenes = samples_between(tables, split, first_ns, one.last_ns)
+    poses = poses_of(tables, scenes)
+    _check_poses(tables, one, poses)
+    answers = []
+    for arrival in one.arrivals:
+        if arrival.frame_id not in (base_frame, MAP_FRAME):
+            raise LiveScoreError(
+                f"boxes are in frame {arrival.frame_id!r}; expected {base_frame} or {MAP_FRAME}"
+            )
+        pose = np.eye(4) if arrival.frame_id == MAP_FRAME else poses.get(arrival.stamp_ns)
+        if pose is None:
+            raise LiveScoreError(
+                f"boxes with stamp {arrival.stamp_ns} ns, at which {', '.join(scenes)} of "
+                f"{tables.root} has no sensor message; is this the data set of the bag?"
+            )
+        answers.append(
+            Answer(
+                stamp_ns=arrival.stamp_ns,
+                available_ns=arrival.available_ns,
+                detections=arrival.detections,
+                global_T_ego=pose,
+            )
+        )
+    stream = Stream(answers)
+    anchors = (
+        record.stamp_ns for scene in scenes for record in tables.records(scene, ANCHOR_CAMERA)
+    )
+    return PassScores(
+        rate=rate,
+        scores=score_stream(tables, stream, samples),
+        latencies=tuple((a.available_ns - a.stamp_ns) * 1e-9 / rate for a in stream),
+        possible=sum(first_ns <= stamp <= one.last_ns for stamp in anchors),
+        skipped=one.skipped,
+        dropped=one.dropped,
+        stages=one.stages,
+    )
+
+
+def samples_between(
+    tables: NuScenes, split: str, first_ns: int, last_ns: int
+) -> tuple[dict[int, str], list[str]]:
+    """Reference stamp -> token of the split's samples in a span of time, and their scenes.
+
+    Raises:
+        LiveScoreError: there is none.
+    """
+    scenes = tables.scenes_of(split)
+    found = {
+        stamp: token
+        for stamp, token in sorted(key_frames(tables, scenes).items())
+        if first_ns - _TAIL <= stamp <= last_ns + _TAIL
+    }
+    if not found:
+        raise LiveScoreError(
+            f"no sample of split {split!r} of {tables.root} between {first_ns} and {last_ns} ns, "
+            "the time that was played; was the bag made of another data set or split?"
+        )
+    return found, sorted({tables.scene_of(token) for token in found.values()})
+
+
+def poses_of(tables: NuScenes, scenes: Iterable[str]) -> dict[int, NDArray[np.float64]]:
+    """Stamp ns -> global_T_ego of every sensor message: whatever triggers a frame is in it."""
+    from crkd_core.data.nuscenes import CHANNELS
+
+    return {
+        record.stamp_ns: record.global_T_ego
+        for scene in scenes
+        for channel in CHANNELS
+        for record in tables.records(scene, channel)
+    }
+
+
+def _check_poses(tables: NuScenes, one: Pass, poses: Mapping[int, NDArray[np.float64]]) -> None:
+    """Refuse to score boxes that would land elsewhere: two data sets can have the same stamps."""
+    for stamp_ns in one.poses.keys() & poses.keys():
+        apart = float(np.linalg.norm((one.poses[stamp_ns] - poses[stamp_ns])[:2, 3]))
+        if apart > POSE_TOLERANCE:
+            raise LiveScoreError(
+                f"at {stamp_ns} ns the odometry is {apart:.1f} m from where {tables.root} has the "
+                "vehicle; was the bag made of another data set, or is its map another?"
+            )

@@ -1,0 +1,1 @@
+"""Commands that measure the node: overhead, endurance, costs, yields, ids."""

@@ -1,0 +1,280 @@
+"""What the node costs beside its network. Command `crkd-overhead`.
+
+Plays a drive over DDS to the real node in its own process, slowly enough that every frame is
+answered, and tells where a frame's time goes, what the process spends on it by thread, and what
+each message costs. The network is timed too, and kept apart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from crkd_core.command import check_output, run_function
+from crkd_core.evaluate.report import Table
+from crkd_ros import convert
+from crkd_ros.latency import STAGES
+from crkd_ros.measure.drive_loop import DriveLoop
+from crkd_ros.measure.message_costs import Cost, message_costs
+from crkd_ros.measure.node_peer import Told, connect, peer
+from crkd_ros.measure.node_process import cpu_by_thread, detector_node, own_network
+from crkd_ros.measure.short_drive import ShortDrive, short_drive
+
+WEIGHTS = Path("weights/demo_student.safetensors")
+#: Frames that are not counted: caches fill, pages are touched for the first time.
+_WARM_UP = 5
+#: Frames may take so many times as long as they should, and the first one so many seconds.
+_PATIENCE, _START = 10.0, 60.0
+#: Wait for the answer to the last frame, seconds.
+_LAST_FRAME = 1.5
+#: The stages that are work of the node; "wait" is the sensors' time and the network's.
+_WORK = (*(stage for stage in STAGES if stage not in ("wait", "network")), "other")
+
+
+class OverheadError(RuntimeError):
+    """Settings that cannot be measured, or too few frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overhead:
+    """What was measured; milliseconds.
+
+    Attributes:
+        frames: how many were counted.
+        stages: stage -> (mean, 95 % quantile) of wall time on the frame's way.
+        threads: kind of thread -> processor time a frame.
+        messages: what each message costs, and how many of it come with a frame.
+        cores: that the node was given.
+    """
+
+    frames: int
+    stages: dict[str, tuple[float, float]]
+    threads: dict[str, float]
+    messages: list[tuple[Cost, float]]
+    cores: int
+
+    @property
+    def on_the_way(self) -> float:
+        """Mean wall time a frame, everything but network and waiting."""
+        return sum(self.stages[stage][0] for stage in _WORK if stage in self.stages)
+
+    @property
+    def processor(self) -> float:
+        """Processor time a frame, everything but the network."""
+        return sum(spent for name, spent in self.threads.items() if name != "network")
+
+
+def overhead(
+    drive: ShortDrive, folder: Path, *, weights: Path, frames: int, rate_hz: float, cores: int
+) -> Overhead:
+    """Measure it.
+
+    Args:
+        drive: what is played.
+        folder: for node.log.
+        weights: of the detector.
+        frames: to count; playing ends when so many were answered.
+        rate_hz: of the cameras; slow enough for the network.
+        cores: processor cores that the node gets.
+
+    Raises:
+        OverheadError: fewer cores than asked for, or frames are answered far too slowly.
+        PeerError, NodeProcessError: the node did not come up.
+        BagError, LoopError: the bag cannot be played.
+    """
+    own_network()
+    available = sorted(os.sched_getaffinity(0))
+    if cores > len(available):
+        raise OverheadError(f"--cores: asked for {cores}, there are {len(available)}")
+    loop, told = DriveLoop(drive.bag, rate_hz=rate_hz), Told()
+    parameters = {"weights": weights, "calibration_file": drive.calibration}
+    with (
+        detector_node(parameters, log=folder / "node.log", cores=available[-cores:]) as node,
+        peer(loop.types, told) as publishers,
+    ):
+        connect(node, publishers)
+        begin = _Window(node.pid, loop, told, frames)
+        limit = _START + _PATIENCE * (_WARM_UP + frames) / rate_hz
+        loop.run(publishers, seconds=limit, stop=begin)
+        time.sleep(_LAST_FRAME)
+        after, counted = cpu_by_thread(node.pid), told.boxes - begin.frames
+        node.check()
+    if told.boxes < _WARM_UP + frames:
+        raise OverheadError(
+            f"{told.boxes} frames were answered in {limit:.0f} s; give a lower --rate-hz (see "
+            f"{folder / 'node.log'})"
+        )
+    latency = {stage: values[_WARM_UP:] for stage, values in told.latency.items()}
+    stages = {stage: _summary(values) for stage, values in latency.items() if values}
+    spent = {name: 1e3 * (after[name] - begin.spent[name]) / counted for name in after}
+    kinds = {
+        kind: (sum(loop.sent[t] - begin.sent[t] for t in loop.sent if loop.types[t] == kind))
+        for kind in set(loop.types.values())
+    }
+    return Overhead(
+        frames=counted,
+        stages=stages,
+        threads=_by_kind(spent, network=stages["network"][0]),
+        messages=[
+            (cost, kinds.get(cost.kind, 0) / counted if cost.kind else 1.0)
+            for cost in message_costs(
+                drive.bag,
+                image=_image_config(weights),
+                boxes=[convert.boxes_from_cloud(message) for message in told.recent],
+            )
+        ],
+        cores=cores,
+    )
+
+
+class _Window:
+    """Looks at the node when it is warm; True when enough frames have come since.
+
+    Asked by the loop before each message.
+    """
+
+    def __init__(self, pid: int, loop: DriveLoop, told: Told, enough: int) -> None:
+        self._pid, self._loop, self._told, self._enough = pid, loop, told, enough
+        self.frames = 0
+        self.spent: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
+
+    def __call__(self) -> bool:
+        if not self.frames and self._told.boxes >= _WARM_UP:
+            self.frames = self._told.boxes
+            self.spent = cpu_by_thread(self._pid)
+            self.sent = self._loop.sent.copy()
+        return bool(self.frames) and self._told.boxes >= self.frames + self._enough
+
+
+def _summary(values: list[float]) -> tuple[float, float]:
+    ordered = sorted(values)
+    return sum(ordered) / len(ordered), ordered[max(0, math.ceil(0.95 * len(ordered)) - 1)]
+
+
+def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
+    """Threads by what they do.
+
+    The detecting thread carries the network itself; its part is the network's wall time, as that
+    thread is busy throughout.
+    """
+    found = dict.fromkeys(("callbacks", "decode", "detect, publish", "DDS", "network"), 0.0)
+    for name, milliseconds in spent.items():
+        if name.startswith("dds."):
+            found["DDS"] += milliseconds
+        elif name == "detect":
+            inside = min(network, milliseconds)
+            found["network"] += inside
+            found["detect, publish"] += milliseconds - inside
+        else:
+            found[name if name in found else "callbacks"] += milliseconds
+    return found
+
+
+def _image_config(weights: Path) -> Any:
+    from crkd_core.infer.detector import Detector
+
+    return Detector.load(weights).config.image
+
+
+def tables(found: Overhead) -> list[Table]:
+    """The figures, for a terminal or a report."""
+    way = [
+        (stage, *(f"{value:.2f}" for value in found.stages[stage]))
+        for stage in (*_WORK, "wait", "network", "total")
+        if stage in found.stages
+    ]
+    place = sum(stage in found.stages for stage in _WORK)
+    way.insert(place, ("overhead: all but network and wait", f"{found.on_the_way:.2f}", ""))
+    threads = [(name, f"{value:.2f}") for name, value in found.threads.items()]
+    threads.insert(-1, ("overhead: all but network", f"{found.processor:.2f}"))
+    messages = [
+        (cost.name, f"{cost.milliseconds:.3f}", f"{n:.1f}", f"{n * cost.milliseconds:.2f}")
+        for cost, n in found.messages
+    ]
+    title = f"on the way of a frame, wall ms ({found.frames} frames, {found.cores} cores)"
+    return [
+        Table(title=title, columns=("stage", "mean", "p95"), rows=way),
+        Table(title="processor ms a frame", columns=("threads", "ms"), rows=threads),
+        Table(
+            title="what one message costs, processor ms (measured alone)",
+            columns=("work", "each", "a frame", "ms a frame"),
+            rows=messages,
+        ),
+    ]
+
+
+def as_json(found: Overhead) -> str:
+    """The same for programs."""
+    content = {
+        "frames": found.frames,
+        "cores": found.cores,
+        "overhead_wall_ms": found.on_the_way,
+        "overhead_processor_ms": found.processor,
+        "network_wall_ms": found.stages["network"][0],
+        "stages_wall_ms": {
+            name: {"mean": mean, "p95": p95} for name, (mean, p95) in found.stages.items()
+        },
+        "threads_processor_ms": found.threads,
+        "messages": [
+            {"work": cost.name, "processor_ms": cost.milliseconds, "per_frame": n}
+            for cost, n in found.messages
+        ],
+    }
+    return json.dumps(content, indent=1)
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder for overhead.json and node.log.")] = Path(
+        "out/overhead"
+    ),
+    weights: Annotated[Path, typer.Option(help="The detector.")] = WEIGHTS,
+    frames: Annotated[int, typer.Option(min=5, help="Frames that are measured.")] = 60,
+    rate_hz: Annotated[
+        float, typer.Option(min=0.1, help="Of the cameras; slow enough for the network.")
+    ] = 4.0,
+    cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
+    bag: Annotated[
+        Path | None, typer.Option(help="What is played; default: a generated drive.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Of the bag's vehicle; default: from the bag itself.")
+    ] = None,
+) -> None:
+    """Measure what the node costs beside its network."""
+    check_output(out)
+    if not weights.exists():
+        raise OverheadError(f"no weights at {weights}; pass --weights")
+    out.mkdir(parents=True, exist_ok=True)
+    found = overhead(
+        short_drive(out, bag=bag, calibration=calibration),
+        out,
+        weights=weights,
+        frames=frames,
+        rate_hz=rate_hz,
+        cores=cores,
+    )
+    console = Console()
+    for table in tables(found):
+        console.print(table.rich())
+    (out / "overhead.json").write_text(as_json(found))
+    console.print(f"figures: {out / 'overhead.json'}", soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Entry point of `crkd-overhead`."""
+    run_function(command)
+
+
+if __name__ == "__main__":
+    main()

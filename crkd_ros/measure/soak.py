@@ -1,0 +1,241 @@
+"""The real node under a drive that never ends. Command `crkd-soak`.
+
+Plays messages at the rate of the cameras to the node in its own process, over DDS, and looks at
+the process each second: does memory grow, is a message lost, does a frame take longer than before.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from crkd_core.command import check_output, run_function
+from crkd_ros.measure import soak_report
+from crkd_ros.measure.drive_loop import DriveLoop
+from crkd_ros.measure.node_peer import by_sensor, connect, peer
+from crkd_ros.measure.node_process import (
+    NodeProcess,
+    NodeProcessError,
+    detector_node,
+    own_network,
+    sample,
+)
+from crkd_ros.measure.short_drive import ShortDrive, short_drive
+from crkd_ros.measure.soak_report import SoakRecord, Verdict
+
+WEIGHTS = Path("weights/demo_student.safetensors")
+#: Longest wait at the end for the node to count what is still on its way, seconds.
+_DRAIN = 15.0
+#: Seconds between two versions of soak.json while it runs.
+_SAVE_EVERY = 60.0
+
+
+class SoakError(RuntimeError):
+    """Settings that cannot be run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long, and what is judged.
+
+    Attributes:
+        seconds: of playing.
+        rate_hz: of the cameras.
+        warm_up: seconds at the start that memory is not judged in.
+        tolerance: MiB/hour that memory may grow: what no measurement of this length excludes.
+    """
+
+    seconds: float
+    rate_hz: float
+    warm_up: float
+    tolerance: float
+
+
+def soak(
+    drive: ShortDrive,
+    out: Path,
+    *,
+    weights: Path,
+    limits: Limits,
+    parameters: Mapping[str, object] | None = None,
+) -> tuple[SoakRecord, Verdict]:
+    """Run it; an interruption (Ctrl-C) ends it early with the results so far.
+
+    Writes soak.json, soak.png and node.log to ``out``.
+
+    Args:
+        drive: what is played.
+        out: folder; made if absent.
+        weights: of the detector.
+        limits: how long, and what is judged.
+        parameters: more parameters of the node.
+
+    Raises:
+        PeerError, NodeProcessError: the node did not come up.
+        BagError, LoopError: the bag cannot be played.
+    """
+    own_network()
+    out.mkdir(parents=True, exist_ok=True)
+    loop = DriveLoop(drive.bag, rate_hz=limits.rate_hz)
+    given: dict[str, object] = {"weights": weights, "calibration_file": drive.calibration}
+    given |= parameters or {}
+    record = SoakRecord(
+        settings={
+            "bag": str(drive.bag),
+            "seconds": limits.seconds,
+            "rate_hz": limits.rate_hz,
+            "warm_up": limits.warm_up,
+            "tolerance_mib_per_hour": limits.tolerance,
+            "parameters": {name: str(value) for name, value in given.items()},
+        }
+    )
+    with (
+        detector_node(given, log=out / "node.log") as node,
+        peer(loop.types, record.told) as publishers,
+    ):
+        connect(node, publishers)
+        watch = _Watch(node, record, loop, out, limits)
+        try:
+            watch.start()
+            loop.run(publishers, seconds=limits.seconds, stop=lambda: bool(record.error))
+            _drain(record, loop, watch)
+        except KeyboardInterrupt:
+            record.error = "interrupted"
+        finally:
+            watch.stop()
+    verdict = soak_report.judge(record, warm_up=limits.warm_up, tolerance=limits.tolerance)
+    soak_report.save(record, verdict, out / "soak.json")
+    if record.samples:
+        soak_report.picture(record, out / "soak.png", warm_up=limits.warm_up, verdict=verdict)
+    return record, verdict
+
+
+class _Watch:
+    """A thread that looks at the node's process each second."""
+
+    def __init__(
+        self, node: NodeProcess, record: SoakRecord, loop: DriveLoop, out: Path, limits: Limits
+    ) -> None:
+        self._node, self._record, self._loop = node, record, loop
+        self._out, self._limits = out, limits
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def start(self) -> None:
+        self._record.started = time.monotonic()
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.note()
+
+    def note(self) -> None:
+        """Bring the record's counts up to date."""
+        self._record.sent = by_sensor(self._loop.sent, self._loop.types)
+        self._record.late = self._loop.late
+
+    def _run(self) -> None:
+        saved = time.monotonic()
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("soak", total=self._limits.seconds)
+            while not self._end.wait(1.0):
+                try:
+                    self._node.check()
+                    self._record.samples.append(sample(self._node.pid))
+                except (OSError, NodeProcessError) as error:
+                    self._record.error = str(error)
+                    return
+                last, frames = (
+                    self._record.samples[-1],
+                    self._record.told.frames.get("published", 0),
+                )
+                text = f"{last.rss:.0f} MiB, {last.threads} threads, {frames} frames"
+                done = last.at - self._record.started
+                progress.update(task, completed=done, description=text)
+                if last.at - saved > _SAVE_EVERY:
+                    saved = last.at
+                    self.note()
+                    limits = self._limits
+                    verdict = soak_report.judge(
+                        self._record, warm_up=limits.warm_up, tolerance=limits.tolerance
+                    )
+                    soak_report.save(self._record, verdict, self._out / "soak.json")
+
+
+def _drain(record: SoakRecord, loop: DriveLoop, watch: _Watch) -> None:
+    """Wait for the node to tell of the last messages."""
+    deadline = time.monotonic() + _DRAIN
+    watch.note()
+    while record.lost() and time.monotonic() < deadline and not record.error:
+        time.sleep(0.2)
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="Folder for soak.json, soak.png and node.log.")],
+    weights: Annotated[Path, typer.Option(help="The detector.")] = WEIGHTS,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Of playing.")] = 30.0,
+    rate_hz: Annotated[float, typer.Option(min=0.1, help="Of the cameras.")] = 12.0,
+    bag: Annotated[
+        Path | None, typer.Option(help="What is played in a loop; default: a generated drive.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Of the bag's vehicle; default: from the bag itself.")
+    ] = None,
+    warm_up: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Seconds before memory is judged; default: a tenth."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Memory may grow by so many MiB per hour.")
+    ] = 5.0,
+    parameter: Annotated[
+        list[str] | None, typer.Option(help="Of the node, NAME:=VALUE (repeatable).")
+    ] = None,
+) -> None:
+    """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
+    check_output(out)
+    if not weights.exists():
+        raise SoakError(f"no weights at {weights}; pass --weights")
+    pairs = [text.partition(":=") for text in parameter or ()]
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise SoakError(f"--parameter: expected NAME:=VALUE, got {', '.join(wrong)}")
+    limits = Limits(
+        seconds=60 * minutes,
+        rate_hz=rate_hz,
+        warm_up=6 * minutes if warm_up is None else warm_up,
+        tolerance=tolerance,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    record, verdict = soak(
+        short_drive(out, bag=bag, calibration=calibration),
+        out,
+        weights=weights,
+        limits=limits,
+        parameters={name: value for name, _, value in pairs},
+    )
+    console = Console()
+    for table in soak_report.tables(
+        record, verdict, warm_up=limits.warm_up, tolerance=limits.tolerance
+    ):
+        console.print(table.rich())
+    if not verdict.good or (record.error and record.error != "interrupted"):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of `crkd-soak`."""
+    run_function(command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Is the calibration plausible? Rules over places, radar returns, Doppler and image motion."""

@@ -1,0 +1,176 @@
+"""Does the calibration look right? A check of the first seconds of a drive, once.
+
+It looks at what the node has anyway: where the sensors are said to sit (rig.py), whether radar
+returns fall into the cameras' pictures (coverage.py), whether radars see the motion that odometry
+tells (motion.py) and whether the pictures move as they should (flow.py).
+Rules that lack data say nothing. Nothing is ever corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+
+from crkd_core import geometry
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.camera_model import PreparedImage
+from crkd_ros.motion import Array, EgoMotion, Extrinsics, MotionError
+from crkd_ros.self_check.coverage import CoverageRules, View
+from crkd_ros.self_check.flow import FlowRules, Shot
+from crkd_ros.self_check.motion import MotionRules, MovedSweep
+from crkd_ros.self_check.rig import Finding, check_intrinsics, check_places
+from crkd_ros.sync import FrameSet
+
+#: Pictures further apart in time than this are too different to follow.
+_LONGEST_STEP_NS = 250_000_000
+#: Pictures to follow per frame: each takes milliseconds of the thread that detects.
+_FOLLOWED = 2
+
+
+class SelfCheck:
+    """Takes the first frames of a drive and tells its doubts.
+
+    Args:
+        extrinsics: where the sensors are said to sit.
+        motion: how the vehicle is said to move.
+        frames: how many to look at; 0 = none.
+    """
+
+    def __init__(self, *, extrinsics: Extrinsics, motion: EgoMotion, frames: int = 48) -> None:
+        self._extrinsics, self._motion, self._frames = extrinsics, motion, frames
+        self._coverage, self._motions, self._flow = CoverageRules(), MotionRules(), FlowRules()
+        self._before: FrameSet | None = None
+        self._places: dict[str, Array] = {}
+        self._taken = 0
+        self.findings: list[Finding] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was looked at."""
+        return self._taken >= self._frames
+
+    def watch(
+        self,
+        frame_set: FrameSet,
+        *,
+        told: Callable[[str, Sequence[str]], None],
+        problem: Callable[[str, str], None],
+    ) -> None:
+        """``add`` for the node: nothing that goes wrong in the check may cost a frame.
+
+        Args:
+            frame_set: see ``add``.
+            told: takes the summary and all doubts so far, for /diagnostics.
+            problem: takes (kind, text) of each new doubt, for the log.
+        """
+        if self.done:
+            return
+        known = len(self.findings)
+        try:
+            new = self.add(frame_set)
+        except MotionError as error:
+            problem("self check", f"the calibration was not checked with this frame: {error}")
+            return
+        for number, finding in enumerate(new, known + 1):
+            problem(f"calibration doubt {number}", f"calibration: {finding.text}")
+        told(self.summary(), [finding.text for finding in self.findings])
+
+    def add(self, frame_set: FrameSet) -> list[Finding]:
+        """Take the messages of one frame (PreparedImage and Sweep); its transforms are known.
+
+        Returns:
+            Doubts that are new: about places with the first frame that has the sensor, about the
+            rest with the last frame.
+
+        Raises:
+            MotionError: a transform is not known.
+        """
+        if self.done:
+            return []
+        self._taken += 1
+        found = self._look(frame_set)
+        self._follow(frame_set)
+        if self.done:
+            for rules in (self._coverage, self._motions, self._flow):
+                found += rules.findings()
+            self._before = None
+        known = {finding.text for finding in self.findings}
+        new = [finding for finding in found if finding.text not in known]
+        self.findings += new
+        return new
+
+    def summary(self) -> str:
+        """How far the check is, and what it looked at."""
+        if not self._frames:
+            return "not checked (self_check.frames is 0)"
+        if not self.done:
+            return f"being checked ({self._taken} of {self._frames} frames)"
+        checked = [f"places of {len(self._places)} sensors"]
+        for rules in (self._coverage, self._motions, self._flow):
+            checked += rules.checked
+        return f"looks {'wrong' if self.findings else 'right'}; checked {', '.join(checked)}"
+
+    def _look(self, frame_set: FrameSet) -> list[Finding]:
+        found: list[Finding] = []
+        views, fresh = {}, False
+        for camera, (_, image) in frame_set.images.items():
+            pose = self._base_T(image)
+            height, width = image.pixels.shape[:2]
+            if camera not in self._places:
+                fresh = True
+                found += check_intrinsics(camera, image.intrinsics, width, height)
+            self._places[camera] = pose
+            views[camera] = View(pose, image.intrinsics, width, height)
+        clouds = [np.zeros((0, 3))]
+        for radar in RADARS:
+            sweeps = frame_set.sweeps.get(radar, ())
+            if not sweeps:
+                continue
+            pose = self._extrinsics.base_T(sweeps[0].item.frame_id)
+            fresh |= radar not in self._places
+            self._places[radar] = pose
+            clouds.append(geometry.apply(pose, sweeps[0].item.points[:, :3]))
+            newest = sweeps[0].stamp_ns
+            moved = [
+                MovedSweep(
+                    stamp_ns=stamp,
+                    points=sweep.points,
+                    relative=sweep.relative,
+                    newest_T_ego=self._motion.ego_T_ego(stamp, newest),
+                )
+                for stamp, sweep in sweeps
+            ]
+            self._motions.add(radar, pose, moved)
+        self._coverage.add(np.concatenate(clouds), views)
+        if fresh:
+            found += check_places(self._places)
+        return found
+
+    def _follow(self, frame_set: FrameSet) -> None:
+        """How some cameras' pictures moved since the frame before; others the next time."""
+        before, self._before = self._before, frame_set
+        if before is None:
+            return
+        for turn in range(_FOLLOWED):
+            camera = CAMERAS[(self._taken * _FOLLOWED + turn) % len(CAMERAS)]
+            if camera not in before.images or camera not in frame_set.images:
+                continue
+            (then, first), (now, second) = before.images[camera], frame_set.images[camera]
+            same = first.pixels.shape == second.pixels.shape
+            if same and 0 < now - then <= _LONGEST_STEP_NS:
+                shots = self._shot(first), self._shot(second)
+                self._flow.add(camera, *shots, self._motion.ego_T_ego(then, now))
+
+    def _shot(self, image: PreparedImage) -> Shot:
+        return Shot(
+            grey=cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False),
+            intrinsics=image.intrinsics,
+            base_T_cam=self._base_T(image),
+        )
+
+    def _base_T(self, image: PreparedImage) -> Array:
+        pose = self._extrinsics.base_T(image.frame_id).copy()
+        pose[:3, :3] = pose[:3, :3] @ np.array(image.rotation)
+        return pose

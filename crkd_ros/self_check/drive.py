@@ -1,0 +1,127 @@
+"""The node's self check over a data set or a bag, without ROS."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crkd_core.config import ImageConfig
+from crkd_core.data import radar
+from crkd_core.data.cameras import prepare_image, read_image
+from crkd_core.data.nuscenes import NuScenes, Record
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.messages import BagError
+from crkd_ros.calibration import Calibration
+from crkd_ros.camera_model import PreparedImage
+from crkd_ros.motion import EgoMotion, Extrinsics, PoseBuffer
+from crkd_ros.radar_clouds import Sweep
+from crkd_ros.self_check.check import SelfCheck
+from crkd_ros.sync import FrameSet, Synchronizer
+from crkd_ros.tracks import Timed
+
+#: Pictures for the check need not be those of any weights.
+IMAGE = ImageConfig(height=256, width=704, zoom=1.0)
+
+
+def check_dataset(
+    tables: NuScenes, scene: str, calibration: Calibration, *, frames: int = 48
+) -> SelfCheck:
+    """Check the beginning of a scene; its own ego poses are the motion.
+
+    Args:
+        tables: an opened nuScenes data set.
+        scene: its name.
+        calibration: to be checked; frames are the channels' names.
+        frames: how many images of the anchor camera.
+
+    Raises:
+        NuScenesError: no such scene. CameraError, RadarError: a file cannot be read.
+        MotionError: the calibration lacks a sensor.
+    """
+    check = SelfCheck(extrinsics=calibration, motion=poses_of(tables, scene), frames=frames)
+    for frame_set in sets_of(tables, scene):
+        check.add(frame_set)
+        if check.done:
+            break
+    return check
+
+
+def check_bag(
+    path: Path, calibration: Calibration | None = None, *, frames: int = 48
+) -> SelfCheck:
+    """Check the beginning of a bag; its own odometry or /tf is the motion.
+
+    Args:
+        path: a rosbag2, see ``bag_frames.layout_of``.
+        calibration: to be checked; None = that of the bag.
+        frames: how many frames.
+
+    Raises:
+        BagError: not a readable bag, or no frame could be made of it; the text says why.
+    """
+    checks: list[SelfCheck] = []
+
+    def look(frame_set: FrameSet, extrinsics: Extrinsics, motion: EgoMotion) -> None:
+        if not checks:
+            checks.append(SelfCheck(extrinsics=extrinsics, motion=motion, frames=frames))
+        checks[0].add(frame_set)
+
+    problems: list[BagProblem] = []
+    for _ in frames_of_bag(
+        path, image=IMAGE, calibration=calibration, look=look, problems=problems
+    ):
+        if checks[0].done:
+            break
+    if not checks:
+        reason = problems[0].reason if problems else "it holds none"
+        raise BagError(f"{path}: no frame could be made of this bag: {reason}")
+    return checks[0]
+
+
+def poses_of(tables: NuScenes, scene: str) -> PoseBuffer:
+    """The ego poses of a scene's cameras and radars."""
+    poses = PoseBuffer(history=1e6)
+    for record in _records(tables, scene):
+        poses.add(record.stamp_ns, record.global_T_ego)
+    return poses
+
+
+def sets_of(tables: NuScenes, scene: str, *, image: ImageConfig = IMAGE) -> Iterator[FrameSet]:
+    """A scene as the synchroniser forms it: every image of the anchor camera, with what belongs.
+
+    Raises:
+        NuScenesError: no such scene. CameraError, RadarError: a file cannot be read.
+    """
+    sync = Synchronizer()
+    for record in _records(tables, scene):
+        for frame_set in sync.flush(before_ns=record.stamp_ns):
+            yield _loaded(frame_set, image)
+        add: Any = sync.add_image if record.channel in CAMERAS else sync.add_radar
+        add(record.channel, record.stamp_ns, record)
+    for frame_set in sync.flush():
+        yield _loaded(frame_set, image)
+
+
+def _records(tables: NuScenes, scene: str) -> list[Record]:
+    records = (r for channel in CAMERAS + RADARS for r in tables.records(scene, channel))
+    return sorted(records, key=lambda record: record.stamp_ns)
+
+
+def _loaded(frame_set: FrameSet, config: ImageConfig) -> FrameSet:
+    """The set with what the files hold instead of their records."""
+    images = {}
+    for camera, (stamp_ns, record) in frame_set.images.items():
+        pixels, matrix = prepare_image(read_image(record.path), record.intrinsics, config)
+        image = PreparedImage(pixels=pixels, intrinsics=matrix, frame_id=camera.lower())
+        images[camera] = Timed(stamp_ns, image)
+    sweeps = {
+        name: tuple(
+            Timed(stamp_ns, Sweep(points=radar.read_pcd(record.path), frame_id=name.lower()))
+            for stamp_ns, record in recent
+        )
+        for name, recent in frame_set.sweeps.items()
+    }
+    return dataclasses.replace(frame_set, images=images, sweeps=sweeps)
