@@ -57,7 +57,7 @@ def command(module: str, *arguments: object, log):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"crkd_ros.{module}", *words],
+            [sys.executable, "-m", f"crkd_ros.measure.{module}", *words],
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,
