@@ -138,7 +138,7 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weig
 def test_a_camera_that_never_speaks_is_masked_and_reported(bench):
     references = bench.play(without(drive(1.3), "CAM_FRONT"))
     assert len(references) >= 14
-    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    assert bench.answered(references)
     bench.wait(lambda: "never received" in bench.peer.status("CAM_FRONT")[0])
     assert "never received" not in bench.peer.status("CAM_BACK")[0]
     assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
@@ -148,14 +148,14 @@ def test_a_camera_that_dies_midway_is_masked_and_reported(bench):
     events = without(drive(1.8), "CAM_FRONT", since_ns=START + 500_000_000)
     references = bench.play(events)
     assert len(references) >= 20
-    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    assert bench.answered(references)
     bench.wait(lambda: "stale" in bench.peer.status("CAM_FRONT")[0])
     assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
 
 
 def test_without_any_radar_frames_go_on(bench):
     references = bench.play(without(drive(0.8), *RADARS))
-    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    assert bench.answered(references)
     for radar in RADARS:
         bench.wait(lambda radar=radar: "never received" in bench.peer.status(radar)[0])
 
@@ -181,11 +181,11 @@ def test_a_publisher_with_another_qos_is_reported(process):
     process.fresh()
     try:
         process.wait(lambda: process.peer.matched("/radar_front", "/odom"))
-        process.wait(lambda: "RELIABILITY" in process.peer.status("RADAR_FRONT")[0].upper())
+        process.wait(lambda: "QoS mismatch" in process.peer.status("RADAR_FRONT")[0])
         process.wait(lambda: "qos_overrides./radar_front.subscription" in problems(process))
         process.hear()
         references = process.play(drive(0.6))
-        assert [stamp_of(cloud) for cloud in process.boxes] == references
+        assert process.answered(references)
     finally:
         process.back()
         process.peer.withdraw("/radar_front")
@@ -195,7 +195,7 @@ def test_a_publisher_with_another_qos_is_reported(process):
 def test_time_that_goes_back_begins_anew(bench):
     references = bench.play(drive(0.6))
     references += bench.play(drive(0.6, start=START - EARLIER))
-    assert [stamp_of(cloud) for cloud in bench.boxes] == references
+    assert bench.answered(references)
     assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
 
 
