@@ -94,8 +94,13 @@ def garbage(stamp: int):
     ]
 
 
+#: Ends with a set of images that is complete but for its anchor, so that the last frame's messages
+#: are known to be all there.
+SECONDS = 0.37
 #: The second drive goes on where the first one ends: five images later.
 PERIODS = 5 * 83_333_333
+#: The vehicle of ros_rig begins its way anew every 1000 s.
+EARLIER = START - 1_000_000_000_000
 #: What of it is counted, under which status and name.
 COUNTED = (
     ("CAM_FRONT", "unusable", "3"),
@@ -108,13 +113,13 @@ COUNTED = (
 
 def test_garbage_is_counted_and_good_messages_are_used_all_the_same(bench):
     peer = bench.peer
-    before = bench.play(ros_rig.drive(messages.make, START, 0.4))
+    before = bench.play(ros_rig.drive(messages.make, START, SECONDS))
     for topic, message in garbage(START + 390_000_000):
         peer.publish(topic, message)
     for aspect, name, count in COUNTED:
         bench.wait(lambda a=aspect, n=name, c=count: peer.status(a)[1].get(n) == c)
     # A camera_info that is garbage leaves the one before it in use.
-    after = bench.play(ros_rig.drive(messages.make, START + PERIODS, 0.4))
+    after = bench.play(ros_rig.drive(messages.make, START + PERIODS, SECONDS))
     assert bench.answered([*before, *after])
     bench.wait(lambda: peer.status("problems")[0] == "none at present")
     assert peer.status("RADAR_FRONT")[1]["unusable"] == "6"
@@ -141,7 +146,7 @@ def test_the_ros_clock_going_back_is_noticed(bench):
         bench.wait(lambda: told(100))
         bench.wait(lambda: told(10))
         bench.wait(lambda: "time jumped by -90.000 s" in str(peer.status("problems")))
-        later = bench.play(ros_rig.drive(messages.make, START - 90_000_000_000, 0.4))
+        later = bench.play(ros_rig.drive(messages.make, EARLIER, SECONDS))
         assert bench.answered(later)
     finally:
         assert peer.set(use_sim_time=False) == ""
