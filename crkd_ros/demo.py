@@ -32,10 +32,11 @@ from crkd_ros.live.recorder import Pass
 from crkd_ros.live.run import run_live
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import SCORED_FROM, key_frames
+from crkd_ros.shipped import shipped
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
 SEED = 90_001
-WEIGHTS = Path("weights/demo_student.safetensors")
+WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Boxes of two runs are the same within this distance, metres.
 AGREEMENT = 1e-3
 

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from crkd_ros.shipped import shipped
+
 #: Seconds that the node may take to end after SIGINT.
 _END = 10.0
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -82,14 +84,19 @@ def own_network() -> None:
     """Loopback, a domain of this process, and the shipped DDS profile, unless the user chose.
 
     Before rclpy.init, and before the node is started, which inherits it.
+
+    Raises:
+        NodeProcessError: the profile is not among the installed files.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    root = Path(__file__).resolve().parents[1]
-    for folder in (root, Path(sys.prefix, "share", "crkd_ros")):
-        profile = folder / "config" / "fastdds.xml"
-        if profile.is_file():
-            os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
+    profile = shipped("config/fastdds.xml")
+    if not profile.is_file():
+        raise NodeProcessError(
+            f"expected the DDS profile {profile}, without which large images are lost, among the "
+            "files of the package; install it anew, or run in the source tree"
+        )
+    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(profile))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,9 @@ from crkd_ros.measure.message_costs import Cost, message_costs
 from crkd_ros.measure.node_peer import Told, connect, peer
 from crkd_ros.measure.node_process import cpu_by_thread, detector_node, own_network
 from crkd_ros.measure.short_drive import ShortDrive, short_drive
+from crkd_ros.shipped import shipped
 
-WEIGHTS = Path("weights/demo_student.safetensors")
+WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Frames that are not counted: caches fill, pages are touched for the first time.
 _WARM_UP = 5
 #: Frames may take so many times as long as they should, and the first one so many seconds.

@@ -30,8 +30,9 @@ from crkd_ros.measure.node_process import (
 )
 from crkd_ros.measure.short_drive import ShortDrive, short_drive
 from crkd_ros.measure.soak_report import SoakRecord, Verdict
+from crkd_ros.shipped import shipped
 
-WEIGHTS = Path("weights/demo_student.safetensors")
+WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Longest wait at the end for the node to count what is still on its way, seconds.
 _DRAIN = 15.0
 #: Seconds between two versions of soak.json while it runs.

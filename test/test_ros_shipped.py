@@ -1,0 +1,28 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from crkd_ros.measure import node_process
+from crkd_ros.shipped import shipped
+
+
+@pytest.mark.parametrize(
+    "name", ["config/fastdds.xml", "config/detector.yaml", "weights/demo_student.safetensors"]
+)
+def test_shipped_files_are_found_from_anywhere(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shipped(name).is_file()
+
+
+def test_what_is_not_shipped_is_left_to_the_working_directory():
+    assert shipped("config/no_such_file") == Path("config/no_such_file")
+
+
+def test_measurements_use_the_shipped_dds_profile(monkeypatch):
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_DOMAIN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    node_process.own_network()
+    assert Path(os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"
+    assert Path(os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert 1 <= int(os.environ["ROS_DOMAIN_ID"]) <= 101
