@@ -19,7 +19,6 @@ EXTRAS = {
     "ros": [
         "ros-rclpy[fastrtps]==7.1.6",
         "ros-std-msgs==5.3.6",
-        "ros-std-srvs==5.3.6",
         "ros-sensor-msgs==5.3.6",
         "ros-geometry-msgs==5.3.6",
         "ros-nav-msgs==5.3.6",

@@ -119,7 +119,7 @@ class NodeConfig:
         CAMERAS + RADARS, "Cameras and radars to subscribe to; the others are masked"
     )
     image_transport: Literal["compressed", "raw"] = knob(
-        "compressed", "Images as compressed (CompressedImage, JPEG) or raw (Image)"
+        "compressed", "Images as compressed (CompressedImage, JPEG or PNG) or raw (Image)"
     )
     base_frame: str = knob("base_link", "Frame of the vehicle and of the detections")
     calibration_file: str = knob(

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "crkd_ros"
 #: Executables: those with a --help of their own, and nodes, which take ROS arguments.
-COMMANDS = ("nuscenes2bag", "replay", "calibration")
+COMMANDS = ("nuscenes2bag", "replay", "calibration", "soak", "overhead")
 NODES = ("detector_node", "lifecycle_detector_node", "evaluator")
 
 

@@ -32,7 +32,7 @@ _NUMERIC = {
 
 
 class FoxgloveFile:
-    """An mcap file of Foxglove messages; see ``foreign_bags.ForeignBag``."""
+    """An mcap file of Foxglove messages; see ``kinds.ForeignBag``."""
 
     container: Container = "foxglove"
 
