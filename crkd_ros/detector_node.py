@@ -19,8 +19,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos_overriding_options import InvalidQosOverridesError
 
 from crkd_ros import messages, parameters, run_node
 from crkd_ros.health import Health
@@ -45,11 +47,15 @@ class DetectorNode(LifecycleNode):
     """
 
     #: What a user can put right; the text says how.
-    refusals = (ParameterError, MotionError, SyncError, WeightsError, messages.MessageError)
+    refusals = (
+        *(ParameterError, MotionError, SyncError, WeightsError, messages.MessageError),
+        *(InvalidTopicNameException, InvalidQosOverridesError),
+    )
 
     def __init__(self) -> None:
         super().__init__("detector_node")
         self.config = parameters.declare(self, NodeConfig)
+        self._mistake = ""
         self._state = "unconfigured"
         self._live: LiveDetector | None = None
         self._health = self._new_health()
@@ -106,7 +112,9 @@ class DetectorNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a mistake of the program in a transition: back to unconfigured."""
-        return self._enter("unconfigured", self._release, super().on_error, state)
+        result = self._enter("unconfigured", self._release, super().on_error, state)
+        self._health.entered(self._state, refused=self._mistake)
+        return result
 
     def _enter(
         self,
@@ -122,8 +130,9 @@ class DetectorNode(LifecycleNode):
             self.get_logger().error(str(error))
             self._health.entered(self._state, refused=str(error))
             return TransitionCallbackReturn.FAILURE
-        except Exception:
+        except Exception as error:
             self.get_logger().error(traceback.format_exc())
+            self._mistake = f"{type(error).__name__}: {error}"
             return TransitionCallbackReturn.ERROR
         result = then(state)
         if result == TransitionCallbackReturn.SUCCESS:
@@ -187,12 +196,17 @@ class DetectorNode(LifecycleNode):
 
     def _report(self) -> None:
         live = self._live
+        try:
+            links = {} if live is None else live.links(self._health.silent())
+        except Exception as error:  # Whatever the middleware says, diagnostics go on.
+            links = {}
+            self._problem("graph", f"the ROS graph cannot be read: {error}")
         report = self._health.diagnostics(
             messages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
             sensors={} if live is None else live.counts(),
             listeners=live is not None and live.wanted(),
-            links={} if live is None else live.links(self._health.silent()),
+            links=links,
         )
         self._diagnostics.publish(report)
 

@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
     QoSHistoryPolicy,
+    QoSPolicyKind,
     QoSProfile,
     QoSReliabilityPolicy,
     qos_policy_name_from_kind,
@@ -34,6 +35,13 @@ except ImportError:  # humble
 _MESSAGES = 5
 #: Poses are small and come in bursts, and a gap in them costs frames.
 _POSES = 200
+#: What ``qos_overrides.<topic>.subscription.*`` may change; durability for latched CameraInfo.
+_OVERRIDABLE = (
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+)
 
 
 class Inputs:
@@ -71,15 +79,22 @@ class Inputs:
         self._rectified: dict[str, bool] = {}
         self._subscriptions: list[Any] = []
         self._poses: Any = None
-        topics, raw = config.topics, config.image_transport == "raw"
-        image, image_topic = (
-            ("Image", topics.image_raw) if raw else ("CompressedImage", topics.image_compressed)
-        )
-        sensor = "sensor_msgs/msg/"
+        try:
+            self._subscribe_all(config)
+        except Exception:
+            self.close()  # Half of the subscriptions must not outlive this object.
+            raise
+        health.watch({sensor: topic.name for sensor, topic in self._topics.items()})
+
+    def _subscribe_all(self, config: NodeConfig) -> None:
+        topics, sensor = config.topics, "sensor_msgs/msg/"
+        image, image_topic = "CompressedImage", topics.image_compressed
+        if config.image_transport == "raw":
+            image, image_topic = "Image", topics.image_raw
         for name in config.sensors:
             if name in CAMERAS:
                 # The name that publishers know it by: after remapping.
-                topic = node.resolve_topic_name(image_topic.format(sensor=name.lower()))
+                topic = self._node.resolve_topic_name(image_topic.format(sensor=name.lower()))
                 self._rectified[name] = config.cameras.is_rectified(topic)
                 self._subscribe(f"{sensor}CameraInfo", topics.camera_info, self._on_info, name)
                 self._subscribe(f"{sensor}{image}", image_topic, self._on_image, name)
@@ -89,7 +104,6 @@ class Inputs:
             self._subscribe(
                 "nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odometry"
             )
-        health.watch({sensor: topic.name for sensor, topic in self._topics.items()})
 
     def links(self, sensors: Collection[str]) -> dict[str, Link]:
         """What the ROS graph says of the topics of some sensors."""
@@ -118,7 +132,7 @@ class Inputs:
             topic,
             functools.partial(handle, callback, sensor),
             profile,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=QoSOverridingOptions(_OVERRIDABLE),
             # Each event that is watched costs every turn of the executor.
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=functools.partial(self._on_incompatible, sensor, topic),
@@ -165,7 +179,10 @@ class Inputs:
         self._problem(f"{sensor.lower()} message", text)
 
     def _on_incompatible(self, sensor: str, topic: str, event: Any) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        try:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+        except ValueError:  # One that this rclpy has no name for.
+            policy = f"policy {event.last_policy_kind}"
         self._problem(
             f"{sensor.lower()} QoS",
             f"{sensor}: a publisher of {topic} offers an incompatible QoS ({policy}); set "

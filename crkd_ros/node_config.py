@@ -102,6 +102,19 @@ class TopicsConfig:
     radar: str = knob("{sensor}", "PointCloud2 topic of each radar")
     odometry: str = knob("odom", "Topic of nav_msgs/Odometry, for motion.source odom")
 
+    def __post_init__(self) -> None:
+        for name in ("image_compressed", "image_raw", "camera_info", "radar"):
+            topic = getattr(self, name)
+            try:
+                own = topic.format(sensor="a") != topic.format(sensor="b")
+            except (KeyError, ValueError, IndexError):
+                own = False
+            if not own:
+                raise ParameterError(
+                    f"topics.{name}: expected a topic with {{sensor}}, which becomes the name of "
+                    f"each sensor, got {topic!r}; topics of other names: remap each one"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConfig:
@@ -113,7 +126,7 @@ class NodeConfig:
         "fp32", "Number format of the network: fp32, bf16 or fp16"
     )
     score_threshold: float = knob(
-        0.1, "Detections below this score are not published", low=0.0, high=1.0, dynamic=True
+        0.1, "Detections below this score are not published", low=0.0, high=0.999, dynamic=True
     )
     sensors: tuple[str, ...] = knob(
         CAMERAS + RADARS, "Cameras and radars to subscribe to; the others are masked"

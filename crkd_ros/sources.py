@@ -96,11 +96,18 @@ class Sources:
     def clear(self) -> None:
         """Forget the motion so far: time was set back."""
         self.motion.clear()
+        self._forget_tf()
 
     def jumped(self) -> None:
         """The sensors' stamps went back; odometry notices by itself, a tf2 buffer does not."""
         if isinstance(self.motion, TfMotion):
             self.motion.clear()
+        self._forget_tf()
+
+    def _forget_tf(self) -> None:
+        """Old transforms would make the buffer refuse those to come; static ones stay."""
+        if self._buffer is not None:
+            self._buffer.clear()
 
     def close(self) -> None:
         """Stop listening to tf."""

@@ -88,6 +88,7 @@ class FrameWorker:
         self._decoding: deque[Future[PreparedImage]] = deque()
         self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
         self._stopping = False
+        self._overflowed = 0
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
         self._thread.start()
 
@@ -188,8 +189,14 @@ class FrameWorker:
                 except Exception:
                     self._sync.clear()  # Or it would fail again at once.
                     raise
+                # Sets that nobody took before their images were forgotten are skipped too.
+                forgotten, self._overflowed = (
+                    self._sync.overflowed - self._overflowed,
+                    self._sync.overflowed,
+                )
+                if skipped := forgotten + max(0, len(ready) - 1):
+                    self._health.skipped(skipped)
                 if ready:
-                    self._health.skipped(len(ready) - 1)
                     return ready[-1]
                 deadline = self._sync.deadline()
                 self._wake.wait(None if deadline is None else deadline - time.monotonic())
@@ -234,6 +241,9 @@ class FrameWorker:
                     f"{camera}: images come faster than they are decoded; raise decode_threads or "
                     "send smaller images",
                 )
+            # Whatever the decoder says, it is this camera's trouble alone.
+            except Exception as error:
+                self._problem("image", f"{camera}: {type(error).__name__}: {error}")
         sweeps = {
             radar: tuple(sweep._replace(item=sweep.item.value) for sweep in recent)
             for radar, recent in arrived.sweeps.items()

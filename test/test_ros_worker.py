@@ -139,23 +139,25 @@ def test_messages_become_the_detections_of_their_frame(start, detector):
     }
 
 
-def test_the_newest_set_wins_while_the_network_is_busy(start, detector):
+# More than the images that are kept of a camera, too.
+@pytest.mark.parametrize("waiting", [4, 30])
+def test_the_newest_set_wins_while_the_network_is_busy(start, detector, waiting):
     slow = Gated(detector)
     bench = start(slow)
     step = 83_333_333
     bench.image(ANCHOR_CAMERA, START)
     assert slow.entered.acquire(timeout=LIMIT)
     before = time.monotonic()
-    for index in range(1, 5):
+    for index in range(1, 1 + waiting):
         bench.image(ANCHOR_CAMERA, START + index * step)
     # The network stands at the gate all the while: adding did not wait for it.
     assert time.monotonic() - before < LIMIT / 2
     assert len(slow.frames) == 1
     slow.gate.release(2)
     wait_until(lambda: len(bench.published) == 2)
-    assert [stamp for stamp, _ in bench.published] == [START, START + 4 * step]
+    assert [stamp for stamp, _ in bench.published] == [START, START + waiting * step]
     frames = bench.values("frames")
-    assert list(frames.values()) == ["2", "3", "0"]
+    assert list(frames.values()) == ["2", str(waiting - 1), "0"]
 
 
 def test_a_broken_image_masks_its_camera_only(start, detector):
