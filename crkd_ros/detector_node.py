@@ -33,6 +33,9 @@ from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import SyncError
 from crkd_ros.weights import WeightsError
 
+#: On stdout whenever the node has become active.
+_ACTIVE = "detector_node: active"
+
 
 class DetectorNode(LifecycleNode):
     """Configured: weights loaded, outputs advertised. Active: inputs subscribed to, detecting.
@@ -95,6 +98,9 @@ class DetectorNode(LifecycleNode):
         assert self._live is not None
         result = self._enter("active", self._live.start, super().on_activate, state)
         self._live.announce()
+        if result == TransitionCallbackReturn.SUCCESS:
+            # For launch files, at every log level: replay.launch.py plays its bag then.
+            print(_ACTIVE, flush=True)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -27,18 +27,7 @@ def load(path: Path, kind: type[Config], *, node: str) -> Config:
     Raises:
         ParameterError: no parameter file, or an unknown or wrong parameter; names the file.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"{path}: cannot read parameters: {error}") from error
-    values: dict[str, Any] = {}
-    sections = content if isinstance(content, dict) else {}
-    for name, section in sections.items():
-        if str(name).strip("/") in ("**", node):
-            found = section.get("ros__parameters") if isinstance(section, dict) else None
-            if not isinstance(found, dict):
-                raise ParameterError(f"{path}: {name}: expected ros__parameters with a mapping")
-            values |= dict(_leaves(found))
+    values = given(path, node=node)
     if not values:
         raise ParameterError(
             f"{path}: no parameters for {node}; expected a section /** or {node} with "
@@ -55,6 +44,33 @@ def load(path: Path, kind: type[Config], *, node: str) -> Config:
         return build(kind, values)
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from error
+
+
+def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:
+    """What a file says to a node, dotted name -> value as YAML has it; nothing is checked.
+
+    Args:
+        path: the YAML file.
+        node: the node's name.
+        namespace: of the node; its sections are read too.
+
+    Raises:
+        ParameterError: no parameter file; names the file.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"{path}: cannot read parameters: {error}") from error
+    values: dict[str, Any] = {}
+    sections = content if isinstance(content, dict) else {}
+    full = f"{namespace.strip('/')}/{node}".strip("/")
+    for name, section in sections.items():
+        if str(name).strip("/") in ("**", f"**/{node}", full):
+            found = section.get("ros__parameters") if isinstance(section, dict) else None
+            if not isinstance(found, dict):
+                raise ParameterError(f"{path}: {name}: expected ros__parameters with a mapping")
+            values |= dict(_leaves(found))
+    return values
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

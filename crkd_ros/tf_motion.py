@@ -16,7 +16,8 @@ from crkd_ros.motion import Array, MotionError, Report, silent, too_fast
 _ADVICE = {
     "LookupException": "is the frame published? compare with `ros2 run tf2_tools view_frames`",
     "ConnectivityException": "two trees: publish the transform that joins them",
-    "ExtrapolationException": "is its publisher alive, and its clock the sensors'?",
+    "ExtrapolationException": "is its publisher alive, and its clock the sensors'? "
+    "or raise sync.wait if tf is only late",
 }
 #: A sensor that moved less than this is one whose calibration was rounded: metres, radians.
 _MOVED, _TURNED = 1e-3, 1e-3

@@ -4,9 +4,17 @@
 others stand above it. Input topics are those of the parameter file (topics.*).
 """
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
+from pathlib import Path
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.events import Shutdown, matches_action
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
@@ -15,6 +23,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
+from crkd_ros import parameter_file
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -75,6 +84,8 @@ def nodes(context):
     common = {
         "package": "crkd_ros",
         "name": "detector_node",
+        # Of the process, whatever the executable and launch-prefix: replay.launch.py looks for it.
+        "exec_name": "detector_node",
         "namespace": given("namespace"),
         "output": "screen",
         "parameters": [given("config"), *([chosen] if chosen else [])],
@@ -90,8 +101,15 @@ def nodes(context):
             actions += transitions(detector)
     else:
         detector = Node(executable="detector_node", **common)
+    actions += [RegisterEventHandler(OnProcessExit(target_action=detector, on_exit=ended))]
     actions.append(detector)
-    sim_time = [{"use_sim_time": chosen.get("use_sim_time", False)}]
+    sim_time = []
+    if wanted("rviz") or wanted("foxglove"):
+        # On the detector's clock, wherever that is chosen.
+        file = parameter_file.given(
+            Path(given("config")), node="detector_node", namespace=given("namespace")
+        )
+        sim_time = [{"use_sim_time": {**file, **chosen}.get("use_sim_time", False)}]
     if wanted("rviz"):
         rviz = PathJoinSubstitution([SHARE, "rviz", "detector.rviz"])
         actions.append(
@@ -104,8 +122,23 @@ def nodes(context):
     return actions
 
 
+def ended(event, context):
+    """Without the detector there is nothing to wait for; its own lines say why it ended."""
+    if context.is_shutdown:
+        return None
+    return shutdown(f"the detector ended with exit code {event.returncode}")
+
+
+def shutdown(reason):
+    """End everything; launch itself does not print the reason."""
+    return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
+
+
 def transitions(detector):
-    """Configure the node when its process starts, activate it when it is configured."""
+    """Configure the node when its process starts, activate it when it is configured.
+
+    It lives on when a transition fails, but nobody would try again.
+    """
 
     def change(transition):
         return EmitEvent(
@@ -114,15 +147,23 @@ def transitions(detector):
             )
         )
 
-    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
-    return [
-        RegisterEventHandler(
+    def when(start, goal, entities):
+        return RegisterEventHandler(
             OnStateTransition(
                 target_lifecycle_node=detector,
-                start_state="configuring",
-                goal_state="inactive",
-                entities=[change(activate)],
+                start_state=start,
+                goal_state=goal,
+                entities=entities,
             )
+        )
+
+    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+    return [
+        when("configuring", "inactive", [change(activate)]),
+        *(
+            when(start, goal, shutdown(f"the detector failed while {start}"))
+            for start, back in (("configuring", "unconfigured"), ("activating", "inactive"))
+            for goal in (back, "errorprocessing")
         ),
         RegisterEventHandler(OnProcessStart(target_action=detector, on_start=[change(configure)])),
     ]

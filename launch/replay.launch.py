@@ -2,15 +2,18 @@
 
 With ``data`` and ``split`` of the data set that the bag was made of, the evaluator node prints and
 writes offline and streaming metrics, latency and lost frames when the bag is over (``crkd-live``
-does the same without ROS 2 launch, at several rates). Playing starts when the detector is ready.
+does the same without ROS 2 launch, at several rates). Playing starts when the detector is active.
 ``--show-args`` lists the arguments; further ones of detect.launch.py may be given too.
 """
+
+from pathlib import Path
 
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
     ExecuteProcess,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
 )
@@ -22,6 +25,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+from crkd_ros import parameter_file
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -49,8 +53,8 @@ ARGUMENTS = (
     ("foxglove", "false", "Start foxglove_bridge on port 8765 (layout: foxglove/detector.json)"),
     ("keep_open", "false", "Leave everything running when the bag is over"),
 )
-#: Printed by the detector when its weights are loaded.
-READY = b"ready: "
+#: The detector's process and node; what it prints, whatever the log level, when it is active.
+DETECTOR, ACTIVE = "detector_node", b"detector_node: active"
 #: Seconds between advertising and playing, for discovery; ticks of /clock per second.
 DELAY, CLOCK_HZ = "2.0", "200"
 
@@ -70,14 +74,17 @@ def generate_launch_description():
     )
     playing = []
 
-    def when_ready(event):
-        if playing or READY not in event.text:
+    def when_active(event):
+        # Process names end in a number.
+        if event.process_name.rpartition("-")[0] != DETECTOR:
+            return None
+        if playing or ACTIVE not in event.text:
             return None
         playing.append(True)
         return [OpaqueFunction(function=play)]
 
-    ready = RegisterEventHandler(OnProcessIO(on_stdout=when_ready, on_stderr=when_ready))
-    return LaunchDescription([*arguments, ready, OpaqueFunction(function=evaluate), detector])
+    active = RegisterEventHandler(OnProcessIO(on_stdout=when_active))
+    return LaunchDescription([*arguments, active, OpaqueFunction(function=evaluate), detector])
 
 
 def play(context):
@@ -91,42 +98,66 @@ def play(context):
     # It refuses 0 in some versions.
     if float(given("start_offset") or 0) > 0:
         command += ["--start-offset", given("start_offset")]
-    if given("loop").lower() in ("true", "1"):
+    if truth(given("loop")):
         command.append("--loop")
     player = ExecuteProcess(cmd=command, name="ros2_bag_play", output="screen")
-    return [player] if given("data") else [*at_end(player, given("keep_open")), player]
+    # With an evaluator, its end is the end, later.
+    stay = bool(given("data")) or truth(given("keep_open"))
+    return [at_end(player, "the player", stay=stay), player]
 
 
 def evaluate(context):
     """The evaluator, where there is something to evaluate with; its end is the end of all."""
 
     def given(name):
-        return LaunchConfiguration(name).perform(context)
+        # Those of detect.launch.py are not declared yet.
+        return LaunchConfiguration(name, default="").perform(context)
 
     if not given("data"):
         return []
+    file = parameter_file.given(Path(given("config")), node=DETECTOR, namespace=given("namespace"))
+    # What the evaluator listens to, where the detector has it.
+    names = {f"{DETECTOR}/boxes": given("boxes"), "odom": file.get("topics.odometry", "")}
+    chosen = {name: given(name) for name in ("data", "split", "out")}
+    if "base_frame" in file:
+        chosen["base_frame"] = file["base_frame"]
     evaluator = Node(
         package="crkd_ros",
         executable="evaluator",
         name="evaluator",
+        # That of the detector, so that relative names mean the same.
+        namespace=given("namespace"),
         output="screen",
         # Text whatever it looks like. Not under use_sim_time: the end of /clock is its end.
-        parameters=[
-            {
-                name: ParameterValue(given(name), value_type=str)
-                for name in ("data", "split", "out")
-            }
+        parameters=[{name: ParameterValue(text, value_type=str) for name, text in chosen.items()}],
+        remappings=[
+            (name, f"{DETECTOR}/{there[2:]}" if there.startswith("~/") else there)
+            for name, there in names.items()
+            if there
         ],
         # Interrupted, it scores what came so far.
         sigterm_timeout="60",
         sigkill_timeout="60",
     )
-    return [*at_end(evaluator, given("keep_open")), evaluator]
+    stay = truth(given("keep_open"))
+    return [at_end(evaluator, "the evaluator", stay=stay), evaluator]
 
 
-def at_end(process, keep_open):
-    """Shut everything down when this process ends."""
-    if keep_open.lower() in ("true", "1"):
-        return []
-    stop = EmitEvent(event=Shutdown(reason="the bag is over"))
-    return [RegisterEventHandler(OnProcessExit(target_action=process, on_exit=[stop]))]
+def at_end(process, what, *, stay):
+    """Shut everything down when this process fails, and unless ``stay`` when it ends well."""
+
+    def ended(event, context):
+        if context.is_shutdown or (stay and event.returncode == 0):
+            return None
+        over = "the bag is over"
+        failed = f"{what} failed with exit code {event.returncode}"
+        reason = failed if event.returncode else over
+        # Launch itself does not print the reason.
+        return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
+
+    return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=ended))
+
+
+def truth(text):
+    """Launch arguments are text."""
+    return text.lower() in ("true", "1")

@@ -32,6 +32,8 @@ class Made:
 
     def perform(self, context: Any) -> str:
         """Of a LaunchConfiguration."""
+        if "default" in self.kwargs:
+            return context.launch_configurations.get(self.args[0], self.kwargs["default"])
         return context.launch_configurations[self.args[0]]
 
 

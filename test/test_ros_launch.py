@@ -46,6 +46,10 @@ def flat(tree, prefix=""):
             yield prefix + key, value
 
 
+#: The callbacks of a Recorder.
+RECORDS = ("on_clock", "on_odometry", "on_boxes", "on_diagnostics")
+
+
 # -- launch files ---------------------------------------------------------------------------------
 
 
@@ -83,7 +87,7 @@ def detect(monkeypatch, **given):
 
 @without_launch
 def test_without_arguments_the_parameter_file_rules(monkeypatch):
-    (node,) = detect(monkeypatch)
+    _, node = detect(monkeypatch)
     assert node.kind == "Node"
     assert node.kwargs["executable"] == "detector_node"
     assert node.kwargs["parameters"] == ["node.yaml"]
@@ -92,7 +96,7 @@ def test_without_arguments_the_parameter_file_rules(monkeypatch):
 
 @without_launch
 def test_arguments_stand_above_the_parameter_file(monkeypatch):
-    (node,) = detect(
+    _, node = detect(
         monkeypatch,
         weights="0123",
         use_sim_time="True",
@@ -115,7 +119,7 @@ def test_arguments_stand_above_the_parameter_file(monkeypatch):
 def test_a_lifecycle_node_is_configured_then_activated(monkeypatch):
     from types import SimpleNamespace as Namespace
 
-    activate, configure, node = detect(monkeypatch, lifecycle="true")
+    activate, *failures, configure, _, node = detect(monkeypatch, lifecycle="true")
     assert node.kind == "LifecycleNode"
     assert node.kwargs["executable"] == "lifecycle_detector_node"
 
@@ -129,16 +133,75 @@ def test_a_lifecycle_node_is_configured_then_activated(monkeypatch):
     assert on_state.target_lifecycle_node is node
     assert (on_state.start_state, on_state.goal_state) == ("configuring", "inactive")
     assert [transition(e) for e in on_state.entities] == [3]
-    (alone,) = detect(monkeypatch, lifecycle="true", autostart="false")
+    # Nobody would try again.
+    ways = set()
+    for failure in failures:
+        failed = Namespace(**failure.args[0].kwargs)
+        assert failed.target_lifecycle_node is node
+        ways.add((failed.start_state, failed.goal_state))
+        assert reason(failed.entities) == f"the detector failed while {failed.start_state}"
+    assert ways == {
+        *(("configuring", "unconfigured"), ("configuring", "errorprocessing")),
+        *(("activating", "inactive"), ("activating", "errorprocessing")),
+    }
+    _, alone = detect(monkeypatch, lifecycle="true", autostart="false")
     assert alone.kind == "LifecycleNode"
 
 
+def reason(entities) -> str:
+    """Why these shut everything down; launch prints it only when told to."""
+    told, stop = entities
+    found = stop.kwargs["event"].kwargs["reason"]
+    assert stop.kwargs["event"].kind == "Shutdown"
+    assert told.kind == "LogInfo" and told.kwargs["msg"] == f"shutting down: {found}"
+    return found
+
+
+def on_exit(registered, process):
+    """What happens when this process ends: exit code, whether launch is ending -> entities."""
+    handler = registered.args[0]
+    assert handler.kind == "OnProcessExit" and handler.kwargs["target_action"] is process
+
+    def end(code, *, ending=False):
+        event, context = SimpleNamespace(returncode=code), SimpleNamespace(is_shutdown=ending)
+        return handler.kwargs["on_exit"](event, context)
+
+    return end
+
+
 @without_launch
-def test_viewers_are_opened_when_asked_for(monkeypatch):
-    _, rviz, bridge = detect(monkeypatch, rviz="true", foxglove="1", use_sim_time="true")
-    assert rviz.kwargs["package"] == "rviz2"
-    assert bridge.kwargs["executable"] == "foxglove_bridge"
-    assert rviz.kwargs["parameters"] == bridge.kwargs["parameters"] == [{"use_sim_time": True}]
+@pytest.mark.parametrize("lifecycle", ["true", "false"])
+def test_the_end_of_the_detector_is_the_end_of_all(lifecycle, monkeypatch):
+    *_, registered, node = detect(monkeypatch, lifecycle=lifecycle)
+    end = on_exit(registered, node)
+    assert reason(end(1)) == "the detector ended with exit code 1"
+    assert reason(end(0)) == "the detector ended with exit code 0"
+    assert end(1, ending=True) is None
+
+
+@without_launch
+def test_viewers_are_opened_when_asked_for(monkeypatch, tmp_path):
+    def clocks(text, **given):
+        file = tmp_path / "node.yaml"
+        file.write_text(text)
+        viewers = {"rviz": "true", "foxglove": "1"}
+        *_, rviz, bridge = detect(monkeypatch, config=str(file), **viewers, **given)
+        assert rviz.kwargs["package"] == "rviz2"
+        assert bridge.kwargs["executable"] == "foxglove_bridge"
+        assert rviz.kwargs["parameters"] == bridge.kwargs["parameters"]
+        (chosen,) = rviz.kwargs["parameters"]
+        return chosen["use_sim_time"]
+
+    sim = "{ros__parameters: {use_sim_time: true}}"
+    assert clocks("", use_sim_time="true") is True
+    # What the argument leaves open is as the detector has it.
+    assert clocks("") is False
+    assert clocks(f"/**: {sim}") is True
+    assert clocks(f"/**: {sim}", use_sim_time="false") is False
+    assert clocks(f"/other: {sim}") is False
+    assert clocks(f"/car/detector_node: {sim}", namespace="/car") is True
+    assert clocks(f"/car/detector_node: {sim}") is False
+    assert clocks((ROOT / "config" / "replay.yaml").read_text()) is True
 
 
 def test_switches_are_true_or_false(monkeypatch):
@@ -149,6 +212,7 @@ def test_switches_are_true_or_false(monkeypatch):
 def replayed(monkeypatch, **given):
     module = launch_rig.load("replay.launch.py", monkeypatch)
     values = {name: default or "" for name, default, _ in module.ARGUMENTS}
+    values["config"] = str(ROOT / "config" / "replay.yaml")
     return module, launch_rig.Context({**values, "bag": "a/bag", **given})
 
 
@@ -162,9 +226,15 @@ def test_the_bag_is_played_with_clock(monkeypatch):
     assert float(command[command.index("--clock") + 1]) >= 100
     assert "--loop" not in command and "--start-offset" not in command
     # Without an evaluator the end of the bag is the end.
-    assert end.args[0].kwargs["target_action"] is player
+    end = on_exit(end, player)
+    assert reason(end(0)) == "the bag is over"
+    assert reason(end(2)) == "the player failed with exit code 2"
+    assert end(2, ending=True) is None
     module, context = replayed(monkeypatch, loop="true", start_offset="3.5", keep_open="true")
-    (player,) = module.play(context)
+    end, player = module.play(context)
+    end = on_exit(end, player)
+    assert end(0) is None
+    assert reason(end(2)) == "the player failed with exit code 2"
     command = player.kwargs["cmd"]
     assert "--loop" in command and command[command.index("--start-offset") + 1] == "3.5"
 
@@ -175,29 +245,92 @@ def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     assert module.evaluate(context) == []
     module, context = replayed(monkeypatch, data="worlds/val", split="world_all")
     end, evaluator = module.evaluate(context)
-    assert end.args[0].kwargs["target_action"] is evaluator
+    end = on_exit(end, evaluator)
+    assert reason(end(0)) == "the bag is over"
+    assert reason(end(1)) == "the evaluator failed with exit code 1"
     (chosen,) = evaluator.kwargs["parameters"]
     from crkd_ros.live.evaluator import EvaluatorConfig
 
     assert set(chosen) <= {p.name for p in parameters.parameters(EvaluatorConfig)}
     assert chosen["split"].args == ("world_all",)
-    (player,) = module.play(context)
+    assert evaluator.kwargs["remappings"] == [] and evaluator.kwargs["namespace"] == ""
+    # The evaluator hears the bag out; a player that fails leaves it nothing to hear.
+    end, player = module.play(context)
     assert player.kind == "ExecuteProcess"
+    assert on_exit(end, player)(0) is None
+    assert reason(on_exit(end, player)(1)) == "the player failed with exit code 1"
 
 
 @without_launch
-def test_playing_starts_once_when_the_detector_says_ready(monkeypatch):
+def test_the_evaluator_listens_where_the_detector_speaks(monkeypatch, tmp_path):
+    def evaluator(text="", **given):
+        file = tmp_path / "node.yaml"
+        file.write_text(text)
+        world = {"data": "worlds/val", "split": "world_all", "config": str(file)}
+        module, context = replayed(monkeypatch, **world, **given)
+        return module.evaluate(context)[1].kwargs
+
+    made = evaluator(namespace="car", boxes="/perception/boxes")
+    assert made["namespace"] == "car"
+    assert made["remappings"] == [("detector_node/boxes", "/perception/boxes")]
+    # Private names are those of the detector.
+    (pair,) = evaluator(boxes="~/found")["remappings"]
+    assert pair == ("detector_node/boxes", "detector_node/found")
+    made = evaluator(
+        "detector_node: {ros__parameters: {topics: {odometry: /can/odom}, base_frame: ego}}"
+    )
+    assert made["remappings"] == [("odom", "/can/odom")]
+    assert made["parameters"][0]["base_frame"].args == ("ego",)
+    # These names are the evaluator's own.
+    from crkd_ros.live import run
+    from crkd_ros.live.evaluator import EvaluatorConfig
+
+    topics = []
+    node = SimpleNamespace(create_subscription=lambda kind, topic, *_: topics.append(topic))
+    pytest.importorskip("rclpy")
+    run.subscribe(
+        node, SimpleNamespace(**dict.fromkeys(RECORDS)), detector=EvaluatorConfig.detector
+    )
+    assert {"detector_node/boxes", "odom"} <= set(topics)
+
+
+@without_launch
+def test_playing_starts_once_when_the_detector_is_active(monkeypatch):
     module, _ = replayed(monkeypatch)
     made = module.generate_launch_description().args[0]
     handler = next(m for m in made if m.kind == "RegisterEventHandler").args[0]
-    tell = handler.kwargs["on_stderr"]
-    assert tell(SimpleNamespace(text=b"[INFO] loading")) is None
-    (action,) = tell(SimpleNamespace(text=b"[INFO] [1.2] [detector_node]: ready: x.safetensors"))
+    assert set(handler.kwargs) == {"on_stdout"}
+
+    def tell(text, process="detector_node-2"):
+        return handler.kwargs["on_stdout"](SimpleNamespace(text=text, process_name=process))
+
+    said = module.ACTIVE + b"\n"
+    assert tell(b"detector_node: loading\n") is None
+    assert tell(said, "evaluator-1") is None and tell(said, "my_detector_node-3") is None
+    (action,) = tell(said)
     assert action.kwargs["function"] is module.play
-    assert tell(SimpleNamespace(text=b"ready: again")) is None
-    # The word is the node's own.
-    sources = [path.read_text() for path in (ROOT / "crkd_ros").glob("*.py")]
-    assert sum(f'f"{module.READY.decode()}' in source for source in sources) == 1
+    assert tell(said) is None
+    # The process is called so whatever its executable.
+    for lifecycle in ("true", "false"):
+        *_, node = detect(monkeypatch, lifecycle=lifecycle)
+        assert node.kwargs["exec_name"] == node.kwargs["name"] == module.DETECTOR
+
+
+def test_the_node_says_at_every_log_level_that_it_is_active(monkeypatch, capsys):
+    pytest.importorskip("rclpy")
+    from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+    from crkd_ros.detector_node import DetectorNode
+
+    module = launch_rig.load("replay.launch.py", monkeypatch)
+    node = DetectorNode.__new__(DetectorNode)
+    node._live = SimpleNamespace(start=lambda: None, announce=lambda: None)
+    monkeypatch.setattr(LifecycleNode, "on_activate", None)
+    for result in (TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.SUCCESS):
+        assert capsys.readouterr().out == ""
+        node._enter = lambda *_, result=result: result
+        assert node.on_activate(None) == result
+    assert capsys.readouterr().out.encode() == module.ACTIVE + b"\n"
 
 
 @pytest.mark.parametrize("name", ["detect.launch.py", "replay.launch.py"])
@@ -219,11 +352,12 @@ def test_launch_takes_the_nodes(given, monkeypatch):
 
     context = LaunchContext()
     values = {name: default for name, default, _ in module.ARGUMENTS}
-    context.launch_configurations.update({**values, "config": "node.yaml", **given})
+    values["config"] = str(ROOT / "config" / "replay.yaml")
+    context.launch_configurations.update({**values, **given})
     actions = module.nodes(context)
     detector = next(a for a in actions if isinstance(a, Node))
     assert detector.node_package == "crkd_ros"
-    assert len(actions) == (4 if given else 1)
+    assert len(actions) == (9 if given else 2)
 
 
 # -- files ----------------------------------------------------------------------------------------
