@@ -120,7 +120,7 @@ def evaluate(context):
     names = {f"{DETECTOR}/boxes": given("boxes"), "odom": file.get("topics.odometry", "")}
     chosen = {name: given(name) for name in ("data", "split", "out")}
     if "base_frame" in file:
-        chosen["base_frame"] = file["base_frame"]
+        chosen["base_frame"] = str(file["base_frame"])
     evaluator = Node(
         package="crkd_ros",
         executable="evaluator",
@@ -149,9 +149,8 @@ def at_end(process, what, *, stay):
     def ended(event, context):
         if context.is_shutdown or (stay and event.returncode == 0):
             return None
-        over = "the bag is over"
         failed = f"{what} failed with exit code {event.returncode}"
-        reason = failed if event.returncode else over
+        reason = failed if event.returncode else "the bag is over"
         # Launch itself does not print the reason.
         return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
 
