@@ -4,11 +4,16 @@ A bag that begins again, or a clock that is set, moves the stamps of every senso
 or a sensor with a clock of its own moves only some. So a stamp far from the others' is set aside:
 when the next ones agree with it, time did jump, and nothing is lost; when one does not, it is
 dropped.
+
+A stamp ahead of the others must not be believed lightly: it makes them look dead, and the frame
+that it asks for shuts out everything before it. So the others vote: each knows a time by which it
+would be nearly dead, and a stamp beyond that of more than half of them is far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,8 +23,19 @@ from crkd_ros.tracks import Track
 _AGREE = 3
 #: So many, if all are of one sensor: it may be the only one.
 _ALONE = 24
+#: So many of one sensor, if it had been heard on the old time: nobody else speaks any more.
+_SURVIVOR = 6
 #: So many in a row that are far behind the last frame: its time was wrong.
 _HOPELESS = 32
+#: So many sensors can be outvoted; fewer cannot tell which of them is wrong.
+_VOTERS = 3
+#: A stamp may lead a sensor by so many of its periods. One less than make it dead (turns.py): the
+#: others' clocks are read up to a period after they spoke.
+_LEAD = 4
+#: The same for a sensor whose period is not known yet, ns.
+_LEAD_AT_FIRST = 300_000_000
+#: A slow sensor is given so many periods at least.
+_DUE = 1.5
 
 
 class Message(NamedTuple):
@@ -45,7 +61,8 @@ class JumpGuard:
 
     Args:
         jump_ns: what is closer to the others' time is no jump.
-        tracks: sensor -> what was heard of it.
+        tracks: sensor -> what was heard of it. What a sensor that the others find to be ahead had
+            said before they could tell is taken from its track.
     """
 
     jump_ns: float
@@ -54,6 +71,10 @@ class JumpGuard:
     _newest_at: float = 0.0
     _aside: list[Message] = field(default_factory=list)
     _behind: int = 0
+    #: Sensors that the others have found to be on their time.
+    _confirmed: set[str] = field(default_factory=set)
+    #: Sensor -> its newest stamp when others went on without it: it votes when it speaks again.
+    _silent: dict[str, int] = field(default_factory=dict)
 
     def judge(self, message: Message, last_ns: int | None) -> Verdict:
         """What to do with a message. ``last_ns``: reference of the last frame."""
@@ -63,12 +84,14 @@ class JumpGuard:
             return Verdict(strays=strays)
         if far:
             self._aside.append(message)
-            sensors = {one.sensor for one in self._aside}
-            if len(self._aside) < (_AGREE if len(sensors) > 1 else _ALONE):
+            back = self._newest is not None and message.stamp_ns < self._newest
+            if not self._believed(forward=not back):
                 return Verdict()
             take, self._aside = tuple(self._aside), []
-            back = self._newest is not None and message.stamp_ns < self._newest
-            self._newest, self._newest_at = max((one.stamp_ns, one.at) for one in take)
+            if not back:
+                sensors = {one.sensor for one in take}
+                self._silent |= {n: t for n, t in self._heard().items() if n not in sensors}
+            self.told(take)
             return Verdict(forget=back, take=take)
         strays, self._aside = tuple(self._aside), []
         behind = last_ns is not None and message.stamp_ns < last_ns - self.jump_ns
@@ -78,22 +101,77 @@ class JumpGuard:
             self._newest = None
             self._behind = 0
         if self._newest is None or message.stamp_ns > self._newest:
-            self._newest, self._newest_at = message.stamp_ns, message.at
+            self.told((message,))
         return Verdict(strays=strays, forget=forget, take=(message,))
+
+    def told(self, messages: Sequence[Message]) -> None:
+        """These tell the time."""
+        self._newest, self._newest_at = max((one.stamp_ns, one.at) for one in messages)
 
     def clear(self) -> None:
         """Begin again: the next message tells the time."""
         self._newest, self._behind = None, 0
         self._aside.clear()
+        self._confirmed.clear()
+        self._silent.clear()
 
     def _far(self, message: Message) -> bool:
         if self._newest is None:
             return False
-        own = self.tracks[message.sensor].newest_ns
+        track = self.tracks[message.sensor]
+        latest = self._latest(message)
+        if latest is not None:
+            if message.stamp_ns <= latest:
+                self._confirmed.add(message.sensor)
+            else:
+                if message.sensor not in self._confirmed:
+                    track.counts.outlier += track.forget_after(latest)
+                return True
+        own = track.newest_ns
         earliest = (self._newest if own is None else own) - self.jump_ns
         # Time passes while nobody speaks.
-        latest = self._newest + self.jump_ns + max(0.0, message.at - self._newest_at) * 1e9
-        return not earliest <= message.stamp_ns <= latest
+        newest = self._newest + self.jump_ns + max(0.0, message.at - self._newest_at) * 1e9
+        return not earliest <= message.stamp_ns <= newest
+
+    def _latest(self, message: Message) -> float | None:
+        """The time that a stamp may have by the vote of the other sensors; None: too few."""
+        limits = []
+        for name, track in self.tracks.items():
+            newest = track.newest
+            if name == message.sensor or newest is None:
+                continue
+            if self._silent.get(name) == newest.stamp_ns:
+                continue
+            period = track.period_ns()
+            lead = _LEAD_AT_FIRST if period is None else _LEAD * period
+            lead = max(min(lead, self.jump_ns), _DUE * (period or 0.0))
+            limits.append(newest.stamp_ns + lead + max(0.0, message.at - newest.at) * 1e9)
+        # Of an even number the later one: half of the sensors may be dead.
+        return sorted(limits)[len(limits) // 2] if len(limits) >= _VOTERS else None
+
+    def _believed(self, *, forward: bool) -> bool:
+        """Whether what was set aside is enough to say that time jumped."""
+        times = Counter(one.sensor for one in self._aside)
+        if len(self._aside) >= _ALONE:
+            return True
+        together = len(times) > 1 and len(self._aside) >= _AGREE
+        if not forward:
+            return together
+        # Sensors with another clock are many in a row, too, between two turns of the cameras.
+        heard = self._heard()
+        known = [name for name in times if name in heard]
+        if any(times[name] >= _SURVIVOR for name in known):
+            return len(heard) >= _VOTERS
+        told = bool(known) or len(heard) < _VOTERS
+        return together and told and len(times) > len(heard.keys() - times.keys())
+
+    def _heard(self) -> dict[str, int]:
+        """Sensor -> its newest stamp, of those heard on the old time that have not gone silent."""
+        return {
+            name: newest
+            for name, track in self.tracks.items()
+            if (newest := track.newest_ns) is not None and self._silent.get(name) != newest
+        }
 
     def _agree(self, one: Message, other: Message) -> bool:
         return abs(one.stamp_ns - other.stamp_ns) <= self.jump_ns

@@ -168,16 +168,18 @@ class Synchronizer:
             counts.zero_stamp += 1
             return False
         last_ns = None if self._last is None else self._last.reference_ns
+        before = self._tracks[message.sensor].newest_ns
         verdict = self._guard.judge(message, last_ns)
         for stray in verdict.strays:
             self._tracks[stray.sensor].counts.outlier += 1
         if verdict.forget:
             self.clear()
+            self._guard.told(verdict.take)
             self.time_jumps += 1
         taken = True  # Perhaps only later: it may have been set aside.
         for one in verdict.take:
             taken = self._insert(one)
-        if verdict.take:
+        if verdict.take or before != self._tracks[message.sensor].newest_ns:
             self._next = self._find()
         return taken
 

@@ -36,7 +36,7 @@ class Counts:
     #: Not used: zero stamp, or a stamp this sensor has delivered before.
     zero_stamp: int = 0
     duplicate: int = 0
-    #: Not used: a stamp more than ``sync.jump`` from everybody's time.
+    #: Not used: a stamp far from the others' time, or ahead of most of them.
     outlier: int = 0
     #: Used where they still could be.
     out_of_order: int = 0
@@ -63,6 +63,11 @@ class Track:
     def __contains__(self, stamp_ns: int) -> bool:
         place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
         return place < len(self.heard) and self.heard[place].stamp_ns == stamp_ns
+
+    @property
+    def newest(self) -> Heard | None:
+        """The message with the newest stamp; None after ``clear``."""
+        return self.heard[-1] if self.heard else None
 
     @property
     def newest_ns(self) -> int | None:
@@ -97,6 +102,13 @@ class Track:
     def until(self, stamp_ns: int) -> Sequence[Timed]:
         """Messages not later than a stamp, oldest first."""
         return self.messages[: bisect.bisect_right(self.messages, stamp_ns, key=stamp_of)]
+
+    def forget_after(self, stamp_ns: float) -> int:
+        """Forget messages with a later stamp; how many were heard."""
+        gone = sum(heard.stamp_ns > stamp_ns for heard in self.heard)
+        self.heard = [heard for heard in self.heard if heard.stamp_ns <= stamp_ns]
+        self.messages = [message for message in self.messages if message.stamp_ns <= stamp_ns]
+        return gone
 
     def clear(self) -> None:
         """Forget the messages; the counts stay."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.measure.sync_yield import Event, feed, run_live, simulate, turns_of
+from crkd_ros.measure.sync_yield import (
+    Event,
+    feed,
+    run_live,
+    run_replay,
+    simulate,
+    turns_of,
+)
 from crkd_ros.sync import FrameSet, Synchronizer
 
 SECOND = 1_000_000_000
@@ -134,3 +141,69 @@ def test_swapped_doubled_and_unstamped_messages_are_counted_and_cost_no_frame() 
     assert counts["CAM_BACK"].duplicate == counts["CAM_BACK"].received / 2 > 30
     assert counts["RADAR_FRONT"].zero_stamp == counts["RADAR_FRONT"].received / 2 > 30
     assert not feed(sync, nothing[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "by"),
+    [
+        (("RADAR_FRONT",), SECOND // 2),
+        (("RADAR_FRONT",), 7 * SECOND // 10),
+        (("RADAR_BACK_LEFT",), 37 * SECOND),
+        (RADARS[:2], 37 * SECOND),
+        (RADARS, SECOND // 2),
+        (RADARS, 37 * SECOND),
+        ((ANCHOR_CAMERA,), SECOND // 2),
+        (("CAM_FRONT",), SECOND // 2),
+        (("CAM_FRONT_LEFT",), 37 * SECOND),
+    ],
+    ids=str,
+)
+def test_sensors_whose_clock_runs_ahead_blind_nobody(wrong, by: int) -> None:
+    drive = simulate(8.0)
+    sync = Synchronizer()
+    frames = run_live(sync, [moved(e, by if e.sensor in wrong else 0) for e in drive.events])
+    begun = drive.events[0].stamp_ns + SECOND
+    end = drive.events[-1].stamp_ns
+    real = [frame for frame in frames if begun < frame.stamp_ns < end]
+    turns = turns_of(real)
+    assert turns == list(range(turns[0], turns[-1] + 1)) and turns[0] <= 13
+    assert turns[-1] >= drive.turns - 2
+    good = set(CAMERAS + RADARS) - set(wrong)
+    assert all(good == frame.images.keys() | frame.sweeps.keys() for frame in real)
+    for sensor, counts in sync.counts.items():
+        lost = counts.received - counts.outlier
+        assert lost <= 1 if sensor in wrong else counts.outlier <= 1, (sensor, counts)
+
+
+@pytest.mark.parametrize("by", [SECOND // 2, 37 * SECOND], ids=str)
+@pytest.mark.parametrize("wrong", [("RADAR_FRONT",), RADARS, (ANCHOR_CAMERA,)], ids=str)
+def test_clocks_that_step_ahead_midway_blind_nobody(wrong, by: int) -> None:
+    drive = simulate(8.0)
+    sync = Synchronizer()
+    events = [moved(e, by if e.sensor in wrong and e.arrival > 4 else 0) for e in drive.events]
+    frames = run_live(sync, events)
+    assert turns_of(frames) == list(range(drive.turns))
+    assert all(sync.counts[sensor].outlier > 45 for sensor in wrong)
+    assert sum(sync.counts[s].outlier for s in set(CAMERAS + RADARS) - set(wrong)) == 0
+
+
+@pytest.mark.parametrize("run", [run_live, run_replay])
+@pytest.mark.parametrize("alive", [RADARS, ("CAM_FRONT",), ("CAM_FRONT", "RADAR_FRONT")], ids=str)
+def test_those_that_outlive_most_others_are_not_ahead(alive, run) -> None:
+    drive = simulate(12.0)
+    events = [e for e in drive.events if e.sensor in alive or e.arrival < 4]
+    sync = Synchronizer()
+    frames = run(sync, events)
+    assert sum(counts.outlier for counts in sync.counts.values()) == 0
+    late = [frame for frame in frames if frame.stamp_ns > drive.events[0].stamp_ns + 6 * SECOND]
+    assert len(late) >= 70
+
+
+@pytest.mark.parametrize("run", [run_live, run_replay])
+def test_after_a_silence_of_all_nothing_is_dropped(run) -> None:
+    drive = simulate(8.0)
+    sync = Synchronizer()
+    frames = run(sync, [e for e in drive.events if not 3.0 < e.arrival < 3.6])
+    assert sum(counts.outlier for counts in sync.counts.values()) == 0
+    turns = set(turns_of(frames))
+    assert {turn for turn in range(drive.turns) if not 35 <= turn <= 43} <= turns
