@@ -24,6 +24,7 @@ from crkd_ros.sensor_health import (
     SensorHealth,
     Trouble,
     Verdict,
+    agreed,
 )
 
 __all__ = ["STAGES", "Health", "HealthConfig", "Latency", "Link"]
@@ -173,9 +174,18 @@ class Health:
         """
         now, links = self._clock(), links or {}
         with self._lock:
+            offsets = {
+                name: offset
+                for name, sensor in self._sensors.items()
+                if sensor.alive(now) and (offset := sensor.offset()) is not None
+            }
             judged = {
                 name: sensor.judge(
-                    now=now, clock_ns=stamp_ns, link=links.get(name), counts=sensors.get(name)
+                    now=now,
+                    clock_ns=stamp_ns,
+                    link=links.get(name),
+                    counts=sensors.get(name),
+                    others=agreed([offsets[one] for one in offsets if one != name]),
                 )
                 for name, sensor in self._sensors.items()
             }

@@ -8,7 +8,9 @@ Only the consumer can tell all of these apart, so it tells (docs/ros.md, "Health
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +32,10 @@ _RATE_WINDOW = 3.0
 _RATE_MESSAGES = 512
 #: This share of the messages counts as all: threads note some of them a little later.
 _ALL = 0.8
+#: Stamps so far in the future are of another clock, s: simulated time moves in steps.
+_AHEAD = 0.2
+#: Sensors whose clocks are further apart than this are of different clocks, s.
+_DISAGREE = 1.0
 _OTHER_CLOCK = "unknown: stamps are of another clock (play bags with --clock, use_sim_time)"
 
 
@@ -118,6 +124,7 @@ class SensorHealth:
         self._arrived: float | None = None
         self._stamp_ns = 0
         self._delays: list[float] = []
+        self._offset: float | None = None
         self._tally: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
         self._texts: dict[Trouble, str] = {}
@@ -129,9 +136,8 @@ class SensorHealth:
         self._arrived = now
         self._arrivals.append(now)
         self._stamp_ns = stamp_ns
-        delay = (clock_ns - stamp_ns) * 1e-9
-        if abs(delay) < CLOCKS_AGREE:
-            self._delays.append(delay)
+        if stamp_ns > 0 and clock_ns > 0:  # Simulated time is 0 until it is told.
+            self._delays.append((clock_ns - stamp_ns) * 1e-9)
             del self._delays[:-_RATE_MESSAGES]
 
     def info_received(self) -> None:
@@ -147,6 +153,12 @@ class SensorHealth:
         """Whether it delivers at present."""
         return self._arrived is not None and now - self._arrived <= self._config.stale_after
 
+    def offset(self) -> float | None:
+        """How much older than the clock its stamps are at arrival, s, whatever their clock."""
+        if self._delays:
+            self._offset = statistics.median(self._delays)
+        return self._offset
+
     def rate(self, now: float) -> float:
         """Messages per second, lately."""
         while self._arrivals and now - self._arrivals[0] > _RATE_WINDOW:
@@ -159,7 +171,15 @@ class SensorHealth:
         silence = now - self._arrivals[-1]
         return spans / max(span + max(0.0, silence - span / spans), 1e-9)
 
-    def judge(self, *, now: float, clock_ns: int, link: Link | None, counts: Any) -> Verdict:
+    def judge(
+        self,
+        *,
+        now: float,
+        clock_ns: int,
+        link: Link | None,
+        counts: Any,
+        others: float | None = None,
+    ) -> Verdict:
         """The state at present; what happened since the call before counts as present.
 
         Args:
@@ -167,6 +187,7 @@ class SensorHealth:
             clock_ns: the node's ROS clock.
             link: its topic in the ROS graph; None = not known.
             counts: the synchroniser's ``Counts`` of it; None = it has none.
+            others: the other sensors' ``offset``, where most of them agree; else None.
         """
         tally = self._tally + Counter({"received": self.total})
         if counts is not None:
@@ -174,9 +195,10 @@ class SensorHealth:
             tally.update({name: counted[name] for name in counted if name != "received"})
             tally["taken"] = counted["received"]
         new, self._before = tally - self._before, tally
-        delays, self._delays = self._delays, []
+        offset = self.offset() if self._delays else None
+        delays, self._delays = [one for one in self._delays if abs(one) < CLOCKS_AGREE], []
         delay = sum(delays) / len(delays) if delays else None
-        level, text = self._cause(now, link, new, delay)
+        level, text = self._cause(now, link, new, delay, _clock_trouble(offset, others))
         values: dict[str, str] = {"topic": self.topic}
         if link is not None:
             values["publishers"] = str(link.publishers)
@@ -195,7 +217,7 @@ class SensorHealth:
         return Verdict(level=level, text=text, values=values)
 
     def _cause(
-        self, now: float, link: Link | None, new: Counter[str], delay: float | None
+        self, now: float, link: Link | None, new: Counter[str], delay: float | None, clock: str
     ) -> tuple[Level, str]:
         """The first of the causes that applies: what rules out the most comes first."""
         limits = self._config
@@ -206,10 +228,12 @@ class SensorHealth:
             return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(link)}"
         if not new and self._last is not None:
             return self._last  # A slow sensor: nothing has changed since.
-        self._last = self._content(now, new, delay)
+        self._last = self._content(now, new, delay, clock)
         return self._last
 
-    def _content(self, now: float, new: Counter[str], delay: float | None) -> tuple[Level, str]:
+    def _content(
+        self, now: float, new: Counter[str], delay: float | None, clock: str
+    ) -> tuple[Level, str]:
         """The same for a sensor that delivers."""
         limits = self._config
         for kind in _TROUBLES:
@@ -220,6 +244,8 @@ class SensorHealth:
         for kind in _TROUBLES:
             if new[kind]:
                 return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"
+        if clock:
+            return WARN, clock
         rate = self.rate(now)
         if rate < limits.rate_warning:
             return WARN, f"slow: {rate:.1f} Hz, below health.rate_warning {limits.rate_warning:g}"
@@ -246,3 +272,31 @@ class SensorHealth:
             f"{self.topic} has {link.publishers} publisher(s), but nothing arrives: the driver "
             "sends nothing, or the network loses it"
         )
+
+
+def agreed(offsets: Sequence[float]) -> float | None:
+    """The offset that more than half of some sensors have; None: they do not agree, or are < 2."""
+    if len(offsets) < 2:
+        return None
+    middle = statistics.median_low(offsets)
+    near = sum(abs(offset - middle) <= _DISAGREE for offset in offsets)
+    return middle if near > len(offsets) / 2 else None
+
+
+def _clock_trouble(offset: float | None, others: float | None) -> str:
+    """What is wrong with the clock of a sensor's stamps; "": nothing."""
+    if offset is None:
+        return ""
+    if offset < -_AHEAD:
+        return (
+            f"ahead: stamped {-offset:.2f} s in the future; is its clock another (PTP, GPS, TAI)?"
+        )
+    apart = 0.0 if others is None else offset - others
+    # A delay of less than that is told as one.
+    if abs(apart) > _DISAGREE and max(offset, others or 0.0) >= CLOCKS_AGREE:
+        where = "before" if apart > 0 else "after"
+        return (
+            f"another clock: stamped {abs(apart):.2f} s {where} the other sensors, which agree; "
+            "is its clock another (PTP, GPS, time since boot)?"
+        )
+    return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_ros.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth
+from crkd_ros.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth, agreed
 from crkd_ros.tracks import Counts
 
 STAMP = 1_700_000_000_000_000_000
@@ -29,9 +29,9 @@ class Rig:
             self.sensor.received(now=self.now, stamp_ns=clock - round(delay * 1e9), clock_ns=clock)
             self.counts.received += 1
 
-    def judge(self, link: Link | None = GOOD):
+    def judge(self, link: Link | None = GOOD, others: float | None = None):
         verdict = self.sensor.judge(
-            now=self.now, clock_ns=self.clock_ns(), link=link, counts=self.counts
+            now=self.now, clock_ns=self.clock_ns(), link=link, counts=self.counts, others=others
         )
         return verdict.level, verdict.text, verdict.values
 
@@ -156,6 +156,47 @@ def test_stamps_of_another_clock_are_no_delay(rig):
     assert level == OK
     assert "use_sim_time" in values["stamp age (s)"]
     assert "delay at arrival (s)" not in values
+
+
+@pytest.mark.parametrize(("lead", "told"), [(0.5, "0.50"), (37.0, "37.00"), (7200.0, "7200.00")])
+def test_stamps_in_the_future_are_told(rig, lead, told):
+    rig.deliver(delay=-lead)
+    rig.counts.outlier += 12  # The cause goes before its effect.
+    assert rig.judge()[:2] == (
+        WARN,
+        f"ahead: stamped {told} s in the future; is its clock another (PTP, GPS, TAI)?",
+    )
+    rig.deliver()
+    assert rig.judge()[0] == OK
+
+
+def test_steps_of_simulated_time_and_single_wrong_stamps_are_no_other_clock(rig):
+    rig.deliver(delay=-0.1)
+    assert rig.judge()[0] == OK
+    rig.deliver(11)
+    rig.deliver(1, delay=-3600.0)
+    assert rig.judge(others=0.02)[0] == OK
+    clock = rig.clock_ns()
+    rig.sensor.received(now=rig.now, stamp_ns=clock, clock_ns=0)  # No /clock so far.
+    assert rig.judge()[0] == OK
+
+
+def test_a_clock_that_disagrees_while_the_others_agree(rig):
+    rig.deliver(delay=3e6)
+    level, text, _ = rig.judge(others=0.02)
+    assert level == WARN
+    assert text.startswith("another clock: stamped 2999999.98 s before the other sensors")
+    rig.deliver(delay=0.02)
+    assert "s after the other sensors" in rig.judge(others=3e6)[1]
+    rig.deliver(delay=3e6)
+    assert rig.judge(others=3e6 + 0.3)[0] == OK
+
+
+def test_most_sensors_must_agree_on_a_clock():
+    assert agreed([]) is agreed([0.1]) is agreed([0.1, 37.0]) is agreed([0.1, 5.0, 37.0]) is None
+    assert agreed([0.1, 0.2]) == 0.1
+    assert agreed([-37.0, 0.1, 0.2]) == 0.1
+    assert agreed([0.1, 0.2, 3e6]) == 0.2
 
 
 @pytest.mark.parametrize("hz", [0.7, 2.0, 12.0, 100.0])
