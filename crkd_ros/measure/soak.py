@@ -6,6 +6,7 @@ the process each second: does memory grow, is a message lost, does a frame take 
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -205,6 +206,9 @@ def command(
 ) -> None:
     """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
     check_output(out)
+    # A shell that starts us in the background has SIGINT ignored; `kill` means the same to us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     if not weights.exists():
         raise SoakError(f"no weights at {weights}; pass --weights")
     pairs = [text.partition(":=") for text in parameter or ()]
