@@ -133,6 +133,8 @@ class _Watch:
 
     def start(self) -> None:
         self._record.started = time.monotonic()
+        # At once, so that the shortest run has something to show.
+        self._record.samples.append(sample(self._node.pid))
         self._thread.start()
 
     def stop(self) -> None:
