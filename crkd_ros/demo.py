@@ -71,7 +71,7 @@ def demo(
 
     Raises:
         DemoError: no weights, or ``out`` holds something else.
-        LiveError: the node or the player failed; the text names its log.
+        ProcessError, LiveError: the node or the player failed; the text names its log.
     """
     from crkd_core.world import write_world
 

@@ -17,9 +17,9 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import publish
+from crkd_ros import processes, publish
 from crkd_ros.bags.messages import make
-from crkd_ros.live import processes
+from crkd_ros.live import players
 from crkd_ros.live.recorder import BagClock, Pass, Recorder
 from crkd_ros.live.report import streaming_table, write_scores
 from crkd_ros.live.scores import LiveScoreError, score_pass
@@ -280,22 +280,22 @@ def test_boxes_in_the_map_need_no_pose(tables, recorded):
 
 def test_ros2_bag_play_is_used_where_it_is_installed(monkeypatch):
     def installed(*names):
-        monkeypatch.setattr(processes.shutil, "which", lambda name: f"/bin/{name}")
+        monkeypatch.setattr(players.shutil, "which", lambda name: f"/bin/{name}")
         monkeypatch.setattr(
-            processes.importlib.util, "find_spec", lambda name: name if name in names else None
+            players.importlib.util, "find_spec", lambda name: name if name in names else None
         )
 
     bag = Path("a/bag")
     installed("ros2bag", "rosbag2_py")
-    command = processes.player_command(bag, rate=0.5)
+    command = players.player_command(bag, rate=0.5)
     assert command[:4] == ["ros2", "bag", "play", "a/bag"]
     assert command[command.index("--rate") + 1] == "0.5" and "--clock" in command
-    assert processes.player_command(bag, rate=0.5, player="own")[0] == sys.executable
+    assert players.player_command(bag, rate=0.5, player="own")[0] == sys.executable
     installed("ros2bag")
-    command = processes.player_command(bag, rate=2.0)
+    command = players.player_command(bag, rate=2.0)
     assert command[0] == sys.executable and {"--clock", "--wait", "2.0"} <= set(command)
-    with pytest.raises(processes.LiveError, match="ros2 bag play is not installed"):
-        processes.player_command(bag, rate=1.0, player="ros2")
+    with pytest.raises(players.LiveError, match="ros2 bag play is not installed"):
+        players.player_command(bag, rate=1.0, player="ros2")
 
 
 def test_a_process_that_ends_early_is_quoted(tmp_path):
@@ -303,9 +303,11 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
     log = tmp_path / "logs" / "node.log"
     with (
         processes.process(words, log=log) as running,
-        pytest.raises(processes.LiveError, match="did not come up: weights: there is no file x"),
+        pytest.raises(
+            processes.ProcessError, match="did not come up: weights: there is no file x"
+        ),
     ):
-        processes.wait_until(lambda: False, running, log=log, limit=60.0)
+        processes.wait_until(lambda: False, running, limit=60.0)
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rich.console import Console
 from crkd_core.command import check_output, run_function
 from crkd_ros import calibrate
 from crkd_ros.bags.frames import layout_of
-from crkd_ros.live.processes import LiveError, PlayerName
+from crkd_ros.live.players import LiveError, PlayerName
 from crkd_ros.live.run import run_live
 from crkd_ros.replay import SCORED_FROM
 
@@ -56,7 +56,7 @@ def live(
         console: for progress.
 
     Raises:
-        LiveError: node or player failed.
+        ProcessError, LiveError: node or player failed.
         LiveScoreError: the bag is not of this data set and split.
     """
     from crkd_ros.live.scores import samples_between, score_pass

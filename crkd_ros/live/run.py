@@ -7,23 +7,16 @@ live/command.py measures what latency costs.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd_ros.live.processes import (
-    LiveError,
-    PlayerName,
-    module_command,
-    player_command,
-    process,
-    wait_until,
-)
+from crkd_ros.live.players import LiveError, PlayerName, player_command
 from crkd_ros.live.recorder import Pass, Recorder
 from crkd_ros.messages import message_class
+from crkd_ros.processes import detector_command, own_network, process, wait_until
 
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
 START_TIMEOUT = 300.0
@@ -67,7 +60,7 @@ def run_live(
 ) -> Pass:
     """Play a bag to a node once and record what it publishes.
 
-    Without ROS_DOMAIN_ID in the environment a domain of this process is used, on loopback.
+    The network is ``own_network``.
 
     Args:
         bag: a rosbag2 in the layout of crkd-bag.
@@ -78,13 +71,13 @@ def run_live(
         player: see ``player_command``.
 
     Raises:
-        LiveError: node or player failed, or nothing was published.
+        ProcessError: the node did not come up, or ended early.
+        LiveError: the player failed, or nothing was published.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    own_network()
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("crkd_live_run", context=context)
@@ -94,21 +87,18 @@ def run_live(
     subscribe(node, recorder)
     thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
     thread.start()
-    words = [word for file in files for word in ("--params-file", str(file))]
-    words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node_log, player_log = logs / "node.log", logs / "player.log"
     try:
-        command = module_command("detector_node", ["--ros-args", *words])
+        command = detector_command(parameters, files=files)
         with process(command, log=node_log) as detector:
-            wait_until(lambda: _is_up(node), detector, log=node_log, limit=START_TIMEOUT)
+            wait_until(lambda: _is_up(node), detector, limit=START_TIMEOUT)
             command = player_command(bag, rate=rate, player=player)
             with process(command, log=player_log) as playing:
-                while playing.poll() is None:
-                    if detector.poll() is not None:
-                        raise LiveError(f"the node stopped early; see {node_log}")
+                while playing.ended() is None:
+                    detector.check()
                     time.sleep(0.1)
-            if playing.returncode:
-                raise LiveError(f"the player failed; see {player_log}")
+                if playing.ended():
+                    raise LiveError(f"the player failed: {playing.last_words()}")
             ended = time.monotonic()
             while time.monotonic() - max(ended, recorder.last_boxes) < (
                 _QUIET if any(one.arrivals for one in recorder.passes) else _FIRST

@@ -12,8 +12,8 @@ from typing import Any
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.latency import PARTS
-from crkd_ros.measure.node_process import NodeProcess
 from crkd_ros.messages import message_class
+from crkd_ros.processes import Running
 
 NODE = "/detector_node"
 #: Seconds for the node to load its weights and for everybody to find each other.
@@ -131,11 +131,11 @@ def peer(types: Mapping[str, str], told: Told) -> Iterator[dict[str, Any]]:
         rclpy.try_shutdown(context=context)
 
 
-def connect(node: NodeProcess, publishers: Mapping[str, Any]) -> None:
+def connect(node: Running, publishers: Mapping[str, Any]) -> None:
     """Wait until the node subscribes to every topic.
 
     Raises:
-        NodeProcessError: it ended.
+        ProcessError: it ended.
         PeerError: it does not subscribe in time.
     """
     deadline = time.monotonic() + START_TIMEOUT

@@ -27,8 +27,9 @@ from crkd_ros.latency import STAGES
 from crkd_ros.measure.drive_loop import DriveLoop
 from crkd_ros.measure.message_costs import Cost, message_costs
 from crkd_ros.measure.node_peer import Told, connect, peer
-from crkd_ros.measure.node_process import cpu_by_thread, detector_node, own_network
+from crkd_ros.measure.process_stats import cpu_by_thread
 from crkd_ros.measure.short_drive import ShortDrive, short_drive
+from crkd_ros.processes import detector_command, own_network, process
 from crkd_ros.shipped import shipped
 
 WEIGHTS = shipped("weights/demo_student.safetensors")
@@ -90,7 +91,7 @@ def overhead(
 
     Raises:
         OverheadError: fewer cores than asked for, or frames are answered far too slowly.
-        PeerError, NodeProcessError: the node did not come up.
+        PeerError, ProcessError: the node did not come up.
         BagError, LoopError: the bag cannot be played.
     """
     own_network()
@@ -100,7 +101,9 @@ def overhead(
     loop, told = DriveLoop(drive.bag, rate_hz=rate_hz), Told()
     parameters = {"weights": weights, "calibration_file": drive.calibration}
     with (
-        detector_node(parameters, log=folder / "node.log", cores=available[-cores:]) as node,
+        process(
+            detector_command(parameters, cores=available[-cores:]), log=folder / "node.log"
+        ) as node,
         peer(loop.types, told) as publishers,
     ):
         connect(node, publishers)

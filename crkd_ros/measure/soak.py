@@ -22,15 +22,10 @@ from crkd_core.command import check_output, run_function
 from crkd_ros.measure import soak_report
 from crkd_ros.measure.drive_loop import DriveLoop
 from crkd_ros.measure.node_peer import by_sensor, connect, peer
-from crkd_ros.measure.node_process import (
-    NodeProcess,
-    NodeProcessError,
-    detector_node,
-    own_network,
-    sample,
-)
+from crkd_ros.measure.process_stats import sample
 from crkd_ros.measure.short_drive import ShortDrive, short_drive
 from crkd_ros.measure.soak_report import SoakRecord, Verdict
+from crkd_ros.processes import ProcessError, Running, detector_command, own_network, process
 from crkd_ros.shipped import shipped
 
 WEIGHTS = shipped("weights/demo_student.safetensors")
@@ -81,7 +76,7 @@ def soak(
         parameters: more parameters of the node.
 
     Raises:
-        PeerError, NodeProcessError: the node did not come up.
+        PeerError, ProcessError: the node did not come up.
         BagError, LoopError: the bag cannot be played.
     """
     own_network()
@@ -100,19 +95,26 @@ def soak(
         }
     )
     with (
-        detector_node(given, log=out / "node.log") as node,
+        process(detector_command(given), log=out / "node.log") as node,
         peer(loop.types, record.told) as publishers,
     ):
         connect(node, publishers)
         watch = _Watch(node, record, loop, out, limits)
+        interrupted = False
         try:
             watch.start()
-            loop.run(publishers, seconds=limits.seconds, stop=lambda: bool(record.error))
+            try:
+                loop.run(publishers, seconds=limits.seconds, stop=lambda: bool(record.error))
+            except KeyboardInterrupt:
+                interrupted = True
+            # Also then: what is on its way is not lost.
             _drain(record, loop, watch)
         except KeyboardInterrupt:
-            record.error = "interrupted"
+            interrupted = True
         finally:
             watch.stop()
+        if interrupted and not record.error:
+            record.error = "interrupted"
     verdict = soak_report.judge(record, warm_up=limits.warm_up, tolerance=limits.tolerance)
     soak_report.save(record, verdict, out / "soak.json")
     if record.samples:
@@ -124,7 +126,7 @@ class _Watch:
     """A thread that looks at the node's process each second."""
 
     def __init__(
-        self, node: NodeProcess, record: SoakRecord, loop: DriveLoop, out: Path, limits: Limits
+        self, node: Running, record: SoakRecord, loop: DriveLoop, out: Path, limits: Limits
     ) -> None:
         self._node, self._record, self._loop = node, record, loop
         self._out, self._limits = out, limits
@@ -156,7 +158,7 @@ class _Watch:
                 try:
                     self._node.check()
                     self._record.samples.append(sample(self._node.pid))
-                except (OSError, NodeProcessError) as error:
+                except (OSError, ProcessError) as error:
                     self._record.error = str(error)
                     return
                 last, frames = (

@@ -1,0 +1,44 @@
+"""The command that plays a bag in real time: `ros2 bag play` or our own player."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from crkd_ros.processes import module_command
+
+PlayerName = Literal["auto", "own", "ros2"]
+
+#: Ticks of /clock per second that `ros2 bag play` is asked for: arrivals are told by them.
+CLOCK_HZ = 200
+#: Seconds that `ros2 bag play` waits between advertising and playing, for discovery.
+_DELAY = 3.0
+
+
+class LiveError(RuntimeError):
+    """Nothing came of the node or the player, or an argument is wrong; the text says which."""
+
+
+def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> list[str]:
+    """The command line that plays a bag with /clock.
+
+    Args:
+        bag: a rosbag2.
+        rate: bag seconds per real second.
+        player: "ros2" is `ros2 bag play`, "own" `crkd-play`; "auto" prefers the first.
+
+    Raises:
+        LiveError: `ros2 bag play` was asked for and is not installed.
+    """
+    ros2 = shutil.which("ros2") is not None and all(
+        importlib.util.find_spec(name) is not None for name in ("ros2bag", "rosbag2_py")
+    )
+    if player == "ros2" and not ros2:
+        raise LiveError("ros2 bag play is not installed here; leave --player out or use own")
+    if player == "own" or not ros2:
+        arguments = [str(bag), "--rate", str(rate), "--clock", "--wait", "60"]
+        return module_command("player", arguments)
+    options = ["--rate", str(rate), "--clock", str(CLOCK_HZ), "--delay", str(_DELAY)]
+    return ["ros2", "bag", "play", str(bag), *options, "--disable-keyboard-controls"]

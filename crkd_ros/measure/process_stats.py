@@ -1,0 +1,74 @@
+"""What Linux tells of a process: memory, threads, files, processor time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_MB = 1024.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSample:
+    """A process at one moment. Memory in MiB.
+
+    Attributes:
+        at: seconds, time.monotonic.
+        rss: resident memory.
+        anonymous: the part of it that is the program's own: neither files nor shared.
+        shared: the part that is shared memory (of DDS).
+        threads: number of threads.
+        files: open file descriptors.
+        cpu: processor seconds since its start.
+    """
+
+    at: float
+    rss: float
+    anonymous: float
+    shared: float
+    threads: int
+    files: int
+    cpu: float
+
+
+def sample(pid: int) -> ProcessSample:
+    """Look at a process. Raises OSError when it has ended."""
+    process = Path("/proc", str(pid))
+    lines = (process / "status").read_text().splitlines()
+    status = {name: value for name, _, value in (line.partition(":") for line in lines)}
+
+    def mebibytes(name: str) -> float:
+        return int(status[name].split()[0]) / _MB
+
+    return ProcessSample(
+        at=time.monotonic(),
+        rss=mebibytes("VmRSS"),
+        anonymous=mebibytes("RssAnon"),
+        shared=mebibytes("RssShmem"),
+        threads=int(status["Threads"]),
+        files=sum(1 for _ in (process / "fd").iterdir()),
+        cpu=_cpu(process)[1],
+    )
+
+
+def cpu_by_thread(pid: int) -> Counter[str]:
+    """Processor seconds of the threads of a process so far, summed by their names."""
+    seconds: Counter[str] = Counter()
+    for task in Path("/proc", str(pid), "task").iterdir():
+        with contextlib.suppress(OSError):  # It has just ended.
+            name, spent = _cpu(task)
+            seconds[name] += spent  # type: ignore[assignment]
+    return seconds
+
+
+def _cpu(task: Path) -> tuple[str, float]:
+    """(name, processor seconds) of a process or thread."""
+    head, _, tail = (task / "stat").read_text().rpartition(")")
+    fields = tail.split()
+    # Fields 14 and 15 of proc(5): user and system time; ``tail`` begins with field 3.
+    return head.partition("(")[2], (int(fields[11]) + int(fields[12])) / _TICK
