@@ -86,8 +86,7 @@ def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
     options |= {"minutes": 30, "rate-hz": 3, "warm-up": 0, "parameter": "score_threshold:=0.0"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     with command("soak", *words, log=log) as (process, told):
-        # Seconds of frames: the counts come with the diagnostics, once a second.
-        wait_until(lambda: len(told.latency["total"]) >= 10, process, log)
+        wait_until(lambda: len(told.latency["total"]) >= 3, process, log)
         process.send_signal(signal.SIGINT)
         process.wait(timeout=LIMIT)
     text = log.read_text()
@@ -126,8 +125,8 @@ def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
     assert found.processor == pytest.approx(sum(found.threads.values()) - found.threads["network"])
     costs = {cost.name: (cost.milliseconds, count) for cost, count in found.messages}
     assert all(milliseconds > 0 for milliseconds, _ in costs.values())
-    # Six cameras; more where a busy machine skips frames, fewer where it loses images.
-    assert costs["decode and resize a JPEG"][1] > 1
+    # Six cameras; more where a busy machine skips frames.
+    assert costs["decode and resize a JPEG"][1] > 5
     assert {"take CompressedImage", "sweep of a PointCloud2", "publish ~/boxes"} <= set(costs)
     assert json.loads(overhead.as_json(found))["frames"] == found.frames
     titles = [table.title for table in overhead.tables(found)]
