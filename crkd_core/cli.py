@@ -15,7 +15,7 @@ from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes import NuScenesFrames
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.train.run import Run
 
 app = typer.Typer(
@@ -335,7 +335,7 @@ def _resumed(
 
 def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) -> NuScenesFrames:
     """The training set, images as recorded."""
-    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+    from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 
     return NuScenesFrames(
         NuScenes(data, split=split),

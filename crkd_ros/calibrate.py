@@ -13,7 +13,7 @@ from rich.table import Table
 
 from crkd_core import geometry
 from crkd_core.command import OutputError, check_output, run
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert
 from crkd_ros.bags.files import read_bag

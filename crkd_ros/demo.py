@@ -20,7 +20,7 @@ from rich.console import Console
 
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.report import Table, metrics_tables, write_report

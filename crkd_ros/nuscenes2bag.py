@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from crkd_core.command import check_output, run_function
-from crkd_core.data.nuscenes import CHANNELS, LIDAR, NuScenes
+from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
 from crkd_ros import scene_messages
 from crkd_ros.bags.files import BagWriter, Storage, qos
 from crkd_ros.bags.messages import BagError

@@ -29,7 +29,7 @@ from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameter_file import load
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_core.evaluate.metrics import Evaluation
     from crkd_core.infer.detector import Detector
 
@@ -123,7 +123,7 @@ def replay(
     tables, samples = None, Samples(tokens={}, missed=())
     total = max((topic.count for topic in layout_of(path).images.values()), default=None)
     if data is not None and split is not None:
-        from crkd_core.data.nuscenes import NuScenes
+        from crkd_core.data.nuscenes.reader import NuScenes
 
         tables = NuScenes(data, split=split)
         references = references_of_bag(path, **recipe)

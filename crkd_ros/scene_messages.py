@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.data import lidar, radar
-from crkd_core.data.nuscenes import Record
+from crkd_core.data.nuscenes.reader import Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import publish
 from crkd_ros.bags.messages import BagError, make

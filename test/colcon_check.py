@@ -60,7 +60,7 @@ def check(install: Path, work: Path) -> int:
     clean = {k: v for k, v in os.environ.items() if k not in ("AMENT_PREFIX_PATH", "PYTHONPATH")}
     code = (
         "import crkd_core; from importlib import resources; "
-        "assert resources.files('crkd_core.data').joinpath('nuscenes_splits.json').is_file(); "
+        "assert resources.files('crkd_core.data.nuscenes').joinpath('splits.json').is_file(); "
         "print(crkd_core.__file__)"
     )
     where = run(["sh", "-c", f'{setup}"{sys.executable}" -c "{code}"'], cwd=work, env=clean)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from crkd_core.config import ImageConfig
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_ros import convert

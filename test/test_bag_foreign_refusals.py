@@ -14,7 +14,7 @@ from handmade import write_version
 from mcap.writer import Writer
 from typer.testing import CliRunner
 
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.command import app
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.info import describe

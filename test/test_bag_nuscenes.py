@@ -13,7 +13,7 @@ from handmade import write_version
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
-from crkd_core.data.nuscenes import CHANNELS, NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import convert, radar_clouds
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of

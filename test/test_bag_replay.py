@@ -13,7 +13,7 @@ import torch
 from handmade import write_version
 
 from crkd_core.config import DetectorConfig
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.run import evaluate_submission
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector

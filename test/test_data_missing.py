@@ -7,7 +7,7 @@ import pytest
 
 from crkd_core.data.cameras import CameraError
 from crkd_core.data.lidar import LidarError
-from crkd_core.data.nuscenes import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.data.radar import RadarError
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 

@@ -10,7 +10,7 @@ from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare
-from crkd_core.data.nuscenes import CHANNELS, NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 
 
@@ -88,7 +88,7 @@ def test_truth_is_what_the_devkit_evaluates(tables, devkit):
 
 def test_class_of_every_category(tables):
     detection = pytest.importorskip("nuscenes.eval.detection.utils")
-    from crkd_core.data.index_boxes import CATEGORY_CLASS
+    from crkd_core.data.nuscenes.index_boxes import CATEGORY_CLASS
 
     assert len(CATEGORY_CLASS) == 14 and set(CATEGORY_CLASS.values()) == set(CLASS_NAMES)
     for category in [*CATEGORY_CLASS, *handmade.CATEGORIES, "vehicle.emergency.police"]:
@@ -114,7 +114,7 @@ def test_truth_of_a_frame_is_seen_from_ego_at_the_anchor(frames, devkit):
         assert frame.stamp_ns == anchor["timestamp"] * 1000
         assert np.allclose(frame.global_T_ego, devkit_pose(devkit, anchor), atol=1e-12)
         boxes = devkit.get_boxes(anchor["token"])
-        from crkd_core.data.index_boxes import CATEGORY_CLASS
+        from crkd_core.data.nuscenes.index_boxes import CATEGORY_CLASS
 
         boxes = [box for box in boxes if box.name in CATEGORY_CLASS]
         assert len(boxes) == len(frame.truth)

@@ -11,7 +11,7 @@ from train_tiny import FRAMES, a_config
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
 from crkd_core.config import PasteConfig
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.paste import Paste, PasteDatabase, PasteError, open_database, overlaps
 from crkd_core.frame import Frame
 from crkd_core.presets import demo_teacher

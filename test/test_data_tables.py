@@ -9,9 +9,9 @@ import handmade
 import numpy as np
 import pytest
 
-from crkd_core.data import index_cache, tables
-from crkd_core.data.index import build_index
-from crkd_core.data.nuscenes import NuScenes, NuScenesError
+from crkd_core.data.nuscenes import index_cache, tables
+from crkd_core.data.nuscenes.index import build_index
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError
 
 
 @pytest.fixture

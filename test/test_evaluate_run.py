@@ -11,7 +11,7 @@ from handmade import write_version
 from test_evaluate_metrics import assert_same
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
-from crkd_core.data.nuscenes import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, draw_precision_recall

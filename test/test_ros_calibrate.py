@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from crkd_core import geometry
 from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import calibrate, scene_messages
 from crkd_ros.bags.files import BagWriter, read_bag

@@ -18,7 +18,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
-from crkd_core.data.nuscenes import NuScenes  # noqa: E402
+from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
 from crkd_core.frame import ANCHOR_CAMERA  # noqa: E402
 from crkd_ros import messages, publish  # noqa: E402
 from crkd_ros.convert import stamp_fields  # noqa: E402

@@ -15,7 +15,7 @@ import ros_rig
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros import processes, publish
 from crkd_ros.bags.messages import make

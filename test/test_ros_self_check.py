@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import calibrate
 from crkd_ros.calibration import Calibration

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crkd_core.boxes import Boxes
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros import publish
 from crkd_ros.bags import messages as bag_messages
 from crkd_ros.bags.files import BagWriter

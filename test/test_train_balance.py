@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from train_tiny import FRAMES, a_config
 
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.train.balance import BalancedOrder, BalanceError, Order, classes_held
 from crkd_core.train.samples import Views
 

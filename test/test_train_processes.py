@@ -175,7 +175,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tiny_world, tmp_pa
     )
     assert done.returncode == 0, done.stderr
 
-    from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+    from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 
     killed = Run.open(tmp_path / "killed")
     whole = Run.start(tmp_path / "whole", killed.config, data="", split="")

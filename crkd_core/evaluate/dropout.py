@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
 
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.files import replace_file, write_json
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.report import Table

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.boxes import Detections
-from crkd_core.data.nuscenes import NuScenes, NuScenesFrames
-from crkd_core.data.tables import SPLIT_SUFFIX, custom_splits, read_table
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_table
 from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall

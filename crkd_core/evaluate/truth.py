@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from crkd_core.boxes import CLASS_NAMES, Boxes
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 

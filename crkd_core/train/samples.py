@@ -23,8 +23,8 @@ from torch.utils.data import Dataset, Sampler
 from crkd_core.config import TrainConfig
 from crkd_core.data.augment import augment
 from crkd_core.data.batch import Batch, collate
-from crkd_core.data.index_cache import fingerprint
-from crkd_core.data.nuscenes import NuScenesFrames
+from crkd_core.data.nuscenes.index_cache import fingerprint
+from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
 from crkd_core.frame import Frame
 from crkd_core.train.balance import BalancedOrder, Order, classes_held

@@ -16,7 +16,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
 
-from crkd_core.data.nuscenes import CHANNELS, LIDAR
+from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.messages import BagError
 from crkd_ros.foreign import messages as foreign_messages

@@ -21,7 +21,7 @@ from crkd_ros.live.run import run_live
 from crkd_ros.replay import SCORED_FROM
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_core.evaluate.metrics import Evaluation
     from crkd_ros.live.scores import PassScores
 
@@ -90,7 +90,7 @@ def evaluate_offline(
     tables: NuScenes, tokens: Sequence[str], weights: Path, parameters: Mapping[str, object]
 ) -> Evaluation:
     """Metrics of a detector on these samples, on the device and in the precision of the node."""
-    from crkd_core.data.nuscenes import NuScenesFrames
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.evaluate.run import score
     from crkd_core.evaluate.submission import make_submission
     from crkd_core.infer.detector import Detector
@@ -142,7 +142,7 @@ def command(
         raise LiveError(f"--weights: there is no file {weights}")
     check_output(out)
     layout_of(bag)
-    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.live.report import write_scores
 
     passes, reference = live(

@@ -18,7 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rich.console import Console
 
-from crkd_core.data.tables import NuScenesError
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_ros import parameters
 from crkd_ros.live.recorder import Recorder
 from crkd_ros.live.run import subscribe
@@ -62,7 +62,7 @@ class EvaluatorNode(Node):
                 raise ParameterError(
                     f"parameter {name} is required, for example --ros-args -p {name}:=..."
                 )
-        from crkd_core.data.nuscenes import NuScenes
+        from crkd_core.data.nuscenes.reader import NuScenes
 
         self._tables = NuScenes(Path(self.config.data), split=self.config.split)
         self._tables.scenes_of(self.config.split)  # Not after the whole bag has been played.

@@ -20,7 +20,7 @@ from crkd_ros.live.streaming import Answer, Stream, StreamScores, score_stream
 from crkd_ros.replay import POSE_TOLERANCE, key_frames
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.data.nuscenes.reader import NuScenes
 
 #: Boxes in this frame need no pose of the vehicle.
 MAP_FRAME = "map"
@@ -182,7 +182,7 @@ def samples_between(
 
 def poses_of(tables: NuScenes, scenes: Iterable[str]) -> dict[int, NDArray[np.float64]]:
     """Stamp ns -> global_T_ego of every sensor message: whatever triggers a frame is in it."""
-    from crkd_core.data.nuscenes import CHANNELS
+    from crkd_core.data.nuscenes.reader import CHANNELS
 
     return {
         record.stamp_ns: record.global_T_ego

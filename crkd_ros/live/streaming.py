@@ -29,7 +29,7 @@ from crkd_core.boxes import Detections
 from crkd_core.evaluate.submission import Submission, make_submission
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes import NuScenes
+    from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_core.evaluate.metrics import Evaluation
 
 Variant = Literal["offline", "streaming", "forwarded"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crkd_core.data.nuscenes import NuScenes
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros import calibrate
 from crkd_ros.nuscenes2bag import write_bag
 

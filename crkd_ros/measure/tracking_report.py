@@ -22,8 +22,8 @@ from scipy.optimize import linear_sum_assignment
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Detections
 from crkd_core.command import run_function
-from crkd_core.data.nuscenes import NuScenes
-from crkd_core.data.tables import read_table
+from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.data.nuscenes.tables import read_table
 from crkd_core.evaluate.report import Table
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros import convert

@@ -10,7 +10,7 @@ from typing import Any
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
 from crkd_core.data.cameras import prepare_image, read_image
-from crkd_core.data.nuscenes import NuScenes, Record
+from crkd_core.data.nuscenes.reader import NuScenes, Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.messages import BagError

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data import columns
-from crkd_core.data.columns import Advance
-from crkd_core.data.index_boxes import read_boxes
-from crkd_core.data.tables import NuScenesError, Row, read_table
+from crkd_core.data.nuscenes import columns
+from crkd_core.data.nuscenes.columns import Advance
+from crkd_core.data.nuscenes.index_boxes import read_boxes
+from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
 from crkd_core.frame import CAMERAS, RADARS
 
 LIDAR = "LIDAR_TOP"

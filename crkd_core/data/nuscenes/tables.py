@@ -105,7 +105,7 @@ def custom_splits(folder: Path) -> dict[str, list[str]]:
 
 def predefined_splits(version: str) -> dict[str, list[str]]:
     """Official split name -> scene names, of those that belong to versions named like this one."""
-    data = resources.files("crkd_core.data").joinpath("nuscenes_splits.json").read_text("utf-8")
+    data = resources.files("crkd_core.data.nuscenes").joinpath("splits.json").read_text("utf-8")
     return {
         split: [f"scene-{number:04d}" for number in numbers]
         for split, numbers in json.loads(data).items()

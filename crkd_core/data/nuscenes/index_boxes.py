@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES
-from crkd_core.data import columns
-from crkd_core.data.columns import Advance
-from crkd_core.data.tables import NuScenesError, Row, read_table
+from crkd_core.data.nuscenes import columns
+from crkd_core.data.nuscenes.columns import Advance
+from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
 
 #: Fourteen of the 23 categories and their detection class; the others are none (docs/nuscenes.md,
 #: "Detection task").

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crkd_core.data.index import Index, build_index
-from crkd_core.data.tables import TABLES, NuScenesError, table_progress
+from crkd_core.data.nuscenes.index import Index, build_index
+from crkd_core.data.nuscenes.tables import TABLES, NuScenesError, table_progress
 
 logger = logging.getLogger(__name__)
 

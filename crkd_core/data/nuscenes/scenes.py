@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
-from crkd_core.data.index import CHANNELS, LIDAR, Index
-from crkd_core.data.index_boxes import BICYCLE_RACK
-from crkd_core.data.index_cache import open_index
-from crkd_core.data.tables import (
+from crkd_core.data.nuscenes.index import CHANNELS, LIDAR, Index
+from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
+from crkd_core.data.nuscenes.index_cache import open_index
+from crkd_core.data.nuscenes.tables import (
     SPLIT_SUFFIX,
     NuScenesError,
     custom_splits,

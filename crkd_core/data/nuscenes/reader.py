@@ -15,9 +15,9 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import cameras, lidar, radar
-from crkd_core.data.index import CHANNELS, LIDAR
-from crkd_core.data.scenes import NuScenes, Record
-from crkd_core.data.tables import NuScenesError
+from crkd_core.data.nuscenes.index import CHANNELS, LIDAR
+from crkd_core.data.nuscenes.scenes import NuScenes, Record
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
 
 __all__ = ["CHANNELS", "LIDAR", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]

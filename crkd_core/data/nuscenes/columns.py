@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.tables import NuScenesError, Row, read_table
+from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
 
 #: Called with the number of bytes read since the last call.
 Advance = Callable[[int], None]
