@@ -18,9 +18,9 @@ from crkd_core.boxes import CLASS_NAMES, Truth
 from crkd_core.config import DistillConfig, EnlargeConfig, GridConfig, HeadConfig
 from crkd_core.distill.crkd import CrkdLoss, RelationAdapter, objectness
 from crkd_core.distill.foreground import enlarge, foreground
+from crkd_core.losses.detection import DetectionLoss, gaussian_focal
+from crkd_core.losses.targets import build_targets
 from crkd_core.model.head import REGRESSION
-from crkd_core.model.loss import DetectionLoss, gaussian_focal
-from crkd_core.model.targets import build_targets
 from crkd_core.presets import crkd_r50
 
 pytestmark = needs_golden

@@ -11,9 +11,9 @@ from golden import Vectors, needs_golden, tensor
 from official_models import our_boxes, our_maps
 
 from crkd_core.config import IDENTITY, DetectorConfig
+from crkd_core.losses.detection import DetectionLoss, gaussian_focal
+from crkd_core.losses.targets import TaskTargets, build_targets, gaussian_radius
 from crkd_core.model.head import REGRESSION
-from crkd_core.model.loss import DetectionLoss, gaussian_focal
-from crkd_core.model.targets import TaskTargets, build_targets, gaussian_radius
 from crkd_core.official.student import released_student
 
 pytestmark = needs_golden

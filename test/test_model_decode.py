@@ -7,10 +7,10 @@ from model_tiny import TINY, truth
 
 from crkd_core.boxes import CLASS_NAMES, Truth
 from crkd_core.config import TaskConfig
+from crkd_core.losses.targets import build_targets
 from crkd_core.model.decode import DecodeError, decode
 from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
-from crkd_core.model.targets import build_targets
 
 
 def output_of(tasks):

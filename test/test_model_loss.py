@@ -6,10 +6,10 @@ import torch
 from model_tiny import TINY, batch, truth
 
 from crkd_core.boxes import Truth
+from crkd_core.losses.depth import DepthLoss, DepthLossError
+from crkd_core.losses.detection import DetectionLoss, LossError, gaussian_focal
+from crkd_core.losses.targets import build_targets
 from crkd_core.model.build import build_detector
-from crkd_core.model.depth import DepthLoss, DepthLossError
-from crkd_core.model.loss import DetectionLoss, LossError, gaussian_focal
-from crkd_core.model.targets import build_targets
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from model_tiny import TINY, truth
 
 from crkd_core.boxes import CLASS_NAMES, Truth
-from crkd_core.model.targets import TargetError, build_targets, gaussian_radius
+from crkd_core.losses.targets import TargetError, build_targets, gaussian_radius
 
 
 def slow_heatmap(truths, task):

@@ -13,10 +13,10 @@ from crkd_core.config import from_dict, to_dict
 from crkd_core.data.batch import collate
 from crkd_core.data.grid import in_grid, since_newest
 from crkd_core.infer.detector import Detector
+from crkd_core.losses.targets import build_targets
 from crkd_core.model.build import build_detector
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.targets import build_targets
 
 EGO_T_GRID = geometry.pose((0.9, -0.4, 1.8), geometry.yaw_to_quat_wxyz(-1.5))
 MOVED = dataclasses.replace(

@@ -22,10 +22,10 @@ from crkd_core.config import DetectorConfig, DistillConfig
 from crkd_core.distill.adapt import check_fit, fitted
 from crkd_core.distill.foreground import foreground
 from crkd_core.distill.teacher import TeacherFeatures
+from crkd_core.losses.detection import CLIP
+from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.divisor import per_process, process_count
 from crkd_core.model.head import stacked
-from crkd_core.model.loss import CLIP
 
 #: RespD: probability of the teacher above which a cell counts as a positive of the heatmap.
 POSITIVE = 0.3

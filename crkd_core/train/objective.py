@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch
-from crkd_core.model.depth import DepthLoss
+from crkd_core.losses.depth import DepthLoss
+from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.normalise import process_count
 from crkd_core.model.detector import CameraRadarDetector, ModelOutput
-from crkd_core.model.divisor import process_count
-from crkd_core.model.loss import DetectionLoss
 
 #: Number format of the network's forward pass; weights, losses and the update are float32.
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

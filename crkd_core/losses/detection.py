@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from crkd_core.boxes import Boxes
 from crkd_core.config import DetectorConfig
+from crkd_core.losses.normalise import per_process, process_count
+from crkd_core.losses.targets import CODE, TaskTargets, build_targets
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.divisor import per_process, process_count
 from crkd_core.model.head import REGRESSION, stacked
-from crkd_core.model.targets import CODE, TaskTargets, build_targets
 
 #: Focal exponents of CornerNet: on the prediction, and on the distance to the nearest centre.
 ALPHA, GAMMA = 2.0, 4.0

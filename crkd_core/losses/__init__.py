@@ -1,0 +1,1 @@
+"""What a training minimises against the truth: targets, detection and depth losses."""
