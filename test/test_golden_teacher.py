@@ -12,10 +12,10 @@ from golden import Vectors, check, needs_golden, tensor
 from official_models import ego_T_pixel, imported
 from torch import Tensor
 
-from crkd_core.model.depth_lift import DepthLift
+from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.detector import CameraRadarDetector
-from crkd_core.model.sparse import Sites, SparseMap
-from crkd_core.model.voxels import Voxels, voxelise
+from crkd_core.model.lidar.sparse import Sites, SparseMap
+from crkd_core.model.lidar.voxels import Voxels, voxelise
 
 pytestmark = needs_golden
 

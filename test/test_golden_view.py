@@ -11,7 +11,7 @@ from golden import Vectors, check, needs_golden, tensor, weights
 from official_models import ego_T_pixel
 from torch import Tensor
 
-from crkd_core.model.lift import Lift
+from crkd_core.model.camera.lift import Lift
 from crkd_core.official.frame import buffers
 from crkd_core.official.student import released_student
 from crkd_core.official.teacher import released_teacher

@@ -5,8 +5,8 @@ import pytest
 import torch
 from model_tiny import TINY, batch
 
-from crkd_core.model.depth_lift import DepthLift
-from crkd_core.model.lift import Lift, LiftError
+from crkd_core.model.camera.depth_lift import DepthLift
+from crkd_core.model.camera.lift import Lift, LiftError
 
 INPUTS = 6
 CAMERA = dataclasses.replace(TINY.camera, lidar_depth=True, lift_cell=1.0)

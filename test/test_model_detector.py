@@ -10,13 +10,13 @@ from crkd_core.config import BackboneConfig
 from crkd_core.data.batch import collate
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
+from crkd_core.model.camera.encoder import ImageError
 from crkd_core.model.checkpoint import (
     CheckpointError,
     load_weights,
     read_metadata,
     save_weights,
 )
-from crkd_core.model.image import ImageError
 from crkd_core.presets import preset
 
 

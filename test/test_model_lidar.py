@@ -6,7 +6,7 @@ import torch
 from model_tiny import TINY
 
 from crkd_core.config import GridConfig, LidarConfig
-from crkd_core.model.lidar import LidarError, LidarPillars, SparseLidar, build_lidar
+from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar, build_lidar
 
 GRID = TINY.grid
 PILLARS = LidarConfig(

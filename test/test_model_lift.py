@@ -5,7 +5,7 @@ import pytest
 import torch
 from model_tiny import TINY, batch
 
-from crkd_core.model.lift import Lift, LiftError
+from crkd_core.model.camera.lift import Lift, LiftError
 
 INPUTS = 5
 

@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crkd_core.model import sparse_spconv
-from crkd_core.model.sparse import (
+from crkd_core.model.lidar import sparse_spconv
+from crkd_core.model.lidar.sparse import (
     Sites,
     SparseBlock,
     SparseConv,
@@ -11,7 +11,7 @@ from crkd_core.model.sparse import (
     SparseError,
     SparseMap,
 )
-from crkd_core.model.sparse_spconv import SpconvSites
+from crkd_core.model.lidar.sparse_spconv import SpconvSites
 
 SHAPE = (7, 6, 5)
 

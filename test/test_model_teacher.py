@@ -11,7 +11,7 @@ from crkd_core.frame import CAMERAS, RADARS, FrameError
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
-from crkd_core.model.lidar import LidarError
+from crkd_core.model.lidar.encoders import LidarError
 from crkd_core.presets import preset
 
 #: The published parts at the size of the tests.

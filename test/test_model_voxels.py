@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crkd_core.model.voxels import VoxelError, voxelise
+from crkd_core.model.lidar.voxels import VoxelError, voxelise
 
 LOW, HIGH, VOXEL = (-2.0, -1.0, 0.0), (2.0, 1.0, 1.0), (0.5, 0.25, 0.5)
 

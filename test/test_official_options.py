@@ -13,10 +13,10 @@ from model_tiny import TINY, batch, frame, roughen
 from crkd_core.config import BackboneConfig, DetectorConfig
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.model.build import build_detector
+from crkd_core.model.camera.encoder import ImageError, PyramidNeck
+from crkd_core.model.camera.lift import Lift
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.image import ImageError, PyramidNeck
-from crkd_core.model.lift import Lift
 
 
 def variant(

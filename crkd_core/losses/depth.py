@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.losses.normalise import per_process
+from crkd_core.model.camera.lift import cell_pixels
 from crkd_core.model.detector import ModelOutput
-from crkd_core.model.lift import cell_pixels
 
 #: Older returns have moved away from what the camera shows, seconds.
 MAX_AGE = 0.06

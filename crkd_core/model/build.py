@@ -9,15 +9,15 @@ from torch import nn
 
 from crkd_core.config import DetectorConfig
 from crkd_core.model.bev import BevDecoder
-from crkd_core.model.calibrate import Calibration
-from crkd_core.model.depth_lift import DepthLift
+from crkd_core.model.camera.depth_lift import DepthLift
+from crkd_core.model.camera.encoder import ImageEncoder
+from crkd_core.model.camera.lift import Lift
 from crkd_core.model.detector import CameraRadarDetector
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
-from crkd_core.model.image import ImageEncoder
-from crkd_core.model.lidar import LidarError, build_lidar
-from crkd_core.model.lift import Lift
+from crkd_core.model.lidar.encoders import LidarError, build_lidar
 from crkd_core.model.radar import RadarPillars
+from crkd_core.model.radar_calibration import Calibration
 
 
 def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> CameraRadarDetector:

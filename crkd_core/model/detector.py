@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.bev import BevDecoder
-from crkd_core.model.calibrate import Calibration
-from crkd_core.model.depth_lift import DepthLift
+from crkd_core.model.camera.depth_lift import DepthLift
+from crkd_core.model.camera.encoder import ImageEncoder
+from crkd_core.model.camera.lift import Lift
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
-from crkd_core.model.image import ImageEncoder
-from crkd_core.model.lidar import LidarError, LidarPillars, SparseLidar
-from crkd_core.model.lift import Lift
+from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar
 from crkd_core.model.radar import RadarPillars
+from crkd_core.model.radar_calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)

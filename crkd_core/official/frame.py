@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crkd_core import geometry
 from crkd_core.config import DetectorConfig
-from crkd_core.model.lift import cell_pixels
+from crkd_core.model.camera.lift import cell_pixels
 from crkd_core.official.source import OfficialError, Source
 
 #: LIDAR_TOP of a nuScenes vehicle in ego: metres, quaternion w x y z. Calibrations of other drives

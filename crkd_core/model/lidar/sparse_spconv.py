@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from crkd_core.model.sparse import SparseConv, Triple
+    from crkd_core.model.lidar.sparse import SparseConv, Triple
 
 
 class SpconvError(RuntimeError):

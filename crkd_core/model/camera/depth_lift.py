@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig
+from crkd_core.model.camera.lift import Lift, LiftError
 from crkd_core.model.layers import conv_norm
-from crkd_core.model.lift import Lift, LiftError
 
 #: Channels of the three convolutions that read the depth map, and their strides.
 DEPTH_CHANNELS = (8, 32, 64)

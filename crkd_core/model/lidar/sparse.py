@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crkd_core.model.lidar.sparse_spconv import SpconvSites
 from crkd_core.model.radar import PointNorm
-from crkd_core.model.sparse_spconv import SpconvSites
 
 Triple = tuple[int, int, int]
 

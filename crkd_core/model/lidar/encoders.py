@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, LidarConfig
-from crkd_core.model import sparse_spconv
+from crkd_core.model.lidar import sparse_spconv
+from crkd_core.model.lidar.sparse import Sites, SparseEncoder, SparseMap, Triple
+from crkd_core.model.lidar.sparse_spconv import SpconvSites
+from crkd_core.model.lidar.voxels import Voxels, voxel_counts, voxelise
 from crkd_core.model.radar import PointNorm
-from crkd_core.model.sparse import Sites, SparseEncoder, SparseMap, Triple
-from crkd_core.model.sparse_spconv import SpconvSites
-from crkd_core.model.voxels import Voxels, voxel_counts, voxelise
 
 #: x, y, z, intensity, age: Batch.lidar.
 POINT_CHANNELS = 5

@@ -1,0 +1,1 @@
+"""Camera branch: images to feature maps, feature maps to the bird's-eye view."""
