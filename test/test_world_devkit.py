@@ -30,7 +30,7 @@ from pyquaternion import Quaternion
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.world import rig
-from crkd_core.world.scene import Scene
+from crkd_core.world.content.scene import Scene
 
 
 @pytest.fixture(scope="module")

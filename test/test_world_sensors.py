@@ -9,13 +9,14 @@ from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.world import drive as driving
-from crkd_core.world import models, rig
-from crkd_core.world.camera import Camera, pixel_rays
-from crkd_core.world.caster import GROUND, NOTHING, Caster, Moment, placement
-from crkd_core.world.layout import SIZES
-from crkd_core.world.lidar import Lidar
-from crkd_core.world.radar import SPEED_NOISE, Radar
-from crkd_core.world.scene import Scene
+from crkd_core.world import rig
+from crkd_core.world.content import models
+from crkd_core.world.content.layout import SIZES
+from crkd_core.world.content.scene import Scene
+from crkd_core.world.sensors.camera import Camera, pixel_rays
+from crkd_core.world.sensors.caster import GROUND, NOTHING, Caster, Moment, placement
+from crkd_core.world.sensors.lidar import Lidar
+from crkd_core.world.sensors.radar import SPEED_NOISE, Radar
 
 T = 0.7
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.world import WorldError, rig, write_world, writer
-from crkd_core.world.tables import TABLES
+from crkd_core.world.nuscenes_tables import TABLES
 
 
 def digest(root: Path) -> dict[str, str]:

@@ -15,12 +15,12 @@ from crkd_core.data.lidar import write_bin
 from crkd_core.data.radar import write_pcd
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.world import rig
-from crkd_core.world.camera import Camera, encode_jpeg
-from crkd_core.world.caster import Caster
-from crkd_core.world.lidar import Lidar
-from crkd_core.world.radar import FIELD_OF_VIEW, Radar
+from crkd_core.world.content.scene import Scene
 from crkd_core.world.rig import Shot
-from crkd_core.world.scene import Scene
+from crkd_core.world.sensors.camera import Camera, encode_jpeg
+from crkd_core.world.sensors.caster import Caster
+from crkd_core.world.sensors.lidar import Lidar
+from crkd_core.world.sensors.radar import FIELD_OF_VIEW, Radar
 from crkd_core.world.truth import Annotation, annotate
 
 

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crkd_core.world import rig
 from crkd_core.world.drive import Recorded, Stretch, record
-from crkd_core.world.tables import Tables
+from crkd_core.world.nuscenes_tables import Tables
 
 MINI_TRAIN = tuple(
     f"scene-{n}" for n in ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100")

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crkd_core.world import models
-from crkd_core.world.road import Road, SideRoad
-from crkd_core.world.shapes import Mesh
+from crkd_core.world.content import models
+from crkd_core.world.content.road import Road, SideRoad
+from crkd_core.world.content.shapes import Mesh
 
 #: Mean length, width, height in metres and their relative spread.
 SIZES = {

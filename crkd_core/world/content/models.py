@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from crkd_core.world.shapes import (
+from crkd_core.world.content.shapes import (
     CLOTH,
     DARK,
     METAL,

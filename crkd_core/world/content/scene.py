@@ -11,9 +11,9 @@ from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.frame import RADARS
 from crkd_core.world import rig
-from crkd_core.world.layout import WALK_LINES, Actor, Filler
-from crkd_core.world.road import BIKE_LANE, LANES, Ground, Road, SideRoad
-from crkd_core.world.themes import fill_blocks
+from crkd_core.world.content.layout import WALK_LINES, Actor, Filler
+from crkd_core.world.content.road import BIKE_LANE, LANES, Ground, Road, SideRoad
+from crkd_core.world.content.themes import fill_blocks
 
 #: Nothing further from the car than this is simulated, metres.
 HORIZON = 105.0

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.world import rig
-from crkd_core.world.caster import GROUND, NOTHING, Moment
-from crkd_core.world.scene import Scene
-from crkd_core.world.shapes import LEAF, WALL
+from crkd_core.world.content.scene import Scene
+from crkd_core.world.content.shapes import LEAF, WALL
+from crkd_core.world.sensors.caster import GROUND, NOTHING, Moment
 
 JPEG_QUALITY = 92
 _STOREY, _BAY = 3.2, 2.6

@@ -15,8 +15,8 @@ from embreex.rtcore_scene import EmbreeScene
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.world.scene import Scene, State
-from crkd_core.world.shapes import Mesh
+from crkd_core.world.content.scene import Scene, State
+from crkd_core.world.content.shapes import Mesh
 
 #: Face codes of rays that end on the ground, or nowhere.
 GROUND, NOTHING = -1, -2

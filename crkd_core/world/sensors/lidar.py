@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.world import rig
-from crkd_core.world.caster import Moment
-from crkd_core.world.scene import Scene
-from crkd_core.world.shapes import CLOTH, DARK, LEAF, METAL, PAINT, SIGNAL, WALL, WOOD
+from crkd_core.world.content.scene import Scene
+from crkd_core.world.content.shapes import CLOTH, DARK, LEAF, METAL, PAINT, SIGNAL, WALL, WOOD
+from crkd_core.world.sensors.caster import Moment
 
 BEAMS, STEPS = 32, 1080
 LOWEST, HIGHEST = np.deg2rad(-30.67), np.deg2rad(10.67)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from crkd_core.world import shapes
-from crkd_core.world.layout import BLOCK, SIZES, Filler
-from crkd_core.world.road import KERB, PARKING, SIDE_ROAD_HALF
-from crkd_core.world.shapes import LEAF, METAL, WALL, WOOD, Mesh
+from crkd_core.world.content import shapes
+from crkd_core.world.content.layout import BLOCK, SIZES, Filler
+from crkd_core.world.content.road import KERB, PARKING, SIDE_ROAD_HALF
+from crkd_core.world.content.shapes import LEAF, METAL, WALL, WOOD, Mesh
 
 #: Themes of a cycle of blocks; all are used before the next cycle begins.
 THEMES = ("work", "cars", "heavy", "work", "stop", "cycles", "lot")

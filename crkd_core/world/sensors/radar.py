@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.world import rig
-from crkd_core.world.caster import GROUND, SCENERY, Moment
-from crkd_core.world.scene import Scene
+from crkd_core.world.content.scene import Scene
+from crkd_core.world.sensors.caster import GROUND, SCENERY, Moment
 
 FIELD_OF_VIEW = np.deg2rad(60.0)
 MAX_RANGE = 120.0

@@ -1,0 +1,1 @@
+"""What each sensor sees of the content: one ray caster, cameras, LiDAR and radars on it."""
