@@ -16,7 +16,7 @@ from crkd_core.presets import preset as find_preset
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenesFrames
-    from crkd_core.train.run import Run
+    from crkd_core.train.run_folder import Run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,7 +79,7 @@ def train(
 ) -> None:
     """Train a detector of a preset; see the run folder for weights and metrics."""
     from crkd_core.train.loop import train as train_run
-    from crkd_core.train.run import Run
+    from crkd_core.train.run_folder import Run
 
     _check_place(out, device)
     if resume:
@@ -142,9 +142,9 @@ def distill(
     device: Device = "cpu",
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
-    from crkd_core.distill.run import distill as distill_run
-    from crkd_core.distill.run import distill_config, sweeps_of
-    from crkd_core.train.run import Run
+    from crkd_core.distill.training import distill as distill_run
+    from crkd_core.distill.training import distill_config, sweeps_of
+    from crkd_core.train.run_folder import Run
 
     _check_place(out, device)
     if resume:
@@ -192,7 +192,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """nuScenes metrics of a detector, or of any submission file."""
-    from crkd_core.evaluate.run import evaluate_submission, evaluate_weights
+    from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
 
     if (weights is None) == (submission is None):
         raise ConfigError("give either --weights or --submission")
@@ -320,7 +320,7 @@ def _resumed(
     changes: list[str] | None,
 ) -> Run:
     """The run in ``out``, which nothing on the command line may change."""
-    from crkd_core.train.run import Run, RunError
+    from crkd_core.train.run_folder import Run, RunError
 
     run = Run.open(out, split=split)
     config = run.config

@@ -21,10 +21,10 @@ from rich.console import Console
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
-from crkd_core.evaluate.run import score
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.calibration import Calibration

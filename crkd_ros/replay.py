@@ -186,9 +186,9 @@ def _score(
     out: Path,
 ) -> Evaluation:
     """Write results.json and metrics.json of these samples."""
-    from crkd_core.evaluate.files import write_json
-    from crkd_core.evaluate.run import score
+    from crkd_core.evaluate.evaluation import score
     from crkd_core.evaluate.submission import make_submission, write_submission
+    from crkd_core.files import write_json
 
     nothing = (np.eye(4), Detections.empty())
     submission = make_submission((token, *answers.get(token, nothing)) for token in tokens)

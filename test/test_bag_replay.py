@@ -14,7 +14,7 @@ from handmade import write_version
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.evaluate.run import evaluate_submission
+from crkd_core.evaluate.evaluation import evaluate_submission
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights

@@ -16,7 +16,7 @@ from crkd_core.data.paste import Paste, PasteDatabase, PasteError, open_database
 from crkd_core.frame import Frame
 from crkd_core.presets import demo_teacher
 from crkd_core.train.distributed import Processes
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views, paste_of
 
 COUNTS = PasteConfig().counts

@@ -13,7 +13,7 @@ import torch
 from test_distill_run import FRAMES, a_config, logged, settled, start
 from test_distill_run import TEACHER as TEACHER_CONFIG
 
-from crkd_core.distill.run import distill
+from crkd_core.distill.training import distill
 from crkd_core.model.checkpoint import save_weights
 
 HERE = Path(__file__).resolve().parent

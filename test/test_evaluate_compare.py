@@ -3,11 +3,11 @@ import json
 import pytest
 
 from crkd_core.evaluate.compare import SCORES, CompareError, compare, parse, read_scores
-from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
+from crkd_core.files import write_json
 from crkd_core.train.curves import draw_curves, read_losses
-from crkd_core.train.run import RunError
+from crkd_core.train.run_folder import RunError
 
 PNG = b"\x89PNG"
 

@@ -13,7 +13,7 @@ from handmade import write_version
 from model_tiny import TINY, frame
 
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
-from crkd_core.evaluate.run import EvaluateError, evaluate_weights
+from crkd_core.evaluate.evaluation import EvaluateError, evaluate_weights
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights

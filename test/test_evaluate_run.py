@@ -12,12 +12,17 @@ from test_evaluate_metrics import assert_same
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.evaluate.evaluation import (
+    EvaluateError,
+    evaluate_submission,
+    evaluate_weights,
+    score,
+)
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, Table, metrics_tables, write_report
-from crkd_core.evaluate.run import EvaluateError, evaluate_submission, evaluate_weights, score
 from crkd_core.evaluate.submission import Submission, write_submission
 from crkd_core.world import write_world
 

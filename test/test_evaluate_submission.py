@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
-from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.submission import (
@@ -20,6 +19,7 @@ from crkd_core.evaluate.submission import (
     make_submission,
     write_submission,
 )
+from crkd_core.files import write_json
 
 
 def some_detections(rng, count):

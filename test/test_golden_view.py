@@ -12,7 +12,7 @@ from official_models import ego_T_pixel
 from torch import Tensor
 
 from crkd_core.model.camera.lift import Lift
-from crkd_core.official.frame import buffers
+from crkd_core.official.grids import buffers
 from crkd_core.official.student import released_student
 from crkd_core.official.teacher import released_teacher
 

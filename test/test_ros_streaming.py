@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.evaluate.run import score
+from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros.live.streaming import (

@@ -16,7 +16,7 @@ from crkd_core.presets import demo_teacher
 from crkd_core.train.average import Average
 from crkd_core.train.log import LogError, Meter
 from crkd_core.train.loop import TrainError, train
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):

@@ -10,7 +10,7 @@ from crkd_core.frame import Frame
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.loop import TrainError, learning_rate_curve, train
-from crkd_core.train.run import Run, RunError
+from crkd_core.train.run_folder import Run, RunError
 from crkd_core.train.samples import Positions, Views
 
 

@@ -20,7 +20,7 @@ from crkd_core.config import AugmentConfig
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.distributed import DistributedError, Processes
 from crkd_core.train.loop import train
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Positions
 
 HERE = Path(__file__).resolve().parent

@@ -13,7 +13,7 @@ from train_tiny import FRAMES
 from crkd_core.train.distributed import Processes, joined
 from crkd_core.train.loop import train
 from crkd_core.train.norms import SynchronisedNorm
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 
 
 def use_norm(out: Path, rank: int) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from test_distill_run import FRAMES
 
-from crkd_core.distill.run import distill
-from crkd_core.train.run import Run
+from crkd_core.distill.training import distill
+from crkd_core.train.run_folder import Run
 
 if __name__ == "__main__":
     distill(Run.open(Path(sys.argv[1])), FRAMES)

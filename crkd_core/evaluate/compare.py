@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crkd_core.evaluate.files import replace_file, write_json
 from crkd_core.evaluate.report import MEAN_NAMES, Table
+from crkd_core.files import replace_file, write_json
 
 #: Columns of a comparison, in order.
 SCORES = ("mAP", "NDS", *MEAN_NAMES.values())

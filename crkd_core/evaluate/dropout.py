@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.evaluate.files import replace_file, write_json
+from crkd_core.evaluate.evaluation import EvaluateError, score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.report import Table
-from crkd_core.evaluate.run import EvaluateError, score
 from crkd_core.evaluate.submission import make_submission
+from crkd_core.files import replace_file, write_json
 from crkd_core.frame import CAMERAS, RADARS, Frame
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Truth
-from crkd_core.evaluate.files import replace_file
 from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.files import replace_file
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, Frame
 
 #: RGB per class, in the order of CLASS_NAMES; far apart also for most colour-blind eyes.

@@ -13,8 +13,8 @@ from typing import Any
 import rich.table
 
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.evaluate.files import replace_file
 from crkd_core.evaluate.metrics import ERROR_NAMES
+from crkd_core.files import replace_file
 
 #: The devkit's error names -> what people call their means.
 MEAN_NAMES = {

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
-from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.matching import ScoredBoxes, score_order
 from crkd_core.evaluate.metrics import DetectionRules
+from crkd_core.files import write_json
 
 #: What a submission declares about its inputs.
 META_KEYS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")

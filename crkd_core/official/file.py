@@ -15,7 +15,7 @@ from torch import Tensor
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import CameraRadarDetector
-from crkd_core.official.convert import Part, convert
+from crkd_core.official.networks import Part, convert
 from crkd_core.official.source import OfficialError
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from crkd_core.config import DetectorConfig, RadarConfig
 from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
-from crkd_core.official.frame import EGO_T_LIDAR, check_geometry
+from crkd_core.official.grids import EGO_T_LIDAR, check_geometry
 from crkd_core.official.source import OfficialError, Source
 from crkd_core.presets import crkd_r50
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crkd_core.train.run import RunError
+from crkd_core.train.run_folder import RunError
 
 #: Lines of the log that are no losses.
 _OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}

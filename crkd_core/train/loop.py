@@ -26,7 +26,7 @@ from crkd_core.train.distributed import Processes
 from crkd_core.train.log import Board, Meter
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
-from crkd_core.train.run import Parts, Run
+from crkd_core.train.run_folder import Parts, Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]

@@ -29,7 +29,7 @@ from crkd_core.data.paste import Paste, open_database
 from crkd_core.frame import Frame
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.distributed import Processes
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 
 #: Option of Linux' prctl: the signal that a process gets when its parent dies.
 _PR_SET_PDEATHSIG = 1

@@ -91,7 +91,7 @@ def evaluate_offline(
 ) -> Evaluation:
     """Metrics of a detector on these samples, on the device and in the precision of the node."""
     from crkd_core.data.nuscenes.reader import NuScenesFrames
-    from crkd_core.evaluate.run import score
+    from crkd_core.evaluate.evaluation import score
     from crkd_core.evaluate.submission import make_submission
     from crkd_core.infer.detector import Detector
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.report import Table, write_report
+from crkd_core.files import write_json
 from crkd_ros.live.scores import PassScores
 from crkd_ros.live.streaming import VARIANTS
 

@@ -174,7 +174,7 @@ def score_stream(tables: NuScenes, stream: Stream, samples: Mapping[int, str]) -
     Raises:
         EvaluateError: a version without annotations.
     """
-    from crkd_core.evaluate.run import score
+    from crkd_core.evaluate.evaluation import score
 
     latest = [(at_ns, stream.latest(at_ns)) for at_ns in samples]
     return StreamScores(

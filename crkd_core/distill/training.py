@@ -21,7 +21,7 @@ from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.loop import train
 from crkd_core.train.objective import AUTOCAST
-from crkd_core.train.run import Run
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames
 
 #: Parts of a student that weights to start from may lack: a plain student has no calibration.

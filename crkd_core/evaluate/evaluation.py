@@ -15,13 +15,13 @@ from rich.progress import Progress
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_table
-from crkd_core.evaluate.files import write_json
 from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
+from crkd_core.files import write_json
 from crkd_core.frame import CAMERAS, RADARS
 
 if TYPE_CHECKING:
