@@ -15,11 +15,11 @@ from crkd_core import geometry
 from crkd_core.command import OutputError, check_output, run
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import convert
 from crkd_ros.bags.files import read_bag
 from crkd_ros.bags.frames import Layout, layout_of
 from crkd_ros.calibration import Calibration, CameraEntry
-from crkd_ros.camera_model import CameraModel, CamerasConfig
+from crkd_ros.convert import arrays
+from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.motion import MotionError
 
 #: Poses and intrinsics closer together than this are one calibration: metres and radians, pixels.
@@ -94,7 +94,7 @@ def of_bag(path: Path, *, base: str = "base_link") -> Calibration:
             child = transform.child_frame_id.lstrip("/").lower()
             if child == base.lstrip("/").lower():
                 continue
-            matrix = convert.transform_matrix(transform)
+            matrix = arrays.transform_matrix(transform)
             transforms += 1
             if child in tree.frames and not _same_pose(tree.parent_T(child), matrix):
                 changed.add(child)

@@ -24,7 +24,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
-from crkd_ros import messages, parameters, run_node
+from crkd_ros import parameters, run_node
+from crkd_ros.convert import ros_packages
 from crkd_ros.health import Health
 from crkd_ros.live_detector import LiveDetector
 from crkd_ros.motion import MotionError
@@ -51,7 +52,7 @@ class DetectorNode(LifecycleNode):
 
     #: What a user can put right; the text says how.
     refusals = (
-        *(ParameterError, MotionError, SyncError, WeightsError, messages.MessageError),
+        *(ParameterError, MotionError, SyncError, WeightsError, ros_packages.MessageError),
         *(InvalidTopicNameException, InvalidQosOverridesError),
     )
 
@@ -63,7 +64,7 @@ class DetectorNode(LifecycleNode):
         self._live: LiveDetector | None = None
         self._health = self._new_health()
         self._diagnostics = self.create_publisher(
-            messages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
+            ros_packages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
         )
         # Not the node's clock: under use_sim_time it stands still when /clock is dead.
         self._timer = self.create_timer(
@@ -76,7 +77,7 @@ class DetectorNode(LifecycleNode):
             post_callback=self._on_time_jump,
         )
         self.add_on_set_parameters_callback(self._on_parameters)
-        for line in messages.missing_features():
+        for line in ros_packages.missing_features():
             self.get_logger().info(line)
 
     # -- transitions ----------------------------------------------------------------------------
@@ -177,13 +178,13 @@ class DetectorNode(LifecycleNode):
                 only_dynamic=self._state != "unconfigured",
             )
         except ParameterError as error:
-            return messages.make(
+            return ros_packages.make(
                 "rcl_interfaces/msg/SetParametersResult", successful=False, reason=str(error)
             )
         self.config = config
         if self._live is not None:
             self._live.configure(config)
-        return messages.make("rcl_interfaces/msg/SetParametersResult", successful=True)
+        return ros_packages.make("rcl_interfaces/msg/SetParametersResult", successful=True)
 
     def _on_time_jump(self, jump: Any) -> None:
         """The ROS clock went back, as when a bag begins again, or came on or off."""
@@ -208,7 +209,7 @@ class DetectorNode(LifecycleNode):
             links = {}
             self._problem("graph", f"the ROS graph cannot be read: {error}")
         report = self._health.diagnostics(
-            messages.make,
+            ros_packages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
             sensors={} if live is None else live.counts(),
             listeners=live is not None and live.wanted(),

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from crkd_ros.convert.box_messages import Make, header
 from crkd_ros.latency import PARTS, STAGES, Latency, LatencyWindow, Summary
-from crkd_ros.publish import Make, header
 from crkd_ros.sensor_health import (
     ERROR,
     OK,

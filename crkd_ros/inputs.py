@@ -18,9 +18,9 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import convert, messages
 from crkd_ros.calibration import Calibration
-from crkd_ros.camera_model import CameraModel
+from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.health import Health, Link
 from crkd_ros.links import link
 from crkd_ros.node_config import NodeConfig
@@ -128,7 +128,7 @@ class Inputs:
             self._topics[sensor] = _Topic(resolved, kind, profile)
         handle = self._all_waiting if sensor == "odometry" else self._safely
         subscription = self._node.create_subscription(
-            messages.message_class(kind),
+            ros_packages.message_class(kind),
             topic,
             functools.partial(handle, callback, sensor),
             profile,
@@ -166,12 +166,12 @@ class Inputs:
             else:
                 self._health.received(
                     sensor,
-                    stamp_ns=convert.stamp_ns(message.header.stamp),
+                    stamp_ns=arrays.stamp_ns(message.header.stamp),
                     clock_ns=self._node.get_clock().now().nanoseconds,
                 )
             callback(sensor, message)
             return
-        except convert.ConvertError as error:
+        except arrays.ConvertError as error:
             text = str(error)
         except Exception as error:
             text = f"{sensor}: {type(error).__name__}: {error}"
@@ -221,13 +221,13 @@ class Inputs:
             self._worker.add_cloud(radar, message)
 
     def _on_odometry(self, _: str, message: Any) -> None:
-        stamp_ns = convert.stamp_ns(message.header.stamp)
+        stamp_ns = arrays.stamp_ns(message.header.stamp)
         self._motion.add(
             stamp_ns,
-            convert.odometry_pose(message),
+            arrays.odometry_pose(message),
             parent=message.header.frame_id,
             child=message.child_frame_id,
-            twist=convert.odometry_twist(message),
+            twist=arrays.odometry_twist(message),
         )
         self._worker.add_pose(stamp_ns)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 from crkd_ros.latency import PARTS
 
 _TYPE = "std_msgs/msg/Float64"
@@ -21,7 +21,7 @@ class LatencyTopics:
 
     def __init__(self, node: Any) -> None:
         self._node = node
-        kind = messages.message_class(_TYPE)
+        kind = ros_packages.message_class(_TYPE)
         self._publishers = {
             part: node.create_lifecycle_publisher(kind, f"~/latency/{part}", _DEPTH)
             for part in PARTS
@@ -33,7 +33,7 @@ class LatencyTopics:
             if not publisher.get_subscription_count():
                 continue
             if part != "pipeline" or part in seconds:
-                publisher.publish(messages.make(_TYPE, data=1e3 * seconds.get(part, 0.0)))
+                publisher.publish(ros_packages.make(_TYPE, data=1e3 * seconds.get(part, 0.0)))
 
     def close(self) -> None:
         """Withdraw the publishers."""

@@ -9,11 +9,11 @@ from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from crkd_core.boxes import Detections
-from crkd_ros import messages, publish
-from crkd_ros.markers import marker_array
+from crkd_ros.convert import box_messages, ros_packages
+from crkd_ros.convert.autoware import detected_objects
+from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion import EgoMotion
 from crkd_ros.node_config import NodeConfig
-from crkd_ros.objects import detected_objects
 from crkd_ros.postprocess import Place, Postprocess
 
 #: Detections are few and small: nothing is gained by losing them.
@@ -50,18 +50,18 @@ class Outputs:
         )
         outputs: list[tuple[str, str, Any]] = [
             ("~/markers", "visualization_msgs/msg/MarkerArray", self._markers),
-            ("~/boxes", "sensor_msgs/msg/PointCloud2", publish.boxes_cloud),
+            ("~/boxes", "sensor_msgs/msg/PointCloud2", box_messages.boxes_cloud),
         ]
-        if messages.installed("vision_msgs"):
+        if ros_packages.installed("vision_msgs"):
             kind = "vision_msgs/msg/Detection3DArray"
-            outputs.append(("~/detections", kind, publish.detection_array))
+            outputs.append(("~/detections", kind, box_messages.detection_array))
         if config.objects:
             kind = "autoware_perception_msgs/msg/DetectedObjects"
             outputs.append(("~/objects", kind, detected_objects))
         for _, kind, _ in outputs:
-            messages.message_class(kind)  # Raises before anything is advertised.
+            ros_packages.message_class(kind)  # Raises before anything is advertised.
         self._labels: Any = None
-        if messages.installed("vision_msgs"):
+        if ros_packages.installed("vision_msgs"):
             self._labels = self._advertise("~/label_info", "vision_msgs/msg/LabelInfo", _LATCHED)
         reliable = QoSProfile(depth=_RELIABLE_DEPTH)
         self._outputs = [
@@ -77,8 +77,8 @@ class Outputs:
         if self._labels is not None:
             stamp_ns = self._node.get_clock().now().nanoseconds
             threshold = self._config.score_threshold
-            info = publish.label_info(
-                **self._head(stamp_ns), threshold=threshold, make=messages.make
+            info = box_messages.label_info(
+                **self._head(stamp_ns), threshold=threshold, make=ros_packages.make
             )
             self._labels.publish(info)
 
@@ -102,7 +102,9 @@ class Outputs:
         detections = self._postprocess(detections, stamp_ns)
         for publisher, build in self._outputs:
             if publisher.get_subscription_count():
-                publisher.publish(build(detections, **self._head(stamp_ns), make=messages.make))
+                publisher.publish(
+                    build(detections, **self._head(stamp_ns), make=ros_packages.make)
+                )
 
     def close(self) -> None:
         """Withdraw the publishers."""
@@ -112,7 +114,9 @@ class Outputs:
         self._outputs, self._labels = [], None
 
     def _advertise(self, topic: str, kind: str, profile: QoSProfile) -> Any:
-        return self._node.create_lifecycle_publisher(messages.message_class(kind), topic, profile)
+        return self._node.create_lifecycle_publisher(
+            ros_packages.message_class(kind), topic, profile
+        )
 
     def _head(self, stamp_ns: int) -> dict[str, Any]:
         frame_id = self._config.output_frame or self._config.base_frame

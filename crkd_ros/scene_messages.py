@@ -14,9 +14,9 @@ from crkd_core.boxes import Truth
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import Record
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import publish
 from crkd_ros.bags.messages import BagError, make
-from crkd_ros.markers import marker_array
+from crkd_ros.convert import box_messages
+from crkd_ros.convert.markers import marker_array
 
 #: Distance in time on either side of a pose over which its velocity is taken: poses of different
 #: sensors lie milliseconds apart, and their rounding would make such differences useless.
@@ -49,7 +49,7 @@ def topics(records: Sequence[Record], with_lidar: bool) -> list[tuple[str, str]]
 def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
     """(topic, message) of one record. Raises BagError and the readers' errors, naming the file."""
     name = record.channel.lower()
-    head = publish.header(record.stamp_ns, name, make)
+    head = box_messages.header(record.stamp_ns, name, make)
     path, k = record.path, record.intrinsics
     if record.channel in CAMERAS:
         if not k[0, 0] > 0:
@@ -126,7 +126,7 @@ def _transform(stamp_ns: int, parent: str, child: str, parent_T_child: NDArray) 
     tx, ty, tz = parent_T_child[:3, 3]
     return make(
         "geometry_msgs/msg/TransformStamped",
-        header=publish.header(stamp_ns, parent, make),
+        header=box_messages.header(stamp_ns, parent, make),
         child_frame_id=child,
         transform=make(
             "geometry_msgs/msg/Transform",
@@ -176,7 +176,7 @@ def odometry(
     """Pose in map and twist in base_link, as nav_msgs/Odometry; see ``twists``."""
     message = make(
         "nav_msgs/msg/Odometry",
-        header=publish.header(stamp_ns, "map", make),
+        header=box_messages.header(stamp_ns, "map", make),
         child_frame_id="base_link",
     )
     _set_pose(message.pose.pose, global_T_ego)

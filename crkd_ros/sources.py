@@ -10,8 +10,8 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
-from crkd_ros import convert, messages
 from crkd_ros.calibration import Calibration
+from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.motion import MotionError, NoMotion
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.odometry import OdometryMotion
@@ -52,19 +52,19 @@ class Sources:
         self._node, self._buffer = node, None
         self._base, self._tf, tf = base.lstrip("/"), None, None
         if source == "tf" or not path:
-            if not messages.installed("tf2_ros"):
+            if not ros_packages.installed("tf2_ros"):
                 raise MotionError(
                     "tf2_ros is not installed: set calibration_file (config/calibration.yaml "
                     "explains it), and motion.source to odom or off"
                 )
-            self._buffer = messages.tf_buffer(node)
+            self._buffer = ros_packages.tf_buffer(node)
             self._tf = functools.partial(
                 TfMotion,
                 buffer=self._buffer,
                 time=lambda stamp_ns: Time(nanoseconds=stamp_ns),
                 timeout=Duration(seconds=config.sync.wait),
-                error=messages.tf_error(),
-                stamped_to_matrix=convert.transform_matrix,
+                error=ros_packages.tf_error(),
+                stamped_to_matrix=arrays.transform_matrix,
                 base=base,
                 report=functools.partial(problem, "tf"),
             )
@@ -112,5 +112,5 @@ class Sources:
     def close(self) -> None:
         """Stop listening to tf."""
         if self._buffer is not None:
-            messages.close_tf(self._node, self._buffer)
+            ros_packages.close_tf(self._node, self._buffer)
             self._buffer = None

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 from crkd_ros.jumps import Message
 from crkd_ros.node_config import SyncConfig
 from crkd_ros.sync import FrameSet, SyncError, Synchronizer
@@ -47,7 +47,7 @@ class StockFilters:
     """
 
     def __init__(self, sensors: Sequence[str], *, slop: float, queue_size: int) -> None:
-        if not messages.installed("message_filters"):
+        if not ros_packages.installed("message_filters"):
             raise SyncError(
                 "sync.policy message_filters needs the ROS package message_filters, which is not "
                 "installed (apt: ros-<distribution>-message-filters); sync.policy anchor needs "
@@ -65,8 +65,8 @@ class StockFilters:
     def add(self, sensor: str, image: Timed, at: float) -> list[tuple[Stamped, ...]]:
         """Give it one message; the sets that this completes."""
         seconds, nanoseconds = divmod(image.stamp_ns, 1_000_000_000)
-        stamp = messages.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
-        header = messages.make("std_msgs/msg/Header", stamp=stamp)
+        stamp = ros_packages.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
+        header = ros_packages.make("std_msgs/msg/Header", stamp=stamp)
         self._filters[sensor].signalMessage(Stamped(header, sensor, image, at))
         sets, self._sets = self._sets, []
         return sets

@@ -18,11 +18,12 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crkd_core.boxes import Detections
-from crkd_ros import convert, frames, radar_clouds
-from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
+from crkd_ros import frames
+from crkd_ros.convert import arrays, radar_clouds
+from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion import EgoMotion, Extrinsics, NoTransform
-from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.thread_names import name_thread
 from crkd_ros.tracks import Counts
@@ -152,7 +153,7 @@ class FrameWorker:
             self._wake.notify()
 
     def _add(self, add: Any, sensor: str, message: Any, value: Any) -> None:
-        stamp_ns, now = convert.stamp_ns(message.header.stamp), time.monotonic()
+        stamp_ns, now = arrays.stamp_ns(message.header.stamp), time.monotonic()
         with self._wake:
             jumps = self._sync.time_jumps
             taken = add(sensor, stamp_ns, _Arrived(now, value), now=now)
@@ -233,7 +234,7 @@ class FrameWorker:
         for camera, image in arrived.images.items():
             try:
                 images[camera] = image._replace(item=image.item.value.result())
-            except convert.ConvertError as error:
+            except arrays.ConvertError as error:
                 self._problem("image", str(error))
             except CancelledError:
                 self._problem(

@@ -23,7 +23,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import convert, messages
+from crkd_ros.convert import arrays, ros_packages
 
 #: Private, and unlike the default and the other tests' of this process.
 DOMAIN = 100 + os.getpid() % 100
@@ -131,7 +131,7 @@ class Peer:
     def listen(self, type_name: str, topic: str, received: list | None = None) -> list:
         """Subscribe. -> the list that messages are appended to"""
         received = [] if received is None else received
-        kind = messages.message_class(type_name)
+        kind = ros_packages.message_class(type_name)
         deep = QoSProfile(depth=1000)
         self._heard.append(self.node.create_subscription(kind, topic, received.append, deep))
         return received
@@ -219,13 +219,13 @@ def wait_until(condition, process: Process) -> None:
 
 
 def stamp_of(message) -> int:
-    return convert.stamp_ns(message.header.stamp)
+    return arrays.stamp_ns(message.header.stamp)
 
 
 def parameter_file(folder: Path, **values) -> Path:
     """Of a vehicle of ros_rig, its topics reliable: nothing is lost, however busy the machine."""
     ros_rig.calibration().save(folder / "calibration.yaml")
-    topics = {topic for topic, _ in ros_rig.drive(messages.make, START, 0.1)}
+    topics = {topic for topic, _ in ros_rig.drive(ros_packages.make, START, 0.1)}
     values = {
         "calibration_file": str(folder / "calibration.yaml"),
         "qos_overrides": {

@@ -15,11 +15,11 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
-from crkd_ros import convert
 from crkd_ros.bags.files import read_bag, topics_of
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.calibrate import of_bag
 from crkd_ros.calibration import Calibration, CameraEntry
+from crkd_ros.convert import arrays
 from crkd_ros.foreign import messages as foreign_messages
 from crkd_ros.foreign.convert import ConvertSummary, convert_bag
 from crkd_ros.foreign.kinds import Kind
@@ -178,7 +178,7 @@ def test_topics_times_and_frames_are_those_of_our_own_bag(tables, ours, tmp_path
         elif record.topic.startswith(("/cam", "/radar", "/lidar")):
             channel = record.topic.split("/")[1]
             assert message.header.frame_id == channel
-            assert convert.stamp_ns(message.header.stamp) == record.stamp_ns
+            assert arrays.stamp_ns(message.header.stamp) == record.stamp_ns
             assert record.stamp_ns in posed or record.stamp_ns > max(posed)
         if record.topic.endswith("camera_info"):
             np.testing.assert_array_equal(message.r.reshape(3, 3), np.eye(3))

@@ -19,11 +19,11 @@ from crkd_core.model.build import build_detector
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.messages import make
-from crkd_ros.camera_model import CameraModel, CamerasConfig
-from crkd_ros.convert import stamp_ns
-from crkd_ros.images import image_rgb
+from crkd_ros.convert.arrays import stamp_ns
+from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
+from crkd_ros.convert.images import image_rgb
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.node_config import NodeConfig
-from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.replay import replay
 
 START = 1_700_000_010_000_000_000

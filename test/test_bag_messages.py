@@ -24,7 +24,7 @@ def test_make_fills_every_field_with_its_ros_default() -> None:
 
 def test_make_agrees_with_rclpy_byte_for_byte() -> None:
     rclpy_serialization = pytest.importorskip("rclpy.serialization")
-    from crkd_ros import messages
+    from crkd_ros.convert import ros_packages
 
     def build(factory):
         stamp = factory("builtin_interfaces/msg/Time", sec=7, nanosec=9)
@@ -41,7 +41,7 @@ def test_make_agrees_with_rclpy_byte_for_byte() -> None:
             ),
         ]
 
-    for ours, theirs in zip(build(make), build(messages.make), strict=True):
+    for ours, theirs in zip(build(make), build(ros_packages.make), strict=True):
         data = rclpy_serialization.serialize_message(theirs)
         # Padding bytes are undefined on their side, so both are written by one side.
         assert serialize(deserialize(data, ours.__msgtype__)) == serialize(ours)

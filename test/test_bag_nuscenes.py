@@ -15,10 +15,10 @@ from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import convert, radar_clouds
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bags.messages import BagError, make
+from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import key_frames
 from crkd_ros.sync import SyncConfig
@@ -54,7 +54,7 @@ def test_every_file_of_the_scene_is_in_the_bag_with_its_own_time(tables, bag) ->
         assert len(records) == len(found) == topics[name].count > 3
         for record, one in zip(records, found, strict=True):
             message = one.message()
-            assert one.stamp_ns == convert.stamp_ns(message.header.stamp) == record.stamp_ns
+            assert one.stamp_ns == arrays.stamp_ns(message.header.stamp) == record.stamp_ns
             assert message.header.frame_id == channel.lower()
             if channel in CAMERAS:
                 assert message.format == "jpeg"
@@ -86,15 +86,15 @@ def test_poses_are_those_of_the_tables(tables, bag) -> None:
     records = [r for channel in CHANNELS for r in tables.records(SCENE, channel)]
     wanted = {r.stamp_ns: r.global_T_ego for r in records}
     for topic, matrix in (
-        ("/tf", lambda m: convert.transform_matrix(m.transforms[0])),
-        ("/odom", convert.odometry_pose),
+        ("/tf", lambda m: arrays.transform_matrix(m.transforms[0])),
+        ("/odom", arrays.odometry_pose),
     ):
         found = {r.stamp_ns: matrix(r.message()) for r in read_bag(bag, topics=[topic])}
         assert sorted(found) == sorted(wanted)
         for stamp, pose in wanted.items():
             np.testing.assert_allclose(found[stamp], pose, atol=1e-9)
     (static,) = messages(bag, "/tf_static")
-    found = {t.child_frame_id: convert.transform_matrix(t) for t in static.transforms}
+    found = {t.child_frame_id: arrays.transform_matrix(t) for t in static.transforms}
     assert sorted(found) == sorted(channel.lower() for channel in CHANNELS)
     for record in records:
         np.testing.assert_allclose(found[record.channel.lower()], record.ego_T_sensor, atol=1e-9)

@@ -19,10 +19,10 @@ from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student
-from crkd_ros import convert
 from crkd_ros.bags.detections import OUTPUTS
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.messages import BagError
+from crkd_ros.convert import arrays
 from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.replay import find_samples, key_frames, replay
 
@@ -48,9 +48,9 @@ def detector(place: Path) -> Detector:
     return Detector.load(place / "weights.safetensors", score_threshold=0.02)
 
 
-def boxes_of(path: Path) -> dict[int, convert.Detections]:
+def boxes_of(path: Path) -> dict[int, arrays.Detections]:
     return {
-        record.stamp_ns: convert.boxes_from_cloud(record.message())
+        record.stamp_ns: arrays.boxes_from_cloud(record.message())
         for record in read_bag(path, topics=["/detector_node/boxes"])
     }
 
@@ -117,7 +117,7 @@ def test_the_output_bag_opens_alone(place, detector, tmp_path) -> None:
         if record.topic == "/detector_node/boxes":
             header = record.message().header
             assert header.frame_id == "base_link"
-            assert convert.stamp_ns(header.stamp) == record.stamp_ns in known
+            assert arrays.stamp_ns(header.stamp) == record.stamp_ns in known
     assert not (tmp_path / "metrics.json").exists()
 
 

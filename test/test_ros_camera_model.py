@@ -17,11 +17,12 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare_image
 from crkd_core.frame import CAMERAS
-from crkd_ros import camera_model, frames, messages
+from crkd_ros import frames
 from crkd_ros.bags import messages as bag_messages
 from crkd_ros.calibration import CameraEntry
-from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
-from crkd_ros.convert import ConvertError
+from crkd_ros.convert import camera_model, ros_packages
+from crkd_ros.convert.arrays import ConvertError
+from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.motion import NoMotion
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import FrameSet
@@ -43,7 +44,7 @@ def make(request):
     if request.param == "rosbags":
         return bag_messages.make
     pytest.importorskip("rclpy")
-    return messages.make
+    return ros_packages.make
 
 
 def camera_info(make=bag_messages.make, *, p=None, r=None, roi=(0, 0, 0, 0), binning=(0, 0), **kw):
@@ -130,7 +131,7 @@ def test_windows_and_binning_change_the_matrix_and_the_size(roi, binning, rectif
 def test_matrices_are_those_of_image_geometry(roi, binning):
     image_geometry = pytest.importorskip("image_geometry")
     pytest.importorskip("rclpy")
-    info = camera_info(messages.make, roi=roi, binning=binning, p=np.c_[2 * K, np.zeros(3)])
+    info = camera_info(ros_packages.make, roi=roi, binning=binning, p=np.c_[2 * K, np.zeros(3)])
     theirs = image_geometry.PinholeCameraModel()
     # The names before and since jazzy's successor.
     new = hasattr(theirs, "from_camera_info")

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import convert, frames, messages
+from crkd_ros import frames
 from crkd_ros.bags import messages as bag_messages
-from crkd_ros.camera_model import CameraModel, PreparedImage, prepared_image
-from crkd_ros.convert import ConvertError
+from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.convert.arrays import ConvertError
+from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
+from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion import MotionError, NoMotion, PoseBuffer
-from crkd_ros.radar_clouds import Sweep
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed
 
@@ -29,21 +30,21 @@ def make(request):
     if request.param == "rosbags":
         return bag_messages.make
     pytest.importorskip("rclpy")
-    return messages.make
+    return ros_packages.make
 
 
 @settings(deadline=None)
 @given(st.integers(1, 2**31 * 10**9 - 1))
 def test_stamps_keep_every_nanosecond(stamp):
-    fields = convert.stamp_fields(stamp)
+    fields = arrays.stamp_fields(stamp)
     assert 0 <= fields["nanosec"] < 10**9
     made = bag_messages.make("builtin_interfaces/msg/Time", **fields)
-    assert convert.stamp_ns(made) == stamp
+    assert arrays.stamp_ns(made) == stamp
 
 
 def test_poses_keep_quaternion_order(make):
     want = ros_rig.map_T_base(STAMP)
-    got = convert.odometry_pose(ros_rig.odometry(make, STAMP))
+    got = arrays.odometry_pose(ros_rig.odometry(make, STAMP))
     np.testing.assert_allclose(got, want, atol=1e-9)
     half = np.sqrt(0.5)
     transform = make(
@@ -54,11 +55,11 @@ def test_poses_keep_quaternion_order(make):
             rotation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=half, w=half),
         ),
     )
-    matrix = convert.transform_matrix(transform)
+    matrix = arrays.transform_matrix(transform)
     np.testing.assert_allclose(geometry.apply(matrix, [1, 0, 0]), [1, 3, 3], atol=1e-12)
     transform.transform.rotation.z = transform.transform.rotation.w = 0.0
     with pytest.raises(ConvertError, match="not a pose"):
-        convert.transform_matrix(transform)
+        arrays.transform_matrix(transform)
 
 
 def item(camera, seed=0):

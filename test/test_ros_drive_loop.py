@@ -8,9 +8,9 @@ import ros_rig
 
 pytest.importorskip("rclpy")
 
-from crkd_ros import convert
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.messages import deserialize, make
+from crkd_ros.convert import arrays
 from crkd_ros.measure.drive_loop import DriveLoop, LoopError
 
 START = 1_700_000_000_000_000_000
@@ -20,7 +20,7 @@ ANCHOR = "/cam_back_left/image_rect_compressed"
 def write(path, seconds):
     with BagWriter(path) as bag:
         for topic, message in ros_rig.drive(make, START, seconds):
-            bag.write(topic, message, convert.stamp_ns(message.header.stamp))
+            bag.write(topic, message, arrays.stamp_ns(message.header.stamp))
     return path
 
 
@@ -36,8 +36,8 @@ class Listener:
         if isinstance(message, bytes):
             message = deserialize(message, self.type_name)
         else:
-            self.poses.append(convert.odometry_pose(message))
-        self.stamps.append(convert.stamp_ns(message.header.stamp))
+            self.poses.append(arrays.odometry_pose(message))
+        self.stamps.append(arrays.stamp_ns(message.header.stamp))
 
 
 def listeners(loop) -> dict[str, Listener]:

@@ -20,8 +20,8 @@ from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
 from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
 from crkd_core.frame import ANCHOR_CAMERA  # noqa: E402
-from crkd_ros import messages, publish  # noqa: E402
-from crkd_ros.convert import stamp_fields  # noqa: E402
+from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
+from crkd_ros.convert.arrays import stamp_fields  # noqa: E402
 from crkd_ros.health import Health  # noqa: E402
 from crkd_ros.replay import key_frames  # noqa: E402
 
@@ -51,7 +51,7 @@ class Side:
         self._node = rclpy.create_node("test_player", context=self._context)
         loose = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._publishers = {
-            topic: self._node.create_publisher(messages.message_class(kind), topic, profile)
+            topic: self._node.create_publisher(ros_packages.message_class(kind), topic, profile)
             for topic, kind, profile in (
                 # As `ros2 bag play` does.
                 ("/clock", "rosgraph_msgs/msg/Clock", loose),
@@ -68,8 +68,10 @@ class Side:
             time.sleep(0.05)
 
     def clock(self, stamp_ns: int) -> None:
-        stamp = messages.make("builtin_interfaces/msg/Time", **stamp_fields(stamp_ns))
-        self._publishers["/clock"].publish(messages.make("rosgraph_msgs/msg/Clock", clock=stamp))
+        stamp = ros_packages.make("builtin_interfaces/msg/Time", **stamp_fields(stamp_ns))
+        self._publishers["/clock"].publish(
+            ros_packages.make("rosgraph_msgs/msg/Clock", clock=stamp)
+        )
 
     def send(self, topic: str, message) -> None:
         self._publishers[topic].publish(message)
@@ -107,7 +109,7 @@ def play(side: Side, found: dict[int, Detections], *, late_ns: int, rate: float)
         side.clock(now)
         for at in [at for at in due if at <= now]:
             stamp = due.pop(at)
-            cloud = publish.boxes_cloud(found[stamp], stamp_ns=stamp, make=messages.make)
+            cloud = box_messages.boxes_cloud(found[stamp], stamp_ns=stamp, make=ros_packages.make)
             side.send("/detector_node/boxes", cloud)
         time.sleep(0.01)
         now = start + round((time.monotonic() - began) * rate * 1e9)
@@ -125,7 +127,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
         health.skipped(2)
         side.send(
             "/diagnostics",
-            health.diagnostics(messages.make, stamp_ns=1, sensors={}, listeners=True),
+            health.diagnostics(ros_packages.make, stamp_ns=1, sensors={}, listeners=True),
         )
         time.sleep(0.5)
         play(side, found, late_ns=200 * MS, rate=2.0)

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.data.cameras import decode_jpeg
-from crkd_ros import images, messages
 from crkd_ros.bags import messages as bag_messages
-from crkd_ros.convert import ConvertError
-from crkd_ros.images import image_rgb
-from crkd_ros.standins import cv_bridge as standin
+from crkd_ros.convert import images, ros_packages
+from crkd_ros.convert.arrays import ConvertError
+from crkd_ros.convert.images import image_rgb
+from crkd_ros.convert.standins import cv_bridge as standin
 
 STAMP = 1_700_000_000_123_456_789
 
@@ -29,7 +29,7 @@ def make(request):
     if request.param == "rosbags":
         return bag_messages.make
     pytest.importorskip("rclpy")
-    return messages.make
+    return ros_packages.make
 
 
 def raw(make, encoding, rows, *, height=None, width, padding=0, big=False):
@@ -185,9 +185,9 @@ def test_pixels_are_a_view_of_the_message(make):
 
 def test_the_real_cv_bridge_gives_the_pixels_of_the_stand_in():
     real = pytest.importorskip("cv_bridge").CvBridge()
-    for name, (channels, size) in messages.IMAGE_ENCODINGS.items():
+    for name, (channels, size) in ros_packages.IMAGE_ENCODINGS.items():
         image = noise(12, 16, channels, depth=8 * size)
-        message = raw(messages.make, name, image, width=16)
+        message = raw(ros_packages.make, name, image, width=16)
         want = standin.CvBridge().imgmsg_to_cv2(message, "rgb8")
         got = real.imgmsg_to_cv2(message, desired_encoding="rgb8")
         np.testing.assert_array_equal(got, want, err_msg=name)
@@ -199,12 +199,12 @@ def test_a_cv_bridge_that_ends_the_process_is_not_used(monkeypatch, tmp_path):
     (tmp_path / "cv_bridge.py").write_text("import os\nos.abort()\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    caches = (messages.bridge, messages._bridge_works)
+    caches = (ros_packages.bridge, ros_packages._bridge_works)
     for cache in caches:
         cache.cache_clear()
     try:
-        assert isinstance(messages.bridge(), standin.CvBridge)
-        assert "cv_bridge is installed but" in messages.missing_features()[-1]
+        assert isinstance(ros_packages.bridge(), standin.CvBridge)
+        assert "cv_bridge is installed but" in ros_packages.missing_features()[-1]
     finally:
         for cache in caches:
             cache.cache_clear()

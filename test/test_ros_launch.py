@@ -443,6 +443,6 @@ def test_rviz_shows_topics_that_exist():
     wanted = {topic for topic, sensor in inputs().items() if sensor in RADARS}
     wanted |= {t for t in inputs() if t.endswith("/image_rect")} | OF_BAGS
     assert wanted | {"/detector_node/markers"} == set(shown)
-    from crkd_ros.markers import NAMESPACES
+    from crkd_ros.convert.markers import NAMESPACES
 
     assert set(shown["/detector_node/markers"]["Namespaces"]) == set(NAMESPACES)

@@ -11,8 +11,8 @@ pytest.importorskip("rclpy")
 import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.links import link
-from crkd_ros.messages import message_class
 from crkd_ros.sensor_health import Link
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"

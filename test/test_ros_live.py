@@ -17,8 +17,9 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import processes, publish
+from crkd_ros import processes
 from crkd_ros.bags.messages import make
+from crkd_ros.convert import box_messages
 from crkd_ros.live import players
 from crkd_ros.live.recorder import BagClock, Pass, Recorder
 from crkd_ros.live.report import streaming_table, write_scores
@@ -48,7 +49,7 @@ def clock(stamp_ns: int):
 
 def boxes(stamp_ns: int, detections: Detections | None = None, frame_id: str = "base_link"):
     found = Detections.empty() if detections is None else detections
-    return publish.boxes_cloud(found, stamp_ns=stamp_ns, make=make, frame_id=frame_id)
+    return box_messages.boxes_cloud(found, stamp_ns=stamp_ns, make=make, frame_id=frame_id)
 
 
 def status(name: str, **values):

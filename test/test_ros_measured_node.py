@@ -19,9 +19,9 @@ pytest.importorskip("rclpy")
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.messages import make
+from crkd_ros.convert import arrays
 from crkd_ros.measure import overhead
 from crkd_ros.measure.node_peer import Told, peer
 from crkd_ros.measure.short_drive import ShortDrive
@@ -35,7 +35,7 @@ def drive(tmp_path_factory) -> ShortDrive:
     folder = tmp_path_factory.mktemp("drive")
     with BagWriter(folder / "bag") as bag:
         for topic, message in ros_rig.drive(make, START, 0.5):
-            bag.write(topic, message, convert.stamp_ns(message.header.stamp))
+            bag.write(topic, message, arrays.stamp_ns(message.header.stamp))
     ros_rig.calibration().save(folder / "calibration.yaml")
     return ShortDrive(bag=folder / "bag", calibration=folder / "calibration.yaml")
 

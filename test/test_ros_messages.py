@@ -11,39 +11,41 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from crkd_ros import messages
-from crkd_ros.messages import MessageError
-from crkd_ros.standins import cv_bridge, point_cloud2
+from crkd_ros.convert import ros_packages
+from crkd_ros.convert.ros_packages import MessageError
+from crkd_ros.convert.standins import cv_bridge, point_cloud2
 
 
 def test_numbers_of_variable_length_become_arrays_and_the_rest_stays():
-    message = messages.make("sensor_msgs/msg/PointCloud2", data=np.arange(5, dtype=np.uint8))
+    message = ros_packages.make("sensor_msgs/msg/PointCloud2", data=np.arange(5, dtype=np.uint8))
     assert isinstance(message.data, array.array)
     assert message.data.tolist() == [0, 1, 2, 3, 4]
     ranges = np.linspace(0, 1, 4, dtype=np.float32)
-    scan = messages.make("sensor_msgs/msg/LaserScan", ranges=ranges)
+    scan = ros_packages.make("sensor_msgs/msg/LaserScan", ranges=ranges)
     assert scan.ranges.typecode == "f"
     np.testing.assert_array_equal(scan.ranges, ranges)
-    info = messages.make("sensor_msgs/msg/CameraInfo", k=np.arange(9.0), d=np.arange(5.0))
+    info = ros_packages.make("sensor_msgs/msg/CameraInfo", k=np.arange(9.0), d=np.arange(5.0))
     assert isinstance(info.k, np.ndarray)
     assert info.d.tolist() == [0, 1, 2, 3, 4]
     # Not contiguous.
-    message = messages.make("sensor_msgs/msg/PointCloud2", data=np.arange(6, dtype=np.uint8)[::2])
+    message = ros_packages.make(
+        "sensor_msgs/msg/PointCloud2", data=np.arange(6, dtype=np.uint8)[::2]
+    )
     assert message.data.tolist() == [0, 2, 4]
 
 
 def test_unknown_types_say_what_to_install():
     with pytest.raises(MessageError, match=r"nope_msgs/msg/Thing is not available.*nope_msgs"):
-        messages.message_class("nope_msgs/msg/Thing")
+        ros_packages.message_class("nope_msgs/msg/Thing")
     with pytest.raises(MessageError, match="sensor_msgs/msg/Nope is not available"):
-        messages.make("sensor_msgs/msg/Nope")
+        ros_packages.make("sensor_msgs/msg/Nope")
 
 
 def test_every_missing_package_has_one_line():
-    lines = messages.missing_features()
+    lines = ros_packages.missing_features()
     for package in ("vision_msgs", "tf2_ros"):
         mentioned = [line for line in lines if line.startswith(f"{package} is not installed: ")]
-        assert len(mentioned) == (not messages.installed(package))
+        assert len(mentioned) == (not ros_packages.installed(package))
 
 
 def test_no_other_module_looks_for_the_optional_packages(request):
@@ -101,7 +103,7 @@ def test_nans_are_skipped_on_demand():
 
 def test_the_stand_in_bridge_refuses_what_only_the_real_one_can():
     bridge = cv_bridge.CvBridge()
-    image = messages.make(
+    image = ros_packages.make(
         "sensor_msgs/msg/Image",
         encoding="rgb8", height=2, width=2, step=6, data=np.arange(12, dtype=np.uint8),
     )  # fmt: skip

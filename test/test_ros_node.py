@@ -17,8 +17,9 @@ from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert, frames, messages, radar_clouds
-from crkd_ros.camera_model import CameraModel, prepared_image
+from crkd_ros import frames
+from crkd_ros.convert import arrays, radar_clouds, ros_packages
+from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.motion import PoseBuffer
 from crkd_ros.sync import Synchronizer
 
@@ -26,7 +27,7 @@ EARLIER = 100_000_000_000
 
 
 def drive(seconds: float, *, start: int = START):
-    return ros_rig.drive(messages.make, start, seconds)
+    return ros_rig.drive(ros_packages.make, start, seconds)
 
 
 def without(events, *sensors: str, since_ns: int = 0):
@@ -117,7 +118,7 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weig
     assert list(expected) == references
     for cloud, array in zip(boxes, markers, strict=False):
         assert cloud.header.frame_id == "base_link"
-        found, want = convert.boxes_from_cloud(cloud), expected[stamp_of(cloud)]
+        found, want = arrays.boxes_from_cloud(cloud), expected[stamp_of(cloud)]
         assert len(found) == len(want) > 0
         # The cloud is float32; the network is the same, but may run with another thread count.
         np.testing.assert_allclose(found.center, want.center, atol=1e-3)
@@ -216,7 +217,7 @@ def offline(events, weights):
     for topic, message in events:
         stamp, name = stamp_of(message), topic.split("/")[1]
         if topic == "/odom":
-            motion.add(stamp, convert.odometry_pose(message))
+            motion.add(stamp, arrays.odometry_pose(message))
         elif "info" in topic:
             models[name] = CameraModel.of_info(message, rectified=True)
         elif "image" in topic:

@@ -13,7 +13,7 @@ from node_rig import START
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_two_swapped_radars_are_told_once(bench, tmp_path):
     calibration.add("base_link", "radar_front", places["radar_front_left"])
     calibration.add("base_link", "radar_front_left", places["radar_front"])
     calibration.save(tmp_path / "calibration.yaml")
-    drive = ros_rig.drive(messages.make, START, 0.4)
+    drive = ros_rig.drive(ros_packages.make, START, 0.4)
     bench.peer.advertise(drive)
     bench.fresh(sync__wait=5.0)
     bench.wait(bench.peer.matched)

@@ -15,8 +15,8 @@ from test_bag_foreign_sensors import CAMERA, FIELDS, IMAGES, RADAR, START, STEP,
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert, messages
 from crkd_ros.bags.frames import frames_of_bag
+from crkd_ros.convert import arrays, ros_packages
 
 __all__ = ["bag"]  # The fixture.
 
@@ -41,7 +41,7 @@ def test_the_node_sees_what_replay_sees(bag, tmp_path):
         health={"period": 0.2},
     )
     try:
-        events = list(drive(messages.make, 0.4))
+        events = list(drive(ros_packages.make, 0.4))
         bench.peer.advertise(events)
         bench.fresh()
         bench.wait(bench.peer.matched)
@@ -51,7 +51,7 @@ def test_the_node_sees_what_replay_sees(bag, tmp_path):
         bench.wait(lambda: any(node_rig.stamp_of(cloud) == last for cloud in bench.boxes))
     finally:
         bench.close()
-    got = {node_rig.stamp_of(cloud): convert.boxes_from_cloud(cloud) for cloud in bench.boxes}
+    got = {node_rig.stamp_of(cloud): arrays.boxes_from_cloud(cloud) for cloud in bench.boxes}
     assert set(got) >= {START + index * STEP for index in (1, 2, 3)}
     for stamp, found in got.items():
         assert len(found) == len(want[stamp]) > 0

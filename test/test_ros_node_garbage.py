@@ -15,7 +15,7 @@ from node_rig import START
 from crkd_core.data.radar import RADAR_DTYPE
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 
 FRONT, INFO, RADAR, ODOM = (
     "/cam_front/image_rect_compressed",
@@ -37,7 +37,7 @@ def bench(tmp_path_factory):
         # Frames wait for all of their messages, however busy the machine is.
         sync={"wait": 5.0},
     )
-    bench.peer.advertise(ros_rig.drive(messages.make, START, 0.1))
+    bench.peer.advertise(ros_rig.drive(ros_packages.make, START, 0.1))
     bench.fresh()
     bench.wait(bench.peer.matched)
     bench.hear()
@@ -46,11 +46,11 @@ def bench(tmp_path_factory):
 
 
 def image(stamp: int, **options):
-    return ros_rig.compressed_image(messages.make, "CAM_FRONT", stamp, **options)
+    return ros_rig.compressed_image(ros_packages.make, "CAM_FRONT", stamp, **options)
 
 
 def cloud(stamp: int, **changes):
-    message = ros_rig.radar_cloud(messages.make, "RADAR_FRONT", stamp)
+    message = ros_rig.radar_cloud(ros_packages.make, "RADAR_FRONT", stamp)
     for name, value in changes.items():
         setattr(message, name, value)
     return message
@@ -60,11 +60,11 @@ def not_finite(stamp: int):
     records = np.zeros(5, RADAR_DTYPE)
     for name in ("x", "y", "z", "rcs", "vx_comp", "vy_comp"):
         records[name] = np.nan
-    return ros_rig.cloud(messages.make, "radar_front", stamp, records)
+    return ros_rig.cloud(ros_packages.make, "radar_front", stamp, records)
 
 
 def turned_to_nothing(stamp: int):
-    message = ros_rig.odometry(messages.make, stamp)
+    message = ros_rig.odometry(ros_packages.make, stamp)
     message.pose.pose.orientation.w = message.pose.pose.orientation.z = 0.0
     return message
 
@@ -74,7 +74,7 @@ def garbage(stamp: int):
     whole = np.asarray(image(stamp).data, np.uint8)
     noise = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8)
     good = cloud(stamp)
-    make = messages.make
+    make = ros_packages.make
     return [
         (FRONT, image(stamp, data=whole[: len(whole) // 2])),
         (FRONT, image(stamp + 1, data=whole[:0])),
@@ -113,13 +113,13 @@ COUNTED = (
 
 def test_garbage_is_counted_and_good_messages_are_used_all_the_same(bench):
     peer = bench.peer
-    before = bench.play(ros_rig.drive(messages.make, START, SECONDS))
+    before = bench.play(ros_rig.drive(ros_packages.make, START, SECONDS))
     for topic, message in garbage(START + 390_000_000):
         peer.publish(topic, message)
     for aspect, name, count in COUNTED:
         bench.wait(lambda a=aspect, n=name, c=count: peer.status(a)[1].get(n) == c)
     # A camera_info that is garbage leaves the one before it in use.
-    after = bench.play(ros_rig.drive(messages.make, START + PERIODS, SECONDS))
+    after = bench.play(ros_rig.drive(ros_packages.make, START + PERIODS, SECONDS))
     assert bench.answered([*before, *after])
     bench.wait(lambda: peer.status("problems")[0] == "none at present")
     assert peer.status("RADAR_FRONT")[1]["unusable"] == "6"
@@ -146,7 +146,7 @@ def test_the_ros_clock_going_back_is_noticed(bench):
         bench.wait(lambda: told(100))
         bench.wait(lambda: told(10))
         bench.wait(lambda: "time jumped by -90.000 s" in str(peer.status("problems")))
-        later = bench.play(ros_rig.drive(messages.make, EARLIER, SECONDS))
+        later = bench.play(ros_rig.drive(ros_packages.make, EARLIER, SECONDS))
         assert bench.answered(later)
     finally:
         assert peer.set(use_sim_time=False) == ""

@@ -16,7 +16,7 @@ from node_rig import NAME, START, wait_until
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 
 
 def quick() -> float:
@@ -33,7 +33,7 @@ def weights(tmp_path_factory):
 
 
 def drive(seconds: float, *, start: int = START):
-    return ros_rig.drive(messages.make, start, seconds)
+    return ros_rig.drive(ros_packages.make, start, seconds)
 
 
 def test_a_life(weights, tmp_path):

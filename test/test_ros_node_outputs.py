@@ -15,13 +15,13 @@ from node_rig import NAME, START, stamp_of
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros import convert, messages
+from crkd_ros.convert import arrays, ros_packages
 
 OFF = [1.0]
 
 
 def drive(seconds: float):
-    return ros_rig.drive(messages.make, START, seconds)
+    return ros_rig.drive(ros_packages.make, START, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +71,15 @@ def test_the_same_boxes_in_axes_of_the_vehicle_and_of_the_map_with_ids(bench):
     for here, there in zip(near, far, strict=True):
         assert (here.header.frame_id, there.header.frame_id) == ("base_link", "map")
         map_T_base = ros_rig.map_T_base(stamp_of(here))
-        expected = convert.boxes_from_cloud(here).transformed(map_T_base)
-        found = convert.boxes_from_cloud(there)
+        expected = arrays.boxes_from_cloud(here).transformed(map_T_base)
+        found = arrays.boxes_from_cloud(there)
         assert len(found) == len(expected) > 0
         # float32 a kilometre from the origin of the map.
         np.testing.assert_allclose(found.center, expected.center, atol=2e-3)
         np.testing.assert_allclose(np.cos(found.yaw - expected.yaw), 1, atol=1e-6)
         np.testing.assert_allclose(found.velocity, expected.velocity, atol=1e-3)
-        assert [field.name for field in here.fields] == list(convert.BOX_FIELDS)
-        ids = messages.read_points(there)["id"]
+        assert [field.name for field in here.fields] == list(arrays.BOX_FIELDS)
+        ids = ros_packages.read_points(there)["id"]
         named = ids[ids > 0]
         assert len(named) == len(set(named.tolist())) > 0
         for number, label in zip(ids.tolist(), found.label.tolist(), strict=True):
@@ -100,7 +100,7 @@ def test_classes_and_thresholds_change_while_it_runs(bench):
     assert "thresholds.car: expected one score" in bench.peer.set(thresholds__car=[0.1, 0.2])
     assert "remap.car: expected one of" in bench.peer.set(remap__car="van")
     bench.play(drive(0.2))
-    seen = {CLASS_NAMES[label] for label in convert.boxes_from_cloud(bench.boxes[-1]).label}
+    seen = {CLASS_NAMES[label] for label in arrays.boxes_from_cloud(bench.boxes[-1]).label}
     assert len(seen) > 1
     kept = sorted(seen)[0]
     others = sorted(seen - {kept})
@@ -112,7 +112,7 @@ def test_classes_and_thresholds_change_while_it_runs(bench):
         later = [event for event in drive(0.4) if stamp_of(event[1]) >= START + 200_000_000]
         bench.play(later)
         assert len(bench.boxes) > count
-        published = convert.boxes_from_cloud(bench.boxes[-1])
+        published = arrays.boxes_from_cloud(bench.boxes[-1])
         assert {CLASS_NAMES[label] for label in published.label} == {renamed}
     finally:
         bench.peer.set(**{f"thresholds__{name}": [0.0] for name in others})
@@ -120,7 +120,7 @@ def test_classes_and_thresholds_change_while_it_runs(bench):
 
 
 def test_objects_without_autowares_messages_are_refused_at_the_start(bench):
-    if messages.installed("autoware_perception_msgs"):
+    if ros_packages.installed("autoware_perception_msgs"):
         start(bench, objects=True)
         kind = "autoware_perception_msgs/msg/DetectedObjects"
         heard = bench.peer.listen(kind, f"{NAME}/objects")

@@ -7,8 +7,8 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros import convert, messages, objects, publish
 from crkd_ros.bags import messages as bag_messages
+from crkd_ros.convert import arrays, autoware, box_messages, ros_packages
 
 STAMP = 1_700_000_000_123_456_789
 
@@ -34,7 +34,7 @@ AUTOWARE = {
 def make(request):
     if request.param == "installed":
         pytest.importorskip("autoware_perception_msgs")
-        return messages.make
+        return ros_packages.make
     store = bag_messages.typestore()
     if "autoware_perception_msgs/msg/DetectedObjects" not in store.types:
         for name, text in AUTOWARE.items():
@@ -61,8 +61,8 @@ def constant(make, kind: str, name: str) -> int:
 
 def test_objects_carry_class_pose_extent_and_twist(make):
     found = one_of_each_class()
-    array = objects.detected_objects(found, stamp_ns=STAMP, frame_id="base", make=make)
-    assert convert.stamp_ns(array.header.stamp) == STAMP
+    array = autoware.detected_objects(found, stamp_ns=STAMP, frame_id="base", make=make)
+    assert arrays.stamp_ns(array.header.stamp) == STAMP
     assert array.header.frame_id == "base"
     assert len(array.objects) == 10
     for index, thing in enumerate(array.objects):
@@ -107,29 +107,29 @@ def test_a_car_that_drives_along_its_heading_has_a_twist_forward(make):
         label=np.zeros(1, np.int64),
         score=np.ones(1),
     )
-    (thing,) = objects.detected_objects(car, stamp_ns=STAMP, make=make).objects
+    (thing,) = autoware.detected_objects(car, stamp_ns=STAMP, make=make).objects
     twist = thing.kinematics.twist_with_covariance.twist.linear
     np.testing.assert_allclose([twist.x, twist.y], [7.0, 0.0], atol=1e-9)
 
 
 def test_nothing_found_is_an_empty_array_and_broken_boxes_are_left_out(make):
-    empty = objects.detected_objects(Detections.empty(), stamp_ns=STAMP, make=make)
+    empty = autoware.detected_objects(Detections.empty(), stamp_ns=STAMP, make=make)
     assert len(empty.objects) == 0
     found = one_of_each_class()
     found.velocity[3] = np.nan
-    assert len(objects.detected_objects(found, stamp_ns=STAMP, make=make).objects) == 9
+    assert len(autoware.detected_objects(found, stamp_ns=STAMP, make=make).objects) == 9
 
 
 def test_every_class_has_a_label():
-    assert sorted(objects.LABELS) == sorted(CLASS_NAMES)
+    assert sorted(autoware.LABELS) == sorted(CLASS_NAMES)
 
 
 @pytest.mark.parametrize("factory", ["definitions", "installed"])
 def test_label_info_names_the_labels_of_boxes(factory):
     if factory == "installed":
         pytest.importorskip("vision_msgs")
-    make = messages.make if factory == "installed" else bag_messages.make
-    info = publish.label_info(stamp_ns=STAMP, make=make, threshold=0.25)
-    assert convert.stamp_ns(info.header.stamp) == STAMP
+    make = ros_packages.make if factory == "installed" else bag_messages.make
+    info = box_messages.label_info(stamp_ns=STAMP, make=make, threshold=0.25)
+    assert arrays.stamp_ns(info.header.stamp) == STAMP
     assert [(c.class_id, c.class_name) for c in info.class_map] == list(enumerate(CLASS_NAMES))
     assert info.threshold == 0.25

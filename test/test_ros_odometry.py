@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_ros import convert
 from crkd_ros.bags.messages import make
 from crkd_ros.calibration import Calibration
+from crkd_ros.convert import arrays
 from crkd_ros.motion import MotionError, NoTransform, PoseBuffer, advance
 from crkd_ros.odometry import OdometryMotion
 
@@ -167,9 +167,9 @@ def test_no_speed_of_a_road_vehicle_is_taken_for_a_jump(speeds, step_ms):
 def test_messages_give_their_twist_and_only_a_finite_one():
     message = ros_rig.odometry(make, T0)
     message.twist.twist.linear.x, message.twist.twist.angular.z = 7.0, 0.25
-    np.testing.assert_array_equal(convert.odometry_twist(message), [7, 0, 0, 0, 0, 0.25])
+    np.testing.assert_array_equal(arrays.odometry_twist(message), [7, 0, 0, 0, 0, 0.25])
     message.twist.twist.linear.y = float("nan")
-    assert convert.odometry_twist(message) is None
+    assert arrays.odometry_twist(message) is None
 
 
 def test_sensors_without_a_place_are_named_all_at_once_by_reason():

@@ -18,9 +18,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
-from crkd_ros import convert, messages, publish  # noqa: E402
+from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
+from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.detector_node import DetectorNode  # noqa: E402
-from crkd_ros.markers import MarkersConfig  # noqa: E402
 from crkd_ros.motion import MotionError, NoMotion  # noqa: E402
 from crkd_ros.node_config import MotionConfig, NodeConfig  # noqa: E402
 from crkd_ros.outputs import Outputs  # noqa: E402
@@ -73,7 +73,7 @@ class Bench:
     def listen(self, kind: str, topic: str, profile=None) -> list:
         heard: list = []
         self.peer.create_subscription(
-            messages.message_class(kind), topic, heard.append, profile or QoSProfile(depth=10)
+            ros_packages.message_class(kind), topic, heard.append, profile or QoSProfile(depth=10)
         )
         return heard
 
@@ -127,17 +127,17 @@ def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
     rig.activate()
     for index in (1, 2, 3):
         cloud = rig.send(boxes, START + index * STEP)
-        assert convert.stamp_ns(cloud.header.stamp) == START + index * STEP
+        assert arrays.stamp_ns(cloud.header.stamp) == START + index * STEP
         assert cloud.header.frame_id == "odom"
-        found = convert.boxes_from_cloud(cloud)
+        found = arrays.boxes_from_cloud(cloud)
         expected = detections().transformed(odom_T_base)
         for field in ("center", "yaw", "velocity"):
             np.testing.assert_allclose(
                 getattr(found, field), getattr(expected, field), rtol=1e-5, atol=1e-4
             )
         # Detections seen before the node was active count for the ids.
-        assert messages.read_points(cloud)["id"].tolist() == [1, 2]
-    assert [convert.stamp_ns(c.header.stamp) for c in boxes] == [
+        assert ros_packages.read_points(cloud)["id"].tolist() == [1, 2]
+    assert [arrays.stamp_ns(c.header.stamp) for c in boxes] == [
         START + i * STEP for i in (1, 2, 3)
     ]
     assert rig.problems == []
@@ -188,14 +188,14 @@ def test_detection_arrays_carry_ids_where_vision_msgs_is_installed(bench):
 
 
 def test_objects_need_autowares_messages(bench):
-    if messages.installed("autoware_perception_msgs"):
+    if ros_packages.installed("autoware_perception_msgs"):
         rig = bench(NodeConfig(objects=True))
         kind = "autoware_perception_msgs/msg/DetectedObjects"
         heard = rig.listen(kind, "/detector_node/objects")
         rig.activate()
         assert len(rig.send(heard, START).objects) == 2
     else:
-        with pytest.raises(messages.MessageError, match="autoware_perception_msgs"):
+        with pytest.raises(ros_packages.MessageError, match="autoware_perception_msgs"):
             bench(NodeConfig(objects=True))
 
 
@@ -275,9 +275,9 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
             "base_link": geometry.pose([5, 6, 0], geometry.yaw_to_quat_wxyz(0.3)),
             "lying": geometry.pose([0, 0, 0], [0.5, -0.5, 0.5, -0.5]),
         }.items():
-            message = messages.make("geometry_msgs/msg/TransformStamped", child_frame_id=child)
+            message = ros_packages.make("geometry_msgs/msg/TransformStamped", child_frame_id=child)
             message.header.frame_id = "parking_lot"
-            message.transform.translation = publish.vector(pose[:3, 3], messages.make)
+            message.transform.translation = box_messages.vector(pose[:3, 3], ros_packages.make)
             turn = geometry.matrix_to_quat_wxyz(pose[:3, :3])
             rotation = message.transform.rotation
             rotation.w, rotation.x, rotation.y, rotation.z = (float(value) for value in turn)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
-from crkd_ros import convert, markers, messages, publish
 from crkd_ros.bags import messages as bag_messages
+from crkd_ros.convert import arrays, box_messages, markers, ros_packages
 
 STAMP = 1_700_000_000_123_456_789
 ADD, DELETEALL = 0, 3
@@ -23,7 +23,7 @@ def make(request):
     if request.param == "rosbags":
         return bag_messages.make
     pytest.importorskip("rclpy")
-    return messages.make
+    return ros_packages.make
 
 
 def detections(count: int, seed: int = 0) -> Detections:
@@ -42,8 +42,8 @@ def detections(count: int, seed: int = 0) -> Detections:
 @given(st.integers(0, 40), st.integers(0, 2**32))
 def test_boxes_come_back_from_the_cloud(count, seed):
     want = detections(count, seed)
-    cloud = publish.boxes_cloud(want, stamp_ns=STAMP, make=bag_messages.make)
-    got = convert.boxes_from_cloud(cloud)
+    cloud = box_messages.boxes_cloud(want, stamp_ns=STAMP, make=bag_messages.make)
+    got = arrays.boxes_from_cloud(cloud)
     for name in ("center", "size", "yaw", "velocity", "score"):
         np.testing.assert_array_equal(
             getattr(got, name), getattr(want, name).astype(np.float32), err_msg=name
@@ -53,8 +53,8 @@ def test_boxes_come_back_from_the_cloud(count, seed):
 
 def test_the_cloud_is_what_the_contract_says(make):
     found = detections(3)
-    cloud = publish.boxes_cloud(found, stamp_ns=STAMP, frame_id="base", make=make)
-    assert convert.stamp_ns(cloud.header.stamp) == STAMP
+    cloud = box_messages.boxes_cloud(found, stamp_ns=STAMP, frame_id="base", make=make)
+    assert arrays.stamp_ns(cloud.header.stamp) == STAMP
     assert cloud.header.frame_id == "base"
     names = ["x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score", "label"]
     assert [field.name for field in cloud.fields] == names
@@ -63,16 +63,16 @@ def test_the_cloud_is_what_the_contract_says(make):
     values = np.frombuffer(bytes(cloud.data), "<f4").reshape(3, 11)
     np.testing.assert_allclose(values[:, 3:6], found.size, rtol=1e-6)
     np.testing.assert_allclose(values[:, 6], found.yaw, rtol=1e-6)
-    with pytest.raises(convert.ConvertError, match="boxes: expected fields x, y, z, length"):
+    with pytest.raises(arrays.ConvertError, match="boxes: expected fields x, y, z, length"):
         cloud.fields[0].name = "lat"
-        convert.boxes_from_cloud(cloud)
+        arrays.boxes_from_cloud(cloud)
 
 
 def test_nothing_found_is_an_empty_array_with_the_header(make):
     empty = Detections.empty()
-    cloud = publish.boxes_cloud(empty, stamp_ns=STAMP, make=make)
+    cloud = box_messages.boxes_cloud(empty, stamp_ns=STAMP, make=make)
     assert (cloud.width, len(cloud.data), cloud.header.frame_id) == (0, 0, "base_link")
-    assert len(convert.boxes_from_cloud(cloud)) == 0
+    assert len(arrays.boxes_from_cloud(cloud)) == 0
     array = markers.marker_array(empty, stamp_ns=STAMP, make=make)
     assert [(m.ns, m.action) for m in array.markers] == [
         ("boxes", DELETEALL),
@@ -89,7 +89,7 @@ def test_markers_replace_what_was_shown_and_never_share_a_name(make):
     names = [(m.ns, m.id) for m in array.markers]
     assert len(set(names)) == len(names) == 3 + 12 + 12 + 8
     for marker in array.markers:
-        assert convert.stamp_ns(marker.header.stamp) == STAMP
+        assert arrays.stamp_ns(marker.header.stamp) == STAMP
         assert not marker.frame_locked
     boxes = [m for m in array.markers if m.ns == "boxes" and m.action == ADD]
     for index, marker in enumerate(boxes):
@@ -137,20 +137,20 @@ def test_boxes_that_are_not_finite_are_left_out(field, value):
     getattr(found, field)[2] = value
     array = markers.marker_array(found, stamp_ns=STAMP, make=bag_messages.make)
     assert sum(m.ns == "boxes" and m.action == ADD for m in array.markers) == 4
-    assert publish.boxes_cloud(found, stamp_ns=STAMP, make=bag_messages.make).width == 4
-    kept = publish.finite(found)
+    assert box_messages.boxes_cloud(found, stamp_ns=STAMP, make=bag_messages.make).width == 4
+    kept = box_messages.finite(found)
     np.testing.assert_array_equal(kept.label, np.delete(found.label, 2))
 
 
 def test_a_box_without_extent_is_left_out():
     found = detections(2)
     found.size[1, 0] = 0.0
-    assert len(publish.finite(found)) == 1
+    assert len(box_messages.finite(found)) == 1
 
 
 def test_detection3d_arrays_carry_names_and_the_arrays_header():
     found = detections(3)
-    array = publish.detection_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    array = box_messages.detection_array(found, stamp_ns=STAMP, make=bag_messages.make)
     assert len(array.detections) == 3
     for index, detection in enumerate(array.detections):
         assert detection.header == array.header
@@ -169,8 +169,8 @@ def test_both_factories_write_the_same_message():
     from rclpy.serialization import serialize_message
 
     found = detections(6)
-    for build in (publish.boxes_cloud, markers.marker_array):
-        live = build(found, stamp_ns=STAMP, make=messages.make)
+    for build in (box_messages.boxes_cloud, markers.marker_array):
+        live = build(found, stamp_ns=STAMP, make=ros_packages.make)
         replayed = build(found, stamp_ns=STAMP, make=bag_messages.make)
         kind = replayed.__msgtype__
         # Through one writer: Fast DDS leaves what it likes in the padding.
@@ -185,11 +185,11 @@ def tracked(found: Detections, ids) -> Tracked:
 
 def test_ids_are_in_every_output_and_old_readers_still_read(make):
     found = tracked(detections(4), [7, 0, 2**31 - 1, 0])
-    cloud = publish.boxes_cloud(found, stamp_ns=STAMP, make=make)
+    cloud = box_messages.boxes_cloud(found, stamp_ns=STAMP, make=make)
     assert cloud.fields[-1].name == "id"
     assert (cloud.fields[-1].datatype, cloud.fields[-1].offset, cloud.point_step) == (6, 44, 48)
-    assert messages.read_points(cloud)["id"].tolist() == [7, 0, 2**31 - 1, 0]
-    old = convert.boxes_from_cloud(cloud)
+    assert ros_packages.read_points(cloud)["id"].tolist() == [7, 0, 2**31 - 1, 0]
+    old = arrays.boxes_from_cloud(cloud)
     np.testing.assert_allclose(old.center, found.center, rtol=1e-6)
 
     array = markers.marker_array(found, stamp_ns=STAMP, make=make)
@@ -205,11 +205,11 @@ def test_ids_are_in_every_output_and_old_readers_still_read(make):
 def test_detection3d_ids_are_text_and_empty_where_there_is_none(factory):
     if factory == "installed":
         pytest.importorskip("vision_msgs")
-    make = messages.make if factory == "installed" else bag_messages.make
+    make = ros_packages.make if factory == "installed" else bag_messages.make
     found = tracked(detections(3), [12, 0, 3])
-    array = publish.detection_array(found, stamp_ns=STAMP, make=make)
+    array = box_messages.detection_array(found, stamp_ns=STAMP, make=make)
     assert [detection.id for detection in array.detections] == ["12", "", "3"]
-    array = publish.detection_array(detections(2), stamp_ns=STAMP, make=make)
+    array = box_messages.detection_array(detections(2), stamp_ns=STAMP, make=make)
     assert [detection.id for detection in array.detections] == ["", ""]
 
 

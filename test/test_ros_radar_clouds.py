@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.data.radar import RADAR_FIELDS, to_records
 from crkd_core.frame import RADARS
-from crkd_ros import frames, messages, radar_clouds
+from crkd_ros import frames
 from crkd_ros.bags import messages as bag_messages
-from crkd_ros.convert import ConvertError
+from crkd_ros.convert import radar_clouds, ros_packages
+from crkd_ros.convert.arrays import ConvertError
+from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion import NoMotion, PoseBuffer
 from crkd_ros.parameters import ParameterError
-from crkd_ros.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed
 
@@ -33,7 +34,7 @@ def make(request):
     if request.param == "rosbags":
         return bag_messages.make
     pytest.importorskip("rclpy")
-    return messages.make
+    return ros_packages.make
 
 
 def test_native_radar_clouds_give_the_points_of_the_file(make):

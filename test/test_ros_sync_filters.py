@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 from crkd_ros.measure.sync_yield import run_live, run_replay, simulate, turns_of
 from crkd_ros.node_config import SyncConfig
 from crkd_ros.sync import SyncError, Synchronizer
@@ -17,7 +17,7 @@ STOCK = SyncConfig(policy="message_filters")
 
 
 def test_the_policy_is_refused_where_the_package_is_missing() -> None:
-    if messages.installed("message_filters"):
+    if ros_packages.installed("message_filters"):
         pytest.skip("message_filters is installed")
     with pytest.raises(SyncError, match="needs the ROS package message_filters, which is not"):
         make_synchronizer(STOCK, cameras=CAMERAS, radars=RADARS)

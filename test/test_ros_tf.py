@@ -11,7 +11,7 @@ from rclpy.duration import Duration  # noqa: E402
 from rclpy.time import Time  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
-from crkd_ros import convert, messages  # noqa: E402
+from crkd_ros.convert import arrays, ros_packages  # noqa: E402
 from crkd_ros.motion import MotionError, PoseBuffer  # noqa: E402
 from crkd_ros.tf_motion import TfMotion  # noqa: E402
 
@@ -29,7 +29,7 @@ def drive(stamp_ns: int) -> np.ndarray:
 
 
 def stamped(parent: str, child: str, pose: np.ndarray, stamp_ns: int = 0):
-    message = messages.message_class("geometry_msgs/msg/TransformStamped")()
+    message = ros_packages.message_class("geometry_msgs/msg/TransformStamped")()
     message.header.frame_id, message.child_frame_id = parent, child
     message.header.stamp = Time(nanoseconds=stamp_ns).to_msg()
     place, turn = message.transform.translation, message.transform.rotation
@@ -55,8 +55,8 @@ def motion(buffer, **changes) -> TfMotion:
         buffer=buffer,
         time=lambda stamp_ns: Time(nanoseconds=stamp_ns),
         timeout=Duration(seconds=0.05),
-        error=messages.tf_error(),
-        stamped_to_matrix=convert.transform_matrix,
+        error=ros_packages.tf_error(),
+        stamped_to_matrix=arrays.transform_matrix,
         **changes,
     )
 
@@ -119,14 +119,14 @@ def test_a_node_listens_and_stops_listening():
     rclpy.init()
     try:
         node = rclpy.create_node("tf_listener_of_a_test")
-        buffer = messages.tf_buffer(node)
+        buffer = ros_packages.tf_buffer(node)
         topics = {subscription.topic_name for subscription in node.subscriptions}
         assert {"/tf", "/tf_static"} <= topics
-        messages.close_tf(node, buffer)
+        ros_packages.close_tf(node, buffer)
         topics = {subscription.topic_name for subscription in node.subscriptions}
         assert not {"/tf", "/tf_static"} & topics
         # Configured again, as a lifecycle node may be.
-        messages.close_tf(node, messages.tf_buffer(node))
+        ros_packages.close_tf(node, ros_packages.tf_buffer(node))
         node.destroy_node()
     finally:
         rclpy.try_shutdown()

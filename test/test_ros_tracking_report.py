@@ -7,9 +7,9 @@ import pytest
 
 from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros import publish
 from crkd_ros.bags import messages as bag_messages
 from crkd_ros.bags.files import BagWriter
+from crkd_ros.convert import box_messages
 from crkd_ros.measure.tracking_report import (
     BOXES,
     COLUMNS,
@@ -109,7 +109,7 @@ def test_detections_of_a_bag_are_judged_too(tiny_drive, tmp_path):
     with BagWriter(path) as bag:
         bag.add_topic(BOXES, "sensor_msgs/msg/PointCloud2")
         for seen in made_up(tables, scene, miss=0.1, false=0):
-            cloud = publish.boxes_cloud(
+            cloud = box_messages.boxes_cloud(
                 seen.detections, stamp_ns=seen.stamp_ns, make=bag_messages.make
             )
             data = bytes(bag_messages.serialize(cloud))

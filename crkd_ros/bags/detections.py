@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crkd_core.boxes import Detections
-from crkd_ros import publish
 from crkd_ros.bags.files import BagWriter, Record, Storage, qos, read_bag, topics_of
 from crkd_ros.bags.messages import make, serialize
-from crkd_ros.markers import marker_array
+from crkd_ros.convert import box_messages
+from crkd_ros.convert.markers import marker_array
 
 if TYPE_CHECKING:
     pass
@@ -32,9 +32,9 @@ def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
     boxes, markers, found = OUTPUTS
     arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
     return {
-        boxes: publish.boxes_cloud(detections, **arguments),
+        boxes: box_messages.boxes_cloud(detections, **arguments),
         markers: marker_array(detections, **arguments),
-        found: publish.detection_array(detections, **arguments),
+        found: box_messages.detection_array(detections, **arguments),
     }
 
 

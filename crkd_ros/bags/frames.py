@@ -14,14 +14,15 @@ from typing import Any
 
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS, Frame
-from crkd_ros import convert, frames, radar_clouds
+from crkd_ros import frames
 from crkd_ros.bags.files import Topic, read_bag, topics_of
 from crkd_ros.bags.messages import BagError
 from crkd_ros.calibration import Calibration
-from crkd_ros.camera_model import CameraModel, CamerasConfig, prepared_image
+from crkd_ros.convert import arrays, radar_clouds
+from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.motion import EgoMotion, Extrinsics, MotionError
 from crkd_ros.odometry import OdometryMotion
-from crkd_ros.radar_clouds import RadarFieldsConfig
 from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
 from crkd_ros.sync_filters import make_synchronizer
 from crkd_ros.tracks import Timed
@@ -146,7 +147,7 @@ class _Assembler:
         if role == "tf":
             self._tf(message)
             return []
-        stamp_ns = convert.stamp_ns(message.header.stamp)
+        stamp_ns = arrays.stamp_ns(message.header.stamp)
         if role == "info":
             if sensor in self.layout.images:
                 rectified = self.cameras.is_rectified(self.layout.images[sensor].name)
@@ -155,10 +156,10 @@ class _Assembler:
         if role == "odometry":
             self.poses.add(
                 stamp_ns,
-                convert.odometry_pose(message),
+                arrays.odometry_pose(message),
                 parent=message.header.frame_id,
                 child=message.child_frame_id,
-                twist=convert.odometry_twist(message),
+                twist=arrays.odometry_twist(message),
             )
             return []
         sets = self.sync.flush(before_ns=stamp_ns)
@@ -173,11 +174,11 @@ class _Assembler:
 
     def _tf(self, message: Any) -> None:
         for transform in message.transforms:
-            matrix = convert.transform_matrix(transform)
+            matrix = arrays.transform_matrix(transform)
             if transform.child_frame_id.lstrip("/") != self.base:
                 self.tree.add(transform.header.frame_id, transform.child_frame_id, matrix)
             elif self.layout.odometry is None:
-                self.poses.add(convert.stamp_ns(transform.header.stamp), matrix)
+                self.poses.add(arrays.stamp_ns(transform.header.stamp), matrix)
 
     def frame(self, frame_set: FrameSet, token: str, problem: Problem) -> Frame:
         """One Frame; an image that cannot be decoded is a problem and masks its camera.
@@ -190,7 +191,7 @@ class _Assembler:
             try:
                 prepared = prepared_image(item.message, item.model, self.image, camera=camera)
                 images[camera] = Timed(stamp_ns, prepared)
-            except convert.ConvertError as error:
+            except arrays.ConvertError as error:
                 problem(stamp_ns, str(error))
         decoded = dataclasses.replace(frame_set, images=images)
         frame = frames.frame_from_set(
@@ -300,7 +301,7 @@ def _sets(path: Path, assembler: _Assembler, problem: Problem) -> Iterator[list[
         role, sensor = topics[record.topic]
         try:
             sets = assembler.add(role, sensor, record.message(), record.stamp_ns * 1e-9)
-        except (BagError, convert.ConvertError) as error:
+        except (BagError, arrays.ConvertError) as error:
             problem(record.stamp_ns, f"{record.topic}: {error}")
             continue
         yield sets

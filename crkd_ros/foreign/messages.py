@@ -23,8 +23,9 @@ from rosbags.typesys import (
 from rosbags.typesys.store import Typestore
 
 from crkd_core.data.radar import RADAR_FIELDS, from_records, to_records
-from crkd_ros import convert, images, publish, radar_clouds, scene_messages
+from crkd_ros import scene_messages
 from crkd_ros.bags.messages import BagError, make
+from crkd_ros.convert import arrays, box_messages, images, radar_clouds
 
 #: One radar return as the nuscenes2bag family sends it. The codes are signed in nuScenes' files
 #: and unsigned here, so -1 arrives as 255.
@@ -115,7 +116,7 @@ def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
             points = to_records(radar_clouds.radar_points(message, source=channel))
     except (ValueError, AttributeError) as error:
         raise BagError(f"{channel}: {error}") from error
-    return scene_messages.cloud(publish.header(stamp, channel, make), points)
+    return scene_messages.cloud(box_messages.header(stamp, channel, make), points)
 
 
 def _objects(objects: Sequence[Any]) -> NDArray[np.void]:
@@ -154,7 +155,7 @@ def cloud(message: Any, *, stamp: int, channel: str) -> Any:
     }
     return make(
         "sensor_msgs/msg/PointCloud2",
-        header=publish.header(stamp, channel, make),
+        header=box_messages.header(stamp, channel, make),
         fields=fields,
         is_dense=bool(message.is_dense),
         **rest,
@@ -172,7 +173,7 @@ def compressed_image(
     if hasattr(message, "encoding"):
         try:
             rgb = images.image_rgb(message, source=channel)
-        except convert.ConvertError as error:
+        except arrays.ConvertError as error:
             raise BagError(str(error)) from error
         options = {
             "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]),
@@ -194,7 +195,7 @@ def compressed_image(
             )
     return make(
         "sensor_msgs/msg/CompressedImage",
-        header=publish.header(stamp, channel, make),
+        header=box_messages.header(stamp, channel, make),
         format=image_format,
         data=data,
     )
@@ -232,7 +233,7 @@ def camera_info(
     """CameraInfo with p = [k|0] and r = identity, whatever the other converter wrote there."""
     return make(
         "sensor_msgs/msg/CameraInfo",
-        header=publish.header(stamp, channel, make),
+        header=box_messages.header(stamp, channel, make),
         width=size[0],
         height=size[1],
         distortion_model=distortion[0] or "plumb_bob",

@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import track
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import publish, scene_messages
+from crkd_ros import scene_messages
 from crkd_ros.bags.files import BagWriter, qos
 from crkd_ros.bags.messages import BagError, make
-from crkd_ros.camera_model import CamerasConfig
+from crkd_ros.convert import box_messages
+from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.foreign import messages as foreign_messages
 from crkd_ros.foreign.kinds import (
     CLOUD,
@@ -188,7 +189,7 @@ class Conversion:
             return [(name, foreign_messages.cloud(message, stamp=stamp, channel=frame))]
         if role == "info":
             if self.kind is Kind.ROS2:
-                head = publish.header(stamp, frame, make)
+                head = box_messages.header(stamp, frame, make)
                 info = dataclasses.replace(message, header=head)
             else:
                 info = foreign_messages.camera_info(

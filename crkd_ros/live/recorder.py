@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.boxes import Detections
-from crkd_ros import convert
+from crkd_ros.convert import arrays
 
 #: Time that goes back by more than this is a bag that begins again, nanoseconds.
 _JUMP = 1_000_000_000
@@ -131,7 +131,7 @@ class Recorder:
 
     def on_clock(self, message: Any) -> None:
         """Subscription callback of /clock."""
-        self.tick(convert.stamp_ns(message.clock))
+        self.tick(arrays.stamp_ns(message.clock))
 
     def tick(self, stamp_ns: int) -> None:
         """The bag's time is now ``stamp_ns``."""
@@ -149,8 +149,8 @@ class Recorder:
     def on_boxes(self, message: Any) -> None:
         """Subscription callback of ``~/boxes``."""
         now = self._now()
-        stamp_ns = convert.stamp_ns(message.header.stamp)
-        detections = convert.boxes_from_cloud(message)
+        stamp_ns = arrays.stamp_ns(message.header.stamp)
+        detections = arrays.boxes_from_cloud(message)
         with self._lock:
             self.last_boxes = now
             available_ns = self._clock.at(now)
@@ -174,10 +174,10 @@ class Recorder:
 
     def on_odometry(self, message: Any) -> None:
         """Subscription callback of the odometry: to check whose drive is played."""
-        pose = convert.odometry_pose(message)
+        pose = arrays.odometry_pose(message)
         with self._lock:
             if self.passes:
-                self.passes[-1].poses[convert.stamp_ns(message.header.stamp)] = pose
+                self.passes[-1].poses[arrays.stamp_ns(message.header.stamp)] = pose
 
     def on_diagnostics(self, message: Any) -> None:
         """Subscription callback of /diagnostics: frames that were skipped, means per stage."""

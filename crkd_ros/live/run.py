@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.live.players import LiveError, PlayerName, player_command
 from crkd_ros.live.recorder import Pass, Recorder
-from crkd_ros.messages import message_class
 from crkd_ros.processes import detector_command, own_network, process, wait_until
 
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.

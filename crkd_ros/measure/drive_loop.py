@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import convert
 from crkd_ros.bags.files import read_bag, topics_of
-from crkd_ros.messages import message_class
+from crkd_ros.convert import arrays
+from crkd_ros.convert.ros_packages import message_class
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _TYPES = ("CompressedImage", "Image", "CameraInfo", "PointCloud2")
@@ -88,7 +88,7 @@ class DriveLoop:
             event = _Event((stamp - first) * scale, record.topic, bytearray(record.data))
             if record.type_name == _ODOMETRY:
                 event.message = deserialize_message(record.data, odometry)
-                event.pose = convert.odometry_pose(event.message)
+                event.pose = arrays.odometry_pose(event.message)
                 # Speeds stay those that the radars have measured, however fast this is played.
                 event.pose[:3, 3] *= 1e9 * scale
             self._events.append(event)

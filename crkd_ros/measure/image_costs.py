@@ -22,8 +22,8 @@ from crkd_core.command import run_function
 from crkd_core.config import ImageConfig
 from crkd_core.evaluate.report import Table
 from crkd_core.presets import demo_student
-from crkd_ros.camera_model import CameraModel
-from crkd_ros.images import image_rgb
+from crkd_ros.convert.camera_model import CameraModel
+from crkd_ros.convert.images import image_rgb
 
 _COMPRESSED = {"jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]), "png": (".png", [])}
 _RAW = {

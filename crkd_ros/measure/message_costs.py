@@ -11,11 +11,11 @@ from typing import Any
 
 from crkd_core.boxes import Detections
 from crkd_core.config import ImageConfig
-from crkd_ros import convert, messages, publish, radar_clouds
 from crkd_ros.bags.files import Record, read_bag, topics_of
-from crkd_ros.camera_model import CameraModel, prepared_image
-from crkd_ros.markers import marker_array
-from crkd_ros.messages import message_class
+from crkd_ros.convert import arrays, box_messages, radar_clouds, ros_packages
+from crkd_ros.convert.camera_model import CameraModel, prepared_image
+from crkd_ros.convert.markers import marker_array
+from crkd_ros.convert.ros_packages import message_class
 
 #: Messages of each kind that are measured.
 _COUNT = 24
@@ -128,7 +128,7 @@ def _conversions(samples: dict[str, list[Record]], image: ImageConfig) -> list[C
     models = [CameraModel.of_info(info, rectified=True) for info in decoded.get(_INFO, [])[:1]]
     works: list[tuple[str, str, Callable[[Any], Any]]] = [
         ("sweep of a PointCloud2", _CLOUD, lambda m: radar_clouds.sweep(m, radar="RADAR_FRONT")),
-        ("pose of an Odometry", _ODOMETRY, convert.odometry_pose),
+        ("pose of an Odometry", _ODOMETRY, arrays.odometry_pose),
         ("camera of a CameraInfo", _INFO, lambda m: CameraModel.of_info(m, rectified=True)),
     ]
     if models:
@@ -150,11 +150,11 @@ def _conversions(samples: dict[str, list[Record]], image: ImageConfig) -> list[C
 def _outputs() -> list[tuple[str, Any, str]]:
     outputs = [
         ("~/markers", marker_array, "visualization_msgs/msg/MarkerArray"),
-        ("~/boxes", publish.boxes_cloud, _CLOUD),
+        ("~/boxes", box_messages.boxes_cloud, _CLOUD),
     ]
-    if messages.installed("vision_msgs"):
+    if ros_packages.installed("vision_msgs"):
         kind = "vision_msgs/msg/Detection3DArray"
-        outputs.append(("~/detections", publish.detection_array, kind))
+        outputs.append(("~/detections", box_messages.detection_array, kind))
     return outputs
 
 
@@ -165,7 +165,7 @@ def _publish(node: Any, build: Any, kind: str, boxes: Sequence[Detections]) -> f
     subscription = node.create_subscription(message_class(kind), topic, lambda _: None, 10)
 
     def once(found: Detections) -> None:
-        publisher.publish(build(found, stamp_ns=1, frame_id="base_link", make=messages.make))
+        publisher.publish(build(found, stamp_ns=1, frame_id="base_link", make=ros_packages.make))
 
     try:
         return _median(once, list(boxes)[:_COUNT])

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.latency import PARTS
-from crkd_ros.messages import message_class
 from crkd_ros.processes import Running
 
 NODE = "/detector_node"

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from crkd_core.command import check_output, run_function
 from crkd_core.evaluate.report import Table
-from crkd_ros import convert
+from crkd_ros.convert import arrays
 from crkd_ros.latency import STAGES
 from crkd_ros.measure.drive_loop import DriveLoop
 from crkd_ros.measure.message_costs import Cost, message_costs
@@ -134,7 +134,7 @@ def overhead(
             for cost in message_costs(
                 drive.bag,
                 image=_image_config(weights),
-                boxes=[convert.boxes_from_cloud(message) for message in told.recent],
+                boxes=[arrays.boxes_from_cloud(message) for message in told.recent],
             )
         ],
         cores=cores,

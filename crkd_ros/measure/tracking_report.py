@@ -26,8 +26,8 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import read_table
 from crkd_core.evaluate.report import Table
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import convert
 from crkd_ros.bags.files import read_bag
+from crkd_ros.convert import arrays
 from crkd_ros.tracking import Tracker, TrackingConfig
 
 #: A detection is of an annotated object of its class within this distance, m (as in the nuScenes
@@ -224,11 +224,11 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
     poses = {r.stamp_ns: r.global_T_ego for r in tables.records(scene, ANCHOR_CAMERA)}
     for record in read_bag(bag, topics=[BOXES]):
         message: Any = record.message()
-        stamp_ns = convert.stamp_ns(message.header.stamp)
+        stamp_ns = arrays.stamp_ns(message.header.stamp)
         truth = annotations.at(stamp_ns)
         if stamp_ns not in poses or truth is None:
             continue
-        found = convert.boxes_from_cloud(message)
+        found = arrays.boxes_from_cloud(message)
         found = found.select(found.score >= least)
         owner = owners(found.transformed(poses[stamp_ns]), *truth)
         count += 1

@@ -15,7 +15,7 @@ import numpy as np
 
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.camera_model import PreparedImage
+from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.motion import Array, EgoMotion, Extrinsics, MotionError
 from crkd_ros.self_check.coverage import CoverageRules, View
 from crkd_ros.self_check.flow import FlowRules, Shot

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
+from crkd_ros.convert.box_messages import Make, finite, header, identifier, point, pose, vector
 from crkd_ros.parameters import check, knob
-from crkd_ros.publish import Make, finite, header, identifier, point, pose, vector
 
 #: RGB in [0, 1] per class of CLASS_NAMES.
 COLORS = (

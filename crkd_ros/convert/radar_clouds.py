@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.radar import RADAR_FIELDS
-from crkd_ros.convert import ConvertError, cloud_records
+from crkd_ros.convert.arrays import ConvertError, cloud_records
 from crkd_ros.parameters import ParameterError, check, knob
 
 #: What the coded columns are where a cloud does not have them: a valid, unambiguous return whose

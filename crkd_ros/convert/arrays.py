@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
-from crkd_ros import messages
+from crkd_ros.convert import ros_packages
 
 #: Fields of ~/boxes, one float32 each.
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score", "label")
@@ -88,7 +88,7 @@ def cloud_records(message: Any, *, source: str) -> NDArray[np.void]:
     if not message.width * message.height:
         return np.zeros(0, [(name, "f4") for name in {field.name for field in message.fields}])
     try:
-        return messages.read_points(message)
+        return ros_packages.read_points(message)
     except (ValueError, TypeError, KeyError) as error:  # Such as two fields of one name.
         raise ConvertError(f"{source}: cloud cannot be read: {error}") from error
 

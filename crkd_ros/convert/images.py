@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.cameras import CameraError, decode_jpeg
-from crkd_ros import messages
-from crkd_ros.convert import ConvertError
+from crkd_ros.convert import ros_packages
+from crkd_ros.convert.arrays import ConvertError
 
 #: No camera image has more pixels; a header that says so is broken (8192 x 4096).
 MAX_PIXELS = 1 << 25
@@ -34,7 +34,7 @@ _SAME_AS = {
 _PLANAR = {"nv12": 1.5, "nv21": 1.5, "nv24": 3.0}
 
 #: Encodings that are read; what ROS calls them.
-ENCODINGS = (*messages.IMAGE_ENCODINGS, *_SAME_AS, *_PLANAR)
+ENCODINGS = (*ros_packages.IMAGE_ENCODINGS, *_SAME_AS, *_PLANAR)
 
 #: BT.601 studio swing, as OpenCV converts NV21 and UYVY: rows R, G, B of columns Y, U, V, 1.
 _YUV_TO_RGB = np.array(
@@ -90,12 +90,12 @@ def _raw(message: Any) -> NDArray[np.uint8]:
     encoding = _SAME_AS.get(message.encoding, message.encoding)
     if encoding in _PLANAR:
         return _planar(message, encoding)
-    if encoding not in messages.IMAGE_ENCODINGS:
+    if encoding not in ros_packages.IMAGE_ENCODINGS:
         raise ConvertError(
             f"encoding {message.encoding!r} is no colour or grey image; expected one of "
             f"{', '.join(ENCODINGS)}"
         )
-    channels, size = messages.IMAGE_ENCODINGS[encoding]
+    channels, size = ros_packages.IMAGE_ENCODINGS[encoding]
     rows = _rows(message, width_bytes=int(message.width) * channels * size)
     if size == 2 and message.is_bigendian:
         rows = rows.reshape(len(rows), -1, 2)[..., ::-1].reshape(rows.shape)
@@ -108,7 +108,7 @@ def _raw(message: Any) -> NDArray[np.uint8]:
         step=rows.shape[1],
         data=np.ascontiguousarray(rows).reshape(-1),
     )
-    image = messages.bridge().imgmsg_to_cv2(plain, desired_encoding="rgb8")
+    image = ros_packages.bridge().imgmsg_to_cv2(plain, desired_encoding="rgb8")
     return image.astype(np.uint8, copy=False)  # type: ignore[no-any-return]
 
 

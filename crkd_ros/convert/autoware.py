@@ -12,7 +12,7 @@ import numpy as np
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.publish import Make, finite, header, pose, vector
+from crkd_ros.convert.box_messages import Make, finite, header, pose, vector
 
 #: Constants of autoware_perception_msgs/ObjectClassification by our class names.
 LABELS = {

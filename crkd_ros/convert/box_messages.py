@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
-from crkd_ros.convert import BOX_FIELDS, stamp_fields
+from crkd_ros.convert.arrays import BOX_FIELDS, stamp_fields
 
 _FLOAT32, _UINT32 = 7, 6
 

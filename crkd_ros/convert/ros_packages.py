@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_ros.standins import cv_bridge as standin_bridge
-from crkd_ros.standins import point_cloud2 as standin_cloud
+from crkd_ros.convert.standins import cv_bridge as standin_bridge
+from crkd_ros.convert.standins import point_cloud2 as standin_cloud
 
 #: array.array type code of a numpy kind and item size.
 _CODES = {"u1": "B", "i1": "b", "u2": "H", "i2": "h", "u4": "I", "i4": "i", "u8": "Q", "i8": "q"}

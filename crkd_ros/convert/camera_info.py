@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_ros.convert import ConvertError
+from crkd_ros.convert.arrays import ConvertError
 
 #: Numbers of coefficients that each distortion model may have.
 MODELS = {
