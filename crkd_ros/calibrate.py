@@ -17,10 +17,10 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.files import read_bag
 from crkd_ros.bags.frames import Layout, layout_of
-from crkd_ros.calibration import Calibration, CameraEntry
 from crkd_ros.convert import arrays
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
-from crkd_ros.motion import MotionError
+from crkd_ros.motion.calibration_file import Calibration, CameraEntry
+from crkd_ros.motion.poses import MotionError
 
 #: Poses and intrinsics closer together than this are one calibration: metres and radians, pixels.
 _SAME_POSE, _SAME_PIXELS = 1e-3, 0.5

@@ -28,7 +28,7 @@ from crkd_ros import parameters, run_node
 from crkd_ros.convert import ros_packages
 from crkd_ros.health import Health
 from crkd_ros.live_detector import LiveDetector
-from crkd_ros.motion import MotionError
+from crkd_ros.motion.poses import MotionError
 from crkd_ros.node_config import NodeConfig
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import SyncError

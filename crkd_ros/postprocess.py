@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crkd_core.boxes import Detections
-from crkd_ros.motion import Array, EgoMotion, MotionError
-from crkd_ros.odometry import OdometryMotion
+from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import Array, EgoMotion, MotionError
 from crkd_ros.thresholds import above, renamed
 from crkd_ros.tracking import Tracker, numbered
 

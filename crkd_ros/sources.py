@@ -10,13 +10,13 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
-from crkd_ros.calibration import Calibration
 from crkd_ros.convert import arrays, ros_packages
-from crkd_ros.motion import MotionError, NoMotion
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import MotionError, NoMotion
+from crkd_ros.motion.tf_tree import TfMotion
 from crkd_ros.node_config import NodeConfig
-from crkd_ros.odometry import OdometryMotion
 from crkd_ros.postprocess import Place, in_odometry, upright
-from crkd_ros.tf_motion import TfMotion
 
 
 class Sources:

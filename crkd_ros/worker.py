@@ -23,7 +23,7 @@ from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.health import Health, Latency
-from crkd_ros.motion import EgoMotion, Extrinsics, NoTransform
+from crkd_ros.motion.poses import EgoMotion, Extrinsics, NoTransform
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.thread_names import name_thread
 from crkd_ros.tracks import Counts

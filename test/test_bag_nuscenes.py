@@ -120,10 +120,10 @@ def test_the_twist_is_the_motion_of_the_drive(bag) -> None:
 
 
 def test_truth_is_drawn_at_every_sample(tables, bag) -> None:
-    arrays = list(read_bag(bag, topics=["/markers/annotations"]))
+    markers = list(read_bag(bag, topics=["/markers/annotations"]))
     samples = tables.samples_of_scene(SCENE)
-    assert [record.stamp_ns for record in arrays] == [tables.stamp_ns(s) for s in samples]
-    for record, sample in zip(arrays, samples, strict=True):
+    assert [record.stamp_ns for record in markers] == [tables.stamp_ns(s) for s in samples]
+    for record, sample in zip(markers, samples, strict=True):
         truth = tables.truth_global(sample)
         cubes = [m for m in record.message().markers if m.ns == "truth" and m.action == 0]
         assert len(cubes) == len(truth) > 0

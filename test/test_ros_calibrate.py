@@ -24,8 +24,8 @@ from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.messages import make
 from crkd_ros.calibrate import CalibrationError
-from crkd_ros.calibration import Calibration
-from crkd_ros.motion import MotionError
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.poses import MotionError
 from crkd_ros.nuscenes2bag import write_bag
 
 SCENE = "scene-0103"

@@ -19,11 +19,11 @@ from crkd_core.data.cameras import prepare_image
 from crkd_core.frame import CAMERAS
 from crkd_ros import frames
 from crkd_ros.bags import messages as bag_messages
-from crkd_ros.calibration import CameraEntry
 from crkd_ros.convert import camera_model, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
-from crkd_ros.motion import NoMotion
+from crkd_ros.motion.calibration_file import CameraEntry
+from crkd_ros.motion.poses import NoMotion
 from crkd_ros.parameters import ParameterError
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed

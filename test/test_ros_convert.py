@@ -17,7 +17,7 @@ from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import Sweep
-from crkd_ros.motion import MotionError, NoMotion, PoseBuffer
+from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed
 

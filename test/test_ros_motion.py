@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.calibration import Calibration
-from crkd_ros.motion import MotionError, NoMotion, PoseBuffer
-from crkd_ros.tf_motion import TfMotion
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
+from crkd_ros.motion.tf_tree import TfMotion
 
 SECOND = 1_000_000_000
 T0 = 1_700_000_000 * SECOND

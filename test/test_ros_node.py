@@ -20,7 +20,7 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.motion import PoseBuffer
+from crkd_ros.motion.poses import PoseBuffer
 from crkd_ros.sync import Synchronizer
 
 EARLIER = 100_000_000_000

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_ros.bags.messages import make
-from crkd_ros.calibration import Calibration
 from crkd_ros.convert import arrays
-from crkd_ros.motion import MotionError, NoTransform, PoseBuffer, advance
-from crkd_ros.odometry import OdometryMotion
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import MotionError, NoTransform, PoseBuffer, advance
 
 SECOND = 1_000_000_000
 MS = 1_000_000

@@ -21,7 +21,7 @@ from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
 from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.detector_node import DetectorNode  # noqa: E402
-from crkd_ros.motion import MotionError, NoMotion  # noqa: E402
+from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
 from crkd_ros.node_config import MotionConfig, NodeConfig  # noqa: E402
 from crkd_ros.outputs import Outputs  # noqa: E402
 from crkd_ros.sources import Sources  # noqa: E402

@@ -17,12 +17,12 @@ from crkd_core.frame import CAMERAS, RADARS, Frame
 from crkd_ros import frames
 from crkd_ros.bags.files import Topic, read_bag, topics_of
 from crkd_ros.bags.messages import BagError
-from crkd_ros.calibration import Calibration
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
-from crkd_ros.motion import EgoMotion, Extrinsics, MotionError
-from crkd_ros.odometry import OdometryMotion
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError
 from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
 from crkd_ros.sync_filters import make_synchronizer
 from crkd_ros.tracks import Timed

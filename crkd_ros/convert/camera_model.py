@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, Placement, prepare_image
-from crkd_ros.calibration import CameraEntry
 from crkd_ros.convert import camera_info
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_info import STRAIGHT
 from crkd_ros.convert.images import image_rgb
+from crkd_ros.motion.calibration_file import CameraEntry
 from crkd_ros.parameters import check, knob
 
 #: No camera's image has sides in such a ratio.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_ros.motion import EXTRAPOLATION
+from crkd_ros.motion.poses import EXTRAPOLATION
 
 Array = NDArray[np.float64]
 

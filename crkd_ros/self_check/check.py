@@ -16,7 +16,7 @@ import numpy as np
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import PreparedImage
-from crkd_ros.motion import Array, EgoMotion, Extrinsics, MotionError
+from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError
 from crkd_ros.self_check.coverage import CoverageRules, View
 from crkd_ros.self_check.flow import FlowRules, Shot
 from crkd_ros.self_check.motion import MotionRules, MovedSweep

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_ros.motion import Array
+from crkd_ros.motion.poses import Array
 from crkd_ros.self_check.motion import middle_angle
 from crkd_ros.self_check.rig import Finding
 

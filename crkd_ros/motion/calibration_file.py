@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from crkd_core import geometry
-from crkd_ros.motion import Array, MotionError
+from crkd_ros.motion.poses import Array, MotionError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crkd_core import geometry
-from crkd_ros.motion import Array, MotionError, Report, silent, too_fast
+from crkd_ros.motion.poses import Array, MotionError, Report, silent, too_fast
 
 #: What to do, by the class of tf2's exception.
 _ADVICE = {

@@ -1,0 +1,1 @@
+"""Where the sensors sit and how the vehicle moves: poses, odometry, tf, calibration files."""
