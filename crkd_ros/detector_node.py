@@ -24,13 +24,14 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
-from crkd_ros import parameters, run_node
+from crkd_ros import run_node
 from crkd_ros.convert import ros_packages
 from crkd_ros.health import Health
 from crkd_ros.live_detector import LiveDetector
 from crkd_ros.motion.poses import MotionError
-from crkd_ros.node_config import NodeConfig
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters import knobs
+from crkd_ros.parameters.knobs import ParameterError
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.sync import SyncError
 from crkd_ros.weights import WeightsError
 
@@ -58,7 +59,7 @@ class DetectorNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("detector_node")
-        self.config = parameters.declare(self, NodeConfig)
+        self.config = knobs.declare(self, NodeConfig)
         self._mistake = ""
         self._state = "unconfigured"
         self._live: LiveDetector | None = None
@@ -172,7 +173,7 @@ class DetectorNode(LifecycleNode):
     def _on_parameters(self, changes: list[Parameter]) -> Any:
         """Check a change as a whole; what is not dynamic waits for the next configuration."""
         try:
-            config = parameters.changed(
+            config = knobs.changed(
                 self.config,
                 {change.name: change.value for change in changes},
                 only_dynamic=self._state != "unconfigured",

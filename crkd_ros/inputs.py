@@ -23,7 +23,7 @@ from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.health import Health, Link
 from crkd_ros.links import link
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.worker import FrameWorker
 
 try:

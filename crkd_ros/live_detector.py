@@ -14,8 +14,8 @@ from crkd_ros.health import Health, Link
 from crkd_ros.inputs import Inputs
 from crkd_ros.latency import pipeline
 from crkd_ros.latency_topics import LatencyTopics
-from crkd_ros.node_config import NodeConfig
 from crkd_ros.outputs import Outputs
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.self_check.check import SelfCheck
 from crkd_ros.sources import Sources
 from crkd_ros.sync_filters import make_synchronizer

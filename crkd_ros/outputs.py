@@ -13,7 +13,7 @@ from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
 from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion.poses import EgoMotion
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.postprocess import Place, Postprocess
 
 #: Detections are few and small: nothing is gained by losing them.

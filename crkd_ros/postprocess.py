@@ -14,7 +14,7 @@ from crkd_ros.thresholds import above, renamed
 from crkd_ros.tracking import Tracker, numbered
 
 if TYPE_CHECKING:
-    from crkd_ros.node_config import NodeConfig
+    from crkd_ros.parameters.node import NodeConfig
 
 #: Boxes turn about z only: frames tilted further than a steep road are not theirs, degrees.
 _STEEPEST = 30.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from crkd_ros.latency import CLOCKS_AGREE
-from crkd_ros.parameters import check, knob
+from crkd_ros.parameters.knobs import check, knob
 
 Level = Literal[0, 1, 2]
 OK: Level = 0

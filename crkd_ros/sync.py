@@ -21,7 +21,7 @@ from typing import Any
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.jumps import JumpGuard, Message
-from crkd_ros.node_config import SyncConfig
+from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.tracks import Counts, Timed, Track
 from crkd_ros.turns import Turn, Turns
 

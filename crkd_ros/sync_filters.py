@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
 from crkd_ros.jumps import Message
-from crkd_ros.node_config import SyncConfig
+from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync import FrameSet, SyncError, Synchronizer
 from crkd_ros.tracks import Timed
 from crkd_ros.turns import Turn

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.parameters import ParameterError, knob
+from crkd_ros.parameters.knobs import ParameterError, knob
 
 
 def _scores(name: str) -> tuple[float, ...]:

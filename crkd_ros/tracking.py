@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
-from crkd_ros.parameters import check, knob
+from crkd_ros.parameters.knobs import check, knob
 
 Array = NDArray[np.float64]
 

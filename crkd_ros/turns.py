@@ -13,7 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from crkd_ros.node_config import SyncConfig
+from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.tracks import Track
 
 #: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters.node import NodeConfig
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector

@@ -23,7 +23,7 @@ from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert.images import image_rgb
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.replay import replay
 
 START = 1_700_000_010_000_000_000

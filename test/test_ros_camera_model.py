@@ -24,7 +24,7 @@ from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.motion.calibration_file import CameraEntry
 from crkd_ros.motion.poses import NoMotion
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import parameters
 from crkd_ros.latency import PARTS
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters import knobs
+from crkd_ros.parameters.node import NodeConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 #: What the files may name besides the detector's topics: topics of bags of crkd-bag.
@@ -69,7 +69,7 @@ def test_arguments_are_documented_and_used(name, monkeypatch):
 
 def test_arguments_that_are_parameters_exist(monkeypatch):
     module = launch_rig.load("detect.launch.py", monkeypatch)
-    known = {p.name: p for p in parameters.parameters(NodeConfig)}
+    known = {p.name: p for p in knobs.parameters(NodeConfig)}
     for name, kind, _ in module.PARAMETERS:
         full = {"tracking": "tracking.enabled"}.get(name, name)
         assert full == "use_sim_time" or known[full].kind is kind
@@ -251,7 +251,7 @@ def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     (chosen,) = evaluator.kwargs["parameters"]
     from crkd_ros.live.evaluator import EvaluatorConfig
 
-    assert set(chosen) <= {p.name for p in parameters.parameters(EvaluatorConfig)}
+    assert set(chosen) <= {p.name for p in knobs.parameters(EvaluatorConfig)}
     assert chosen["split"].args == ("world_all",)
     assert evaluator.kwargs["remappings"] == [] and evaluator.kwargs["namespace"] == ""
     # The evaluator hears the bag out; a player that fails leaves it nothing to hear.
@@ -370,7 +370,7 @@ def test_parameter_files_hold_known_parameters(name):
     values = tree["/**"]["ros__parameters"]
     overrides = values.pop("qos_overrides", {})
     values.pop("use_sim_time", None)
-    parameters.build(NodeConfig, dict(flat(values)))
+    knobs.build(NodeConfig, dict(flat(values)))
     raw = {f"/{NodeConfig().topics.image_raw.format(sensor=name.lower())}" for name in CAMERAS}
     assert not overrides or set(overrides) == set(inputs()) - raw
 

@@ -22,8 +22,8 @@ from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.detector_node import DetectorNode  # noqa: E402
 from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
-from crkd_ros.node_config import MotionConfig, NodeConfig  # noqa: E402
 from crkd_ros.outputs import Outputs  # noqa: E402
+from crkd_ros.parameters.node import MotionConfig, NodeConfig  # noqa: E402
 from crkd_ros.sources import Sources  # noqa: E402
 from crkd_ros.thresholds import RemapConfig  # noqa: E402
 from crkd_ros.tracking import TrackingConfig  # noqa: E402

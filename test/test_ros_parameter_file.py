@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from crkd_ros.node_config import NodeConfig
-from crkd_ros.parameter_file import load
-from crkd_ros.parameters import ParameterError, as_yaml
+from crkd_ros.parameters.file import load
+from crkd_ros.parameters.knobs import ParameterError, as_yaml
+from crkd_ros.parameters.node import NodeConfig
 
 
 def read(path, text):
@@ -63,7 +63,7 @@ def test_errors_name_the_file_and_the_parameter(path, text, error):
 def test_what_ros_reads_is_what_we_read(path):
     """The same file through the real node's declaration."""
     rclpy = pytest.importorskip("rclpy")
-    from crkd_ros.parameters import declare
+    from crkd_ros.parameters.knobs import declare
 
     text = yaml.safe_dump(
         {"/**": {"ros__parameters": {"sync": {"wait": 0.25}, "radar_fields": {"rcs": "RCS"}}}}

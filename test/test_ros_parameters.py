@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import parameters
-from crkd_ros.node_config import MotionConfig, NodeConfig, SyncConfig
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters import knobs
+from crkd_ros.parameters.knobs import ParameterError
+from crkd_ros.parameters.node import MotionConfig, NodeConfig, SyncConfig
 
 
 def flat(tree, prefix=""):
@@ -23,9 +23,9 @@ def flat(tree, prefix=""):
 
 
 def test_every_parameter_has_a_description_and_a_name_of_the_ros_form():
-    names = [parameter.name for parameter in parameters.parameters(NodeConfig)]
+    names = [parameter.name for parameter in knobs.parameters(NodeConfig)]
     assert len(set(names)) == len(names) > 20
-    for parameter in parameters.parameters(NodeConfig):
+    for parameter in knobs.parameters(NodeConfig):
         assert parameter.name == parameter.name.lower()
         assert len(parameter.description) > 10
         numeric = parameter.kind in (int, float)
@@ -37,16 +37,16 @@ def test_the_shipped_file_is_the_dataclass(request):
     text = path.read_text()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     body = "\n".join(text.splitlines()[len(comments) :])
-    assert body.strip() == parameters.as_yaml(NodeConfig).strip(), (
-        "config/detector.yaml is not what crkd_ros/node_config.py says; generate it again with "
+    assert body.strip() == knobs.as_yaml(NodeConfig).strip(), (
+        "config/detector.yaml is not what crkd_ros/parameters/node.py says; generate it again with "
         "the command in its head"
     )
     values = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
-    assert parameters.build(NodeConfig, values) == NodeConfig()
+    assert knobs.build(NodeConfig, values) == NodeConfig()
 
 
 def test_values_reach_the_field_of_their_name():
-    config = parameters.build(
+    config = knobs.build(
         NodeConfig,
         {"sync.wait": 0.2, "motion.source": "off", "sensors": ["CAM_FRONT"], "device": "cuda"},
     )
@@ -54,7 +54,7 @@ def test_values_reach_the_field_of_their_name():
     assert config.motion == MotionConfig(source="off")
     assert config.sensors == ("CAM_FRONT",)
     assert config.device == "cuda"
-    assert parameters.build(NodeConfig, {}) == NodeConfig()
+    assert knobs.build(NodeConfig, {}) == NodeConfig()
     assert NodeConfig().sensors == CAMERAS + RADARS
 
 
@@ -76,11 +76,11 @@ def test_values_reach_the_field_of_their_name():
 )
 def test_wrong_values_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
-        parameters.build(NodeConfig, values)
+        knobs.build(NodeConfig, values)
 
 
 def test_the_number_of_sweeps_belongs_to_the_weights():
-    assert "sync.sweeps" not in [p.name for p in parameters.parameters(NodeConfig)]
+    assert "sync.sweeps" not in [p.name for p in knobs.parameters(NodeConfig)]
 
 
 def test_ros_shows_descriptions_ranges_and_what_may_change():
@@ -89,8 +89,8 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("parameters", context=context)
     try:
-        assert parameters.declare(node, NodeConfig) == NodeConfig()
-        for parameter in parameters.parameters(NodeConfig):
+        assert knobs.declare(node, NodeConfig) == NodeConfig()
+        for parameter in knobs.parameters(NodeConfig):
             shown = node.describe_parameter(parameter.name)
             assert shown.description == parameter.description
             assert not shown.read_only
@@ -106,19 +106,19 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
 def test_a_change_is_checked_as_a_whole_and_leaves_the_parameters_of_others_alone():
     config = NodeConfig()
     changes = {"sync.wait": 0.2, "sensors": ["CAM_FRONT"], "use_sim_time": True}
-    after = parameters.changed(config, changes, only_dynamic=False)
-    assert after == parameters.build(NodeConfig, {"sync.wait": 0.2, "sensors": ["CAM_FRONT"]})
+    after = knobs.changed(config, changes, only_dynamic=False)
+    assert after == knobs.build(NodeConfig, {"sync.wait": 0.2, "sensors": ["CAM_FRONT"]})
     with pytest.raises(ParameterError, match=r"sync\.wait: expected .* got 6\.0"):
-        parameters.changed(config, {"sync.wait": 6.0, "device": "cuda"}, only_dynamic=False)
+        knobs.changed(config, {"sync.wait": 6.0, "device": "cuda"}, only_dynamic=False)
 
 
 def test_while_configured_only_dynamic_parameters_change():
     config = NodeConfig()
     for name, value in (("device", "cuda"), ("sync.wait", 0.2), ("sensors", ["CAM_FRONT"])):
         with pytest.raises(ParameterError, match=f"{name} may change only .* unconfigured"):
-            parameters.changed(config, {name: value}, only_dynamic=True)
+            knobs.changed(config, {name: value}, only_dynamic=True)
     same = {"device": "cpu", "sensors": list(config.sensors), "score_threshold": 0.4}
-    after = parameters.changed(config, same, only_dynamic=True)
+    after = knobs.changed(config, same, only_dynamic=True)
     assert after == dataclasses.replace(config, score_threshold=0.4)
 
 

@@ -11,7 +11,7 @@ from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import MotionError, NoMotion
-from crkd_ros.node_config import NodeConfig
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.postprocess import Postprocess, in_odometry, upright
 from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
 from crkd_ros.tracking import TrackingConfig

@@ -21,7 +21,7 @@ from crkd_ros.convert import radar_clouds, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync import FrameSet
 from crkd_ros.tracks import Timed
 

@@ -6,7 +6,7 @@ import pytest
 from ros_rig import PHASES
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
 
 MS = 1_000_000

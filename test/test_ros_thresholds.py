@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.parameters import ParameterError
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.thresholds import RemapConfig, ThresholdsConfig, above, renamed
 
 

@@ -22,7 +22,7 @@ from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_info import STRAIGHT
 from crkd_ros.convert.images import image_rgb
 from crkd_ros.motion.calibration_file import CameraEntry
-from crkd_ros.parameters import check, knob
+from crkd_ros.parameters.knobs import check, knob
 
 #: No camera's image has sides in such a ratio.
 _LONGEST = 16

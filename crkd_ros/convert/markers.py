@@ -10,7 +10,7 @@ import numpy as np
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
 from crkd_ros.convert.box_messages import Make, finite, header, identifier, point, pose, vector
-from crkd_ros.parameters import check, knob
+from crkd_ros.parameters.knobs import check, knob
 
 #: RGB in [0, 1] per class of CLASS_NAMES.
 COLORS = (

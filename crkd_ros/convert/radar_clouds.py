@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crkd_core.data.radar import RADAR_FIELDS
 from crkd_ros.convert.arrays import ConvertError, cloud_records
-from crkd_ros.parameters import ParameterError, check, knob
+from crkd_ros.parameters.knobs import ParameterError, check, knob
 
 #: What the coded columns are where a cloud does not have them: a valid, unambiguous return whose
 #: motion state is unknown, with the lowest false-alarm class. The network does not read the id and

@@ -19,11 +19,11 @@ from rclpy.node import Node
 from rich.console import Console
 
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_ros import parameters
 from crkd_ros.live.recorder import Recorder
 from crkd_ros.live.run import subscribe
 from crkd_ros.live.scores import LiveScoreError
-from crkd_ros.parameters import ParameterError, check, knob
+from crkd_ros.parameters import knobs
+from crkd_ros.parameters.knobs import ParameterError, check, knob
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class EvaluatorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("evaluator")
-        self.config = parameters.declare(self, EvaluatorConfig)
+        self.config = knobs.declare(self, EvaluatorConfig)
         for name in ("data", "split"):
             if not getattr(self.config, name):
                 raise ParameterError(

@@ -16,7 +16,7 @@ from rich.table import Table
 from crkd_core.command import run_function
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import installed
-from crkd_ros.node_config import SyncConfig
+from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync import FrameSet, Synchronizer
 from crkd_ros.sync_filters import FilterSynchronizer, stock_sets
 

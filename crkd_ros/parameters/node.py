@@ -12,7 +12,7 @@ from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
-from crkd_ros.parameters import ParameterError, as_yaml, check, knob
+from crkd_ros.parameters.knobs import ParameterError, as_yaml, check, knob
 from crkd_ros.sensor_health import HealthConfig
 from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
 from crkd_ros.tracking import TrackingConfig

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from crkd_ros.parameters import ParameterError, build, foreign, parameters
+from crkd_ros.parameters.knobs import ParameterError, build, foreign, parameters
 
 Config = TypeVar("Config")
 
