@@ -32,7 +32,7 @@ from crkd_ros.motion.poses import MotionError
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.sync import SyncError
+from crkd_ros.sync.synchroniser import SyncError
 from crkd_ros.weights import WeightsError
 
 #: On stdout whenever the node has become active.

@@ -14,7 +14,7 @@ from crkd_core.data.radar import RadarSweep, accumulate
 from crkd_core.frame import CAMERAS, RADARS, Frame
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError, NoTransform
-from crkd_ros.sync import FrameSet
+from crkd_ros.sync.synchroniser import FrameSet
 
 #: A radar's velocity is how far it moved in so many nanoseconds.
 _STEP_NS = 50_000_000

@@ -18,8 +18,8 @@ from crkd_ros.outputs import Outputs
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.self_check.check import SelfCheck
 from crkd_ros.sources import Sources
-from crkd_ros.sync_filters import make_synchronizer
-from crkd_ros.tracks import Counts
+from crkd_ros.sync.history import Counts
+from crkd_ros.sync.stock_policy import make_synchronizer
 from crkd_ros.weights import load_detector, release_detector
 from crkd_ros.worker import FrameWorker
 

@@ -24,9 +24,9 @@ from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_i
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.health import Health, Latency
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, NoTransform
-from crkd_ros.sync import FrameSet, Synchronizer
+from crkd_ros.sync.history import Counts
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 from crkd_ros.thread_names import name_thread
-from crkd_ros.tracks import Counts
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector

@@ -24,7 +24,7 @@ from crkd_ros.foreign.convert import ConvertSummary, convert_bag
 from crkd_ros.foreign.kinds import Kind
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.sync import SyncConfig
+from crkd_ros.sync.synchroniser import SyncConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)

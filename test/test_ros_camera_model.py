@@ -25,8 +25,8 @@ from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_i
 from crkd_ros.motion.calibration_file import CameraEntry
 from crkd_ros.motion.poses import NoMotion
 from crkd_ros.parameters.knobs import ParameterError
-from crkd_ros.sync import FrameSet
-from crkd_ros.tracks import Timed
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.synchroniser import FrameSet
 
 STAMP = 1_700_000_000_123_456_789
 WIDTH, HEIGHT = 800, 450

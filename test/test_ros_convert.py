@@ -18,8 +18,8 @@ from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
-from crkd_ros.sync import FrameSet
-from crkd_ros.tracks import Timed
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.synchroniser import FrameSet
 
 STAMP = 1_700_000_000_123_456_789
 IMAGE = ImageConfig(height=64, width=160, zoom=1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from crkd_ros.bags.messages import make
 from crkd_ros.health import Health, HealthConfig, Link
-from crkd_ros.tracks import Counts
+from crkd_ros.sync.history import Counts
 
 
 class Clock:

@@ -21,7 +21,7 @@ from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.motion.poses import PoseBuffer
-from crkd_ros.sync import Synchronizer
+from crkd_ros.sync.synchroniser import Synchronizer
 
 EARLIER = 100_000_000_000
 

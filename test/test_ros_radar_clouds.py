@@ -22,8 +22,8 @@ from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.parameters.knobs import ParameterError
-from crkd_ros.sync import FrameSet
-from crkd_ros.tracks import Timed
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.synchroniser import FrameSet
 
 STAMP = 1_700_000_000_123_456_789
 REQUIRED = ("x", "y", "z", "rcs", "vx_comp", "vy_comp")

@@ -22,7 +22,7 @@ from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.self_check import drive as check_drive
 from crkd_ros.self_check.check import SelfCheck
 from crkd_ros.self_check.rig import OPTICAL, check_intrinsics, check_places
-from crkd_ros.sync import FrameSet
+from crkd_ros.sync.synchroniser import FrameSet
 
 SCENE = "scene-0103"
 Pose = np.ndarray

@@ -7,7 +7,7 @@ from ros_rig import PHASES
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters.knobs import ParameterError
-from crkd_ros.sync import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
+from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
 
 MS = 1_000_000
 START = 1_700_000_000_000 * MS

@@ -13,7 +13,7 @@ from crkd_ros.measure.sync_yield import (
     simulate,
     turns_of,
 )
-from crkd_ros.sync import FrameSet, Synchronizer
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 SECOND = 1_000_000_000
 HOUR = 3600 * SECOND

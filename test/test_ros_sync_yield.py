@@ -22,7 +22,7 @@ from crkd_ros.measure.sync_yield import (
     simulate,
     turns_of,
 )
-from crkd_ros.sync import TRIGGERS, FrameSet, SyncConfig, Synchronizer
+from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, Synchronizer
 
 #: A real nuScenes camera fires with every, or every second, turn of a 20 Hz lidar.
 LIDAR_STEPS = (0.1, 0.1, 0.05, 0.1, 0.1, 0.05)

@@ -22,7 +22,7 @@ from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.health import STAGES, Health
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.parameters.node import NodeConfig, SyncConfig
-from crkd_ros.sync import Synchronizer
+from crkd_ros.sync.synchroniser import Synchronizer
 from crkd_ros.weights import WeightsError, load_detector
 from crkd_ros.worker import FrameWorker
 

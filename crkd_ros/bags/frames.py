@@ -23,9 +23,9 @@ from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError
-from crkd_ros.sync import FrameSet, SyncConfig, Synchronizer
-from crkd_ros.sync_filters import make_synchronizer
-from crkd_ros.tracks import Timed
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.stock_policy import make_synchronizer
+from crkd_ros.sync.synchroniser import FrameSet, SyncConfig, Synchronizer
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")

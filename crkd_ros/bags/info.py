@@ -14,7 +14,7 @@ from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.foreign import messages as foreign_messages
 from crkd_ros.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
 from crkd_ros.foreign.survey import Survey, survey
-from crkd_ros.sync import SyncConfig, Synchronizer
+from crkd_ros.sync.synchroniser import SyncConfig, Synchronizer
 
 
 @dataclass(frozen=True, kw_only=True)

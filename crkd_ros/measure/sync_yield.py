@@ -17,8 +17,8 @@ from crkd_core.command import run_function
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import installed
 from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.sync import FrameSet, Synchronizer
-from crkd_ros.sync_filters import FilterSynchronizer, stock_sets
+from crkd_ros.sync.stock_policy import FilterSynchronizer, stock_sets
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 #: When each camera of a nuScenes rig fires after the first one, seconds.
 FIRING = {

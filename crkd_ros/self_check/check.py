@@ -21,7 +21,7 @@ from crkd_ros.self_check.coverage import CoverageRules, View
 from crkd_ros.self_check.flow import FlowRules, Shot
 from crkd_ros.self_check.motion import MotionRules, MovedSweep
 from crkd_ros.self_check.rig import Finding, check_intrinsics, check_places
-from crkd_ros.sync import FrameSet
+from crkd_ros.sync.synchroniser import FrameSet
 
 #: Pictures further apart in time than this are too different to follow.
 _LONGEST_STEP_NS = 250_000_000

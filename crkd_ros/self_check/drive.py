@@ -19,8 +19,8 @@ from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
 from crkd_ros.self_check.check import SelfCheck
-from crkd_ros.sync import FrameSet, Synchronizer
-from crkd_ros.tracks import Timed
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 #: Pictures for the check need not be those of any weights.
 IMAGE = ImageConfig(height=256, width=704, zoom=1.0)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crkd_ros.tracks import Track
+from crkd_ros.sync.history import Track
 
 #: So many messages in a row, of at least two sensors, must agree on the new time.
 _AGREE = 3

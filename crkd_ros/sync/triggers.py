@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.tracks import Track
+from crkd_ros.sync.history import Track
 
 #: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.
 _MISSING = 5

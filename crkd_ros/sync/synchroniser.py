@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.jumps import JumpGuard, Message
 from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.tracks import Counts, Timed, Track
-from crkd_ros.turns import Turn, Turns
+from crkd_ros.sync.clock_jumps import JumpGuard, Message
+from crkd_ros.sync.history import Counts, Timed, Track
+from crkd_ros.sync.triggers import Turn, Turns
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
 #: rig's firing order, so that a stand-in for the anchor still sees most of the others' images of

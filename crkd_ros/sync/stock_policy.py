@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
-from crkd_ros.jumps import Message
 from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.sync import FrameSet, SyncError, Synchronizer
-from crkd_ros.tracks import Timed
-from crkd_ros.turns import Turn
+from crkd_ros.sync.clock_jumps import Message
+from crkd_ros.sync.history import Timed
+from crkd_ros.sync.synchroniser import FrameSet, SyncError, Synchronizer
+from crkd_ros.sync.triggers import Turn
 
 if TYPE_CHECKING:
     from crkd_ros.measure.sync_yield import Event

@@ -1,0 +1,1 @@
+"""Which messages form a frame: pure policy over stamps, shared by node and replay."""
