@@ -27,11 +27,11 @@ from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_r
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.replay import SCORED_FROM, key_frames
 from crkd_ros.live.recorder import Pass
 from crkd_ros.live.run import run_live
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.replay import SCORED_FROM, key_frames
 from crkd_ros.shipped import shipped
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").

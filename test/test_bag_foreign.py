@@ -16,14 +16,14 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
 from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_ros.bags.files import read_bag, topics_of
+from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
+from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.calibrate import of_bag
 from crkd_ros.convert import arrays
-from crkd_ros.foreign import messages as foreign_messages
-from crkd_ros.foreign.convert import ConvertSummary, convert_bag
-from crkd_ros.foreign.kinds import Kind
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
-from crkd_ros.nuscenes2bag import write_bag
 from crkd_ros.sync.synchroniser import SyncConfig
 
 SCENE = "scene-0103"

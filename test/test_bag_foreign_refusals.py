@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.command import app
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
+from crkd_ros.bags.foreign.conversion import convert_bag
+from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.info import describe
-from crkd_ros.bags.messages import BagError, make
-from crkd_ros.foreign.convert import convert_bag
-from crkd_ros.foreign.kinds import Kind
-from crkd_ros.foreign.pose_table import PoseTable
+from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.nuscenes2bag import write_bag
 
 SCENE = "scene-0103"
 

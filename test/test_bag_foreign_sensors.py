@@ -18,13 +18,13 @@ from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
+from crkd_ros.bags.replay import replay
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert.images import image_rgb
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.replay import replay
 
 START = 1_700_000_010_000_000_000
 STEP = 100_000_000

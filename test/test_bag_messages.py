@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.bags.files import BagWriter, qos, read_bag, topics_of
-from crkd_ros.bags.messages import BagError, deserialize, make, serialize
+from crkd_ros.bags.message_types import BagError, deserialize, make, serialize
 
 
 def test_make_fills_every_field_with_its_ros_default() -> None:

@@ -17,10 +17,10 @@ from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
-from crkd_ros.bags.messages import BagError, make
+from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.replay import key_frames
 from crkd_ros.sync.synchroniser import SyncConfig
 
 SCENE = "scene-0103"
@@ -266,7 +266,7 @@ def test_the_command_writes_refuses_and_explains(tmp_path) -> None:
     write_version(tmp_path / "data", samples=2, scenes=(SCENE,))
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "crkd_ros.nuscenes2bag", "--data", tmp_path / "data"]
+        command = [sys.executable, "-m", "crkd_ros.bags.nuscenes", "--data", tmp_path / "data"]
         return subprocess.run(
             [str(a) for a in (*command, *arguments)], capture_output=True, text=True, check=False
         )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from crkd_ros.bags.files import BagWriter, qos, read_bag
-from crkd_ros.bags.messages import BagError, make
+from crkd_ros.bags.message_types import BagError, make
 
 pytest.importorskip("rclpy")
 
@@ -83,7 +83,7 @@ def test_every_message_arrives_unchanged_at_the_asked_pace(bag: Path) -> None:
             [
                 sys.executable,
                 "-m",
-                "crkd_ros.player",
+                "crkd_ros.bags.player",
                 bag,
                 *["--rate", "0.5", "--wait", "30", "--clock"],
             ],
@@ -124,7 +124,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import PointCloud2
-from crkd_ros.player import play
+from crkd_ros.bags.player import play
 
 rclpy.init()
 node = rclpy.create_node("listener")
@@ -183,7 +183,7 @@ def test_a_second_pass_sets_the_time_back_and_an_offset_keeps_what_is_latched(
 
 
 def test_wrong_requests_are_explained(bag: Path) -> None:
-    from crkd_ros.player import play
+    from crkd_ros.bags.player import play
 
     with pytest.raises(BagError, match="above 0"):
         play(bag, rate=0.0)

@@ -21,10 +21,10 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student
 from crkd_ros.bags.detections import OUTPUTS
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.replay import find_samples, key_frames, replay
 from crkd_ros.convert import arrays
-from crkd_ros.nuscenes2bag import write_bag
-from crkd_ros.replay import find_samples, key_frames, replay
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
@@ -246,7 +246,7 @@ def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None
 
 def test_the_command(place, tmp_path) -> None:
     def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "crkd_ros.replay", *arguments]
+        command = [sys.executable, "-m", "crkd_ros.bags.replay", *arguments]
         return subprocess.run(
             [str(a) for a in command], capture_output=True, text=True, check=False
         )

@@ -19,14 +19,15 @@ from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import calibrate, scene_messages
+from crkd_ros import calibrate
+from crkd_ros.bags import scene_messages
 from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
+from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.calibrate import CalibrationError
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import MotionError
-from crkd_ros.nuscenes2bag import write_bag
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)

@@ -18,7 +18,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare_image
 from crkd_core.frame import CAMERAS
 from crkd_ros import frames
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import camera_model, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image

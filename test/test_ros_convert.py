@@ -12,7 +12,7 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import frames
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image

@@ -9,7 +9,7 @@ import ros_rig
 pytest.importorskip("rclpy")
 
 from crkd_ros.bags.files import BagWriter
-from crkd_ros.bags.messages import deserialize, make
+from crkd_ros.bags.message_types import deserialize, make
 from crkd_ros.convert import arrays
 from crkd_ros.measure.drive_loop import DriveLoop, LoopError
 

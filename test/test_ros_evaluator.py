@@ -20,10 +20,10 @@ from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
 from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
 from crkd_core.frame import ANCHOR_CAMERA  # noqa: E402
+from crkd_ros.bags.replay import key_frames  # noqa: E402
 from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.arrays import stamp_fields  # noqa: E402
 from crkd_ros.health import Health  # noqa: E402
-from crkd_ros.replay import key_frames  # noqa: E402
 
 #: Unlike those of the other tests' nodes.
 DOMAIN = 100 + (os.getpid() + 50) % 100

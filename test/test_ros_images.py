@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.data.cameras import decode_jpeg
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import images, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.images import image_rgb

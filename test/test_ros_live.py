@@ -18,14 +18,14 @@ from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros import processes
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
+from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import box_messages
 from crkd_ros.live import players
 from crkd_ros.live.recorder import BagClock, Pass, Recorder
 from crkd_ros.live.report import streaming_table, write_scores
 from crkd_ros.live.scores import LiveScoreError, score_pass
 from crkd_ros.live.streaming import VARIANTS
-from crkd_ros.replay import key_frames
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -340,7 +340,7 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     from crkd_core.model.build import build_detector
     from crkd_core.model.checkpoint import save_weights
     from crkd_core.presets import demo_student
-    from crkd_ros.nuscenes2bag import write_bag
+    from crkd_ros.bags.nuscenes import write_bag
 
     torch.manual_seed(0)
     save_weights(build_detector(demo_student().detector), tmp_path / "random.safetensors")

@@ -20,7 +20,7 @@ pytest.importorskip("rclpy")
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros.bags.files import BagWriter
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
 from crkd_ros.convert import arrays
 from crkd_ros.measure import overhead
 from crkd_ros.measure.node_peer import Told, peer

@@ -7,7 +7,7 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import arrays, autoware, box_messages, ros_packages
 
 STAMP = 1_700_000_000_123_456_789

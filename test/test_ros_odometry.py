@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion

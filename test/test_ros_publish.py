@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import arrays, box_messages, markers, ros_packages
 
 STAMP = 1_700_000_000_123_456_789

@@ -16,7 +16,7 @@ from crkd_core import geometry
 from crkd_core.data.radar import RADAR_FIELDS, to_records
 from crkd_core.frame import RADARS
 from crkd_ros import frames
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import radar_clouds, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points

@@ -15,6 +15,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import ANCHOR_CAMERA
+from crkd_ros.bags.replay import key_frames
 from crkd_ros.live.streaming import (
     VARIANTS,
     Answer,
@@ -24,7 +25,6 @@ from crkd_ros.live.streaming import (
     score_stream,
     submission_of,
 )
-from crkd_ros.replay import key_frames
 
 SECOND = 1_000_000_000
 

@@ -7,7 +7,7 @@ import pytest
 
 from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros.bags import messages as bag_messages
+from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.convert import box_messages
 from crkd_ros.measure.tracking_report import (

@@ -16,7 +16,7 @@ from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros import frames
-from crkd_ros.bags.messages import make
+from crkd_ros.bags.message_types import make
 from crkd_ros.convert import radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.health import STAGES, Health

@@ -10,9 +10,9 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from crkd_core.command import check_output, run
-from crkd_ros import nuscenes2bag
-from crkd_ros.bags.messages import BagError
-from crkd_ros.foreign.kinds import Kind
+from crkd_ros.bags import nuscenes
+from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.message_types import BagError
 
 _KINDS = [kind.value for kind in Kind if kind is not Kind.OURS]
 
@@ -35,7 +35,7 @@ app = typer.Typer(
     help="Bags of nuScenes scenes, and bags of other converters in our layout.\n\n"
     "`crkd-bag --data DIR --scene NAME --out BAG` is short for `crkd-bag nuscenes ...`.",
 )
-app.command("nuscenes")(nuscenes2bag.command)
+app.command("nuscenes")(nuscenes.command)
 
 
 @app.command()
@@ -71,7 +71,7 @@ def convert(
     if out.exists():
         raise BagError(f"{out} exists already; remove it or choose another OUT")
     check_output(out)
-    from crkd_ros.foreign.convert import convert_bag
+    from crkd_ros.bags.foreign.conversion import convert_bag
 
     summary = convert_bag(
         source,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crkd_core.boxes import Detections
 from crkd_ros.bags.files import BagWriter, Record, Storage, qos, read_bag, topics_of
-from crkd_ros.bags.messages import make, serialize
+from crkd_ros.bags.message_types import make, serialize
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.markers import marker_array
 

@@ -23,7 +23,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from typing_extensions import Self
 
-from crkd_ros.bags.messages import BagError, deserialize, serialize, typestore
+from crkd_ros.bags.message_types import BagError, deserialize, serialize, typestore
 
 Storage = Literal["mcap", "sqlite3"]
 

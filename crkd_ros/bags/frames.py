@@ -16,7 +16,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.frame import CAMERAS, RADARS, Frame
 from crkd_ros import frames
 from crkd_ros.bags.files import Topic, read_bag, topics_of
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.message_types import BagError
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig

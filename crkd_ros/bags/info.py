@@ -11,9 +11,9 @@ from rich.progress import track
 from rich.table import Table
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.foreign import messages as foreign_messages
-from crkd_ros.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
-from crkd_ros.foreign.survey import Survey, survey
+from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
+from crkd_ros.bags.foreign.survey import Survey, survey
 from crkd_ros.sync.synchroniser import SyncConfig, Synchronizer
 
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from crkd_core.command import check_output, run_function
 from crkd_ros import calibrate
 from crkd_ros.bags.frames import layout_of
+from crkd_ros.bags.replay import SCORED_FROM
 from crkd_ros.live.players import LiveError, PlayerName
 from crkd_ros.live.run import run_live
-from crkd_ros.replay import SCORED_FROM
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenes

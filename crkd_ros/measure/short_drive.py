@@ -9,7 +9,7 @@ from rich.console import Console
 
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros import calibrate
-from crkd_ros.nuscenes2bag import write_bag
+from crkd_ros.bags.nuscenes import write_bag
 
 _SEED = 71_001
 _SECONDS = 4.0

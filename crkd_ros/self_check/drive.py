@@ -13,7 +13,7 @@ from crkd_core.data.cameras import prepare_image, read_image
 from crkd_core.data.nuscenes.reader import NuScenes, Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.message_types import BagError
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration

@@ -24,7 +24,7 @@ from crkd_core.command import check_output, run_function
 from crkd_core.frame import ANCHOR_CAMERA, Frame
 from crkd_ros.bags.detections import write_detections
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.message_types import BagError
 from crkd_ros.parameters.file import load
 from crkd_ros.parameters.node import NodeConfig
 

@@ -18,8 +18,8 @@ from rosbags.rosbag2 import Reader as Reader2
 
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.bags.messages import BagError
-from crkd_ros.foreign import messages as foreign_messages
+from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.message_types import BagError
 
 IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 INFO = "sensor_msgs/msg/CameraInfo"
@@ -151,7 +151,7 @@ def open_foreign(path: Path) -> ForeignBag:
                 f"{path}: mcap with ROS 1 messages (nuscenes2mcap before August 2022); "
                 "make the file anew with a later version"
             )
-        from crkd_ros.foreign.foxglove import FoxgloveFile
+        from crkd_ros.bags.foreign.foxglove import FoxgloveFile
 
         return FoxgloveFile(path)
     return RosBag(path)

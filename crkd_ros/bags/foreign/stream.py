@@ -16,13 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros import scene_messages
+from crkd_ros.bags import scene_messages
 from crkd_ros.bags.files import BagWriter, qos
-from crkd_ros.bags.messages import BagError, make
-from crkd_ros.convert import box_messages
-from crkd_ros.convert.camera_model import CamerasConfig
-from crkd_ros.foreign import messages as foreign_messages
-from crkd_ros.foreign.kinds import (
+from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.foreign.kinds import (
     CLOUD,
     IMAGES,
     INFO,
@@ -32,7 +29,10 @@ from crkd_ros.foreign.kinds import (
     ForeignLayout,
     Kind,
 )
-from crkd_ros.foreign.survey import Survey
+from crkd_ros.bags.foreign.survey import Survey
+from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.convert import box_messages
+from crkd_ros.convert.camera_model import CamerasConfig
 
 ImageFormat = Literal["jpeg", "png"]
 

@@ -23,8 +23,8 @@ from rosbags.typesys import (
 from rosbags.typesys.store import Typestore
 
 from crkd_core.data.radar import RADAR_FIELDS, from_records, to_records
-from crkd_ros import scene_messages
-from crkd_ros.bags.messages import BagError, make
+from crkd_ros.bags import scene_messages
+from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds
 
 #: One radar return as the nuscenes2bag family sends it. The codes are signed in nuScenes' files

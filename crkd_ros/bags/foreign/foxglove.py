@@ -18,8 +18,8 @@ from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from mcap.records import Schema
 
-from crkd_ros.bags.messages import BagError, make
-from crkd_ros.foreign.kinds import CLOUD, IMAGES, INFO, TF, Container, ForeignTopic
+from crkd_ros.bags.foreign.kinds import CLOUD, IMAGES, INFO, TF, Container, ForeignTopic
+from crkd_ros.bags.message_types import BagError, make
 
 #: PackedElementField.type -> PointField.datatype: Foxglove counts UINT8 first, ROS INT8.
 _DATATYPE = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 7, 8: 8}

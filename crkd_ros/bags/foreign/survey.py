@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.foreign.kinds import ForeignBag, ForeignLayout, ForeignTopic, Kind
+from crkd_ros.bags.foreign.pose_table import PoseTable
+from crkd_ros.bags.message_types import BagError
 from crkd_ros.convert.arrays import ConvertError, odometry_pose, transform_matrix
-from crkd_ros.foreign import messages as foreign_messages
-from crkd_ros.foreign.kinds import ForeignBag, ForeignLayout, ForeignTopic, Kind
-from crkd_ros.foreign.pose_table import PoseTable
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.poses import MotionError
 

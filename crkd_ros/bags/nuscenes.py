@@ -26,9 +26,9 @@ from rich.progress import track
 
 from crkd_core.command import check_output, run_function
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
-from crkd_ros import scene_messages
+from crkd_ros.bags import scene_messages
 from crkd_ros.bags.files import BagWriter, Storage, qos
-from crkd_ros.bags.messages import BagError
+from crkd_ros.bags.message_types import BagError
 
 
 @dataclass(frozen=True, kw_only=True)

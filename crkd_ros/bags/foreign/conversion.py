@@ -12,10 +12,10 @@ from pathlib import Path
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.files import BagWriter, Storage
-from crkd_ros.bags.messages import BagError
-from crkd_ros.foreign.kinds import Kind, check_container, layout_of, open_foreign, recognise
-from crkd_ros.foreign.stream import REORDER_NS, Conversion, ImageFormat
-from crkd_ros.foreign.survey import survey
+from crkd_ros.bags.foreign.kinds import Kind, check_container, layout_of, open_foreign, recognise
+from crkd_ros.bags.foreign.stream import REORDER_NS, Conversion, ImageFormat
+from crkd_ros.bags.foreign.survey import survey
+from crkd_ros.bags.message_types import BagError
 
 
 @dataclass(frozen=True, kw_only=True)
