@@ -249,7 +249,7 @@ def check(
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
 ) -> None:
     """Run the node's self check over a drive; exit status 1 when something looks wrong."""
-    from crkd_ros.self_check.drive import check_bag, check_dataset
+    from crkd_ros.calibration_check.drive import check_bag, check_dataset
 
     known = None if calibration is None else Calibration.load(calibration)
     if (data is None) == (bag is None):

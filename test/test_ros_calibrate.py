@@ -260,7 +260,7 @@ def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
 
 
 def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_path):
-    from crkd_ros.self_check.drive import check_bag
+    from crkd_ros.calibration_check.drive import check_bag
 
     bag = tmp_path / "drive"
     write_bag(NuScenes(tiny_drive), SCENE, bag, progress=False, with_lidar=False)

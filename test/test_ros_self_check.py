@@ -17,11 +17,11 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros import calibrate
+from crkd_ros.calibration_check import drive as check_drive
+from crkd_ros.calibration_check.check import SelfCheck
+from crkd_ros.calibration_check.placement import OPTICAL, check_intrinsics, check_places
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
-from crkd_ros.self_check import drive as check_drive
-from crkd_ros.self_check.check import SelfCheck
-from crkd_ros.self_check.rig import OPTICAL, check_intrinsics, check_places
 from crkd_ros.sync.synchroniser import FrameSet
 
 SCENE = "scene-0103"

@@ -15,12 +15,12 @@ import numpy as np
 
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.calibration_check.coverage import CoverageRules, View
+from crkd_ros.calibration_check.doppler import MotionRules, MovedSweep
+from crkd_ros.calibration_check.flow import FlowRules, Shot
+from crkd_ros.calibration_check.placement import Finding, check_intrinsics, check_places
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError
-from crkd_ros.self_check.coverage import CoverageRules, View
-from crkd_ros.self_check.flow import FlowRules, Shot
-from crkd_ros.self_check.motion import MotionRules, MovedSweep
-from crkd_ros.self_check.rig import Finding, check_intrinsics, check_places
 from crkd_ros.sync.synchroniser import FrameSet
 
 #: Pictures further apart in time than this are too different to follow.

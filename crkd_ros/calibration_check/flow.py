@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_ros.calibration_check.doppler import middle_angle
+from crkd_ros.calibration_check.placement import Finding
 from crkd_ros.motion.poses import Array
-from crkd_ros.self_check.motion import middle_angle
-from crkd_ros.self_check.rig import Finding
 
 #: The vehicle must move this far between two images, metres.
 _GONE = 0.25

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.frame import CAMERAS
-from crkd_ros.self_check.rig import Finding
+from crkd_ros.calibration_check.placement import Finding
 
 Array = NDArray[np.float64]
 

@@ -22,7 +22,7 @@ from scipy.spatial import cKDTree
 
 from crkd_core import geometry
 from crkd_core.data.radar import RADAR_FIELDS
-from crkd_ros.self_check.rig import Finding
+from crkd_ros.calibration_check.placement import Finding
 
 Array = NDArray[np.float64]
 _COLUMN = {name: index for index, name in enumerate(RADAR_FIELDS)}

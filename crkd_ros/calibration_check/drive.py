@@ -14,11 +14,11 @@ from crkd_core.data.nuscenes.reader import NuScenes, Record
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.calibration_check.check import SelfCheck
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
-from crkd_ros.self_check.check import SelfCheck
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
