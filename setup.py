@@ -101,7 +101,7 @@ setup(
             "crkd-replay = crkd_ros.bags.replay:main",
             "crkd-play = crkd_ros.bags.player:main",
             "crkd-live = crkd_ros.live.command:main",
-            "crkd-node = crkd_ros.detector_node:main",
+            "crkd-node = crkd_ros.node.detector_node:main",
             "crkd-soak = crkd_ros.measure.soak:main",
             "crkd-overhead = crkd_ros.measure.overhead:main",
             "crkd-calibration = crkd_ros.calibrate:main",
@@ -110,10 +110,10 @@ setup(
             "replay = crkd_ros.bags.replay:main",
             "calibration = crkd_ros.calibrate:main",
             "evaluator = crkd_ros.live.evaluator:main",
-            "detector_node = crkd_ros.detector_node:main",
+            "detector_node = crkd_ros.node.detector_node:main",
             "soak = crkd_ros.measure.soak:main",
             "overhead = crkd_ros.measure.overhead:main",
-            "lifecycle_detector_node = crkd_ros.detector_node:lifecycle_main",
+            "lifecycle_detector_node = crkd_ros.node.detector_node:lifecycle_main",
         ]
     },
 )

@@ -44,7 +44,7 @@ _TRANSITIONS = {
 }
 
 
-PLAIN = "import sys; from crkd_ros.detector_node import main; sys.exit(main())"
+PLAIN = "import sys; from crkd_ros.node.detector_node import main; sys.exit(main())"
 LIFECYCLE = PLAIN.replace("main", "lifecycle_main")
 
 

@@ -23,7 +23,7 @@ from crkd_core.frame import ANCHOR_CAMERA  # noqa: E402
 from crkd_ros.bags.replay import key_frames  # noqa: E402
 from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.arrays import stamp_fields  # noqa: E402
-from crkd_ros.health import Health  # noqa: E402
+from crkd_ros.node.health import Health  # noqa: E402
 
 #: Unlike those of the other tests' nodes.
 DOMAIN = 100 + (os.getpid() + 50) % 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crkd_ros.bags.message_types import make
-from crkd_ros.health import Health, HealthConfig, Link
+from crkd_ros.node.health import Health, HealthConfig, Link
 from crkd_ros.sync.history import Counts
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crkd_ros.latency import PARTS, STAGES, Latency, LatencyError, LatencyWindow, pipeline
+from crkd_ros.node.latency import PARTS, STAGES, Latency, LatencyError, LatencyWindow, pipeline
 
 
 class Clock:

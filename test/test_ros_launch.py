@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.latency import PARTS
+from crkd_ros.node.latency import PARTS
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.node import NodeConfig
 
@@ -320,7 +320,7 @@ def test_the_node_says_at_every_log_level_that_it_is_active(monkeypatch, capsys)
     pytest.importorskip("rclpy")
     from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 
-    from crkd_ros.detector_node import DetectorNode
+    from crkd_ros.node.detector_node import DetectorNode
 
     module = launch_rig.load("replay.launch.py", monkeypatch)
     node = DetectorNode.__new__(DetectorNode)

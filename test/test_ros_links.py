@@ -12,8 +12,8 @@ import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from crkd_ros.convert.ros_packages import message_class
-from crkd_ros.links import link
-from crkd_ros.sensor_health import Link
+from crkd_ros.node.sensor_health import Link
+from crkd_ros.node.topic_status import link
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 RELIABLE = QoSProfile(depth=5)

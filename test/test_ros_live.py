@@ -17,7 +17,6 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import ANCHOR_CAMERA
-from crkd_ros import processes
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import box_messages
@@ -26,6 +25,7 @@ from crkd_ros.live.recorder import BagClock, Pass, Recorder
 from crkd_ros.live.report import streaming_table, write_scores
 from crkd_ros.live.scores import LiveScoreError, score_pass
 from crkd_ros.live.streaming import VARIANTS
+from crkd_ros.node import launching
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -143,7 +143,7 @@ def test_stage_means_are_weighted_by_frames():
 
 def test_the_detectors_own_diagnostics_are_understood():
     """Against the real health.py: names of entries and keys."""
-    from crkd_ros.health import Health
+    from crkd_ros.node.health import Health
 
     health = Health(name="detector_node", hardware="cpu")
     health.published({"network": 0.05, "other": 0.01, "total": 0.06})
@@ -303,12 +303,12 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
     words = [sys.executable, "-c", "print('weights: there is no file x')"]
     log = tmp_path / "logs" / "node.log"
     with (
-        processes.process(words, log=log) as running,
+        launching.process(words, log=log) as running,
         pytest.raises(
-            processes.ProcessError, match="did not come up: weights: there is no file x"
+            launching.ProcessError, match="did not come up: weights: there is no file x"
         ),
     ):
-        processes.wait_until(lambda: False, running, limit=60.0)
+        launching.wait_until(lambda: False, running, limit=60.0)
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ def test_a_life(weights, tmp_path):
 #: A node whose network takes an hour, as C++ does: without answering Python.
 SLOW = """
 import ctypes, sys
-from crkd_ros import detector_node, live_detector
+from crkd_ros.node import detector_node, live_detector
 
 load = live_detector.load_detector
 

@@ -20,13 +20,13 @@ from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
 from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
-from crkd_ros.detector_node import DetectorNode  # noqa: E402
 from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
-from crkd_ros.outputs import Outputs  # noqa: E402
+from crkd_ros.node.detector_node import DetectorNode  # noqa: E402
+from crkd_ros.node.outputs import Outputs  # noqa: E402
+from crkd_ros.node.thresholds import RemapConfig  # noqa: E402
+from crkd_ros.node.tracking import TrackingConfig  # noqa: E402
+from crkd_ros.node.transforms import Sources  # noqa: E402
 from crkd_ros.parameters.node import MotionConfig, NodeConfig  # noqa: E402
-from crkd_ros.sources import Sources  # noqa: E402
-from crkd_ros.thresholds import RemapConfig  # noqa: E402
-from crkd_ros.tracking import TrackingConfig  # noqa: E402
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_ros.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth, agreed
+from crkd_ros.node.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth, agreed
 from crkd_ros.sync.history import Counts
 
 STAMP = 1_700_000_000_000_000_000

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crkd_ros import processes
+from crkd_ros.node import launching
 from crkd_ros.shipped import shipped
 
 
@@ -22,7 +22,7 @@ def test_what_is_not_shipped_is_left_to_the_working_directory():
 def test_measurements_use_the_shipped_dds_profile(monkeypatch):
     for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "ROS_DOMAIN_ID"):
         monkeypatch.delenv(name, raising=False)
-    processes.own_network()
+    launching.own_network()
     assert Path(os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).name == "fastdds.xml"
     assert Path(os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
     assert 1 <= int(os.environ["ROS_DOMAIN_ID"]) <= 101

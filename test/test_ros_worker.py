@@ -19,12 +19,12 @@ from crkd_ros import frames
 from crkd_ros.bags.message_types import make
 from crkd_ros.convert import radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.health import STAGES, Health
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
+from crkd_ros.node.health import STAGES, Health
+from crkd_ros.node.weights import WeightsError, load_detector
+from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig, SyncConfig
 from crkd_ros.sync.synchroniser import Synchronizer
-from crkd_ros.weights import WeightsError, load_detector
-from crkd_ros.worker import FrameWorker
 
 START = 1_700_000_000_000_000_000
 LIMIT = 30.0

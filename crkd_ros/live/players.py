@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
-from crkd_ros.processes import module_command
+from crkd_ros.node.launching import module_command
 
 PlayerName = Literal["auto", "own", "ros2"]
 

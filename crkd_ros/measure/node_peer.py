@@ -12,8 +12,8 @@ from typing import Any
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import message_class
-from crkd_ros.latency import PARTS
-from crkd_ros.processes import Running
+from crkd_ros.node.latency import PARTS
+from crkd_ros.node.launching import Running
 
 NODE = "/detector_node"
 #: Seconds for the node to load its weights and for everybody to find each other.

@@ -25,7 +25,7 @@ from crkd_ros.measure.node_peer import by_sensor, connect, peer
 from crkd_ros.measure.process_stats import sample
 from crkd_ros.measure.short_drive import ShortDrive, short_drive
 from crkd_ros.measure.soak_report import SoakRecord, Verdict
-from crkd_ros.processes import ProcessError, Running, detector_command, own_network, process
+from crkd_ros.node.launching import ProcessError, Running, detector_command, own_network, process
 from crkd_ros.shipped import shipped
 
 WEIGHTS = shipped("weights/demo_student.safetensors")

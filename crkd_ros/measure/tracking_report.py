@@ -28,7 +28,7 @@ from crkd_core.evaluate.report import Table
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros.bags.files import read_bag
 from crkd_ros.convert import arrays
-from crkd_ros.tracking import Tracker, TrackingConfig
+from crkd_ros.node.tracking import Tracker, TrackingConfig
 
 #: A detection is of an annotated object of its class within this distance, m (as in the nuScenes
 #: tracking task).

@@ -12,10 +12,10 @@ from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
+from crkd_ros.node.sensor_health import HealthConfig
+from crkd_ros.node.thresholds import RemapConfig, ThresholdsConfig
+from crkd_ros.node.tracking import TrackingConfig
 from crkd_ros.parameters.knobs import ParameterError, as_yaml, check, knob
-from crkd_ros.sensor_health import HealthConfig
-from crkd_ros.thresholds import RemapConfig, ThresholdsConfig
-from crkd_ros.tracking import TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

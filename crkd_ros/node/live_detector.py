@@ -11,17 +11,17 @@ from rclpy.lifecycle import LifecycleNode
 from crkd_core.boxes import Detections
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.calibration_check.check import SelfCheck
-from crkd_ros.health import Health, Link
-from crkd_ros.inputs import Inputs
-from crkd_ros.latency import pipeline
-from crkd_ros.latency_topics import LatencyTopics
-from crkd_ros.outputs import Outputs
+from crkd_ros.node.health import Health, Link
+from crkd_ros.node.inputs import Inputs
+from crkd_ros.node.latency import pipeline
+from crkd_ros.node.latency_topics import LatencyTopics
+from crkd_ros.node.outputs import Outputs
+from crkd_ros.node.transforms import Sources
+from crkd_ros.node.weights import load_detector, release_detector
+from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.sources import Sources
 from crkd_ros.sync.history import Counts
 from crkd_ros.sync.stock_policy import make_synchronizer
-from crkd_ros.weights import load_detector, release_detector
-from crkd_ros.worker import FrameWorker
 
 
 class LiveDetector:

@@ -22,11 +22,11 @@ from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
-from crkd_ros.health import Health, Latency
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, NoTransform
+from crkd_ros.node.health import Health, Latency
+from crkd_ros.node.thread_names import name_thread
 from crkd_ros.sync.history import Counts
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
-from crkd_ros.thread_names import name_thread
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crkd_ros.convert import ros_packages
-from crkd_ros.latency import PARTS
+from crkd_ros.node.latency import PARTS
 
 _TYPE = "std_msgs/msg/Float64"
 _DEPTH = 10

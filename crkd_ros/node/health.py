@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crkd_ros.convert.box_messages import Make, header
-from crkd_ros.latency import PARTS, STAGES, Latency, LatencyWindow, Summary
-from crkd_ros.sensor_health import (
+from crkd_ros.node.latency import PARTS, STAGES, Latency, LatencyWindow, Summary
+from crkd_ros.node.sensor_health import (
     ERROR,
     OK,
     WARN,

@@ -13,8 +13,8 @@ from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
 from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion.poses import EgoMotion
+from crkd_ros.node.postprocess import Place, Postprocess
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.postprocess import Place, Postprocess
 
 #: Detections are few and small: nothing is gained by losing them.
 _RELIABLE_DEPTH = 10

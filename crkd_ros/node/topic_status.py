@@ -6,7 +6,7 @@ from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from crkd_ros.sensor_health import Link
+from crkd_ros.node.sensor_health import Link
 
 
 def link(node: Any, *, topic: str, type_name: str, profile: QoSProfile) -> Link:

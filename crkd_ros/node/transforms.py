@@ -15,8 +15,8 @@ from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.motion.tf_tree import TfMotion
+from crkd_ros.node.postprocess import Place, in_odometry, upright
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.postprocess import Place, in_odometry, upright
 
 
 class Sources:

@@ -20,11 +20,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.convert.camera_model import CameraModel
-from crkd_ros.health import Health, Link
-from crkd_ros.links import link
 from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.node.health import Health, Link
+from crkd_ros.node.topic_status import link
+from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.worker import FrameWorker
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from crkd_ros.latency import CLOCKS_AGREE
+from crkd_ros.node.latency import CLOCKS_AGREE
 from crkd_ros.parameters.knobs import check, knob
 
 Level = Literal[0, 1, 2]

@@ -24,16 +24,16 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
-from crkd_ros import run_node
 from crkd_ros.convert import ros_packages
-from crkd_ros.health import Health
-from crkd_ros.live_detector import LiveDetector
 from crkd_ros.motion.poses import MotionError
+from crkd_ros.node import process
+from crkd_ros.node.health import Health
+from crkd_ros.node.live_detector import LiveDetector
+from crkd_ros.node.weights import WeightsError
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.sync.synchroniser import SyncError
-from crkd_ros.weights import WeightsError
 
 #: On stdout whenever the node has become active.
 _ACTIVE = "detector_node: active"
@@ -225,12 +225,12 @@ class DetectorNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Configure, activate and run the node until it is interrupted; see ``run_node.run``."""
-    return run_node.run(DetectorNode, args, start=True)
+    return process.run(DetectorNode, args, start=True)
 
 
 def lifecycle_main(args: list[str] | None = None) -> int:
     """Run the node and leave its transitions to others; see ``run_node.run``."""
-    return run_node.run(DetectorNode, args, start=False)
+    return process.run(DetectorNode, args, start=False)
 
 
 if __name__ == "__main__":

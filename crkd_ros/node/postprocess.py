@@ -10,8 +10,8 @@ import numpy as np
 from crkd_core.boxes import Detections
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import Array, EgoMotion, MotionError
-from crkd_ros.thresholds import above, renamed
-from crkd_ros.tracking import Tracker, numbered
+from crkd_ros.node.thresholds import above, renamed
+from crkd_ros.node.tracking import Tracker, numbered
 
 if TYPE_CHECKING:
     from crkd_ros.parameters.node import NodeConfig

@@ -1,0 +1,1 @@
+"""The live detector: a lifecycle node, its inputs, worker, outputs and health."""
