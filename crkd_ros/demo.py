@@ -29,10 +29,10 @@ from crkd_core.evaluate.submission import make_submission, write_submission
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames
-from crkd_ros.live.recorder import Pass
-from crkd_ros.live.run import run_live
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.shipped import shipped
+from crkd_ros.streaming_eval.recorder import Pass
+from crkd_ros.streaming_eval.session import run_live
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
 SEED = 90_001

@@ -34,7 +34,7 @@ MS = 1_000_000
 def evaluator(*parameters: str) -> subprocess.Popen:
     words = [word for parameter in parameters for word in ("-p", parameter)]
     return subprocess.Popen(
-        [sys.executable, "-m", "crkd_ros.live.evaluator", "--ros-args", *words],
+        [sys.executable, "-m", "crkd_ros.streaming_eval.evaluator", "--ros-args", *words],
         env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -172,7 +172,7 @@ def test_interrupted_it_scores_what_came_and_says_what_did_not(tiny_world, tmp_p
     ],
 )
 def test_what_is_wrong_is_said_before_the_bag_is_played(given, text, tiny_world):
-    from crkd_ros.live import evaluator as module
+    from crkd_ros.streaming_eval import evaluator as module
 
     words = [f"{n}:={v.replace('DATA', str(tiny_world))}" for n, v in given.items()]
     arguments = ["--ros-args", *(word for each in words for word in ("-p", each))]

@@ -249,7 +249,7 @@ def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     assert reason(end(0)) == "the bag is over"
     assert reason(end(1)) == "the evaluator failed with exit code 1"
     (chosen,) = evaluator.kwargs["parameters"]
-    from crkd_ros.live.evaluator import EvaluatorConfig
+    from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
 
     assert set(chosen) <= {p.name for p in knobs.parameters(EvaluatorConfig)}
     assert chosen["split"].args == ("world_all",)
@@ -282,13 +282,13 @@ def test_the_evaluator_listens_where_the_detector_speaks(monkeypatch, tmp_path):
     assert made["remappings"] == [("odom", "/can/odom")]
     assert made["parameters"][0]["base_frame"].args == ("ego",)
     # These names are the evaluator's own.
-    from crkd_ros.live import run
-    from crkd_ros.live.evaluator import EvaluatorConfig
+    from crkd_ros.streaming_eval import session
+    from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
 
     topics = []
     node = SimpleNamespace(create_subscription=lambda kind, topic, *_: topics.append(topic))
     pytest.importorskip("rclpy")
-    run.subscribe(
+    session.subscribe(
         node, SimpleNamespace(**dict.fromkeys(RECORDS)), detector=EvaluatorConfig.detector
     )
     assert {"detector_node/boxes", "odom"} <= set(topics)

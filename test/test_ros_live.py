@@ -20,12 +20,12 @@ from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import box_messages
-from crkd_ros.live import players
-from crkd_ros.live.recorder import BagClock, Pass, Recorder
-from crkd_ros.live.report import streaming_table, write_scores
-from crkd_ros.live.scores import LiveScoreError, score_pass
-from crkd_ros.live.streaming import VARIANTS
 from crkd_ros.node import launching
+from crkd_ros.streaming_eval import players
+from crkd_ros.streaming_eval.recorder import BagClock, Pass, Recorder
+from crkd_ros.streaming_eval.report import streaming_table, write_scores
+from crkd_ros.streaming_eval.scores import LiveScoreError, score_pass
+from crkd_ros.streaming_eval.streaming import VARIANTS
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -348,7 +348,7 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "crkd_ros.live.command", tmp_path / "bag"),
+            *(sys.executable, "-m", "crkd_ros.streaming_eval.command", tmp_path / "bag"),
             *("--weights", tmp_path / "random.safetensors", "--data", tiny_drive),
             *("--split", "world_all", "--out", tmp_path / "out"),
             *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),

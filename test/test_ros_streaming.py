@@ -16,7 +16,7 @@ from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros.bags.replay import key_frames
-from crkd_ros.live.streaming import (
+from crkd_ros.streaming_eval.streaming import (
     VARIANTS,
     Answer,
     Stream,

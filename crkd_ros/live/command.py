@@ -17,13 +17,13 @@ from crkd_core.command import check_output, run_function
 from crkd_ros import calibrate
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.replay import SCORED_FROM
-from crkd_ros.live.players import LiveError, PlayerName
-from crkd_ros.live.run import run_live
+from crkd_ros.streaming_eval.players import LiveError, PlayerName
+from crkd_ros.streaming_eval.session import run_live
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_core.evaluate.metrics import Evaluation
-    from crkd_ros.live.scores import PassScores
+    from crkd_ros.streaming_eval.scores import PassScores
 
 
 def live(
@@ -59,7 +59,7 @@ def live(
         ProcessError, LiveError: node or player failed.
         LiveScoreError: the bag is not of this data set and split.
     """
-    from crkd_ros.live.scores import samples_between, score_pass
+    from crkd_ros.streaming_eval.scores import samples_between, score_pass
 
     say = console or Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def command(
     check_output(out)
     layout_of(bag)
     from crkd_core.data.nuscenes.reader import NuScenes
-    from crkd_ros.live.report import write_scores
+    from crkd_ros.streaming_eval.report import write_scores
 
     passes, reference = live(
         bag,

@@ -11,8 +11,8 @@ import numpy as np
 
 from crkd_core.evaluate.report import Table, write_report
 from crkd_core.files import write_json
-from crkd_ros.live.scores import PassScores
-from crkd_ros.live.streaming import VARIANTS
+from crkd_ros.streaming_eval.scores import PassScores
+from crkd_ros.streaming_eval.streaming import VARIANTS
 
 if TYPE_CHECKING:
     from crkd_core.evaluate.metrics import Evaluation

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from crkd_ros.convert.ros_packages import message_class
-from crkd_ros.live.players import LiveError, PlayerName, player_command
-from crkd_ros.live.recorder import Pass, Recorder
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
+from crkd_ros.streaming_eval.players import LiveError, PlayerName, player_command
+from crkd_ros.streaming_eval.recorder import Pass, Recorder
 
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
 START_TIMEOUT = 300.0

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from crkd_core.frame import ANCHOR_CAMERA
 from crkd_ros.bags.replay import POSE_TOLERANCE, key_frames
-from crkd_ros.live.recorder import Pass
-from crkd_ros.live.streaming import Answer, Stream, StreamScores, score_stream
+from crkd_ros.streaming_eval.recorder import Pass
+from crkd_ros.streaming_eval.streaming import Answer, Stream, StreamScores, score_stream
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenes

@@ -19,11 +19,11 @@ from rclpy.node import Node
 from rich.console import Console
 
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_ros.live.recorder import Recorder
-from crkd_ros.live.run import subscribe
-from crkd_ros.live.scores import LiveScoreError
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.knobs import ParameterError, check, knob
+from crkd_ros.streaming_eval.recorder import Recorder
+from crkd_ros.streaming_eval.scores import LiveScoreError
+from crkd_ros.streaming_eval.session import subscribe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ class EvaluatorNode(Node):
             LiveScoreError: nothing came, or it cannot be scored.
         """
         # Matplotlib takes a second to import; the bag may be about to begin.
-        from crkd_ros.live.report import write_scores
-        from crkd_ros.live.scores import score_pass
+        from crkd_ros.streaming_eval.report import write_scores
+        from crkd_ros.streaming_eval.scores import score_pass
 
         # A pass that was cut off before its first key frame has nothing to score.
         passes = [one for one in self._recorder.passes if one.arrivals]
