@@ -102,8 +102,8 @@ setup(
             "crkd-play = crkd_ros.bags.player:main",
             "crkd-live = crkd_ros.streaming_eval.command:main",
             "crkd-node = crkd_ros.node.detector_node:main",
-            "crkd-soak = crkd_ros.measure.soak:main",
-            "crkd-overhead = crkd_ros.measure.overhead:main",
+            "crkd-soak = crkd_ros.bench.soak:main",
+            "crkd-overhead = crkd_ros.bench.overhead:main",
             "crkd-calibration = crkd_ros.calibrate:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.bags.nuscenes:main",
@@ -111,8 +111,8 @@ setup(
             "calibration = crkd_ros.calibrate:main",
             "evaluator = crkd_ros.streaming_eval.evaluator:main",
             "detector_node = crkd_ros.node.detector_node:main",
-            "soak = crkd_ros.measure.soak:main",
-            "overhead = crkd_ros.measure.overhead:main",
+            "soak = crkd_ros.bench.soak:main",
+            "overhead = crkd_ros.bench.overhead:main",
             "lifecycle_detector_node = crkd_ros.node.detector_node:lifecycle_main",
         ]
     },

@@ -10,8 +10,8 @@ pytest.importorskip("rclpy")
 
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.message_types import deserialize, make
+from crkd_ros.bench.drive_loop import DriveLoop, LoopError
 from crkd_ros.convert import arrays
-from crkd_ros.measure.drive_loop import DriveLoop, LoopError
 
 START = 1_700_000_000_000_000_000
 ANCHOR = "/cam_back_left/image_rect_compressed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crkd_core.config import ImageConfig
-from crkd_ros.measure.image_costs import costs, picture
+from crkd_ros.bench.image_costs import costs, picture
 
 
 def test_every_way_to_send_an_image_has_a_row():

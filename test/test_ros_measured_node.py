@@ -21,10 +21,10 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.message_types import make
+from crkd_ros.bench import overhead
+from crkd_ros.bench.node_peer import Told, peer
+from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.convert import arrays
-from crkd_ros.measure import overhead
-from crkd_ros.measure.node_peer import Told, peer
-from crkd_ros.measure.short_drive import ShortDrive
 
 START = 1_700_000_000_000_000_000
 LIMIT = 180.0
@@ -57,7 +57,7 @@ def command(module: str, *arguments: object, log):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"crkd_ros.measure.{module}", *words],
+            [sys.executable, "-m", f"crkd_ros.bench.{module}", *words],
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd_ros.measure import soak_report
-from crkd_ros.measure.node_peer import Told, by_sensor
-from crkd_ros.measure.process_stats import ProcessSample, cpu_by_thread, sample
-from crkd_ros.measure.soak_report import Slope, SoakRecord, judge, slope
+from crkd_ros.bench import soak_report
+from crkd_ros.bench.node_peer import Told, by_sensor
+from crkd_ros.bench.process_stats import ProcessSample, cpu_by_thread, sample
+from crkd_ros.bench.soak_report import Slope, SoakRecord, judge, slope
 
 HOUR = 3600.0
 

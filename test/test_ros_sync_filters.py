@@ -7,8 +7,8 @@ import itertools
 import pytest
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.bench.sync_yield import run_live, run_replay, simulate, turns_of
 from crkd_ros.convert import ros_packages
-from crkd_ros.measure.sync_yield import run_live, run_replay, simulate, turns_of
 from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync.stock_policy import FilterSynchronizer, make_synchronizer, stock_sets
 from crkd_ros.sync.synchroniser import SyncError, Synchronizer

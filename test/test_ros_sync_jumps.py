@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.measure.sync_yield import (
-    Event,
-    feed,
-    run_live,
-    run_replay,
-    simulate,
-    turns_of,
-)
+from crkd_ros.bench.sync_yield import Event, feed, run_live, run_replay, simulate, turns_of
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 SECOND = 1_000_000_000

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.measure.sync_yield import (
+from crkd_ros.bench.sync_yield import (
     FIRING,
     START_NS,
     Drive,
@@ -213,7 +213,7 @@ def test_references_grow_and_nothing_in_a_frame_is_newer_or_too_old(
 
 def test_the_command_prints_the_table() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "crkd_ros.measure.sync_yield", "--seconds", "2"],
+        [sys.executable, "-m", "crkd_ros.bench.sync_yield", "--seconds", "2"],
         capture_output=True,
         text=True,
         check=False,

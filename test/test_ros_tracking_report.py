@@ -9,8 +9,7 @@ from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.bags.files import BagWriter
-from crkd_ros.convert import box_messages
-from crkd_ros.measure.tracking_report import (
+from crkd_ros.bench.tracking_report import (
     BOXES,
     COLUMNS,
     Annotations,
@@ -22,6 +21,7 @@ from crkd_ros.measure.tracking_report import (
     owners,
     report,
 )
+from crkd_ros.convert import box_messages
 
 
 @pytest.mark.parametrize(

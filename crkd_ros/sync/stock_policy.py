@@ -22,7 +22,7 @@ from crkd_ros.sync.synchroniser import FrameSet, SyncError, Synchronizer
 from crkd_ros.sync.triggers import Turn
 
 if TYPE_CHECKING:
-    from crkd_ros.measure.sync_yield import Event
+    from crkd_ros.bench.sync_yield import Event
 
 
 class Stamped(NamedTuple):

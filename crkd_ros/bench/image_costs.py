@@ -1,6 +1,6 @@
 """What an image costs before the network, by how it is sent.
 
-Command: `python -m crkd_ros.measure.image_costs`. One thread, processor time, a made-up picture
+Command: `python -m crkd_ros.bench.image_costs`. One thread, processor time, a made-up picture
 with a photograph's share of detail.
 """
 

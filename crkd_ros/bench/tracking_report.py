@@ -1,4 +1,4 @@
-"""How well ids stay with their objects: ``python -m crkd_ros.measure.tracking_report DATA``.
+"""How well ids stay with their objects: ``python -m crkd_ros.bench.tracking_report DATA``.
 
 Two measurements. The annotated boxes of a drive at the rate of the reference camera, with noise,
 misses and false boxes put on them, say what the tracker does with a detector of known quality;

@@ -1,6 +1,6 @@
 """How many frames survive when messages are lost: simulated sensors, the real synchronisers.
 
-``python -m crkd_ros.measure.sync_yield`` prints the table of docs/benchmarks.md.
+``python -m crkd_ros.bench.sync_yield`` prints the table of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def command(
 
 
 def main() -> None:
-    """Entry point of ``python -m crkd_ros.measure.sync_yield``."""
+    """Entry point of ``python -m crkd_ros.bench.sync_yield``."""
     run_function(command)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from crkd_core.evaluate.report import Table
-from crkd_ros.measure.node_peer import Told
-from crkd_ros.measure.process_stats import ProcessSample
+from crkd_ros.bench.node_peer import Told
+from crkd_ros.bench.process_stats import ProcessSample
 
 #: Memory is judged by the means of so many stretches: neighbouring samples say the same twice.
 _BLOCKS = 24

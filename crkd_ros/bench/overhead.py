@@ -22,12 +22,12 @@ from rich.console import Console
 
 from crkd_core.command import check_output, run_function
 from crkd_core.evaluate.report import Table
+from crkd_ros.bench.drive_loop import DriveLoop
+from crkd_ros.bench.message_costs import Cost, message_costs
+from crkd_ros.bench.node_peer import Told, connect, peer
+from crkd_ros.bench.process_stats import cpu_by_thread
+from crkd_ros.bench.short_drive import ShortDrive, short_drive
 from crkd_ros.convert import arrays
-from crkd_ros.measure.drive_loop import DriveLoop
-from crkd_ros.measure.message_costs import Cost, message_costs
-from crkd_ros.measure.node_peer import Told, connect, peer
-from crkd_ros.measure.process_stats import cpu_by_thread
-from crkd_ros.measure.short_drive import ShortDrive, short_drive
 from crkd_ros.node.latency import STAGES
 from crkd_ros.node.launching import detector_command, own_network, process
 from crkd_ros.shipped import shipped

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.command import check_output, run_function
-from crkd_ros.measure import soak_report
-from crkd_ros.measure.drive_loop import DriveLoop
-from crkd_ros.measure.node_peer import by_sensor, connect, peer
-from crkd_ros.measure.process_stats import sample
-from crkd_ros.measure.short_drive import ShortDrive, short_drive
-from crkd_ros.measure.soak_report import SoakRecord, Verdict
+from crkd_ros.bench import soak_report
+from crkd_ros.bench.drive_loop import DriveLoop
+from crkd_ros.bench.node_peer import by_sensor, connect, peer
+from crkd_ros.bench.process_stats import sample
+from crkd_ros.bench.short_drive import ShortDrive, short_drive
+from crkd_ros.bench.soak_report import SoakRecord, Verdict
 from crkd_ros.node.launching import ProcessError, Running, detector_command, own_network, process
 from crkd_ros.shipped import shipped
 
