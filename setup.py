@@ -97,18 +97,18 @@ setup(
         "console_scripts": [
             # On a plain machine.
             "crkd = crkd_core.cli:main",
-            "crkd-bag = crkd_ros.bags.command:main",
+            "crkd-bag = crkd_ros.commands.bag:main",
             "crkd-replay = crkd_ros.bags.replay:main",
             "crkd-play = crkd_ros.bags.player:main",
             "crkd-live = crkd_ros.streaming_eval.command:main",
             "crkd-node = crkd_ros.node.detector_node:main",
             "crkd-soak = crkd_ros.bench.soak:main",
             "crkd-overhead = crkd_ros.bench.overhead:main",
-            "crkd-calibration = crkd_ros.calibrate:main",
+            "crkd-calibration = crkd_ros.commands.calibration:main",
             # What `ros2 run crkd_ros ...` finds.
             "nuscenes2bag = crkd_ros.bags.nuscenes:main",
             "replay = crkd_ros.bags.replay:main",
-            "calibration = crkd_ros.calibrate:main",
+            "calibration = crkd_ros.commands.calibration:main",
             "evaluator = crkd_ros.streaming_eval.evaluator:main",
             "detector_node = crkd_ros.node.detector_node:main",
             "soak = crkd_ros.bench.soak:main",

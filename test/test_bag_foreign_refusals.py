@@ -15,7 +15,6 @@ from mcap.writer import Writer
 from typer.testing import CliRunner
 
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros.bags.command import app
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
@@ -23,6 +22,7 @@ from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.commands.bag import app
 from crkd_ros.motion.calibration_file import Calibration
 
 SCENE = "scene-0103"
@@ -233,7 +233,7 @@ def test_poses_are_not_guessed_across_gaps_or_far_outside() -> None:
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "crkd_ros.bags.command", *(str(a) for a in arguments)],
+        [sys.executable, "-m", "crkd_ros.commands.bag", *(str(a) for a in arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -324,7 +324,7 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
     ],
 )
 def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, capsys):
-    from crkd_ros.live.command import main
+    from crkd_ros.commands.live import main
 
     fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
     monkeypatch.setattr("sys.argv", ["crkd-live", *fixed, "--out", str(tmp_path), *arguments])

@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros import calibrate
 from crkd_ros.bags.nuscenes import write_bag
 
 _SEED = 71_001
@@ -45,7 +44,7 @@ def short_drive(
             _make(folder / "drive")
     if calibration is None:
         calibration = folder / "calibration.yaml"
-        calibrate.of_bag(bag).save(calibration)
+        calibration.of_bag(bag).save(calibration)
     return ShortDrive(bag=bag, calibration=calibration)
 
 

@@ -269,7 +269,7 @@ def command(
 
 
 def main() -> None:
-    """Entry point of `python -m crkd_ros.demo`."""
+    """Entry point of `python -m crkd_ros.commands.demo`."""
     run_function(command)
 
 

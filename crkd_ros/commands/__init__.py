@@ -1,0 +1,1 @@
+"""Command lines over all of crkd_ros."""
