@@ -23,7 +23,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
-from crkd_ros.parameters import file
+from crkd_ros.parameters import parameter_file
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -106,7 +106,7 @@ def nodes(context):
     sim_time = []
     if wanted("rviz") or wanted("foxglove"):
         # On the detector's clock, wherever that is chosen.
-        file = file.given(
+        file = parameter_file.given(
             Path(given("config")), node="detector_node", namespace=given("namespace")
         )
         sim_time = [{"use_sim_time": {**file, **chosen}.get("use_sim_time", False)}]

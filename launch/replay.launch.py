@@ -25,7 +25,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from crkd_ros.parameters import file
+from crkd_ros.parameters import parameter_file
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -115,7 +115,7 @@ def evaluate(context):
 
     if not given("data"):
         return []
-    file = file.given(Path(given("config")), node=DETECTOR, namespace=given("namespace"))
+    file = parameter_file.given(Path(given("config")), node=DETECTOR, namespace=given("namespace"))
     # What the evaluator listens to, where the detector has it.
     names = {f"{DETECTOR}/boxes": given("boxes"), "odom": file.get("topics.odometry", "")}
     chosen = {name: given(name) for name in ("data", "split", "out")}

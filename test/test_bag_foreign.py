@@ -21,7 +21,7 @@ from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.nuscenes import write_bag
-from crkd_ros.commands.calibration import of_bag
+from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.sync.synchroniser import SyncConfig

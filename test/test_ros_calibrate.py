@@ -19,13 +19,14 @@ from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.bags import scene_messages
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
-from crkd_ros.commands import calibration
-from crkd_ros.commands.calibration import CalibrationError
+from crkd_ros.bags.recorded_calibration import CalibrationError
+from crkd_ros.commands import calibration as calibration_command
+from crkd_ros.convert import arrays, scene_messages
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import MotionError
 
@@ -70,7 +71,7 @@ def assert_same(one: Calibration, other: Calibration) -> None:
 
 
 def test_a_data_set_comes_back_from_its_file(tables, tmp_path):
-    calibration = calibration.of_dataset(tables)
+    calibration = recorded_calibration.of_dataset(tables)
     calibration.save(tmp_path / "c.yaml", comment="from here\nand there")
     text = (tmp_path / "c.yaml").read_text()
     assert text.startswith("# from here\n# and there\nsensors:\n")
@@ -87,11 +88,11 @@ def test_a_data_set_comes_back_from_its_file(tables, tmp_path):
 
 
 def test_a_bag_says_what_its_data_set_says(tables, bag):
-    assert_same(calibration.of_bag(bag), calibration.of_dataset(tables, SCENE))
+    assert_same(recorded_calibration.of_bag(bag), recorded_calibration.of_dataset(tables, SCENE))
 
 
 def test_frames_made_with_the_file_are_those_made_with_the_bags_own_transforms(bag, tmp_path):
-    calibration.of_bag(bag).save(tmp_path / "c.yaml")
+    recorded_calibration.of_bag(bag).save(tmp_path / "c.yaml")
     own = list(frames_of_bag(bag, image=IMAGE))
     file = Calibration.load(tmp_path / "c.yaml")
     again = list(frames_of_bag(bag, image=IMAGE, calibration=file))
@@ -121,7 +122,7 @@ def test_sensors_on_tf_behind_a_mount_in_upper_case_are_found_too(bag, tables, t
                     0,
                     "mount",
                     one.child_frame_id.upper(),
-                    geometry.invert(mount) @ calibration.convert.transform_matrix(one),
+                    geometry.invert(mount) @ arrays.transform_matrix(one),
                 )
                 for one in message.transforms
             ]
@@ -131,8 +132,8 @@ def test_sensors_on_tf_behind_a_mount_in_upper_case_are_found_too(bag, tables, t
             yield topic, message
 
     assert_same(
-        calibration.of_bag(edited(bag, tmp_path / "other", edit)),
-        calibration.of_dataset(tables, SCENE),
+        recorded_calibration.of_bag(edited(bag, tmp_path / "other", edit)),
+        recorded_calibration.of_dataset(tables, SCENE),
     )
 
 
@@ -144,7 +145,7 @@ def test_distortion_of_camera_info_is_kept(bag, tmp_path):
             message.d, message.distortion_model = np.array(values), "plumb_bob"
         yield topic.replace("image_rect_compressed", "image_raw/compressed"), message
 
-    calibration = calibration.of_bag(edited(bag, tmp_path / "raw", edit))
+    calibration = recorded_calibration.of_bag(edited(bag, tmp_path / "raw", edit))
     calibration.save(tmp_path / "c.yaml")
     camera = Calibration.load(tmp_path / "c.yaml").camera("CAM_BACK")
     assert camera is not None
@@ -157,7 +158,7 @@ def test_a_bag_that_does_not_say_is_refused(bag, tmp_path):
         return [] if topic == "/tf_static" else [(topic, message)]
 
     with pytest.raises(CalibrationError, match="no sensor transform on /tf_static or /tf"):
-        calibration.of_bag(edited(bag, tmp_path / "none", without))
+        recorded_calibration.of_bag(edited(bag, tmp_path / "none", without))
 
     def some(topic, message):
         if topic == "/tf_static":
@@ -165,7 +166,7 @@ def test_a_bag_that_does_not_say_is_refused(bag, tmp_path):
         return [(topic, message)]
 
     with pytest.raises(CalibrationError, match="CAM_BACK: no static transform from base_link"):
-        calibration.of_bag(edited(bag, tmp_path / "some", some))
+        recorded_calibration.of_bag(edited(bag, tmp_path / "some", some))
 
     def moving(topic, message):
         yield topic, message
@@ -175,7 +176,7 @@ def test_a_bag_that_does_not_say_is_refused(bag, tmp_path):
             yield topic, make("tf2_msgs/msg/TFMessage", transforms=[one])
 
     with pytest.raises(CalibrationError, match="transform of cam_front changes within the bag"):
-        calibration.of_bag(edited(bag, tmp_path / "moving", moving))
+        recorded_calibration.of_bag(edited(bag, tmp_path / "moving", moving))
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +204,9 @@ def two_cars(tmp_path_factory) -> NuScenes:
 
 def test_two_cars_need_a_scene(two_cars):
     with pytest.raises(CalibrationError, match=r"cam_back of scene-\d+ differs from .*0\.030 m"):
-        calibration.of_dataset(two_cars)
+        recorded_calibration.of_dataset(two_cars)
     heights = [
-        calibration.of_dataset(two_cars, scene).base_T("cam_back")[2, 3]
+        recorded_calibration.of_dataset(two_cars, scene).base_T("cam_back")[2, 3]
         for scene in ("scene-0061", SCENE)
     ]
     assert heights[1] - heights[0] == pytest.approx(0.03)
@@ -233,7 +234,7 @@ def test_wrong_cameras_in_files_are_refused(tmp_path, entry, error):
 
 
 def command(*arguments: object) -> Result:
-    return CliRunner().invoke(calibration.app, [*map(str, arguments)])
+    return CliRunner().invoke(calibration_command.app, [*map(str, arguments)])
 
 
 def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
@@ -267,7 +268,7 @@ def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_pat
     check = check_bag(bag, frames=6)
     assert check.done
     assert check.findings == []
-    wrong = calibration.of_bag(bag)
+    wrong = recorded_calibration.of_bag(bag)
     places = {name: wrong.base_T(name) for name in ("radar_back_left", "radar_back_right")}
     wrong.add("base_link", "radar_back_left", places["radar_back_right"])
     wrong.add("base_link", "radar_back_right", places["radar_back_left"])

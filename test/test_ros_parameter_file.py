@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from crkd_ros.parameters.file import load
 from crkd_ros.parameters.knobs import ParameterError, as_yaml
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.parameter_file import load
 
 
 def read(path, text):

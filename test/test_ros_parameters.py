@@ -38,7 +38,7 @@ def test_the_shipped_file_is_the_dataclass(request):
     comments = [line for line in text.splitlines() if line.startswith("#")]
     body = "\n".join(text.splitlines()[len(comments) :])
     assert body.strip() == knobs.as_yaml(NodeConfig).strip(), (
-        "config/detector.yaml is not what crkd_ros/parameters/node.py says; generate it again with "
+        "config/detector.yaml is not what crkd_ros/parameters/node.py says; make it again with "
         "the command in its head"
     )
     values = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))

@@ -16,10 +16,10 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.calibration_check import drive as check_drive
 from crkd_ros.calibration_check.check import SelfCheck
 from crkd_ros.calibration_check.placement import OPTICAL, check_intrinsics, check_places
-from crkd_ros.commands import calibration
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.sync.synchroniser import FrameSet
@@ -53,7 +53,7 @@ class Drive:
 @pytest.fixture(scope="module")
 def drive(tiny_drive) -> Drive:
     tables = NuScenes(tiny_drive)
-    calibration = calibration.of_dataset(tables)
+    calibration = recorded_calibration.of_dataset(tables)
     image = ImageConfig(height=128, width=352, zoom=1.0)
     return Drive(
         sets=list(check_drive.sets_of(tables, SCENE, image=image)),

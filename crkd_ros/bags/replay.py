@@ -25,8 +25,8 @@ from crkd_core.frame import ANCHOR_CAMERA, Frame
 from crkd_ros.bags.detections import write_detections
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
 from crkd_ros.bags.message_types import BagError
-from crkd_ros.parameters.file import load
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.parameter_file import load
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenes

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
 
 _SEED = 71_001
@@ -44,7 +45,7 @@ def short_drive(
             _make(folder / "drive")
     if calibration is None:
         calibration = folder / "calibration.yaml"
-        calibration.of_bag(bag).save(calibration)
+        recorded_calibration.of_bag(bag).save(calibration)
     return ShortDrive(bag=bag, calibration=calibration)
 
 

@@ -1,180 +1,19 @@
-"""Calibration files out of nuScenes data sets and bags. Command `crkd-calibration`."""
+"""Calibration files: written, shown, checked. Command `crkd-calibration`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from crkd_core import geometry
 from crkd_core.command import OutputError, check_output, run
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.bags.files import read_bag
-from crkd_ros.bags.frames import Layout, layout_of
-from crkd_ros.convert import arrays
-from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
-from crkd_ros.motion.calibration_file import Calibration, CameraEntry
-from crkd_ros.motion.poses import MotionError
-
-#: Poses and intrinsics closer together than this are one calibration: metres and radians, pixels.
-_SAME_POSE, _SAME_PIXELS = 1e-3, 0.5
-
-
-class CalibrationError(ValueError):
-    """A source that does not say where the sensors sit, or says two things."""
-
-
-def of_dataset(tables: NuScenes, scene: str | None = None) -> Calibration:
-    """The calibration in the tables of a data set.
-
-    Args:
-        tables: an opened nuScenes data set.
-        scene: which scene's; None = that of all scenes, which must then be one.
-
-    Raises:
-        CalibrationError: scenes differ and none is named (nuScenes was recorded with several
-            cars), or a sensor changes within a scene.
-    """
-    calibration = Calibration()
-    first: dict[str, str] = {}
-    for name in [scene] if scene is not None else tables.scenes:
-        seen = set[str]()
-        for record in tables.calibrations(name):
-            frame = record.channel.lower()
-            if record.channel not in CAMERAS + RADARS:
-                continue
-            camera = None
-            if record.channel in CAMERAS:
-                if not record.intrinsics[0, 0] > 0:
-                    raise CalibrationError(f"{record.path}: its calibration has no intrinsics")
-                size = (record.width, record.height)
-                camera = CameraEntry(intrinsics=record.intrinsics, image_size=size)
-            if frame not in first:
-                first[frame] = name
-                calibration.add("base_link", frame, record.ego_T_sensor)
-                if camera is not None:
-                    calibration.add_camera(frame, camera)
-            elif difference := _difference(calibration, frame, record.ego_T_sensor, camera):
-                where = "within it" if frame in seen else f"from {first[frame]}"
-                raise CalibrationError(
-                    f"{tables.root}: {frame} of {name} differs {where} by {difference}; "
-                    + (
-                        "no single file can say so"
-                        if frame in seen
-                        else f"name one with --scene, e.g. --scene {name}"
-                    )
-                )
-            seen.add(frame)
-    if not first:
-        raise CalibrationError(f"{tables.root}: no camera and no radar in {scene or 'any scene'}")
-    return calibration
-
-
-def of_bag(path: Path, *, base: str = "base_link") -> Calibration:
-    """The calibration in a bag: /tf_static (or sensors on /tf), and CameraInfo.
-
-    Args:
-        path: a rosbag2, see ``layout_of``.
-        base: the vehicle's frame.
-
-    Raises:
-        BagError: not a readable bag, or no known sensor in it.
-        CalibrationError: no transforms, none of a sensor, or two different ones of one.
-    """
-    layout = layout_of(path)
-    tree, changed, transforms = Calibration(base=base), set[str](), 0
-    for record in read_bag(path, topics=["/tf_static", "/tf"]):
-        for transform in record.message().transforms:
-            child = transform.child_frame_id.lstrip("/").lower()
-            if child == base.lstrip("/").lower():
-                continue
-            matrix = arrays.transform_matrix(transform)
-            transforms += 1
-            if child in tree.frames and not _same_pose(tree.parent_T(child), matrix):
-                changed.add(child)
-            tree.add(transform.header.frame_id, child, matrix)
-    if not transforms:
-        raise CalibrationError(
-            f"{path}: no sensor transform on /tf_static or /tf; write the file from the data set "
-            "instead (--data), or by hand (config/calibration.yaml)"
-        )
-    calibration = Calibration(base=base)
-    for sensor, frame in _frame_ids(path, layout).items():
-        try:
-            matrix = tree.base_T(frame)
-        except MotionError as error:
-            raise CalibrationError(f"{path}: {sensor}: {error}") from error
-        if moving := changed & set(tree.chain(frame)):
-            raise CalibrationError(
-                f"{path}: the transform of {', '.join(sorted(moving))} changes within the bag, so "
-                f"no file can say where {sensor} sits; use tf live, or cut the bag"
-            )
-        calibration.add(base, frame, matrix)
-        if sensor in layout.images:
-            rectified = CamerasConfig().is_rectified(layout.images[sensor].name)
-            calibration.add_camera(frame, _camera(path, layout.infos[sensor].name, rectified))
-    return calibration
-
-
-def _frame_ids(path: Path, layout: Layout) -> dict[str, str]:
-    """Sensor -> frame_id of its first message; the rest of the bag is not read."""
-    names = {topic.name: name for name, topic in {**layout.images, **layout.radars}.items()}
-    found: dict[str, str] = {}
-    for record in read_bag(path, topics=names):
-        sensor = names[record.topic]
-        if sensor not in found:
-            found[sensor] = record.message().header.frame_id or sensor.lower()
-        if len(found) == len(names):
-            break
-    return {name: found[name] for name in CAMERAS + RADARS if name in found}
-
-
-def _camera(path: Path, topic: str, rectified: bool) -> CameraEntry:
-    """The first CameraInfo of a topic."""
-    for record in read_bag(path, topics=[topic]):
-        return camera_entry(record.message(), rectified=rectified)
-    raise CalibrationError(f"{path}: {topic} holds no message")
-
-
-def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:
-    """A sensor_msgs/CameraInfo as an entry of a calibration file. Raises ConvertError."""
-    model = CameraModel.of_info(info, rectified=rectified)
-    return CameraEntry(
-        intrinsics=np.array(model.matrix),
-        image_size=model.size,
-        distortion_model=model.distortion if model.coefficients else "",
-        distortion=model.coefficients,
-    )
-
-
-def _same_pose(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-    return bool(np.abs(a - b).max() < _SAME_POSE)
-
-
-def _difference(
-    calibration: Calibration, frame: str, pose: NDArray[np.float64], camera: CameraEntry | None
-) -> str:
-    """How far this is from what the calibration says; empty = not."""
-    known = calibration.base_T(frame)
-    if not _same_pose(known, pose):
-        metres = float(np.linalg.norm((geometry.invert(known) @ pose)[:3, 3]))
-        turn = np.trace(known[:3, :3].T @ pose[:3, :3])
-        degrees = float(np.rad2deg(np.arccos(np.clip((turn - 1) / 2, -1, 1))))
-        return f"{metres:.3f} m and {degrees:.2f} degrees"
-    old = calibration.camera(frame)
-    if old is None or camera is None:
-        return ""
-    if old.image_size != camera.image_size:
-        return f"its image size, {camera.image_size} after {old.image_size}"
-    pixels = float(np.abs(old.intrinsics - camera.intrinsics).max())
-    return f"{pixels:.1f} pixels in its intrinsics" if pixels > _SAME_PIXELS else ""
-
+from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag, of_dataset
+from crkd_ros.motion.calibration_file import Calibration
 
 app = typer.Typer(
     no_args_is_help=True,

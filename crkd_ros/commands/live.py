@@ -14,9 +14,9 @@ import typer
 from rich.console import Console
 
 from crkd_core.command import check_output, run_function
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.replay import SCORED_FROM
-from crkd_ros.commands import calibration
 from crkd_ros.streaming_eval.players import LiveError, PlayerName
 from crkd_ros.streaming_eval.session import run_live
 
@@ -63,7 +63,7 @@ def live(
 
     say = console or Console(stderr=True)
     out.mkdir(parents=True, exist_ok=True)
-    calibration.of_bag(bag).save(out / "calibration.yaml")
+    recorded_calibration.of_bag(bag).save(out / "calibration.yaml")
     chosen = {
         "weights": weights.absolute(),
         "calibration_file": (out / "calibration.yaml").absolute(),
