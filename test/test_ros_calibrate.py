@@ -19,14 +19,14 @@ from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.frame import CAMERAS, RADARS
-from crkd_ros.bags import recorded_calibration
+from crkd_ros.bags import recorded_calibration, scene_messages
 from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.recorded_calibration import CalibrationError
 from crkd_ros.commands import calibration as calibration_command
-from crkd_ros.convert import arrays, scene_messages
+from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import MotionError
 
