@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
 
-# Whole networks against the golden vectors (CRKD_GOLDEN, test/golden.py); make test has the rest.
+# Whole networks against the golden vectors (CRKD_GOLDEN, test/support/golden.py); make test has the rest.
 test-golden: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m golden_heavy $(PYTEST_ARGS)
 

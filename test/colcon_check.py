@@ -77,7 +77,7 @@ def check(install: Path, work: Path) -> int:
 def tests_run(work: Path, name: str) -> int:
     """How many tests `colcon test` runs: zero means that it fell back to unittest."""
     paths = ["--build-base", f"{name}/build", "--install-base", f"{name}/install"]
-    arguments = ["--pytest-args", "test/test_package_layout.py", "-p", "no:cacheprovider"]
+    arguments = ["--pytest-args", "test/package/test_layout.py", "-p", "no:cacheprovider"]
     command = ["colcon", "--log-base", f"{name}/log", "test", "--paths", str(ROOT), *paths]
     run([*command, "--event-handlers", "console_direct-", *arguments], cwd=work)
     result = run(

@@ -10,8 +10,8 @@ one dead camera stops all frames.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from crkd_core.frame import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
@@ -20,9 +20,6 @@ from crkd_ros.sync.clock_jumps import Message
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet, SyncError, Synchronizer
 from crkd_ros.sync.triggers import Turn
-
-if TYPE_CHECKING:
-    from crkd_ros.bench.sync_yield import Event
 
 
 class Stamped(NamedTuple):
@@ -144,17 +141,3 @@ def make_synchronizer(
     """The synchroniser of ``config.policy``. Raises SyncError."""
     kind = FilterSynchronizer if config.policy == "message_filters" else Synchronizer
     return kind(config, cameras=cameras, radars=radars)
-
-
-def stock_sets(events: Iterable[Event], config: SyncConfig) -> list[int]:
-    """Turn of each set that the stock synchroniser forms over all sensors' topics.
-
-    Raises:
-        SyncError: message_filters is not installed.
-    """
-    filters = StockFilters(CAMERAS + RADARS, slop=config.slop, queue_size=config.queue_size)
-    return [
-        max(one.image.item.turn for one in found)
-        for event in events
-        for found in filters.add(event.sensor, Timed(event.stamp_ns, event), event.arrival)
-    ]

@@ -1,0 +1,329 @@
+"""Evaluation on a data set: filters, splits, order against the devkit; runs and pictures."""
+
+import dataclasses
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from handmade import write_version
+from test_metrics import assert_same
+
+from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.evaluate.evaluation import (
+    EvaluateError,
+    evaluate_submission,
+    evaluate_weights,
+    score,
+)
+from crkd_core.evaluate.matching import ScoredBoxes
+from crkd_core.evaluate.metrics import evaluate
+from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, draw_precision_recall
+from crkd_core.evaluate.reading import read_submission
+from crkd_core.evaluate.report import ReportError, Table, metrics_tables, write_report
+from crkd_core.evaluate.submission import Submission, write_submission
+from crkd_core.world import write_world
+
+SPLITS = {"ours": ["scene-0103", "scene-0061"], "one": ["scene-0061"]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Two scenes, racks and bicycles, annotations without points, a shuffled sample table."""
+    return write_version(tmp_path_factory.mktemp("data"), splits=SPLITS)
+
+
+@pytest.fixture(scope="module")
+def devkit(data):
+    nuscenes = pytest.importorskip("nuscenes")
+    return nuscenes.NuScenes("v1.0-mini", str(data), verbose=False)
+
+
+def devkit_summary(devkit, path, split, out):
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.detection.evaluate import DetectionEval
+
+    config = config_factory("detection_cvpr_2019")
+    run = DetectionEval(devkit, config, str(path), split, str(out), verbose=False)
+    return run.main(plot_examples=0, render_curves=False)
+
+
+def adversarial(tables, tokens, rng):
+    """Truth, moved a little, thrice; boxes on the range limits and in racks; scores that tie."""
+    parts = []
+    for i, token in enumerate(tokens):
+        truth = tables.truth_global(token)
+        truth = truth.select(np.repeat(np.arange(len(truth)), 3))
+        columns = {f.name: getattr(truth, f.name) for f in dataclasses.fields(Boxes)}
+        columns["center"] = columns["center"] + rng.integers(-2, 3, truth.center.shape) / 2
+        attribute = truth.attribute
+        ego = tables.ego_translation(token)
+        limits = [[50, 0], [30, 40], [-40, 0], [0, 30], [-18, -24], [49.999999, 0], [24, 32]]
+        racks = tables.bicycle_racks(token)
+        places = np.concatenate([ego + np.pad(np.array(limits), ((0, 0), (0, 1))), racks.center])
+        extra = np.repeat(places, 10, 0)
+        n = len(extra)
+        columns["center"] = np.concatenate([columns["center"], extra])
+        columns["size"] = np.concatenate([columns["size"], np.ones((n, 3))])
+        columns["yaw"] = np.concatenate([columns["yaw"], rng.uniform(-3, 3, n)])
+        columns["velocity"] = np.concatenate([columns["velocity"], np.full((n, 2), np.nan)])
+        columns["label"] = np.concatenate([columns["label"], np.tile(np.arange(10), n // 10)])
+        attribute = np.concatenate([attribute, np.full(n, -1)])
+        total = len(attribute)
+        parts.append(
+            ScoredBoxes(
+                **columns,
+                sample=np.full(total, i),
+                attribute=attribute,
+                score=rng.integers(0, 6, total) / 5,
+            )
+        )
+    meta = dict.fromkeys(("use_camera", "use_lidar", "use_radar", "use_map", "use_external"), True)
+    return Submission(tokens=tuple(tokens), boxes=ScoredBoxes.joined(parts), meta=meta)
+
+
+@pytest.mark.parametrize("split", ["mini_val", "ours", "one"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_data_set_scores_as_with_the_devkit(data, devkit, tmp_path, capsys, split, seed):
+    rng = np.random.default_rng(seed)
+    tables = NuScenes(data)
+    tokens = tables.samples_of(split)
+    rng.shuffle(tokens)  # the order of the file decides ties, or must not
+    path = tmp_path / "results.json"
+    write_submission(adversarial(tables, tokens, rng), path)
+    ours = evaluate_submission(path, data, split, tmp_path / "ours")
+    assert ours.summary["mean_ap"] > 0
+    theirs = devkit_summary(devkit, path, split, tmp_path / "theirs")
+    assert_same(
+        json.loads((tmp_path / "ours" / "metrics.json").read_text()),
+        json.loads(json.dumps(theirs)),
+    )
+    assert f"{ours.summary['nd_score']:.3f}" in capsys.readouterr().out
+
+
+def truth_as_detections(tables, tokens):
+    """(submission, mask of the boxes that a LiDAR or radar point touched)."""
+    parts, seen = [], []
+    for i, token in enumerate(tokens):
+        truth = tables.truth_global(token)
+        parts.append(
+            ScoredBoxes(
+                **{f.name: getattr(truth, f.name) for f in dataclasses.fields(Boxes)},
+                sample=np.full(len(truth), i),
+                attribute=truth.attribute,
+                score=np.ones(len(truth)),
+            )
+        )
+        seen.append(truth.num_lidar_points + truth.num_radar_points > 0)
+    boxes = ScoredBoxes.joined(parts)
+    meta = dict.fromkeys(("use_camera", "use_lidar", "use_radar", "use_map", "use_external"), True)
+    return Submission(tokens=tuple(tokens), boxes=boxes, meta=meta), np.concatenate(seen)
+
+
+def test_truth_of_the_world_scores_one(tmp_path):
+    # The ceiling: neither the cut at recall 0.1 nor that at precision 0.1 costs anything. All ten
+    # classes are there, with attributes and velocities.
+    nuscenes = pytest.importorskip("nuscenes")
+    data = tmp_path / "data"
+    write_world(data, scenes=1, seconds=1, seed=5, image_width=64, key_frames_only=True)
+    tables = NuScenes(data)
+    every, seen = truth_as_detections(tables, tables.samples_of("mini_val"))
+    # Boxes without points do not count as truth, so whoever reports them is punished.
+    assert score(tables, every, "mini_val").summary["mean_ap"] < 1
+    perfect = dataclasses.replace(every, boxes=every.boxes.select(seen))
+    write_submission(perfect, tmp_path / "results.json")
+    ours = evaluate_submission(tmp_path / "results.json", data, "mini_val", tmp_path / "ours")
+    assert ours.summary["mean_ap"] == pytest.approx(1, abs=1e-12)
+    assert ours.summary["nd_score"] == pytest.approx(1, abs=1e-9)
+    devkit = nuscenes.NuScenes("v1.0-mini", str(data), verbose=False)
+    theirs = devkit_summary(devkit, tmp_path / "results.json", "mini_val", tmp_path / "theirs")
+    written = json.loads((tmp_path / "ours" / "metrics.json").read_text())
+    assert_same(written, json.loads(json.dumps(theirs)))
+
+
+def test_truth_scores_one_in_the_classes_that_are_there(data):
+    tables = NuScenes(data)
+    every, seen = truth_as_detections(tables, tables.samples_of("ours"))
+    perfect = dataclasses.replace(every, boxes=every.boxes.select(seen))
+    aps = score(tables, perfect, "ours").summary["mean_dist_aps"]
+    present = {"car", "bus", "pedestrian", "bicycle", "traffic_cone"}
+    assert aps == pytest.approx({name: float(name in present) for name in CLASS_NAMES})
+
+
+def test_samples_that_do_not_fit_are_named(data):
+    tables = NuScenes(data)
+    tokens = tables.samples_of("mini_val")
+    empty = Submission(tokens=tuple(tokens), boxes=ScoredBoxes.empty(), meta={})
+    assert score(tables, empty, "mini_val").summary["nd_score"] == 0
+    assert score(tables, empty, tokens).summary["mean_ap"] == 0
+    less = dataclasses.replace(empty, tokens=tuple(tokens[1:]))
+    with pytest.raises(
+        EvaluateError, match=f"1 of 4 samples.*'mini_val' are missing.*{tokens[0]}"
+    ):
+        score(tables, less, "mini_val")
+    other = tables.samples_of("one")[0]
+    more = dataclasses.replace(empty, tokens=(*tokens, other))
+    with pytest.raises(EvaluateError, match=f"sample {other} is not in split 'mini_val'"):
+        score(tables, more, "mini_val")
+    with pytest.raises(NuScenesError, match="no sample 'nobody'"):
+        score(tables, dataclasses.replace(empty, tokens=(*tokens, "nobody")), "mini_val")
+    with pytest.raises(NuScenesError, match="split 'ours-not' is not known"):
+        score(tables, empty, "ours-not")
+
+
+def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_path):
+    data = write_version(tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",))
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-test" / f"{table}.json").write_text("[]")
+    with pytest.raises(EvaluateError, match="-test has no annotations"):
+        evaluate_weights(weights, data, "test", tmp_path / "out")
+    assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
+
+
+def test_a_set_without_a_single_box_gives_zeros(weights, tmp_path):
+    data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-mini" / f"{table}.json").write_text("[]")
+    summary = evaluate_weights(weights, data, "mini_val", tmp_path / "out").summary
+    assert summary["mean_ap"] == summary["nd_score"] == 0
+    assert set(summary["tp_errors"].values()) == {1.0}
+    again = evaluate_submission(
+        tmp_path / "out" / "results.json", data, "mini_val", tmp_path / "again"
+    )
+    assert again.summary["nd_score"] == 0
+
+
+def test_samples_outside_a_custom_split_do_not_count(data):
+    tables = NuScenes(data)
+    rng = np.random.default_rng(0)
+    every = adversarial(tables, tables.samples_of("ours"), rng)
+    inside = set(tables.samples_of("one"))
+    keep = np.array([token in inside for token in every.tokens])
+    rows = keep[every.boxes.sample]
+    place = np.cumsum(keep) - 1
+    boxes = every.boxes.select(rows)
+    only = Submission(
+        tokens=tuple(t for t in every.tokens if t in inside),
+        boxes=dataclasses.replace(boxes, sample=place[boxes.sample]),
+        meta={},
+    )
+    got, expected = score(tables, every, "one").summary, score(tables, only, "one").summary
+    assert expected["mean_ap"] > 0
+    assert_same(got, expected)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    import torch
+
+    from crkd_core.model.build import build_detector
+    from crkd_core.model.checkpoint import save_weights
+    from crkd_core.presets import preset
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_weights(build_detector(preset("demo_student").detector), path)
+    return path
+
+
+def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
+    out = tmp_path / "run"
+    result = evaluate_weights(weights, data, "mini_val", out, sensors=("RADAR_FRONT", "CAM_BACK"))
+    theirs = devkit_summary(devkit, out / "results.json", "mini_val", tmp_path / "theirs")
+    assert_same(json.loads((out / "metrics.json").read_text()), json.loads(json.dumps(theirs)))
+    assert result.summary["cfg"]["max_boxes_per_sample"] == 500
+    results = json.loads((out / "results.json").read_text())
+    assert set(results["results"]) == set(NuScenes(data).samples_of("mini_val"))
+    assert results["meta"]["use_camera"] and results["meta"]["use_radar"]
+    assert any(results["results"].values())
+    printed = capsys.readouterr().out
+    for word in ("mAP", "NDS", "mAAE", "construction_vehicle", "network"):
+        assert word in printed
+    assert len(list(out.glob("bev_*.png"))) == len(list(out.glob("cameras_*.png"))) == 3
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 7
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_a_detector_without_its_sensors_is_refused(data, weights, tmp_path):
+    with pytest.raises(NuScenesError, match="unknown sensors"):
+        evaluate_weights(weights, data, "mini_val", tmp_path, sensors=("CAM_TOP",))
+
+
+def test_boxes_are_drawn_where_they_are(data, tmp_path):
+    frame = NuScenesFrames(NuScenes(data), "mini_val")[0]
+    # A box of class car straight ahead of each camera, one behind it, one around it.
+    axis = frame.ego_T_cam[:, :3, 2]
+    origin = frame.ego_T_cam[:, :3, 3]
+    center = np.concatenate([origin + 10 * axis, origin - 10 * axis, origin])
+    n = len(center)
+    found = Detections(
+        center=center,
+        size=np.full((n, 3), 2.0),
+        yaw=np.zeros(n),
+        velocity=np.full((n, 2), np.nan),
+        label=np.zeros(n, np.int64),
+        score=np.ones(n),
+    )
+    frame = dataclasses.replace(frame, truth=None)
+    nothing = found.select(found.score > 2)
+    pictures = []
+    for name, boxes in (
+        ("with", found.select(np.arange(6))),
+        ("without", nothing),
+        ("all", found),
+    ):
+        draw_cameras(frame, boxes, tmp_path / f"{name}.png", tile_width=320)
+        pictures.append(cv2.imread(str(tmp_path / f"{name}.png")).astype(int))
+    changed = np.abs(pictures[0] - pictures[1]).max(-1) > 40
+    height = changed.shape[0] // 2
+    assert changed.shape[1] == 960
+    for row in (0, 1):
+        for column in (0, 1, 2):
+            tile = changed[row * height : (row + 1) * height, column * 320 : (column + 1) * 320]
+            _, xs = np.nonzero(tile)
+            assert len(xs) > 50
+            # The principal point of the hand-made cameras, 96 x 54 pixels, scaled to the tile.
+            assert (xs.min() + xs.max()) / 2 == pytest.approx(47.2 / 96 * 320, abs=25)
+    draw_bev(frame, found, tmp_path / "bev.png", title="a title")
+    image = cv2.cvtColor(cv2.imread(str(tmp_path / "bev.png")), cv2.COLOR_BGR2RGB).astype(int)
+    assert (np.abs(image - np.array(CLASS_COLORS[0])).max(-1) < 30).sum() > 100
+
+
+def test_a_missing_camera_and_an_empty_result_are_drawn(data, tmp_path):
+    frame = NuScenesFrames(NuScenes(data), "mini_val")[0].without("CAM_FRONT")
+    draw_cameras(frame, Detections.empty(), tmp_path / "cameras.png")
+    draw_bev(frame, Detections.empty(), tmp_path / "bev.png")
+    none = evaluate(ScoredBoxes.empty(), ScoredBoxes.empty())
+    draw_precision_recall(none, tmp_path / "curves.png")
+    for name in ("cameras", "bev", "curves"):
+        assert cv2.imread(str(tmp_path / f"{name}.png")) is not None
+
+
+def test_report_is_one_page_and_escapes_text(tmp_path):
+    cv2.imwrite(str(tmp_path / "p.png"), np.zeros((2, 2, 3), np.uint8))
+    table = Table(title="a<b", columns=("x", "y"), rows=[["<script>", "1"]])
+    write_report(
+        tmp_path / "deep" / "r.html",
+        title="T & U",
+        tables=[table],
+        pictures={'say "hi"': tmp_path / "p.png"},
+        text="one\n\ntwo",
+    )
+    page = (tmp_path / "deep" / "r.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page and "T &amp; U" in page
+    assert page.count("<p>") == 2 and "&quot;hi&quot;" in page
+    (tmp_path / "p.jpg").write_bytes(b"no picture")
+    with pytest.raises(ReportError, match=r"p\.jpg: expected a PNG"):
+        write_report(tmp_path / "r.html", title="t", pictures={"a": tmp_path / "p.jpg"})
+    with pytest.raises(ReportError, match="table 't': expected 2 cells"):
+        Table(title="t", columns=("a", "b"), rows=[["1"]])
+
+
+def test_tables_show_undefined_errors_as_a_dash():
+    overall, by_class = metrics_tables(evaluate(ScoredBoxes.empty(), ScoredBoxes.empty()).summary)
+    assert overall.rows[0] == ["0.000", "0.000", "1.000", "1.000", "1.000", "1.000", "1.000"]
+    cone = next(row for row in by_class.rows if row[0] == "traffic_cone")
+    assert cone == ["traffic_cone", "0.000", "1.000", "1.000", "-", "-", "-"]

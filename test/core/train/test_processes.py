@@ -1,0 +1,191 @@
+"""Real processes: torchrun against one process, and kill -9 against an uninterrupted run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_tiny import FRAMES, a_config, logged
+
+from crkd_core.config import AugmentConfig
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.train.distributed import DistributedError, Processes
+from crkd_core.train.loop import train
+from crkd_core.train.run_folder import Run
+from crkd_core.train.samples import Positions
+
+HERE = Path(__file__).resolve().parent
+SUPPORT = HERE.parents[1] / "support"
+BIN = Path(sys.executable).parent
+
+#: Trained by two processes with these, and by one with the double batch.
+CASES = {
+    "frozen": a_config(
+        norms="frozen", batch_size=1, accumulate=2, depth_weight=0.5, learning_rate=1e-3, steps=4
+    ),
+    # BatchNorm of a random start is sensitive: one process whose norms merely round differently
+    # drifts as far at a higher rate, because Adam turns rounding errors into whole steps.
+    "synchronised": a_config(
+        norms="synchronised", batch_size=2, depth_weight=0.5, learning_rate=1e-5, steps=4
+    ),
+    # Every process often lacks all cameras or all radars: nothing may wait for it.
+    "blind": a_config(
+        norms="synchronised",
+        batch_size=1,
+        steps=6,
+        augment=AugmentConfig(image_zoom=(1.0, 1.3), drop_all_cameras=0.4, drop_all_radars=0.4),
+    ),
+}
+
+
+def norm_inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    """[5, 3, 2, 2] values far from 0, and weights of a loss."""
+    generator = torch.Generator().manual_seed(3)
+    values = 2 + torch.randn((5, 3, 2, 2), generator=generator)
+    return values, torch.randn((5, 3, 2, 2), generator=generator)
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(SUPPORT)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def curves(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("curves")
+    done = subprocess.run(
+        [
+            BIN / "torchrun",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            SUPPORT / "torchrun_curves.py",
+            out,
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@pytest.mark.parametrize("name", ["frozen", "synchronised"])
+def test_two_processes_are_one_with_the_double_batch(curves, tmp_path, name):
+    config = dataclasses.replace(CASES[name], batch_size=2 * CASES[name].batch_size)
+    whole = Run.start(tmp_path, config, data="", split="")
+    train(whole, FRAMES)
+    two, one = logged(Run.open(curves / name)), logged(whole)
+    assert len(two) == len(one) == config.steps
+    for a, b in zip(two, one, strict=True):
+        assert a.keys() == b.keys() and a["norm_samples"] == (0 if name == "frozen" else 4)
+        for key in a:
+            rel = 5e-3 if key == "gradient_norm" else 1e-4
+            assert a[key] == pytest.approx(b[key], rel=rel, abs=1e-4), (a["step"], key)
+    a, b = (
+        load_weights(p / "weights.safetensors").state_dict() for p in (curves / name, tmp_path)
+    )
+    for key, value in a.items():
+        if "running" in key:
+            torch.testing.assert_close(value, b[key], rtol=1e-3, atol=1e-4)
+
+
+def test_synchronised_norms_are_batchnorm_of_all_samples(curves):
+    values, weights = norm_inputs()
+    norm = torch.nn.BatchNorm2d(3, momentum=0.3)
+    values.requires_grad_()
+    answer = norm(values)
+    (answer * weights).sum().backward()
+    parts = [torch.load(curves / f"norm{rank}.pt") for rank in range(2)]
+    # Unequal shares, and two uses: the second process has nothing the second time.
+    torch.testing.assert_close(torch.cat([p["answer"] for p in parts]), answer.detach())
+    torch.testing.assert_close(torch.cat([p["gradient"] for p in parts]), values.grad)
+    torch.testing.assert_close(sum(p["weight"] for p in parts), norm.weight.grad)
+    norm(values[:3])
+    for part in parts:
+        torch.testing.assert_close(part["mean"], norm.running_mean)
+        torch.testing.assert_close(part["variance"], norm.running_var)
+
+
+def test_a_process_without_cameras_or_radars_holds_nobody_up(curves):
+    lines = logged(Run.open(curves / "blind"))
+    assert [line["step"] for line in lines] == list(range(1, 7))
+    assert all(np.isfinite(line["total"]) for line in lines)
+
+
+def test_processes_share_the_stream_out():
+    config = a_config(steps=4, batch_size=2, accumulate=3)
+    ranks = [
+        list(Positions(config, first_step=1, processes=Processes(rank=rank, count=2)))
+        for rank in range(2)
+    ]
+    whole = list(Positions(dataclasses.replace(config, batch_size=4), first_step=1))
+    assert [a + b for a, b in zip(*ranks, strict=True)] == whole
+    assert len(whole) == len(Positions(config, first_step=1)) == 9
+
+
+def test_a_broken_environment_is_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "one")
+    with pytest.raises(DistributedError, match="expected numbers in RANK"):
+        Processes.of_environment()
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tiny_world, tmp_path):
+    config = a_config(steps=24, checkpoint_steps=4, workers=1, average=0.9)
+    settings = [
+        f"{key}={json.dumps(value)}"
+        for key, value in dataclasses.asdict(config).items()
+        if key not in ("detector", "paste", "distill", "tensorboard", "sensors")
+    ]
+    grid = {"low": [-12.8, -12.8, -5.0], "high": [12.8, 12.8, 3.0]}
+    settings += [f"detector.grid.{key}={value}" for key, value in grid.items()]
+    settings += ["detector.image.height=64", "detector.image.width=96"]
+    command = [str(BIN / "crkd"), "train", "--data", str(tiny_world), "--split", "mini_train"]
+    log = tmp_path / "killed" / "metrics.jsonl"
+
+    options = [part for setting in settings for part in ("--set", setting)]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "killed"), *options],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 7):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    # Its loading process holds the other end of this pipe: it must be gone too.
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+    before = len(logged(Run(tmp_path / "killed", config)))
+    assert 7 <= before < 24
+
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "killed"), "--resume"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+    from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+
+    killed = Run.open(tmp_path / "killed")
+    whole = Run.start(tmp_path / "whole", killed.config, data="", split="")
+    train(whole, NuScenesFrames(NuScenes(tiny_world), "mini_train"))
+    assert logged(killed) == logged(whole)
+    a, b = (load_weights(r.path / "weights.safetensors").state_dict() for r in (killed, whole))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name

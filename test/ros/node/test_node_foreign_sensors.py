@@ -1,0 +1,59 @@
+"""The real node with a raw, distorted, binned Bayer camera and a Doppler radar, over DDS."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY
+
+pytest.importorskip("rclpy")
+
+import node_rig
+from test_sensors_of_others import CAMERA, FIELDS, IMAGES, RADAR, START, STEP, bag, drive
+
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_ros.bags.frames import frames_of_bag
+from crkd_ros.convert import arrays, ros_packages
+
+__all__ = ["bag"]  # The fixture.
+
+
+def test_the_node_sees_what_replay_sees(bag, tmp_path):
+    torch.manual_seed(0)
+    save_weights(build_detector(TINY), tmp_path / "weights.safetensors")
+    detector = Detector.load(tmp_path / "weights.safetensors", score_threshold=0.05)
+    want = {
+        frame.stamp_ns: detector(frame)
+        for frame in frames_of_bag(bag, image=TINY.image, radar_fields=FIELDS, problems=[])
+    }
+    bench = node_rig.Bench(
+        tmp_path,
+        weights=str(tmp_path / "weights.safetensors"),
+        score_threshold=0.05,
+        sensors=[CAMERA, RADAR],
+        image_transport="raw",
+        topics={"image_raw": "{sensor}/image_raw"},
+        radar_fields={"rcs": FIELDS.rcs, "doppler": FIELDS.doppler},
+        sync={"wait": 5.0},
+        health={"period": 0.2},
+    )
+    try:
+        events = list(drive(ros_packages.make, 0.4))
+        bench.peer.advertise(events)
+        bench.fresh()
+        bench.wait(bench.peer.matched)
+        bench.hear()
+        last = START + 3 * STEP
+        bench.play(events, trigger=IMAGES, since_ns=START + STEP)
+        bench.wait(lambda: any(node_rig.stamp_of(cloud) == last for cloud in bench.boxes))
+    finally:
+        bench.close()
+    got = {node_rig.stamp_of(cloud): arrays.boxes_from_cloud(cloud) for cloud in bench.boxes}
+    assert set(got) >= {START + index * STEP for index in (1, 2, 3)}
+    for stamp, found in got.items():
+        assert len(found) == len(want[stamp]) > 0
+        np.testing.assert_allclose(found.center, want[stamp].center, atol=1e-3)
+        np.testing.assert_allclose(found.velocity, want[stamp].velocity, atol=1e-3)

@@ -1,0 +1,448 @@
+"""Launch files, parameter files, RViz and Foxglove: each name in them exists in the node."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import launch_rig
+import pytest
+import yaml
+
+from crkd_core.frame import CAMERAS, RADARS
+from crkd_ros.node.latency import PARTS
+from crkd_ros.parameters import knobs
+from crkd_ros.parameters.node import NodeConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+#: What the files may name besides the detector's topics: topics of bags of crkd-bag.
+OF_BAGS = {"/markers/annotations", "/lidar_top"}
+without_launch = pytest.mark.skipif(launch_rig.REAL, reason="launch is installed")
+
+
+def inputs() -> dict[str, str]:
+    """Topic -> what it is, of every input under the default parameters."""
+    topics = NodeConfig().topics
+    found = {f"/{topics.odometry}": "odometry"}
+    for camera in CAMERAS:
+        for pattern in (topics.image_compressed, topics.image_raw, topics.camera_info):
+            found["/" + pattern.format(sensor=camera.lower())] = camera
+    for radar in RADARS:
+        found["/" + topics.radar.format(sensor=radar.lower())] = radar
+    return found
+
+
+def outputs() -> set[str]:
+    names = {"markers", "boxes", "detections", "objects", *(f"latency/{part}" for part in PARTS)}
+    return {f"/detector_node/{name}" for name in names} | {"/diagnostics"}
+
+
+def flat(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+#: The callbacks of a Recorder.
+RECORDS = ("on_clock", "on_odometry", "on_boxes", "on_diagnostics")
+
+
+# -- launch files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["detect.launch.py", "replay.launch.py"])
+def test_arguments_are_documented_and_used(name, monkeypatch):
+    module = launch_rig.load(name, monkeypatch)
+    source = (launch_rig.LAUNCH / name).read_text()
+    names = [argument[0] for argument in module.ARGUMENTS]
+    assert len(set(names)) == len(names) > 10
+    # Those that are read by name, not in a loop over a table.
+    tables = {entry[0] for entry in getattr(module, "PARAMETERS", ())}
+    tables |= set(getattr(module, "OUTPUTS", ()))
+    for argument, _, text in module.ARGUMENTS:
+        assert len(text) > 15
+        assert argument in tables or source.count(f'"{argument}"') >= 2, argument
+
+
+def test_arguments_that_are_parameters_exist(monkeypatch):
+    module = launch_rig.load("detect.launch.py", monkeypatch)
+    known = {p.name: p for p in knobs.parameters(NodeConfig)}
+    for name, kind, _ in module.PARAMETERS:
+        full = {"tracking": "tracking.enabled"}.get(name, name)
+        assert full == "use_sim_time" or known[full].kind is kind
+    # What is not given must stay as the parameter file has it.
+    assert all(default == "" for name, default, _ in module.ARGUMENTS[: len(module.PARAMETERS)])
+
+
+def detect(monkeypatch, **given):
+    """The actions of detect.launch.py for these arguments."""
+    module = launch_rig.load("detect.launch.py", monkeypatch)
+    values = {name: default for name, default, _ in module.ARGUMENTS}
+    values["config"] = "node.yaml"
+    return module.nodes(launch_rig.Context({**values, **given}))
+
+
+@without_launch
+def test_without_arguments_the_parameter_file_rules(monkeypatch):
+    _, node = detect(monkeypatch)
+    assert node.kind == "Node"
+    assert node.kwargs["executable"] == "detector_node"
+    assert node.kwargs["parameters"] == ["node.yaml"]
+    assert node.kwargs["remappings"] == [] and node.kwargs["namespace"] == ""
+
+
+@without_launch
+def test_arguments_stand_above_the_parameter_file(monkeypatch):
+    _, node = detect(
+        monkeypatch,
+        weights="0123",
+        use_sim_time="True",
+        tracking="false",
+        namespace="car",
+        boxes="/perception/boxes",
+        log_level="debug",
+    )
+    file, chosen = node.kwargs["parameters"]
+    assert file == "node.yaml"
+    assert chosen["use_sim_time"] is True and chosen["tracking.enabled"] is False
+    assert (chosen["weights"].args, chosen["weights"].kwargs) == (("0123",), {"value_type": str})
+    assert set(chosen) == {"weights", "use_sim_time", "tracking.enabled"}
+    assert node.kwargs["remappings"] == [("~/boxes", "/perception/boxes")]
+    assert node.kwargs["namespace"] == "car"
+    assert node.kwargs["arguments"] == ["--ros-args", "--log-level", "debug"]
+
+
+@without_launch
+def test_a_lifecycle_node_is_configured_then_activated(monkeypatch):
+    from types import SimpleNamespace as Namespace
+
+    activate, *failures, configure, _, node = detect(monkeypatch, lifecycle="true")
+    assert node.kind == "LifecycleNode"
+    assert node.kwargs["executable"] == "lifecycle_detector_node"
+
+    def transition(emit):
+        return emit.kwargs["event"].kwargs["transition_id"]
+
+    on_start = configure.args[0]
+    assert on_start.kind == "OnProcessStart" and on_start.kwargs["target_action"] is node
+    assert [transition(e) for e in on_start.kwargs["on_start"]] == [1]
+    on_state = Namespace(**activate.args[0].kwargs)
+    assert on_state.target_lifecycle_node is node
+    assert (on_state.start_state, on_state.goal_state) == ("configuring", "inactive")
+    assert [transition(e) for e in on_state.entities] == [3]
+    # Nobody would try again.
+    ways = set()
+    for failure in failures:
+        failed = Namespace(**failure.args[0].kwargs)
+        assert failed.target_lifecycle_node is node
+        ways.add((failed.start_state, failed.goal_state))
+        assert reason(failed.entities) == f"the detector failed while {failed.start_state}"
+    assert ways == {
+        *(("configuring", "unconfigured"), ("configuring", "errorprocessing")),
+        *(("activating", "inactive"), ("activating", "errorprocessing")),
+    }
+    _, alone = detect(monkeypatch, lifecycle="true", autostart="false")
+    assert alone.kind == "LifecycleNode"
+
+
+def reason(entities) -> str:
+    """Why these shut everything down; launch prints it only when told to."""
+    told, stop = entities
+    found = stop.kwargs["event"].kwargs["reason"]
+    assert stop.kwargs["event"].kind == "Shutdown"
+    assert told.kind == "LogInfo" and told.kwargs["msg"] == f"shutting down: {found}"
+    return found
+
+
+def on_exit(registered, process):
+    """What happens when this process ends: exit code, whether launch is ending -> entities."""
+    handler = registered.args[0]
+    assert handler.kind == "OnProcessExit" and handler.kwargs["target_action"] is process
+
+    def end(code, *, ending=False):
+        event, context = SimpleNamespace(returncode=code), SimpleNamespace(is_shutdown=ending)
+        return handler.kwargs["on_exit"](event, context)
+
+    return end
+
+
+@without_launch
+@pytest.mark.parametrize("lifecycle", ["true", "false"])
+def test_the_end_of_the_detector_is_the_end_of_all(lifecycle, monkeypatch):
+    *_, registered, node = detect(monkeypatch, lifecycle=lifecycle)
+    end = on_exit(registered, node)
+    assert reason(end(1)) == "the detector ended with exit code 1"
+    assert reason(end(0)) == "the detector ended with exit code 0"
+    assert end(1, ending=True) is None
+
+
+@without_launch
+def test_viewers_are_opened_when_asked_for(monkeypatch, tmp_path):
+    def clocks(text, **given):
+        file = tmp_path / "node.yaml"
+        file.write_text(text)
+        viewers = {"rviz": "true", "foxglove": "1"}
+        *_, rviz, bridge = detect(monkeypatch, config=str(file), **viewers, **given)
+        assert rviz.kwargs["package"] == "rviz2"
+        assert bridge.kwargs["executable"] == "foxglove_bridge"
+        assert rviz.kwargs["parameters"] == bridge.kwargs["parameters"]
+        (chosen,) = rviz.kwargs["parameters"]
+        return chosen["use_sim_time"]
+
+    sim = "{ros__parameters: {use_sim_time: true}}"
+    assert clocks("", use_sim_time="true") is True
+    # What the argument leaves open is as the detector has it.
+    assert clocks("") is False
+    assert clocks(f"/**: {sim}") is True
+    assert clocks(f"/**: {sim}", use_sim_time="false") is False
+    assert clocks(f"/other: {sim}") is False
+    assert clocks(f"/car/detector_node: {sim}", namespace="/car") is True
+    assert clocks(f"/car/detector_node: {sim}") is False
+    assert clocks((ROOT / "config" / "replay.yaml").read_text()) is True
+
+
+def test_switches_are_true_or_false(monkeypatch):
+    with pytest.raises(RuntimeError, match="argument rviz: expected true or false, got 'maybe'"):
+        detect(monkeypatch, rviz="maybe")
+
+
+def replayed(monkeypatch, **given):
+    module = launch_rig.load("replay.launch.py", monkeypatch)
+    values = {name: default or "" for name, default, _ in module.ARGUMENTS}
+    values["config"] = str(ROOT / "config" / "replay.yaml")
+    return module, launch_rig.Context({**values, "bag": "a/bag", **given})
+
+
+@without_launch
+def test_the_bag_is_played_with_clock(monkeypatch):
+    module, context = replayed(monkeypatch, rate="0.5")
+    end, player = module.play(context)
+    command = player.kwargs["cmd"]
+    assert command[:4] == ["ros2", "bag", "play", "a/bag"]
+    assert command[command.index("--rate") + 1] == "0.5"
+    assert float(command[command.index("--clock") + 1]) >= 100
+    assert "--loop" not in command and "--start-offset" not in command
+    # Without an evaluator the end of the bag is the end.
+    end = on_exit(end, player)
+    assert reason(end(0)) == "the bag is over"
+    assert reason(end(2)) == "the player failed with exit code 2"
+    assert end(2, ending=True) is None
+    module, context = replayed(monkeypatch, loop="true", start_offset="3.5", keep_open="true")
+    end, player = module.play(context)
+    end = on_exit(end, player)
+    assert end(0) is None
+    assert reason(end(2)) == "the player failed with exit code 2"
+    command = player.kwargs["cmd"]
+    assert "--loop" in command and command[command.index("--start-offset") + 1] == "3.5"
+
+
+@without_launch
+def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
+    module, context = replayed(monkeypatch)
+    assert module.evaluate(context) == []
+    module, context = replayed(monkeypatch, data="worlds/val", split="world_all")
+    end, evaluator = module.evaluate(context)
+    end = on_exit(end, evaluator)
+    assert reason(end(0)) == "the bag is over"
+    assert reason(end(1)) == "the evaluator failed with exit code 1"
+    (chosen,) = evaluator.kwargs["parameters"]
+    from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
+
+    assert set(chosen) <= {p.name for p in knobs.parameters(EvaluatorConfig)}
+    assert chosen["split"].args == ("world_all",)
+    assert evaluator.kwargs["remappings"] == [] and evaluator.kwargs["namespace"] == ""
+    # The evaluator hears the bag out; a player that fails leaves it nothing to hear.
+    end, player = module.play(context)
+    assert player.kind == "ExecuteProcess"
+    assert on_exit(end, player)(0) is None
+    assert reason(on_exit(end, player)(1)) == "the player failed with exit code 1"
+
+
+@without_launch
+def test_the_evaluator_listens_where_the_detector_speaks(monkeypatch, tmp_path):
+    def evaluator(text="", **given):
+        file = tmp_path / "node.yaml"
+        file.write_text(text)
+        world = {"data": "worlds/val", "split": "world_all", "config": str(file)}
+        module, context = replayed(monkeypatch, **world, **given)
+        return module.evaluate(context)[1].kwargs
+
+    made = evaluator(namespace="car", boxes="/perception/boxes")
+    assert made["namespace"] == "car"
+    assert made["remappings"] == [("detector_node/boxes", "/perception/boxes")]
+    # Private names are those of the detector.
+    (pair,) = evaluator(boxes="~/found")["remappings"]
+    assert pair == ("detector_node/boxes", "detector_node/found")
+    made = evaluator(
+        "detector_node: {ros__parameters: {topics: {odometry: /can/odom}, base_frame: ego}}"
+    )
+    assert made["remappings"] == [("odom", "/can/odom")]
+    assert made["parameters"][0]["base_frame"].args == ("ego",)
+    # These names are the evaluator's own.
+    from crkd_ros.streaming_eval import session
+    from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
+
+    topics = []
+    node = SimpleNamespace(create_subscription=lambda kind, topic, *_: topics.append(topic))
+    pytest.importorskip("rclpy")
+    session.subscribe(
+        node, SimpleNamespace(**dict.fromkeys(RECORDS)), detector=EvaluatorConfig.detector
+    )
+    assert {"detector_node/boxes", "odom"} <= set(topics)
+
+
+@without_launch
+def test_playing_starts_once_when_the_detector_is_active(monkeypatch):
+    module, _ = replayed(monkeypatch)
+    made = module.generate_launch_description().args[0]
+    handler = next(m for m in made if m.kind == "RegisterEventHandler").args[0]
+    assert set(handler.kwargs) == {"on_stdout"}
+
+    def tell(text, process="detector_node-2"):
+        return handler.kwargs["on_stdout"](SimpleNamespace(text=text, process_name=process))
+
+    said = module.ACTIVE + b"\n"
+    assert tell(b"detector_node: loading\n") is None
+    assert tell(said, "evaluator-1") is None and tell(said, "my_detector_node-3") is None
+    (action,) = tell(said)
+    assert action.kwargs["function"] is module.play
+    assert tell(said) is None
+    # The process is called so whatever its executable.
+    for lifecycle in ("true", "false"):
+        *_, node = detect(monkeypatch, lifecycle=lifecycle)
+        assert node.kwargs["exec_name"] == node.kwargs["name"] == module.DETECTOR
+
+
+def test_the_node_says_at_every_log_level_that_it_is_active(monkeypatch, capsys):
+    pytest.importorskip("rclpy")
+    from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+
+    from crkd_ros.node.detector_node import DetectorNode
+
+    module = launch_rig.load("replay.launch.py", monkeypatch)
+    node = DetectorNode.__new__(DetectorNode)
+    node._live = SimpleNamespace(start=lambda: None, announce=lambda: None)
+    monkeypatch.setattr(LifecycleNode, "on_activate", None)
+    for result in (TransitionCallbackReturn.FAILURE, TransitionCallbackReturn.SUCCESS):
+        assert capsys.readouterr().out == ""
+        node._enter = lambda *_, result=result: result
+        assert node.on_activate(None) == result
+    assert capsys.readouterr().out.encode() == module.ACTIVE + b"\n"
+
+
+@pytest.mark.parametrize("name", ["detect.launch.py", "replay.launch.py"])
+def test_launch_takes_the_description(name, monkeypatch):
+    pytest.importorskip("launch_ros")
+    module = launch_rig.load(name, monkeypatch)
+    description = module.generate_launch_description()
+    own = {a.name for a in description.entities if hasattr(a, "default_value")}
+    assert own == {argument[0] for argument in module.ARGUMENTS}
+
+
+@pytest.mark.parametrize("given", [{}, {"lifecycle": "true", "rviz": "true", "boxes": "/b"}])
+def test_launch_takes_the_nodes(given, monkeypatch):
+    pytest.importorskip("launch_ros")
+    from launch_ros.actions import Node
+
+    module = launch_rig.load("detect.launch.py", monkeypatch)
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    values = {name: default for name, default, _ in module.ARGUMENTS}
+    values["config"] = str(ROOT / "config" / "replay.yaml")
+    context.launch_configurations.update({**values, **given})
+    actions = module.nodes(context)
+    detector = next(a for a in actions if isinstance(a, Node))
+    assert detector.node_package == "crkd_ros"
+    assert len(actions) == (9 if given else 2)
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["replay.yaml", "vehicle.yaml"])
+def test_parameter_files_hold_known_parameters(name):
+    tree = yaml.safe_load((ROOT / "config" / name).read_text())
+    assert list(tree) == ["/**"] and list(tree["/**"]) == ["ros__parameters"]
+    values = tree["/**"]["ros__parameters"]
+    overrides = values.pop("qos_overrides", {})
+    values.pop("use_sim_time", None)
+    knobs.build(NodeConfig, dict(flat(values)))
+    raw = {f"/{NodeConfig().topics.image_raw.format(sensor=name.lower())}" for name in CAMERAS}
+    assert not overrides or set(overrides) == set(inputs()) - raw
+
+
+def test_the_overrides_of_replay_reach_subscriptions_and_private_names_can_be_remapped():
+    rclpy = pytest.importorskip("rclpy")
+    from rclpy.qos import QoSReliabilityPolicy, qos_profile_sensor_data
+    from rclpy.qos_overriding_options import QoSOverridingOptions
+    from sensor_msgs.msg import CameraInfo
+
+    context = rclpy.Context()
+    arguments = ["--params-file", str(ROOT / "config" / "replay.yaml")]
+    rclpy.init(args=["--ros-args", *arguments, "-r", "~/boxes:=/car/boxes"], context=context)
+    node = rclpy.create_node("detector_node", context=context)
+    try:
+        node.create_subscription(
+            CameraInfo,
+            "cam_back/camera_info",
+            lambda message: None,
+            qos_profile_sensor_data,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        (found,) = node.get_subscriptions_info_by_topic("/cam_back/camera_info")
+        assert found.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
+        assert node.get_parameter("use_sim_time").value is True
+        assert node.resolve_topic_name("~/boxes") == "/car/boxes"
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+
+
+def test_foxglove_shows_topics_that_exist_in_panels_that_exist():
+    layout = json.loads((ROOT / "foxglove" / "detector.json").read_text())
+    panels = layout["configById"]
+    known = set(inputs()) | outputs() | OF_BAGS
+
+    def shown(place):
+        if isinstance(place, str):
+            return [place]
+        return shown(place["first"]) + shown(place["second"])
+
+    assert sorted(shown(layout["layout"])) == sorted(panels)
+    used = set()
+    for name, panel in panels.items():
+        used |= set(panel.get("topics", {}))
+        if name.startswith("Image!"):
+            used |= {panel["imageMode"]["imageTopic"], panel["imageMode"]["calibrationTopic"]}
+        if name.startswith("Plot!"):
+            used |= {path["value"].removesuffix(".data") for path in panel["paths"]}
+        if name.startswith("Diagnostic"):
+            used.add(panel["topicToRender"])
+    assert used <= known, used - known
+    assert sum(name.startswith("Image!") for name in panels) == len(CAMERAS)
+    latencies = {topic for topic in outputs() if "/latency/" in topic}
+    assert latencies | {"/detector_node/markers", "/diagnostics"} <= used
+
+
+def test_rviz_shows_topics_that_exist():
+    tree = yaml.safe_load((ROOT / "rviz" / "detector.rviz").read_text())
+
+    def topics(displays):
+        for display in displays:
+            yield from topics(display.get("Displays", ()))
+            if "Topic" in display:
+                yield display["Topic"]["Value"], display
+
+    shown = dict(topics(tree["Visualization Manager"]["Displays"]))
+    known = set(inputs()) | outputs() | OF_BAGS
+    assert set(shown) <= known
+    wanted = {topic for topic, sensor in inputs().items() if sensor in RADARS}
+    wanted |= {t for t in inputs() if t.endswith("/image_rect")} | OF_BAGS
+    assert wanted | {"/detector_node/markers"} == set(shown)
+    from crkd_ros.convert.markers import NAMESPACES
+
+    assert set(shown["/detector_node/markers"]["Namespaces"]) == set(NAMESPACES)

@@ -1,0 +1,36 @@
+"""What each process of test_train_processes runs under torchrun: trainings, one after another."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from test_processes import CASES, norm_inputs
+from train_tiny import FRAMES
+
+from crkd_core.train.distributed import Processes, joined
+from crkd_core.train.loop import train
+from crkd_core.train.norms import SynchronisedNorm
+from crkd_core.train.run_folder import Run
+
+
+def use_norm(out: Path, rank: int) -> None:
+    """Three of five samples here, two there; then three here and none there."""
+    norm = SynchronisedNorm(torch.nn.BatchNorm2d(3, momentum=0.3), dist.new_group())
+    share = slice(0, 3) if rank == 0 else slice(3, 5)
+    values, weights = (tensor[share] for tensor in norm_inputs())
+    answer = norm(values.requires_grad_())
+    (answer * weights).sum().backward()
+    norm(values[: 3 if rank == 0 else 0])
+    result = {"answer": answer.detach(), "gradient": values.grad, "weight": norm.weight.grad}
+    result |= {"mean": norm.running_mean, "variance": norm.running_var}
+    torch.save(result, out / f"norm{rank}.pt")
+
+
+with joined(Processes.of_environment(), "cpu"):
+    use_norm(Path(sys.argv[1]), dist.get_rank())
+    for name, config in CASES.items():
+        run = Run.start(Path(sys.argv[1]) / name, config, data="", split="")
+        train(run, FRAMES)
