@@ -99,12 +99,19 @@ class Boxes:
         )
 
     def transformed(self, a_T_b: NDArray[np.float64]) -> Self:
-        """The same boxes, moved from frame b to frame a by a rigid transform that keeps z up."""
+        """The same boxes, moved from frame b to frame a.
+
+        Args:
+            a_T_b: [4, 4] that keeps z up: rigid, or with one scale for all axes and mirroring of
+                x or y, as augmentation makes it.
+        """
+        heading = geometry.rotate(a_T_b, np.stack([np.cos(self.yaw), np.sin(self.yaw)], -1))
         return dataclasses.replace(
             self,
             center=geometry.apply(a_T_b, self.center),
-            yaw=geometry.wrap_angle(self.yaw + geometry.yaw_of(a_T_b)),
-            velocity=geometry.rotate(a_T_b, np.pad(self.velocity, ((0, 0), (0, 1))))[:, :2],
+            size=self.size * np.cbrt(np.abs(np.linalg.det(a_T_b[:3, :3]))),
+            yaw=np.arctan2(heading[:, 1], heading[:, 0]),
+            velocity=geometry.rotate(a_T_b, self.velocity),
         )
 
     def corners(self) -> NDArray[np.float64]:

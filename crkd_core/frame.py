@@ -9,54 +9,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
-
-#: Camera order of every per-camera array (the order of the released CRKD models).
-CAMERAS = (
-    "CAM_FRONT",
-    "CAM_FRONT_RIGHT",
-    "CAM_FRONT_LEFT",
-    "CAM_BACK",
-    "CAM_BACK_LEFT",
-    "CAM_BACK_RIGHT",
-)
-
-#: Radar order of every per-radar array.
-RADARS = (
-    "RADAR_FRONT",
-    "RADAR_FRONT_LEFT",
-    "RADAR_FRONT_RIGHT",
-    "RADAR_BACK_LEFT",
-    "RADAR_BACK_RIGHT",
-)
-
-#: The camera that fires last in a nuScenes rig. Its stamp is the reference time of a Frame in the
-#: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).
-ANCHOR_CAMERA = "CAM_BACK_LEFT"
-
-#: Columns of Frame.radar: the 18 fields of a nuScenes radar file, then age and radar index.
-RADAR_COLUMNS = (
-    "x",
-    "y",
-    "z",
-    "dyn_prop",
-    "id",
-    "rcs",
-    "vx",
-    "vy",
-    "vx_comp",
-    "vy_comp",
-    "is_quality_valid",
-    "ambig_state",
-    "x_rms",
-    "y_rms",
-    "invalid_state",
-    "pdh0",
-    "vx_rms",
-    "vy_rms",
-    "age",
-    "sensor",
+from crkd_core.sensors import (
+    CAMERAS,
+    RADAR_COLUMNS,
+    RADAR_COMPENSATED,
+    RADAR_SENSOR,
+    RADAR_VELOCITY,
+    RADAR_XYZ,
+    RADARS,
 )
 
 
@@ -145,6 +108,28 @@ class Frame:
                 image if name in sensors else None
                 for name, image in zip(CAMERAS, self.images, strict=True)
             ),
-            radar=self.radar[present[self.radar[:, -1].astype(int)]],
+            radar=self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
             radar_present=present,
+        )
+
+    def moved(self, new_T_ego: NDArray[np.float64]) -> Frame:
+        """The same Frame in other axes, of all kinds that Boxes.transformed knows.
+
+        It has no global pose: axes that are mirrored or stretched have none.
+        """
+        radar = self.radar.copy()
+        radar[:, RADAR_XYZ] = geometry.apply(new_T_ego, radar[:, RADAR_XYZ])
+        for columns in (RADAR_VELOCITY, RADAR_COMPENSATED):
+            radar[:, columns] = geometry.rotate(new_T_ego, radar[:, columns])
+        lidar = self.lidar
+        if lidar is not None:
+            lidar = lidar.copy()
+            lidar[:, :3] = geometry.apply(new_T_ego, lidar[:, :3])
+        return dataclasses.replace(
+            self,
+            ego_T_cam=new_T_ego @ self.ego_T_cam,
+            radar=radar,
+            lidar=lidar,
+            truth=None if self.truth is None else self.truth.transformed(new_T_ego),
+            global_T_ego=None,
         )

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.radar import RadarSweep, accumulate
-from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError, NoTransform
 from crkd_ros.sync.synchroniser import FrameSet

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crkd_core.command import run_function
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import installed
 from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync.history import Timed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from crkd_core.sensors import CAMERAS, RADARS
+
 
 class ConfigError(ValueError):
     """A key or a value that the configuration does not know."""
@@ -23,9 +25,6 @@ def check_share(name: str, value: float) -> None:
 
 def check_sensors(name: str, sensors: tuple[str, ...]) -> None:
     """Refuse names that are no camera and no radar."""
-    # frame.py needs ImageConfig.
-    from crkd_core.frame import CAMERAS, RADARS
-
     unknown = [sensor for sensor in sensors if sensor not in CAMERAS + RADARS]
     if unknown:
         known = ", ".join(CAMERAS + RADARS)

@@ -14,14 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame, FrameError
-
-_XYZ = [RADAR_COLUMNS.index(name) for name in ("x", "y", "z")]
-_VELOCITIES = [
-    [RADAR_COLUMNS.index(name) for name in pair] for pair in (("vx", "vy"), ("vx_comp", "vy_comp"))
-]
+from crkd_core.frame import Frame, FrameError
+from crkd_core.sensors import CAMERAS, RADARS
 
 
 def augment(
@@ -37,7 +32,7 @@ def augment(
     """
     frame = drop_sensors(frame, augment=augment, rng=rng)
     frame = augment_images(frame, augment=augment, image=image, rng=rng)
-    return move_ground(frame, ground_matrix(augment=augment, rng=rng))
+    return frame.moved(ground_matrix(augment=augment, rng=rng))
 
 
 def drop_sensors(frame: Frame, *, augment: AugmentConfig, rng: np.random.Generator) -> Frame:
@@ -99,40 +94,6 @@ def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArra
     matrix = geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(angle))
     matrix[:3, :3] *= scale
     return matrix @ np.diag([*mirror, 1.0, 1.0])
-
-
-def move_ground(frame: Frame, matrix: NDArray[np.float64]) -> Frame:
-    """``frame`` seen in axes moved by a scale, turn about z and mirroring; see ``ground_matrix``.
-
-    The result has no global pose: a mirrored or stretched world has none.
-    """
-    points = frame.radar.copy()
-    points[:, _XYZ] = geometry.apply(matrix, points[:, _XYZ])
-    for pair in _VELOCITIES:
-        points[:, pair] = geometry.rotate(matrix, points[:, pair])
-    lidar = frame.lidar
-    if lidar is not None:
-        lidar = lidar.copy()
-        lidar[:, :3] = geometry.apply(matrix, lidar[:, :3])
-    return dataclasses.replace(
-        frame,
-        ego_T_cam=matrix @ frame.ego_T_cam,
-        radar=points,
-        lidar=lidar,
-        truth=None if frame.truth is None else _move_truth(frame.truth, matrix),
-        global_T_ego=None,
-    )
-
-
-def _move_truth(truth: Truth, matrix: NDArray[np.float64]) -> Truth:
-    heading = geometry.rotate(matrix, np.stack([np.cos(truth.yaw), np.sin(truth.yaw)], -1))
-    return dataclasses.replace(
-        truth,
-        center=geometry.apply(matrix, truth.center),
-        size=truth.size * matrix[2, 2],
-        yaw=np.arctan2(heading[:, 1], heading[:, 0]),
-        velocity=geometry.rotate(matrix, truth.velocity),
-    )
 
 
 def _about_half_pixel(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.resample import bicubic
-from crkd_core.frame import CAMERAS, Frame, FrameError
+from crkd_core.frame import Frame, FrameError
+from crkd_core.sensors import CAMERAS
 
 # Some writers pad after the end-of-image marker; more than this is another file, or a torn one.
 _TRAILER_BYTES = 64

@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.config import IDENTITY, DetectorConfig
-from crkd_core.frame import RADAR_COLUMNS, RADARS, Frame
-
-_AGE, _SENSOR = RADAR_COLUMNS.index("age"), RADAR_COLUMNS.index("sensor")
-_VELOCITY, _COMPENSATED = slice(6, 8), slice(8, 10)
+from crkd_core.frame import Frame
+from crkd_core.sensors import RADAR_AGE, RADAR_COMPENSATED, RADAR_SENSOR, RADARS
 
 
 def in_grid(frame: Frame, config: DetectorConfig) -> Frame:
@@ -29,23 +27,9 @@ def in_grid(frame: Frame, config: DetectorConfig) -> Frame:
     if config.ego_T_grid == IDENTITY:
         return frame
     ego_T_grid = np.array(config.ego_T_grid, np.float64)
-    grid_T_ego = geometry.invert(ego_T_grid)
-    radar = frame.radar.copy()
-    radar[:, :3] = geometry.apply(grid_T_ego, radar[:, :3])
-    for columns in (_VELOCITY, _COMPENSATED):
-        radar[:, columns] = geometry.rotate(grid_T_ego, radar[:, columns])
-    lidar = frame.lidar
-    if lidar is not None:
-        lidar = lidar.copy()
-        lidar[:, :3] = geometry.apply(grid_T_ego, lidar[:, :3])
-    return dataclasses.replace(
-        frame,
-        ego_T_cam=grid_T_ego @ frame.ego_T_cam,
-        radar=radar,
-        lidar=lidar,
-        global_T_ego=None if frame.global_T_ego is None else frame.global_T_ego @ ego_T_grid,
-        truth=None if frame.truth is None else frame.truth.transformed(grid_T_ego),
-    )
+    moved = frame.moved(geometry.invert(ego_T_grid))
+    known = frame.global_T_ego
+    return dataclasses.replace(moved, global_T_ego=None if known is None else known @ ego_T_grid)
 
 
 def since_newest(radar: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -56,9 +40,9 @@ def since_newest(radar: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     radar = radar.copy()
     for sensor in range(len(RADARS)):
-        own = radar[:, _SENSOR] == sensor
+        own = radar[:, RADAR_SENSOR] == sensor
         if own.any():
-            newest = radar[own, _AGE].min()
-            radar[own, :2] -= radar[own, _COMPENSATED] * newest
-            radar[own, _AGE] -= newest
+            newest = radar[own, RADAR_AGE].min()
+            radar[own, :2] -= radar[own, RADAR_COMPENSATED] * newest
+            radar[own, RADAR_AGE] -= newest
     return radar

@@ -16,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.frame import RADAR_COLUMNS, RADARS
-
-#: Columns of one sweep: what a nuScenes radar file holds.
-RADAR_FIELDS = RADAR_COLUMNS[:18]
+from crkd_core.sensors import (
+    RADAR_AGE,
+    RADAR_COLUMN,
+    RADAR_COLUMNS,
+    RADAR_COMPENSATED,
+    RADAR_FIELDS,
+    RADAR_SENSOR,
+    RADAR_VELOCITY,
+    RADAR_XYZ,
+    RADARS,
+)
 
 _FLOATS = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 
@@ -30,8 +37,6 @@ RADAR_DTYPE = np.dtype(
         for name in RADAR_FIELDS
     ]
 )
-
-_COLUMN = {name: index for index, name in enumerate(RADAR_COLUMNS)}
 
 #: Columns of ``encode``, in order (docs/method.md 1.2).
 ENCODED_COLUMNS = (
@@ -212,15 +217,16 @@ def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float3
             )
         age = (stamp_ns - sweep.stamp_ns) * 1e-9
         cloud = np.empty((len(sweep.points), len(RADAR_COLUMNS)), np.float32)
-        cloud[:, :18] = sweep.points
-        cloud[:, 6:8] = geometry.rotate(sweep.ego_T_radar, sweep.points[:, 6:8])
-        velocity = geometry.rotate(sweep.ego_T_radar, sweep.points[:, 8:10])
-        cloud[:, 8:10] = velocity
-        position = geometry.apply(sweep.ego_T_radar, sweep.points[:, :3])
+        cloud[:, : len(RADAR_FIELDS)] = sweep.points
+        measured = geometry.rotate(sweep.ego_T_radar, sweep.points[:, RADAR_VELOCITY])
+        cloud[:, RADAR_VELOCITY] = measured
+        velocity = geometry.rotate(sweep.ego_T_radar, sweep.points[:, RADAR_COMPENSATED])
+        cloud[:, RADAR_COMPENSATED] = velocity
+        position = geometry.apply(sweep.ego_T_radar, sweep.points[:, RADAR_XYZ])
         position[:, :2] += velocity * age
-        cloud[:, :3] = position
-        cloud[:, 18] = age
-        cloud[:, 19] = sweep.sensor
+        cloud[:, RADAR_XYZ] = position
+        cloud[:, RADAR_AGE] = age
+        cloud[:, RADAR_SENSOR] = sweep.sensor
         clouds.append(cloud)
     return np.concatenate(clouds)
 
@@ -239,9 +245,9 @@ def encode(points: NDArray[np.floating]) -> NDArray[np.float32]:
         raise RadarError(f"expected radar points [N, {len(RADAR_COLUMNS)}], got {points.shape}")
 
     def column(name: str) -> NDArray[np.floating]:
-        return points[:, _COLUMN[name], None]
+        return points[:, RADAR_COLUMN[name], None]
 
-    plain = [_COLUMN[name] for name in ENCODED_COLUMNS[:7]]
+    plain = [RADAR_COLUMN[name] for name in ENCODED_COLUMNS[:7]]
     return np.concatenate(
         [
             points[:, plain],

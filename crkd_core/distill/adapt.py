@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crkd_core.config import DetectorConfig, DistillConfig, GridConfig
 from crkd_core.distill.teacher import TeacherFeatures
-from crkd_core.frame import CAMERAS
+from crkd_core.sensors import CAMERAS
 
 
 class AdaptError(ValueError):

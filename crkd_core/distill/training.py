@@ -13,12 +13,12 @@ from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
 from crkd_core.distill.views import PairedViews
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
 from crkd_core.model.detector import CameraRadarDetector
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import train
 from crkd_core.train.objective import AUTOCAST
 from crkd_core.train.run_folder import Run

@@ -25,7 +25,8 @@ from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.report import Table
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.files import replace_file, write_json
-from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADARS
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Precision

@@ -22,7 +22,7 @@ from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.files import write_json
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Precision

@@ -20,7 +20,8 @@ from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Truth
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.files import replace_file
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED
 
 #: RGB per class, in the order of CLASS_NAMES; far apart also for most colour-blind eyes.
 CLASS_COLORS = (
@@ -85,7 +86,7 @@ def draw_bev(
 
     # Left is +y: the horizontal axis shows y and runs from right to left.
     points = frame.radar[:, :2]
-    velocity = frame.radar[:, [RADAR_COLUMNS.index("vx_comp"), RADAR_COLUMNS.index("vy_comp")]]
+    velocity = frame.radar[:, RADAR_COMPENSATED]
     axes.scatter(points[:, 1], points[:, 0], s=3, color="#5e7a9c", linewidths=0, zorder=1)
     tails = np.stack([points[:, ::-1], (points + velocity)[:, ::-1]], 1)
     axes.add_collection(LineCollection(list(tails), colors="#5e7a9c", linewidths=0.5, zorder=1))

@@ -20,12 +20,13 @@ from rich.table import Table
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import collate
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame
+from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector, Precision
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import CameraRadarDetector
 from crkd_core.presets import preset
+from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
 _EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
 

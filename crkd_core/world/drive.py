@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.lidar import write_bin
 from crkd_core.data.radar import write_pcd
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
 from crkd_core.world.rig import Shot

@@ -8,7 +8,7 @@ from typing import Any
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES
-from crkd_core.frame import CAMERAS
+from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
 from crkd_core.world.drive import Recorded, log_name, map_file, shot_file
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 
 LIDAR = "LIDAR_TOP"
 CHANNELS = (*CAMERAS, *RADARS, LIDAR)

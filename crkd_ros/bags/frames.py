@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.config import ImageConfig
-from crkd_core.frame import CAMERAS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags.files import Topic, read_bag, topics_of
 from crkd_ros.bags.message_types import BagError

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.foreign import contents as foreign_messages
 from crkd_ros.bags.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey

@@ -21,7 +21,8 @@ from rich.progress import Progress
 
 from crkd_core.boxes import Detections
 from crkd_core.command import check_output, run_function
-from crkd_core.frame import ANCHOR_CAMERA, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
 from crkd_ros.bags.message_types import BagError

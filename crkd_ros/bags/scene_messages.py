@@ -13,7 +13,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import Record
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.markers import marker_array

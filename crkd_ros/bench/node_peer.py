@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.latency import PARTS
 from crkd_ros.node.launching import Running

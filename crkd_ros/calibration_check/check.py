@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from crkd_core import geometry
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADAR_XYZ, RADARS
 from crkd_ros.calibration_check.coverage import CoverageRules, View
 from crkd_ros.calibration_check.doppler import MotionRules, MovedSweep
 from crkd_ros.calibration_check.flow import FlowRules, Shot
@@ -131,7 +131,7 @@ class SelfCheck:
             pose = self._extrinsics.base_T(sweeps[0].item.frame_id)
             fresh |= radar not in self._places
             self._places[radar] = pose
-            clouds.append(geometry.apply(pose, sweeps[0].item.points[:, :3]))
+            clouds.append(geometry.apply(pose, sweeps[0].item.points[:, RADAR_XYZ]))
             newest = sweeps[0].stamp_ns
             moved = [
                 MovedSweep(

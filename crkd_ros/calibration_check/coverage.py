@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.frame import CAMERAS
+from crkd_core.sensors import CAMERAS
 from crkd_ros.calibration_check.placement import Finding
 
 Array = NDArray[np.float64]

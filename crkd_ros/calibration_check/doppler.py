@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from crkd_core import geometry
-from crkd_core.data.radar import RADAR_FIELDS
+from crkd_core.sensors import RADAR_COMPENSATED, RADAR_VELOCITY
 from crkd_ros.calibration_check.placement import Finding
 
 Array = NDArray[np.float64]
-_COLUMN = {name: index for index, name in enumerate(RADAR_FIELDS)}
 
 #: Returns slower than this over ground stand still; speeds this close to a fit agree, m/s.
 _STANDING, _AGREES = 0.5, 0.4
@@ -59,8 +58,8 @@ class MovedSweep:
 def own_velocity(sweep: MovedSweep, rng: np.random.Generator) -> Array | None:
     """The radar's own velocity [2], m/s in radar axes, by Doppler; None where it cannot tell."""
     points = sweep.points.astype(np.float64)
-    raw = points[:, [_COLUMN["vx"], _COLUMN["vy"]]]
-    over_ground = points[:, [_COLUMN["vx_comp"], _COLUMN["vy_comp"]]]
+    raw = points[:, RADAR_VELOCITY]
+    over_ground = points[:, RADAR_COMPENSATED]
     distance = np.hypot(points[:, 0], points[:, 1])
     standing = distance > 1.0
     if not sweep.relative:
@@ -215,7 +214,7 @@ def _turn_findings(turns: dict[str, float]) -> list[Finding]:
 
 def _standing(points: NDArray[np.float32]) -> Array:
     """Positions [M, 3] of the returns that stand still over ground."""
-    speed = np.hypot(points[:, _COLUMN["vx_comp"]], points[:, _COLUMN["vy_comp"]])
+    speed = np.linalg.norm(points[:, RADAR_COMPENSATED], axis=1)
     return points[speed < _STANDING, :3].astype(np.float64)
 
 

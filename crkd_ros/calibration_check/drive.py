@@ -11,7 +11,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data import radar
 from crkd_core.data.cameras import prepare_image, read_image
 from crkd_core.data.nuscenes.reader import NuScenes, Record
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.calibration_check.check import SelfCheck

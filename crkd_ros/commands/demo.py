@@ -26,7 +26,7 @@ from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import make_submission, write_submission
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames
 from crkd_ros.motion.calibration_file import Calibration

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.radar import RADAR_FIELDS
+from crkd_core.sensors import (
+    RADAR_COLUMN,
+    RADAR_COMPENSATED,
+    RADAR_FIELDS,
+    RADAR_VELOCITY,
+    RADAR_XYZ,
+)
 from crkd_ros.convert.arrays import ConvertError, cloud_records
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 
@@ -32,8 +38,6 @@ DEFAULTS = {
     "vx_rms": 0,
     "vy_rms": 0,
 }
-
-_COLUMN = {name: index for index, name in enumerate(RADAR_FIELDS)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +98,13 @@ class Sweep:
         Args:
             velocity: [3] of the radar over ground, m/s, in its own axes.
         """
-        rays = _rays(self.points[:, :3])
-        along = (self.points[:, 8:10] * rays[:, :2]).sum(1)
+        rays = _rays(self.points[:, RADAR_XYZ])
+        along = (self.points[:, RADAR_COMPENSATED] * rays[:, :2]).sum(1)
         points = self.points.copy()
         # What a Doppler radar measures is the speed along the ray; all else is not known.
         horizontal = np.maximum(np.square(rays[:, :2]).sum(1), 1e-6)
         speed = along / horizontal + rays @ np.asarray(velocity, np.float32)
-        points[:, 8:10] = speed[:, None] * rays[:, :2]
+        points[:, RADAR_COMPENSATED] = speed[:, None] * rays[:, :2]
         return dataclasses.replace(self, points=points, relative=False)
 
 
@@ -130,24 +134,24 @@ def radar_points(
     names = _names(message, fields, source)
     records = cloud_records(message, source=source)
     points = np.zeros((len(records), len(RADAR_FIELDS)), np.float32)
-    points[:, _COLUMN["rcs"]] = fields.default_rcs
+    points[:, RADAR_COLUMN["rcs"]] = fields.default_rcs
     for name, value in DEFAULTS.items():
-        points[:, _COLUMN[name]] = value
+        points[:, RADAR_COLUMN[name]] = value
     # A double beyond float32 becomes an infinity, which is dropped below.
     with np.errstate(over="ignore", invalid="ignore"):
         for column, name in names.items():
-            points[:, _COLUMN[column]] = records[name]
+            points[:, RADAR_COLUMN[column]] = records[name]
         if fields.doppler:
             radial = records[fields.doppler].astype(np.float32)
             radial = -radial if fields.doppler_approaching else radial
-            points[:, 8:10] = radial[:, None] * _rays(points[:, :3])[:, :2]
+            points[:, RADAR_COMPENSATED] = radial[:, None] * _rays(points[:, RADAR_XYZ])[:, :2]
         elif fields.relative:
-            rays = _rays(points[:, :3])
-            radial = (points[:, 6:8] * rays[:, :2]).sum(1)
-            points[:, 8:10] = radial[:, None] * rays[:, :2]
+            rays = _rays(points[:, RADAR_XYZ])
+            radial = (points[:, RADAR_VELOCITY] * rays[:, :2]).sum(1)
+            points[:, RADAR_COMPENSATED] = radial[:, None] * rays[:, :2]
         for column, instead in (("vx", "vx_comp"), ("vy", "vy_comp")):
             if column not in names:
-                points[:, _COLUMN[column]] = points[:, _COLUMN[instead]]
+                points[:, RADAR_COLUMN[column]] = points[:, RADAR_COLUMN[instead]]
     finite = np.isfinite(points).all(1)
     return points if finite.all() else points[finite]
 

@@ -17,7 +17,7 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.motion.calibration_file import Calibration

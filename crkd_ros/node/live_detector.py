@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from rclpy.lifecycle import LifecycleNode
 
 from crkd_core.boxes import Detections
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.calibration_check.check import SelfCheck
 from crkd_ros.node.health import Health, Link
 from crkd_ros.node.inputs import Inputs

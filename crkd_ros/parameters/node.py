@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig

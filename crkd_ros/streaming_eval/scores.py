@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.frame import ANCHOR_CAMERA
+from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.replay import POSE_TOLERANCE, key_frames
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.streaming import Answer, Stream, StreamScores, score_stream

@@ -13,7 +13,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
 from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync.clock_jumps import Message

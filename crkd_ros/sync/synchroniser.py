@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync.clock_jumps import JumpGuard, Message
 from crkd_ros.sync.history import Counts, Timed, Track

@@ -13,10 +13,10 @@ from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections, Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
-from crkd_core.data.augment import move_ground
 from crkd_core.data.cameras import Placement, prepare_image
 from crkd_core.evaluate.submission import make_submission
-from crkd_core.frame import CAMERAS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS
 
 pytestmark = needs_golden
 
@@ -157,9 +157,7 @@ def frame_of(boxes: np.ndarray, points: np.ndarray) -> Frame:
 def test_ground_augmentation(vectors: Vectors, name: str) -> None:
     matrix = vectors[f"aug.{name}.matrix"].astype(np.float64)
     points = vectors[f"aug.{name}.points"]
-    frame = move_ground(
-        frame_of(vectors["aug.boxes"], vectors["aug.points"][: len(points)]), matrix
-    )
+    frame = frame_of(vectors["aug.boxes"], vectors["aug.points"][: len(points)]).moved(matrix)
     assert frame.lidar is not None and frame.truth is not None
     np.testing.assert_allclose(frame.lidar, points, rtol=1e-5, atol=1e-4)
     boxes = vectors[f"aug.{name}.boxes"]

@@ -10,7 +10,7 @@ import launch_rig
 import pytest
 import yaml
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.node.latency import PARTS
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.node import NodeConfig

@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from crkd_core import geometry
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, Record
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 
 RADAR_OBJECT = """geometry_msgs/Vector3 pose
 uint8 dyn_prop

@@ -15,7 +15,7 @@ from mcap.writer import Writer
 from crkd_core import geometry
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import NuScenes, Record
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _KINDS = {

@@ -17,7 +17,8 @@ from crkd_core.config import (
     RadarConfig,
 )
 from crkd_core.data.batch import Batch, collate
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
 TINY = DetectorConfig(
     name="tiny",

@@ -22,7 +22,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
-from crkd_core.frame import ANCHOR_CAMERA
+from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.convert import arrays, ros_packages
 
 #: Private, and unlike the default and the other tests' of this process.

@@ -7,7 +7,7 @@ import numpy as np
 
 from crkd_core import geometry
 from crkd_core.data.radar import RADAR_DTYPE, to_records
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.arrays import stamp_fields
 from crkd_ros.convert.standins.point_cloud2 import DATATYPES
 from crkd_ros.motion.calibration_file import Calibration

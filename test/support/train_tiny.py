@@ -9,8 +9,9 @@ import numpy as np
 
 from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, GridConfig, ImageConfig, TrainConfig
-from crkd_core.frame import RADAR_COLUMNS, Frame
+from crkd_core.frame import Frame
 from crkd_core.presets import demo_student
+from crkd_core.sensors import RADAR_COLUMNS
 from crkd_core.train.run_folder import Run
 
 EGO_T_CAM = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.6], [0, 0, 0, 1]])

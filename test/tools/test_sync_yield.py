@@ -22,7 +22,7 @@ from sync_yield import (
     turns_of,
 )
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, Synchronizer
 
 #: A real nuScenes camera fires with every, or every second, turn of a 20 Hz lidar.

@@ -18,7 +18,8 @@ from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.index import CHANNELS, LIDAR
 from crkd_core.data.nuscenes.scenes import NuScenes, Record
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 
 __all__ = ["CHANNELS", "LIDAR", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.frame import RADARS
+from crkd_core.sensors import RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.layout import WALK_LINES, Actor, Filler
 from crkd_core.world.content.road import BIKE_LANE, LANES, Ground, Road, SideRoad

@@ -2,7 +2,7 @@
 
 The fan covers +-60 degrees in azimuth and a few degrees in elevation; height is not measured (z is
 0 in the radar frame). An object answers with a number of points that grows with its size and
-echo, or not at all when it is weak and far. Columns are RADAR_COLUMNS without age and sensor.
+echo, or not at all when it is weak and far. Columns are RADAR_FIELDS.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES
+from crkd_core.sensors import RADAR_COLUMN, RADAR_COMPENSATED, RADAR_FIELDS, RADAR_VELOCITY
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
 from crkd_core.world.sensors.caster import GROUND, SCENERY, Moment
@@ -123,22 +124,24 @@ class Radar:
         over_ground = (velocity * along).sum(1) + rng.normal(0, SPEED_NOISE, n)
         over_ground[ghost] += rng.normal(0, 3, int(ghost.sum()))
         relative = over_ground - along @ self.own_velocity(t)
-        out = np.zeros((n, 18))
+        out, column = np.zeros((n, len(RADAR_FIELDS))), RADAR_COLUMN
         out[:, :2] = along * distance[:, None]
         speed = np.abs(over_ground)
         # 0 moving, 1 stationary, 2 oncoming, 3 stationary candidate (conventions of the sensor).
         dynamics = np.where(speed > 0.6, np.where(over_ground < 0, 2, 0), 1)
         dynamics[(speed <= 0.6) & (rng.random(n) < 0.15)] = 3
-        out[:, 3] = dynamics
-        out[:, 4] = np.arange(n)
-        out[:, 5] = np.rint(rcs * 2) / 2
-        out[:, 6:8] = along * relative[:, None]
-        out[:, 8:10] = along * over_ground[:, None]
-        out[:, 10] = rng.random(n) < 0.97
-        out[:, 11] = np.where(rng.random(n) < 0.96, 3, rng.integers(1, 5, n))
-        out[:, 12] = np.clip(np.rint(14 + distance / 15), 0, 31)
-        out[:, 13] = np.clip(np.rint(14 + distance / 12), 0, 31)
-        out[:, 14] = np.where(rng.random(n) < 0.96, 0, rng.choice([4, 8, 11, 16, 17], n))
-        out[:, 15] = np.where(ghost, rng.integers(2, 6, n), 1)
-        out[:, 16], out[:, 17] = 16, 3
+        out[:, column["dyn_prop"]] = dynamics
+        out[:, column["id"]] = np.arange(n)
+        out[:, column["rcs"]] = np.rint(rcs * 2) / 2
+        out[:, RADAR_VELOCITY] = along * relative[:, None]
+        out[:, RADAR_COMPENSATED] = along * over_ground[:, None]
+        out[:, column["is_quality_valid"]] = rng.random(n) < 0.97
+        out[:, column["ambig_state"]] = np.where(rng.random(n) < 0.96, 3, rng.integers(1, 5, n))
+        out[:, column["x_rms"]] = np.clip(np.rint(14 + distance / 15), 0, 31)
+        out[:, column["y_rms"]] = np.clip(np.rint(14 + distance / 12), 0, 31)
+        out[:, column["invalid_state"]] = np.where(
+            rng.random(n) < 0.96, 0, rng.choice([4, 8, 11, 16, 17], n)
+        )
+        out[:, column["pdh0"]] = np.where(ghost, rng.integers(2, 6, n), 1)
+        out[:, column["vx_rms"]], out[:, column["vy_rms"]] = 16, 3
         return out.astype(np.float32)

@@ -22,7 +22,8 @@ from rosbags.typesys import (
 )
 from rosbags.typesys.store import Typestore
 
-from crkd_core.data.radar import RADAR_FIELDS, from_records, to_records
+from crkd_core.data.radar import from_records, to_records
+from crkd_core.sensors import RADAR_FIELDS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.files import BagWriter, Storage
 from crkd_ros.bags.foreign.kinds import Kind, check_container, layout_of, open_foreign, recognise
 from crkd_ros.bags.foreign.stream import REORDER_NS, Conversion, ImageFormat

@@ -17,7 +17,7 @@ from rosbags.rosbag1 import Reader as Reader1
 from rosbags.rosbag2 import Reader as Reader2
 
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.foreign import contents as foreign_messages
 from crkd_ros.bags.message_types import BagError
 

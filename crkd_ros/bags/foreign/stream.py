@@ -15,7 +15,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import track
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.files import BagWriter, qos
 from crkd_ros.bags.foreign import contents as foreign_messages

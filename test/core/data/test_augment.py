@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
-from crkd_core.data.augment import augment, drop_sensors, move_ground
+from crkd_core.data.augment import augment, drop_sensors
 from crkd_core.data.batch import ego_T_pixel
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS, Frame
+from crkd_core.frame import Frame
+from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
 IMAGE = ImageConfig(height=128, width=352, zoom=1.0)
 EGO_T_CAM = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0.1], [0, -1, 0, 1.6], [0, 0, 0, 1]])
@@ -94,7 +95,7 @@ def test_radar_lidar_and_boxes_move_together(seed):
 
 def test_mirroring_x_negates_vx_only():
     """The released CRKD code negates rcs instead; see docs/method.md."""
-    frame = move_ground(a_frame(), np.diag([-1.0, 1, 1, 1]))
+    frame = a_frame().moved(np.diag([-1.0, 1, 1, 1]))
     np.testing.assert_allclose(frame.radar[:, 8], -a_frame().radar[:, 8])
     np.testing.assert_allclose(frame.radar[:, 9], a_frame().radar[:, 9])
     np.testing.assert_allclose(frame.radar[:, 5], a_frame().radar[:, 5])

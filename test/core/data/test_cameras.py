@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, decode_jpeg, prepare, prepare_image, read_image
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, Frame, FrameError
+from crkd_core.frame import Frame, FrameError
+from crkd_core.sensors import CAMERAS, RADAR_COLUMNS
 
 
 def smooth_image(height=54, width=96):

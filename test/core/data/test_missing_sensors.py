@@ -9,7 +9,7 @@ from crkd_core.data.cameras import CameraError
 from crkd_core.data.lidar import LidarError
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.data.radar import RadarError
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 
 
 @pytest.mark.parametrize(

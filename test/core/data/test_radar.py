@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from crkd_core.data.radar import (
     ENCODED_COLUMNS,
     RADAR_DTYPE,
-    RADAR_FIELDS,
     RadarError,
     RadarSweep,
     accumulate,
@@ -19,8 +18,8 @@ from crkd_core.data.radar import (
     to_records,
     write_pcd,
 )
-from crkd_core.frame import RADAR_COLUMNS, RADARS
 from crkd_core.geometry import pose
+from crkd_core.sensors import RADAR_COLUMNS, RADAR_FIELDS, RADARS
 
 COLUMN = {name: i for i, name in enumerate(RADAR_COLUMNS)}
 INTEGERS = [i for i, name in enumerate(RADAR_FIELDS) if RADAR_DTYPE[name].kind == "i"]

@@ -18,9 +18,9 @@ from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.distill.training import DistillError, distill, distill_config, initial_student
 from crkd_core.distill.views import PairedBatch, PairedViews
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import TrainError, train
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views

@@ -14,10 +14,10 @@ from model_tiny import TINY, frame
 
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
 from crkd_core.evaluate.evaluation import EvaluateError, evaluate_weights
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset
+from crkd_core.sensors import CAMERAS, RADARS
 
 SPLIT = "mini_val"
 

@@ -7,13 +7,14 @@ import torch
 from model_tiny import TINY, batch, frame, roughen
 from torch import nn
 
-from crkd_core.frame import RADARS, FrameError
+from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector, InferError
 from crkd_core.infer.fold import FoldError, fold_batch_norms
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.decode import DecodeError
+from crkd_core.sensors import RADARS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from crkd_core.config import BackboneConfig
 from crkd_core.data.batch import collate
-from crkd_core.frame import CAMERAS, RADARS
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.encoder import ImageError
 from crkd_core.model.checkpoint import (
@@ -18,6 +17,7 @@ from crkd_core.model.checkpoint import (
     save_weights,
 )
 from crkd_core.presets import preset
+from crkd_core.sensors import CAMERAS, RADARS
 
 
 @pytest.fixture(scope="module")

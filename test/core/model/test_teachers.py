@@ -7,12 +7,13 @@ from model_tiny import TINY, frame, roughen
 
 from crkd_core.config import LidarConfig, from_dict, to_dict
 from crkd_core.data.batch import collate
-from crkd_core.frame import CAMERAS, RADARS, FrameError
+from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.model.lidar.encoders import LidarError
 from crkd_core.presets import preset
+from crkd_core.sensors import CAMERAS, RADARS
 
 #: The published parts at the size of the tests.
 SPARSE = dataclasses.replace(

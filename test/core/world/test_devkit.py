@@ -28,7 +28,7 @@ from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
 
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
 

@@ -7,7 +7,7 @@ import pytest
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED, RADAR_VELOCITY, RADARS
 from crkd_core.world import drive as driving
 from crkd_core.world import rig
 from crkd_core.world.content import models
@@ -248,7 +248,7 @@ def test_radar_velocities_are_radial_and_compensated(
     still, errors, speeds, moving = [], [], [], 0
     for radar, t, points in sweeps:
         along = points[:, :2] / np.linalg.norm(points[:, :2], axis=1, keepdims=True)
-        for columns in (slice(6, 8), slice(8, 10)):
+        for columns in (RADAR_VELOCITY, RADAR_COMPENSATED):
             v = points[:, columns]
             np.testing.assert_allclose(along[:, 0] * v[:, 1], along[:, 1] * v[:, 0], atol=1e-3)
         # The radar's own velocity from two poses, without ego_velocity.

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import WorldError, rig, write_world, writer
 from crkd_core.world.nuscenes_tables import TABLES
 

@@ -14,7 +14,7 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bags.message_types import BagError, make

@@ -18,7 +18,7 @@ from crkd_core import geometry
 from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration, scene_messages
 from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag

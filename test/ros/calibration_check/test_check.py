@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.calibration_check import drive as check_drive
 from crkd_ros.calibration_check.check import SelfCheck

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import arrays, ros_packages

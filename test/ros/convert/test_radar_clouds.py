@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.data.radar import RADAR_FIELDS, to_records
-from crkd_core.frame import RADARS
+from crkd_core.data.radar import to_records
+from crkd_core.sensors import RADAR_FIELDS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types as bag_messages
 from crkd_ros.convert import radar_clouds, ros_packages

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
 from crkd_ros.motion.tf_tree import TfMotion

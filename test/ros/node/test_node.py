@@ -13,10 +13,10 @@ import node_rig
 from node_rig import NAME, START, stamp_of
 
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image

@@ -11,10 +11,10 @@ import ros_rig
 import torch
 from model_tiny import TINY
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags.message_types import make
 from crkd_ros.convert import radar_clouds

@@ -8,7 +8,7 @@ import xml.etree.ElementTree
 import pytest
 import yaml
 
-from crkd_core.frame import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import MotionConfig, NodeConfig, SyncConfig

@@ -19,7 +19,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy  # noqa: E402
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
 from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
-from crkd_core.frame import ANCHOR_CAMERA  # noqa: E402
+from crkd_core.sensors import ANCHOR_CAMERA  # noqa: E402
 from crkd_ros.bags.replay import key_frames  # noqa: E402
 from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.arrays import stamp_fields  # noqa: E402

@@ -16,7 +16,7 @@ import ros_rig
 from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.frame import ANCHOR_CAMERA
+from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import box_messages

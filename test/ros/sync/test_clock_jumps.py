@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sync_yield import Event, feed, run_live, run_replay, simulate, turns_of
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 SECOND = 1_000_000_000

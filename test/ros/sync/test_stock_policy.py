@@ -7,7 +7,7 @@ import itertools
 import pytest
 from sync_yield import run_live, run_replay, simulate, stock_sets, turns_of
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
 from crkd_ros.parameters.node import SyncConfig
 from crkd_ros.sync.stock_policy import FilterSynchronizer, make_synchronizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ros_rig import PHASES
 
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
 

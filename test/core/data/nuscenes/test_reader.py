@@ -11,7 +11,7 @@ from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesError, NuScenesFrames
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.data.radar import RADAR_DTYPE, RADAR_FIELDS, from_records, write_pcd
-from crkd_core.frame import CAMERAS, RADAR_COLUMNS, RADARS
+from crkd_core.data.radar import RADAR_DTYPE, from_records, write_pcd
+from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADAR_FIELDS, RADARS
 from crkd_ros.bags.files import read_bag, topics_of
 from crkd_ros.bags.foreign import contents as foreign_messages
 from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag

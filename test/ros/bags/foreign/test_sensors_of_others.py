@@ -13,9 +13,10 @@ from test_images import mosaic, raw
 
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
-from crkd_core.frame import ANCHOR_CAMERA, CAMERAS, RADARS, Frame
+from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.message_types import make

@@ -1,0 +1,51 @@
+"""Names of the cameras and radars, and of the columns of a radar point. Below everything else."""
+
+from __future__ import annotations
+
+#: Camera order of every per-camera array (the order of the released CRKD models).
+CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+)
+
+#: Radar order of every per-radar array.
+RADARS = (
+    "RADAR_FRONT",
+    "RADAR_FRONT_LEFT",
+    "RADAR_FRONT_RIGHT",
+    "RADAR_BACK_LEFT",
+    "RADAR_BACK_RIGHT",
+)
+
+#: The camera that fires last in a nuScenes rig. Its stamp is the reference time of a Frame in the
+#: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).
+ANCHOR_CAMERA = "CAM_BACK_LEFT"
+
+#: Columns of one radar sweep, [N, 18]: what a nuScenes radar file holds, in its order.
+RADAR_FIELDS = (
+    *("x", "y", "z", "dyn_prop", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp"),
+    *("is_quality_valid", "ambig_state", "x_rms", "y_rms", "invalid_state", "pdh0"),
+    *("vx_rms", "vy_rms"),
+)
+
+#: Columns of Frame.radar, [N, 20]: a sweep's, then age and radar index.
+RADAR_COLUMNS = (*RADAR_FIELDS, "age", "sensor")
+
+#: Column of each name, in a sweep and in Frame.radar alike.
+RADAR_COLUMN = {name: index for index, name in enumerate(RADAR_COLUMNS)}
+
+
+def _columns(first: str, last: str) -> slice:
+    return slice(RADAR_COLUMN[first], RADAR_COLUMN[last] + 1)
+
+
+#: Neighbouring columns that are used together: position (m); velocity as measured against the
+#: sensor, and with the vehicle's own motion taken out (m/s).
+RADAR_XYZ = _columns("x", "z")
+RADAR_VELOCITY = _columns("vx", "vy")
+RADAR_COMPENSATED = _columns("vx_comp", "vy_comp")
+RADAR_AGE, RADAR_SENSOR = RADAR_COLUMN["age"], RADAR_COLUMN["sensor"]
