@@ -15,7 +15,7 @@ from crkd_core.distill.teacher import Teacher, checksum, load_teacher
 from crkd_core.distill.views import PairedViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.sensors import CAMERAS, RADARS
@@ -32,9 +32,7 @@ class DistillError(RuntimeError):
     """A distillation that cannot start."""
 
 
-def distill(
-    run: Run, frames: Frames, *, resume: bool = False, device: str = "cpu"
-) -> CameraRadarDetector:
+def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cpu") -> BevDetector:
     """Train the student of a run folder with its teacher; see train.loop.train.
 
     Args:
@@ -94,7 +92,7 @@ def teacher_of(config: TrainConfig) -> Teacher:
     return teacher
 
 
-def initial_student(config: TrainConfig) -> CameraRadarDetector:
+def initial_student(config: TrainConfig) -> BevDetector:
     """A new student, with the weights of ``distill.student`` where that is given.
 
     Raises:

@@ -24,7 +24,7 @@ from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector, Precision
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
@@ -108,7 +108,7 @@ def bench(
     return medians
 
 
-def _plain_forward(model: CameraRadarDetector, frame: Frame) -> Callable[[], object]:
+def _plain_forward(model: BevDetector, frame: Frame) -> Callable[[], object]:
     batch = collate([frame], model.config).to(next(model.parameters()).device)
 
     def forward() -> object:
@@ -127,7 +127,7 @@ def _timed(call: Callable[[], object], cuda: bool) -> float:
 
 
 def _print(
-    model: CameraRadarDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
+    model: BevDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()

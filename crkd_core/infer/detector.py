@@ -16,7 +16,7 @@ from crkd_core.frame import Frame
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import decode
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -42,7 +42,7 @@ class Detector:
 
     def __init__(
         self,
-        model: CameraRadarDetector,
+        model: BevDetector,
         *,
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",

@@ -12,7 +12,7 @@ from crkd_core.model.bev import BevDecoder
 from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.camera.encoder import ImageEncoder
 from crkd_core.model.camera.lift import Lift
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.lidar.encoders import LidarError, build_lidar
@@ -20,7 +20,7 @@ from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
 
 
-def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> CameraRadarDetector:
+def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDetector:
     """The network of a configuration, in training mode, float32, on the CPU.
 
     Args:
@@ -51,7 +51,7 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> Camera
     calibrated = radar is not None and config.radar.calibration != "none"
     lift = DepthLift if camera.lidar_depth else Lift
     fuser = GatedFuser if config.fuser == "gated" else ConvFuser
-    model = CameraRadarDetector(
+    model = BevDetector(
         config,
         image=image,
         lift=lift(image.channels, camera, config.image, config.grid),

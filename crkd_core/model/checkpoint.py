@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict
 from crkd_core.model.build import build_detector
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 
 #: Metadata key of the DetectorConfig as JSON.
 CONFIG_KEY = "config"
@@ -25,7 +25,7 @@ class CheckpointError(RuntimeError):
 
 
 def save_weights(
-    model: CameraRadarDetector, path: str | Path, *, extra: dict[str, str] | None = None
+    model: BevDetector, path: str | Path, *, extra: dict[str, str] | None = None
 ) -> None:
     """Write weights, running statistics and configuration; replaces ``path`` only when complete.
 
@@ -77,7 +77,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}{hint}") from error
 
 
-def load_weights(path: str | Path) -> CameraRadarDetector:
+def load_weights(path: str | Path) -> BevDetector:
     """The network that save_weights wrote, in evaluation mode, on the CPU.
 
     Raises:

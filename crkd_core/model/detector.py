@@ -24,35 +24,36 @@ from crkd_core.model.radar_calibration import Calibration
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOutput:
-    """Everything that a loss may look at.
+    """Everything that a loss may look at; of student and teacher alike.
+
+    What a configuration has no branch for is None.
 
     Attributes:
         tasks: per task the raw maps reg, height, dim, rot, vel and heatmap (logits), [B, c, X, Y].
+        fused: [B, C, X, Y] what enters the decoder.
+        decoded: [B, C, X, Y] what the head reads.
         camera_bev: [B, C, X, Y] lifted camera features; zeros where every camera is missing.
         gated_camera: [B, C, X, Y] camera features after the gate.
-        radar_bev: [B, C, X, Y] what the radar branch gives the fuser: pillars, zeros where every
-            radar is missing, or calibrated pillars. None for a LiDAR-camera network.
-        lidar_bev: [B, C, X, Y] what the LiDAR branch gives the fuser; None for a camera-radar
-            network.
-        fused: [B, C, X, Y].
-        decoded: [B, C, X, Y] what the head reads.
         depth_logits: [P, D, h, w] depth distribution of every present camera, before the softmax.
+        radar_bev: [B, C, X, Y] what the radar branch gives the fuser: pillars, zeros where every
+            radar is missing, or calibrated pillars.
+        lidar_bev: [B, C, X, Y] what the LiDAR branch gives the fuser.
         radar_activation: [B, 1, X, Y] what CSRD compares with the teacher's objectness; None
             without a calibration block, and outside training where that is a side branch.
     """
 
     tasks: list[dict[str, Tensor]]
-    camera_bev: Tensor
-    gated_camera: Tensor
     fused: Tensor
     decoded: Tensor
-    depth_logits: Tensor
+    camera_bev: Tensor | None = None
+    gated_camera: Tensor | None = None
+    depth_logits: Tensor | None = None
     radar_bev: Tensor | None = None
     lidar_bev: Tensor | None = None
     radar_activation: Tensor | None = None
 
 
-class CameraRadarDetector(nn.Module):
+class BevDetector(nn.Module):
     """CRKD's student (Zhao et al. 2024), with or without calibration block; docs/method.md 1.4.
 
     A missing sensor adds nothing to its bird's-eye view, so one network serves camera-radar,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.official.networks import Part, convert
 from crkd_core.official.source import OfficialError
 
@@ -39,7 +39,7 @@ def import_official(path: str | Path, out: str | Path, *, part: Part = "auto") -
     save_weights(model, out, extra=extra)
 
 
-def read_official(path: str | Path, *, part: Part = "auto") -> CameraRadarDetector:
+def read_official(path: str | Path, *, part: Part = "auto") -> BevDetector:
     """The network of a released .pth, in evaluation mode, on the CPU; code in it never runs.
 
     Raises:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 
 
 class Average:
@@ -21,12 +21,12 @@ class Average:
         model: the averaged network, in evaluation mode.
     """
 
-    def __init__(self, model: CameraRadarDetector, *, decay: float) -> None:
+    def __init__(self, model: BevDetector, *, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: CameraRadarDetector, *, step: int) -> None:
+    def update(self, model: BevDetector, *, step: int) -> None:
         """Follow ``model`` after ``step`` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for own, other in zip(_tensors(self.model), _tensors(model), strict=True):
@@ -36,5 +36,5 @@ class Average:
                 own.copy_(other)
 
 
-def _tensors(model: CameraRadarDetector) -> list[Tensor]:
+def _tensors(model: BevDetector) -> list[Tensor]:
     return list(model.state_dict().values())

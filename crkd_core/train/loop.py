@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch
 from crkd_core.model.build import build_detector
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.distributed import Processes
@@ -42,10 +42,10 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
-    model: CameraRadarDetector | None = None,
+    model: BevDetector | None = None,
     criterion: TrainingLoss | None = None,
     views: Views | None = None,
-) -> CameraRadarDetector:
+) -> BevDetector:
     """Train a detector in the folder ``run``; under torchrun, together with other processes.
 
     Args:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, TrainConfig
 from crkd_core.data.batch import Batch
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.train.distributed import Processes
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
-def set_norms(model: CameraRadarDetector, config: TrainConfig, processes: Processes) -> None:
+def set_norms(model: BevDetector, config: TrainConfig, processes: Processes) -> None:
     """Make the norms of a model in training mode behave as ``config.norms`` says, in place.
 
     Names and values of all tensors stay, so a checkpoint does not depend on this.
@@ -116,7 +116,7 @@ class _Sum(torch.autograd.Function):
         return total, None
 
 
-def share_norms(model: CameraRadarDetector, batch: Batch) -> None:
+def share_norms(model: BevDetector, batch: Batch) -> None:
     """Before a forward pass: who shares statistics in this batch. All processes must call.
 
     A process without a single camera (or return in the grid) does not compute that branch, so the

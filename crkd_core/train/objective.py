@@ -12,7 +12,7 @@ from crkd_core.data.batch import Batch
 from crkd_core.losses.depth import DepthLoss
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.normalise import process_count
-from crkd_core.model.detector import CameraRadarDetector, ModelOutput
+from crkd_core.model.detector import BevDetector, ModelOutput
 
 #: Number format of the network's forward pass; weights, losses and the update are float32.
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -68,9 +68,7 @@ class Objective(nn.Module):
         precision: TrainConfig.precision.
     """
 
-    def __init__(
-        self, model: CameraRadarDetector, criterion: TrainingLoss, *, precision: str
-    ) -> None:
+    def __init__(self, model: BevDetector, criterion: TrainingLoss, *, precision: str) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
         self.dtype = AUTOCAST[precision]

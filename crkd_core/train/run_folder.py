@@ -22,7 +22,7 @@ import torch
 import crkd_core
 from crkd_core.config import TrainConfig, from_dict, to_dict
 from crkd_core.model.checkpoint import save_weights
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
 from crkd_core.train.distributed import Processes
 from crkd_core.train.objective import TrainingLoss
@@ -45,7 +45,7 @@ class Parts:
         average: of the weights; where there is one, it goes into weights.safetensors.
     """
 
-    model: CameraRadarDetector
+    model: BevDetector
     criterion: TrainingLoss
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler

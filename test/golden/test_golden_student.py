@@ -10,7 +10,7 @@ import torch
 from golden import Vectors, check, needs_golden, tensor
 from official_models import imported, released_maps
 
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 
 pytestmark = needs_golden
 
@@ -22,23 +22,23 @@ def no_grad() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def r50() -> CameraRadarDetector:
+def r50() -> BevDetector:
     return imported("r50_student")
 
 
 @pytest.fixture(scope="module")
-def swint() -> CameraRadarDetector:
+def swint() -> BevDetector:
     return imported("swint_student")
 
 
-def test_resnet_stages(r50: CameraRadarDetector) -> None:
+def test_resnet_stages(r50: BevDetector) -> None:
     vectors = Vectors("modules_r50_student")
     maps = r50.image.backbone(tensor("input/backbone/image", (2, 3, 128, 160))).feature_maps
     for stage, found in enumerate(maps):
         check(found, vectors, f"r50.stage{stage}")
 
 
-def test_second_fpn(r50: CameraRadarDetector) -> None:
+def test_second_fpn(r50: BevDetector) -> None:
     maps = tuple(
         tensor(f"input/neck/r50/level{i}", (1, width, 64 >> i, 48 >> i))
         for i, width in enumerate((256, 512, 1024, 2048))
@@ -46,7 +46,7 @@ def test_second_fpn(r50: CameraRadarDetector) -> None:
     check(r50.image.neck(maps), Vectors("modules_r50_student"), "secondfpn512.out")
 
 
-def test_swin_stages(swint: CameraRadarDetector) -> None:
+def test_swin_stages(swint: BevDetector) -> None:
     # Sides that are no multiples of the window: padding and masks must be as released.
     vectors = Vectors("modules_swint_student")
     maps = swint.image.backbone(tensor("input/backbone/image", (2, 3, 128, 160))).feature_maps
@@ -54,7 +54,7 @@ def test_swin_stages(swint: CameraRadarDetector) -> None:
         check(found, vectors, f"swint.stage{stage}")
 
 
-def test_pyramid_neck(swint: CameraRadarDetector) -> None:
+def test_pyramid_neck(swint: BevDetector) -> None:
     vectors = Vectors("modules_swint_student")
     maps = tuple(
         tensor(f"input/neck/swint/level{i}", (1, width, 32 >> i, 24 >> i))
@@ -64,7 +64,7 @@ def test_pyramid_neck(swint: CameraRadarDetector) -> None:
         check(found, vectors, f"lssfpn512.out{index}")
 
 
-def test_radar_pillars(r50: CameraRadarDetector) -> None:
+def test_radar_pillars(r50: BevDetector) -> None:
     vectors = Vectors("modules_r50_student")
     clouds = [torch.from_numpy(vectors[f"radar.points{i}"]) for i in (0, 1)]
     sample = torch.repeat_interleave(torch.arange(2), torch.tensor([len(c) for c in clouds]))
@@ -87,7 +87,7 @@ def test_calibration_block() -> None:
     check(activation, vectors, "calibration.activation")
 
 
-def test_fuser(r50: CameraRadarDetector) -> None:
+def test_fuser(r50: BevDetector) -> None:
     vectors = Vectors("modules_r50_student")
     camera = tensor("input/fuser/camera", (1, 80, 40, 36))
     radar = tensor("input/fuser/radar", (1, 256, 40, 36))
@@ -98,7 +98,7 @@ def test_fuser(r50: CameraRadarDetector) -> None:
     check((both * r50.fuser.gate(both).sigmoid())[:, 80:], vectors, "fuser.gated_radar")
 
 
-def test_decoder(r50: CameraRadarDetector) -> None:
+def test_decoder(r50: BevDetector) -> None:
     vectors = Vectors("modules_r50_student")
     x = fused = tensor("input/decoder", (1, 256, 64, 48))
     for stage, group in enumerate(r50.decoder.groups):
@@ -107,7 +107,7 @@ def test_decoder(r50: CameraRadarDetector) -> None:
     check(r50.decoder(fused), vectors, "decoder.out")
 
 
-def test_head(r50: CameraRadarDetector) -> None:
+def test_head(r50: BevDetector) -> None:
     vectors = Vectors("modules_r50_student")
     tasks = r50.head(tensor("input/head", (1, 256, 24, 20)))
     assert len(tasks) == 6
@@ -116,7 +116,7 @@ def test_head(r50: CameraRadarDetector) -> None:
             check(found, vectors, f"head.task{task}.{name}")
 
 
-def test_sample_without_radar_is_zero(r50: CameraRadarDetector) -> None:
+def test_sample_without_radar_is_zero(r50: BevDetector) -> None:
     points = torch.from_numpy(Vectors("modules_r50_student")["radar.points1"])
     sample = torch.ones(len(points), dtype=torch.int64)
     bev = r50.radar(points, sample, 3)

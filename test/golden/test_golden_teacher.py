@@ -13,7 +13,7 @@ from official_models import ego_T_pixel, imported
 from torch import Tensor
 
 from crkd_core.model.camera.depth_lift import DepthLift
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.model.lidar.sparse import Sites, SparseMap
 from crkd_core.model.lidar.voxels import Voxels, voxelise
 
@@ -27,7 +27,7 @@ def no_grad() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def r50() -> CameraRadarDetector:
+def r50() -> BevDetector:
     return imported("r50_teacher")
 
 
@@ -36,7 +36,7 @@ def view() -> Vectors:
     return Vectors("view")
 
 
-def voxels(points: Tensor, model: CameraRadarDetector) -> Voxels:
+def voxels(points: Tensor, model: BevDetector) -> Voxels:
     config, grid = model.config.lidar, model.config.grid
     assert config is not None
     return voxelise(
@@ -50,18 +50,18 @@ def voxels(points: Tensor, model: CameraRadarDetector) -> Voxels:
     )
 
 
-def test_parameters_of_the_paper(r50: CameraRadarDetector) -> None:
+def test_parameters_of_the_paper(r50: BevDetector) -> None:
     assert sum(p.numel() for p in r50.parameters()) == pytest.approx(46.19e6, abs=5e3)
 
 
-def test_voxels(r50: CameraRadarDetector) -> None:
+def test_voxels(r50: BevDetector) -> None:
     vectors = Vectors("module_lidar_encoder")
     found = voxels(torch.from_numpy(vectors["points"]), r50)
     np.testing.assert_array_equal(found.coords, vectors["voxel_coords"])
     check(found.features, vectors, "voxel_features", tolerance=1e-6)
 
 
-def test_sparse_encoder(r50: CameraRadarDetector) -> None:
+def test_sparse_encoder(r50: BevDetector) -> None:
     vectors = Vectors("module_lidar_encoder")
     points = torch.from_numpy(vectors["points"])
     cells, features, _ = voxels(points, r50)
@@ -82,7 +82,7 @@ def test_sparse_encoder(r50: CameraRadarDetector) -> None:
     np.testing.assert_array_equal(active, vectors["bev_active_cells"])
 
 
-def test_second_fpn(r50: CameraRadarDetector) -> None:
+def test_second_fpn(r50: BevDetector) -> None:
     maps = tuple(
         tensor(f"input/neck/r50/level{i}", (1, width, 64 >> i, 48 >> i))
         for i, width in enumerate((256, 512, 1024, 2048))
@@ -90,7 +90,7 @@ def test_second_fpn(r50: CameraRadarDetector) -> None:
     check(r50.image.neck(maps), Vectors("modules_r50_teacher"), "secondfpn256.out")
 
 
-def lift_of(model: CameraRadarDetector, rounding: str) -> DepthLift:
+def lift_of(model: BevDetector, rounding: str) -> DepthLift:
     """The lift of the model with the other rounding."""
     camera = dataclasses.replace(model.config.camera, cell_rounding=rounding)
     lift = DepthLift(model.image.channels, camera, model.config.image, model.config.grid).eval()
@@ -116,7 +116,7 @@ def scene(view: Vectors, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
 
 
-def test_depth_map_and_branch(r50: CameraRadarDetector, view: Vectors) -> None:
+def test_depth_map_and_branch(r50: BevDetector, view: Vectors) -> None:
     matrix, present, points, sample = scene(view, "plain")
     depth = r50.lift.project(points, sample, matrix, present)
     camera, row, column = depth[:, 0].nonzero().T
@@ -129,7 +129,7 @@ def test_depth_map_and_branch(r50: CameraRadarDetector, view: Vectors) -> None:
     check(r50.lift.depth_map(depth), view, "depthlss.plain.dtransform")
 
 
-def test_depth_and_context(r50: CameraRadarDetector, view: Vectors) -> None:
+def test_depth_and_context(r50: BevDetector, view: Vectors) -> None:
     matrix, present, points, sample = scene(view, "plain")
     depth = r50.lift.project(points, sample, matrix, present)
     features = tensor("input/depthlss/features", (1, 6, 256, 32, 88))[0]
@@ -139,7 +139,7 @@ def test_depth_and_context(r50: CameraRadarDetector, view: Vectors) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "aug"])
 @pytest.mark.parametrize("rounding", ["trunc", "floor"])
-def test_pooled(r50: CameraRadarDetector, view: Vectors, name: str, rounding: str) -> None:
+def test_pooled(r50: BevDetector, view: Vectors, name: str, rounding: str) -> None:
     lift = lift_of(r50, rounding)
     matrix, present, points, sample = scene(view, name)
     kept = view[f"depthlss.{name}.points_in_grid"][("trunc", "floor").index(rounding)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES, Detections
 from crkd_core.model.build import build_detector
-from crkd_core.model.detector import CameraRadarDetector
+from crkd_core.model.detector import BevDetector
 from crkd_core.official import convert
 
 #: Class ids of the released code.
@@ -30,7 +30,7 @@ RELEASED_CLASSES = (
 
 
 @functools.lru_cache(maxsize=1)
-def imported(model: str) -> CameraRadarDetector:
+def imported(model: str) -> BevDetector:
     """The converted network of keys_<model>.json, in evaluation mode."""
     config, state = convert(weights(model))
     network = build_detector(config, pretrained=False)
