@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crkd_core.config import DetectorConfig, DistillConfig, GridConfig
-from crkd_core.distill.teacher import TeacherFeatures
+from crkd_core.model.output import ModelOutput
 from crkd_core.sensors import CAMERAS
 
 
@@ -63,7 +63,7 @@ def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: Detect
         )
 
 
-def fitted(features: TeacherFeatures, *, of: GridConfig, to: GridConfig) -> TeacherFeatures:
+def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:
     """The teacher's maps on a grid of the same extent with other cells.
 
     Features and logits are interpolated between cell centres; where the new cells are larger, a
@@ -72,10 +72,9 @@ def fitted(features: TeacherFeatures, *, of: GridConfig, to: GridConfig) -> Teac
     """
     if of.shape == to.shape:
         return features
-    return TeacherFeatures(
-        fused=_interpolated(features.fused, to.shape),
-        gated_camera=_interpolated(features.gated_camera, to.shape),
-        tasks=[_fitted_task(maps, of=of, to=to) for maps in features.tasks],
+    return features.with_maps(
+        on_feature=lambda maps: _interpolated(maps, to.shape),
+        on_task=lambda maps: _fitted_task(maps, of=of, to=to),
     )
 
 

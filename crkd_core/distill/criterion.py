@@ -9,7 +9,7 @@ from crkd_core.data.batch import Batch
 from crkd_core.distill.crkd import CrkdLoss
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.views import PairedBatch
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 from crkd_core.train.objective import TrainingLoss
 
 

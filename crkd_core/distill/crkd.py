@@ -21,11 +21,10 @@ from crkd_core.boxes import CLASS_NAMES, Boxes
 from crkd_core.config import DetectorConfig, DistillConfig
 from crkd_core.distill.adapt import check_fit, fitted
 from crkd_core.distill.foreground import foreground
-from crkd_core.distill.teacher import TeacherFeatures
 from crkd_core.losses.detection import CLIP
 from crkd_core.losses.normalise import per_process, process_count
-from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import stacked
+from crkd_core.model.output import ModelOutput
 
 #: RespD: probability of the teacher above which a cell counts as a positive of the heatmap.
 POSITIVE = 0.3
@@ -34,6 +33,10 @@ POSITIVE = 0.3
 BOX_CELL, BOX_CELL_STEP = 0.1, 0.01
 #: RespD: weight of the box part against the heatmap part.
 BOX_WEIGHT = 40.0
+
+
+#: Features of the teacher that these losses read, beside ``tasks`` and ``fused``.
+TEACHER_READS = ("gated_camera",)
 
 
 class CrkdError(ValueError):
@@ -68,7 +71,7 @@ class CrkdLoss(nn.Module):
         )
 
     def forward(
-        self, student: ModelOutput, teacher: TeacherFeatures, truths: Sequence[Boxes]
+        self, student: ModelOutput, teacher: ModelOutput, truths: Sequence[Boxes]
     ) -> dict[str, Tensor]:
         """The chosen losses of a batch, float32 scalars with their weights.
 
@@ -90,9 +93,9 @@ class CrkdLoss(nn.Module):
             fused = self.fused(student.fused.float())
             losses["msfd_fused"] = config.msfd_fused_weight * self.msfd(fused, teacher.fused, mask)
         if "msfd_camera" in chosen:
-            camera = self.camera(student.gated_camera.float())
+            camera = self.camera(student.need("gated_camera").float())
             losses["msfd_camera"] = config.msfd_camera_weight * self.msfd(
-                camera, teacher.gated_camera, mask
+                camera, teacher.need("gated_camera"), mask
             )
         if "reld" in chosen:
             losses["reld"] = config.reld_weight * self.reld(student.fused, teacher.fused)

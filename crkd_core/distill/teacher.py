@@ -6,52 +6,21 @@ Shapes: B batch, C channels, X Y cells of the teacher's grid.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.distill.cache import FeatureCache, sample_keys
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import BEV, ModelOutput
 
 
 class TeacherError(RuntimeError):
     """A teacher that cannot be used, or that has changed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherFeatures:
-    """What the student learns from, constants.
-
-    Attributes:
-        fused: [B, C, X, Y] fused features after the ReLU.
-        gated_camera: [B, C, X, Y] camera features after the gate.
-        tasks: per task the raw maps reg, height, dim, rot, vel and heatmap (logits), [B, c, X, Y].
-    """
-
-    fused: Tensor
-    gated_camera: Tensor
-    tasks: list[dict[str, Tensor]]
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All of it under flat names."""
-        maps = {f"task{i}.{k}": v for i, task in enumerate(self.tasks) for k, v in task.items()}
-        return {"fused": self.fused, "gated_camera": self.gated_camera, **maps}
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor]) -> TeacherFeatures:
-        """The inverse of ``tensors``."""
-        tasks: list[dict[str, Tensor]] = []
-        while any(name.startswith(f"task{len(tasks)}.") for name in tensors):
-            prefix = f"task{len(tasks)}."
-            tasks.append(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        return cls(fused=tensors["fused"], gated_camera=tensors["gated_camera"], tasks=tasks)
 
 
 class Teacher:
@@ -70,6 +39,7 @@ class Teacher:
         self,
         model: nn.Module,
         *,
+        keep: Collection[str] = BEV,
         precision: torch.dtype = torch.float32,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -77,16 +47,26 @@ class Teacher:
 
         Args:
             model: a detector with ``config``.
+            keep: names of the features that losses read beside the head's maps and ``fused``, all
+                on the grid; the others are dropped from its answers.
             precision: number format of its forward pass.
             cache: answers kept on disk.
+
+        Raises:
+            TeacherError: ``keep`` names what is no map of the grid.
         """
+        if not set(keep) <= BEV:
+            raise TeacherError(
+                f"a teacher's answer holds maps of the grid, {', '.join(sorted(BEV))}; got "
+                f"{', '.join(sorted(set(keep) - BEV))}"
+            )
         self.model = model.eval().requires_grad_(False)
         self.config: DetectorConfig = model.config  # type: ignore[assignment]
-        self.precision, self.cache = precision, cache
+        self.keep, self.precision, self.cache = tuple(sorted(keep)), precision, cache
         self.checksum = checksum(self.model)
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> TeacherFeatures:
+    def __call__(self, batch: Batch) -> ModelOutput:
         """What the teacher says about a batch that was made for it, on the batch's device.
 
         Raises:
@@ -96,7 +76,7 @@ class Teacher:
         keys = sample_keys(batch, salt=self._salt()) if self.cache is not None else []
         known = self.cache.read(keys, batch.images.device) if self.cache is not None else None
         if known is not None:
-            return TeacherFeatures.of(known)
+            return ModelOutput.of(known)
         self.model.to(batch.images.device)
         half = self.precision != torch.float32
         with torch.autocast(batch.images.device.type, self.precision, enabled=half):
@@ -106,12 +86,10 @@ class Teacher:
                 f"teacher {self.config.name}: its grid is {self.config.grid.shape} cells, its "
                 f"features are {tuple(output.fused.shape[2:])}"
             )
-        features = TeacherFeatures(
-            fused=output.fused, gated_camera=output.gated_camera, tasks=output.tasks
-        )
+        output = output.keeping(self.keep)
         if self.cache is not None:
-            self.cache.write(keys, features.tensors())
-        return features
+            self.cache.write(keys, output.tensors())
+        return output
 
     def verify(self) -> None:
         """Check that the teacher is what was loaded.
@@ -132,18 +110,22 @@ class Teacher:
             )
 
     def _salt(self) -> str:
-        return f"{self.checksum} {self.precision}"
+        return f"{self.checksum} {self.precision} {' '.join(self.keep)}"
 
 
 def load_teacher(
-    path: Path, *, precision: torch.dtype = torch.float32, cache: FeatureCache | None = None
+    path: Path,
+    *,
+    keep: Collection[str] = BEV,
+    precision: torch.dtype = torch.float32,
+    cache: FeatureCache | None = None,
 ) -> Teacher:
-    """The teacher of a weights file.
+    """The teacher of a weights file; arguments as of Teacher.
 
     Raises:
         CheckpointError: no such file, or not a detector.
     """
-    return Teacher(load_weights(path), precision=precision, cache=cache)
+    return Teacher(load_weights(path), keep=keep, precision=precision, cache=cache)
 
 
 def checksum(model: nn.Module) -> str:

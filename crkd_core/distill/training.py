@@ -11,6 +11,7 @@ import torch
 from crkd_core.config import DetectorConfig, DistillConfig, TrainConfig, from_dict
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
+from crkd_core.distill.crkd import TEACHER_READS
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
 from crkd_core.distill.views import PairedViews
 from crkd_core.model.build import build_detector
@@ -82,7 +83,10 @@ def teacher_of(config: TrainConfig) -> Teacher:
         else None
     )
     teacher = load_teacher(
-        Path(settings.teacher), precision=AUTOCAST[config.precision], cache=cache
+        Path(settings.teacher),
+        keep=TEACHER_READS,
+        precision=AUTOCAST[config.precision],
+        cache=cache,
     )
     if teacher.checksum != settings.teacher_checksum:
         raise DistillError(

@@ -17,7 +17,7 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.losses.normalise import per_process
 from crkd_core.model.camera.lift import cell_pixels
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 
 #: Older returns have moved away from what the camera shows, seconds.
 MAX_AGE = 0.06
@@ -41,13 +41,14 @@ class DepthLoss(nn.Module):
 
         Raises:
             DepthLossError: the batch carries no LiDAR.
+            MissingFeatureError: a network without cameras.
         """
         depth = self.truth(batch)
         low, high, step = self.config.camera.depth
         # Bins are centred on their depth, as the lift places them.
         bins = torch.round((depth - low) / step)
         bins = bins.where((depth > 0) & (bins >= 0) & (bins < round((high - low) / step)), -1.0)
-        logits = output.depth_logits.float()
+        logits = output.need("depth_logits").float()
         count = (bins >= 0).sum()
         share = count / per_process(count)
         if not count:

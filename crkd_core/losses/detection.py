@@ -15,8 +15,8 @@ from crkd_core.boxes import Boxes
 from crkd_core.config import DetectorConfig
 from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import CODE, TaskTargets, build_targets
-from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION, stacked
+from crkd_core.model.output import ModelOutput
 
 #: Focal exponents of CornerNet: on the prediction, and on the distance to the nearest centre.
 ALPHA, GAMMA = 2.0, 4.0
@@ -69,7 +69,7 @@ class DetectionLoss(nn.Module):
         targets = build_targets(_known(truths), self.config)
         if divisors is None:
             divisors = [_divisors(*_counts(target)) for target in targets]
-        losses = {"heatmap": output.decoded.new_zeros((), dtype=torch.float32)}
+        losses = {"heatmap": output.fused.new_zeros((), dtype=torch.float32)}
         losses |= dict.fromkeys(REGRESSION, losses["heatmap"])
         for maps, target, (peaks, boxes) in zip(output.tasks, targets, divisors, strict=True):
             heatmap = target.heatmap.to(maps["heatmap"].device, non_blocking=True)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES, Detections
 from crkd_core.config import IDENTITY, DetectorConfig, TaskConfig
-from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
+from crkd_core.model.output import ModelOutput
 
 
 class DecodeError(RuntimeError):

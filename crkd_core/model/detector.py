@@ -5,8 +5,6 @@ Shapes: B batch, P cameras present in the whole batch, C channels, X Y grid cell
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from crkd_core.config import DetectorConfig
@@ -18,39 +16,9 @@ from crkd_core.model.camera.lift import Lift
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar
+from crkd_core.model.output import ModelOutput
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOutput:
-    """Everything that a loss may look at; of student and teacher alike.
-
-    What a configuration has no branch for is None.
-
-    Attributes:
-        tasks: per task the raw maps reg, height, dim, rot, vel and heatmap (logits), [B, c, X, Y].
-        fused: [B, C, X, Y] what enters the decoder.
-        decoded: [B, C, X, Y] what the head reads.
-        camera_bev: [B, C, X, Y] lifted camera features; zeros where every camera is missing.
-        gated_camera: [B, C, X, Y] camera features after the gate.
-        depth_logits: [P, D, h, w] depth distribution of every present camera, before the softmax.
-        radar_bev: [B, C, X, Y] what the radar branch gives the fuser: pillars, zeros where every
-            radar is missing, or calibrated pillars.
-        lidar_bev: [B, C, X, Y] what the LiDAR branch gives the fuser.
-        radar_activation: [B, 1, X, Y] what CSRD compares with the teacher's objectness; None
-            without a calibration block, and outside training where that is a side branch.
-    """
-
-    tasks: list[dict[str, Tensor]]
-    fused: Tensor
-    decoded: Tensor
-    camera_bev: Tensor | None = None
-    gated_camera: Tensor | None = None
-    depth_logits: Tensor | None = None
-    radar_bev: Tensor | None = None
-    lidar_bev: Tensor | None = None
-    radar_activation: Tensor | None = None
 
 
 class BevDetector(nn.Module):

@@ -12,7 +12,8 @@ from crkd_core.data.batch import Batch
 from crkd_core.losses.depth import DepthLoss
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.normalise import process_count
-from crkd_core.model.detector import BevDetector, ModelOutput
+from crkd_core.model.detector import BevDetector
+from crkd_core.model.output import ModelOutput
 
 #: Number format of the network's forward pass; weights, losses and the update are float32.
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -14,9 +14,9 @@ from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Detections
 from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.model.decode import decode
-from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_iou, rotated_nms
+from crkd_core.model.output import ModelOutput
 from crkd_core.official.student import released_student
 
 pytestmark = needs_golden

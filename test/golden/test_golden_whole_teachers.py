@@ -20,7 +20,7 @@ from golden_models import (
 from official_models import imported
 from torch import Tensor
 
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 
 pytestmark = [needs_golden, pytest.mark.golden_heavy]
 

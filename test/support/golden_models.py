@@ -14,7 +14,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.model.decode import decode
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 
 #: Heads behind a lift: borders of cells decide, so a few values may differ.
 MEDIAN, USUAL, RARE = 1e-4, 1e-3, 3e-2

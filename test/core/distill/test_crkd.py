@@ -13,10 +13,9 @@ from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config import CRKD_LOSSES, ConfigError, DistillConfig
-from crkd_core.distill.crkd import CrkdError, CrkdLoss, objectness, probability
-from crkd_core.distill.teacher import TeacherFeatures
-from crkd_core.model.detector import ModelOutput
+from crkd_core.distill.crkd import TEACHER_READS, CrkdError, CrkdLoss, objectness, probability
 from crkd_core.model.head import REGRESSION
+from crkd_core.model.output import ModelOutput
 
 X, Y = TINY.grid.shape
 
@@ -59,9 +58,8 @@ def output(seed: int, *, samples: int = 2, grad: bool = False) -> ModelOutput:
     return ModelOutput(tasks=tasks, depth_logits=torch.zeros(0), **features)
 
 
-def teacher(seed: int, *, samples: int = 2) -> TeacherFeatures:
-    given = output(seed, samples=samples)
-    return TeacherFeatures(fused=given.fused, gated_camera=given.gated_camera, tasks=given.tasks)
+def teacher(seed: int, *, samples: int = 2) -> ModelOutput:
+    return of(output(seed, samples=samples))
 
 
 def truths(*seeds: int):
@@ -81,8 +79,8 @@ def picked(given: ModelOutput, pick: list[int]) -> ModelOutput:
     return dataclasses.replace(given, tasks=repeated(given.tasks, pick), **fields)
 
 
-def of(given: ModelOutput) -> TeacherFeatures:
-    return TeacherFeatures(fused=given.fused, gated_camera=given.gated_camera, tasks=given.tasks)
+def of(given: ModelOutput) -> ModelOutput:
+    return given.keeping(TEACHER_READS)
 
 
 # ---- what all of them share

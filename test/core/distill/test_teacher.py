@@ -14,9 +14,10 @@ from crkd_core.config import ConfigError, DistillConfig, GridConfig, TaskConfig
 from crkd_core.distill.adapt import AdaptError, check_fit, fitted
 from crkd_core.distill.cache import FeatureCache, sample_keys
 from crkd_core.distill.crkd import CrkdLoss
-from crkd_core.distill.teacher import Teacher, TeacherError, TeacherFeatures, checksum
+from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.model.build import build_detector
 from crkd_core.model.head import stacked
+from crkd_core.model.output import MissingFeatureError, ModelOutput
 
 CONFIG = DistillConfig(teacher="", teacher_checksum="")
 
@@ -169,7 +170,7 @@ def test_maps_move_to_other_cells_and_boxes_stay_where_they_are(cell: float) -> 
     task["reg"][0] = torch.tensor(peak)[:, None, None] + offset[:, None, None] - cells
     task["heatmap"][0, 0, peak[0], peak[1]] = 3.0
     found = fitted(
-        TeacherFeatures(fused=ramp, gated_camera=ramp, tasks=[task]), of=theirs, to=TINY.grid
+        ModelOutput(fused=ramp, gated_camera=ramp, tasks=[task]), of=theirs, to=TINY.grid
     )
     x, y = (
         low + (torch.arange(n) + 0.5) * TINY.grid.cell
@@ -257,10 +258,33 @@ def test_other_tasks_are_fine_where_no_loss_reads_them() -> None:
     check_fit(config, student=TINY, teacher=dataclasses.replace(TINY, head=one))
 
 
+def test_only_what_losses_read_is_kept(model) -> None:
+    everything = Teacher(model)(batch(0))
+    kept = Teacher(model, keep=("camera_bev",))(batch(0))
+    assert {name for name in kept.tensors() if not name.startswith("task")} == {
+        "fused",
+        "camera_bev",
+    }
+    assert torch.equal(kept.need("camera_bev"), everything.need("camera_bev"))
+    with pytest.raises(MissingFeatureError, match="reads gated_camera"):
+        kept.need("gated_camera")
+    with pytest.raises(TeacherError, match=r"maps of the grid.*got depth_logits"):
+        Teacher(model, keep=("depth_logits",))
+
+
+def test_answers_kept_for_other_losses_are_no_answers(model, tmp_path) -> None:
+    cache = FeatureCache(tmp_path, gigabytes=1)
+    Teacher(model, keep=("camera_bev",), cache=cache)(batch(0))
+    kept = Teacher(model, keep=("gated_camera",), cache=cache)(batch(0))
+    assert kept.gated_camera is not None and kept.camera_bev is None
+
+
 def test_tensors_and_back() -> None:
     given = teacher(1)
-    back = TeacherFeatures.of(given.tensors())
+    back = ModelOutput.of(given.tensors())
     assert torch.equal(back.fused, given.fused)
+    assert torch.equal(back.need("gated_camera"), given.need("gated_camera"))
+    assert back.camera_bev is None
     for a, b in zip(back.tasks, given.tasks, strict=True):
         assert torch.equal(stacked(a), stacked(b))
         assert torch.equal(a["heatmap"], b["heatmap"])

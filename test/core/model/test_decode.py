@@ -9,8 +9,8 @@ from crkd_core.boxes import CLASS_NAMES, Truth
 from crkd_core.config import TaskConfig
 from crkd_core.losses.targets import build_targets
 from crkd_core.model.decode import DecodeError, decode
-from crkd_core.model.detector import ModelOutput
 from crkd_core.model.head import REGRESSION
+from crkd_core.model.output import ModelOutput
 
 
 def output_of(tasks):

@@ -16,7 +16,7 @@ from crkd_core.infer.detector import Detector
 from crkd_core.losses.targets import build_targets
 from crkd_core.model.build import build_detector
 from crkd_core.model.decode import decode
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 from crkd_core.sensors import RADAR_COMPENSATED, RADAR_VELOCITY
 
 EGO_T_GRID = geometry.pose((0.9, -0.4, 1.8), geometry.yaw_to_quat_wxyz(-1.5))

@@ -16,7 +16,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.camera.encoder import ImageError, PyramidNeck
 from crkd_core.model.camera.lift import Lift
 from crkd_core.model.checkpoint import load_weights, save_weights
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 
 
 def variant(
