@@ -100,7 +100,7 @@ setup(
             "crkd-bag = crkd_ros.commands.bag:main",
             "crkd-replay = crkd_ros.bags.replay:main",
             "crkd-play = crkd_ros.bags.player:main",
-            "crkd-live = crkd_ros.streaming_eval.command:main",
+            "crkd-live = crkd_ros.commands.live:main",
             "crkd-node = crkd_ros.node.detector_node:main",
             "crkd-soak = crkd_ros.bench.soak:main",
             "crkd-overhead = crkd_ros.bench.overhead:main",

@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Imports run downwards only (docs: floors). Longest prefix wins.
 FLOORS = {
+    "crkd_core.sensors": 1,
+    "crkd_core.files": 1,
     "crkd_core.geometry": 1,
     "crkd_core.boxes": 1,
     "crkd_core.frame": 1,
@@ -23,6 +25,7 @@ FLOORS = {
     "crkd_core.data": 2,
     "crkd_core.world": 2,
     "crkd_core.model": 3,
+    "crkd_core.losses": 3,
     "crkd_core.official": 3,
     "crkd_core.infer": 4,
     "crkd_core.train": 4,
