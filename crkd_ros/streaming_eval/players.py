@@ -39,6 +39,6 @@ def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> li
         raise LiveError("ros2 bag play is not installed here; leave --player out or use own")
     if player == "own" or not ros2:
         arguments = [str(bag), "--rate", str(rate), "--clock", "--wait", "60"]
-        return module_command("player", arguments)
+        return module_command("bags.player", arguments)
     options = ["--rate", str(rate), "--clock", str(CLOCK_HZ), "--delay", str(_DELAY)]
     return ["ros2", "bag", "play", str(bag), *options, "--disable-keyboard-controls"]
