@@ -16,7 +16,7 @@ from rich.table import Table
 from crkd_core.command import run_function
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import installed
-from crkd_ros.parameters.node import SyncConfig
+from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.stock_policy import FilterSynchronizer, StockFilters
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer

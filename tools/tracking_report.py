@@ -28,7 +28,8 @@ from crkd_core.evaluate.report import Table
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.files import read_bag
 from crkd_ros.convert import arrays
-from crkd_ros.node.tracking import Tracker, TrackingConfig
+from crkd_ros.node.tracking import Tracker
+from crkd_ros.parameters.outputs import TrackingConfig
 
 #: A detection is of an annotated object of its class within this distance, m (as in the nuScenes
 #: tracking task).

@@ -1,4 +1,4 @@
-"""The Frames of a rosbag2, through the same sync.py and convert.py as in the live node.
+"""The Frames of a rosbag2, through the same sync/ and convert/ as in the live node.
 
 Only the order of messages differs from the node's: it is that of the record times, and no frame
 waits for a message.
@@ -24,9 +24,10 @@ from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError
+from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.stock_policy import make_synchronizer
-from crkd_ros.sync.synchroniser import FrameSet, SyncConfig, Synchronizer
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")

@@ -14,7 +14,8 @@ from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.foreign import contents as foreign_messages
 from crkd_ros.bags.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey
-from crkd_ros.sync.synchroniser import SyncConfig, Synchronizer
+from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.synchroniser import Synchronizer
 
 
 @dataclass(frozen=True, kw_only=True)

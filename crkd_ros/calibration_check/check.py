@@ -1,8 +1,8 @@
 """Does the calibration look right? A check of the first seconds of a drive, once.
 
-It looks at what the node has anyway: where the sensors are said to sit (rig.py), whether radar
-returns fall into the cameras' pictures (coverage.py), whether radars see the motion that odometry
-tells (motion.py) and whether the pictures move as they should (flow.py).
+It looks at what the node has anyway: where the sensors are said to sit (placement.py), whether
+radar returns fall into the cameras' pictures (coverage.py), whether radars see the motion that
+odometry tells (doppler.py) and whether the pictures move as they should (flow.py).
 Rules that lack data say nothing. Nothing is ever corrected.
 """
 
@@ -29,7 +29,7 @@ _LONGEST_STEP_NS = 250_000_000
 _FOLLOWED = 2
 
 
-class SelfCheck:
+class CalibrationCheck:
     """Takes the first frames of a drive and tells its doubts.
 
     Args:
@@ -71,7 +71,9 @@ class SelfCheck:
         try:
             new = self.add(frame_set)
         except MotionError as error:
-            problem("self check", f"the calibration was not checked with this frame: {error}")
+            problem(
+                "calibration check", f"the calibration was not checked with this frame: {error}"
+            )
             return
         for number, finding in enumerate(new, known + 1):
             problem(f"calibration doubt {number}", f"calibration: {finding.text}")
@@ -104,7 +106,7 @@ class SelfCheck:
     def summary(self) -> str:
         """How far the check is, and what it looked at."""
         if not self._frames:
-            return "not checked (self_check.frames is 0)"
+            return "not checked (calibration_check.frames is 0)"
         if not self.done:
             return f"being checked ({self._taken} of {self._frames} frames)"
         checked = [f"places of {len(self._places)} sensors"]
@@ -153,8 +155,8 @@ class SelfCheck:
         before, self._before = self._before, frame_set
         if before is None:
             return
-        for turn in range(_FOLLOWED):
-            camera = CAMERAS[(self._taken * _FOLLOWED + turn) % len(CAMERAS)]
+        for step in range(_FOLLOWED):
+            camera = CAMERAS[(self._taken * _FOLLOWED + step) % len(CAMERAS)]
             if camera not in before.images or camera not in frame_set.images:
                 continue
             (then, first), (now, second) = before.images[camera], frame_set.images[camera]

@@ -1,4 +1,4 @@
-"""The node's self check over a data set or a bag, without ROS."""
+"""The node's check of the calibration over a data set or a bag, without ROS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crkd_core.data.nuscenes.reader import NuScenes, Record
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.message_types import BagError
-from crkd_ros.calibration_check.check import SelfCheck
+from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
@@ -28,7 +28,7 @@ IMAGE = ImageConfig(height=256, width=704, zoom=1.0)
 
 def check_dataset(
     tables: NuScenes, scene: str, calibration: Calibration, *, frames: int = 48
-) -> SelfCheck:
+) -> CalibrationCheck:
     """Check the beginning of a scene; its own ego poses are the motion.
 
     Args:
@@ -41,7 +41,7 @@ def check_dataset(
         NuScenesError: no such scene. CameraError, RadarError: a file cannot be read.
         MotionError: the calibration lacks a sensor.
     """
-    check = SelfCheck(extrinsics=calibration, motion=poses_of(tables, scene), frames=frames)
+    check = CalibrationCheck(extrinsics=calibration, motion=poses_of(tables, scene), frames=frames)
     for frame_set in sets_of(tables, scene):
         check.add(frame_set)
         if check.done:
@@ -51,7 +51,7 @@ def check_dataset(
 
 def check_bag(
     path: Path, calibration: Calibration | None = None, *, frames: int = 48
-) -> SelfCheck:
+) -> CalibrationCheck:
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
@@ -62,11 +62,11 @@ def check_bag(
     Raises:
         BagError: not a readable bag, or no frame could be made of it; the text says why.
     """
-    checks: list[SelfCheck] = []
+    checks: list[CalibrationCheck] = []
 
     def look(frame_set: FrameSet, extrinsics: Extrinsics, motion: EgoMotion) -> None:
         if not checks:
-            checks.append(SelfCheck(extrinsics=extrinsics, motion=motion, frames=frames))
+            checks.append(CalibrationCheck(extrinsics=extrinsics, motion=motion, frames=frames))
         checks[0].add(frame_set)
 
     problems: list[BagProblem] = []

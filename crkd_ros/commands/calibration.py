@@ -87,7 +87,7 @@ def check(
     version: Version = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
 ) -> None:
-    """Run the node's self check over a drive; exit status 1 when something looks wrong."""
+    """Check the calibration over a drive, as the node does; exit status 1 when it looks wrong."""
     from crkd_ros.calibration_check.drive import check_bag, check_dataset
 
     known = None if calibration is None else Calibration.load(calibration)

@@ -1,7 +1,8 @@
 """How the vehicle moves: poses over time, or none. Pure: no ROS.
 
-Where the sensors sit is in calibration.py, tf2 in tf_motion.py, nav_msgs/Odometry of any frame in
-odometry.py. What is not known is an error: the identity never stands in for a missing transform.
+Where the sensors sit is in calibration_file.py, tf2 in tf_tree.py, nav_msgs/Odometry of any frame
+in odometry.py. What is not known is an error: the identity never stands in for a missing
+transform.
 """
 
 from __future__ import annotations

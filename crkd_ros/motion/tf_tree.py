@@ -1,4 +1,4 @@
-"""Extrinsics and ego motion from a tf2 buffer that is handed in (messages.py makes it)."""
+"""Extrinsics and ego motion from a tf2 buffer that is handed in (ros_packages.py makes it)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 It translates, never computes. Here are parameters, states and diagnostics; what a configured node
 has is in live_detector.py: subscriptions in inputs.py, the way of a frame in worker.py, the choice
-of its messages in sync.py, publishers in outputs.py. Every parameter is in node_config.py.
+of its messages in sync/, publishers in outputs.py. Every parameter is in parameters/.
 """
 
 from __future__ import annotations
@@ -205,16 +205,16 @@ class DetectorNode(LifecycleNode):
     def _report(self) -> None:
         live = self._live
         try:
-            links = {} if live is None else live.links(self._health.silent())
+            statuses = {} if live is None else live.statuses(self._health.silent())
         except Exception as error:  # Whatever the middleware says, diagnostics go on.
-            links = {}
+            statuses = {}
             self._problem("graph", f"the ROS graph cannot be read: {error}")
         report = self._health.diagnostics(
             ros_packages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
             sensors={} if live is None else live.counts(),
             listeners=live is not None and live.wanted(),
-            links=links,
+            statuses=statuses,
         )
         self._diagnostics.publish(report)
 

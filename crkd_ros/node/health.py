@@ -18,16 +18,16 @@ from crkd_ros.node.sensor_health import (
     ERROR,
     OK,
     WARN,
-    HealthConfig,
     Level,
-    Link,
     SensorHealth,
+    TopicStatus,
     Trouble,
     Verdict,
     agreed,
 )
+from crkd_ros.parameters.health import HealthConfig
 
-__all__ = ["STAGES", "Health", "HealthConfig", "Latency", "Link"]
+__all__ = ["STAGES", "Health", "HealthConfig", "Latency", "TopicStatus"]
 
 #: Seconds between two log lines about the same kind of problem.
 _LOG_EVERY = 5.0
@@ -159,7 +159,7 @@ class Health:
         stamp_ns: int,
         sensors: Mapping[str, Any],
         listeners: bool,
-        links: Mapping[str, Link] | None = None,
+        statuses: Mapping[str, TopicStatus] | None = None,
     ) -> Any:
         """A diagnostic_msgs/DiagnosticArray.
 
@@ -170,9 +170,9 @@ class Health:
             stamp_ns: now, on the node's ROS clock.
             sensors: sensor -> the synchroniser's ``Counts``.
             listeners: whether anybody subscribes to the detections.
-            links: sensor -> its topic in the ROS graph, where that was looked up.
+            statuses: sensor -> its topic in the ROS graph, where that was looked up.
         """
-        now, links = self._clock(), links or {}
+        now, statuses = self._clock(), statuses or {}
         with self._lock:
             offsets = {
                 name: offset
@@ -183,7 +183,7 @@ class Health:
                 name: sensor.judge(
                     now=now,
                     clock_ns=stamp_ns,
-                    link=links.get(name),
+                    status=statuses.get(name),
                     counts=sensors.get(name),
                     others=agreed([offsets[one] for one in offsets if one != name]),
                 )

@@ -21,8 +21,8 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.node.health import Health, Link
-from crkd_ros.node.topic_status import link
+from crkd_ros.node.health import Health, TopicStatus
+from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
 
@@ -105,10 +105,12 @@ class Inputs:
                 "nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odometry"
             )
 
-    def links(self, sensors: Collection[str]) -> dict[str, Link]:
+    def statuses(self, sensors: Collection[str]) -> dict[str, TopicStatus]:
         """What the ROS graph says of the topics of some sensors."""
         return {
-            sensor: link(self._node, topic=topic.name, type_name=topic.kind, profile=topic.profile)
+            sensor: topic_status(
+                self._node, topic=topic.name, type_name=topic.kind, profile=topic.profile
+            )
             for sensor, topic in self._topics.items()
             if sensor in sensors
         }

@@ -1,4 +1,4 @@
-"""Everything that a configured node has: weights, sources, outputs; while active, inputs too."""
+"""What a configured node has: weights, transforms, outputs; while active, inputs too."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rclpy.lifecycle import LifecycleNode
 
 from crkd_core.boxes import Detections
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.calibration_check.check import SelfCheck
-from crkd_ros.node.health import Health, Link
+from crkd_ros.calibration_check.check import CalibrationCheck
+from crkd_ros.node.health import Health, TopicStatus
 from crkd_ros.node.inputs import Inputs
 from crkd_ros.node.latency import pipeline
 from crkd_ros.node.latency_topics import LatencyTopics
 from crkd_ros.node.outputs import Outputs
-from crkd_ros.node.transforms import Sources
+from crkd_ros.node.transforms import Transforms
 from crkd_ros.node.weights import load_detector, release_detector
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
@@ -50,17 +50,17 @@ class LiveDetector:
         self._inputs: Inputs | None = None
         cameras = [name for name in CAMERAS if name in config.sensors]
         radars = [name for name in RADARS if name in config.sensors]
-        self._sources = Sources(node, config=config, problem=problem)
+        self._transforms = Transforms(node, config=config, problem=problem)
         try:
-            place = self._sources.place(config.output_frame)
+            place = self._transforms.place(config.output_frame)
             self._detector = load_detector(config)
             limits = dataclasses.replace(config.sync, sweeps=self._detector.config.radar.sweeps)
             self._sync = make_synchronizer(limits, cameras=cameras, radars=radars)
             self._outputs = Outputs(
-                node, config=config, motion=self._sources.motion, place=place, problem=problem
+                node, config=config, motion=self._transforms.motion, place=place, problem=problem
             )
         except Exception:
-            self._sources.close()
+            self._transforms.close()
             raise
         self._latency = LatencyTopics(node)
         node.get_logger().info(
@@ -70,18 +70,18 @@ class LiveDetector:
 
     def start(self) -> None:
         """Subscribe and detect."""
-        config, sources = self._config, self._sources
-        check = SelfCheck(
-            extrinsics=sources.extrinsics,
-            motion=sources.motion,
-            frames=config.self_check.frames,
+        config, transforms = self._config, self._transforms
+        check = CalibrationCheck(
+            extrinsics=transforms.extrinsics,
+            motion=transforms.motion,
+            frames=config.calibration_check.frames,
         )
         self._health.calibrated(check.summary())
         self._worker = FrameWorker(
             detector=self._detector,
             sync=self._sync,
-            extrinsics=sources.extrinsics,
-            motion=sources.motion,
+            extrinsics=transforms.extrinsics,
+            motion=transforms.motion,
             publish=self._publish,
             finished=self._finished,
             health=self._health,
@@ -91,15 +91,15 @@ class LiveDetector:
             watch=functools.partial(
                 check.watch, told=self._health.calibrated, problem=self._problem
             ),
-            jumped=sources.jumped,
+            jumped=transforms.jumped,
         )
         try:
             self._inputs = Inputs(
                 self._node,
                 config=config,
                 worker=self._worker,
-                extrinsics=sources.extrinsics,
-                motion=sources.motion,
+                extrinsics=transforms.extrinsics,
+                motion=transforms.motion,
                 wanted=self.wanted,
                 health=self._health,
                 problem=self._problem,
@@ -135,7 +135,7 @@ class LiveDetector:
         """After ``stop``: withdraw the outputs and free the network."""
         self._outputs.close()
         self._latency.close()
-        self._sources.close()
+        self._transforms.close()
         del self._detector
         release_detector()
 
@@ -151,7 +151,7 @@ class LiveDetector:
             self._worker.clear()
         else:
             self._sync.clear()
-        self._sources.clear()
+        self._transforms.clear()
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to detections."""
@@ -161,9 +161,9 @@ class LiveDetector:
         """Per sensor, what happened to its messages; empty while inactive."""
         return {} if self._worker is None else self._worker.counts()
 
-    def links(self, sensors: Collection[str]) -> dict[str, Link]:
+    def statuses(self, sensors: Collection[str]) -> dict[str, TopicStatus]:
         """What the ROS graph says of the topics of some sensors; empty while inactive."""
-        return {} if self._inputs is None else self._inputs.links(sensors)
+        return {} if self._inputs is None else self._inputs.statuses(sensors)
 
     def _publish(self, detections: Detections, stamp_ns: int) -> None:
         """In the worker's thread."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from crkd_ros.node.latency import CLOCKS_AGREE
-from crkd_ros.parameters.knobs import check, knob
+from crkd_ros.parameters.health import HealthConfig
 
 Level = Literal[0, 1, 2]
 OK: Level = 0
@@ -40,53 +40,7 @@ _OTHER_CLOCK = "unknown: stamps are of another clock (play bags with --clock, us
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealthConfig:
-    """When /diagnostics warns."""
-
-    period: float = knob(1.0, "Time between two /diagnostics, s", low=0.1, high=60.0)
-    stale_after: float = knob(
-        1.0, "A sensor silent for longer is an error, s", low=0.05, high=3600.0
-    )
-    rate_warning: float = knob(
-        5.0, "Warn of a sensor with fewer messages per second; 0: never", low=0.0, high=1000.0
-    )
-    age_warning: float = knob(
-        0.5,
-        "Warn of a sensor whose messages arrive this long after their stamps, s; 0: never",
-        low=0.0,
-        high=3600.0,
-    )
-    loss_warning: float = knob(
-        0.1,
-        "Warn when a larger share of a sensor's messages is late, doubled, unstamped or broken",
-        low=0.0,
-        high=1.0,
-    )
-    latency_warning: float = knob(
-        0.3,
-        "Warn when one frame in twenty takes longer from trigger to publishing, s; 0: never",
-        low=0.0,
-        high=3600.0,
-    )
-    skip_warning: float = knob(
-        0.5,
-        "Warn when a larger share of the complete frames is skipped for newer ones",
-        low=0.0,
-        high=1.0,
-    )
-    frame_timeout: float = knob(
-        2.0,
-        "No detections for this long while sensors deliver is an error, s",
-        low=0.1,
-        high=3600.0,
-    )
-
-    def __post_init__(self) -> None:
-        check(self, "health.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
+class TopicStatus:
     """What the ROS graph says of a sensor's topic.
 
     Attributes:
@@ -176,7 +130,7 @@ class SensorHealth:
         *,
         now: float,
         clock_ns: int,
-        link: Link | None,
+        status: TopicStatus | None,
         counts: Any,
         others: float | None = None,
     ) -> Verdict:
@@ -185,7 +139,7 @@ class SensorHealth:
         Args:
             now: seconds, as in ``received``.
             clock_ns: the node's ROS clock.
-            link: its topic in the ROS graph; None = not known.
+            status: its topic in the ROS graph; None = not known.
             counts: the synchroniser's ``Counts`` of it; None = it has none.
             others: the other sensors' ``offset``, where most of them agree; else None.
         """
@@ -198,10 +152,10 @@ class SensorHealth:
         offset = self.offset() if self._delays else None
         delays, self._delays = [one for one in self._delays if abs(one) < CLOCKS_AGREE], []
         delay = sum(delays) / len(delays) if delays else None
-        level, text = self._cause(now, link, new, delay, _clock_trouble(offset, others))
+        level, text = self._cause(now, status, new, delay, _clock_trouble(offset, others))
         values: dict[str, str] = {"topic": self.topic}
-        if link is not None:
-            values["publishers"] = str(link.publishers)
+        if status is not None:
+            values["publishers"] = str(status.publishers)
         values["rate (Hz)"] = f"{self.rate(now):.1f}"
         if self._arrived is not None:
             age = (clock_ns - self._stamp_ns) * 1e-9
@@ -217,15 +171,20 @@ class SensorHealth:
         return Verdict(level=level, text=text, values=values)
 
     def _cause(
-        self, now: float, link: Link | None, new: Counter[str], delay: float | None, clock: str
+        self,
+        now: float,
+        status: TopicStatus | None,
+        new: Counter[str],
+        delay: float | None,
+        clock: str,
     ) -> tuple[Level, str]:
         """The first of the causes that applies: what rules out the most comes first."""
         limits = self._config
         if self._arrived is None:
-            return ERROR, f"never received: {self._silence(link)}"
+            return ERROR, f"never received: {self._silence(status)}"
         silent = now - self._arrived
         if silent > limits.stale_after:
-            return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(link)}"
+            return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(status)}"
         if not new and self._last is not None:
             return self._last  # A slow sensor: nothing has changed since.
         self._last = self._content(now, new, delay, clock)
@@ -260,16 +219,16 @@ class SensorHealth:
             return WARN, f"lossy: {found} of {new['received']} messages"
         return OK, f"{rate:.1f} Hz"
 
-    def _silence(self, link: Link | None) -> str:
+    def _silence(self, status: TopicStatus | None) -> str:
         """Why nothing arrives, as far as the ROS graph knows."""
-        if link is None:
+        if status is None:
             return f"on {self.topic}"
-        if not link.publishers:
+        if not status.publishers:
             return f"no publisher on {self.topic}"
-        if link.obstacle:
-            return f"{self.topic}: {link.obstacle}"
+        if status.obstacle:
+            return f"{self.topic}: {status.obstacle}"
         return (
-            f"{self.topic} has {link.publishers} publisher(s), but nothing arrives: the driver "
+            f"{self.topic} has {status.publishers} publisher(s), but nothing arrives: the driver "
             "sends nothing, or the network loses it"
         )
 

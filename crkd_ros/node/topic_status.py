@@ -6,10 +6,10 @@ from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from crkd_ros.node.sensor_health import Link
+from crkd_ros.node.sensor_health import TopicStatus
 
 
-def link(node: Any, *, topic: str, type_name: str, profile: QoSProfile) -> Link:
+def topic_status(node: Any, *, topic: str, type_name: str, profile: QoSProfile) -> TopicStatus:
     """The publishers of a topic, and what keeps all of them from a subscription.
 
     Args:
@@ -26,12 +26,12 @@ def link(node: Any, *, topic: str, type_name: str, profile: QoSProfile) -> Link:
             continue
         verdict, reason = qos_check_compatible(publisher.qos_profile, profile)
         if verdict != QoSCompatibility.ERROR:
-            return Link(publishers=len(found))
+            return TopicStatus(publishers=len(found))
         obstacles.append(
             f"QoS mismatch: {_policies(reason)}; set qos_overrides.{topic}.subscription.* to what "
             f"{publisher.node_name} offers"
         )
-    return Link(publishers=len(found), obstacle=obstacles[0] if obstacles else "")
+    return TopicStatus(publishers=len(found), obstacle=obstacles[0] if obstacles else "")
 
 
 def _policies(reason: str) -> str:

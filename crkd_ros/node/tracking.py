@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
-from crkd_ros.parameters.knobs import check, knob
+from crkd_ros.parameters.outputs import TrackingConfig
 
 Array = NDArray[np.float64]
 
@@ -28,51 +28,6 @@ _ACCELERATION_SD = np.full(len(CLASS_NAMES), 3.0)
 _ACCELERATION_SD[[CLASS_NAMES.index(name) for name in ("traffic_cone", "barrier")]] = 0.1
 
 _NOISE = np.diag(np.square(_NOISE_SD))
-
-
-def _gate(metres: float, name: str) -> float:
-    described = f"Farthest that a {name} is from where its track expects it, m"
-    gate: float = knob(metres, described, low=0.1, high=20.0, dynamic=True)
-    return gate
-
-
-@dataclass(frozen=True, kw_only=True)
-class GateConfig:
-    """How far a detection may be from a track of its class to be the same object."""
-
-    car: float = _gate(2.0, "car")
-    truck: float = _gate(3.0, "truck")
-    bus: float = _gate(3.0, "bus")
-    trailer: float = _gate(3.0, "trailer")
-    construction_vehicle: float = _gate(3.0, "construction vehicle")
-    pedestrian: float = _gate(1.5, "pedestrian")
-    motorcycle: float = _gate(2.0, "motorcycle")
-    bicycle: float = _gate(2.0, "bicycle")
-    traffic_cone: float = _gate(1.2, "traffic cone")
-    barrier: float = _gate(1.2, "barrier")
-
-    def __post_init__(self) -> None:
-        check(self, "tracking.gate.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig:
-    """Whether and how detections get ids."""
-
-    enabled: bool = knob(False, "Give detections ids that stay with their object", dynamic=True)
-    birth: int = knob(
-        2, "Detections of an object before it gets an id", low=1, high=100, dynamic=True
-    )
-    death: float = knob(
-        1.0, "An object not detected for longer loses its id, s", low=0.0, high=60.0, dynamic=True
-    )
-    gate_growth: float = knob(
-        2.0, "Gates grow while an object is not detected, m/s", low=0.0, high=50.0, dynamic=True
-    )
-    gate: GateConfig = GateConfig()
-
-    def __post_init__(self) -> None:
-        check(self, "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from crkd_ros.node.postprocess import Place, in_odometry, upright
 from crkd_ros.parameters.node import NodeConfig
 
 
-class Sources:
+class Transforms:
     """Extrinsics and ego motion, from configuration to clean-up.
 
     Attributes:

@@ -155,9 +155,9 @@ class FrameWorker:
     def _add(self, add: Any, sensor: str, message: Any, value: Any) -> None:
         stamp_ns, now = arrays.stamp_ns(message.header.stamp), time.monotonic()
         with self._wake:
-            jumps = self._sync.time_jumps
+            jumps = self._sync.clock_jumps
             taken = add(sensor, stamp_ns, _Arrived(now, value), now=now)
-            if self._sync.time_jumps > jumps:
+            if self._sync.clock_jumps > jumps:
                 self._jumped()
             self._wake.notify()
         if not taken and stamp_ns <= 0:

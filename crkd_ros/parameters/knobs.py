@@ -2,7 +2,7 @@
 
 A field's name is the parameter and the YAML key, its default the only default, its metadata the
 description and the range that ``ros2 param describe`` shows. A dataclass within a dataclass is a
-group (``sync.wait``). The detector node's own are in node_config.py.
+group (``sync.wait``). The detector node's own are in node.py.
 """
 
 from __future__ import annotations

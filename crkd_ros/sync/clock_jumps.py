@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crkd_ros.sync.history import Track
+from crkd_ros.sync.history import History
 
 #: So many messages in a row, of at least two sensors, must agree on the new time.
 _AGREE = 3
@@ -29,8 +29,8 @@ _SURVIVOR = 6
 _HOPELESS = 32
 #: So many sensors can be outvoted; fewer cannot tell which of them is wrong.
 _VOTERS = 3
-#: A stamp may lead a sensor by so many of its periods. One less than make it dead (turns.py): the
-#: others' clocks are read up to a period after they spoke.
+#: A stamp may lead a sensor by so many of its periods. One less than make it dead (triggers.py):
+#: the others' clocks are read up to a period after they spoke.
 _LEAD = 4
 #: The same for a sensor whose period is not known yet, ns.
 _LEAD_AT_FIRST = 300_000_000
@@ -56,17 +56,17 @@ class Verdict(NamedTuple):
 
 
 @dataclass
-class JumpGuard:
+class ClockJumpGuard:
     """Judges stamps.
 
     Args:
         jump_ns: what is closer to the others' time is no jump.
-        tracks: sensor -> what was heard of it. What a sensor that the others find to be ahead had
-            said before they could tell is taken from its track.
+        histories: sensor -> what was heard of it. What a sensor that the others find to be ahead
+            had said before they could tell is taken from its history.
     """
 
     jump_ns: float
-    tracks: Mapping[str, Track]
+    histories: Mapping[str, History]
     _newest: int | None = None
     _newest_at: float = 0.0
     _aside: list[Message] = field(default_factory=list)
@@ -118,16 +118,16 @@ class JumpGuard:
     def _far(self, message: Message) -> bool:
         if self._newest is None:
             return False
-        track = self.tracks[message.sensor]
+        history = self.histories[message.sensor]
         latest = self._latest(message)
         if latest is not None:
             if message.stamp_ns <= latest:
                 self._confirmed.add(message.sensor)
             else:
                 if message.sensor not in self._confirmed:
-                    track.counts.outlier += track.forget_after(latest)
+                    history.counts.outlier += history.forget_after(latest)
                 return True
-        own = track.newest_ns
+        own = history.newest_ns
         earliest = (self._newest if own is None else own) - self.jump_ns
         # Time passes while nobody speaks.
         newest = self._newest + self.jump_ns + max(0.0, message.at - self._newest_at) * 1e9
@@ -136,13 +136,13 @@ class JumpGuard:
     def _latest(self, message: Message) -> float | None:
         """The time that a stamp may have by the vote of the other sensors; None: too few."""
         limits = []
-        for name, track in self.tracks.items():
-            newest = track.newest
+        for name, history in self.histories.items():
+            newest = history.newest
             if name == message.sensor or newest is None:
                 continue
             if self._silent.get(name) == newest.stamp_ns:
                 continue
-            period = track.period_ns()
+            period = history.period_ns()
             lead = _LEAD_AT_FIRST if period is None else _LEAD * period
             lead = max(min(lead, self.jump_ns), _DUE * (period or 0.0))
             limits.append(newest.stamp_ns + lead + max(0.0, message.at - newest.at) * 1e9)
@@ -169,8 +169,8 @@ class JumpGuard:
         """Sensor -> its newest stamp, of those heard on the old time that have not gone silent."""
         return {
             name: newest
-            for name, track in self.tracks.items()
-            if (newest := track.newest_ns) is not None and self._silent.get(name) != newest
+            for name, history in self.histories.items()
+            if (newest := history.newest_ns) is not None and self._silent.get(name) != newest
         }
 
     def _agree(self, one: Message, other: Message) -> bool:

@@ -45,7 +45,7 @@ class Counts:
 
 
 @dataclass
-class Track:
+class History:
     """The recent messages of one sensor, by stamp."""
 
     kept: int

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
-from crkd_ros.parameters.node import SyncConfig
+from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import Message
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet, SyncError, Synchronizer
-from crkd_ros.sync.triggers import Turn
+from crkd_ros.sync.triggers import Trigger
 
 
 class Stamped(NamedTuple):
@@ -105,7 +105,7 @@ class FilterSynchronizer(Synchronizer):
         self._filters = StockFilters(
             self._cameras, slop=self.config.slop, queue_size=self.config.queue_size
         )
-        self._sets: dict[Turn, dict[str, Timed]] = {}
+        self._sets: dict[Trigger, dict[str, Timed]] = {}
 
     def _insert(self, message: Message) -> bool:
         taken = super()._insert(message)
@@ -114,23 +114,25 @@ class FilterSynchronizer(Synchronizer):
             for found in self._filters.add(message.sensor, image, message.at):
                 newest = max(found, key=lambda one: one.image.stamp_ns)
                 stamp_ns = newest.image.stamp_ns
-                turn = Turn(stamp_ns, newest.sensor, stamp_ns, stamp_ns, newest.at)
-                self._sets[turn] = {one.sensor: one.image for one in found}
+                trigger = Trigger(stamp_ns, newest.sensor, stamp_ns, stamp_ns, newest.at)
+                self._sets[trigger] = {one.sensor: one.image for one in found}
         return taken
 
-    def _find(self) -> Turn | None:
+    def _find(self) -> Trigger | None:
         last_ns = 0 if self._last is None else self._last.reference_ns
         self._sets = {
-            turn: images for turn, images in self._sets.items() if turn.reference_ns > last_ns
+            trigger: images
+            for trigger, images in self._sets.items()
+            if trigger.reference_ns > last_ns
         }
         return min(self._sets, default=None)
 
-    def _choose(self, turn: Turn) -> FrameSet:
-        chosen = super()._choose(turn)
+    def _choose(self, trigger: Trigger) -> FrameSet:
+        chosen = super()._choose(trigger)
         return FrameSet(
             stamp_ns=chosen.stamp_ns,
             trigger=chosen.trigger,
-            images=self._sets[turn],
+            images=self._sets[trigger],
             sweeps=chosen.sweeps,
         )
 

@@ -1,14 +1,14 @@
 """Which images and radar sweeps form a frame. Pure policy: no ROS, no clock of its own.
 
 Frames are asked for at certain stamps, the references: as a rule those of the anchor camera, see
-turns.py. A frame then takes, of every other camera, the latest image not later than the reference,
-and of every radar its last sweeps not later than the reference. All of it depends on stamps only,
-so the live node and the deterministic replay form the same frames from the same messages. What
-arrival order does change is WHEN the choice can be made: over DDS an image of the same set may
-arrive after the trigger's. A reference is therefore settled when each live sensor has delivered
-something newer, or when its next message is not due before the reference (judged by its own median
-period), or when a short wait has passed. Replay, which sees messages in order, settles by
-``flush`` instead.
+triggers.py. A frame then takes, of every other camera, the latest image not later than the
+reference, and of every radar its last sweeps not later than the reference. All of it depends on
+stamps only, so the live node and the deterministic replay form the same frames from the same
+messages. What arrival order does change is WHEN the choice can be made: over DDS an image of the
+same set may arrive after the trigger's. A reference is therefore settled when each live sensor has
+delivered something newer, or when its next message is not due before the reference (judged by its
+own median period), or when a short wait has passed. Replay, which sees messages in order, settles
+by ``flush`` instead.
 
 Partial sets are normal: a camera or radar without a recent message is absent, not waited for.
 """
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.sync.clock_jumps import JumpGuard, Message
-from crkd_ros.sync.history import Counts, Timed, Track
-from crkd_ros.sync.triggers import Turn, Turns
+from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
+from crkd_ros.sync.history import Counts, History, Timed
+from crkd_ros.sync.triggers import Trigger, Triggers
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
 #: rig's firing order, so that a stand-in for the anchor still sees most of the others' images of
@@ -81,32 +81,32 @@ class Synchronizer:
         if not triggers:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")
         radar_kept = self.config.sweeps + _SWEEPS_KEPT_BEYOND
-        self._tracks = {
-            name: Track(radar_kept if name in radars else _IMAGES_KEPT) for name in names
+        self._histories = {
+            name: History(radar_kept if name in radars else _IMAGES_KEPT) for name in names
         }
-        self._turns = Turns(
-            self.config, tracks=self._tracks, triggers=triggers, cameras=self._cameras
+        self._triggers = Triggers(
+            self.config, histories=self._histories, triggers=triggers, cameras=self._cameras
         )
-        self._guard = JumpGuard(self.config.jump * 1e9, self._tracks)
+        self._guard = ClockJumpGuard(self.config.jump * 1e9, self._histories)
         self._pose_ns: int | None = None
-        self._last: Turn | None = None  # The newest turn handed out.
-        self._next: Turn | None = None  # The one after it, as far as is known yet.
+        self._last: Trigger | None = None  # The newest one handed out.
+        self._next: Trigger | None = None  # The one after it, as far as is known yet.
         self._first_ns: int | None = None  # The first stamp seen.
         #: Times that the stamps went back and everything was forgotten.
-        self.time_jumps = 0
+        self.clock_jumps = 0
         #: Frames given up because nobody took them.
         self.overflowed = 0
 
     @property
     def counts(self) -> dict[str, Counts]:
         """Per sensor: what happened to its messages."""
-        return {name: track.counts for name, track in self._tracks.items()}
+        return {name: history.counts for name, history in self._histories.items()}
 
     def newest_ns(self, sensor: str) -> int | None:
         """The newest stamp of a sensor since the last ``clear``."""
-        if sensor not in self._tracks:
-            raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self._tracks)}")
-        return self._tracks[sensor].newest_ns
+        if sensor not in self._histories:
+            raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self._histories)}")
+        return self._histories[sensor].newest_ns
 
     def add_image(self, camera: str, stamp_ns: int, item: Any, *, now: float = 0.0) -> bool:
         """Take one image. ``item`` is handed through untouched. False: refused (and counted)."""
@@ -129,11 +129,11 @@ class Synchronizer:
     def take(self, now: float) -> list[FrameSet]:
         """The frames that are settled, or have waited long enough, oldest first."""
         frames = []
-        while (turn := self._next) is not None:
-            if now < self._deadline(turn) and not self._settled(turn.needs_ns):
+        while (trigger := self._next) is not None:
+            if now < self._deadline(trigger) and not self._settled(trigger.needs_ns):
                 break
-            frames.append(self._choose(turn))
-            self._went(turn)
+            frames.append(self._choose(trigger))
+            self._went(trigger)
         return frames
 
     def flush(self, before_ns: int | None = None) -> list[FrameSet]:
@@ -143,11 +143,11 @@ class Synchronizer:
         bears on those frames has then been added.
         """
         frames = []
-        while (turn := self._next) is not None:
-            if before_ns is not None and turn.known_ns >= before_ns:
+        while (trigger := self._next) is not None:
+            if before_ns is not None and trigger.known_ns >= before_ns:
                 break
-            frames.append(self._choose(turn))
-            self._went(turn)
+            frames.append(self._choose(trigger))
+            self._went(trigger)
         return frames
 
     def deadline(self) -> float | None:
@@ -156,45 +156,45 @@ class Synchronizer:
 
     def clear(self) -> None:
         """Forget all messages and pending frames; the counts stay."""
-        for track in self._tracks.values():
-            track.clear()
+        for history in self._histories.values():
+            history.clear()
         self._guard.clear()
         self._pose_ns = self._last = self._next = self._first_ns = None
 
     def _add(self, message: Message) -> bool:
-        counts = self._tracks[message.sensor].counts
+        counts = self._histories[message.sensor].counts
         counts.received += 1
         if message.stamp_ns <= 0:
             counts.zero_stamp += 1
             return False
         last_ns = None if self._last is None else self._last.reference_ns
-        before = self._tracks[message.sensor].newest_ns
+        before = self._histories[message.sensor].newest_ns
         verdict = self._guard.judge(message, last_ns)
         for stray in verdict.strays:
-            self._tracks[stray.sensor].counts.outlier += 1
+            self._histories[stray.sensor].counts.outlier += 1
         if verdict.forget:
             self.clear()
             self._guard.told(verdict.take)
-            self.time_jumps += 1
+            self.clock_jumps += 1
         taken = True  # Perhaps only later: it may have been set aside.
         for one in verdict.take:
             taken = self._insert(one)
-        if verdict.take or before != self._tracks[message.sensor].newest_ns:
+        if verdict.take or before != self._histories[message.sensor].newest_ns:
             self._next = self._find()
         return taken
 
     def _insert(self, message: Message) -> bool:
-        track, stamp_ns = self._tracks[message.sensor], message.stamp_ns
-        if stamp_ns in track:
-            track.counts.duplicate += 1
+        history, stamp_ns = self._histories[message.sensor], message.stamp_ns
+        if stamp_ns in history:
+            history.counts.duplicate += 1
             return False
         if self._last is not None and stamp_ns <= self._last.needs_ns:
-            track.counts.late += 1
-        if track.newest_ns is not None and stamp_ns < track.newest_ns:
-            track.counts.out_of_order += 1
+            history.counts.late += 1
+        if history.newest_ns is not None and stamp_ns < history.newest_ns:
+            history.counts.out_of_order += 1
         if self._first_ns is None:
             self._first_ns = stamp_ns
-        dropped = track.add(Timed(stamp_ns, message.item), message.at)
+        dropped = history.add(Timed(stamp_ns, message.item), message.at)
         while dropped is not None and self._next is not None:
             if self._next.reference_ns > dropped.stamp_ns:
                 break
@@ -202,26 +202,27 @@ class Synchronizer:
             self._went(self._next)
         return True
 
-    def _find(self) -> Turn | None:
-        """The next turn, as far as the messages tell."""
-        return self._turns.next(self._last, self._first_ns)
+    def _find(self) -> Trigger | None:
+        """The next trigger, as far as the messages tell."""
+        return self._triggers.next(self._last, self._first_ns)
 
-    def _went(self, turn: Turn) -> None:
-        """A turn was handed out or given up: references only grow."""
-        self._last = turn
+    def _went(self, trigger: Trigger) -> None:
+        """A trigger was handed out or given up: references only grow."""
+        self._last = trigger
         self._next = self._find()
 
-    def _deadline(self, turn: Turn) -> float:
-        """When to stop waiting: what tells that a turn is over comes later than what it lacks."""
-        return turn.at + max(0.0, self.config.wait - (turn.known_ns - turn.needs_ns) / 1e9)
+    def _deadline(self, trigger: Trigger) -> float:
+        """When to stop waiting: what tells of a trigger comes later than what it lacks."""
+        known = (trigger.known_ns - trigger.needs_ns) / 1e9
+        return trigger.at + max(0.0, self.config.wait - known)
 
     def _settled(self, needs_ns: int) -> bool:
         """Whether nothing that is under way can be as old as this."""
         dead_after, jitter = self.config.dead_after * 1e9, self.config.jitter * 1e9
         # A drive that begins: give every sensor a chance to say its first word.
         starting = self._first_ns is not None and needs_ns - self._first_ns < dead_after
-        for track in self._tracks.values():
-            newest = track.newest_ns
+        for history in self._histories.values():
+            newest = history.newest_ns
             if newest is None:
                 if starting:
                     return False
@@ -229,14 +230,14 @@ class Synchronizer:
             if newest > needs_ns or needs_ns - newest > dead_after:
                 continue
             # Where many messages are lost, the median is of more than one period.
-            period = track.period_ns(share=0.25)
+            period = history.period_ns(share=0.25)
             if period is None or newest + period <= needs_ns + jitter:
                 return False
         pose = self._pose_ns
         return pose is None or pose >= needs_ns or needs_ns - pose > dead_after
 
-    def _choose(self, turn: Turn) -> FrameSet:
-        reference = turn.reference_ns
+    def _choose(self, trigger: Trigger) -> FrameSet:
+        reference = trigger.reference_ns
         images = {
             name: latest[-1]
             for name in self._cameras
@@ -248,9 +249,9 @@ class Synchronizer:
             if (recent := self._within(name, reference, self.config.sweep_age))
             and reference - recent[-1].stamp_ns <= self.config.radar_timeout * 1e9
         }
-        return FrameSet(stamp_ns=reference, trigger=turn.trigger, images=images, sweeps=sweeps)
+        return FrameSet(stamp_ns=reference, trigger=trigger.sensor, images=images, sweeps=sweeps)
 
     def _within(self, sensor: str, reference: int, age: float) -> list[Timed]:
         oldest = reference - age * 1e9
-        messages: Iterable[Timed] = self._tracks[sensor].until(reference)
+        messages: Iterable[Timed] = self._histories[sensor].until(reference)
         return [message for message in messages if message.stamp_ns >= oldest]

@@ -13,37 +13,37 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from crkd_ros.parameters.node import SyncConfig
-from crkd_ros.sync.history import Track
+from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.history import History
 
 #: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.
 _MISSING = 5
 
 
-class Turn(NamedTuple):
+class Trigger(NamedTuple):
     """A frame to be made.
 
     Attributes:
         reference_ns: its time.
-        trigger: the sensor whose stamp that is.
+        sensor: whose stamp that is.
         known_ns: stamp of the message that told; ``at``: when that came.
         needs_ns: messages up to this stamp bear on the frame: those that it may hold, and those
             that would have been its trigger.
     """
 
     reference_ns: int
-    trigger: str
+    sensor: str
     known_ns: int
     needs_ns: int
     at: float
 
 
-class Turns:
+class Triggers:
     """Finds the next reference among what the sensors have delivered.
 
     Args:
         config: ``camera_spread``, ``dead_after`` and ``jitter`` are used.
-        tracks: sensor -> what was heard of it.
+        histories: sensor -> what was heard of it.
         triggers: who may trigger, best first.
         cameras: those among them that are cameras. Radars trigger only while no camera lives.
     """
@@ -52,7 +52,7 @@ class Turns:
         self,
         config: SyncConfig,
         *,
-        tracks: Mapping[str, Track],
+        histories: Mapping[str, History],
         triggers: Sequence[str],
         cameras: Sequence[str],
     ) -> None:
@@ -60,11 +60,11 @@ class Turns:
         self._dead_after = config.dead_after * 1e9
         self._jitter = config.jitter * 1e9
         self._names = tuple(triggers)
-        self._tracks = [tracks[name] for name in triggers]
+        self._histories = [histories[name] for name in triggers]
         self._cameras = [rank for rank, name in enumerate(triggers) if name in cameras]
 
-    def next(self, last: Turn | None, first_ns: int | None) -> Turn | None:
-        """The turn after ``last``; None: what was heard so far does not end one.
+    def next(self, last: Trigger | None, first_ns: int | None) -> Trigger | None:
+        """The frame after ``last``; None: what was heard so far ends no turn of the cameras.
 
         Args:
             last: the last one that was handed out.
@@ -74,16 +74,16 @@ class Turns:
         after = None if last is None else last.reference_ns
         events = sorted(
             (heard.stamp_ns, rank, heard.at)
-            for rank, track in enumerate(self._tracks)
-            for heard in track.after(after)
+            for rank, history in enumerate(self._histories)
+            for heard in history.after(after)
         )
         unshown: dict[int, int] = {}  # rank -> stamp
         for stamp, rank, at in events:
             if unshown and stamp - min(unshown.values()) > self._spread:
                 old = min(unshown, key=lambda one: unshown[one])
-                turn = self._stand_in(unshown, old, stamp, at)
-                if turn is not None:
-                    return turn
+                found = self._stand_in(unshown, old, stamp, at)
+                if found is not None:
+                    return found
                 del unshown[old]
             if rank not in self._cameras and any(
                 self._alive(camera, stamp, first_ns) for camera in self._cameras
@@ -93,36 +93,36 @@ class Turns:
                 continue
             if not any(self._alive(better, stamp, first_ns) for better in range(rank)):
                 # Unless it comes so late that those unshown must be of a turn before its own.
-                turn = self._stand_in(unshown, min(unshown), stamp, at, rank) if unshown else None
-                return turn or Turn(stamp, self._names[rank], stamp, stamp, at)
+                found = self._stand_in(unshown, min(unshown), stamp, at, rank) if unshown else None
+                return found or Trigger(stamp, self._names[rank], stamp, stamp, at)
             if rank in unshown:
-                turn = self._stand_in(unshown, rank, stamp, at)
-                if turn is not None:
-                    return turn
+                found = self._stand_in(unshown, rank, stamp, at)
+                if found is not None:
+                    return found
             unshown[rank] = stamp
         return None
 
     def _alive(self, rank: int, stamp: int, first_ns: int | None) -> bool:
         """Whether this trigger was heard of shortly before a time, or need not have been yet."""
-        before = self._tracks[rank].before(stamp)
+        before = self._histories[rank].before(stamp)
         if before is None:
             return first_ns is not None and stamp - first_ns <= self._dead_after
-        period = self._tracks[rank].period_ns(stamp - 1)
+        period = self._histories[rank].period_ns(stamp - 1)
         limit = min(self._dead_after, math.inf if period is None else _MISSING * period)
         return stamp - before <= limit
 
-    def _shown(self, rank: int, stamp: int, last: Turn, *, new: bool) -> bool:
+    def _shown(self, rank: int, stamp: int, last: Trigger, *, new: bool) -> bool:
         """Whether this is a camera's image of the turn that was handed out last.
 
         It was measured at the same time; or (``new``: nothing else has come since) it is a better
         trigger's, which was late or comes back from the dead between its stand-in and the next
         turn.
         """
-        place = self._names.index(last.trigger)
+        place = self._names.index(last.sensor)
         since = stamp - last.reference_ns
         if rank == place or not {rank, place} <= set(self._cameras):
             return False
-        period = self._tracks[place].period_ns(last.reference_ns)
+        period = self._histories[place].period_ns(last.reference_ns)
         better = new and rank < place
         return since <= self._jitter or (
             better and since < (self._spread if period is None else period)
@@ -135,7 +135,7 @@ class Turns:
         stamp: int,
         at: float,
         leader: int | None = None,
-    ) -> Turn | None:
+    ) -> Trigger | None:
         """The best of the unshown images of a turn that is over; None: it is not, or not yet.
 
         Args:
@@ -146,7 +146,7 @@ class Turns:
             leader: it is the best trigger's own message. Half a period late, it is of another
                 turn; if nobody knows when it was due, it is of this one.
         """
-        period = self._tracks[wasted].period_ns(stamp) or math.inf
+        period = self._histories[wasted].period_ns(stamp) or math.inf
         for rank in sorted(unshown):
             mine = unshown[rank]
             if abs(mine - unshown[wasted]) >= period:
@@ -160,18 +160,18 @@ class Turns:
                     continue
                 patience = self._jitter
                 if better == leader:
-                    patience = max(patience, (self._tracks[better].period_ns(mine) or 0.0) / 2)
+                    patience = max(patience, (self._histories[better].period_ns(mine) or 0.0) / 2)
                 if due + patience >= stamp:
                     break
                 needs = max(needs, due)
             else:
-                return Turn(mine, self._names[rank], stamp, round(min(needs, stamp)), at)
+                return Trigger(mine, self._names[rank], stamp, round(min(needs, stamp)), at)
         return None
 
     def _due(self, rank: int, stamp: int) -> float | None:
         """When a trigger was due at or after a time; None: it is dead or not known yet."""
-        before = self._tracks[rank].before(stamp)
-        period = self._tracks[rank].period_ns(stamp - 1)
+        before = self._histories[rank].before(stamp)
+        period = self._histories[rank].period_ns(stamp - 1)
         if before is None or period is None:
             return None
         if stamp - before > min(self._dead_after, _MISSING * period):

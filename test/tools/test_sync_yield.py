@@ -23,7 +23,8 @@ from sync_yield import (
 )
 
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, Synchronizer
+from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, Synchronizer
 
 #: A real nuScenes camera fires with every, or every second, turn of a 20 Hz lidar.
 LIDAR_STEPS = (0.1, 0.1, 0.05, 0.1, 0.1, 0.05)

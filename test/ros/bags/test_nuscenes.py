@@ -21,7 +21,7 @@ from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.sync.synchroniser import SyncConfig
+from crkd_ros.parameters.framing import SyncConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)

@@ -1,4 +1,4 @@
-"""The self check: nothing on a true rig, every sabotage found and named."""
+"""The check of the calibration: nothing on a true rig, every sabotage found and named."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.calibration_check import drive as check_drive
-from crkd_ros.calibration_check.check import SelfCheck
+from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.calibration_check.placement import OPTICAL, check_intrinsics, check_places
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
@@ -37,12 +37,14 @@ class Drive:
     poses: PoseBuffer
     known: dict[int, Pose]
 
-    def check(self, places: dict[str, Pose] | None = None, motion=None, sets=None) -> SelfCheck:
+    def check(
+        self, places: dict[str, Pose] | None = None, motion=None, sets=None
+    ) -> CalibrationCheck:
         calibration = Calibration()
         for sensor, pose in (places or self.places).items():
             calibration.add("base_link", sensor, pose)
         sets = sets or self.sets
-        check = SelfCheck(
+        check = CalibrationCheck(
             extrinsics=calibration, motion=motion or self.poses, frames=len(self.sets)
         )
         for frame_set in sets:
@@ -300,13 +302,13 @@ def test_little_data_gives_no_verdict_and_missing_transforms_cost_no_frame(drive
     assert few.summary() == f"being checked (3 of {len(drive.sets)} frames)"
     said: list[tuple[str, str]] = []
     told: list[str] = []
-    check = SelfCheck(extrinsics=Calibration(), motion=drive.poses)
+    check = CalibrationCheck(extrinsics=Calibration(), motion=drive.poses)
     check.watch(
         drive.sets[0],
         told=lambda summary, doubts: told.append(summary),
         problem=lambda kind, text: said.append((kind, text)),
     )
-    assert said[0][0] == "self check"
+    assert said[0][0] == "calibration check"
     assert "known frames: none" in said[0][1]
 
 
@@ -315,7 +317,7 @@ def test_doubts_are_told_once_each_with_all_so_far(drive):
     calibration = Calibration()
     for sensor, pose in places.items():
         calibration.add("base_link", sensor, pose)
-    check = SelfCheck(extrinsics=calibration, motion=drive.poses, frames=len(drive.sets))
+    check = CalibrationCheck(extrinsics=calibration, motion=drive.poses, frames=len(drive.sets))
     said: list[str] = []
     told: list[tuple[str, list[str]]] = []
     for frame_set in [*drive.sets, *drive.sets]:
@@ -332,7 +334,7 @@ def test_doubts_are_told_once_each_with_all_so_far(drive):
 
 
 def test_no_frames_is_no_check(drive):
-    check = SelfCheck(extrinsics=Calibration(), motion=drive.poses, frames=0)
+    check = CalibrationCheck(extrinsics=Calibration(), motion=drive.poses, frames=0)
     assert check.done
     assert check.add(drive.sets[0]) == []
-    assert check.summary() == "not checked (self_check.frames is 0)"
+    assert check.summary() == "not checked (calibration_check.frames is 0)"

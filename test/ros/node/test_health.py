@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from crkd_ros.bags.message_types import make
-from crkd_ros.node.health import Health, HealthConfig, Link
+from crkd_ros.node.health import Health, TopicStatus
+from crkd_ros.parameters.health import HealthConfig
 from crkd_ros.sync.history import Counts
 
 
@@ -35,9 +36,9 @@ def deliver(health, clock, sensor, *, hz=12, seconds=1.0):
         health.received(sensor, stamp_ns=stamp, clock_ns=stamp)
 
 
-def report(health, sensors=None, *, listeners=True, **links):
+def report(health, sensors=None, *, listeners=True, **statuses):
     message = health.diagnostics(
-        make, stamp_ns=5, sensors=sensors or {}, listeners=listeners, links=links
+        make, stamp_ns=5, sensors=sensors or {}, listeners=listeners, statuses=statuses
     )
     return {
         status.name.removeprefix("detector_node: "): (
@@ -120,7 +121,7 @@ def test_the_state_is_told_with_the_reason_of_a_refusal(health):
 
 def test_silent_inputs_are_named_also_when_all_are_dead(health, clock):
     deliver(health, clock, "CAM")
-    found = report(health, {"CAM": Counts(received=12, late=1)}, RADAR=Link(publishers=0))
+    found = report(health, {"CAM": Counts(received=12, late=1)}, RADAR=TopicStatus(publishers=0))
     assert found["inputs"][:2] == (1, "RADAR never received")
     assert found["inputs"][2]["CAM"] == "received 12, 12.0 Hz"
     assert found["CAM"][:2] == (0, "12.0 Hz")
@@ -129,7 +130,7 @@ def test_silent_inputs_are_named_also_when_all_are_dead(health, clock):
     assert health.silent() == ["RADAR"]
     clock.now += 2.0
     assert health.silent() == ["CAM", "RADAR"]
-    found = report(health, {"CAM": Counts(received=12)}, CAM=Link(publishers=0))
+    found = report(health, {"CAM": Counts(received=12)}, CAM=TopicStatus(publishers=0))
     assert found["inputs"][:2] == (2, "CAM stale, RADAR never received")
     assert found["CAM"][1] == "stale: nothing for 2.0 s: no publisher on /cam"
 

@@ -26,7 +26,7 @@ def bench(tmp_path):
         tmp_path,
         weights=str(tmp_path / "random.safetensors"),
         health={"period": 0.2},
-        self_check={"frames": 2},
+        calibration_check={"frames": 2},
     )
     yield bench
     bench.close()

@@ -23,10 +23,10 @@ from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
 from crkd_ros.node.detector_node import DetectorNode  # noqa: E402
 from crkd_ros.node.outputs import Outputs  # noqa: E402
-from crkd_ros.node.thresholds import RemapConfig  # noqa: E402
-from crkd_ros.node.tracking import TrackingConfig  # noqa: E402
-from crkd_ros.node.transforms import Sources  # noqa: E402
-from crkd_ros.parameters.node import MotionConfig, NodeConfig  # noqa: E402
+from crkd_ros.node.transforms import Transforms  # noqa: E402
+from crkd_ros.parameters.framing import MotionConfig  # noqa: E402
+from crkd_ros.parameters.node import NodeConfig  # noqa: E402
+from crkd_ros.parameters.outputs import RemapConfig, TrackingConfig  # noqa: E402
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333
@@ -230,41 +230,41 @@ def test_wrong_settings_are_refused_as_a_whole_with_the_reason(ros):
         node.destroy_node()
 
 
-def odometry_of(sources: Sources) -> None:
+def odometry_of(transforms: Transforms) -> None:
     for index in range(3):
         pose = geometry.pose([index, 0, 0], geometry.yaw_to_quat_wxyz(0.1))
-        sources.motion.add(START + index * STEP, pose, parent="odom", child="base_link")
+        transforms.motion.add(START + index * STEP, pose, parent="odom", child="base_link")
 
 
 def test_the_place_in_the_output_frame_comes_from_odometry_or_is_refused(ros, tmp_path):
     ros_rig.calibration().save(tmp_path / "calibration.yaml")
-    node = rclpy.create_node("sources")
+    node = rclpy.create_node("transforms")
     config = NodeConfig(calibration_file=str(tmp_path / "calibration.yaml"))
-    sources = Sources(node, config=config)
-    still = Sources(node, config=dataclasses.replace(config, motion=MotionConfig(source="off")))
+    transforms = Transforms(node, config=config)
+    still = Transforms(node, config=dataclasses.replace(config, motion=MotionConfig(source="off")))
     try:
         for name in ("", "base_link", "/base_link"):
-            assert sources.place(name) is None
+            assert transforms.place(name) is None
             assert still.place(name) is None
-        odometry_of(sources)
-        place = sources.place("odom")
+        odometry_of(transforms)
+        place = transforms.place("odom")
         assert place is not None
         np.testing.assert_allclose(place(START + STEP)[:3, 3], [1, 0, 0])
         with pytest.raises(MotionError, match="odometry is in 'odom'"):
-            sources.place("map")(START)
+            transforms.place("map")(START)
         with pytest.raises(MotionError, match="'map' needs to know how the vehicle moves"):
             still.place("map")
     finally:
-        for one in (sources, still):
+        for one in (transforms, still):
             one.close()
         node.destroy_node()
 
 
 def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
     tf2_ros = pytest.importorskip("tf2_ros")
-    node, peer = rclpy.create_node("sources"), rclpy.create_node("peer")
+    node, peer = rclpy.create_node("transforms"), rclpy.create_node("peer")
     config = NodeConfig(motion=MotionConfig(source="tf"))
-    sources = Sources(node, config=config)
+    transforms = Transforms(node, config=config)
     executor = SingleThreadedExecutor()
     for one in (node, peer):
         executor.add_node(one)
@@ -284,7 +284,7 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
             transforms.append(message)
         broadcaster.sendTransform(transforms)
 
-        place, deadline = sources.place("parking_lot"), time.monotonic() + PATIENCE
+        place, deadline = transforms.place("parking_lot"), time.monotonic() + PATIENCE
         while True:
             executor.spin_once(timeout_sec=0.02)
             try:
@@ -293,11 +293,11 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
             except MotionError:
                 assert time.monotonic() < deadline, "no transform came in time"
         with pytest.raises(MotionError, match="'lying' is tilted by 90 degrees"):
-            sources.place("lying")(START)
+            transforms.place("lying")(START)
         with pytest.raises(MotionError, match="nowhere"):
-            sources.place("nowhere")(START)
+            transforms.place("nowhere")(START)
     finally:
-        sources.close()
+        transforms.close()
         executor.shutdown()
         node.destroy_node()
         peer.destroy_node()

@@ -12,9 +12,8 @@ from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.node.postprocess import Postprocess, in_odometry, upright
-from crkd_ros.node.thresholds import RemapConfig, ThresholdsConfig
-from crkd_ros.node.tracking import TrackingConfig
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig, TrackingConfig
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_ros.node.sensor_health import ERROR, OK, WARN, HealthConfig, Link, SensorHealth, agreed
+from crkd_ros.node.sensor_health import ERROR, OK, WARN, SensorHealth, TopicStatus, agreed
+from crkd_ros.parameters.health import HealthConfig
 from crkd_ros.sync.history import Counts
 
 STAMP = 1_700_000_000_000_000_000
-GOOD = Link(publishers=1)
+GOOD = TopicStatus(publishers=1)
 
 
 class Rig:
@@ -29,9 +30,13 @@ class Rig:
             self.sensor.received(now=self.now, stamp_ns=clock - round(delay * 1e9), clock_ns=clock)
             self.counts.received += 1
 
-    def judge(self, link: Link | None = GOOD, others: float | None = None):
+    def judge(self, status: TopicStatus | None = GOOD, others: float | None = None):
         verdict = self.sensor.judge(
-            now=self.now, clock_ns=self.clock_ns(), link=link, counts=self.counts, others=others
+            now=self.now,
+            clock_ns=self.clock_ns(),
+            status=status,
+            counts=self.counts,
+            others=others,
         )
         return verdict.level, verdict.text, verdict.values
 
@@ -65,23 +70,23 @@ def test_a_good_sensor_tells_its_figures(rig):
 
 
 @pytest.mark.parametrize(
-    ("link", "reason"),
+    ("status", "reason"),
     [
-        (Link(publishers=0), "no publisher on /cam"),
-        (Link(publishers=2), "/cam has 2 publisher(s), but nothing arrives"),
-        (Link(publishers=1, obstacle="QoS: reliability"), "/cam: QoS: reliability"),
+        (TopicStatus(publishers=0), "no publisher on /cam"),
+        (TopicStatus(publishers=2), "/cam has 2 publisher(s), but nothing arrives"),
+        (TopicStatus(publishers=1, obstacle="QoS: reliability"), "/cam: QoS: reliability"),
     ],
 )
-def test_silence_is_explained_by_the_graph_from_the_start_and_later(rig, link, reason):
-    level, text, values = rig.judge(link)
+def test_silence_is_explained_by_the_graph_from_the_start_and_later(rig, status, reason):
+    level, text, values = rig.judge(status)
     assert level == ERROR
     assert text.startswith(f"never received: {reason}")
     assert "receive age (s)" not in values
     rig.deliver()
     rig.now += 0.9
-    assert rig.judge(link)[0] == OK
+    assert rig.judge(status)[0] == OK
     rig.now += 0.5
-    level, text, values = rig.judge(link)
+    level, text, values = rig.judge(status)
     assert level == ERROR
     assert text.startswith(f"stale: nothing for 1.4 s: {reason}")
     assert values["receive age (s)"] == "1.400"

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.node.thresholds import RemapConfig, ThresholdsConfig, above, renamed
+from crkd_ros.node.thresholds import above, renamed
 from crkd_ros.parameters.knobs import ParameterError
+from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig
 
 
 def detections(count: int, seed: int = 0) -> Detections:

@@ -12,8 +12,8 @@ import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from crkd_ros.convert.ros_packages import message_class
-from crkd_ros.node.sensor_health import Link
-from crkd_ros.node.topic_status import link
+from crkd_ros.node.sensor_health import TopicStatus
+from crkd_ros.node.topic_status import topic_status
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 RELIABLE = QoSProfile(depth=5)
@@ -33,7 +33,7 @@ def graph():
     def look(profile, *, publishers, kind=IMAGE):
         deadline = time.monotonic() + LIMIT
         while True:
-            found = link(detector, topic="/t", type_name=kind, profile=profile)
+            found = topic_status(detector, topic="/t", type_name=kind, profile=profile)
             if found.publishers == publishers:
                 return found
             assert time.monotonic() < deadline
@@ -50,9 +50,9 @@ def graph():
 
 def test_policies_that_differ_are_named_and_the_way_out_too(graph):
     look, advertise = graph
-    assert look(RELIABLE, publishers=0) == Link(publishers=0)
+    assert look(RELIABLE, publishers=0) == TopicStatus(publishers=0)
     advertise(BEST_EFFORT)
-    assert look(BEST_EFFORT, publishers=1) == Link(publishers=1)
+    assert look(BEST_EFFORT, publishers=1) == TopicStatus(publishers=1)
     found = look(RELIABLE, publishers=1)
     assert "QoS mismatch: Best effort publisher and reliable subscription" in found.obstacle
     assert "qos_overrides./t.subscription.*" in found.obstacle
@@ -60,7 +60,7 @@ def test_policies_that_differ_are_named_and_the_way_out_too(graph):
     assert "transient local" in look(LATCHED, publishers=1).obstacle.lower()
     # One that can be heard is enough.
     advertise(RELIABLE)
-    assert look(RELIABLE, publishers=2) == Link(publishers=2)
+    assert look(RELIABLE, publishers=2) == TopicStatus(publishers=2)
 
 
 def test_another_type_is_named(graph):

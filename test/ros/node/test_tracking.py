@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
-from crkd_ros.node.tracking import GateConfig, Tracker, TrackingConfig
+from crkd_ros.node.tracking import Tracker
 from crkd_ros.parameters.knobs import ParameterError
+from crkd_ros.parameters.outputs import GateConfig, TrackingConfig
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333

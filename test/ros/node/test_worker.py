@@ -23,7 +23,8 @@ from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.node.health import STAGES, Health
 from crkd_ros.node.weights import WeightsError, load_detector
 from crkd_ros.node.worker import FrameWorker
-from crkd_ros.parameters.node import NodeConfig, SyncConfig
+from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.sync.synchroniser import Synchronizer
 
 START = 1_700_000_000_000_000_000

@@ -10,8 +10,9 @@ import yaml
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs
+from crkd_ros.parameters.framing import MotionConfig, SyncConfig
 from crkd_ros.parameters.knobs import ParameterError
-from crkd_ros.parameters.node import MotionConfig, NodeConfig, SyncConfig
+from crkd_ros.parameters.node import NodeConfig
 
 
 def flat(tree, prefix=""):

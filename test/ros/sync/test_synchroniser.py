@@ -6,8 +6,9 @@ import pytest
 from ros_rig import PHASES
 
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.parameters.knobs import ParameterError
-from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncConfig, SyncError, Synchronizer
+from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncError, Synchronizer
 
 MS = 1_000_000
 START = 1_700_000_000_000 * MS

@@ -24,7 +24,7 @@ from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
-from crkd_ros.sync.synchroniser import SyncConfig
+from crkd_ros.parameters.framing import SyncConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)
