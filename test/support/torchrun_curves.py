@@ -1,4 +1,4 @@
-"""What each process of test_train_processes runs under torchrun: trainings, one after another."""
+"""What each process of test_processes.py runs under torchrun: trainings, one after another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from test_processes import CASES, norm_inputs
+from torchrun_cases import CASES, norm_inputs
 from train_tiny import FRAMES
 
 from crkd_core.train.distributed import Processes, joined

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from test_training import FRAMES
+from distill_tiny import FRAMES
 
 from crkd_core.distill.training import distill
 from crkd_core.train.run_folder import Run

@@ -4,66 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-import model_tiny
 import numpy as np
 import pytest
 import torch
+from crkd_maps import X, Y, crkd, maps, of, output, teacher, truths
 from model_tiny import TINY
 from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.config import CRKD_LOSSES, ConfigError, DistillConfig
-from crkd_core.distill.crkd import TEACHER_READS, CrkdError, CrkdLoss, objectness, probability
+from crkd_core.config import CRKD_LOSSES, ConfigError
+from crkd_core.distill.crkd import CrkdError, objectness, probability
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
-
-X, Y = TINY.grid.shape
-
-
-def crkd(**changes) -> CrkdLoss:
-    torch.manual_seed(0)
-    config = DistillConfig(teacher="", teacher_checksum="", **changes)
-    return CrkdLoss(config, student=TINY, teacher=TINY)
-
-
-def maps(seed: int, *, samples: int = 2) -> list[dict[str, Tensor]]:
-    """Raw head maps of both ends: logits around -1, so that both sides of 0.1 and 0.3 occur."""
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        {
-            name: torch.randn((samples, c, X, Y), generator=generator) - float(name == "heatmap")
-            for name, c in {**REGRESSION, "heatmap": len(task.classes)}.items()
-        }
-        for task in TINY.head.tasks
-    ]
-
-
-def output(seed: int, *, samples: int = 2, grad: bool = False) -> ModelOutput:
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(channels: int) -> Tensor:
-        return torch.randn((samples, channels, X, Y), generator=generator)
-
-    features = {
-        "camera_bev": noise(8),
-        "gated_camera": noise(8),
-        "radar_bev": noise(8),
-        "fused": noise(16).relu(),
-        "decoded": noise(16),
-        "radar_activation": 0.3 * noise(1).relu(),
-    }
-    tasks = maps(seed, samples=samples)
-    for tensor in [*features.values(), *(t for task in tasks for t in task.values())]:
-        tensor.requires_grad_(grad)
-    return ModelOutput(tasks=tasks, depth_logits=torch.zeros(0), **features)
-
-
-def teacher(seed: int, *, samples: int = 2) -> ModelOutput:
-    return of(output(seed, samples=samples))
-
-
-def truths(*seeds: int):
-    return [model_tiny.truth(np.random.default_rng(seed), 6) for seed in seeds]
 
 
 def repeated(tensors: list[dict[str, Tensor]], pick: list[int]) -> list[dict[str, Tensor]]:
@@ -77,10 +29,6 @@ def picked(given: ModelOutput, pick: list[int]) -> ModelOutput:
         if isinstance(value := getattr(given, f.name), Tensor) and f.name != "depth_logits"
     }
     return dataclasses.replace(given, tasks=repeated(given.tasks, pick), **fields)
-
-
-def of(given: ModelOutput) -> ModelOutput:
-    return given.keeping(TEACHER_READS)
 
 
 # ---- what all of them share

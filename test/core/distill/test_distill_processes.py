@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import FRAMES, a_config, logged, settled, start
-from test_training import TEACHER as TEACHER_CONFIG
+from distill_tiny import FRAMES, TEACHER, a_config, settled, start
+from train_tiny import logged
 
 from crkd_core.distill.training import distill
 from crkd_core.model.checkpoint import save_weights
 
-HERE = Path(__file__).resolve().parent
-SUPPORT = HERE.parents[1] / "support"
+SUPPORT = Path(__file__).resolve().parents[2] / "support"
 
 
 def test_two_processes_are_one_with_the_double_batch(tmp_path) -> None:
     """All five losses; norms frozen, so that only the losses could tell the difference."""
     file = tmp_path / "teacher.safetensors"
-    save_weights(settled(TEACHER_CONFIG), file)
+    save_weights(settled(TEACHER), file)
     config = a_config(file, batch_size=1, norms="frozen", steps=3, learning_rate=1e-3)
     two = start(tmp_path / "two", config)
     done = subprocess.run(
@@ -34,7 +33,7 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path) -> None:
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join([str(HERE), str(SUPPORT)]),
+            "PYTHONPATH": str(SUPPORT),
         },
         capture_output=True,
         text=True,

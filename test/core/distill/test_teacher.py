@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from crkd_maps import crkd, teacher, truths
 from model_tiny import TINY, batch, frame
-from test_crkd import crkd, teacher, truths
 
 from crkd_core.config import ConfigError, DistillConfig, GridConfig, TaskConfig
 from crkd_core.distill.adapt import AdaptError, check_fit, fitted

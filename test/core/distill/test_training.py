@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY, batch, frame
+from distill_tiny import FRAMES, STUDENT, TEACHER, a_config, settled, start
+from model_tiny import TINY, batch
 from safetensors.torch import save_file
+from train_tiny import logged
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import CRKD_LOSSES, AugmentConfig, DistillConfig, LidarConfig, TrainConfig
+from crkd_core.config import CRKD_LOSSES, AugmentConfig
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.distill.training import DistillError, distill, distill_config, initial_student
@@ -23,43 +24,6 @@ from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import TrainError, train
 from crkd_core.train.run_folder import Run
-from crkd_core.train.samples import Views
-
-TEACHER = dataclasses.replace(
-    TINY,
-    name="tiny_teacher",
-    lidar=LidarConfig(
-        kind="pillars",
-        sweeps=2,
-        voxel=(1.0, 1.0, 1.0),
-        max_points=8,
-        max_voxels=(2000, 2000),
-        channels=(8, 8),
-    ),
-)
-STUDENT = dataclasses.replace(TINY, radar=dataclasses.replace(TINY.radar, calibration="path"))
-
-
-def a_frame(seed: int):
-    """As recorded, with LiDAR."""
-    lidar = np.random.default_rng(seed).uniform((-24, -16, -2), (24, 16, 2), (300, 3))
-    lidar = np.pad(lidar, ((0, 0), (0, 2))).astype(np.float32)
-    return dataclasses.replace(frame(seed), prepared=None, lidar=lidar)
-
-
-FRAMES = [a_frame(seed) for seed in range(3)]
-
-
-def settled(config):
-    """A network with statistics of its data, as a trained one has."""
-    torch.manual_seed(7)
-    model = build_detector(config).train()
-    views = Views(FRAMES, TrainConfig(detector=config, augment=None))
-    seen = views.collate([views[position] for position in range(3)])
-    with torch.no_grad():
-        for _ in range(20):
-            model(seen)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -67,36 +31,6 @@ def teacher_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     save_weights(settled(TEACHER), path)
     return path
-
-
-def a_config(teacher_file, *, settings=None, **changes) -> TrainConfig:
-    values = {
-        "detector": STUDENT,
-        "augment": None,
-        "steps": 4,
-        "batch_size": 2,
-        "learning_rate": 3e-3,
-        "warmup_steps": 1,
-        "checkpoint_steps": 2,
-        "log_steps": 1,
-        "workers": 0,
-        "distill": DistillConfig(
-            teacher=str(teacher_file),
-            teacher_checksum=checksum(load_weights(teacher_file)),
-            **(settings or {}),
-        ),
-    }
-    return TrainConfig(**(values | changes))
-
-
-def start(path, config) -> Run:
-    return Run.start(path, config, data="", split="")
-
-
-def logged(run: Run) -> list[dict]:
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    clocks = ("steps_per_second", "data_wait")
-    return [{k: v for k, v in line.items() if k not in clocks} for line in lines]
 
 
 def test_a_lidar_teacher_teaches_and_only_the_student_is_exported(teacher_file, tmp_path) -> None:

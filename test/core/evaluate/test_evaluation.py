@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from handmade import write_version
-from test_metrics import assert_same
+from same_metrics import assert_same
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from same_metrics import assert_same
 
 from crkd_core import geometry
 from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, BoxError
@@ -74,20 +75,6 @@ def devkit_summary(truth, detections, samples):
     run.pred_boxes = devkit_boxes(detections, samples)
     metrics, _ = run.evaluate()
     return json.loads(json.dumps(metrics.serialize()))
-
-
-def assert_same(ours, theirs, where=""):
-    """Same keys, same nesting, numbers within 1e-9, NaN where NaN."""
-    if isinstance(theirs, dict):
-        assert sorted(ours) == sorted(theirs), where
-        for key in theirs:
-            if key != "eval_time":
-                assert_same(ours[key], theirs[key], f"{where}/{key}")
-    elif isinstance(theirs, list | str):
-        assert ours == theirs, where
-    else:
-        assert type(ours) is type(theirs), where
-        assert ours == pytest.approx(theirs, abs=1e-9, rel=0, nan_ok=True), where
 
 
 def check(truth, detections, samples):

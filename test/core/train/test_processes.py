@@ -14,51 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchrun_cases import CASES, norm_inputs
 from train_tiny import FRAMES, a_config, logged
 
-from crkd_core.config import AugmentConfig
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.distributed import DistributedError, Processes
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Positions
 
-HERE = Path(__file__).resolve().parent
-SUPPORT = HERE.parents[1] / "support"
+SUPPORT = Path(__file__).resolve().parents[2] / "support"
 BIN = Path(sys.executable).parent
-
-#: Trained by two processes with these, and by one with the double batch.
-CASES = {
-    "frozen": a_config(
-        norms="frozen", batch_size=1, accumulate=2, depth_weight=0.5, learning_rate=1e-3, steps=4
-    ),
-    # BatchNorm of a random start is sensitive: one process whose norms merely round differently
-    # drifts as far at a higher rate, because Adam turns rounding errors into whole steps.
-    "synchronised": a_config(
-        norms="synchronised", batch_size=2, depth_weight=0.5, learning_rate=1e-5, steps=4
-    ),
-    # Every process often lacks all cameras or all radars: nothing may wait for it.
-    "blind": a_config(
-        norms="synchronised",
-        batch_size=1,
-        steps=6,
-        augment=AugmentConfig(image_zoom=(1.0, 1.3), drop_all_cameras=0.4, drop_all_radars=0.4),
-    ),
-}
-
-
-def norm_inputs() -> tuple[torch.Tensor, torch.Tensor]:
-    """[5, 3, 2, 2] values far from 0, and weights of a loss."""
-    generator = torch.Generator().manual_seed(3)
-    values = 2 + torch.randn((5, 3, 2, 2), generator=generator)
-    return values, torch.randn((5, 3, 2, 2), generator=generator)
 
 
 def environment() -> dict[str, str]:
     return {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(SUPPORT)]),
+        "PYTHONPATH": str(SUPPORT),
     }
 
 

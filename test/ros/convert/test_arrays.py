@@ -13,7 +13,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types as bag_messages
-from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import Sweep
@@ -23,14 +23,6 @@ from crkd_ros.sync.synchroniser import FrameSet
 
 STAMP = 1_700_000_000_123_456_789
 IMAGE = ImageConfig(height=64, width=160, zoom=1.0)
-
-
-@pytest.fixture(params=["rclpy", "rosbags"])
-def make(request):
-    if request.param == "rosbags":
-        return bag_messages.make
-    pytest.importorskip("rclpy")
-    return ros_packages.make
 
 
 @settings(deadline=None)

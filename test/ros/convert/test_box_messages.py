@@ -18,14 +18,6 @@ STAMP = 1_700_000_000_123_456_789
 ADD, DELETEALL = 0, 3
 
 
-@pytest.fixture(params=["rclpy", "rosbags"])
-def make(request):
-    if request.param == "rosbags":
-        return bag_messages.make
-    pytest.importorskip("rclpy")
-    return ros_packages.make
-
-
 def detections(count: int, seed: int = 0) -> Detections:
     rng = np.random.default_rng(seed)
     return Detections(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import ros_rig
+from camera_messages import HEIGHT, LENSES, STAMP, WIDTH, K, camera_info
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,43 +29,7 @@ from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet
 
-STAMP = 1_700_000_000_123_456_789
-WIDTH, HEIGHT = 800, 450
-K = np.array([[620.0, 0, 395], [0, 615.0, 230], [0, 0, 1]])
 NET = ImageConfig(height=128, width=352, zoom=1.1)
-LENSES = {
-    "plumb_bob": (-0.3, 0.09, 1e-3, -5e-4, -0.01),
-    "rational_polynomial": (0.4, -0.2, 5e-4, 3e-4, 0.01, 0.7, -0.1, 0.02),
-    "equidistant": (-0.02, 0.01, -0.005, 0.001),
-}
-
-
-@pytest.fixture(params=["rclpy", "rosbags"])
-def make(request):
-    if request.param == "rosbags":
-        return bag_messages.make
-    pytest.importorskip("rclpy")
-    return ros_packages.make
-
-
-def camera_info(make=bag_messages.make, *, p=None, r=None, roi=(0, 0, 0, 0), binning=(0, 0), **kw):
-    """A CameraInfo of the full sensor; roi is x, y, width, height."""
-    fields = dict(zip(("x_offset", "y_offset", "width", "height"), roi, strict=True))
-    numbers = {"k": kw.pop("k", K), "d": kw.pop("d", ()), "r": np.eye(3) if r is None else r}
-    numbers["p"] = np.zeros((3, 4)) if p is None else p
-    return make(
-        "sensor_msgs/msg/CameraInfo",
-        header=ros_rig.header(make, STAMP, "cam_front"),
-        width=kw.pop("width", WIDTH),
-        height=kw.pop("height", HEIGHT),
-        distortion_model=kw.pop("model", "plumb_bob"),
-        **{name: np.asarray(values, np.float64).ravel() for name, values in numbers.items()},
-        binning_x=binning[0],
-        binning_y=binning[1],
-        roi=make(
-            "sensor_msgs/msg/RegionOfInterest", do_rectify=kw.pop("rectify", False), **fields
-        ),
-    )
 
 
 def project(points, model: str, matrix, d):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import ros_rig
+from camera_messages import STAMP, mosaic, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,35 +21,6 @@ from crkd_ros.convert import images, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.images import image_rgb
 from crkd_ros.convert.standins import cv_bridge as standin
-
-STAMP = 1_700_000_000_123_456_789
-
-
-@pytest.fixture(params=["rclpy", "rosbags"])
-def make(request):
-    if request.param == "rosbags":
-        return bag_messages.make
-    pytest.importorskip("rclpy")
-    return ros_packages.make
-
-
-def raw(make, encoding, rows, *, height=None, width, padding=0, big=False):
-    """An Image of rows of numbers, [R, ...]; each row ends in ``padding`` bytes of rubbish."""
-    rows = np.ascontiguousarray(rows)
-    if rows.dtype.itemsize == 2:
-        rows = rows.astype(">u2" if big else "<u2")
-    rows = rows.reshape(len(rows), -1).view(np.uint8)
-    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
-    return make(
-        "sensor_msgs/msg/Image",
-        header=ros_rig.header(make, STAMP, "cam_front"),
-        height=len(rows) if height is None else height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=int(big),
-        step=rows.shape[1],
-        data=rows.ravel(),
-    )
 
 
 def noise(*shape, depth=8, seed=0):
@@ -79,15 +51,6 @@ def yuv_image(y, u, v):
         ],
         np.uint8,
     )
-
-
-def mosaic(rgb, pattern: str):
-    """One colour per pixel: ``pattern`` names the first two rows' first two pixels."""
-    out = np.empty(rgb.shape[:2], rgb.dtype)
-    for place, color in enumerate(pattern):
-        y, x = divmod(place, 2)
-        out[y::2, x::2] = rgb[y::2, x::2, "rgb".index(color)]
-    return out
 
 
 def demosaic(raw_pixels, pattern: str):

@@ -17,7 +17,7 @@ from crkd_core.data.radar import to_records
 from crkd_core.sensors import RADAR_FIELDS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types as bag_messages
-from crkd_ros.convert import radar_clouds, ros_packages
+from crkd_ros.convert import radar_clouds
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
@@ -27,14 +27,6 @@ from crkd_ros.sync.synchroniser import FrameSet
 
 STAMP = 1_700_000_000_123_456_789
 REQUIRED = ("x", "y", "z", "rcs", "vx_comp", "vy_comp")
-
-
-@pytest.fixture(params=["rclpy", "rosbags"])
-def make(request):
-    if request.param == "rosbags":
-        return bag_messages.make
-    pytest.importorskip("rclpy")
-    return ros_packages.make
 
 
 def test_native_radar_clouds_give_the_points_of_the_file(make):

@@ -10,7 +10,7 @@ from model_tiny import TINY
 pytest.importorskip("rclpy")
 
 import node_rig
-from test_sensors_of_others import CAMERA, FIELDS, IMAGES, RADAR, START, STEP, bag, drive
+from other_sensors import CAMERA, FIELDS, IMAGES, RADAR, START, STEP, drive, write_bag
 
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
@@ -18,10 +18,9 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.convert import arrays, ros_packages
 
-__all__ = ["bag"]  # The fixture.
 
-
-def test_the_node_sees_what_replay_sees(bag, tmp_path):
+def test_the_node_sees_what_replay_sees(tmp_path):
+    bag = write_bag(tmp_path / "bag")
     torch.manual_seed(0)
     save_weights(build_detector(TINY), tmp_path / "weights.safetensors")
     detector = Detector.load(tmp_path / "weights.safetensors", score_threshold=0.05)
