@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from crkd_core.command import check_output, run
+from crkd_core.command import run
 from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig
+from crkd_core.files import check_output
 from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
 

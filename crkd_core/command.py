@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-
-
-class OutputError(ValueError):
-    """A place where a command cannot write."""
-
-
-def check_output(path: Path) -> None:
-    """Refuse a place where nothing can be written before long work is begun for it.
-
-    Raises:
-        OutputError: something on the way to ``path`` is no folder, or may not be written.
-    """
-    folder = path.absolute()
-    while not os.path.lexists(folder):
-        folder = folder.parent
-    if not folder.is_dir():
-        raise OutputError(
-            f"cannot write to {path}: {folder} is not a folder; choose another --out"
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
 
 
 def run(command: typer.Typer) -> None:

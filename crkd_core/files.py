@@ -1,27 +1,130 @@
-"""Writing result files so that a reader never sees half of one."""
+"""Writing so that a reader never sees half of it: files and folders appear when they are whole.
+
+What is being written lies in a room of its own beside its place, ``.NAME.xxxxxxxx.partial``, and
+is renamed at the end. Whoever writes there next sweeps away what a killed process has left: a room
+is locked while its process lives, whatever way that ends.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+#: Every unfinished thing ends so, and nothing else does.
+PARTIAL = ".partial"
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside ``path``, then rename; makes the folder.
+
+class OutputError(ValueError):
+    """A place where a command cannot write."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place where nothing can be written before long work is begun for it.
 
     Raises:
-        OSError: the file cannot be written; an old file of that name is still there.
+        OutputError: something on the way to ``path`` is no folder, or may not be written.
     """
+    folder = path.absolute()
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"cannot write to {path}: {folder} is not a folder; choose another --out"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[Path]:
+    """A path to make a file or a folder at, which becomes ``path`` when the block ends well.
+
+    It has the name of ``path``, so that a library which looks at names sees the right one, and
+    nothing lies there yet. Otherwise the block's error goes on, and what was at ``path`` is still
+    there. Two that write the same file at once both succeed; the later one stays.
+
+    Args:
+        path: a file there is replaced, an empty folder too; its own folder is made.
+        durable: a file survives a power cut right after the block, too.
+
+    Raises:
+        OSError: it cannot be written there, or a folder that is not empty is in the way.
+    """
+    path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _sweep(path)
+    room, lock = _open_room(path)
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        yield room / path.name
+        if durable:
+            _sync(room / path.name)
+        (room / path.name).replace(path)
+        if durable:
+            _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(room, ignore_errors=True)
+        os.close(lock)
 
 
-def write_json(data: object, path: Path, *, indent: int | None = None) -> None:
+def write_bytes(data: bytes, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+    """Write a file as ``replacing`` does."""
+    with replacing(path, durable=durable) as partial:
+        partial.write_bytes(data)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a file in UTF-8 as ``replacing`` does."""
+    write_bytes(text.encode(), path)
+
+
+def write_json(data: object, path: str | os.PathLike[str], *, indent: int | None = None) -> None:
     """Write JSON. NaN stays NaN, as in the devkit's files."""
-    replace_file(path, json.dumps(data, indent=indent).encode())
+    write_text(json.dumps(data, indent=indent), path)
+
+
+def _open_room(path: Path) -> tuple[Path, int]:
+    """A new folder for the unfinished, and the lock that says that somebody is writing in it."""
+    while True:
+        room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+        # Another process may sweep it away before it is locked.
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(room, os.O_RDONLY)
+            # A file system without locks is never swept.
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            if room.exists():
+                return room, lock
+            os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the rooms of ``path`` whose processes are gone."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}{re.escape(PARTIAL)}")
+    with os.scandir(path.parent) as entries:
+        names = [entry.name for entry in entries if ours.fullmatch(entry.name)]
+    for name in names:
+        room = path.parent / name
+        with contextlib.suppress(OSError):
+            lock = os.open(room, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(room, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it: the content of a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.files import write_bytes
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -76,9 +77,7 @@ def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
         raise LidarError(
             f"{path}: expected LiDAR points [N, {len(LIDAR_FIELDS)}], got {points.shape}"
         )
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(np.ascontiguousarray(points, "<f4").tobytes())
-    part.replace(path)
+    write_bytes(np.ascontiguousarray(points, "<f4").tobytes(), path)
 
 
 def accumulate(

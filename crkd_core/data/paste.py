@@ -8,8 +8,6 @@ no other box in the bird's-eye view; the points that were inside it go.
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
+from crkd_core.files import replacing
 from crkd_core.frame import Frame
 
 #: How often a process looks whether another one has finished the database, seconds.
@@ -95,15 +94,10 @@ class PasteDatabase:
 
     def save(self, folder: Path) -> None:
         """Write the arrays into a new folder, which appears only when whole."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix="part-", dir=folder.parent))
-        try:
+        with replacing(folder) as partial:
+            partial.mkdir()
             for name, array in self._arrays().items():
-                np.save(part / f"{name}.npy", array)
-            part.chmod(0o755)
-            part.replace(folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+                np.save(partial / f"{name}.npy", array)
 
     @classmethod
     def load(cls, folder: Path) -> PasteDatabase:

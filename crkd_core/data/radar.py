@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.files import write_bytes
 from crkd_core.sensors import (
     RADAR_AGE,
     RADAR_COLUMN,
@@ -190,9 +191,7 @@ def write_pcd(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
         ]
     )
     # The devkit's reader demands one more byte behind the last record.
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(header.encode() + b"\n" + records.tobytes() + b"\n")
-    part.replace(path)
+    write_bytes(header.encode() + b"\n" + records.tobytes() + b"\n", path)
 
 
 def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float32]:

@@ -11,7 +11,6 @@ Shapes: B batch; tensors [B, c, X, Y] by name.
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from crkd_core.data.batch import Batch
+from crkd_core.files import write_bytes
 
 
 class FeatureCache:
@@ -56,13 +56,7 @@ class FeatureCache:
                 return
             if path.exists():
                 continue
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            try:
-                partial.write_bytes(save(sample))
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_bytes(save(sample), path)
             self.room -= size
 
     def _path(self, key: str) -> Path:

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crkd_core.evaluate.report import MEAN_NAMES, Table
-from crkd_core.files import replace_file, write_json
+from crkd_core.files import write_json, write_text
+from crkd_core.png import write_figure
 
 #: Columns of a comparison, in order.
 SCORES = ("mAP", "NDS", *MEAN_NAMES.values())
@@ -90,7 +90,7 @@ def compare(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Ta
     ]
     table = Table(title="nuScenes detection", columns=("set-up", "runs", *SCORES), rows=rows)
     if out is not None:
-        replace_file(out / "compare.md", table.markdown().encode())
+        write_text(table.markdown(), out / "compare.md")
         write_json(scores, out / "compare.json", indent=2)
         _draw(scores, out / "compare.png")
     return table
@@ -117,7 +117,4 @@ def _draw(scores: Mapping[str, list[dict[str, float]]], path: Path) -> None:
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="x", alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.png")
-    FigureCanvasAgg(figure).print_png(str(part))
-    part.replace(path)
+    write_figure(figure, path)

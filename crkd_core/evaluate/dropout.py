@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
@@ -24,8 +23,9 @@ from crkd_core.evaluate.evaluation import EvaluateError, score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.report import Table
 from crkd_core.evaluate.submission import make_submission
-from crkd_core.files import replace_file, write_json
+from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
+from crkd_core.png import write_figure
 from crkd_core.sensors import CAMERAS, RADARS
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def evaluate_dropout(
     ]
     write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
-    replace_file(out / "dropout.md", text.encode())
+    write_text(text, out / "dropout.md")
     draw_dropout(results, out / "dropout.png")
     console = Console()
     for table in shown:
@@ -204,7 +204,4 @@ def draw_dropout(results: Mapping[Case, Evaluation], path: Path) -> None:
         axes.set_ylabel("cameras lost, of 6")
         axes.set_xticks(range(len(RADARS_LOST)), [str(lost) for lost in RADARS_LOST])
         axes.set_yticks(range(len(CAMERAS_LOST)), [str(lost) for lost in CAMERAS_LOST])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.png")
-    FigureCanvasAgg(figure).print_png(str(part))
-    part.replace(path)
+    write_figure(figure, path)

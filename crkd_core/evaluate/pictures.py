@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Truth
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.files import replace_file
 from crkd_core.frame import Frame
+from crkd_core.png import write_figure, write_png
 from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED
 
 #: RGB per class, in the order of CLASS_NAMES; far apart also for most colour-blind eyes.
@@ -109,7 +108,7 @@ def draw_bev(
         labelcolor="#d5dbe3",
     )
     axes.set_title(title, color="#d5dbe3", fontsize=10)
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def draw_cameras(
@@ -157,10 +156,7 @@ def draw_cameras(
             )
         tiles[name] = tile
     sheet = np.vstack([np.hstack([tiles[name] for name in row]) for row in _SHEET])
-    done, data = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise OSError(f"{path}: the picture could not be encoded as PNG")
-    replace_file(path, data.tobytes())
+    write_png(sheet, path)
 
 
 def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
@@ -190,7 +186,7 @@ def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
     figure.supxlabel("recall", fontsize=9)
     figure.supylabel("precision", fontsize=9)
     figure.tight_layout()
-    _save(figure, path)
+    write_figure(figure, path)
 
 
 def _touched(frame: Frame) -> Truth | None:
@@ -265,15 +261,3 @@ def _dot(color: str, name: str) -> Line2D:
 
 def _line(color: str, name: str) -> Line2D:
     return Line2D([], [], color=color, label=name)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    # The canvas is made here, without pyplot: no global state, no display, safe in threads.
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    done, data = cv2.imencode(
-        ".png", cv2.cvtColor(np.asarray(canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
-    )
-    if not done:
-        raise OSError(f"{path}: the picture could not be encoded as PNG")
-    replace_file(path, data.tobytes())

@@ -14,7 +14,7 @@ import rich.table
 
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.evaluate.metrics import ERROR_NAMES
-from crkd_core.files import replace_file
+from crkd_core.files import write_text
 
 #: The devkit's error names -> what people call their means.
 MEAN_NAMES = {
@@ -157,7 +157,7 @@ def write_report(
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body></html>\n"
     )
-    replace_file(path, page.encode())
+    write_text(page, path)
 
 
 def _number(value: float) -> str:

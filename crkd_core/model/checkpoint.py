@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict
+from crkd_core.files import write_bytes
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 
@@ -50,13 +50,8 @@ def save_weights(
         config = dataclasses.replace(config, radar=radar)
         tensors = {k: v for k, v in tensors.items() if not k.startswith("calibration.")}
     metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(config))}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        # Not save_file, which makes files that only their owner may read.
-        partial.write_bytes(save(tensors, metadata=metadata))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # Not save_file, which makes files that only their owner may read.
+    write_bytes(save(tensors, metadata=metadata), path, durable=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

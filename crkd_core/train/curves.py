@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from crkd_core.png import write_figure
 from crkd_core.train.run_folder import RunError
 
 #: Lines of the log that are no losses.
@@ -73,10 +73,7 @@ def draw_curves(runs: Sequence[Path], path: Path) -> dict[str, tuple[float, floa
     for axes in grid[len(names) :]:
         axes.set_axis_off()
     grid[0].legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part.png")
-    FigureCanvasAgg(figure).print_png(str(part))
-    part.replace(path)
+    write_figure(figure, path)
     return {
         name: _ends([v for _, v in curve]) for name, curve in next(iter(curves.values())).items()
     }

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch
+from crkd_core.files import replacing
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 from crkd_core.train import distributed
@@ -231,7 +232,8 @@ def _not_finite(
     dump: Path = run.path / f"not_finite_step{step}{rank}.pt"
     tokens = [token for batch in batches for token in batch.tokens]
     images = torch.cat([batch.images for batch in batches])
-    torch.save({"losses": losses, "tokens": tokens, "images": images}, dump)
+    with replacing(dump) as partial:
+        torch.save({"losses": losses, "tokens": tokens, "images": images}, partial)
     return TrainError(
         f"the loss is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
         f"batch is in {dump}. Lower --learning-rate, or look at these samples"

@@ -2,8 +2,8 @@
 
 ``config.json`` the resolved configuration, the command and the revision; ``metrics.jsonl`` one
 line per logged step; ``checkpoint.pt`` everything that resuming needs; ``weights.safetensors``
-what a Detector loads. Files are written under a temporary name and renamed, so a killed run leaves
-the last complete ones.
+what a Detector loads. Files appear when they are whole, so a killed run leaves the last complete
+ones.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 
 import crkd_core
 from crkd_core.config import TrainConfig, from_dict, to_dict
+from crkd_core.files import replacing, write_text
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
@@ -92,7 +93,7 @@ class Run:
             "revision": revision(),
             "torch": torch.__version__,
         }
-        _write_text(path / "config.json", json.dumps(record, indent=2) + "\n")
+        write_text(json.dumps(record, indent=2) + "\n", path / "config.json")
         return run
 
     @classmethod
@@ -141,9 +142,8 @@ class Run:
         }
         if parts.average is not None:
             state["average"] = parts.average.model.state_dict()
-        temporary = self.path / "checkpoint.pt.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.path / "checkpoint.pt")
+        with replacing(self.path / "checkpoint.pt", durable=True) as partial:
+            torch.save(state, partial)
         extra = {"step": str(step), "revision": revision()}
         kept = parts.model if parts.average is None else parts.average.model
         save_weights(kept, self.path / "weights.safetensors", extra=extra)
@@ -177,7 +177,7 @@ class Run:
         if self.writes and log.exists():
             lines = list(_records(log.read_text()))
             kept = [json.dumps(line) for line in lines if line["step"] <= step]
-            _write_text(log, "".join(line + "\n" for line in kept))
+            write_text("".join(line + "\n" for line in kept), log)
         return step
 
 
@@ -199,9 +199,3 @@ def revision() -> str:
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

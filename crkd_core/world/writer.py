@@ -12,8 +12,6 @@ other versions, so splits.json does not repeat them.)
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crkd_core.files import replacing
 from crkd_core.world import rig
 from crkd_core.world.drive import Recorded, Stretch, record
 from crkd_core.world.nuscenes_tables import Tables
@@ -88,10 +87,7 @@ def write_world(
     out = Path(out)
     _check(out, scenes=scenes, seconds=seconds, seed=seed, image_width=image_width, jobs=jobs,
            version=version)  # fmt: skip
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
-        part.chmod(0o755)
+    with replacing(out) as part:
         for channel in rig.CHANNELS:
             (part / "samples" / channel).mkdir(parents=True)
             (part / "sweeps" / channel).mkdir(parents=True)
@@ -126,12 +122,6 @@ def write_world(
             (folder / f"{name}.json").write_bytes(orjson.dumps(rows))
         splits = {"world_train": train, "world_val": val, "world_all": [*train, *val]}
         (folder / "splits.json").write_bytes(orjson.dumps(splits, option=orjson.OPT_INDENT_2))
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return out
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from typing_extensions import Self
 
+from crkd_core.files import replacing
 from crkd_ros.bags.message_types import BagError, deserialize, serialize, typestore
 
 Storage = Literal["mcap", "sqlite3"]
@@ -66,13 +66,7 @@ class BagWriter:
         """
         self.path = path.absolute()
         self._refuse_existing()
-        # rosbag2 names the file inside after the folder, so the unfinished bag has the final name.
-        self._partial = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
-        self._writer = Writer(
-            self._partial / self.path.name,
-            version=BAG_VERSION,
-            storage_plugin=StoragePlugin[storage.upper()],
-        )
+        self._storage = StoragePlugin[storage.upper()]
         self._connections: dict[str, Connection] = {}
 
     def _refuse_existing(self) -> None:
@@ -80,9 +74,13 @@ class BagWriter:
             raise BagError(f"{self.path} exists already; remove it or choose another --out")
 
     def __enter__(self) -> Self:
-        shutil.rmtree(self._partial, ignore_errors=True)
-        self._partial.mkdir(parents=True)
-        self._writer.open()
+        with ExitStack() as stack:
+            # rosbag2 names the file inside after the folder: the unfinished bag has its name too.
+            partial = stack.enter_context(replacing(self.path))
+            self._writer = Writer(partial, version=BAG_VERSION, storage_plugin=self._storage)
+            self._writer.open()
+            stack.push(self._finish)
+            self._stack = stack.pop_all()
         return self
 
     def add_topic(self, topic: str, type_name: str, *, profile: Qos | None = None) -> None:
@@ -119,15 +117,14 @@ class BagWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self._writer.close()
-                self._refuse_existing()
-                (self._partial / self.path.name).rename(self.path)
-            else:
-                self._writer.abort()
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+        self._stack.__exit__(kind, error, trace)
+
+    def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._writer.close()
+            self._refuse_existing()
+        else:
+            self._writer.abort()
 
 
 @dataclass(frozen=True, kw_only=True)

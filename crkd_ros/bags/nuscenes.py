@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
+from crkd_core.files import check_output
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.files import BagWriter, Storage, qos
 from crkd_ros.bags.message_types import BagError

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.boxes import Detections
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
+from crkd_core.files import check_output
 from crkd_core.frame import Frame
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections

@@ -20,8 +20,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
 from crkd_core.evaluate.report import Table
+from crkd_core.files import check_output, write_text
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
 from crkd_ros.bench.node_peer import Told, connect, peer
@@ -271,7 +272,7 @@ def command(
     console = Console()
     for table in tables(found):
         console.print(table.rich())
-    (out / "overhead.json").write_text(as_json(found))
+    write_text(as_json(found), out / "overhead.json")
     console.print(f"figures: {out / 'overhead.json'}", soft_wrap=True, highlight=False)
 
 

@@ -18,7 +18,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
+from crkd_core.files import check_output
 from crkd_ros.bench import soak_report
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.node_peer import by_sensor, connect, peer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ import numpy as np
 from scipy import stats
 
 from crkd_core.evaluate.report import Table
+from crkd_core.files import write_json
+from crkd_core.png import write_figure
 from crkd_ros.bench.node_peer import Told
 from crkd_ros.bench.process_stats import ProcessSample
 
@@ -194,16 +195,14 @@ def save(record: SoakRecord, verdict: Verdict, path: Path) -> None:
             for sample in record.samples
         ],
     }
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1))
-    part.replace(path)
+    write_json(content, path, indent=1)
 
 
 def picture(record: SoakRecord, path: Path, *, warm_up: float, verdict: Verdict) -> None:
     """Memory and latency over time as a PNG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = Figure(figsize=(10, 7), dpi=110, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     minutes = [(sample.at - record.started) / 60 for sample in record.samples]
     above.plot(minutes, [sample.rss for sample in record.samples], label="resident")
@@ -220,9 +219,7 @@ def picture(record: SoakRecord, path: Path, *, warm_up: float, verdict: Verdict)
     below.set_ylabel("trigger to boxes, ms")
     below.set_xlabel("minutes")
     below.set_ylim(bottom=0)
-    part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=110)
-    part.replace(path)
+    write_figure(figure, path)
 
 
 def _percentiles(values: Sequence[float]) -> tuple[float, float, float, float, float]:

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from crkd_core.command import check_output, run
+from crkd_core.command import run
+from crkd_core.files import check_output
 from crkd_ros.bags import nuscenes
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.message_types import BagError

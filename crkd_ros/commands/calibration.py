@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crkd_core.command import OutputError, check_output, run
+from crkd_core.command import run
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.files import OutputError, check_output
 from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag, of_dataset
 from crkd_ros.motion.calibration_file import Calibration
 

@@ -19,13 +19,14 @@ import typer
 from rich.console import Console
 
 from crkd_core.boxes import Detections
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import make_submission, write_submission
+from crkd_core.files import check_output
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames

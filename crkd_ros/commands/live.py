@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.console import Console
 
-from crkd_core.command import check_output, run_function
+from crkd_core.command import run_function
+from crkd_core.files import check_output
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.replay import SCORED_FROM

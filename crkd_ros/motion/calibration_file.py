@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 
 from crkd_core import geometry
+from crkd_core.files import write_text
 from crkd_ros.motion.poses import Array, MotionError
 
 
@@ -150,9 +151,7 @@ class Calibration:
         body = yaml.safe_dump(
             {"sensors": sensors}, sort_keys=False, default_flow_style=None, width=99
         )
-        part = Path(f"{path}.part")
-        part.write_text(head + body, encoding="utf-8")
-        part.replace(path)
+        write_text(head + body, path)
 
 
 def _key(frame: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from crkd_core.evaluate.report import Table, write_report
 from crkd_core.files import write_json
+from crkd_core.png import write_figure
 from crkd_ros.streaming_eval.scores import PassScores
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
@@ -109,7 +110,7 @@ def draw_streaming(
     """A PNG: NDS of the variants over the rate, and the distribution of latencies per pass."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), dpi=110, layout="constrained")
     left, right = figure.subplots(1, 2)
     rates = [one.rate for one in passes]
     for variant, style in zip(VARIANTS, ("o-", "s-", "^--"), strict=True):
@@ -127,8 +128,7 @@ def draw_streaming(
     right.set(xlabel="latency, ms", ylabel="share of frames", ylim=(0, 1))
     right.legend(loc="lower right")
     right.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", dpi=110)
+    write_figure(figure, path)
 
 
 def _figure(value: float, digits: int = 3) -> str:

@@ -3,7 +3,8 @@
 import pytest
 import typer
 
-from crkd_core.command import OutputError, check_output, run_function
+from crkd_core.command import run_function
+from crkd_core.files import OutputError, check_output
 
 
 class Broken(ValueError):

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Imports run downwards only (docs: floors). Longest prefix wins.
 FLOORS = {
-    "crkd_core.sensors": 1,
     "crkd_core.files": 1,
     "crkd_core.geometry": 1,
+    "crkd_core.png": 1,
+    "crkd_core.sensors": 1,
     "crkd_core.boxes": 1,
     "crkd_core.frame": 1,
     "crkd_core.config": 1,

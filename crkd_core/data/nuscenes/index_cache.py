@@ -13,13 +13,13 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from crkd_core.data.nuscenes.index import Index, build_index
 from crkd_core.data.nuscenes.tables import TABLES, NuScenesError, table_progress
+from crkd_core.files import PARTIAL, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -103,24 +103,19 @@ def _load(folder: Path) -> Index:
 
 
 def _save(index: Index, place: Path, key: str) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix="part-", dir=place))
     try:
-        sizes = {}
-        for name in _FIELDS:
-            path = part / f"{name}.npy"
-            np.save(path, getattr(index, name))
-            sizes[name] = path.stat().st_size
-        (part / "sizes.json").write_text(json.dumps(sizes), "utf-8")
-        part.chmod(0o755)
-        try:
-            part.replace(place / key)
-        except OSError:
-            # Another process was first; its index is as good as this one.
-            if not (place / key / "sizes.json").exists():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        with replacing(place / key) as partial:
+            partial.mkdir()
+            sizes = {}
+            for name in _FIELDS:
+                path = partial / f"{name}.npy"
+                np.save(path, getattr(index, name))
+                sizes[name] = path.stat().st_size
+            (partial / "sizes.json").write_text(json.dumps(sizes), "utf-8")
+    except OSError:
+        # Another process was first; its index is as good as this one.
+        if not (place / key / "sizes.json").exists():
+            raise
     for old in place.iterdir():
-        if old.name != key and not old.name.startswith("part-"):
+        if old.name != key and old.suffix != PARTIAL:
             shutil.rmtree(old, ignore_errors=True)

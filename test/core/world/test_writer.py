@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crkd_core.files import PARTIAL
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import WorldError, rig, write_world, writer
 from crkd_core.world.nuscenes_tables import TABLES
@@ -67,7 +68,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(writer, "record", broken)
     with pytest.raises(RuntimeError, match="disk full"):
         write_world(tmp_path / "out", scenes=1, seconds=1.0)
-    assert [p.suffix for p in calls[0]] == [".part"]
+    assert [p.suffix for p in calls[0]] == [PARTIAL]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,7 +78,7 @@ def test_an_empty_folder_may_be_used_and_nothing_else_remains(tmp_path: Path) ->
     write_world(out, scenes=1, seconds=1.0, image_width=64, key_frames_only=True, version="v2-x")
     assert list(tmp_path.iterdir()) == [out]
     assert {p.stem for p in (out / "v2-x").iterdir()} == {*TABLES, "splits"}
-    assert not list(out.rglob("*.part"))
+    assert not list(out.rglob(f"*{PARTIAL}"))
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from handmade import write_version
 from typer.testing import CliRunner
 
 from crkd_core import geometry
-from crkd_core.command import OutputError
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.files import OutputError
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration, scene_messages
 from crkd_ros.bags.files import BagWriter, read_bag

@@ -1,0 +1,169 @@
+"""Files and folders appear when they are whole; what dead processes leave is swept away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from crkd_core.files import (
+    PARTIAL,
+    OutputError,
+    check_output,
+    replacing,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from crkd_core.png import write_figure, write_png
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_and_replaces(tmp_path) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_json({"a": [1, float("nan")]}, path)
+    assert path.read_text() == '{"a": [1, NaN]}'
+    write_text("é", path)
+    assert path.read_bytes() == "é".encode()
+    write_bytes(b"\0", path, durable=True)
+    assert path.read_bytes() == b"\0"
+    assert names(path.parent) == ["a.json"]
+
+
+def test_a_relative_path_is_that_of_the_beginning(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with replacing("a.txt") as partial:
+        os.chdir("elsewhere")
+        partial.write_text("here")
+    assert names(tmp_path) == ["a.txt", "elsewhere"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path) -> None:
+    path = tmp_path / "a.json"
+    write_json({"a": 1}, path)
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, path)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_nothing_is_seen_before_the_end(tmp_path) -> None:
+    with replacing(tmp_path / "a.png") as partial:
+        assert partial.name == "a.png"
+        partial.write_text("half")
+        (room,) = tmp_path.iterdir()
+        assert room.name.startswith(".a.png.")
+        assert room.suffix == PARTIAL
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_folders_replace_nothing_but_empty_ones(tmp_path) -> None:
+    path = tmp_path / "folder"
+    for content in ("none", "empty"):
+        with replacing(path) as partial:
+            partial.mkdir()
+            if content == "empty":
+                (partial / "a").write_text("mine")
+    with pytest.raises(OSError, match="not empty"), replacing(path) as partial:
+        partial.mkdir()
+    assert (path / "a").read_text() == "mine"
+    assert names(tmp_path) == ["folder"]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_text("", tmp_path / "file")
+        with replacing(tmp_path / "folder") as partial:
+            partial.mkdir()
+    finally:
+        os.umask(old)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "folder")]
+    assert modes == [0o640, 0o750]
+
+
+DIES = """
+import os, signal, sys
+from crkd_core.files import replacing
+with replacing(sys.argv[1]) as partial:
+    partial.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_next_to_write_sweeps_what_a_killed_process_left(tmp_path) -> None:
+    path = tmp_path / "a[1].json"
+    process = subprocess.Popen(
+        [sys.executable, "-c", DIES, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    # While it lives its half is left alone, and does not keep anybody from writing.
+    write_json(1, path)
+    assert len(names(tmp_path)) == 2
+    process.communicate("die\n", timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    write_json(2, tmp_path / "a1.json")  # another place
+    mine = tmp_path / ".a[1].json.notes.partial"
+    mine.write_text("not one of ours")
+    write_json(2, path)
+    assert names(tmp_path) == [mine.name, "a1.json", "a[1].json"]
+
+
+def test_all_who_write_at_once_succeed(tmp_path) -> None:
+    path = tmp_path / "a"
+
+    def write(number: int) -> None:
+        for _ in range(100):
+            write_bytes(bytes([number]) * 1000, path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert names(tmp_path) == ["a"]
+    content = path.read_bytes()
+    assert len(content) == 1000
+    assert len(set(content)) == 1
+
+
+def test_places_that_cannot_be_written_are_told_early(tmp_path) -> None:
+    check_output(tmp_path / "a" / "b")
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(OutputError, match=r"file is not a folder; choose another --out"):
+        check_output(file / "a")
+
+
+def test_pictures(tmp_path) -> None:
+    import cv2
+
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    write_png(pixels, tmp_path / "a.png")
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], pixels)
+    write_figure(Figure(figsize=(2, 1), dpi=50, facecolor="#ff0000"), tmp_path / "b.png")
+    drawn = cv2.imread(str(tmp_path / "b.png"))
+    assert drawn.shape == (50, 100, 3)
+    assert (drawn == (0, 0, 255)).all()
