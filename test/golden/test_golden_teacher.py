@@ -14,7 +14,8 @@ from torch import Tensor
 
 from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.detector import BevDetector
-from crkd_core.model.lidar.sparse import Sites, SparseMap
+from crkd_core.model.lidar.sites import Sites
+from crkd_core.model.lidar.sparse_map import SparseMap
 from crkd_core.model.lidar.voxels import Voxels, voxelise
 
 pytestmark = needs_golden

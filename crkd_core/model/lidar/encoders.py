@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, LidarConfig
-from crkd_core.model.lidar import sparse_spconv
-from crkd_core.model.lidar.sparse import Sites, SparseEncoder, SparseMap, Triple
-from crkd_core.model.lidar.sparse_spconv import SpconvSites
+from crkd_core.model.lidar import sites_spconv
+from crkd_core.model.lidar.sites import Sites
+from crkd_core.model.lidar.sites_spconv import SpconvSites
+from crkd_core.model.lidar.sparse_encoder import SparseEncoder
+from crkd_core.model.lidar.sparse_map import SparseMap, Triple
 from crkd_core.model.lidar.voxels import Voxels, voxel_counts, voxelise
 from crkd_core.model.radar import PointNorm
 
@@ -63,7 +65,7 @@ class SparseLidar(nn.Module):
         if not len(voxels.coords):
             return points.new_zeros((batch_size, self.channels, *self.grid.shape), dtype=dtype)
         features = voxels.features.to(dtype)
-        if points.is_cuda and sparse_spconv.installed():
+        if points.is_cuda and sites_spconv.installed():
             spconv = SpconvSites.of(voxels.coords, batch=batch_size, shape=self.shape)
             return self.encoder(SparseMap(features, spconv))
         sites, order = Sites.of(voxels.coords, batch=batch_size, shape=self.shape)

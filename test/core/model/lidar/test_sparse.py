@@ -2,16 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crkd_core.model.lidar import sparse_spconv
-from crkd_core.model.lidar.sparse import (
-    Sites,
-    SparseBlock,
-    SparseConv,
-    SparseEncoder,
-    SparseError,
-    SparseMap,
-)
-from crkd_core.model.lidar.sparse_spconv import SpconvSites
+from crkd_core.model.lidar import sites_spconv
+from crkd_core.model.lidar.sites import Sites, SparseError
+from crkd_core.model.lidar.sites_spconv import SpconvSites
+from crkd_core.model.lidar.sparse_encoder import SparseBlock, SparseConv, SparseEncoder
+from crkd_core.model.lidar.sparse_map import SparseMap
 
 SHAPE = (7, 6, 5)
 
@@ -161,7 +156,7 @@ def test_height_goes_into_the_channels():
     torch.testing.assert_close(bev[0, :, 0, 0], out.dense()[0, :, 0, 0].flatten())
 
 
-@pytest.mark.skipif(not sparse_spconv.installed(), reason="spconv is not installed")
+@pytest.mark.skipif(not sites_spconv.installed(), reason="spconv is not installed")
 def test_spconv_gives_the_same():
     torch.manual_seed(2)
     encoder = SparseEncoder(3, channels=(4, 8), blocks=1).eval()

@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from crkd_core.model.lidar.sparse import SparseConv, Triple
+from crkd_core.model.lidar.sparse_map import Convolution, Triple
 
 
 class SpconvError(RuntimeError):
@@ -29,7 +28,7 @@ def installed() -> bool:
 
 
 class SpconvSites:
-    """Occupied cells in spconv's keeping: the counterpart of `sparse.Sites`.
+    """Occupied cells in spconv's keeping: the counterpart of `sites.Sites`.
 
     Attributes:
         shape: X, Y, Z.
@@ -59,7 +58,7 @@ class SpconvSites:
         """[V, 4] int64: sample, x, y, z."""
         return self._tensor.indices.long()
 
-    def convolve(self, features: Tensor, convolution: SparseConv) -> tuple[Tensor, SpconvSites]:
+    def convolve(self, features: Tensor, convolution: Convolution) -> tuple[Tensor, SpconvSites]:
         """Features [V, C] -> features [W, C'] and their sites. Float32, whatever the mode.
 
         Raises:
