@@ -28,7 +28,7 @@ class Batch:
     Attributes:
         images: [B, N, H, W, 3] uint8 RGB, zeros where the camera is missing.
         camera_present: [B, N] bool.
-        ego_T_pixel: [B, N, 4, 4] float32, takes (u d, v d, d, 1) to grid metres; u, v pixels of
+        grid_T_pixel: [B, N, 4, 4] float32, takes (u d, v d, d, 1) to grid metres; u, v pixels of
             ``images``, d depth along the optical axis in metres. Holds any augmentation.
         radar: [M, 45] float32, see data.radar.encode; x, y, z in grid metres.
         radar_sample: [M] int64 in [0, B), ascending: the sample of each radar point.
@@ -41,7 +41,7 @@ class Batch:
 
     images: Tensor
     camera_present: Tensor
-    ego_T_pixel: Tensor
+    grid_T_pixel: Tensor
     radar: Tensor
     radar_sample: Tensor
     radar_present: Tensor
@@ -99,7 +99,7 @@ def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
     return Batch(
         images=torch.from_numpy(np.stack([np.stack(per_camera) for per_camera in images])),
         camera_present=torch.from_numpy(np.stack([f.camera_present for f in frames])),
-        ego_T_pixel=torch.from_numpy(np.stack([ego_T_pixel(f) for f in frames])),
+        grid_T_pixel=torch.from_numpy(np.stack([grid_T_pixel(f) for f in frames])),
         radar=torch.from_numpy(np.concatenate([radar.encode(f.radar) for f in frames])),
         radar_sample=_sample_index([len(f.radar) for f in frames]),
         radar_present=torch.from_numpy(np.stack([f.radar_present for f in frames])),
@@ -110,8 +110,13 @@ def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
     )
 
 
-def ego_T_pixel(frame: Frame) -> np.ndarray:
-    """[6, 4, 4] float32: (u d, v d, d, 1) of each camera's image to ego metres."""
+def grid_T_pixel(frame: Frame) -> np.ndarray:
+    """[6, 4, 4] float32: (u d, v d, d, 1) of each camera's image to grid metres.
+
+    Args:
+        frame: after ``in_grid``, so that its ``ego_T_cam`` leads to the grid frame; the two are
+            one where the grid frame is ego.
+    """
     cam_T_pixel = np.tile(np.eye(4), (len(frame.intrinsics), 1, 1))
     cam_T_pixel[:, :3, :3] = np.linalg.inv(frame.intrinsics)
     return (frame.ego_T_cam @ cam_T_pixel).astype(np.float32)

@@ -68,7 +68,7 @@ def sample_keys(batch: Batch, *, salt: str) -> list[str]:
     keys = []
     for index in range(len(batch)):
         digest = hashlib.blake2b(salt.encode(), digest_size=20)
-        parts = [batch.images[index], batch.camera_present[index], batch.ego_T_pixel[index]]
+        parts = [batch.images[index], batch.camera_present[index], batch.grid_T_pixel[index]]
         parts += [batch.radar[batch.radar_sample == index], batch.radar_present[index]]
         if batch.lidar is not None and batch.lidar_sample is not None:
             parts.append(batch.lidar[batch.lidar_sample == index])

@@ -71,8 +71,8 @@ class DepthLoss(nn.Module):
         homogeneous = F.pad(points, (0, 1), value=1.0)
         maps = []
         for index, camera in batch.camera_present.nonzero().tolist():
-            pixel_T_ego = torch.linalg.inv(batch.ego_T_pixel[index, camera].double()).float()
-            scaled = homogeneous[sample == index] @ pixel_T_ego[:3].T
+            pixel_T_grid = torch.linalg.inv(batch.grid_T_pixel[index, camera].double()).float()
+            scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
             scaled = scaled[scaled[:, 2] > 0.1]
             cell = torch.round(scaled[:, :2] / scaled[:, 2:] / step)
             inside = ((cell >= 0) & (cell < cell.new_tensor([w, h]))).all(1)

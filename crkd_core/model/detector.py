@@ -65,7 +65,7 @@ class BevDetector(nn.Module):
             LidarError: a LiDAR-camera network, and no LiDAR in the batch.
         """
         features = self.image(batch.images, batch.camera_present)
-        views = (features, batch.ego_T_pixel, batch.camera_present)
+        views = (features, batch.grid_T_pixel, batch.camera_present)
         if isinstance(self.lift, DepthLift):
             camera_bev, depth = self.lift(*views, *_lidar(batch))
         else:

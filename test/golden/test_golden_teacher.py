@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import Vectors, check, needs_golden, tensor
-from official_models import ego_T_pixel, imported
+from official_models import grid_T_pixel, imported
 from torch import Tensor
 
 from crkd_core.model.camera.depth_lift import DepthLift
@@ -100,7 +100,7 @@ def lift_of(model: BevDetector, rounding: str) -> DepthLift:
 
 
 def scene(view: Vectors, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """ego_T_pixel, present, points and their samples, as they are or as augmented."""
+    """grid_T_pixel, present, points and their samples, as they are or as augmented."""
     names = ("camera_intrinsics", "camera2lidar", "img_aug_matrix", "lidar_aug_matrix")
     kept = ("camera_intrinsics", "camera2lidar")
     calibration = {
@@ -110,7 +110,7 @@ def scene(view: Vectors, name: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     move = torch.from_numpy(calibration["lidar_aug_matrix"])
     points[:, :3] = points[:, :3] @ move[:3, :3].T + move[:3, 3]
     return (
-        ego_T_pixel(calibration),
+        grid_T_pixel(calibration),
         torch.ones(1, 6, dtype=torch.bool),
         points,
         torch.zeros(len(points), dtype=torch.int64),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden import Vectors, check, needs_golden, tensor, weights
-from official_models import ego_T_pixel
+from official_models import grid_T_pixel
 from torch import Tensor
 
 from crkd_core.model.camera.lift import Lift
@@ -44,7 +44,7 @@ def matrices(vectors: Vectors, view: str) -> Tensor:
     """[1, 6, 4, 4] of the cameras as they are ("plain") or as augmented ("aug")."""
     names = ("camera_intrinsics", "camera2lidar", "img_aug_matrix", "lidar_aug_matrix")
     kept = ("camera_intrinsics", "camera2lidar")
-    return ego_T_pixel(
+    return grid_T_pixel(
         {n: vectors[f"{'calib' if view == 'plain' or n in kept else 'aug'}.{n}"] for n in names}
     )
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import torch
 from golden import MODULE_TOLERANCE, Vectors, check, tensor
-from official_models import ego_T_pixel, our_boxes, released_maps
+from official_models import grid_T_pixel, our_boxes, released_maps
 from torch import Tensor
 
 from crkd_core import geometry
@@ -36,7 +36,7 @@ def cameras() -> Tensor:
     """[1, 6, 4, 4] of the whole-model runs."""
     inputs = Vectors("inputs_whole")
     names = ("camera_intrinsics", "camera2lidar", "img_aug_matrix", "lidar_aug_matrix")
-    return ego_T_pixel({name: inputs[f"calib.{name}"] for name in names})
+    return grid_T_pixel({name: inputs[f"calib.{name}"] for name in names})
 
 
 def check_lifted(found: Tensor, vectors: Vectors, name: str) -> None:

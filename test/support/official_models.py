@@ -68,7 +68,7 @@ def our_boxes(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Dete
     )
 
 
-def ego_T_pixel(calibration: dict[str, np.ndarray]) -> Tensor:
+def grid_T_pixel(calibration: dict[str, np.ndarray]) -> Tensor:
     """[1, N, 4, 4] from cameras' matrices with image and ground-plane augmentation undone."""
     image = calibration["img_aug_matrix"].astype(np.float64)
     flat = np.tile(np.eye(4), (len(image), 1, 1))

@@ -73,7 +73,7 @@ class DepthLift(Lift):
     def forward(  # type: ignore[override]
         self,
         features: Tensor,
-        ego_T_pixel: Tensor,
+        grid_T_pixel: Tensor,
         present: Tensor,
         points: Tensor,
         sample: Tensor,
@@ -82,7 +82,7 @@ class DepthLift(Lift):
 
         Args:
             features: [P, inputs, h, w], present cameras in the order of ``present``.
-            ego_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to the grid frame, metres.
+            grid_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
             present: bool [B, N].
             points: float32 [L, 3 or more], x, y, z first, grid frame, metres.
             sample: int64 [L], the sample of each point.
@@ -90,15 +90,15 @@ class DepthLift(Lift):
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].
         """
-        depth = self.project(points, sample, ego_T_pixel, present).to(features.dtype)
+        depth = self.project(points, sample, grid_T_pixel, present).to(features.dtype)
         if len(features):
             features = torch.cat([self.depth_map(depth), features], 1)
-        pooled, logits = super().forward(features, ego_T_pixel, present)
+        pooled, logits = super().forward(features, grid_T_pixel, present)
         return self.compress(pooled), logits
 
     @torch.no_grad()
     def project(
-        self, points: Tensor, sample: Tensor, ego_T_pixel: Tensor, present: Tensor
+        self, points: Tensor, sample: Tensor, grid_T_pixel: Tensor, present: Tensor
     ) -> Tensor:
         """The depth map of every present camera, [P, 1, H, W] metres.
 
@@ -109,7 +109,7 @@ class DepthLift(Lift):
         maps = points.new_zeros((int(present.sum()), 1, height, width), dtype=torch.float32)
         homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
         for slot, (index, camera) in enumerate(present.nonzero().tolist()):
-            pixel_T_grid = torch.linalg.inv(ego_T_pixel[index, camera].double())
+            pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, camera].double())
             scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
             scaled = scaled[scaled[:, 2] > NEAR]
             # Floor, before the conversion to int, which would take -0.5 into the image.

@@ -64,13 +64,13 @@ class Lift(nn.Module):
         self._cache: OrderedDict[tuple[bytes, bytes, torch.device], LiftIndex] = OrderedDict()
 
     def forward(
-        self, features: Tensor, ego_T_pixel: Tensor, present: Tensor
+        self, features: Tensor, grid_T_pixel: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
         Args:
             features: [P, inputs, h, w], present cameras in the order of ``present``.
-            ego_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to ego metres.
+            grid_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
             present: bool [B, N].
 
         Returns:
@@ -83,7 +83,7 @@ class Lift(nn.Module):
         logits, context = self.depth_context(features).split([self.bins, self.context], 1)
         depth = logits.permute(0, 2, 3, 1).softmax(-1)
         rows = context.permute(0, 2, 3, 1).flatten(0, 2)
-        index = self.index(ego_T_pixel, present)
+        index = self.index(grid_T_pixel, present)
         cells = F.embedding_bag(
             index.pixel,
             rows,
@@ -95,19 +95,19 @@ class Lift(nn.Module):
         return cells.view(*shape, self.context).permute(0, 3, 1, 2), logits
 
     @torch.no_grad()
-    def index(self, ego_T_pixel: Tensor, present: Tensor) -> LiftIndex:
+    def index(self, grid_T_pixel: Tensor, present: Tensor) -> LiftIndex:
         """The sorted points of a geometry, from the cache where its numbers are the same.
 
         Raises:
             LiftError: a matrix of a present camera that is not finite.
         """
-        matrices = ego_T_pixel[present]
+        matrices = grid_T_pixel[present]
         if not torch.isfinite(matrices).all():
-            raise LiftError("ego_T_pixel: a present camera has a matrix that is not finite")
+            raise LiftError("grid_T_pixel: a present camera has a matrix that is not finite")
         key = (
             matrices.cpu().numpy().tobytes(),
             present.cpu().numpy().tobytes(),
-            ego_T_pixel.device,
+            grid_T_pixel.device,
         )
         if key in self._cache:
             self._cache.move_to_end(key)

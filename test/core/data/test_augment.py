@@ -10,7 +10,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.augment import augment, drop_sensors
-from crkd_core.data.batch import ego_T_pixel
+from crkd_core.data.batch import grid_T_pixel
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
@@ -59,7 +59,7 @@ def test_the_painted_point_is_where_the_moved_geometry_says(seed):
     for k in range(6):
         image = frame.images[k]
         assert image.shape == (128, 352, 3)
-        pixel = np.linalg.inv(ego_T_pixel(frame)[k].astype(float)) @ np.append(center, 1)
+        pixel = np.linalg.inv(grid_T_pixel(frame)[k].astype(float)) @ np.append(center, 1)
         u, v = pixel[:2] / pixel[2]
         if not (8 < u < 343 and 8 < v < 119):
             continue

@@ -120,7 +120,7 @@ def test_keys_see_everything_that_the_teacher_sees() -> None:
     assert len(set(keys)) == 2
     assert sample_keys(b, salt="a") == keys
     assert not set(sample_keys(b, salt="b")) & set(keys)
-    for name in ("images", "camera_present", "ego_T_pixel", "radar", "radar_present", "lidar"):
+    for name in ("images", "camera_present", "grid_T_pixel", "radar", "radar_present", "lidar"):
         changed = getattr(b, name).clone()
         changed.view(-1)[0] = 1 - changed.view(-1)[0].long()
         other = sample_keys(dataclasses.replace(b, **{name: changed}), salt="a")

@@ -50,7 +50,7 @@ def test_a_missing_camera_counts_for_nothing_whatever_its_pixels_hold(model):
     b.camera_present[0, 1] = b.camera_present[1, 5] = False
     before = maps(model(b))
     b.images[0, 1] = 255 - b.images[0, 1]
-    b.ego_T_pixel[1, 5] = float("nan")
+    b.grid_T_pixel[1, 5] = float("nan")
     torch.testing.assert_close(maps(model(b)), before, rtol=0, atol=0)
     b.images[0, 0] = 255 - b.images[0, 0]
     assert not torch.allclose(maps(model(b)), before)

@@ -126,12 +126,12 @@ def test_rounding_of_the_lift_point_by_point(rounding: str) -> None:
     camera = dataclasses.replace(TINY.camera, cell_rounding=rounding)
     module = Lift(4, camera, TINY.image, TINY.grid)
     views = batch(3)
-    index = module.index(views.ego_T_pixel, views.camera_present)
+    index = module.index(views.grid_T_pixel, views.camera_present)
     low, cell, (size_x, size_y) = TINY.grid.low, TINY.grid.cell, TINY.grid.shape
     z_low, z_high = camera.z
     round_ = np.trunc if rounding == "trunc" else np.floor
     cells = []
-    for matrix in views.ego_T_pixel[0].double().numpy():
+    for matrix in views.grid_T_pixel[0].double().numpy():
         for pixel in module.pixels.double().numpy():
             for depth in module.depths.double().numpy():
                 x, y, z = matrix[:3, :3] @ (pixel * depth) + matrix[:3, 3]

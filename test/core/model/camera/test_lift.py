@@ -21,7 +21,7 @@ def features(present, seed=1):
     return torch.randn(int(present.sum()), INPUTS, 4, 8)
 
 
-def slow_lift(lift, maps, ego_T_pixel, present):
+def slow_lift(lift, maps, grid_T_pixel, present):
     """One frustum point after the other, float64."""
     (size_x, size_y), low, cell = TINY.grid.shape, TINY.grid.low, TINY.grid.cell
     start, stop, step = TINY.camera.depth
@@ -29,7 +29,7 @@ def slow_lift(lift, maps, ego_T_pixel, present):
     both = lift.depth_context(maps).detach().double().numpy()
     bins = len(np.arange(start, stop, step))
     for slot, (sample, camera) in enumerate(np.argwhere(present.numpy())):
-        matrix = ego_T_pixel[sample, camera].double().numpy()
+        matrix = grid_T_pixel[sample, camera].double().numpy()
         logits, context = both[slot, :bins], both[slot, bins:]
         depth = np.exp(logits) / np.exp(logits).sum(0)
         for row in range(maps.shape[2]):
@@ -49,8 +49,8 @@ def test_lift_equals_the_point_by_point_sum(lift):
     b = batch(0, 1)
     b.camera_present[0, 2] = b.camera_present[1, 4] = False
     maps = features(b.camera_present)
-    bev, logits = lift(maps, b.ego_T_pixel, b.camera_present)
-    expected = slow_lift(lift, maps, b.ego_T_pixel, b.camera_present)
+    bev, logits = lift(maps, b.grid_T_pixel, b.camera_present)
+    expected = slow_lift(lift, maps, b.grid_T_pixel, b.camera_present)
     assert np.abs(expected).max() > 0.1
     np.testing.assert_allclose(bev.detach().numpy(), expected, atol=1e-4)
     assert logits.shape == (10, 12, 4, 8)
@@ -70,30 +70,30 @@ def test_points_below_the_lowest_height_and_outside_are_dropped_not_truncated_in
 
 def test_mirrored_cameras_give_the_mirrored_view(lift):
     b = batch(3)
-    b.ego_T_pixel[..., :2, 3] += 0.0137  # no point on a border between cells
+    b.grid_T_pixel[..., :2, 3] += 0.0137  # no point on a border between cells
     mirror = torch.diag(torch.tensor([1.0, -1.0, 1.0, 1.0]))
     maps = features(b.camera_present)
-    bev, _ = lift(maps, b.ego_T_pixel, b.camera_present)
-    mirrored, _ = lift(maps, mirror @ b.ego_T_pixel, b.camera_present)
+    bev, _ = lift(maps, b.grid_T_pixel, b.camera_present)
+    mirrored, _ = lift(maps, mirror @ b.grid_T_pixel, b.camera_present)
     torch.testing.assert_close(mirrored, bev.flip(3), atol=1e-5, rtol=1e-4)
 
 
 def test_the_view_is_the_sum_over_cameras(lift):
     b = batch(0)
     maps = features(b.camera_present)
-    whole, _ = lift(maps, b.ego_T_pixel, b.camera_present)
+    whole, _ = lift(maps, b.grid_T_pixel, b.camera_present)
     parts = torch.zeros_like(whole)
     for camera in range(6):
         present = torch.zeros_like(b.camera_present)
         present[0, camera] = True
-        parts += lift(maps[camera : camera + 1], b.ego_T_pixel, present)[0]
+        parts += lift(maps[camera : camera + 1], b.grid_T_pixel, present)[0]
     torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
 
 
 def test_no_camera_at_all_gives_zeros(lift):
     b = batch(0)
     bev, logits = lift(
-        torch.zeros(0, INPUTS, 4, 8), b.ego_T_pixel, torch.zeros_like(b.camera_present)
+        torch.zeros(0, INPUTS, 4, 8), b.grid_T_pixel, torch.zeros_like(b.camera_present)
     )
     assert bev.shape == (1, 8, 24, 16) and not bev.any()
     assert logits.shape == (0, 12, 4, 8)
@@ -108,27 +108,27 @@ def test_gradients_agree_with_finite_differences():
     present = torch.zeros_like(b.camera_present)
     present[0, 0] = True
     maps = torch.randn(1, 2, 4, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda m: lift(m, b.ego_T_pixel, present)[0], maps)
+    assert torch.autograd.gradcheck(lambda m: lift(m, b.grid_T_pixel, present)[0], maps)
 
 
 def test_the_cache_follows_the_numbers_not_the_object(lift):
     b = batch(0)
-    first = lift.index(b.ego_T_pixel, b.camera_present)
-    assert lift.index(b.ego_T_pixel.clone(), b.camera_present) is first
-    b.ego_T_pixel[0, 0, 0, 3] += 1
-    moved = lift.index(b.ego_T_pixel, b.camera_present)
+    first = lift.index(b.grid_T_pixel, b.camera_present)
+    assert lift.index(b.grid_T_pixel.clone(), b.camera_present) is first
+    b.grid_T_pixel[0, 0, 0, 3] += 1
+    moved = lift.index(b.grid_T_pixel, b.camera_present)
     assert moved is not first
     assert not torch.equal(moved.offset, first.offset)
     for shift in range(10):
-        b.ego_T_pixel[0, 0, 0, 3] += shift + 1
-        lift.index(b.ego_T_pixel, b.camera_present)
+        b.grid_T_pixel[0, 0, 0, 3] += shift + 1
+        lift.index(b.grid_T_pixel, b.camera_present)
     assert len(lift._cache) <= 4
 
 
 def test_a_matrix_that_is_not_finite_is_refused_only_where_the_camera_is_present(lift):
     b = batch(0)
-    b.ego_T_pixel[0, 3] = float("nan")
+    b.grid_T_pixel[0, 3] = float("nan")
     with pytest.raises(LiftError, match="not finite"):
-        lift.index(b.ego_T_pixel, b.camera_present)
+        lift.index(b.grid_T_pixel, b.camera_present)
     b.camera_present[0, 3] = False
-    lift.index(b.ego_T_pixel, b.camera_present)
+    lift.index(b.grid_T_pixel, b.camera_present)
