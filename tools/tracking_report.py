@@ -26,7 +26,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import read_table
 from crkd_core.evaluate.report import Table
 from crkd_core.sensors import ANCHOR_CAMERA
-from crkd_ros.bags.files import read_bag
+from crkd_ros.bags.reader import read_bag
 from crkd_ros.convert import arrays
 from crkd_ros.node.tracking import Tracker
 from crkd_ros.parameters.outputs import TrackingConfig

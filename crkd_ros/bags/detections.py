@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crkd_core.boxes import Detections
-from crkd_ros.bags.files import BagWriter, Record, Storage, qos, read_bag, topics_of
+from crkd_ros.bags.container import Record
 from crkd_ros.bags.message_types import make, serialize
+from crkd_ros.bags.reader import read_bag, topics_of
+from crkd_ros.bags.writer import BagWriter, Storage, qos
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.markers import marker_array
 

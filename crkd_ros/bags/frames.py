@@ -16,8 +16,9 @@ from crkd_core.config import ImageConfig
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
-from crkd_ros.bags.files import Topic, read_bag, topics_of
+from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.reader import open_rosbag2, read_bag
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
@@ -84,7 +85,13 @@ def layout_of(path: Path) -> Layout:
     Raises:
         BagError: not a bag, or neither a camera with CameraInfo nor a radar is in it.
     """
-    topics = topics_of(path)
+    with open_rosbag2(path) as bag:
+        return layout_in(bag)
+
+
+def layout_in(bag: Bag) -> Layout:
+    """The same of an open bag. Raises BagError: no known sensor is in it."""
+    topics = bag.topics
 
     def of(sensor: str, kinds: Collection[str]) -> Topic | None:
         names = [
@@ -102,7 +109,7 @@ def layout_of(path: Path) -> Layout:
     radars = all_of(RADARS, [_CLOUD])
     if not images and not radars:
         raise BagError(
-            f"{path}: no camera (image and camera_info) and no radar (PointCloud2) named "
+            f"{bag.path}: no camera (image and camera_info) and no radar (PointCloud2) named "
             f"{', '.join(name.lower() for name in (*CAMERAS, *RADARS))}; its topics: "
             f"{', '.join(sorted(topics)) or 'none'}"
         )

@@ -11,9 +11,11 @@ from rich.progress import track
 from rich.table import Table
 
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros.bags.foreign import contents as foreign_messages
-from crkd_ros.bags.foreign.kinds import ForeignTopic, Kind, layout_of, open_foreign, recognise
+from crkd_ros.bags.container import Topic
+from crkd_ros.bags.foreign import contents
+from crkd_ros.bags.foreign.kinds import Kind, foreign_layout, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey
+from crkd_ros.bags.reader import open_bag
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.synchroniser import Synchronizer
 
@@ -29,7 +31,7 @@ class SensorInfo:
         placed: whether its place on the vehicle is known.
     """
 
-    topic: ForeignTopic | None
+    topic: Topic | None
     rate: float
     calibrated: bool | None
     placed: bool
@@ -50,6 +52,7 @@ class BagInfo:
         cameras, radars: how many of them a frame has on average.
         moving: frames whose ego pose is known.
         missing: what a detector needs and must be given.
+        unreadable: topic -> why its messages cannot be decoded.
     """
 
     kind: Kind
@@ -64,6 +67,7 @@ class BagInfo:
     radars: float
     moving: int
     missing: tuple[str, ...]
+    unreadable: Mapping[str, str]
 
 
 def describe(
@@ -85,13 +89,11 @@ def describe(
         BagError: not a readable bag, or no sensor in it.
         MotionError: the calibration file cannot be used.
     """
-    bag = open_foreign(path)
-    try:
-        kind, layout = recognise(bag, path), layout_of(bag)
+    with open_bag(path) as bag:
+        kind, layout = recognise(bag), foreign_layout(bag)
         known = survey(
             bag,
             layout,
-            path=path,
             kind=kind,
             calibration=calibration,
             progress=progress,
@@ -107,10 +109,9 @@ def describe(
             disable=not progress,
             transient=True,
         ):
-            stamp = record_ns if known.record_times else foreign_messages.stamp_ns(message)
+            stamp = record_ns if known.record_times else contents.stamp_ns(message)
             stamps.append((stamp, topics[topic]))
-    finally:
-        bag.close()
+        unreadable = bag.unreadable()
     stamps.sort()
     seconds = (stamps[-1][0] - stamps[0][0]) / 1e9 if stamps else 0.0
     sensors = {}
@@ -137,6 +138,7 @@ def describe(
         radars=sum(one.radars for one in frames) / max(len(frames), 1),
         moving=sum(known.poses.at(one.stamp_ns) is not None for one in frames),
         missing=tuple(_missing(sensors, known)),
+        unreadable=unreadable,
     )
 
 
@@ -200,6 +202,8 @@ def show(info: BagInfo, path: Path, console: Console) -> None:
         f"{info.moving}"
     )
     console.print(f"missing: {'; '.join(info.missing) or 'nothing'}")
+    for topic, reason in info.unreadable.items():
+        console.print(f"not read: {topic}, {reason}")
     calibration = " --calibration FILE" if set(_of_file(info)) else ""
     if info.kind is Kind.OURS:
         console.print("play it as it is")

@@ -1,6 +1,7 @@
 """ROS 2 messages without ROS: rosbags' classes, from its type store and our vision_msgs.
 
-``make`` is the factory that publish.py takes; the node uses that of messages.py instead.
+``make`` is the factory that replay gives to convert/box_messages.py and convert/markers.py; the
+node gives them that of convert/ros_packages.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+#: Types that carry what a detector needs; of images a compressed one is preferred.
+IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+INFO = "sensor_msgs/msg/CameraInfo"
+CLOUD = "sensor_msgs/msg/PointCloud2"
+ODOMETRY = "nav_msgs/msg/Odometry"
+#: ROS 1 has the older name too.
+TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 
 #: vision_msgs 4.1.1, which no type store of rosbags holds.
 _VISION = {

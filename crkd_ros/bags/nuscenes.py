@@ -28,8 +28,8 @@ from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
 from crkd_core.files import check_output
 from crkd_ros.bags import scene_messages
-from crkd_ros.bags.files import BagWriter, Storage, qos
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.writer import BagWriter, Storage, qos
 
 
 @dataclass(frozen=True, kw_only=True)

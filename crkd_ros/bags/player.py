@@ -18,8 +18,9 @@ from rich.console import Console
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
 
 from crkd_core.command import run_function
-from crkd_ros.bags.files import Topic, read_bag, topics_of
+from crkd_ros.bags.container import Topic
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert.ros_packages import MessageError, message_class
 
 #: Longest pause between two looks at the clock, so that /clock keeps its rate in gaps of a bag.

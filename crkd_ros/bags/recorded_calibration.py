@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.files import read_bag
 from crkd_ros.bags.frames import Layout, layout_of
+from crkd_ros.bags.reader import read_bag
 from crkd_ros.convert import arrays
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry

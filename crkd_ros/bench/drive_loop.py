@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.sensors import ANCHOR_CAMERA
-from crkd_ros.bags.files import read_bag, topics_of
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert import arrays
 from crkd_ros.convert.ros_packages import message_class
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from crkd_core.boxes import Detections
 from crkd_core.config import ImageConfig
-from crkd_ros.bags.files import Record, read_bag, topics_of
+from crkd_ros.bags.container import Record
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert import arrays, box_messages, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.convert.markers import marker_array

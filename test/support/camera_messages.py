@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import ros_rig
 
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 
 STAMP = 1_700_000_000_123_456_789
 WIDTH, HEIGHT = 800, 450
@@ -17,7 +17,9 @@ LENSES = {
 }
 
 
-def camera_info(make=bag_messages.make, *, p=None, r=None, roi=(0, 0, 0, 0), binning=(0, 0), **kw):
+def camera_info(
+    make=message_types.make, *, p=None, r=None, roi=(0, 0, 0, 0), binning=(0, 0), **kw
+):
     """A CameraInfo of the full sensor; roi is x, y, width, height."""
     fields = dict(zip(("x_offset", "y_offset", "width", "height"), roi, strict=True))
     numbers = {"k": kw.pop("k", K), "d": kw.pop("d", ()), "r": np.eye(3) if r is None else r}

@@ -11,8 +11,8 @@ from camera_messages import LENSES, camera_info, mosaic, raw
 
 from crkd_core import geometry
 from crkd_core.sensors import ANCHOR_CAMERA
-from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.message_types import make
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 

@@ -19,8 +19,8 @@ from tracking_report import (
 
 from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros.bags import message_types as bag_messages
-from crkd_ros.bags.files import BagWriter
+from crkd_ros.bags import message_types
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import box_messages
 
 
@@ -110,9 +110,9 @@ def test_detections_of_a_bag_are_judged_too(tiny_drive, tmp_path):
         bag.add_topic(BOXES, "sensor_msgs/msg/PointCloud2")
         for seen in made_up(tables, scene, miss=0.1, false=0):
             cloud = box_messages.boxes_cloud(
-                seen.detections, stamp_ns=seen.stamp_ns, make=bag_messages.make
+                seen.detections, stamp_ns=seen.stamp_ns, make=message_types.make
             )
-            data = bytes(bag_messages.serialize(cloud))
+            data = bytes(message_types.serialize(cloud))
             bag.write_raw(BOXES, "sensor_msgs/msg/PointCloud2", data, seen.stamp_ns)
     frames = list(detected(tables, scene, path, least=0.1))
     wanted = list(made_up(tables, scene, miss=0.1, false=0))

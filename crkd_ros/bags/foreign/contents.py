@@ -1,7 +1,7 @@
-"""Messages of other people's bags: definitions their bags may lack, and what we take of each.
+"""What we take of the messages in other people's bags.
 
-Messages are duck-typed: those of ROS 1 bags (``K``, ``secs``), of ROS 2 bags (``k``, ``sec``) and
-those that foreign/foxglove.py makes serve alike.
+Messages are duck-typed: those of ROS 1 bags (``K``), of ROS 2 bags (``k``) and those that
+bags/foxglove.py makes serve alike.
 """
 
 from __future__ import annotations
@@ -12,15 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.typesys import (
-    Stores,
-    TypesysError,
-    get_types_from_idl,
-    get_types_from_msg,
-    get_typestore,
-)
-from rosbags.typesys.store import Typestore
 
 from crkd_core.data.radar import from_records, to_records
 from crkd_core.sensors import RADAR_FIELDS
@@ -28,66 +19,12 @@ from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds
 
-#: One radar return as the nuscenes2bag family sends it. The codes are signed in nuScenes' files
-#: and unsigned here, so -1 arrives as 255.
-RADAR_OBJECT = """geometry_msgs/Vector3 pose
-uint8 dyn_prop
-uint16 id
-float32 rcs
-float32 vx
-float32 vy
-float32 vx_comp
-float32 vy_comp
-uint8 is_quality_valid
-uint8 ambig_state
-uint8 x_rms
-uint8 y_rms
-uint8 invalid_state
-uint8 pdh0
-uint8 vx_rms
-uint8 vy_rms
-"""
-RADAR_OBJECTS = "std_msgs/Header header\nRadarObject[] objects\n"
-
 _INT8 = tuple(
     name
     for name in RADAR_FIELDS
     if name not in ("x", "y", "z", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 )
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
-
-
-def is_radar_objects(type_name: str) -> bool:
-    """Whether a type is a RadarObjects of whatever package."""
-    return type_name.endswith("/RadarObjects")
-
-
-def typestore(connections: Sequence[Connection], *, ros1: bool) -> Typestore:
-    """A store that knows the types of these connections, from the bag itself where it says.
-
-    Raises:
-        BagError: a definition in the bag cannot be read.
-    """
-    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
-    for connection in connections:
-        name, definition = connection.msgtype, connection.msgdef
-        if name in store.types:
-            continue
-        try:
-            if definition.format == MessageDefinitionFormat.MSG:
-                found = get_types_from_msg(definition.data, name)
-            elif definition.format == MessageDefinitionFormat.IDL:
-                found = get_types_from_idl(definition.data)
-            elif is_radar_objects(name):
-                package = name.removesuffix("/RadarObjects")
-                found = get_types_from_msg(RADAR_OBJECTS, name)
-                found |= get_types_from_msg(RADAR_OBJECT, f"{package}/RadarObject")
-            else:
-                continue  # nobody can read it; its topic is of no use to us
-            store.register({k: v for k, v in found.items() if k not in store.types})
-        except (TypesysError, AssertionError) as error:
-            raise BagError(f"{connection.topic}: definition of {name}: {error}") from error
-    return store
 
 
 def stamp_ns(message: Any) -> int:

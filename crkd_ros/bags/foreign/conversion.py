@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.files import BagWriter, Storage
-from crkd_ros.bags.foreign.kinds import Kind, check_container, layout_of, open_foreign, recognise
+from crkd_ros.bags.foreign.kinds import Kind, check_container, foreign_layout, recognise
 from crkd_ros.bags.foreign.stream import REORDER_NS, Conversion, ImageFormat
 from crkd_ros.bags.foreign.survey import survey
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.reader import open_bag
+from crkd_ros.bags.writer import BagWriter, Storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +72,18 @@ def convert_bag(
             message is damaged, or ``out`` exists.
         MotionError: the calibration file cannot be used.
     """
-    bag = open_foreign(source)
-    try:
-        found = recognise(bag, source) if kind is None else kind
+    with open_bag(source) as bag:
+        found = recognise(bag) if kind is None else kind
         if found is Kind.OURS:
             raise BagError(
                 f"{source} has crkd-bag's layout already; if it is another converter's, "
                 f"pass --kind {Kind.ROS2.value}"
             )
-        check_container(bag, source, found)
-        layout = layout_of(bag)
+        check_container(bag, found)
+        layout = foreign_layout(bag)
         known = survey(
             bag,
             layout,
-            path=source,
             kind=found,
             calibration=calibration,
             stamps=stamps,
@@ -110,8 +109,6 @@ def convert_bag(
             end_ns=job.span[1],
             notes=tuple(_notes(job, with_lidar)),
         )
-    finally:
-        bag.close()
 
 
 def _notes(job: Conversion, lidar_wanted: bool) -> Iterator[str]:
@@ -119,6 +116,8 @@ def _notes(job: Conversion, lidar_wanted: bool) -> Iterator[str]:
     missing += [name.lower() for name in RADARS if name not in job.layout.radars]
     if missing:
         yield f"the bag holds no {', '.join(missing)}"
+    for topic, reason in job.bag.unreadable().items():
+        yield f"{topic} is not read: {reason}"
     if job.encoded:
         loss = "without loss" if job.image_format == "png" else f"quality {job.jpeg_quality}"
         yield f"{job.encoded} raw images became {job.image_format.upper()}, {loss}"

@@ -1,4 +1,4 @@
-"""Bags of other nuScenes converters: which one wrote a bag, and reading its messages in order.
+"""Bags of other nuScenes converters: which one wrote a bag, and which topic carries what.
 
 Facts about each converter are in docs/ros.md, "Bags of others". A bag of a converter that is not
 listed but uses standard ROS 2 types is read too (``Kind.ROS2``).
@@ -7,27 +7,14 @@ listed but uses standard ROS 2 types is read too (``Kind.ROS2``).
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from rosbags.interfaces import Connection
-from rosbags.rosbag1 import Reader as Reader1
-from rosbags.rosbag2 import Reader as Reader2
 
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.foreign import contents as foreign_messages
-from crkd_ros.bags.message_types import BagError
-
-IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
-INFO = "sensor_msgs/msg/CameraInfo"
-CLOUD = "sensor_msgs/msg/PointCloud2"
-ODOMETRY = "nav_msgs/msg/Odometry"
-#: ROS 1 has the older name too.
-TF = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
-_MCAP = b"\x89MCAP0\r\n"
+from crkd_ros.bags.container import CONTAINERS, Bag, Container, Topic
+from crkd_ros.bags.definitions import is_radar_objects
+from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError
 
 
 class Kind(enum.Enum):
@@ -61,114 +48,6 @@ _CONVERTERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignTopic:
-    """One topic: name as in the bag, type in ROS 2 spelling, number of messages."""
-
-    name: str
-    type_name: str
-    count: int
-
-
-Container = Literal["ros1", "ros2", "foxglove"]
-
-
-class ForeignBag(Protocol):
-    """An open bag of any container; a context that closes it."""
-
-    @property
-    def container(self) -> Container:
-        """What the file is."""
-
-    @property
-    def topics(self) -> Mapping[str, ForeignTopic]:
-        """By name."""
-
-    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-        """(topic, record time in ns, message) in record order. Raises BagError when damaged."""
-
-    def close(self) -> None:
-        """Close the files."""
-
-
-class RosBag:
-    """A ROS 1 ``.bag`` or a rosbag2, through rosbags."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        # The ROS 2 port of nuscenes2bag calls its folders so too.
-        self._ros1 = path.suffix == ".bag" and path.is_file()
-        self.container: Container = "ros1" if self._ros1 else "ros2"
-        try:
-            self._reader = Reader1(path) if self._ros1 else Reader2(path)
-            self._reader.open()
-        except Exception as error:  # rosbags raises ReaderError, struct.error, OSError, ...
-            wanted = "ROS 1 bag" if self._ros1 else "rosbag2 (folder, .mcap or .db3)"
-            raise BagError(f"{path}: not a readable {wanted}: {error}") from error
-        self._connections: list[Connection] = list(self._reader.connections)
-        self._store = foreign_messages.typestore(self._connections, ros1=self._ros1)
-        self.topics: dict[str, ForeignTopic] = {}
-        for connection in self._connections:
-            before = self.topics.get(connection.topic)
-            self.topics[connection.topic] = ForeignTopic(
-                name=connection.topic,
-                type_name=connection.msgtype,
-                count=connection.msgcount + (before.count if before else 0),
-            )
-
-    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-        """See ForeignBag."""
-        wanted = [c for c in self._connections if c.topic in names]
-        if not wanted:
-            return
-        read = self._store.deserialize_ros1 if self._ros1 else self._store.deserialize_cdr
-        try:
-            for connection, stamp, data in self._reader.messages(connections=wanted):
-                yield connection.topic, stamp, read(data, connection.msgtype)
-        except GeneratorExit:
-            raise
-        except Exception as error:  # apsw, struct, zstd, lz4, SerdeError, AssertionError, ...
-            raise BagError(f"{self.path}: the bag is damaged: {error!r}") from error
-
-    def close(self) -> None:
-        """See ForeignBag."""
-        self._reader.close()
-
-
-def open_foreign(path: Path) -> ForeignBag:
-    """Open a bag by its container.
-
-    Raises:
-        BagError: no such bag, or none that can be read.
-    """
-    if not path.exists():
-        raise BagError(
-            f"{path}: no such bag; expected a rosbag2 (folder, .mcap, .db3) or a ROS 1 .bag"
-        )
-    profile = _mcap_profile(path)
-    if profile is not None and profile != "ros2":
-        if profile == "ros1":
-            raise BagError(
-                f"{path}: mcap with ROS 1 messages (nuscenes2mcap before August 2022); "
-                "make the file anew with a later version"
-            )
-        from crkd_ros.bags.foreign.foxglove import FoxgloveFile
-
-        return FoxgloveFile(path)
-    return RosBag(path)
-
-
-def _mcap_profile(path: Path) -> str | None:
-    """The profile in an mcap file's header; None where ``path`` is no mcap file."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        head = file.read(len(_MCAP) + 13)
-        if not head.startswith(_MCAP) or len(head) < len(_MCAP) + 13:
-            return None
-        return file.read(int.from_bytes(head[-4:], "little")).decode("utf-8", "replace")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ForeignLayout:
     """Which topic carries what. Channels are those of nuScenes, in capitals.
 
@@ -179,29 +58,40 @@ class ForeignLayout:
         odometry: the topic with poses, if any.
     """
 
-    images: Mapping[str, ForeignTopic]
-    infos: Mapping[str, ForeignTopic]
-    radars: Mapping[str, ForeignTopic]
-    lidar: ForeignTopic | None
-    transforms: tuple[ForeignTopic, ...]
-    odometry: ForeignTopic | None
+    images: Mapping[str, Topic]
+    infos: Mapping[str, Topic]
+    radars: Mapping[str, Topic]
+    lidar: Topic | None
+    transforms: tuple[Topic, ...]
+    odometry: Topic | None
 
 
-def layout_of(bag: ForeignBag) -> ForeignLayout:
-    """Find the sensors by topic type and by the channel in the topic's name, any case."""
+def foreign_layout(bag: Bag) -> ForeignLayout:
+    """Find the sensors by topic type and by the channel in the topic's name, any case.
+
+    A topic whose messages cannot be decoded is taken only where there is no other.
+    """
     topics = sorted((t for t in bag.topics.values() if t.count), key=lambda t: t.name)
+    unreadable = bag.unreadable()
 
-    def of(channel: str, *kinds: str) -> ForeignTopic | None:
+    def of(channel: str, *kinds: str) -> Topic | None:
         found = [
             topic
             for topic in topics
             if channel.lower() in topic.name.lower().split("/")
-            and (topic.type_name in kinds or ("RadarObjects" in kinds and _radar(topic)))
+            and (
+                topic.type_name in kinds
+                or ("RadarObjects" in kinds and is_radar_objects(topic.type_name))
+            )
         ]
         # A compressed image is preferred to the same image raw.
-        return min(found, key=lambda t: (t.type_name not in kinds[:1], t.name), default=None)
+        return min(
+            found,
+            key=lambda t: (t.name in unreadable, t.type_name not in kinds[:1], t.name),
+            default=None,
+        )
 
-    def all_of(channels: Collection[str], *kinds: str) -> dict[str, ForeignTopic]:
+    def all_of(channels: Collection[str], *kinds: str) -> dict[str, Topic]:
         return {name: topic for name in channels if (topic := of(name, *kinds)) is not None}
 
     odometry = [topic for topic in topics if topic.type_name == ODOMETRY]
@@ -215,24 +105,20 @@ def layout_of(bag: ForeignBag) -> ForeignLayout:
     )
 
 
-def _radar(topic: ForeignTopic) -> bool:
-    return foreign_messages.is_radar_objects(topic.type_name)
-
-
-def recognise(bag: ForeignBag, path: Path) -> Kind:
+def recognise(bag: Bag) -> Kind:
     """Which converter wrote this bag, from its container, topics and types.
 
     Raises:
         BagError: neither a camera nor a radar of nuScenes is in it; the text lists the topics.
     """
-    layout = layout_of(bag)
+    layout = foreign_layout(bag)
     if not layout.images and not layout.radars:
         raise BagError(
-            f"{path}: no camera image and no radar message in a topic named after "
+            f"{bag.path}: no camera image and no radar message in a topic named after "
             f"{', '.join(name.lower() for name in CHANNELS[:2])}, ...; its topics: "
             f"{', '.join(f'{t.name} ({t.type_name})' for t in bag.topics.values()) or 'none'}"
         )
-    objects = [topic for topic in layout.radars.values() if _radar(topic)]
+    objects = [topic for topic in layout.radars.values() if is_radar_objects(topic.type_name)]
     capitals = any(
         channel in topic.name
         for channel, topic in (*layout.images.items(), *layout.radars.items())
@@ -253,20 +139,16 @@ def recognise(bag: ForeignBag, path: Path) -> Kind:
     return Kind.OURS if compressed and static and layout.odometry else Kind.ROS2
 
 
-def check_container(bag: ForeignBag, path: Path, kind: Kind) -> None:
+def check_container(bag: Bag, kind: Kind) -> None:
     """A kind that was chosen by hand must at least fit the file. Raises BagError."""
-    wanted = {
+    of_kind: dict[Kind, Container] = {
         Kind.NUSCENES2BAG: "ros1",
         Kind.FOXGLOVE_ROS1: "ros1",
         Kind.FOXGLOVE_MCAP: "foxglove",
-    }.get(kind, "ros2")
-    names = {
-        "ros1": "a ROS 1 bag",
-        "ros2": "a rosbag2",
-        "foxglove": "an mcap file of Foxglove messages",
     }
+    wanted = of_kind.get(kind, "ros2")
     if bag.container != wanted:
         raise BagError(
-            f"{path} is {names[bag.container]}, so it cannot be {kind.value} ({kind.converter}), "
-            f"which is {names[wanted]}; leave --kind out"
+            f"{bag.path} is {CONTAINERS[bag.container]}, so it cannot be {kind.value} "
+            f"({kind.converter}), which is {CONTAINERS[wanted]}; leave --kind out"
         )

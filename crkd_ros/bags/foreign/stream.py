@@ -17,20 +17,12 @@ from rich.progress import track
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import scene_messages
-from crkd_ros.bags.files import BagWriter, qos
-from crkd_ros.bags.foreign import contents as foreign_messages
-from crkd_ros.bags.foreign.kinds import (
-    CLOUD,
-    IMAGES,
-    INFO,
-    ODOMETRY,
-    TF,
-    ForeignBag,
-    ForeignLayout,
-    Kind,
-)
+from crkd_ros.bags.container import Bag
+from crkd_ros.bags.foreign import contents
+from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
 from crkd_ros.bags.foreign.survey import Survey
-from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError, make
+from crkd_ros.bags.writer import BagWriter, qos
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.camera_model import CamerasConfig
 
@@ -48,7 +40,7 @@ _Waiting = tuple[int, int, int, list[tuple[str, Any]]]
 class Conversion:
     """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened."""
 
-    bag: ForeignBag
+    bag: Bag
     kind: Kind
     layout: ForeignLayout
     known: Survey
@@ -165,7 +157,7 @@ class Conversion:
             )
         ):
             role, channel = roles[topic]
-            stamp = record_ns if self.known.record_times else foreign_messages.stamp_ns(message)
+            stamp = record_ns if self.known.record_times else contents.stamp_ns(message)
             if stamp <= 0:
                 raise BagError(f"{topic}: a message without a stamp at record time {record_ns} ns")
             if stamp < written:
@@ -184,23 +176,23 @@ class Conversion:
         name = f"/{channel.lower()}"
         frame = channel.lower()
         if role == "radar":
-            return [(name, foreign_messages.radar_cloud(message, stamp=stamp, channel=frame))]
+            return [(name, contents.radar_cloud(message, stamp=stamp, channel=frame))]
         if role == "lidar":
-            return [(name, foreign_messages.cloud(message, stamp=stamp, channel=frame))]
+            return [(name, contents.cloud(message, stamp=stamp, channel=frame))]
         if role == "info":
             if self.kind is Kind.ROS2:
                 head = box_messages.header(stamp, frame, make)
                 info = dataclasses.replace(message, header=head)
             else:
-                info = foreign_messages.camera_info(
+                info = contents.camera_info(
                     stamp=stamp,
                     channel=frame,
-                    k=foreign_messages.info_matrix(message),
+                    k=contents.info_matrix(message),
                     size=(int(message.width), int(message.height)),
                 )
             return [(f"{name}/camera_info", info)]
         self.encoded += hasattr(message, "encoding")
-        image = foreign_messages.compressed_image(
+        image = contents.compressed_image(
             message,
             stamp=stamp,
             channel=frame,
@@ -211,7 +203,7 @@ class Conversion:
         if channel in self.known.cameras:
             entry = self.known.cameras[channel]
             assert entry.image_size is not None
-            info = foreign_messages.camera_info(
+            info = contents.camera_info(
                 stamp=stamp,
                 channel=frame,
                 k=entry.intrinsics,

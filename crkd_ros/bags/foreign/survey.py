@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from crkd_ros.bags.foreign import contents as foreign_messages
-from crkd_ros.bags.foreign.kinds import ForeignBag, ForeignLayout, ForeignTopic, Kind
+from crkd_ros.bags.container import Bag, Topic
+from crkd_ros.bags.foreign import contents
+from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
 from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.convert.arrays import ConvertError, odometry_pose, transform_matrix
@@ -52,10 +53,9 @@ class Survey:
 
 
 def survey(
-    bag: ForeignBag,
+    bag: Bag,
     layout: ForeignLayout,
     *,
-    path: Path,
     kind: Kind,
     calibration: Path | None = None,
     stamps: str = "auto",
@@ -67,7 +67,6 @@ def survey(
     Args:
         bag: an open bag.
         layout: its topics.
-        path: its path, for error texts.
         kind: who wrote it.
         calibration: a calibration file. Where it lists a sensor, it overrules the bag.
         stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
@@ -88,10 +87,10 @@ def survey(
     }
     if layout.lidar is not None:
         heads["LIDAR_TOP"] = _first(bag, layout.lidar.name)
-    record_times = _record_times(heads, path=path, kind=kind, stamps=stamps)
+    record_times = _record_times(heads, path=bag.path, kind=kind, stamps=stamps)
     found, tf_poses = _transforms(bag, layout, progress)
     poses, source = _poses(bag, layout, tf_poses, progress)
-    frames = {channel: foreign_messages.frame_of(one) for channel, one in heads.items()}
+    frames = {channel: contents.frame_of(one) for channel, one in heads.items()}
     extrinsics: dict[str, Array] = {}
     for channel, frame in frames.items():
         names = (frame, channel, f"{channel}_link")
@@ -103,16 +102,16 @@ def survey(
     for camera in layout.images:
         entry = _camera(given, (frames[camera], camera, f"{camera}_link"))
         if entry is not None:
-            size = foreign_messages.image_size(heads[camera])
+            size = contents.image_size(heads[camera])
             if entry.image_size not in (None, size):
                 raise BagError(
                     f"{calibration}: {camera.lower()} is for images of {entry.image_size} pixels, "
-                    f"those of {path} have {size}"
+                    f"those of {bag.path} have {size}"
                 )
             cameras[camera] = dataclasses.replace(entry, image_size=size)
     if strict:
         _refuse(
-            path=path,
+            path=bag.path,
             kind=kind,
             poses=poses,
             unplaced=[c for c in (*layout.images, *layout.radars) if c not in extrinsics],
@@ -129,7 +128,7 @@ def survey(
     )
 
 
-def _first(bag: ForeignBag, topic: str) -> Any:
+def _first(bag: Bag, topic: str) -> Any:
     for _, _, message in bag.messages([topic]):
         return message
     raise BagError(f"{topic} has no message")
@@ -138,7 +137,7 @@ def _first(bag: ForeignBag, topic: str) -> Any:
 def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str) -> bool:
     if stamps != "auto":
         return stamps == "record"
-    empty = sorted(c for c, message in heads.items() if not foreign_messages.stamp_ns(message))
+    empty = sorted(c for c, message in heads.items() if not contents.stamp_ns(message))
     if not empty:
         return False
     if kind is not Kind.NUSCENES2BAG_ROS2:
@@ -149,9 +148,7 @@ def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str)
     return True
 
 
-def _transforms(
-    bag: ForeignBag, layout: ForeignLayout, progress: bool
-) -> tuple[Calibration, PoseTable]:
+def _transforms(bag: Bag, layout: ForeignLayout, progress: bool) -> tuple[Calibration, PoseTable]:
     """The tree of sensor frames, and map_T_base of every transform whose child is the base.
 
     A frame between (map -> odom -> base_link) counts with its latest transform; without one, the
@@ -174,13 +171,13 @@ def _transforms(
                 tree.add(transform.header.frame_id, child, matrix)
         for transform, matrix in bases:
             parent = above.get(transform.header.frame_id.lstrip("/"))
-            stamp = foreign_messages.stamp_ns(transform)
+            stamp = contents.stamp_ns(transform)
             poses.add(stamp, matrix if parent is None else parent @ matrix)
     return tree, poses
 
 
 def _poses(
-    bag: ForeignBag, layout: ForeignLayout, tf_poses: PoseTable, progress: bool
+    bag: Bag, layout: ForeignLayout, tf_poses: PoseTable, progress: bool
 ) -> tuple[PoseTable, str]:
     """The poses of /tf, whose exactness is known; of odometry where /tf has none.
 
@@ -193,13 +190,13 @@ def _poses(
         return poses, ""
     try:
         for message in _read(bag, [layout.odometry], progress):
-            poses.add(foreign_messages.stamp_ns(message), odometry_pose(message))
+            poses.add(contents.stamp_ns(message), odometry_pose(message))
     except ConvertError as error:
         raise BagError(f"{layout.odometry.name}: {error}") from error
     return poses, layout.odometry.name
 
 
-def _read(bag: ForeignBag, topics: Sequence[ForeignTopic], progress: bool) -> Iterator[Any]:
+def _read(bag: Bag, topics: Sequence[Topic], progress: bool) -> Iterator[Any]:
     for _, _, message in track(
         bag.messages([topic.name for topic in topics]),
         total=sum(topic.count for topic in topics),

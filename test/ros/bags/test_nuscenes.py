@@ -15,11 +15,12 @@ from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.parameters.framing import SyncConfig
 

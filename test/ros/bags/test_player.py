@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd_ros.bags.files import BagWriter, qos, read_bag
 from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.reader import read_bag
+from crkd_ros.bags.writer import BagWriter, qos
 
 pytest.importorskip("rclpy")
 

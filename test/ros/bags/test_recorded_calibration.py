@@ -20,11 +20,12 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.files import OutputError
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration, scene_messages
-from crkd_ros.bags.files import BagWriter, read_bag
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.reader import read_bag
 from crkd_ros.bags.recorded_calibration import CalibrationError
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands import calibration as calibration_command
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration

@@ -20,10 +20,11 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student
 from crkd_ros.bags.detections import OUTPUTS
-from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.replay import find_samples, key_frames, replay
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays
 
 SCENE = "scene-0103"

@@ -8,8 +8,8 @@ import ros_rig
 
 pytest.importorskip("rclpy")
 
-from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.message_types import deserialize, make
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.bench.drive_loop import DriveLoop, LoopError
 from crkd_ros.convert import arrays
 

@@ -19,8 +19,8 @@ pytest.importorskip("rclpy")
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros.bags.files import BagWriter
 from crkd_ros.bags.message_types import make
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.bench import overhead
 from crkd_ros.bench.node_peer import Told, peer
 from crkd_ros.bench.short_drive import ShortDrive

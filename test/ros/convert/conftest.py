@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import ros_packages
 
 
 @pytest.fixture(params=["rclpy", "rosbags"])
 def make(request):
     if request.param == "rosbags":
-        return bag_messages.make
+        return message_types.make
     pytest.importorskip("rclpy")
     return ros_packages.make

@@ -12,7 +12,7 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
@@ -30,7 +30,7 @@ IMAGE = ImageConfig(height=64, width=160, zoom=1.0)
 def test_stamps_keep_every_nanosecond(stamp):
     fields = arrays.stamp_fields(stamp)
     assert 0 <= fields["nanosec"] < 10**9
-    made = bag_messages.make("builtin_interfaces/msg/Time", **fields)
+    made = message_types.make("builtin_interfaces/msg/Time", **fields)
     assert arrays.stamp_ns(made) == stamp
 
 
@@ -55,7 +55,7 @@ def test_poses_keep_quaternion_order(make):
 
 
 def item(camera, seed=0):
-    message = ros_rig.compressed_image(bag_messages.make, camera, STAMP, seed=seed)
+    message = ros_rig.compressed_image(message_types.make, camera, STAMP, seed=seed)
     return prepared_image(message, CameraModel.pinhole(ros_rig.INTRINSICS), IMAGE, camera=camera)
 
 

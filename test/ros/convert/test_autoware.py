@@ -7,7 +7,7 @@ import pytest
 from rosbags.typesys import get_types_from_msg
 
 from crkd_core.boxes import CLASS_NAMES, Detections
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import arrays, autoware, box_messages, ros_packages
 
 STAMP = 1_700_000_000_123_456_789
@@ -35,11 +35,11 @@ def make(request):
     if request.param == "installed":
         pytest.importorskip("autoware_perception_msgs")
         return ros_packages.make
-    store = bag_messages.typestore()
+    store = message_types.typestore()
     if "autoware_perception_msgs/msg/DetectedObjects" not in store.types:
         for name, text in AUTOWARE.items():
             store.register(get_types_from_msg(text, f"autoware_perception_msgs/msg/{name}"))
-    return bag_messages.make
+    return message_types.make
 
 
 def one_of_each_class() -> Detections:
@@ -128,7 +128,7 @@ def test_every_class_has_a_label():
 def test_label_info_names_the_labels_of_boxes(factory):
     if factory == "installed":
         pytest.importorskip("vision_msgs")
-    make = ros_packages.make if factory == "installed" else bag_messages.make
+    make = ros_packages.make if factory == "installed" else message_types.make
     info = box_messages.label_info(stamp_ns=STAMP, make=make, threshold=0.25)
     assert arrays.stamp_ns(info.header.stamp) == STAMP
     assert [(c.class_id, c.class_name) for c in info.class_map] == list(enumerate(CLASS_NAMES))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import arrays, box_messages, markers, ros_packages
 
 STAMP = 1_700_000_000_123_456_789
@@ -34,7 +34,7 @@ def detections(count: int, seed: int = 0) -> Detections:
 @given(st.integers(0, 40), st.integers(0, 2**32))
 def test_boxes_come_back_from_the_cloud(count, seed):
     want = detections(count, seed)
-    cloud = box_messages.boxes_cloud(want, stamp_ns=STAMP, make=bag_messages.make)
+    cloud = box_messages.boxes_cloud(want, stamp_ns=STAMP, make=message_types.make)
     got = arrays.boxes_from_cloud(cloud)
     for name in ("center", "size", "yaw", "velocity", "score"):
         np.testing.assert_array_equal(
@@ -127,9 +127,9 @@ def test_truth_has_no_score_and_may_not_know_its_velocity(make):
 def test_boxes_that_are_not_finite_are_left_out(field, value):
     found = detections(5)
     getattr(found, field)[2] = value
-    array = markers.marker_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    array = markers.marker_array(found, stamp_ns=STAMP, make=message_types.make)
     assert sum(m.ns == "boxes" and m.action == ADD for m in array.markers) == 4
-    assert box_messages.boxes_cloud(found, stamp_ns=STAMP, make=bag_messages.make).width == 4
+    assert box_messages.boxes_cloud(found, stamp_ns=STAMP, make=message_types.make).width == 4
     kept = box_messages.finite(found)
     np.testing.assert_array_equal(kept.label, np.delete(found.label, 2))
 
@@ -142,7 +142,7 @@ def test_a_box_without_extent_is_left_out():
 
 def test_detection3d_arrays_carry_names_and_the_arrays_header():
     found = detections(3)
-    array = box_messages.detection_array(found, stamp_ns=STAMP, make=bag_messages.make)
+    array = box_messages.detection_array(found, stamp_ns=STAMP, make=message_types.make)
     assert len(array.detections) == 3
     for index, detection in enumerate(array.detections):
         assert detection.header == array.header
@@ -163,11 +163,11 @@ def test_both_factories_write_the_same_message():
     found = detections(6)
     for build in (box_messages.boxes_cloud, markers.marker_array):
         live = build(found, stamp_ns=STAMP, make=ros_packages.make)
-        replayed = build(found, stamp_ns=STAMP, make=bag_messages.make)
+        replayed = build(found, stamp_ns=STAMP, make=message_types.make)
         kind = replayed.__msgtype__
         # Through one writer: Fast DDS leaves what it likes in the padding.
-        read = bag_messages.deserialize(bytes(serialize_message(live)), kind)
-        assert bag_messages.serialize(read) == bag_messages.serialize(replayed)
+        read = message_types.deserialize(bytes(serialize_message(live)), kind)
+        assert message_types.serialize(read) == message_types.serialize(replayed)
 
 
 def tracked(found: Detections, ids) -> Tracked:
@@ -197,7 +197,7 @@ def test_ids_are_in_every_output_and_old_readers_still_read(make):
 def test_detection3d_ids_are_text_and_empty_where_there_is_none(factory):
     if factory == "installed":
         pytest.importorskip("vision_msgs")
-    make = ros_packages.make if factory == "installed" else bag_messages.make
+    make = ros_packages.make if factory == "installed" else message_types.make
     found = tracked(detections(3), [12, 0, 3])
     array = box_messages.detection_array(found, stamp_ns=STAMP, make=make)
     assert [detection.id for detection in array.detections] == ["12", "", "3"]

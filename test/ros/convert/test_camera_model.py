@@ -19,7 +19,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import prepare_image
 from crkd_core.sensors import CAMERAS
 from crkd_ros import frames
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import camera_model, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
@@ -315,7 +315,7 @@ def test_a_stereo_pair_is_turned_back_into_its_camera():
     r = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]).T @ turn @ [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     p = np.c_[K, np.zeros(3)]
     camera = CameraModel.of_info(camera_info(p=p, r=r), rectified=True)
-    image = ros_rig.compressed_image(bag_messages.make, "CAM_FRONT", STAMP)
+    image = ros_rig.compressed_image(message_types.make, "CAM_FRONT", STAMP)
     item = prepared_image(image, dataclasses.replace(camera, size=None), NET, camera="CAM_FRONT")
     frame_set = FrameSet(
         stamp_ns=STAMP, trigger="CAM_FRONT", images={"CAM_FRONT": Timed(STAMP, item)}, sweeps={}

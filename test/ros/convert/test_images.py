@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.data.cameras import decode_jpeg
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import images, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.images import image_rgb
@@ -290,7 +290,7 @@ def test_raw_sizes_that_contradict_the_data_are_errors(make):
         broken(width=9),
         broken(width=0),
         broken(height=0),
-        broken(data=np.zeros(0, np.uint8) if make is bag_messages.make else b""),
+        broken(data=np.zeros(0, np.uint8) if make is message_types.make else b""),
         # Products that are small again in 32 and 64 bits.
         broken(height=1 << 16, width=1 << 16, step=1 << 16),
         broken(height=most, width=most, step=most),

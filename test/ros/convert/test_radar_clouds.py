@@ -16,7 +16,7 @@ from crkd_core import geometry
 from crkd_core.data.radar import to_records
 from crkd_core.sensors import RADAR_FIELDS, RADARS
 from crkd_ros import frames
-from crkd_ros.bags import message_types as bag_messages
+from crkd_ros.bags import message_types
 from crkd_ros.convert import radar_clouds
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
@@ -63,7 +63,7 @@ def test_radar_clouds_of_any_order_type_step_and_endian(data):
     for column, name in enumerate(RADAR_FIELDS):
         if name in names:
             records[name] = points[:, column]
-    message = ros_rig.cloud(bag_messages.make, "radar_front", STAMP, records)
+    message = ros_rig.cloud(message_types.make, "radar_front", STAMP, records)
     got = radar_points(message)
     for column, name in enumerate(RADAR_FIELDS):
         want = points[:, column]
@@ -133,7 +133,7 @@ def table(**columns):
     records = np.zeros(len(next(iter(columns.values()))), [(name, "f4") for name in columns])
     for name, values in columns.items():
         records[name] = values
-    return ros_rig.cloud(bag_messages.make, "radar", STAMP, records)
+    return ros_rig.cloud(message_types.make, "radar", STAMP, records)
 
 
 def column(points, name):
@@ -311,7 +311,7 @@ POINT_FIELDS = st.builds(
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_any_cloud_is_an_error_or_points(data):
-    good = ros_rig.radar_cloud(bag_messages.make, "RADAR_FRONT", STAMP)
+    good = ros_rig.radar_cloud(message_types.make, "RADAR_FRONT", STAMP)
     parts = {name: getattr(good, name) for name in ("height", "width", "point_step", "row_step")}
     for name in data.draw(st.sets(st.sampled_from(sorted(parts)))):
         parts[name] = data.draw(NUMBERS)

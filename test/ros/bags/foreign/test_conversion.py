@@ -15,12 +15,12 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.radar import RADAR_DTYPE, from_records, write_pcd
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADAR_FIELDS, RADARS
-from crkd_ros.bags.files import read_bag, topics_of
-from crkd_ros.bags.foreign import contents as foreign_messages
+from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
@@ -136,7 +136,7 @@ def test_raw_images_become_jpeg(tables, tmp_path) -> None:
     options = {"stamp": 10**9, "channel": "cam_front", "image_format": "jpeg"}
     sizes, losses = [], []
     for quality in (60, 95):
-        made = foreign_messages.compressed_image(image, jpeg_quality=quality, **options)
+        made = contents.compressed_image(image, jpeg_quality=quality, **options)
         assert made.format == "jpeg" and made.header.frame_id == "cam_front"
         pixels = cv2.imdecode(made.data, cv2.IMREAD_COLOR)
         wanted = image.data.reshape(image.height, image.width, 3)
@@ -198,7 +198,7 @@ def test_signed_radar_codes_come_back(tmp_path) -> None:
     record = SimpleNamespace(path=path)
     message = bag.objects(record, "nuscenes2bag", 10**9, "radar_front", ids=True)
     assert message.objects[0].dyn_prop == 255 and message.objects[0].id == 65533
-    cloud = foreign_messages.radar_cloud(message, stamp=10**9, channel="radar_front")
+    cloud = contents.radar_cloud(message, stamp=10**9, channel="radar_front")
     assert cloud.point_step == 43
     records = np.frombuffer(cloud.data.tobytes(), RADAR_DTYPE)
     np.testing.assert_array_equal(from_records(records), points)
@@ -212,5 +212,5 @@ def test_radar_rows_without_a_return_are_left_out(tmp_path) -> None:
     record = SimpleNamespace(path=path)
     message = bag.objects(record, "nuscenes_msgs", 10**9, "radar_front", ids=True)
     message.objects[0].pose.x = float("nan")
-    cloud = foreign_messages.radar_cloud(message, stamp=10**9, channel="radar_front")
+    cloud = contents.radar_cloud(message, stamp=10**9, channel="radar_front")
     assert (cloud.width, len(cloud.data)) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,19 @@ import foreign_foxglove
 import numpy as np
 import pytest
 from handmade import write_version
-from mcap.writer import Writer
+from mcap.writer import Writer as McapWriter
+from rosbags.rosbag2 import Reader, Writer
 from typer.testing import CliRunner
 
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_ros.bags.files import BagWriter, read_bag, topics_of
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
+from crkd_ros.bags.reader import read_bag, topics_of
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
 from crkd_ros.motion.calibration_file import Calibration
 
@@ -109,7 +112,7 @@ def test_files_that_are_no_bags(tmp_path) -> None:
 def test_mcap_of_ros1_messages_and_cut_mcap(tables, tmp_path) -> None:
     out = tmp_path / "out" / "bag"
     with (tmp_path / "old.mcap").open("wb") as stream:
-        writer = Writer(stream)
+        writer = McapWriter(stream)
         writer.start(profile="ros1", library="x")
         writer.finish()
     refused("mcap with ROS 1 messages", tmp_path / "old.mcap", out)
@@ -133,6 +136,46 @@ def rewritten(source: Path, out: Path, change) -> Path:
             if message is not None:
                 bag.write(record.topic, message, record.stamp_ns)
     return out
+
+
+def with_service(source: Path, out: Path, topic: str = "/a/_service_event") -> Path:
+    """A copy with a topic whose definition no parser of messages reads."""
+    with Reader(source) as reader, Writer(out, version=9) as writer:
+        connections = {
+            one.id: writer.add_connection(
+                one.topic, one.msgtype, msgdef=one.msgdef.data, rihs01=one.digest or "RIHS01_0"
+            )
+            for one in reader.connections
+            if one.topic != topic
+        }
+        service = writer.add_connection(
+            topic, "a/srv/RadarObjects", msgdef="int32 x\n---\nint32 y\n", rihs01="RIHS01_1"
+        )
+        for one, stamp, data in reader.messages():
+            if one.topic != topic:
+                writer.write(connections[one.id], stamp, data)
+        writer.write(service, stamp, b"\x00\x01\x00\x00")
+    return out
+
+
+def test_an_unreadable_definition_elsewhere_hinders_nothing(watonomous, tmp_path) -> None:
+    bag = with_service(watonomous, tmp_path / "bag")
+    found, clean = describe(bag, progress=False), describe(watonomous, progress=False)
+    assert set(found.unreadable) == {"/a/_service_event"} and clean.unreadable == {}
+    assert dataclasses.replace(found, unreadable={}, sensors=clean.sensors) == clean
+    shown = command("info", bag)
+    assert shown.returncode == 0, shown.stderr
+    assert "not read: /a/_service_event, a/srv/RadarObjects: its definition" in shown.stdout
+    options = {"with_lidar": False, "progress": False}
+    done = convert_bag(bag, tmp_path / "out", **options)
+    assert any(note.startswith("/a/_service_event is not read: a/srv/") for note in done.notes)
+    convert_bag(watonomous, tmp_path / "clean", **options)
+    assert list(read_bag(tmp_path / "out")) == list(read_bag(tmp_path / "clean"))
+
+
+def test_an_unreadable_definition_of_a_sensor_is_an_error(watonomous, tmp_path) -> None:
+    bag = with_service(watonomous, tmp_path / "bag", topic="/RADAR_FRONT")
+    refused("/RADAR_FRONT: .*a/srv/RadarObjects: .* cannot be read", bag, tmp_path / "out" / "bag")
 
 
 def test_empty_stamps_need_the_users_word(watonomous, tmp_path) -> None:

@@ -1,17 +1,14 @@
-"""rosbag2 files (mcap, sqlite3) without ROS: writing whole bags, reading messages in order."""
+"""Writing rosbag2 (mcap, sqlite3) without ROS, whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from rosbags.interfaces import (
     Connection,
-    ConnectionExtRosbag2,
     Qos,
     QosDurability,
     QosHistory,
@@ -19,11 +16,11 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
 from typing_extensions import Self
 
 from crkd_core.files import replacing
-from crkd_ros.bags.message_types import BagError, deserialize, serialize, typestore
+from crkd_ros.bags.message_types import BagError, serialize, typestore
 
 Storage = Literal["mcap", "sqlite3"]
 
@@ -93,7 +90,7 @@ class BagWriter:
         )
 
     def write(self, topic: str, message: Any, stamp_ns: int) -> None:
-        """Append one message of ``make``."""
+        """Append one message that ``message_types.make`` made."""
         self.write_raw(topic, message.__msgtype__, serialize(message), stamp_ns)
 
     def write_raw(
@@ -125,101 +122,3 @@ class BagWriter:
             self._refuse_existing()
         else:
             self._writer.abort()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topic:
-    """What a bag says of one topic: name, message type, number of messages, QoS as recorded."""
-
-    name: str
-    type_name: str
-    count: int
-    qos: Qos | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One message of a bag: its topic, type, record time and CDR bytes."""
-
-    topic: str
-    type_name: str
-    stamp_ns: int
-    data: bytes
-
-    def message(self) -> Any:
-        """The message itself."""
-        return deserialize(self.data, self.type_name)
-
-
-def topics_of(path: Path) -> dict[str, Topic]:
-    """The topics of a bag by name.
-
-    Raises:
-        BagError: not a readable bag.
-    """
-    with _open(path) as reader:
-        found = {}
-        for connection in reader.connections:
-            assert isinstance(connection.ext, ConnectionExtRosbag2)
-            profiles = connection.ext.offered_qos_profiles
-            found[connection.topic] = Topic(
-                name=connection.topic,
-                type_name=connection.msgtype,
-                count=connection.msgcount,
-                qos=profiles[0] if profiles else None,
-            )
-        return found
-
-
-def read_bag(path: Path, *, topics: Collection[str] | None = None) -> Iterator[Record]:
-    """Messages of a bag (mcap or sqlite3, folder or single file) in record order.
-
-    Args:
-        path: the bag.
-        topics: only these; None = all.
-
-    Raises:
-        BagError: not a readable bag, or it ends in the middle; names the bag.
-    """
-    with _open(path) as reader:
-        wanted = [c for c in reader.connections if topics is None or c.topic in topics]
-        if not wanted:
-            return
-        try:
-            for connection, stamp_ns, data in reader.messages(connections=wanted):
-                yield Record(
-                    topic=connection.topic,
-                    type_name=connection.msgtype,
-                    stamp_ns=stamp_ns,
-                    data=bytes(data),
-                )
-        except GeneratorExit:
-            raise
-        except Exception as error:  # apsw, struct, zstd, ReaderError: all mean the same to a user
-            raise BagError(f"{path}: the bag is damaged: {error}") from error
-
-
-def _open(path: Path) -> Any:
-    if not path.exists():
-        raise BagError(f"{path}: no such bag; expected a rosbag2 folder, .mcap or .db3 file")
-    try:
-        reader = Reader(path)
-        reader.open()
-    except Exception as error:
-        raise BagError(
-            f"{path}: not a readable rosbag2 (folder with metadata.yaml, .mcap or .db3): {error}"
-        ) from error
-    return _Closing(reader)
-
-
-class _Closing:
-    """An open rosbags Reader as a context; its own would open it a second time."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def __enter__(self) -> Reader:
-        return self._reader
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.close()

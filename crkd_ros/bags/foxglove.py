@@ -18,8 +18,11 @@ from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from mcap.records import Schema
 
-from crkd_ros.bags.foreign.kinds import CLOUD, IMAGES, INFO, TF, Container, ForeignTopic
-from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.container import Bag, Container, Record, Topic, merged
+from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, TF, BagError, make
+
+#: From the bytes of a message and the name of its type in ROS to a ROS message.
+Decoder = Callable[[bytes, str], Any]
 
 #: PackedElementField.type -> PointField.datatype: Foxglove counts UINT8 first, ROS INT8.
 _DATATYPE = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 7, 8: 8}
@@ -31,8 +34,8 @@ _NUMERIC = {
 }
 
 
-class FoxgloveFile:
-    """An mcap file of Foxglove messages; see ``kinds.ForeignBag``."""
+class FoxgloveBag(Bag):
+    """An mcap file of Foxglove messages; see ``container.Bag``."""
 
     container: Container = "foxglove"
 
@@ -44,8 +47,9 @@ class FoxgloveFile:
         """
         self.path = path
         self._file = path.open("rb")
-        self.topics: dict[str, ForeignTopic] = {}
-        self._read: dict[int, Callable[[bytes], Any]] = {}
+        #: Channel -> from the bytes of its messages to ROS messages.
+        self._decoders: dict[int, Decoder] = {}
+        self._unreadable: dict[str, str] = {}
         try:
             self._open()
         except BaseException:
@@ -64,54 +68,89 @@ class FoxgloveFile:
                 f"{self.path}: the mcap file has no summary: it was cut short; repair it with "
                 "`mcap recover`"
             )
+        topics = []
         for channel in summary.channels.values():
             schema = summary.schemas.get(channel.schema_id)
             name = schema.name if schema else ""
             type_name, convert = _TYPES.get(name, (name, None))
             count = summary.statistics.channel_message_counts.get(channel.id, 0)
-            before = self.topics.get(channel.topic)
-            self.topics[channel.topic] = ForeignTopic(
-                name=channel.topic,
-                type_name=type_name,
-                count=count + (before.count if before else 0),
-            )
-            if convert is not None and schema is not None:
-                decode = _decoder(channel.message_encoding, schema, self.path)
-                self._read[channel.id] = _then(decode, convert)
+            topics.append(Topic(name=channel.topic, type_name=type_name, count=count))
+            if convert is None or schema is None:
+                self._decoders[channel.id] = _refusal(f"messages of {name!r} are not read here")
+                continue
+            try:
+                parse = _parser(channel.message_encoding, schema)
+            except ImportError as error:
+                raise BagError(
+                    f"{self.path}: its messages are protobuf; pip install protobuf (apt: "
+                    "python3-protobuf)"
+                ) from error
+            except Exception as error:  # BagError, DecodeError, TypeError, KeyError, ...
+                reason = f"{name}: its definition in the file cannot be read: {error}"
+                self._unreadable[channel.topic] = reason
+                self._decoders[channel.id] = _refusal(reason)
+                continue
+            self._decoders[channel.id] = _decoder(parse, convert)
+        self.topics = merged(iter(topics))
 
-    def messages(self, names: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-        """See ForeignBag."""
+    def unreadable(self) -> dict[str, str]:
+        """See Bag."""
+        return dict(self._unreadable)
+
+    def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
+        """See Bag. Messages of types that no detector needs cannot be decoded."""
+        wanted = [name for name in self.topics if topics is None or name in topics]
+        if not wanted:
+            return
         try:
-            for _, channel, message in self._reader.iter_messages(topics=list(names)):
-                if channel.id in self._read:
-                    read = self._read[channel.id]
-                    yield channel.topic, message.log_time, read(message.data)
-        except (GeneratorExit, BagError):
-            raise
-        except Exception as error:  # McapError, DecodeError, zstd, lz4, KeyError, ...
+            for _, channel, message in self._reader.iter_messages(topics=wanted):
+                yield Record(
+                    topic=channel.topic,
+                    type_name=self.topics[channel.topic].type_name,
+                    stamp_ns=message.log_time,
+                    data=message.data,
+                    decode=self._decoders[channel.id],
+                )
+        except Exception as error:  # McapError, zstd, lz4, KeyError, ...
             raise BagError(f"{self.path}: the file is damaged: {error!r}") from error
 
     def close(self) -> None:
-        """See ForeignBag."""
+        """See Bag."""
         self._file.close()
 
 
-def _then(decode: Callable[[bytes], Any], convert: Callable[[Any], Any]) -> Callable[[bytes], Any]:
-    return lambda data: convert(decode(data))
+def _decoder(parse: Callable[[bytes], Any], convert: Callable[[Any], Any]) -> Decoder:
+    def decode(data: bytes, type_name: str) -> Any:
+        try:
+            return convert(parse(data))
+        except BagError:
+            raise
+        except Exception as error:  # DecodeError, JSONDecodeError, AttributeError, KeyError, ...
+            raise BagError(f"{len(data)} bytes are no {type_name}: {error!r}") from error
+
+    return decode
 
 
-def _decoder(encoding: str, schema: Schema, path: Path) -> Callable[[bytes], Any]:
-    """A function from bytes to an object with the message's fields as attributes."""
+def _refusal(reason: str) -> Decoder:
+    def decode(data: bytes, type_name: str) -> Any:
+        raise BagError(reason)
+
+    return decode
+
+
+def _parser(encoding: str, schema: Schema) -> Callable[[bytes], Any]:
+    """A function from bytes to an object with the message's fields as attributes.
+
+    Raises:
+        BagError: an unknown encoding.
+        ImportError: protobuf is not installed; what else it raises means a damaged definition.
+    """
     if encoding == "json":
         return lambda data: json.loads(data, object_hook=lambda one: SimpleNamespace(**one))
     if encoding != "protobuf":
-        raise BagError(f"{path}: {schema.name}: cannot read messages encoded as {encoding!r}")
-    try:
-        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    except ImportError as error:
-        raise BagError(
-            f"{path}: its messages are protobuf; pip install protobuf (apt: python3-protobuf)"
-        ) from error
+        raise BagError(f"cannot read messages encoded as {encoding!r}")
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
     files = descriptor_pb2.FileDescriptorSet.FromString(schema.data)
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
