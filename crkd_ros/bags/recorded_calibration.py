@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.frames import Layout, layout_of
-from crkd_ros.bags.reader import read_bag
+from crkd_ros.bags.container import Bag, Topic
+from crkd_ros.bags.frames import layout_in
+from crkd_ros.bags.reader import open_rosbag2
 from crkd_ros.convert import arrays
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
@@ -83,59 +85,67 @@ def of_bag(path: Path, *, base: str = "base_link") -> Calibration:
         BagError: not a readable bag, or no known sensor in it.
         CalibrationError: no transforms, none of a sensor, or two different ones of one.
     """
-    layout = layout_of(path)
-    tree, changed, transforms = Calibration(base=base), set[str](), 0
-    for record in read_bag(path, topics=["/tf_static", "/tf"]):
-        for transform in record.message().transforms:
+    with open_rosbag2(path) as bag:
+        layout = layout_in(bag)
+        tree, moving = _sensor_tree(bag, base)
+        heads = _first_messages(bag, [*layout.images.values(), *layout.radars.values()])
+        infos = _first_messages(bag, [layout.infos[camera] for camera in layout.images])
+    calibration = Calibration(base=base)
+    for sensor in CAMERAS + RADARS:
+        topic = layout.images.get(sensor) or layout.radars.get(sensor)
+        if topic is None or topic.name not in heads:
+            continue
+        frame = heads[topic.name].header.frame_id or sensor.lower()
+        try:
+            matrix = tree.base_T(frame)
+        except MotionError as error:
+            raise CalibrationError(f"{path}: {sensor}: {error}") from error
+        if changed := moving & set(tree.chain(frame)):
+            raise CalibrationError(
+                f"{path}: the transform of {', '.join(sorted(changed))} changes within the bag, "
+                f"so no file can say where {sensor} sits; use tf live, or cut the bag"
+            )
+        calibration.add(base, frame, matrix)
+        if sensor in layout.images:
+            info = layout.infos[sensor].name
+            if info not in infos:
+                raise CalibrationError(f"{path}: {info} holds no message")
+            rectified = CamerasConfig().is_rectified(topic.name)
+            calibration.add_camera(frame, camera_entry(infos[info], rectified=rectified))
+    return calibration
+
+
+def _sensor_tree(bag: Bag, base: str) -> tuple[Calibration, set[str]]:
+    """All transforms but those of the vehicle itself, and the frames whose transform changes."""
+    tree, moving, transforms = Calibration(base=base), set[str](), 0
+    for _, _, message in bag.messages(["/tf_static", "/tf"]):
+        for transform in message.transforms:
             child = transform.child_frame_id.lstrip("/").lower()
             if child == base.lstrip("/").lower():
                 continue
             matrix = arrays.transform_matrix(transform)
             transforms += 1
             if child in tree.frames and not _same_pose(tree.parent_T(child), matrix):
-                changed.add(child)
+                moving.add(child)
             tree.add(transform.header.frame_id, child, matrix)
     if not transforms:
         raise CalibrationError(
-            f"{path}: no sensor transform on /tf_static or /tf; write the file from the data set "
-            "instead (--data), or by hand (config/calibration.yaml)"
+            f"{bag.path}: no sensor transform on /tf_static or /tf; write the file from the data "
+            "set instead (--data), or by hand (config/calibration.yaml)"
         )
-    calibration = Calibration(base=base)
-    for sensor, frame in _frame_ids(path, layout).items():
-        try:
-            matrix = tree.base_T(frame)
-        except MotionError as error:
-            raise CalibrationError(f"{path}: {sensor}: {error}") from error
-        if moving := changed & set(tree.chain(frame)):
-            raise CalibrationError(
-                f"{path}: the transform of {', '.join(sorted(moving))} changes within the bag, so "
-                f"no file can say where {sensor} sits; use tf live, or cut the bag"
-            )
-        calibration.add(base, frame, matrix)
-        if sensor in layout.images:
-            rectified = CamerasConfig().is_rectified(layout.images[sensor].name)
-            calibration.add_camera(frame, _camera(path, layout.infos[sensor].name, rectified))
-    return calibration
+    return tree, moving
 
 
-def _frame_ids(path: Path, layout: Layout) -> dict[str, str]:
-    """Sensor -> frame_id of its first message; the rest of the bag is not read."""
-    names = {topic.name: name for name, topic in {**layout.images, **layout.radars}.items()}
-    found: dict[str, str] = {}
-    for record in read_bag(path, topics=names):
-        sensor = names[record.topic]
-        if sensor not in found:
-            found[sensor] = record.message().header.frame_id or sensor.lower()
-        if len(found) == len(names):
-            break
-    return {name: found[name] for name in CAMERAS + RADARS if name in found}
-
-
-def _camera(path: Path, topic: str, rectified: bool) -> CameraEntry:
-    """The first CameraInfo of a topic."""
-    for record in read_bag(path, topics=[topic]):
-        return camera_entry(record.message(), rectified=rectified)
-    raise CalibrationError(f"{path}: {topic} holds no message")
+def _first_messages(bag: Bag, topics: Iterable[Topic]) -> dict[str, Any]:
+    """Topic -> its first message; the rest of the bag is not read."""
+    wanted = {topic.name for topic in topics if topic.count}
+    found: dict[str, Any] = {}
+    if wanted:
+        for topic, _, message in bag.messages(wanted):
+            found.setdefault(topic, message)
+            if len(found) == len(wanted):
+                break
+    return found
 
 
 def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from handmade import write_version
+from rosbags.rosbag2 import Reader
 from typer.testing import CliRunner
 
 from crkd_core import geometry
@@ -90,6 +91,19 @@ def test_a_data_set_comes_back_from_its_file(tables, tmp_path):
 
 def test_a_bag_says_what_its_data_set_says(tables, bag):
     assert_same(recorded_calibration.of_bag(bag), recorded_calibration.of_dataset(tables, SCENE))
+
+
+def test_a_bag_is_opened_once(bag, monkeypatch):
+    opened = []
+    open_file = Reader.open
+
+    def noted(reader: Reader) -> None:
+        opened.append(reader.path)
+        open_file(reader)
+
+    monkeypatch.setattr(Reader, "open", noted)
+    recorded_calibration.of_bag(bag)
+    assert opened == [bag]
 
 
 def test_frames_made_with_the_file_are_those_made_with_the_bags_own_transforms(bag, tmp_path):
