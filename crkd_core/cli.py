@@ -63,6 +63,27 @@ def world(
 
 
 @app.command()
+def world_report(
+    data: Annotated[Path, typer.Argument(help="Root folder of a nuScenes-format data set.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Read the sweeps of at most so many key frames.")
+    ] = 400,
+    out: Annotated[Path | None, typer.Option(help="A PNG to write.")] = None,
+) -> None:
+    """Count what the sensors of a data set see, beside real nuScenes."""
+    from crkd_core.census.report import real
+    from crkd_core.census.report import world_report as report
+
+    console = Console()
+    for table in report(data, split=split, most=samples, out=out):
+        console.print(table.rich())
+    console.print(f"nuScenes: {real()['source']}")
+    if out is not None:
+        console.print(f"written: {out}", soft_wrap=True)
+
+
+@app.command()
 def train(
     data: Data,
     split: Split,

@@ -20,7 +20,7 @@ from crkd_core.world.rig import Shot
 from crkd_core.world.sensors.camera import Camera, encode_jpeg
 from crkd_core.world.sensors.caster import Caster
 from crkd_core.world.sensors.lidar import Lidar
-from crkd_core.world.sensors.radar import FIELD_OF_VIEW, Radar
+from crkd_core.world.sensors.radar.sweep import FIELD_OF_VIEW, Radar
 from crkd_core.world.truth import Annotation, annotate
 
 

@@ -11,6 +11,7 @@ from crkd_core.boxes import ATTRIBUTE_NAMES
 from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
 from crkd_core.world.drive import Recorded, log_name, map_file, shot_file
+from crkd_core.world.truth import noticed
 
 Row = dict[str, Any]
 
@@ -175,11 +176,11 @@ class Tables:
     def _add_annotations(self, parts: Sequence[Recorded]) -> None:
         name = parts[0].stretch.name
         actors = {index: actor for part in parts for index, actor in part.actors.items()}
+        truth = noticed({k: rows for part in parts for k, rows in part.truth.items()})
         chains: dict[int, list[int]] = {}
-        for part in parts:
-            for k, rows in sorted(part.truth.items()):
-                for row in rows:
-                    chains.setdefault(row.actor, []).append(k)
+        for k, rows in sorted(truth.items()):
+            for row in rows:
+                chains.setdefault(row.actor, []).append(k)
         links: dict[int, list[str]] = {}
         for index, chain in sorted(chains.items()):
             links[index] = [self.token("sample_annotation", name, index, k) for k in chain]
@@ -190,25 +191,22 @@ class Tables:
                 first_annotation_token=links[index][0],
                 last_annotation_token=links[index][-1],
             )  # fmt: skip
-        for part in parts:
-            for k, rows in sorted(part.truth.items()):
-                for row in rows:
-                    chain, actor = chains[row.actor], actors[row.actor]
-                    tokens = links[row.actor]
-                    level = next(v for v, end, _ in VISIBILITY if row.visible < end)
-                    attributes = (
-                        [self.token("attribute", actor.attribute)] if actor.attribute else []
-                    )
-                    self._add(
-                        "sample_annotation", name, row.actor, k,
-                        sample_token=self.token("sample", name, k),
-                        instance_token=self.token("instance", name, row.actor),
-                        visibility_token=level,
-                        attribute_tokens=attributes,
-                        translation=row.translation,
-                        size=actor.size_wlh,
-                        rotation=row.rotation,
-                        num_lidar_pts=row.lidar,
-                        num_radar_pts=row.radar,
-                        **self._links(chain.index(k), len(chain), tokens.__getitem__),
-                    )  # fmt: skip
+        for k, rows in sorted(truth.items()):
+            for row in rows:
+                chain, actor = chains[row.actor], actors[row.actor]
+                tokens = links[row.actor]
+                level = next(v for v, end, _ in VISIBILITY if row.visible < end)
+                attributes = [self.token("attribute", actor.attribute)] if actor.attribute else []
+                self._add(
+                    "sample_annotation", name, row.actor, k,
+                    sample_token=self.token("sample", name, k),
+                    instance_token=self.token("instance", name, row.actor),
+                    visibility_token=level,
+                    attribute_tokens=attributes,
+                    translation=row.translation,
+                    size=actor.size_wlh,
+                    rotation=row.rotation,
+                    num_lidar_pts=row.lidar,
+                    num_radar_pts=row.radar,
+                    **self._links(chain.index(k), len(chain), tokens.__getitem__),
+                )  # fmt: skip

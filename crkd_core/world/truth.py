@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from crkd_core.world.sensors.caster import Moment
 ANNOTATION_RANGE = 80.0
 #: Points on the surface of an object that decide how much of it is seen.
 PROBES = 24
+#: Key frames that an annotator fills in between two in which an object was noticed.
+GAP = 5
+#: Share of an object that the cameras must see for it to be noticed without a LiDAR return.
+GLIMPSE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,26 @@ class Annotation:
     visible: float
     lidar: int
     radar: int
+
+
+def noticed(rows_by_key: Mapping[int, Sequence[Annotation]]) -> dict[int, list[Annotation]]:
+    """What an annotator would write down of everything that is there, by key frame.
+
+    An object counts where a LiDAR return or a glimpse of a camera shows it, and in gaps of up to
+    GAP key frames between two such times. nuScenes too has no boxes of what nothing ever showed.
+    """
+    shown: dict[int, list[int]] = {}
+    for k, rows in sorted(rows_by_key.items()):
+        for row in rows:
+            if row.lidar or row.visible >= GLIMPSE:
+                shown.setdefault(row.actor, []).append(k)
+    keep = {
+        (actor, k)
+        for actor, keys in shown.items()
+        for first, last in pairwise([*keys, keys[-1]])
+        for k in (range(first, last + 1) if last - first <= GAP + 1 else (first, last))
+    }
+    return {k: [row for row in rows if (row.actor, k) in keep] for k, rows in rows_by_key.items()}
 
 
 def probe_points(vertices: NDArray, faces: NDArray, rng: np.random.Generator) -> NDArray:

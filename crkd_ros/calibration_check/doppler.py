@@ -2,10 +2,11 @@
 
 Two independent measures, both on returns of standing things:
 
-* Doppler. Raw radial speeds of standing returns are those of the radar's own motion,
-  ``v_r = -v . direction``; solved for ``v`` (radar axes), they give the direction of travel seen
-  from the radar and the speed. Extrinsics and ego motion predict both. Needs radars that send raw
-  ``vx vy`` besides the compensated ones.
+* Doppler. The radial part of the raw velocity of a standing return is that of the radar's own
+  motion, ``v_r = -v . direction``; solved for ``v`` (radar axes), it gives the direction of travel
+  seen from the radar and the speed. Extrinsics and ego motion predict both. Needs radars that send
+  raw ``vx vy`` besides the compensated ones; whether these are a full vector, as in nuScenes, or
+  lie along the ray makes no difference, because only their radial part is read.
 * Staying put. Standing returns of two sweeps lie closer together when the ego motion between them
   is applied than when none, or its reverse, is.
 """

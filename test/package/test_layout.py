@@ -32,6 +32,7 @@ FLOORS = {
     "crkd_core.train": 4,
     "crkd_core.evaluate": 4,
     "crkd_core.distill": 4,
+    "crkd_core.census": 4,
     "crkd_core.cli": 5,
     "crkd_core.command": 5,
     "crkd_ros": 5,

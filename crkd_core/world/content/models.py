@@ -14,6 +14,7 @@ import numpy as np
 
 from crkd_core.world.content.shapes import (
     CLOTH,
+    COACH,
     DARK,
     METAL,
     SIGNAL,
@@ -84,7 +85,7 @@ def truck(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
         [
             block((x, -w / 2, 0.35), (l / 2, w / 2, 0.82 * h), colour, taper=(0.92, 0.96)),
             block((l / 2 - 0.25, -0.44 * w, 0.48 * h), (l / 2, 0.44 * w, 0.74 * h), GLASS, DARK),
-            block((-l / 2, -w / 2, 0.32 * h), (x - 0.15, w / 2, h), cargo),
+            block((-l / 2, -w / 2, 0.32 * h), (x - 0.15, w / 2, h), cargo, COACH),
             block((-l / 2 + 0.1, -0.4 * w, 0.5), (x, 0.4 * w, 0.33 * h), TYRE, DARK),
             *_wheels((-0.33 * l, -0.2 * l, 0.36 * l), 0.48 * w, 0.5),
             *_lights(l, w, 0.7),
@@ -105,7 +106,7 @@ def bus(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
     ]
     return join(
         [
-            block((-l / 2, -w / 2, 0.3), (l / 2, w / 2, h), colour, taper=(0.99, 0.95)),
+            block((-l / 2, -w / 2, 0.3), (l / 2, w / 2, h), colour, COACH, taper=(0.99, 0.95)),
             block((l / 2 - 0.05, -0.45 * w, 0.35 * h), (l / 2 + 0.02, 0.45 * w, top), GLASS, DARK),
             block((-l / 2 - 0.02, -0.4 * w, 0.6 * h), (-l / 2 + 0.05, 0.4 * w, top), GLASS, DARK),
             block((l / 2 - 0.05, -0.3 * w, 0.86 * h), (l / 2 + 0.03, 0.3 * w, 0.95 * h), LAMP),
@@ -123,7 +124,7 @@ def trailer(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
     grey = tuple(np.asarray(colour) * 0.7)
     return join(
         [
-            block((-l / 2, -w / 2 + 0.03, 1.2), (l / 2, w / 2 - 0.03, h), colour),
+            block((-l / 2, -w / 2 + 0.03, 1.2), (l / 2, w / 2 - 0.03, h), colour, COACH),
             *[
                 panel(None, s * w / 2, (x - 0.06, 1.2), (x + 0.06, h - 0.02), grey, METAL)
                 for x in ribs
@@ -158,18 +159,18 @@ def construction_vehicle(size: Vector, colour: Colour, rng: np.random.Generator)
 
 
 def _person(height: float, shirt: Colour, trousers: Colour, stride: float) -> list[Mesh]:
-    """A figure standing at z = 0, facing +x."""
+    """A figure standing at z = 0, facing +x, in clothes that hang wide."""
     hip, neck = 0.47 * height, 0.83 * height
     legs = [
-        tube((s * stride, s * 0.1, 0), (0, s * 0.1, hip), 0.08, trousers, CLOTH, sides=4)
+        tube((s * stride, s * 0.1, 0), (0, s * 0.11, hip), 0.11, trousers, CLOTH, sides=4)
         for s in (1, -1)
     ]
     arms = [
-        tube((0, s * 0.26, neck), (-s * stride, s * 0.3, hip), 0.055, shirt, CLOTH, sides=3)
+        tube((0, s * 0.27, neck), (-s * stride, s * 0.31, hip), 0.075, shirt, CLOTH, sides=4)
         for s in (1, -1)
     ]
-    torso = block((-0.13, -0.22, hip), (0.13, 0.22, neck + 0.02), shirt, CLOTH, taper=(0.9, 0.9))
-    head = ball((0.02, 0, 0.92 * height), (0.11, 0.1, 0.08 * height), SKIN, CLOTH, sides=5)
+    torso = block((-0.17, -0.24, hip), (0.17, 0.24, neck + 0.02), shirt, CLOTH, taper=(0.9, 0.95))
+    head = ball((0.02, 0, 0.92 * height), (0.13, 0.12, 0.08 * height), SKIN, CLOTH, sides=5)
     return [*legs, *arms, torso, head]
 
 

@@ -12,6 +12,7 @@ from crkd_core.boxes import CLASS_NAMES
 from crkd_core.sensors import RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.layout import WALK_LINES, Actor, Filler
+from crkd_core.world.content.reflectors import reflectors
 from crkd_core.world.content.road import BIKE_LANE, LANES, Ground, Road, SideRoad
 from crkd_core.world.content.themes import fill_blocks
 
@@ -90,11 +91,14 @@ class Scene:
         labels: [A] index into CLASS_NAMES.
         sizes: [A, 3] length, width, height.
         global_T_local: [4, 4] pose of the local frame on the map.
+        reflectors: what only radars see.
+        key: names the drive in numbers that belong to it (crkd_core/world/chance.py).
     """
 
     def __init__(self, *, seed: int, number: int, key_frames: int) -> None:
         rng = np.random.default_rng([seed, number, 1])
         self.number, self.key_frames = number, key_frames
+        self.key = seed * 1009 + number
         self.weather = draw_weather(rng)
         self.radar_phases = rng.uniform(0.02, 0.98, len(RADARS))
         end_t = (key_frames - 1) * rig.KEY_US / 1e6 + 0.1
@@ -117,6 +121,7 @@ class Scene:
         self.ground = Ground(
             road=self.road, side_roads=side_roads, lots=filler.layout.lots, rng=rng
         )
+        self.reflectors = reflectors(self.road, rng)
         x, y = rng.uniform(600, 1400, 2)
         quat = geometry.yaw_to_quat_wxyz(rng.uniform(-np.pi, np.pi))
         self.global_T_local = geometry.pose([x, y, 0], quat)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Materials. They select the texture in the pictures and the echo in LiDAR and radar.
-PAINT, DARK, CLOTH, SIGNAL, WALL, LEAF, WOOD, METAL = range(8)
+PAINT, DARK, CLOTH, SIGNAL, WALL, LEAF, WOOD, METAL, COACH = range(9)
 
 Colour = Sequence[float] | NDArray[np.float64]
 Vector = Sequence[float] | NDArray[np.float64]

@@ -1,4 +1,9 @@
-"""LIDAR_TOP: 32 beams, 1080 directions per turn, intensity by material, range noise, drop-outs."""
+"""LIDAR_TOP: 32 beams at the elevations of an HDL-32E, 1084 directions a turn, lost returns.
+
+What comes back depends on what is hit: cloth and walls scatter, paint and metal mirror most of the
+light away unless they face the sensor, glass and tyres swallow it. Far away the weak ones are lost
+first, and rain takes some everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,42 @@ from numpy.typing import NDArray
 
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
-from crkd_core.world.content.shapes import CLOTH, DARK, LEAF, METAL, PAINT, SIGNAL, WALL, WOOD
+from crkd_core.world.content.shapes import (
+    CLOTH,
+    COACH,
+    DARK,
+    LEAF,
+    METAL,
+    PAINT,
+    SIGNAL,
+    WALL,
+    WOOD,
+)
 from crkd_core.world.sensors.caster import Moment
 
-BEAMS, STEPS = 32, 1080
+BEAMS, STEPS = 32, 1084
 LOWEST, HIGHEST = np.deg2rad(-30.67), np.deg2rad(10.67)
-MAX_RANGE = 100.0
+MAX_RANGE = 105.0
 RANGE_NOISE = 0.02
 
-#: Intensity (0..255) of a surface seen head on, by material code; the ground comes last.
-_ECHO = np.zeros(9, np.float32)
-_ECHO[[PAINT, DARK, CLOTH, SIGNAL, WALL, LEAF, WOOD, METAL]] = (45, 6, 18, 120, 30, 14, 20, 60)
-_ECHO[8] = 10
+#: By material code, the ground last: intensity head on (0..255), share of returns kept head on,
+#: what colour adds to it, exponent of the cosine of incidence, metres at which half is left.
+_MATERIALS = {
+    PAINT: (45, 0.14, 0.7, 0.6, 90),
+    DARK: (6, 0.3, 0.0, 1.0, 45),
+    CLOTH: (18, 1.0, 0.0, 0.0, 100),
+    SIGNAL: (120, 0.95, 0.0, 0.2, 90),
+    WALL: (30, 0.98, 0.0, 0.05, 130),
+    LEAF: (14, 0.97, 0.0, 0.0, 110),
+    WOOD: (20, 0.95, 0.0, 0.1, 80),
+    METAL: (60, 0.45, 0.0, 0.5, 90),
+    COACH: (40, 0.75, 0.25, 0.25, 110),
+    COACH + 1: (10, 0.98, 0.0, 0.02, 85),
+}
+_ECHO, _KEPT, _COLOUR, _SLANT, _HALF = np.array(
+    [_MATERIALS[code] for code in range(len(_MATERIALS))], np.float32
+).T
+_GROUND = len(_MATERIALS) - 1
 
 
 class Lidar:
@@ -39,18 +68,21 @@ class Lidar:
         local_T_lidar = self.scene.ego_pose(moment.t) @ self.mount.ego_T_sensor
         rays = self._rays @ local_T_lidar[:3, :3].T.astype(np.float32)
         hits = moment.cast(local_T_lidar[:3, 3].astype(np.float32), rays)
-        on = hits.face >= 0
-        face = np.where(on, hits.face, 0)
-        code = np.where(on, moment.faces.material[face], 8)
-        normal = moment.faces.normal[face]
-        slant = np.abs(np.where(on, np.einsum("ij,ij->i", normal, rays), rays[:, 2]))
-        echo = _ECHO[code] * (np.float32(0.35) + np.float32(0.65) * slant)
-        # Weak echoes are lost first, and far away more are; rain takes another part.
-        strength = (0.1 + echo / 25) * (70 / np.maximum(hits.distance, 1)) ** 2
-        wet = 0.12 if self.scene.weather.name == "Rain" else 0.01
-        draw = rng.random(len(echo), np.float32)
-        kept = (hits.distance < MAX_RANGE) & (draw > wet) & (draw - wet < strength)
-        distance = hits.distance[kept] + rng.normal(0, RANGE_NOISE, int(kept.sum()))
-        intensity = np.clip(echo[kept] * rng.normal(1, 0.12, len(distance)), 0, 255).round()
-        points = self._rays[kept] * distance[:, None]
-        return np.column_stack([points, intensity, self._ring[kept]]).astype(np.float32)
+        rows = np.flatnonzero(hits.distance < MAX_RANGE)
+        face, distance = hits.face[rows], hits.distance[rows]
+        on = np.flatnonzero(face >= 0)
+        code = np.full(len(rows), _GROUND)
+        code[on] = moment.faces.material[face[on]]
+        slant = -rays[rows, 2]
+        slant[on] = np.abs(np.einsum("ij,ij->i", moment.faces.normal[face[on]], rays[rows[on]]))
+        slant = np.clip(slant, np.float32(1e-3), np.float32(1))
+        share = _KEPT[code]
+        share[on] += _COLOUR[code[on]] * moment.faces.colour[face[on]].mean(1)
+        share *= slant ** _SLANT[code] / (1 + (distance / _HALF[code]) ** 4)
+        share *= np.float32(0.86 if self.scene.weather.name == "Rain" else 1)
+        kept = np.flatnonzero(rng.random(len(rows), np.float32) < share)
+        echo = _ECHO[code[kept]] * (np.float32(0.35) + np.float32(0.65) * slant[kept])
+        intensity = np.clip(echo * rng.normal(1, 0.12, len(kept)), 0, 255).round()
+        measured = distance[kept] + rng.normal(0, RANGE_NOISE, len(kept))
+        points = self._rays[rows[kept]] * measured[:, None]
+        return np.column_stack([points, intensity, self._ring[rows[kept]]]).astype(np.float32)
