@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
-from crkd_core.data.resample import bicubic
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS
 
@@ -150,6 +149,21 @@ def prepare_image(
     y, x = top - place.top, left - place.left
     out[y : y + part.shape[0], x : x + part.shape[1]] = part
     return out, matrix @ np.asarray(intrinsics, np.float64)
+
+
+def bicubic(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    """Resize uint8 [H, W, C] to [height, width, C] as imaging libraries do it on photographs.
+
+    When shrinking, the kernel (Keys 1981, a = -0.5) is widened. OpenCV has nothing of the kind.
+    Equal to Pillow's BICUBIC up to one level when shrinking, two when enlarging.
+    """
+    # Reading a data set or a message needs no torch, which takes seconds to import.
+    import torch
+    from torch.nn.functional import interpolate
+
+    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    resized = interpolate(planes, (height, width), mode="bicubic", antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def prepare(frame: Frame, config: ImageConfig) -> Frame:

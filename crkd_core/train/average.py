@@ -17,6 +17,10 @@ class Average:
     that the random start is soon forgotten. Running statistics of BatchNorm are averaged likewise;
     what is no floating number is copied.
 
+    torch.optim.swa_utils.AveragedModel gives the same numbers, to the bit, and is no less code: it
+    needs the same rule as a function, copies the weights at its first step unless told that it has
+    averaged before, and counts steps in a state of its own that a resumed run would have to set.
+
     Attributes:
         model: the averaged network, in evaluation mode.
     """
