@@ -16,12 +16,11 @@ import cv2
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 
 from crkd_core.command import run_function
 from crkd_core.config import ImageConfig
-from crkd_core.evaluate.report import Table
 from crkd_core.presets import demo_student
+from crkd_core.tables import Table, print_tables
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.convert.images import image_rgb
 
@@ -127,7 +126,7 @@ def command(
     demo = demo_student().detector.image
     for config in (ImageConfig(), demo):
         for width, height in ((1600, 900), (800, 450)):
-            Console().print(costs(width, height, config, repeats=repeats).rich())
+            print_tables(costs(width, height, config, repeats=repeats))
 
 
 def main() -> None:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from crkd_core.command import run_function
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.tables import Table, print_tables
 from crkd_ros.convert.ros_packages import installed
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.history import Timed
@@ -165,9 +164,6 @@ _CASES: tuple[tuple[str, dict[str, object]], ...] = (
 
 def yield_table(seconds: float, seed: int = 0) -> Table:
     """Share of the cameras' turns that gave a frame, by policy and by what was lost."""
-    table = Table(title=f"frames per turn of the cameras, {seconds:g} s, seed {seed}")
-    for column in ("messages", "anchor", "message_filters, 6 images", "the same, 11 topics"):
-        table.add_column(column, justify="left" if column == "messages" else "right")
     policies: list[Callable[[Drive], list[int]] | None] = [
         lambda drive: turns_of(run_live(Synchronizer(), drive.events)),
         lambda drive: turns_of(run_live(FilterSynchronizer(), drive.events)),
@@ -175,14 +171,19 @@ def yield_table(seconds: float, seed: int = 0) -> Table:
     ]
     if not installed("message_filters"):
         policies[1:] = [None, None]
+    rows = []
     for name, what in _CASES:
         drive = simulate(seconds, seed=seed, **what)  # type: ignore[arg-type]
         cells = []
         for policy in policies:
             found = set(policy(drive)) - {-1} if policy else set()
             cells.append(f"{100 * len(found) / drive.turns:.1f} %" if policy else "-")
-        table.add_row(name, *cells)
-    return table
+        rows.append([name, *cells])
+    return Table(
+        title=f"frames per turn of the cameras, {seconds:g} s, seed {seed}",
+        columns=("messages", "anchor", "message_filters, 6 images", "the same, 11 topics"),
+        rows=rows,
+    )
 
 
 def command(
@@ -190,7 +191,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Of losses and delays.")] = 0,
 ) -> None:
     """Frames that survive lost messages, on simulated sensors; "-": message_filters not here."""
-    Console(width=99).print(yield_table(seconds, seed))
+    print_tables(yield_table(seconds, seed))
 
 
 def main() -> None:

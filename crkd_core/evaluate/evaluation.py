@@ -18,11 +18,12 @@ from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_tab
 from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.report import Table, metrics_tables, write_report
+from crkd_core.evaluate.report import metrics_tables, write_report
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.files import write_json
 from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Precision
@@ -235,7 +236,5 @@ def _publish(
         pictures={"precision over recall": curves, **pictures},
         text=text,
     )
-    console = Console()
-    for table in every:
-        console.print(table.rich())
-    console.print(f"written: {out}", soft_wrap=True, highlight=False)
+    print_tables(*every)
+    print(f"written: {out}")

@@ -1,20 +1,17 @@
-"""Metrics as tables for the terminal, and a web page in one file."""
+"""Metrics as tables, and a web page in one file."""
 
 from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import rich.table
 
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.evaluate.metrics import ERROR_NAMES
 from crkd_core.files import write_text
+from crkd_core.tables import Table, number
 
 #: The devkit's error names -> what people call their means.
 MEAN_NAMES = {
@@ -39,56 +36,7 @@ figcaption { color: #5b6675; font-size: .9rem; } pre { white-space: pre-wrap; }
 
 
 class ReportError(ValueError):
-    """A report that cannot be written: a table with ragged rows or a picture that is not PNG."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table for terminal and page.
-
-    Attributes:
-        title: its heading.
-        columns: heading of every column; the first holds names, the others numbers.
-        rows: one text per column.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ReportError(
-                    f"table {self.title!r}: expected {len(self.columns)} cells, got {row!r}"
-                )
-
-    def rich(self) -> rich.table.Table:
-        """For ``rich.print``."""
-        table = rich.table.Table(title=self.title, title_justify="left")
-        for i, name in enumerate(self.columns):
-            table.add_column(name, justify="right" if i else "left")
-        for row in self.rows:
-            table.add_row(*row)
-        return table
-
-    def markdown(self) -> str:
-        """For documentation: without the title, names to the left, numbers to the right."""
-        rules = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = (self.columns, rules, *self.rows)
-        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-    def html(self) -> str:
-        """As an HTML fragment."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n"
-            for row in self.rows
-        )
-        return (
-            f"<table><caption>{html.escape(self.title)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-            f"<tbody>\n{body}</tbody></table>\n"
-        )
+    """A report that cannot be written: a picture that is not PNG."""
 
 
 def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
@@ -98,9 +46,9 @@ def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
         columns=("mAP", "NDS", *MEAN_NAMES.values()),
         rows=[
             [
-                _number(summary["mean_ap"]),
-                _number(summary["nd_score"]),
-                *(_number(summary["tp_errors"][name]) for name in ERROR_NAMES),
+                number(summary["mean_ap"]),
+                number(summary["nd_score"]),
+                *(number(summary["tp_errors"][name]) for name in ERROR_NAMES),
             ]
         ],
     )
@@ -110,8 +58,8 @@ def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
         rows=[
             [
                 name,
-                _number(summary["mean_dist_aps"][name]),
-                *(_number(summary["label_tp_errors"][name][error]) for error in ERROR_NAMES),
+                number(summary["mean_dist_aps"][name]),
+                *(number(summary["label_tp_errors"][name][error]) for error in ERROR_NAMES),
             ]
             for name in CLASS_NAMES
         ],
@@ -158,7 +106,3 @@ def write_report(
         f"<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body></html>\n"
     )
     write_text(page, path)
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

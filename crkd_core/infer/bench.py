@@ -15,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import collate
@@ -27,6 +25,7 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
+from crkd_core.tables import Table, print_tables
 
 _EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
 
@@ -131,20 +130,23 @@ def _print(
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
-    table = Table(
-        title=f"{model.config.name}: {count / 1e6:.2f} M parameters, batch 1, median of {rounds}\n"
-        f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
     stages = ("prepare", "network", "decode", "total")
-    table.add_column("variant")
-    for stage in stages:
-        table.add_column(f"{stage} ms", justify="right")
-    table.add_column("network / fp32", justify="right")
     reference = medians["fp32"]["network"]
-    for variant, values in medians.items():
-        cells = [f"{values[stage]:.1f}" if stage in values else "" for stage in stages]
-        table.add_row(variant, *cells, f"{values['network'] / reference:.2f}")
-    Console().print(table)
+    print_tables(
+        Table(
+            title=f"{model.config.name}: {count / 1e6:.2f} M parameters, batch 1, median of "
+            f"{rounds}\n{where}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            columns=("variant", *(f"{stage} ms" for stage in stages), "network / fp32"),
+            rows=[
+                [
+                    variant,
+                    *(f"{values[stage]:.1f}" if stage in values else "" for stage in stages),
+                    f"{values['network'] / reference:.2f}",
+                ]
+                for variant, values in medians.items()
+            ],
+        )
+    )
 
 
 def processor() -> str:

@@ -14,8 +14,6 @@ import time
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from crkd_core.boxes import CLASS_NAMES, Truth
 from crkd_core.config import DetectorConfig
@@ -24,6 +22,7 @@ from crkd_core.frame import Frame
 from crkd_core.infer.bench import processor, random_frame
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
+from crkd_core.tables import Table, print_tables
 from crkd_core.train.loop import parameter_groups
 from crkd_core.train.objective import Objective, TrainingLoss
 
@@ -75,18 +74,20 @@ def bench_training(
         "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
     }
     where = torch.cuda.get_device_name() if cuda else processor()
-    table = Table(
-        title=f"training {preset_name}: batch {config.batch_size}, {config.precision}, median of "
-        f"{rounds} steps\n{where}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    )
-    for name in ("parameters M", "steps / minute", "peak GB"):
-        table.add_column(name, justify="right")
-    table.add_row(
+    cells = [
         f"{found['parameters']:.2f}",
         f"{found['steps_per_minute']:.1f}",
         f"{found['peak_gigabytes']:.1f}",
+    ]
+    print_tables(
+        Table(
+            title=f"training {preset_name}: batch {config.batch_size}, {config.precision}, median "
+            f"of {rounds} steps\n"
+            f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+            columns=("parameters M", "steps / minute", "peak GB"),
+            rows=[cells],
+        )
     )
-    Console().print(table)
     return found
 
 

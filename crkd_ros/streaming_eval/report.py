@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crkd_core.evaluate.report import Table, write_report
+from crkd_core.evaluate.report import write_report
 from crkd_core.files import write_json
 from crkd_core.png import write_figure
+from crkd_core.tables import Table, number
 from crkd_ros.streaming_eval.scores import PassScores
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
@@ -31,10 +32,10 @@ def streaming_table(
         # Without a clock there is nothing to wait for, and nothing to move on.
         known = reference if variant == "offline" else [None] * len(reference)
         for name, key in (("mAP", "mean_ap"), ("NDS", "nd_score")):
-            cells = [_figure(s[key]) if s is not None else "-" for s in (*known, *found)]
+            cells = [number(s[key]) if s is not None else "-" for s in (*known, *found)]
             rows.append([f"{variant} {name}", *cells])
     for name, quantile in (("latency mean, ms", None), ("latency p95, ms", 0.95)):
-        rows.append([name, *blank, *(_figure(1e3 * one.latency(quantile), 0) for one in passes)])
+        rows.append([name, *blank, *(number(1e3 * one.latency(quantile), 0) for one in passes)])
     counts: dict[str, list[int | None]] = {
         "frames possible": [one.possible for one in passes],
         "published": [one.published for one in passes],
@@ -58,7 +59,7 @@ def stages_table(passes: Sequence[PassScores]) -> Table:
         title="Stages in the node, mean ms",
         columns=("stage", *(f"{one.rate:.2g}x" for one in passes)),
         rows=[
-            (name, *(_figure(one.stages.get(name, math.nan), 1) for one in passes))
+            (name, *(number(one.stages.get(name, math.nan), 1) for one in passes))
             for name in names
         ],
     )
@@ -129,7 +130,3 @@ def draw_streaming(
     right.legend(loc="lower right")
     right.grid(alpha=0.3)
     write_figure(figure, path)
-
-
-def _figure(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
