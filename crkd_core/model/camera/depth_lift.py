@@ -12,10 +12,10 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig
+from crkd_core.model.camera.depth_image import depth_images
 from crkd_core.model.camera.lift import Lift, LiftError
 from crkd_core.model.layers import conv_norm
 
@@ -96,31 +96,12 @@ class DepthLift(Lift):
         pooled, logits = super().forward(features, grid_T_pixel, present)
         return self.compress(pooled), logits
 
-    @torch.no_grad()
     def project(
         self, points: Tensor, sample: Tensor, grid_T_pixel: Tensor, present: Tensor
     ) -> Tensor:
-        """The depth map of every present camera, [P, 1, H, W] metres.
-
-        Augmentation needs no undoing: the matrices hold it, so points moved with the ground meet
-        the pixels that their returns came from.
-        """
-        height, width = self.size
-        maps = points.new_zeros((int(present.sum()), 1, height, width), dtype=torch.float32)
-        homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
-        for slot, (index, camera) in enumerate(present.nonzero().tolist()):
-            pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, camera].double())
-            scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
-            scaled = scaled[scaled[:, 2] > NEAR]
-            # Floor, before the conversion to int, which would take -0.5 into the image.
-            pixel = torch.floor(scaled[:, :2] / scaled[:, 2:])
-            inside = ((pixel >= 0) & (pixel < pixel.new_tensor([width, height]))).all(1)
-            column, row = pixel[inside].long().unbind(1)
-            nearest = maps.new_full((height * width,), torch.inf)
-            depth = scaled[inside, 2].float()
-            nearest = nearest.scatter_reduce(0, row * width + column, depth, "amin")
-            maps[slot, 0] = nearest.where(nearest.isfinite(), 0.0).view(height, width)
-        return maps
+        """The depth map of every present camera, [P, 1, H, W] metres."""
+        maps = depth_images(points, sample, grid_T_pixel, present, size=self.size, near=NEAR)
+        return maps[:, None]
 
 
 def _conv(inputs: int, outputs: int, *, kernel: int, stride: int = 1) -> list[nn.Module]:

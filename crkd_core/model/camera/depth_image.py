@@ -1,0 +1,61 @@
+"""LiDAR points to depth images: what a camera would measure along its optical axis.
+
+Shapes: B batch, N = 6 cameras, P cameras present in the whole batch, h w cells of an image, L
+LiDAR points of the whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def depth_images(
+    points: Tensor,
+    sample: Tensor,
+    grid_T_pixel: Tensor,
+    present: Tensor,
+    *,
+    size: tuple[int, int],
+    near: float,
+    first: float = 0.0,
+    cell: tuple[float, float] = (1.0, 1.0),
+) -> Tensor:
+    """Depth of the nearest point in every cell of every present camera's image; 0 for none.
+
+    Augmentation needs no undoing: the matrices hold it, so points moved with the ground meet the
+    pixels that their returns came from.
+
+    Args:
+        points: [L, 3 or more], x, y, z first, grid frame, metres.
+        sample: int64 [L], the sample of each point.
+        grid_T_pixel: [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
+        present: bool [B, N].
+        size: h and w, cells.
+        near: points at this depth or nearer, or behind the camera, are left out; metres.
+        first: where the first row and column begin, cells: 0 = at the image's edge; -0.5 = half a
+            cell before it, so that cells lie around multiples of ``cell``.
+        cell: height and width of a cell, pixels.
+
+    Returns:
+        [P, h, w] float32 metres along the optical axis, cameras in the order of ``present``.
+    """
+    height, width = size
+    maps = points.new_zeros((int(present.sum()), height, width), dtype=torch.float32)
+    homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
+    per_cell = homogeneous.new_tensor([cell[1], cell[0]])
+    for slot, (index, camera) in enumerate(present.nonzero().tolist()):
+        pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, camera].double())
+        scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
+        scaled = scaled[scaled[:, 2] > near]
+        # Floor, before the conversion to int, which would take -0.5 into the image.
+        place = torch.floor(scaled[:, :2] / scaled[:, 2:] / per_cell - first)
+        inside = ((place >= 0) & (place < place.new_tensor([width, height]))).all(1)
+        column, row = place[inside].long().unbind(1)
+        nearest = maps.new_full((height * width,), torch.inf)
+        depth = scaled[inside, 2].float()
+        nearest = nearest.scatter_reduce(0, row * width + column, depth, "amin")
+        maps[slot] = nearest.where(nearest.isfinite(), 0.0).view(height, width)
+    return maps
