@@ -5,24 +5,23 @@ Shapes: B samples, N = 6 cameras, H x W image, M radar points and L LiDAR points
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig
 from crkd_core.data import cameras, radar
 from crkd_core.data.grid import in_grid
+from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame, FrameError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(Tensors):
     """What a network eats, in its grid frame (DetectorConfig.ego_T_grid; ego for our own ones).
 
     Attributes:
@@ -52,28 +51,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch on a device."""
-        return dataclasses.replace(
-            self,
-            **{
-                f.name: getattr(self, f.name).to(device, non_blocking=True)
-                for f in dataclasses.fields(self)
-                if isinstance(getattr(self, f.name), Tensor)
-            },
-        )
-
-    def pin_memory(self) -> Self:
-        """The same batch in page-locked memory (torch's DataLoader calls this for CUDA)."""
-        return dataclasses.replace(
-            self,
-            **{
-                f.name: getattr(self, f.name).pin_memory()
-                for f in dataclasses.fields(self)
-                if isinstance(getattr(self, f.name), Tensor)
-            },
-        )
 
 
 def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:

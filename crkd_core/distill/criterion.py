@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from crkd_core.config import TrainConfig
-from crkd_core.data.batch import Batch
 from crkd_core.distill.crkd import CrkdLoss
 from crkd_core.distill.teacher import Teacher
-from crkd_core.distill.views import PairedBatch
 from crkd_core.model.output import ModelOutput
+from crkd_core.train.batch import TrainingBatch
 from crkd_core.train.objective import TrainingLoss
 
 
@@ -30,20 +29,18 @@ class DistillationLoss(TrainingLoss):
         self.teacher = teacher
         self.crkd = CrkdLoss(config.distill, student=config.detector, teacher=teacher.config)
 
-    def forward(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
 
         Raises:
-            LossError: a sample without truth.
             LidarError: a batch without the LiDAR that the teacher needs.
             CrkdError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)
         if not self.crkd.config.losses:
             return losses
-        truths = [truth for truth in batch.truth if truth is not None]
-        seen = batch.teacher if isinstance(batch, PairedBatch) else batch
-        terms = self.crkd(output, self.teacher(seen), truths)
+        (seen,) = batch.taught
+        terms = self.crkd(output, self.teacher(seen), batch.targets)
         return {**losses, **terms, "total": sum(terms.values(), losses["total"])}
 
     def check(self) -> None:

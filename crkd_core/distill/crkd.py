@@ -10,19 +10,17 @@ Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config import DetectorConfig, DistillConfig
 from crkd_core.distill.adapt import check_fit, fitted
-from crkd_core.distill.foreground import foreground
 from crkd_core.losses.detection import CLIP
 from crkd_core.losses.normalise import per_process, process_count
+from crkd_core.losses.targets import Targets
 from crkd_core.model.head import stacked
 from crkd_core.model.output import ModelOutput
 
@@ -71,14 +69,14 @@ class CrkdLoss(nn.Module):
         )
 
     def forward(
-        self, student: ModelOutput, teacher: ModelOutput, truths: Sequence[Boxes]
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> dict[str, Tensor]:
         """The chosen losses of a batch, float32 scalars with their weights.
 
         Args:
             student: of B samples.
             teacher: of the same samples, on the teacher's grid.
-            truths: B sets of boxes in the (augmented) ego frame.
+            targets: of the same samples; with the foreground where MSFD is chosen.
         """
         config, chosen = self.config, self.config.losses
         teacher = fitted(teacher, of=self.teacher.grid, to=self.student.grid)
@@ -88,7 +86,7 @@ class CrkdLoss(nn.Module):
                 student.radar_activation, teacher.tasks
             )
         if "msfd_fused" in chosen or "msfd_camera" in chosen:
-            mask = foreground(truths, self.student.grid, config.enlarge).to(student.fused.device)
+            mask = targets.need("foreground")
         if "msfd_fused" in chosen:
             fused = self.fused(student.fused.float())
             losses["msfd_fused"] = config.msfd_fused_weight * self.msfd(fused, teacher.fused, mask)

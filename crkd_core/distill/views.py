@@ -9,35 +9,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from typing_extensions import Self
-
 from crkd_core.config import DetectorConfig, TrainConfig
-from crkd_core.data.batch import Batch, collate
+from crkd_core.data.batch import collate
+from crkd_core.distill.foreground import foreground
 from crkd_core.frame import Frame
+from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.samples import Frames, Views
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairedBatch(Batch):
-    """The student's batch, with the teacher's.
-
-    Attributes:
-        teacher: the same samples as the teacher sees them.
-    """
-
-    teacher: Batch
-
-    def to(self, device: torch.device | str) -> Self:
-        """Both batches on a device."""
-        return dataclasses.replace(super().to(device), teacher=self.teacher.to(device))
-
-    def pin_memory(self) -> Self:
-        """Both batches in page-locked memory."""
-        return dataclasses.replace(super().pin_memory(), teacher=self.teacher.pin_memory())
 
 
 class PairedViews(Views):
@@ -61,14 +40,18 @@ class PairedViews(Views):
     def __getitem__(self, position: int) -> tuple[Frame, Frame]:
         """Both Frames at a stream position, by the same draws of chance."""
         frame = self.recorded(position)
-        student, teacher = self.view(frame, position), self.teacher.view(frame, position)
-        if not self.config.depth_weight:
-            student = dataclasses.replace(student, lidar=None)
-        return student, teacher
+        return self.view(frame, position), self.teacher.view(frame, position)
 
-    def collate(self, samples: Sequence[Any]) -> PairedBatch:
+    def collate(self, samples: Sequence[Any]) -> TrainingBatch:
         """Pairs of Frames to one batch."""
         students, teachers = zip(*samples, strict=True)
-        student = super().collate(students)
-        fields = {f.name: getattr(student, f.name) for f in dataclasses.fields(student)}
-        return PairedBatch(**fields, teacher=collate(teachers, self.teacher.config.detector))
+        batch = training_batch(students, self.config)
+        settings = self.config.distill
+        assert settings is not None
+        targets = batch.targets
+        if {"msfd_fused", "msfd_camera"} & set(settings.losses):
+            truths = [truth for truth in batch.inputs.truth if truth is not None]
+            mask = foreground(truths, self.config.detector.grid, settings.enlarge)
+            targets = dataclasses.replace(targets, foreground=mask)
+        taught = (collate(teachers, self.teacher.config.detector),)
+        return dataclasses.replace(batch, targets=targets, taught=taught)

@@ -12,6 +12,16 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def divisors(*, peaks: float, boxes: float) -> tuple[float, float]:
+    """What the sums of a task's heatmap loss and box loss are divided by.
+
+    Args:
+        peaks: centres in its heatmaps (two boxes may share one).
+        boxes: its boxes.
+    """
+    return max(peaks, 1), boxes + 1e-4
+
+
 def per_process(count: Tensor) -> Tensor:
     """The mean of a count over all processes of a training; ``count`` itself where there is one.
 

@@ -1,10 +1,12 @@
-"""Truth boxes to what the head should answer (docs/method.md 1.6).
+"""Truth boxes to what the head should answer (docs/method.md 1.6), for a batch and for a step.
 
-Shapes: B batch, X Y grid cells, n classes of a task, N boxes of a task in the whole batch.
+Shapes: B batch, X Y grid cells, n classes of a task, K classes of all tasks, N boxes of a task in
+the whole batch, M boxes of all tasks, P cameras present in the whole batch, h w feature map.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Self
 
 from crkd_core.boxes import CLASS_NAMES, Boxes
 from crkd_core.config import DetectorConfig
+from crkd_core.data.tensors import Tensors
+from crkd_core.losses.normalise import divisors, per_process, process_count
 
 #: Values of the regression channels, in the order of head.REGRESSION laid flat.
 CODE = ("reg_x", "reg_y", "z", "log_l", "log_w", "log_h", "sin", "cos", "vx", "vy")
@@ -39,6 +44,119 @@ class TaskTargets:
     sample: Tensor
     cell: Tensor
     code: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets(Tensors):
+    """Everything that a loss may compare a network's answer with; made where batches are made.
+
+    What no loss of a training asks for is None. The tasks lie one after the other in few tensors,
+    because each one costs a loading process and its training a file handle.
+
+    Attributes:
+        heatmap: [B, K, X, Y] float32, see TaskTargets.
+        sample: [M] int64.
+        cell: [M] int64.
+        code: [M, 10] float32.
+        classes: per task n.
+        boxes: per task N.
+        peaks: per task the cells that are 1 in its heatmaps; two boxes may share one.
+        divisors: per task what the sums of its heatmap loss and its box loss are divided by; of
+            the larger batch where this one is a part of one, see ``counted_together``.
+        depth: [P, h, w] float32, see losses.depth.depth_truth.
+        foreground: bool [B, X, Y], see distill.foreground.foreground.
+    """
+
+    heatmap: Tensor
+    sample: Tensor
+    cell: Tensor
+    code: Tensor
+    classes: tuple[int, ...]
+    boxes: tuple[int, ...]
+    peaks: tuple[int, ...]
+    divisors: tuple[tuple[float, float], ...]
+    depth: Tensor | None = None
+    foreground: Tensor | None = None
+
+    @classmethod
+    def of(cls, tasks: Sequence[TaskTargets]) -> Self:
+        """The targets of a whole batch, task by task."""
+        boxes = tuple(len(task.code) for task in tasks)
+        peaks = tuple(int((task.heatmap == 1).sum()) for task in tasks)
+        return cls(
+            heatmap=torch.cat([task.heatmap for task in tasks], 1),
+            sample=torch.cat([task.sample for task in tasks]),
+            cell=torch.cat([task.cell for task in tasks]),
+            code=torch.cat([task.code for task in tasks]),
+            classes=tuple(task.heatmap.shape[1] for task in tasks),
+            boxes=boxes,
+            peaks=peaks,
+            divisors=tuple(divisors(peaks=p, boxes=b) for p, b in zip(peaks, boxes, strict=True)),
+        )
+
+    def need(self, name: str) -> Tensor:
+        """``depth`` or ``foreground``, for a loss that cannot do without.
+
+        Raises:
+            TargetError: these targets were made without.
+        """
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise TargetError(
+                f"a loss reads targets.{name}, which was not made with this batch; take batches "
+                "from the Views of the run that has this loss"
+            )
+        return value
+
+    def tasks(self) -> list[TaskTargets]:
+        """What every task should answer; views of these tensors."""
+        heatmaps = self.heatmap.split(self.classes, 1)
+        rows = zip(
+            *(rows.split(self.boxes) for rows in (self.sample, self.cell, self.code)), strict=True
+        )
+        return [
+            TaskTargets(heatmap=heatmap, sample=sample, cell=cell, code=code)
+            for heatmap, (sample, cell, code) in zip(heatmaps, rows, strict=True)
+        ]
+
+
+def targets_of(truths: Sequence[Boxes | None], config: DetectorConfig) -> Targets:
+    """What a detector should answer to a batch.
+
+    Args:
+        truths: B sets of boxes in its grid frame. An empty set is an answer; None is not.
+        config: the detector's.
+
+    Raises:
+        TargetError: a sample without truth, or truth that is none; see ``build_targets``.
+    """
+    known = [truth for truth in truths if truth is not None]
+    if len(known) < len(truths):
+        missing = [index for index, truth in enumerate(truths) if truth is None]
+        raise TargetError(
+            f"samples {missing} of the batch have no truth; train on annotated Frames"
+        )
+    return Targets.of(build_targets(known, config))
+
+
+def counted_together(parts: Sequence[Targets], *, device: torch.device) -> list[Targets]:
+    """Parts of a large batch, with divisors by which the mean of their losses is its loss.
+
+    The large batch is ``parts`` of this process and of all others, which must call too.
+
+    Args:
+        parts: of equal numbers of samples.
+        device: where processes exchange numbers.
+    """
+    if len(parts) == 1 and process_count() == 1:
+        return list(parts)
+    counts = [list(zip(part.peaks, part.boxes, strict=True)) for part in parts]
+    mean = per_process(torch.tensor(counts, dtype=torch.float64, device=device).sum(0))
+    processes = process_count()
+    whole = [divisors(peaks=p, boxes=b) for p, b in (mean * processes).tolist()]
+    share = processes * len(parts)
+    own = tuple((heatmap / share, box / share) for heatmap, box in whole)
+    return [dataclasses.replace(part, divisors=own) for part in parts]
 
 
 def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskTargets]:

@@ -17,12 +17,12 @@ import torch
 
 from crkd_core.boxes import CLASS_NAMES, Truth
 from crkd_core.config import DetectorConfig
-from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import processor, random_frame
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.tables import Table, print_tables
+from crkd_core.train.batch import training_batch
 from crkd_core.train.loop import parameter_groups
 from crkd_core.train.objective import Objective, TrainingLoss
 
@@ -55,13 +55,12 @@ def bench_training(
     objective = Objective(model, criterion, precision=config.precision)
     optimiser = torch.optim.AdamW(parameter_groups(objective, config), lr=1e-5)
     frames = [_annotated(config.detector, seed) for seed in range(config.batch_size)]
-    batch = collate(frames, config.detector).to(device)
+    batch = training_batch(frames, config).to(device)
     cuda = device.startswith("cuda")
     seconds = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
-        criterion.begin([batch])
         objective(batch)["total"].backward()
         optimiser.step()
         if cuda:

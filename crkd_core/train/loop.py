@@ -17,12 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
-from crkd_core.data.batch import Batch
 from crkd_core.files import replacing
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
+from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
 from crkd_core.train.log import Board, Meter
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
@@ -158,7 +158,7 @@ def _loop(
 
 
 def train_step(
-    objective: nn.Module, parts: Parts, batches: Sequence[Batch], *, config: TrainConfig
+    objective: nn.Module, parts: Parts, batches: Sequence[TrainingBatch], *, config: TrainConfig
 ) -> dict[str, float]:
     """Forward, backward, clip, update; the loss terms as numbers. Weights stay when not finite.
 
@@ -170,9 +170,8 @@ def train_step(
     """
     terms: list[dict[str, torch.Tensor]] = []
     parts.optimiser.zero_grad(set_to_none=True)
-    parts.criterion.begin(batches)
-    for index, batch in enumerate(batches):
-        share_norms(parts.model, batch)
+    for index, batch in enumerate(one_step(batches)):
+        share_norms(parts.model, batch.inputs)
         with _together(objective, index + 1 == len(batches)):
             losses = objective(batch)
             parts.scaler.scale(losses["total"] / len(batches)).backward()
@@ -226,12 +225,16 @@ def _seed(config: TrainConfig, step: int, processes: Processes) -> int:
 
 
 def _not_finite(
-    run: Run, step: int, batches: Sequence[Batch], losses: dict[str, float], processes: Processes
+    run: Run,
+    step: int,
+    batches: Sequence[TrainingBatch],
+    losses: dict[str, float],
+    processes: Processes,
 ) -> TrainError:
     rank = f"_rank{processes.rank}" if processes.count > 1 else ""
     dump: Path = run.path / f"not_finite_step{step}{rank}.pt"
-    tokens = [token for batch in batches for token in batch.tokens]
-    images = torch.cat([batch.images for batch in batches])
+    tokens = [token for batch in batches for token in batch.inputs.tokens]
+    images = torch.cat([batch.inputs.images for batch in batches])
     with replacing(dump) as partial:
         torch.save({"losses": losses, "tokens": tokens, "images": images}, partial)
     return TrainError(

@@ -1,19 +1,16 @@
-"""What a training minimises: a network and its criterion as one module, Batch in, losses out."""
+"""What a training minimises: a network and its criterion as one module, batch in, losses out."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from crkd_core.config import TrainConfig
-from crkd_core.data.batch import Batch
 from crkd_core.losses.depth import DepthLoss
 from crkd_core.losses.detection import DetectionLoss
-from crkd_core.losses.normalise import process_count
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
+from crkd_core.train.batch import TrainingBatch
 
 #: Number format of the network's forward pass; weights, losses and the update are float32.
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,32 +24,16 @@ class TrainingLoss(nn.Module):
         self.detection = DetectionLoss(config.detector)
         self.depth = DepthLoss(config.detector)
         self.depth_weight = config.depth_weight
-        self.divisors: Sequence[Sequence[float]] | None = None
 
-    def begin(self, batches: Sequence[Batch]) -> None:
-        """Called before a step with all its batches: count what its losses are divided by.
-
-        So the detection loss of a step is that of one large batch, whichever way it is cut into
-        accumulated batches and processes. Every process must call.
-
-        Raises:
-            LossError: a sample without truth.
-        """
-        self.divisors = None
-        if len(batches) > 1 or process_count() > 1:
-            truths = [batch.truth for batch in batches]
-            self.divisors = self.detection.divisors(truths, device=batches[0].images.device)
-
-    def forward(self, output: ModelOutput, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
 
         Raises:
-            LossError: a sample without truth.
-            DepthLossError: a batch without LiDAR, with a depth weight.
+            TargetError: targets without depth, with a weight of the depth loss.
         """
-        losses = self.detection(output, batch.truth, divisors=self.divisors)
+        losses = self.detection(output, batch.targets)
         if self.depth_weight:
-            losses["depth"] = self.depth_weight * self.depth(output, batch)
+            losses["depth"] = self.depth_weight * self.depth(output, batch.targets)
             losses["total"] = losses["total"] + losses["depth"]
         return losses
 
@@ -74,9 +55,9 @@ class Objective(nn.Module):
         self.model, self.criterion = model, criterion
         self.dtype = AUTOCAST[precision]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """See TrainingLoss."""
         half = self.dtype != torch.float32
-        with torch.autocast(batch.images.device.type, self.dtype, enabled=half):
-            output = self.model(batch)
+        with torch.autocast(batch.inputs.images.device.type, self.dtype, enabled=half):
+            output = self.model(batch.inputs)
         return self.criterion(output, batch)

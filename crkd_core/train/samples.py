@@ -22,12 +22,12 @@ from torch.utils.data import Dataset, Sampler
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.augment import augment
-from crkd_core.data.batch import Batch, collate
 from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
 from crkd_core.frame import Frame
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
+from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.distributed import Processes
 from crkd_core.train.run_folder import Run
 
@@ -95,9 +95,9 @@ class Views(Dataset[Any]):
         """The Frame at a stream position; the same for the same seed, set and configuration."""
         return self.view(self.recorded(position), position)
 
-    def collate(self, samples: Sequence[Any]) -> Batch:
-        """What ``__getitem__`` gave for a step, as one batch."""
-        return collate(samples, self.config.detector)
+    def collate(self, samples: Sequence[Any]) -> TrainingBatch:
+        """What ``__getitem__`` gave for several positions, as one batch with its targets."""
+        return training_batch(samples, self.config)
 
     def recorded(self, position: int) -> Frame:
         """The Frame at a stream position as it was recorded, with the boxes that were seen."""

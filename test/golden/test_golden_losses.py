@@ -19,7 +19,7 @@ from crkd_core.config import DistillConfig, EnlargeConfig, GridConfig, HeadConfi
 from crkd_core.distill.crkd import CrkdLoss, RelationAdapter, objectness
 from crkd_core.distill.foreground import enlarge, foreground
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
-from crkd_core.losses.targets import build_targets
+from crkd_core.losses.targets import targets_of
 from crkd_core.model.head import REGRESSION
 from crkd_core.presets import crkd_r50
 
@@ -232,9 +232,11 @@ def test_detection_terms(name: str, vectors: Vectors, responses, truths) -> None
     pick = BATCHES[name]
     loss = DetectionLoss(DETECTOR)
     maps = part(responses["student"], pick)
-    for task, target in enumerate(build_targets(truths[pick], DETECTOR)):
-        heatmap = gaussian_focal(maps[task]["heatmap"], target.heatmap)
-        box = sum(loss.box_loss(maps[task], target).values())
+    targets = targets_of(truths[pick], DETECTOR)
+    for task, target in enumerate(targets.tasks()):
+        peaks, boxes = targets.divisors[task]
+        heatmap = gaussian_focal(maps[task]["heatmap"], target.heatmap, divisor=peaks)
+        box = sum(loss.box_loss(maps[task], target, divisor=boxes).values())
         for term, found in {"heatmap": heatmap, "bbox": box}.items():
             stored = float(vectors[f"{name}.{term}.task{task}"])
             assert float(found) == pytest.approx(stored, rel=RELATIVE), (task, term)

@@ -12,7 +12,7 @@ from official_models import our_boxes, our_maps
 
 from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
-from crkd_core.losses.targets import TaskTargets, build_targets, gaussian_radius
+from crkd_core.losses.targets import Targets, TaskTargets, build_targets, gaussian_radius
 from crkd_core.model.head import REGRESSION
 from crkd_core.official.student import released_student
 
@@ -94,7 +94,7 @@ def test_detection_loss(
     velocity = 1.0 if network == "student" else 0.2
     head = dataclasses.replace(config.head, code_weights=(1.0,) * 8 + (velocity,) * 2)
     loss = DetectionLoss(dataclasses.replace(config, head=head))
-    total = 0.0
+    total, divisors = 0.0, Targets.of(targets).divisors
     for task, settings in enumerate(config.head.tasks):
         sizes = {**REGRESSION, "heatmap": len(settings.classes)}
         maps = {
@@ -103,8 +103,10 @@ def test_detection_loss(
         }
         maps["heatmap"] = maps["heatmap"] - 2
         maps = our_maps(maps)
-        heat = float(gaussian_focal(maps["heatmap"], targets[task].heatmap))
-        box = float(torch.stack(list(loss.box_loss(maps, targets[task]).values())).sum())
+        peaks, boxes = divisors[task]
+        heat = float(gaussian_focal(maps["heatmap"], targets[task].heatmap, divisor=peaks))
+        terms = loss.box_loss(maps, targets[task], divisor=boxes)
+        box = float(torch.stack(list(terms.values())).sum())
         name = f"loss.{network}"
         np.testing.assert_allclose(heat, vectors[f"{name}.heatmap.task{task}"], rtol=1e-5)
         np.testing.assert_allclose(box, vectors[f"{name}.bbox.task{task}"], rtol=1e-5)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import model_tiny
 import numpy as np
 import torch
 from model_tiny import TINY
 from torch import Tensor
 
-from crkd_core.config import DistillConfig
+from crkd_core.boxes import Truth
+from crkd_core.config import DistillConfig, EnlargeConfig
 from crkd_core.distill.crkd import TEACHER_READS, CrkdLoss
+from crkd_core.distill.foreground import foreground
+from crkd_core.losses.targets import Targets, targets_of
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -63,5 +68,11 @@ def teacher(seed: int, *, samples: int = 2) -> ModelOutput:
     return of(output(seed, samples=samples))
 
 
-def truths(*seeds: int):
+def truths(*seeds: int) -> list[Truth]:
     return [model_tiny.truth(np.random.default_rng(seed), 6) for seed in seeds]
+
+
+def targets(boxes: list[Truth]) -> Targets:
+    """What a batch brings along for the losses."""
+    mask = foreground(boxes, TINY.grid, EnlargeConfig())
+    return dataclasses.replace(targets_of(boxes, TINY), foreground=mask)

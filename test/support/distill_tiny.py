@@ -49,7 +49,7 @@ def settled(config):
     seen = views.collate([views[position] for position in range(3)])
     with torch.no_grad():
         for _ in range(20):
-            model(seen)
+            model(seen.inputs)
     return model.eval()
 
 

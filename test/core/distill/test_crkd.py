@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import X, Y, crkd, maps, of, output, teacher, truths
+from crkd_maps import X, Y, crkd, maps, of, output, targets, teacher, truths
 from model_tiny import TINY
 from torch import Tensor
 
@@ -38,9 +38,10 @@ def test_the_same_samples_twice_are_the_same_loss() -> None:
     """No loss may depend on how many samples a GPU happens to hold."""
     loss = crkd().requires_grad_(False)
     student, master, boxes = output(1), output(2), truths(1, 2)
-    once = loss(student, of(master), boxes)
+    once = loss(student, of(master), targets(boxes))
     pick = [1, 0, 1, 0]
-    more = loss(picked(student, pick), of(picked(master, pick)), [boxes[i] for i in pick])
+    many = targets([boxes[i] for i in pick])
+    more = loss(picked(student, pick), of(picked(master, pick)), many)
     assert once.keys() == more.keys()
     assert set(once) == {
         "csrd",
@@ -57,7 +58,7 @@ def test_the_same_samples_twice_are_the_same_loss() -> None:
 def test_losses_leave_their_inputs_alone() -> None:
     student, master = output(1), teacher(2)
     expected, expected_teacher = output(1), teacher(2)
-    crkd()(student, master, truths(1, 2))
+    crkd()(student, master, targets(truths(1, 2)))
     for found, given in ((student, expected), (master, expected_teacher)):
         for task, before in zip(found.tasks, given.tasks, strict=True):
             for name in task:
@@ -72,7 +73,7 @@ def test_the_teacher_itself_has_nothing_to_learn() -> None:
     student = dataclasses.replace(
         output(3), radar_activation=objectness([m["heatmap"] for m in master.tasks], form="paper")
     )
-    for name, value in loss(student, master, truths(1, 2)).items():
+    for name, value in loss(student, master, targets(truths(1, 2))).items():
         assert float(value) == pytest.approx(0, abs=1e-6), name
 
 
@@ -90,7 +91,7 @@ READS = {
 def test_gradients_reach_what_a_loss_reads_and_nothing_else(name: str) -> None:
     student = output(1, grad=True)
     loss = crkd(losses=(name,))
-    terms = loss(student, teacher(2), truths(1, 2))
+    terms = loss(student, teacher(2), targets(truths(1, 2)))
     assert all(term.startswith(name) for term in terms)
     sum(terms.values()).backward()
     reached = {
@@ -172,7 +173,7 @@ def test_far_from_objects_msfd_reads_nothing() -> None:
     student = output(1, grad=True)
     box = truths(1)[0].select(np.array([0]))
     loss = crkd(losses=("msfd_fused",))
-    sum(loss(student, teacher(2), [box, box]).values()).backward()
+    sum(loss(student, teacher(2), targets([box, box])).values()).backward()
     assert student.fused.grad is not None
     touched = (student.fused.grad != 0).any(1).nonzero()
     centre = (box.center[0, :2] - TINY.grid.low[:2]) / TINY.grid.cell

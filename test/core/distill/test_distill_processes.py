@@ -33,7 +33,7 @@ def test_two_processes_are_one_with_the_double_batch(tmp_path) -> None:
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(SUPPORT),
+            "PYTHONPATH": os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])]),
         },
         capture_output=True,
         text=True,

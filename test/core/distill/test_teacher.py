@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import crkd, teacher, truths
+from crkd_maps import crkd, targets, teacher, truths
 from model_tiny import TINY, batch, frame
 
 from crkd_core.config import ConfigError, DistillConfig, GridConfig, TaskConfig
@@ -207,7 +207,7 @@ def test_a_teacher_with_other_cells_and_channels_distils() -> None:
         teacher=other,
     )
     seen = dataclasses.replace(batch(0, 1))
-    terms = loss(student(seen), master(seen), truths(0, 1))
+    terms = loss(student(seen), master(seen), targets(truths(0, 1)))
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.any() for p in loss.parameters())
     assert {tuple(p.shape) for p in loss.fused.parameters()} == {(24, 16, 1, 1), (24,)}

@@ -18,7 +18,7 @@ from crkd_core.config import CRKD_LOSSES, AugmentConfig
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.distill.training import DistillError, distill, distill_config, initial_student
-from crkd_core.distill.views import PairedBatch, PairedViews
+from crkd_core.distill.views import PairedViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.sensors import CAMERAS, RADARS
@@ -157,7 +157,7 @@ def test_each_loss_goes_down_and_reaches_only_the_student(name, teacher_file) ->
     optimiser = torch.optim.AdamW(parameters, lr=3e-3)
     history = []
     for _ in range(25):
-        terms = criterion(student(seen), seen)
+        terms = criterion(student(seen.inputs), seen)
         own = sum(value for key, value in terms.items() if key.startswith(name))
         history.append(own.item())
         optimiser.zero_grad()
@@ -189,13 +189,13 @@ def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
     size = dataclasses.replace(TINY.image, height=64, width=128)
     views = PairedViews(FRAMES, radar_only, dataclasses.replace(TEACHER, image=size))
     seen = views.collate([views[0], views[1]])
-    assert isinstance(seen, PairedBatch)
-    assert not seen.camera_present.any()
-    assert seen.teacher.camera_present.all()
-    assert seen.teacher.images.shape[2:4] == (64, 128)
-    assert seen.lidar is None
-    assert seen.teacher.lidar is not None
-    np.testing.assert_array_equal(seen.truth[0].center, seen.teacher.truth[0].center)
+    (master,) = seen.taught
+    assert not seen.inputs.camera_present.any()
+    assert master.camera_present.all()
+    assert master.images.shape[2:4] == (64, 128)
+    assert seen.inputs.lidar is None
+    assert master.lidar is not None
+    np.testing.assert_array_equal(seen.inputs.truth[0].center, master.truth[0].center)
     both = PairedViews(FRAMES, dataclasses.replace(radar_only, sensors=()), TEACHER)[3]
     np.testing.assert_array_equal(both[0].radar[:, :2].shape[1], 2)
     camera_teacher = a_config(teacher_file, settings={"teacher_sensors": CAMERAS})
@@ -272,10 +272,12 @@ def test_the_two_commands_do_not_continue_each_other(teacher_file, tmp_path) -> 
         distill(plain, FRAMES)
 
 
-def test_a_plain_batch_serves_a_camera_radar_teacher(teacher_file) -> None:
-    criterion = DistillationLoss(a_config(teacher_file), Teacher(settled(TINY)))
-    seen = batch(0, 1)
-    assert float(criterion(build_detector(STUDENT)(seen), seen)["total"].detach()) > 0
+def test_a_camera_radar_teacher_teaches_too(teacher_file) -> None:
+    config = a_config(teacher_file)
+    criterion = DistillationLoss(config, Teacher(settled(TINY)))
+    views = PairedViews(FRAMES, config, TINY)
+    seen = views.collate([views[0], views[1]])
+    assert float(criterion(build_detector(STUDENT)(seen.inputs), seen)["total"].detach()) > 0
 
 
 def test_the_command(tiny_world, teacher_file, tmp_path) -> None:

@@ -11,6 +11,7 @@ from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector, InferError
 from crkd_core.infer.fold import FoldError, fold_batch_norms
 from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.decode import DecodeError
@@ -23,10 +24,11 @@ def model():
     torch.manual_seed(0)
     model = build_detector(TINY)
     data, criterion = batch(0, 1), DetectionLoss(TINY)
+    targets = targets_of(data.truth, TINY)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(30):
         optimiser.zero_grad()
-        criterion(model(data), data.truth)["total"].backward()
+        criterion(model(data), targets)["total"].backward()
         optimiser.step()
     return model.eval()
 

@@ -6,9 +6,9 @@ import torch
 from model_tiny import TINY, batch, truth
 
 from crkd_core.boxes import Truth
-from crkd_core.losses.depth import DepthLoss, DepthLossError
+from crkd_core.losses.depth import DepthLoss, DepthLossError, depth_truth
 from crkd_core.losses.detection import DetectionLoss, LossError, gaussian_focal
-from crkd_core.losses.targets import build_targets
+from crkd_core.losses.targets import TargetError, Targets, build_targets, targets_of
 from crkd_core.model.build import build_detector
 
 
@@ -35,13 +35,13 @@ def test_focal_loss_equals_the_formula_cell_by_cell():
             total -= (1 - p) ** 2 * np.log(p)
         else:
             total -= (1 - y) ** 4 * p**2 * np.log(1 - p)
-    got = gaussian_focal(torch.from_numpy(logits).float(), torch.from_numpy(target).float())
-    assert got.item() == pytest.approx(total / 2, rel=1e-5)
+    maps = torch.from_numpy(logits).float(), torch.from_numpy(target).float()
+    assert gaussian_focal(*maps, divisor=2).item() == pytest.approx(total / 2, rel=1e-5)
 
 
 def test_box_loss_equals_the_sum_over_boxes(output):
     truths = [truth(np.random.default_rng(s), 9) for s in (0, 1)]
-    losses = DetectionLoss(TINY)(output, truths)
+    losses = DetectionLoss(TINY)(output, targets_of(truths, TINY))
     expected = dict.fromkeys(("reg", "height", "dim", "rot", "vel"), 0.0)
     for maps, target in zip(output.tasks, build_targets(truths, TINY), strict=True):
         columns = {"reg": (0, 2), "height": (2, 3), "dim": (3, 6), "rot": (6, 8), "vel": (8, 10)}
@@ -61,16 +61,19 @@ def test_unknown_velocity_is_neither_in_the_loss_nor_in_the_gradient(output):
     boxes = truth(np.random.default_rng(0), 9)
     unknown = dataclasses.replace(boxes, velocity=np.full((9, 2), np.nan))
     criterion = DetectionLoss(TINY)
-    losses = criterion(output, [unknown, Truth.empty()])
+    losses, known = (
+        criterion(output, targets_of([first, Truth.empty()], TINY)) for first in (unknown, boxes)
+    )
     assert losses["vel"].item() == 0
-    assert losses["reg"].item() == criterion(output, [boxes, Truth.empty()])["reg"].item() > 0
+    assert losses["reg"].item() == known["reg"].item() > 0
     velocities = [maps["vel"] for maps in output.tasks]
     gradients = torch.autograd.grad(losses["total"], velocities, allow_unused=True)
     assert all(g is None or not g.any() for g in gradients)
 
 
 def test_a_batch_without_boxes_has_a_finite_loss_and_gradient(model):
-    losses = DetectionLoss(TINY)(model(batch(0, 1)), [Truth.empty(), Truth.empty()])
+    nothing = targets_of([Truth.empty(), Truth.empty()], TINY)
+    losses = DetectionLoss(TINY)(model(batch(0, 1)), nothing)
     model.zero_grad()
     losses["total"].backward()
     assert losses["heatmap"].item() > 0
@@ -79,9 +82,9 @@ def test_a_batch_without_boxes_has_a_finite_loss_and_gradient(model):
     model.zero_grad()
 
 
-def test_unknown_truth_is_refused(output):
-    with pytest.raises(LossError, match=r"samples \[1\] of the batch have no truth"):
-        DetectionLoss(TINY)(output, [Truth.empty(), None])
+def test_unknown_truth_is_refused():
+    with pytest.raises(TargetError, match=r"samples \[1\] of the batch have no truth"):
+        targets_of([Truth.empty(), None], TINY)
 
 
 def test_code_weights_must_be_ten():
@@ -93,7 +96,7 @@ def test_code_weights_must_be_ten():
 def test_every_weight_gets_a_gradient(model):
     b = batch(0, 1)
     model.zero_grad()
-    DetectionLoss(TINY)(model(b), b.truth)["total"].backward()
+    DetectionLoss(TINY)(model(b), targets_of(b.truth, TINY))["total"].backward()
     # The last stage of the backbone feeds no level of this neck.
     dead = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert not [name for name in dead if ".stages.3." not in name]
@@ -104,10 +107,11 @@ def test_training_on_one_batch_brings_the_loss_down():
     torch.manual_seed(0)
     model = build_detector(TINY)
     b = batch(0, 1)
+    targets = targets_of(b.truth, TINY)
     criterion, optimiser = DetectionLoss(TINY), torch.optim.Adam(model.parameters(), 1e-2)
     history = []
     for _ in range(40):
-        loss = criterion(model(b), b.truth)["total"]
+        loss = criterion(model(b), targets)["total"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -120,9 +124,10 @@ def test_a_step_in_mixed_precision(model):
     model.zero_grad()
     with torch.autocast("cpu", torch.bfloat16):
         output = model(b)
-    losses = DetectionLoss(TINY)(output, b.truth)
+    targets = targets_of(b.truth, TINY)
+    losses = DetectionLoss(TINY)(output, targets)
     losses["total"].backward()
-    full = DetectionLoss(TINY)(model(b), b.truth)["total"].item()
+    full = DetectionLoss(TINY)(model(b), targets)["total"].item()
     assert losses["total"].dtype == torch.float32
     assert losses["total"].item() == pytest.approx(full, rel=0.02)
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
@@ -137,33 +142,41 @@ def lidar_batch(points):
     return dataclasses.replace(batch(0), lidar=cloud, lidar_sample=sample)
 
 
+def with_depth(b) -> Targets:
+    return dataclasses.replace(targets_of(b.truth, TINY), depth=depth_truth(b, TINY))
+
+
 def test_depth_truth_is_the_nearest_return_along_the_optical_axis():
     # CAM_FRONT stands at (0.7, 0, 1.5); straight ahead is the middle of the image, cell (2, 4).
     b = lidar_batch([[10.7, 0, 1.5], [15.7, 0, 1.5], [-20.7, 0, 1.5]])
     config = dataclasses.replace(
         TINY, camera=dataclasses.replace(TINY.camera, align_corners=False)
     )
-    depth = DepthLoss(config).truth(b)
+    depth = depth_truth(b, config)
     assert depth.shape == (6, 4, 8)
     assert depth[0].nonzero().tolist() == [[2, 4]]
     assert depth[0, 2, 4].item() == pytest.approx(10, abs=1e-4)
     assert depth[3, 2, 4].item() == pytest.approx(20, abs=1e-4)
     old = dataclasses.replace(b, lidar=b.lidar + torch.tensor([0, 0, 0, 0, 0.3]))
-    assert not DepthLoss(config).truth(old).any()
+    assert not depth_truth(old, config).any()
 
 
 def test_depth_loss_is_small_where_the_right_bin_is_sure(output):
     b = lidar_batch([[10.7, 0, 1.5]])
     logits = torch.zeros(6, 12, 4, 8)
     criterion = DepthLoss(TINY)
-    row, column = criterion.truth(b)[0].nonzero()[0].tolist()
-    even = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
+    targets = with_depth(b)
+    assert targets.depth is not None
+    row, column = targets.depth[0].nonzero()[0].tolist()
+    even = criterion(dataclasses.replace(output, depth_logits=logits), targets).item()
     assert even == pytest.approx(np.log(12), rel=1e-5)
     logits[0, 4, row, column] = 20  # bin of 9 m; bins are 2 m wide, 10 m rounds to the even one
-    sure = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
+    sure = criterion(dataclasses.replace(output, depth_logits=logits), targets).item()
     assert sure < 1e-3
 
 
 def test_depth_loss_without_lidar_is_refused(output):
     with pytest.raises(DepthLossError, match="lidar_sweeps"):
-        DepthLoss(TINY)(output, batch(0))
+        depth_truth(batch(0), TINY)
+    with pytest.raises(TargetError, match=r"targets\.depth, which was not made"):
+        DepthLoss(TINY)(output, targets_of(batch(0).truth, TINY))

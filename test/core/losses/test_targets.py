@@ -3,10 +3,19 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY, truth
+from model_tiny import TINY, batch, truth
 
 from crkd_core.boxes import CLASS_NAMES, Truth
-from crkd_core.losses.targets import TargetError, build_targets, gaussian_radius
+from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.targets import (
+    TargetError,
+    Targets,
+    build_targets,
+    counted_together,
+    gaussian_radius,
+    targets_of,
+)
+from crkd_core.model.build import build_detector
 
 
 def slow_heatmap(truths, task):
@@ -93,6 +102,37 @@ def test_no_boxes_give_empty_targets():
     for target in build_targets([Truth.empty(), Truth.empty()], TINY):
         assert target.heatmap.shape[0] == 2 and not target.heatmap.any()
         assert len(target.cell) == 0 and target.code.shape == (0, 10)
+
+
+def test_targets_of_a_batch_are_those_of_its_tasks():
+    tasks = build_targets([large(np.random.default_rng(5), 20), Truth.empty()], TINY)
+    whole = Targets.of(tasks)
+    for found, task in zip(whole.tasks(), tasks, strict=True):
+        for name in ("heatmap", "sample", "cell", "code"):
+            assert torch.equal(getattr(found, name), getattr(task, name)), name
+    for place, task in enumerate(tasks):
+        assert whole.peaks[place] == int((task.heatmap == 1).sum())
+        assert whole.divisors[place] == (max(whole.peaks[place], 1), len(task.cell) + 1e-4)
+
+
+def test_the_mean_loss_of_parts_is_the_loss_of_the_whole():
+    """Samples with many boxes, few and none, one by one and together."""
+    torch.manual_seed(0)
+    model = build_detector(TINY).eval()
+    rng = np.random.default_rng(6)
+    truths = [truth(rng, count) for count in (12, 1, 0)]
+    criterion, cpu = DetectionLoss(TINY), torch.device("cpu")
+    model.requires_grad_(False)
+    whole = criterion(model(batch(0, 1, 2)), targets_of(truths, TINY))
+    parts = [targets_of([boxes], TINY) for boxes in truths]
+    losses = [
+        criterion(model(batch(seed)), part)
+        for seed, part in enumerate(counted_together(parts, device=cpu))
+    ]
+    for name, value in whole.items():
+        mean = sum(float(part[name]) for part in losses) / len(losses)
+        assert mean == pytest.approx(float(value), rel=1e-5), name
+    assert counted_together(parts[:1], device=cpu)[0].divisors == parts[0].divisors
 
 
 def test_truth_that_is_no_truth_is_refused():

@@ -1,0 +1,62 @@
+"""What a training step eats; made in the loader's workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crkd_core.config import TrainConfig
+from crkd_core.data.batch import Batch, collate
+from crkd_core.data.tensors import Tensors
+from crkd_core.frame import Frame
+from crkd_core.losses.depth import depth_truth
+from crkd_core.losses.targets import Targets, counted_together, targets_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingBatch(Tensors):
+    """Samples, and all that losses compare the network's answer with.
+
+    Attributes:
+        inputs: what the network sees.
+        targets: of the same samples.
+        taught: for every method of distillation, the same samples as its teacher sees them.
+    """
+
+    inputs: Batch
+    targets: Targets
+    taught: tuple[Batch, ...] = ()
+
+
+def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatch:
+    """Frames to the batch of a plain training.
+
+    Raises:
+        TargetError: a Frame without truth, or with impossible truth.
+        DepthLossError: Frames without LiDAR, with a weight of the depth loss.
+        FrameError: see data.batch.collate.
+    """
+    inputs = collate(frames, config.detector)
+    targets = targets_of(inputs.truth, config.detector)
+    if config.depth_weight:
+        depth = depth_truth(inputs, config.detector)
+        targets = dataclasses.replace(targets, depth=depth)
+    if config.detector.lidar is None:
+        # From here on nobody looks at it, and it is large.
+        inputs = dataclasses.replace(inputs, lidar=None, lidar_sample=None)
+    return TrainingBatch(inputs=inputs, targets=targets)
+
+
+def one_step(batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
+    """The batches of a step, each counting what the losses of the whole step are divided by.
+
+    So the detection loss of a step is that of one large batch, whichever way it is cut into
+    accumulated batches and processes. Every process must call.
+    """
+    device = batches[0].inputs.images.device
+    counted = counted_together([batch.targets for batch in batches], device=device)
+    return [
+        dataclasses.replace(batch, targets=targets)
+        for batch, targets in zip(batches, counted, strict=True)
+    ]
