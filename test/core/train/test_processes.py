@@ -126,7 +126,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tiny_world, tmp_pa
     grid = {"low": [-12.8, -12.8, -5.0], "high": [12.8, 12.8, 3.0]}
     settings += [f"detector.grid.{key}={value}" for key, value in grid.items()]
     settings += ["detector.image.height=64", "detector.image.width=96"]
-    command = [str(BIN / "crkd"), "train", "--data", str(tiny_world), "--split", "mini_train"]
+    entry = "from crkd_core.cli import main; main()"
+    command = [sys.executable, "-c", entry, "train"]
+    command += ["--data", str(tiny_world), "--split", "mini_train"]
     log = tmp_path / "killed" / "metrics.jsonl"
 
     options = [part for setting in settings for part in ("--set", setting)]
