@@ -27,6 +27,7 @@ from crkd_core.config.training import (
     DistillConfig,
     EnlargeConfig,
     PasteConfig,
+    Precision,
     TrainConfig,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "ImageConfig",
     "LidarConfig",
     "PasteConfig",
+    "Precision",
     "RadarConfig",
     "TaskConfig",
     "TrainConfig",

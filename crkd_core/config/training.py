@@ -10,6 +10,9 @@ from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config.checks import ConfigError, check_least, check_sensors, check_share
 from crkd_core.config.detector import DetectorConfig
 
+#: Number format of a network.
+Precision = Literal["fp32", "bf16", "fp16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -145,7 +148,7 @@ class TrainConfig:
     #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
     depth_weight: float = 0.0
     #: Of the network's forward pass; "fp16" is for CUDA.
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Precision = "fp32"
     #: A step adds up the gradients of so many batches of ``batch_size`` samples per process.
     accumulate: int = 1
     #: What BatchNorm sees in training. "batch": the samples that one process computes at once.

@@ -17,11 +17,11 @@ from crkd_core.distill.views import PairedViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.precision import DTYPES
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import train
-from crkd_core.train.objective import AUTOCAST
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames
 
@@ -85,7 +85,7 @@ def teacher_of(config: TrainConfig) -> Teacher:
     teacher = load_teacher(
         Path(settings.teacher),
         keep=TEACHER_READS,
-        precision=AUTOCAST[config.precision],
+        precision=DTYPES[config.precision],
         cache=cache,
     )
     if teacher.checksum != settings.teacher_checksum:

@@ -29,7 +29,7 @@ from crkd_core.png import write_figure
 from crkd_core.sensors import CAMERAS, RADARS
 
 if TYPE_CHECKING:
-    from crkd_core.infer.detector import Precision
+    from crkd_core.config import Precision
 
 #: How many are lost, in the rows and columns of the table.
 CAMERAS_LOST = (0, 1, 3, 6)

@@ -26,7 +26,7 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
-    from crkd_core.infer.detector import Precision
+    from crkd_core.config import Precision
 
 #: How many samples of a split are drawn.
 PICTURES = 3

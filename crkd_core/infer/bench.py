@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crkd_core.config import DetectorConfig
+from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
-from crkd_core.infer.detector import Detector, Precision
+from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from crkd_core.boxes import Detections
-from crkd_core.config import DetectorConfig
+from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data import cameras
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
@@ -17,10 +16,7 @@ from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import BevDetector
-
-Precision = Literal["fp32", "bf16", "fp16"]
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from crkd_core.model.precision import DTYPES
 
 
 class InferError(RuntimeError):

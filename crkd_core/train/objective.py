@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crkd_core.config import TrainConfig
+from crkd_core.config import Precision, TrainConfig
 from crkd_core.losses.depth import DepthLoss
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
+from crkd_core.model.precision import DTYPES
 from crkd_core.train.batch import TrainingBatch
-
-#: Number format of the network's forward pass; weights, losses and the update are float32.
-AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingLoss(nn.Module):
@@ -50,10 +48,12 @@ class Objective(nn.Module):
         precision: TrainConfig.precision.
     """
 
-    def __init__(self, model: BevDetector, criterion: TrainingLoss, *, precision: str) -> None:
+    def __init__(
+        self, model: BevDetector, criterion: TrainingLoss, *, precision: Precision
+    ) -> None:
         super().__init__()
         self.model, self.criterion = model, criterion
-        self.dtype = AUTOCAST[precision]
+        self.dtype = DTYPES[precision]
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """See TrainingLoss."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from crkd_core.config import Precision
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.markers import MarkersConfig
@@ -24,9 +25,7 @@ class NodeConfig:
 
     weights: str = knob("", "Checkpoint of the detector (.safetensors); required")
     device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
-    precision: Literal["fp32", "bf16", "fp16"] = knob(
-        "fp32", "Number format of the network: fp32, bf16 or fp16"
-    )
+    precision: Precision = knob("fp32", "Number format of the network: fp32, bf16 or fp16")
     score_threshold: float = knob(
         0.1, "Detections below this score are not published", low=0.0, high=0.999, dynamic=True
     )
