@@ -7,7 +7,7 @@ waits for a message.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,14 @@ from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_rosbag2, read_bag
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.convert.camera_model import CameraModel, CamerasConfig, prepared_image
-from crkd_ros.convert.radar_clouds import RadarFieldsConfig
+from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
-from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError
-from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError, NoMotion
+from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.stock_policy import make_synchronizer
-from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
+from crkd_ros.sync.synchroniser import FrameSet
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
@@ -76,35 +75,45 @@ class Layout:
         return found
 
 
-def layout_of(path: Path) -> Layout:
+def layout_of(path: Path, framing: FramingConfig | None = None) -> Layout:
     """Find the sensors of a bag by topic type and by the channel in the topic's name, any case.
 
-    Of several image topics of a camera, a compressed one is taken. /odom gives the ego motion
-    unless /tf has more poses.
+    Of several topics of a sensor the one that ``framing`` names is taken, then a compressed one.
+    Odometry gives the ego motion unless /tf has more poses, or ``framing`` names tf as its source.
 
     Raises:
         BagError: not a bag, or neither a camera with CameraInfo nor a radar is in it.
     """
     with open_rosbag2(path) as bag:
-        return layout_in(bag)
+        return layout_in(bag, framing)
 
 
-def layout_in(bag: Bag) -> Layout:
+def layout_in(bag: Bag, framing: FramingConfig | None = None) -> Layout:
     """The same of an open bag. Raises BagError: no known sensor is in it."""
-    topics = bag.topics
+    framing, topics = framing or FramingConfig(), bag.topics
 
-    def of(sensor: str, kinds: Collection[str]) -> Topic | None:
-        names = [
+    def of(sensor: str, kinds: Sequence[str], named: str) -> Topic | None:
+        named = f"/{named.lstrip('/')}"
+        found = [
             topic
             for topic in topics.values()
-            if topic.type_name in kinds and sensor.lower() in topic.name.lower().split("/")
+            if topic.type_name in kinds
+            and (topic.name == named or sensor.lower() in topic.name.lower().split("/"))
         ]
-        return min(names, key=lambda t: (list(kinds).index(t.type_name), t.name), default=None)
+        return min(
+            found, key=lambda t: (t.name != named, kinds.index(t.type_name), t.name), default=None
+        )
 
-    def all_of(sensors: Iterable[str], kinds: Collection[str]) -> dict[str, Topic]:
-        return {name: topic for name in sensors if (topic := of(name, kinds)) is not None}
+    def all_of(
+        sensors: Iterable[str], kinds: Sequence[str], named: Callable[[str], str] = framing.topic
+    ) -> dict[str, Topic]:
+        return {
+            name: topic
+            for name in sensors
+            if name in framing.sensors and (topic := of(name, kinds, named(name))) is not None
+        }
 
-    infos = all_of(CAMERAS, [_INFO])
+    infos = all_of(CAMERAS, [_INFO], framing.info_topic)
     images = {name: t for name, t in all_of(CAMERAS, _IMAGES).items() if name in infos}
     radars = all_of(RADARS, [_CLOUD])
     if not images and not radars:
@@ -115,11 +124,11 @@ def layout_in(bag: Bag) -> Layout:
         )
     odometry = min(
         (t for t in topics.values() if t.type_name == _ODOMETRY),
-        key=lambda t: (t.name != "/odom", t.name),
+        key=lambda t: (t.name != f"/{framing.topics.odometry.lstrip('/')}", t.name),
         default=None,
     )
-    tf = topics.get("/tf")
-    if tf is not None and odometry is not None and tf.count > odometry.count:
+    tf, asked = topics.get("/tf"), framing.motion.source == "tf"
+    if tf is not None and odometry is not None and (asked or tf.count > odometry.count):
         odometry = None
     return Layout(images=images, infos=infos, radars=radars, odometry=odometry)
 
@@ -138,18 +147,25 @@ class _Assembler:
 
     layout: Layout
     image: ImageConfig
-    sync: Synchronizer
-    base: str = "base_link"
+    framing: FramingConfig
     extrinsics: Calibration | None = None
     look: Look | None = None
-    tree: Calibration = field(default_factory=Calibration)
     models: dict[str, CameraModel] = field(default_factory=dict)
-    cameras: CamerasConfig = CamerasConfig()
-    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
 
     def __post_init__(self) -> None:
+        framing = self.framing
+        self.base = framing.base_frame.lstrip("/")
+        self.sync = make_synchronizer(
+            framing.sync,
+            cameras=[name for name in CAMERAS if name in framing.sensors],
+            radars=[name for name in RADARS if name in framing.sensors],
+        )
+        self.tree = Calibration(base=self.base)
+        if self.extrinsics is None and framing.calibration_file:
+            self.extrinsics = Calibration.load(framing.calibration_file, base=self.base)
         self.places = self.extrinsics or self.tree
         self.poses = OdometryMotion(extrinsics=self.places, base=self.base)
+        self.motion: EgoMotion = NoMotion() if framing.motion.source == "off" else self.poses
 
     def add(self, role: str, sensor: str, message: Any, now: float) -> list[FrameSet]:
         """Take one message, recorded at ``now`` (s); the sets that are complete as it is later."""
@@ -159,7 +175,7 @@ class _Assembler:
         stamp_ns = arrays.stamp_ns(message.header.stamp)
         if role == "info":
             if sensor in self.layout.images:
-                rectified = self.cameras.is_rectified(self.layout.images[sensor].name)
+                rectified = self.framing.cameras.is_rectified(self.layout.images[sensor].name)
                 self.models[sensor] = CameraModel.of_info(message, rectified=rectified)
             return []
         if role == "odometry":
@@ -177,7 +193,7 @@ class _Assembler:
                 item = _Undecoded(message, self.models[sensor])
                 self.sync.add_image(sensor, stamp_ns, item, now=now)
         else:
-            sweep = radar_clouds.sweep(message, radar=sensor, fields=self.radar_fields)
+            sweep = radar_clouds.sweep(message, radar=sensor, fields=self.framing.radar_fields)
             self.sync.add_radar(sensor, stamp_ns, sweep, now=now)
         return sets
 
@@ -206,12 +222,12 @@ class _Assembler:
         frame = frames.frame_from_set(
             decoded,
             extrinsics=self.places,
-            motion=self.poses,
+            motion=self.motion,
             image=self.image,
             token=token,
         )
         if self.look is not None:
-            self.look(decoded, self.places, self.poses)
+            self.look(decoded, self.places, self.motion)
         return frame
 
 
@@ -219,12 +235,10 @@ def frames_of_bag(
     path: Path,
     *,
     image: ImageConfig,
-    sync: SyncConfig | None = None,
+    framing: FramingConfig | None = None,
     tokens: Mapping[int, str] | None = None,
     only: Collection[int] | None = None,
     problems: list[BagProblem] | None = None,
-    cameras: CamerasConfig | None = None,
-    radar_fields: RadarFieldsConfig | None = None,
     calibration: Calibration | None = None,
     look: Look | None = None,
 ) -> Iterator[Frame]:
@@ -233,26 +247,24 @@ def frames_of_bag(
     Args:
         path: a rosbag2 in our layout or a similar one, see ``layout_of``.
         image: how images are prepared (``detector.config.image``).
-        sync: limits of a frame; ``sweeps`` is the detector's ``config.radar.sweeps``.
+        framing: as the node has it; its ``sync.sweeps`` is the detector's ``config.radar.sweeps``.
         tokens: reference stamp, ns -> sample token, for key frames.
         only: make only the frames at these reference stamps, ns.
         problems: takes what could not be used, as the node would go on without it; None = the
             first problem is an error.
-        cameras: as the node's parameters of this name.
-        radar_fields: likewise.
-        calibration: where the sensors sit, instead of the bag's transforms.
+        calibration: where the sensors sit, instead of ``framing.calibration_file``, without which
+            the bag's transforms tell.
         look: is shown the messages of every frame.
 
     Raises:
         BagError: not a readable bag, no known sensor in it, or (``problems`` is None) a message or
             a frame that cannot be used.
     """
+    framing = framing or FramingConfig()
     assembler = _Assembler(
-        layout=layout_of(path),
+        layout=layout_of(path, framing),
         image=image,
-        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
-        cameras=cameras or CamerasConfig(),
-        radar_fields=radar_fields or RadarFieldsConfig(),
+        framing=framing,
         extrinsics=calibration,
         look=look,
     )
@@ -276,25 +288,12 @@ def frames_of_bag(
         yield from frames_of(sets)
 
 
-def references_of_bag(
-    path: Path,
-    *,
-    image: ImageConfig,
-    sync: SyncConfig | None = None,
-    cameras: CamerasConfig | None = None,
-    radar_fields: RadarFieldsConfig | None = None,
-) -> list[int]:
+def references_of_bag(path: Path, *, image: ImageConfig, framing: FramingConfig) -> list[int]:
     """The reference stamps, ns, of the frames that ``frames_of_bag`` will try to make.
 
     Args: as there. Nothing is decoded. Raises BagError: not a readable bag.
     """
-    assembler = _Assembler(
-        layout=layout_of(path),
-        image=image,
-        sync=make_synchronizer(sync or SyncConfig(), cameras=CAMERAS, radars=RADARS),
-        cameras=cameras or CamerasConfig(),
-        radar_fields=radar_fields or RadarFieldsConfig(),
-    )
+    assembler = _Assembler(layout=layout_of(path, framing), image=image, framing=framing)
     # What is wrong will be said when the frames are made.
     return [
         frame_set.stamp_ns

@@ -5,7 +5,6 @@ Command `crkd-replay`, ROS executable `replay`. Two runs write the same bytes.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.parameters.parameter_file import load
 
@@ -84,7 +84,7 @@ def replay(
     split: str | None = None,
     key_frames_only: bool = False,
     score_threshold: float = 0.0,
-    config: NodeConfig | None = None,
+    framing: FramingConfig | None = None,
     on_frame: Callable[[Frame, Detections], None] | None = None,
 ) -> ReplayReport:
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
@@ -102,8 +102,8 @@ def replay(
         split: its split.
         key_frames_only: run only on samples; needs ``data``.
         score_threshold: weaker detections are scored, but left out of the bag.
-        config: the node's parameters: limits of a frame, and what cameras and radars send; the
-            number of sweeps is the detector's.
+        framing: of which messages frames are made, as the node has it; the number of sweeps is the
+            detector's.
         on_frame: called with every frame and its detections.
 
     Raises:
@@ -115,20 +115,15 @@ def replay(
         raise BagError("give --data and --split together")
     if key_frames_only and data is None:
         raise BagError("--key-frames-only needs --data and --split: a bag does not name samples")
-    config = config or NodeConfig()
-    recipe: dict[str, Any] = {
-        "image": detector.config.image,
-        "sync": dataclasses.replace(config.sync, sweeps=detector.config.radar.sweeps),
-        "cameras": config.cameras,
-        "radar_fields": config.radar_fields,
-    }
+    framing = (framing or FramingConfig()).with_sweeps(detector.config.radar.sweeps)
+    image = detector.config.image
     tables, samples = None, Samples(tokens={}, missed=())
-    total = max((topic.count for topic in layout_of(path).images.values()), default=None)
+    total = max((topic.count for topic in layout_of(path, framing).images.values()), default=None)
     if data is not None and split is not None:
         from crkd_core.data.nuscenes.reader import NuScenes
 
         tables = NuScenes(data, split=split)
-        references = references_of_bag(path, **recipe)
+        references = references_of_bag(path, image=image, framing=framing)
         samples = find_samples(path, references, tables, split)
         total = len(samples.tokens) if key_frames_only else len(references)
     problems: list[BagProblem] = []
@@ -138,10 +133,11 @@ def replay(
         formed = False
         for frame in frames_of_bag(
             path,
+            image=image,
+            framing=framing,
             tokens=samples.tokens,
             only=samples.tokens if key_frames_only else None,
             problems=problems,
-            **recipe,
         ):
             if tables is not None and frame.token:
                 _check_pose(path, tables, frame)
@@ -270,7 +266,7 @@ def command(
     ] = False,
     params: Annotated[
         Path | None,
-        typer.Option(help="The node's parameter file: sync, cameras and radar_fields hold."),
+        typer.Option(help="The node's parameter file: what frames are made of holds."),
     ] = None,
 ) -> None:
     """Run a detector over a rosbag2; with --data and --split also score it."""
@@ -278,8 +274,8 @@ def command(
     if (out / "detections").exists():
         raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
     check_output(out)
-    config = None if params is None else load(params, NodeConfig, node="detector_node")
-    layout_of(bag)
+    framing = None if params is None else load(params, NodeConfig, node="detector_node")
+    layout_of(bag, framing)
     from crkd_core.evaluate.report import metrics_tables
     from crkd_core.infer.detector import Detector
 
@@ -298,7 +294,7 @@ def command(
         split=split,
         key_frames_only=key_frames_only,
         score_threshold=score_threshold,
-        config=config,
+        framing=framing,
     )
     console = Console()
     if report.evaluation is not None:

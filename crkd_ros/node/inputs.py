@@ -88,16 +88,14 @@ class Inputs:
 
     def _subscribe_all(self, config: NodeConfig) -> None:
         topics, sensor = config.topics, "sensor_msgs/msg/"
-        image, image_topic = "CompressedImage", topics.image_compressed
-        if config.image_transport == "raw":
-            image, image_topic = "Image", topics.image_raw
+        image = "Image" if config.image_transport == "raw" else "CompressedImage"
         for name in config.sensors:
             if name in CAMERAS:
                 # The name that publishers know it by: after remapping.
-                topic = self._node.resolve_topic_name(image_topic.format(sensor=name.lower()))
+                topic = self._node.resolve_topic_name(config.topic(name))
                 self._rectified[name] = config.cameras.is_rectified(topic)
                 self._subscribe(f"{sensor}CameraInfo", topics.camera_info, self._on_info, name)
-                self._subscribe(f"{sensor}{image}", image_topic, self._on_image, name)
+                self._subscribe(f"{sensor}{image}", config.topic(name), self._on_image, name)
             elif name in RADARS:
                 self._subscribe(f"{sensor}PointCloud2", topics.radar, self._on_cloud, name)
         if config.motion.source == "odom":

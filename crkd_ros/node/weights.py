@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.node import WeightsConfig
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
@@ -17,7 +17,7 @@ class WeightsError(RuntimeError):
     """Weights that are missing or that this machine cannot run."""
 
 
-def load_detector(config: NodeConfig) -> Detector:
+def load_detector(config: WeightsConfig) -> Detector:
     """The detector that the parameters ask for.
 
     Raises:

@@ -1,10 +1,13 @@
-"""Parameters of what forms frames: topics, limits of a set, ego motion."""
+"""Parameters of what forms frames, live and in replay: sensors, topics, limits, ego motion."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
+from crkd_core.sensors import CAMERAS, RADARS
+from crkd_ros.convert.camera_model import CamerasConfig
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 
 
@@ -89,3 +92,52 @@ class TopicsConfig:
                     f"topics.{name}: expected a topic with {{sensor}}, which becomes the name of "
                     f"each sensor, got {topic!r}; topics of other names: remap each one"
                 )
+
+
+Framing = TypeVar("Framing", bound="FramingConfig")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramingConfig:
+    """Of which messages a Frame is made, and how. The node's parameters are one, too."""
+
+    sensors: tuple[str, ...] = knob(
+        CAMERAS + RADARS, "Cameras and radars to subscribe to; the others are masked"
+    )
+    image_transport: Literal["compressed", "raw"] = knob(
+        "compressed", "Images as compressed (CompressedImage, JPEG or PNG) or raw (Image)"
+    )
+    base_frame: str = knob("base_link", "Frame of the vehicle and of the detections")
+    calibration_file: str = knob(
+        "", "YAML with the sensors' poses (and intrinsics); empty: sensors' poses from tf"
+    )
+    topics: TopicsConfig = TopicsConfig()
+    motion: MotionConfig = MotionConfig()
+    sync: SyncConfig = SyncConfig()
+    cameras: CamerasConfig = CamerasConfig()
+    radar_fields: RadarFieldsConfig = RadarFieldsConfig()
+
+    def __post_init__(self) -> None:
+        check(self, "")
+        unknown = set(self.sensors) - set(CAMERAS + RADARS)
+        if unknown or not self.sensors:
+            raise ParameterError(
+                f"sensors: expected some of {', '.join(CAMERAS + RADARS)}, got "
+                f"{', '.join(self.sensors) or 'none'}"
+            )
+
+    def topic(self, sensor: str) -> str:
+        """Topic of a camera's images, a radar's clouds, or "odometry"; not resolved yet."""
+        topics = self.topics
+        if sensor == "odometry":
+            return topics.odometry
+        images = topics.image_raw if self.image_transport == "raw" else topics.image_compressed
+        return (topics.radar if sensor in RADARS else images).format(sensor=sensor.lower())
+
+    def info_topic(self, camera: str) -> str:
+        """Topic of a camera's CameraInfo; not resolved yet."""
+        return self.topics.camera_info.format(sensor=camera.lower())
+
+    def with_sweeps(self: Framing, sweeps: int) -> Framing:
+        """The same for weights that take so many sweeps of each radar."""
+        return replace(self, sync=replace(self.sync, sweeps=sweeps))

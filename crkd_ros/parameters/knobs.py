@@ -66,10 +66,17 @@ class Parameter:
 
 
 def parameters(config: type, prefix: str = "") -> Iterator[Parameter]:
-    """Every parameter of a configuration dataclass, in order; plain fields are none."""
+    """Every parameter of a configuration dataclass, in order, its groups last.
+
+    Plain fields are none.
+    """
     hints = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):
-        if dataclasses.is_dataclass(hints[field.name]):
+
+    def group(field: dataclasses.Field[Any]) -> bool:
+        return dataclasses.is_dataclass(hints[field.name])
+
+    for field in sorted(dataclasses.fields(config), key=group):
+        if group(field):
             yield from parameters(hints[field.name], f"{prefix}{field.name}.")  # type: ignore
         elif field.metadata:
             yield Parameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
@@ -22,7 +24,7 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.replay import key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig, TopicsConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)
@@ -138,9 +140,10 @@ def test_truth_is_drawn_at_every_sample(tables, bag) -> None:
 
 def check_frames(tables: NuScenes, bag: Path, samples: int) -> None:
     tokens = key_frames(tables, [SCENE])
+    framing = FramingConfig().with_sweeps(6)
     replayed = {
         frame.token: frame
-        for frame in frames_of_bag(bag, image=IMAGE, sync=SyncConfig(sweeps=6), tokens=tokens)
+        for frame in frames_of_bag(bag, image=IMAGE, framing=framing, tokens=tokens)
     }
     frames = NuScenesFrames(tables, tables.samples_of_scene(SCENE), radar_sweeps=6, image=IMAGE)
     assert len(frames) == samples
@@ -213,6 +216,42 @@ def test_without_ego_poses_no_frame_is_made(bag, tmp_path) -> None:
     problems: list[BagProblem] = []
     assert list(frames_of_bag(tmp_path / "still", image=IMAGE, problems=problems)) == []
     assert len(problems) == 20 and "no ego pose" in problems[0].reason
+
+
+def test_what_the_node_makes_frames_of_holds_for_a_bag_too(bag, tmp_path) -> None:
+    with BagWriter(tmp_path / "two") as out:
+        for record in read_bag(bag):
+            if record.topic not in ("/tf", "/odom"):
+                out.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
+            if record.topic == "/cam_front/image_rect_compressed":
+                # By the alphabet it would come first.
+                out.write_raw("/a/cam_front", record.type_name, record.data, record.stamp_ns)
+    other = TopicsConfig(image_compressed="/a/{sensor}")
+    for topics, name in (
+        (TopicsConfig(), "/cam_front/image_rect_compressed"),
+        (other, "/a/cam_front"),
+    ):
+        layout = layout_of(tmp_path / "two", FramingConfig(topics=topics))
+        assert layout.images["CAM_FRONT"].name == name
+        assert layout.images["CAM_BACK"].name == "/cam_back/image_rect_compressed"
+    sensors = ("CAM_FRONT", ANCHOR_CAMERA, "RADAR_FRONT")
+    standing = FramingConfig(sensors=sensors, motion=MotionConfig(source="off"))
+    frames = list(frames_of_bag(tmp_path / "two", image=IMAGE, framing=standing))
+    assert len(frames) == 20
+    for present, names in (
+        (frames[-1].camera_present, CAMERAS),
+        (frames[-1].radar_present, RADARS),
+    ):
+        assert [name for name, is_in in zip(names, present, strict=True) if is_in] == [
+            name for name in names if name in sensors
+        ]
+    # And where the sensors sit is the file's, if it names one.
+    calibration = recorded_calibration.of_bag(bag)
+    calibration.add("base_link", "cam_front", geometry.pose([0, 0, 9], [1, 0, 0, 0]))
+    calibration.save(tmp_path / "c.yaml")
+    moved = replace(standing, calibration_file=str(tmp_path / "c.yaml"))
+    frame = next(frames_of_bag(tmp_path / "two", image=IMAGE, framing=moved))
+    assert frame.ego_T_cam[CAMERAS.index("CAM_FRONT"), 2, 3] == 9
 
 
 def test_without_lidar_only_its_clouds_are_missing(tables, bag, tmp_path) -> None:

@@ -17,6 +17,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.parameters.framing import FramingConfig
 
 
 def test_the_node_sees_what_replay_sees(tmp_path):
@@ -26,7 +27,9 @@ def test_the_node_sees_what_replay_sees(tmp_path):
     detector = Detector.load(tmp_path / "weights.safetensors", score_threshold=0.05)
     want = {
         frame.stamp_ns: detector(frame)
-        for frame in frames_of_bag(bag, image=TINY.image, radar_fields=FIELDS, problems=[])
+        for frame in frames_of_bag(
+            bag, image=TINY.image, framing=FramingConfig(radar_fields=FIELDS), problems=[]
+        )
     }
     bench = node_rig.Bench(
         tmp_path,

@@ -270,7 +270,7 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
         executor.add_node(one)
     broadcaster = tf2_ros.StaticTransformBroadcaster(peer)
     try:
-        transforms = []
+        messages = []
         for child, pose in {
             "base_link": geometry.pose([5, 6, 0], geometry.yaw_to_quat_wxyz(0.3)),
             "lying": geometry.pose([0, 0, 0], [0.5, -0.5, 0.5, -0.5]),
@@ -281,8 +281,8 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
             turn = geometry.matrix_to_quat_wxyz(pose[:3, :3])
             rotation = message.transform.rotation
             rotation.w, rotation.x, rotation.y, rotation.z = (float(value) for value in turn)
-            transforms.append(message)
-        broadcaster.sendTransform(transforms)
+            messages.append(message)
+        broadcaster.sendTransform(messages)
 
         place, deadline = transforms.place("parking_lot"), time.monotonic() + PATIENCE
         while True:

@@ -18,6 +18,7 @@ from crkd_ros.bags.frames import BagProblem, frames_of_bag
 from crkd_ros.bags.replay import replay
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert.images import image_rgb
+from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.node import NodeConfig
 
 NET = ImageConfig(height=64, width=176, zoom=1.0)
@@ -29,7 +30,9 @@ def bag(tmp_path):
 
 
 def test_raw_images_are_straightened_and_standing_returns_stand(bag):
-    found = list(frames_of_bag(bag, image=NET, radar_fields=FIELDS, problems=[]))
+    found = list(
+        frames_of_bag(bag, image=NET, framing=FramingConfig(radar_fields=FIELDS), problems=[])
+    )
     # At the first pose no speed is known: that frame is dropped or not.
     found = [frame for frame in found if frame.stamp_ns > START]
     assert [frame.stamp_ns for frame in found] == [START + i * STEP for i in (1, 2, 3)]
@@ -50,7 +53,14 @@ def test_raw_images_are_straightened_and_standing_returns_stand(bag):
 def test_what_the_parameters_say_wins_over_the_topics_name(bag):
     reasons: list[BagProblem] = []
     always = CamerasConfig(rectified="always")
-    list(frames_of_bag(bag, image=NET, radar_fields=FIELDS, cameras=always, problems=reasons))
+    list(
+        frames_of_bag(
+            bag,
+            image=NET,
+            framing=FramingConfig(radar_fields=FIELDS, cameras=always),
+            problems=reasons,
+        )
+    )
     assert any("d is not zero and p is empty" in problem.reason for problem in reasons)
 
 
@@ -70,7 +80,7 @@ def test_replay_follows_the_nodes_parameters(bag, tmp_path):
         seen.append(frame)
 
     config = NodeConfig(radar_fields=FIELDS)
-    report = replay(bag, detector, tmp_path / "out", config=config, on_frame=look)
+    report = replay(bag, detector, tmp_path / "out", framing=config, on_frame=look)
     assert report.frames == len(seen) >= 3
     assert all(len(frame.radar) for frame in seen)
     replay(bag, detector, tmp_path / "other", on_frame=look)
