@@ -12,10 +12,10 @@ from rich.table import Table
 
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.container import Topic
-from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import Kind, foreign_layout, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey
 from crkd_ros.bags.reader import open_bag
+from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.synchroniser import Synchronizer
 
@@ -109,7 +109,7 @@ def describe(
             disable=not progress,
             transient=True,
         ):
-            stamp = record_ns if known.record_times else contents.stamp_ns(message)
+            stamp = record_ns if known.record_times else stamp_ns(message.header.stamp)
             stamps.append((stamp, topics[topic]))
         unreadable = bag.unreadable()
     stamps.sort()

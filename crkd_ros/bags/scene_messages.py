@@ -121,25 +121,10 @@ def cloud(head: Any, records: NDArray[np.void]) -> Any:
     )
 
 
-def _transform(stamp_ns: int, parent: str, child: str, parent_T_child: NDArray) -> Any:
-    x, y, z, w = geometry.quat_wxyz_to_xyzw(geometry.matrix_to_quat_wxyz(parent_T_child[:3, :3]))
-    tx, ty, tz = parent_T_child[:3, 3]
-    return make(
-        "geometry_msgs/msg/TransformStamped",
-        header=box_messages.header(stamp_ns, parent, make),
-        child_frame_id=child,
-        transform=make(
-            "geometry_msgs/msg/Transform",
-            translation=make("geometry_msgs/msg/Vector3", x=tx, y=ty, z=tz),
-            rotation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
-        ),
-    )
-
-
 def static(stamp_ns: int, ego_T_sensor: dict[str, NDArray[np.float64]]) -> Any:
     """base_link -> sensor frames, as the TFMessage of /tf_static."""
     transforms = [
-        _transform(stamp_ns, "base_link", channel.lower(), pose)
+        box_messages.transform(pose, "base_link", channel.lower(), stamp_ns, make)
         for channel, pose in sorted(ego_T_sensor.items())
     ]
     return make("tf2_msgs/msg/TFMessage", transforms=transforms)
@@ -149,7 +134,7 @@ def tf(stamp_ns: int, global_T_ego: NDArray[np.float64]) -> Any:
     """map -> base_link, as the TFMessage of /tf."""
     return make(
         "tf2_msgs/msg/TFMessage",
-        transforms=[_transform(stamp_ns, "map", "base_link", global_T_ego)],
+        transforms=[box_messages.transform(global_T_ego, "map", "base_link", stamp_ns, make)],
     )
 
 
@@ -179,18 +164,11 @@ def odometry(
         header=box_messages.header(stamp_ns, "map", make),
         child_frame_id="base_link",
     )
-    _set_pose(message.pose.pose, global_T_ego)
+    message.pose.pose = box_messages.pose_of(global_T_ego, make)
     twist = message.twist.twist
     twist.linear.x, twist.linear.y, twist.linear.z = (float(v) for v in linear)
     twist.angular.z = yaw_rate
     return message
-
-
-def _set_pose(pose: Any, matrix: NDArray[np.float64]) -> None:
-    pose.position.x, pose.position.y, pose.position.z = (float(v) for v in matrix[:3, 3])
-    quat = geometry.quat_wxyz_to_xyzw(geometry.matrix_to_quat_wxyz(matrix[:3, :3]))
-    q = pose.orientation
-    q.x, q.y, q.z, q.w = (float(v) for v in quat)
 
 
 def truth_markers(stamp_ns: int, truth: Truth) -> Any:

@@ -166,6 +166,32 @@ def point(values: Sequence[float] | NDArray[np.float64], make: Make) -> Any:
 
 def pose(center: NDArray[np.float64], yaw: float, make: Make) -> Any:
     """A geometry_msgs/Pose of [3] and a heading in radians."""
-    w, x, y, z = (float(value) for value in geometry.yaw_to_quat_wxyz(yaw))
-    orientation = make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
+    orientation = quaternion(geometry.yaw_to_quat_wxyz(yaw), make)
     return make("geometry_msgs/msg/Pose", position=point(center, make), orientation=orientation)
+
+
+def pose_of(matrix: NDArray[np.float64], make: Make) -> Any:
+    """A geometry_msgs/Pose of [4, 4]."""
+    orientation = quaternion(geometry.matrix_to_quat_wxyz(matrix[:3, :3]), make)
+    position = point(matrix[:3, 3], make)
+    return make("geometry_msgs/msg/Pose", position=position, orientation=orientation)
+
+
+def transform(
+    parent_T_child: NDArray[np.float64], parent: str, child: str, stamp_ns: int, make: Make
+) -> Any:
+    """A geometry_msgs/TransformStamped of [4, 4]."""
+    rotation = quaternion(geometry.matrix_to_quat_wxyz(parent_T_child[:3, :3]), make)
+    translation = vector(parent_T_child[:3, 3], make)
+    return make(
+        "geometry_msgs/msg/TransformStamped",
+        header=header(stamp_ns, parent, make),
+        child_frame_id=child,
+        transform=make("geometry_msgs/msg/Transform", translation=translation, rotation=rotation),
+    )
+
+
+def quaternion(wxyz: NDArray[np.float64], make: Make) -> Any:
+    """A geometry_msgs/Quaternion of [4], scalar first."""
+    w, x, y, z = (float(value) for value in wxyz)
+    return make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)

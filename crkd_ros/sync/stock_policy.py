@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.convert import ros_packages
+from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import Message
 from crkd_ros.sync.history import Timed
@@ -61,9 +61,7 @@ class StockFilters:
 
     def add(self, sensor: str, image: Timed, at: float) -> list[tuple[Stamped, ...]]:
         """Give it one message; the sets that this completes."""
-        seconds, nanoseconds = divmod(image.stamp_ns, 1_000_000_000)
-        stamp = ros_packages.make("builtin_interfaces/msg/Time", sec=seconds, nanosec=nanoseconds)
-        header = ros_packages.make("std_msgs/msg/Header", stamp=stamp)
+        header = box_messages.header(image.stamp_ns, "", ros_packages.make)
         self._filters[sensor].signalMessage(Stamped(header, sensor, image, at))
         sets, self._sets = self._sets, []
         return sets

@@ -14,6 +14,7 @@ from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert.arrays import stamp_ns
+from crkd_ros.convert.box_messages import transform
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 
 START = 1_700_000_010_000_000_000
@@ -27,20 +28,7 @@ def static_transforms():
     transforms = []
     for sensor in (CAMERA, RADAR):
         pose = ros_rig.extrinsics()[sensor]
-        w, x, y, z = geometry.matrix_to_quat_wxyz(pose[:3, :3])
-        translation = dict(zip("xyz", map(float, pose[:3, 3]), strict=True))
-        transforms.append(
-            make(
-                "geometry_msgs/msg/TransformStamped",
-                header=ros_rig.header(make, START, "base_link"),
-                child_frame_id=sensor.lower(),
-                transform=make(
-                    "geometry_msgs/msg/Transform",
-                    translation=make("geometry_msgs/msg/Vector3", **translation),
-                    rotation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
-                ),
-            )
-        )
+        transforms.append(transform(pose, "base_link", sensor.lower(), START, make))
     return make("tf2_msgs/msg/TFMessage", transforms=transforms)
 
 

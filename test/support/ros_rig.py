@@ -8,7 +8,7 @@ import numpy as np
 from crkd_core import geometry
 from crkd_core.data.radar import RADAR_DTYPE, to_records
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.convert.arrays import stamp_fields
+from crkd_ros.convert import box_messages
 from crkd_ros.convert.standins.point_cloud2 import DATATYPES
 from crkd_ros.motion.calibration_file import Calibration
 
@@ -78,11 +78,7 @@ def radar_points(seed: int, count: int = 40) -> np.ndarray:
 
 
 def header(make, stamp_ns: int, frame_id: str):
-    return make(
-        "std_msgs/msg/Header",
-        stamp=make("builtin_interfaces/msg/Time", **stamp_fields(stamp_ns)),
-        frame_id=frame_id,
-    )
+    return box_messages.header(stamp_ns, frame_id, make)
 
 
 def compressed_image(make, camera: str, stamp_ns: int, *, seed: int = 0, data=None):
@@ -142,20 +138,13 @@ def radar_cloud(make, radar: str, stamp_ns: int, *, seed: int = 0):
 
 
 def odometry(make, stamp_ns: int):
-    pose = map_T_base(stamp_ns)
-    w, x, y, z = geometry.matrix_to_quat_wxyz(pose[:3, :3])
-    tx, ty, tz = pose[:3, 3]
     return make(
         "nav_msgs/msg/Odometry",
         header=header(make, stamp_ns, "map"),
         child_frame_id="base_link",
         pose=make(
             "geometry_msgs/msg/PoseWithCovariance",
-            pose=make(
-                "geometry_msgs/msg/Pose",
-                position=make("geometry_msgs/msg/Point", x=tx, y=ty, z=tz),
-                orientation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
-            ),
+            pose=box_messages.pose_of(map_T_base(stamp_ns), make),
         ),
     )
 

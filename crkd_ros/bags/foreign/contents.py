@@ -27,12 +27,6 @@ _INT8 = tuple(
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 
 
-def stamp_ns(message: Any) -> int:
-    """The header's stamp in nanoseconds."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
 def frame_of(message: Any) -> str:
     """The header's frame, without the leading slash of ROS 1."""
     return str(message.header.frame_id).lstrip("/")

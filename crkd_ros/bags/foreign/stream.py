@@ -24,6 +24,7 @@ from crkd_ros.bags.foreign.survey import Survey
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError, make
 from crkd_ros.bags.writer import BagWriter, qos
 from crkd_ros.convert import box_messages
+from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.convert.camera_model import CamerasConfig
 
 ImageFormat = Literal["jpeg", "png"]
@@ -157,7 +158,7 @@ class Conversion:
             )
         ):
             role, channel = roles[topic]
-            stamp = record_ns if self.known.record_times else contents.stamp_ns(message)
+            stamp = record_ns if self.known.record_times else stamp_ns(message.header.stamp)
             if stamp <= 0:
                 raise BagError(f"{topic}: a message without a stamp at record time {record_ns} ns")
             if stamp < written:

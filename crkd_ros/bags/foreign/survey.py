@@ -22,7 +22,7 @@ from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
 from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.message_types import BagError
-from crkd_ros.convert.arrays import ConvertError, odometry_pose, transform_matrix
+from crkd_ros.convert.arrays import ConvertError, odometry_pose, stamp_ns, transform_matrix
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.poses import MotionError
 
@@ -137,7 +137,7 @@ def _first(bag: Bag, topic: str) -> Any:
 def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str) -> bool:
     if stamps != "auto":
         return stamps == "record"
-    empty = sorted(c for c, message in heads.items() if not contents.stamp_ns(message))
+    empty = sorted(c for c, message in heads.items() if not stamp_ns(message.header.stamp))
     if not empty:
         return False
     if kind is not Kind.NUSCENES2BAG_ROS2:
@@ -171,7 +171,7 @@ def _transforms(bag: Bag, layout: ForeignLayout, progress: bool) -> tuple[Calibr
                 tree.add(transform.header.frame_id, child, matrix)
         for transform, matrix in bases:
             parent = above.get(transform.header.frame_id.lstrip("/"))
-            stamp = contents.stamp_ns(transform)
+            stamp = stamp_ns(transform.header.stamp)
             poses.add(stamp, matrix if parent is None else parent @ matrix)
     return tree, poses
 
@@ -190,7 +190,7 @@ def _poses(
         return poses, ""
     try:
         for message in _read(bag, [layout.odometry], progress):
-            poses.add(contents.stamp_ns(message), odometry_pose(message))
+            poses.add(stamp_ns(message.header.stamp), odometry_pose(message))
     except ConvertError as error:
         raise BagError(f"{layout.odometry.name}: {error}") from error
     return poses, layout.odometry.name
