@@ -25,7 +25,7 @@ _SPREAD = ("mAP", "NDS")
 
 
 class CompareError(ValueError):
-    """An argument that is not NAME=EVALUATION, or a folder without metrics."""
+    """An argument that names no folder, or a folder without metrics."""
 
 
 def read_scores(path: Path) -> dict[str, float]:
@@ -51,26 +51,44 @@ def read_scores(path: Path) -> dict[str, float]:
         raise CompareError(f"{file}: no nuScenes detection metrics: {error!r}") from error
 
 
-def parse(arguments: Sequence[str]) -> dict[str, list[Path]]:
-    """NAME=PATH arguments as name -> evaluations, both in the order given.
+def parse(arguments: Sequence[str]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """[NAME=]PATH arguments as name -> evaluations, and as name -> training runs.
+
+    All are in the order given. What a folder is, it says itself: one with a log is a run, one with
+    scores an evaluation, one with both is both. A path without a name is its own name.
 
     Raises:
-        CompareError: no argument, one without name or path, or an evaluation named twice.
+        CompareError: no argument, one without name or path, nothing at a path, a folder with
+            neither log nor scores, or one named twice.
     """
-    groups: dict[str, list[Path]] = {}
+    evaluations: dict[str, list[Path]] = {}
+    runs: dict[str, list[Path]] = {}
     for argument in arguments:
-        name, separator, path = argument.partition("=")
-        if not (separator and name and path):
+        name, separator, text = argument.partition("=")
+        if not separator or Path(argument).exists():
+            name = text = argument
+        if not (name and text):
+            raise CompareError(f"expected NAME=FOLDER, for example plain=out/0; got {argument!r}")
+        path = Path(text)
+        if not path.exists():
+            raise CompareError(f"{text}: there is nothing; expected a folder, or NAME=FOLDER")
+        is_run = (path / "metrics.jsonl").is_file()
+        is_evaluation = path.is_file() or (path / "metrics.json").is_file()
+        if not is_run and not is_evaluation:
             raise CompareError(
-                f"expected NAME=EVALUATION, for example plain=out/0; got {argument!r}"
+                f"{path}: expected metrics.json of crkd evaluate, or metrics.jsonl of crkd train "
+                "or distill; it has neither"
             )
-        group = groups.setdefault(name, [])
-        if Path(path) in group:
-            raise CompareError(f"{name}: {path} is given twice; a spread needs different runs")
-        group.append(Path(path))
-    if not groups:
-        raise CompareError("nothing to compare; give NAME=EVALUATION once per evaluation")
-    return groups
+        for groups, belongs in ((evaluations, is_evaluation), (runs, is_run)):
+            if not belongs:
+                continue
+            group = groups.setdefault(name, [])
+            if path in group:
+                raise CompareError(f"{name}: {path} is given twice; a spread needs different runs")
+            group.append(path)
+    if not (evaluations or runs):
+        raise CompareError("nothing to compare; give [NAME=]FOLDER once per evaluation or run")
+    return evaluations, runs
 
 
 def compare(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Table:

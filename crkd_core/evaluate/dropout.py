@@ -1,9 +1,9 @@
 """Accuracy against the number of cameras and radars that are lost: one detector, 15 masks.
 
-Command `crkd dropout`. Which sensors a sample loses is drawn once per sample: its cameras and
-radars are put in the order of SHA-256("seed token sensor"), and the first so many are lost. So a
-set that has lost three cameras has also lost the one that the set with one lost camera lacks, and
-every run, on any machine, masks the same.
+Command `crkd evaluate --dropout`. Which sensors a sample loses is drawn once per sample: its
+cameras and radars are put in the order of SHA-256("seed token sensor"), and the first so many are
+lost. So a set that has lost three cameras has also lost the one that the set with one lost camera
+lacks, and every run, on any machine, masks the same.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""The losses of training runs over their steps, as one picture. Command `crkd curves`."""
+"""The losses of training runs over their steps, side by side. Command `crkd compare`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from crkd_core.evaluate.report import Table
 from crkd_core.png import write_figure
 from crkd_core.train.run_folder import RunError
 
@@ -18,9 +20,12 @@ _COLUMNS = 4
 #: The thick line is a mean over this many logged steps.
 _SMOOTH = 10
 
+#: Loss -> (step, value) of every logged step, in the order in which the log names them.
+Losses = dict[str, list[tuple[int, float]]]
 
-def read_losses(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Loss -> (step, value) of every logged step, in the order in which the log names them.
+
+def read_losses(run: Path) -> Losses:
+    """The losses that a run logged.
 
     Raises:
         RunError: the folder has no metrics.jsonl, or nothing is logged in it.
@@ -29,7 +34,7 @@ def read_losses(run: Path) -> dict[str, list[tuple[int, float]]]:
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
-    losses: dict[str, list[tuple[int, float]]] = {}
+    losses: Losses = {}
     for line in lines:
         logged = json.loads(line)
         for name, value in logged.items():
@@ -40,45 +45,65 @@ def read_losses(run: Path) -> dict[str, list[tuple[int, float]]]:
     return losses
 
 
-def draw_curves(runs: Sequence[Path], path: Path) -> dict[str, tuple[float, float]]:
-    """Draw every loss of these runs, one panel per loss, logarithmic, one colour per run.
+def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Table:
+    """One row per loss: where each set-up began and ended; with ``out`` also losses.png there.
 
     Args:
-        runs: run folders.
-        path: the PNG.
+        groups: name -> run folders, which differ in nothing but the seed.
+        out: folder for the picture: one panel per loss, logarithmic, one colour per name; None =
+            no picture.
 
     Returns:
-        Of the first run: loss -> (mean of the first tenth of its log, mean of the last tenth).
+        Means of the first and of the last tenth of the logged steps, over the runs of a name.
 
     Raises:
         RunError: see ``read_losses``.
     """
-    curves = {run.name or str(run): read_losses(run) for run in runs}
-    names = list(dict.fromkeys(name for losses in curves.values() for name in losses))
-    rows = -(-len(names) // _COLUMNS)
+    curves = {name: [read_losses(run) for run in runs] for name, runs in groups.items()}
+    losses = list(dict.fromkeys(n for runs in curves.values() for run in runs for n in run))
+    if out is not None:
+        _draw(curves, losses, out / "losses.png")
+    return Table(
+        title="losses, mean of the first and of the last tenth",
+        columns=("loss", *curves),
+        rows=[[loss, *(_ends(loss, runs) for runs in curves.values())] for loss in losses],
+    )
+
+
+def _ends(loss: str, runs: Sequence[Losses]) -> str:
+    """How a loss began and ended, mean over those runs that have it."""
+    firsts, lasts = [], []
+    for run in runs:
+        if loss in run:
+            values = [value for _, value in run[loss]]
+            tenth = max(1, len(values) // 10)
+            firsts.append(statistics.fmean(values[:tenth]))
+            lasts.append(statistics.fmean(values[-tenth:]))
+    if not firsts:
+        return "-"
+    return f"{statistics.fmean(firsts):.4g} > {statistics.fmean(lasts):.4g}"
+
+
+def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: Path) -> None:
+    rows = -(-len(losses) // _COLUMNS)
     figure = Figure(figsize=(3.2 * _COLUMNS, 2.3 * rows), layout="constrained")
     grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axes, name in zip(grid, names, strict=False):
-        for index, (run, losses) in enumerate(curves.items()):
-            if name not in losses:
-                continue
-            steps, values = np.array(losses[name], np.float64).T
-            axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.8)
-            width = min(_SMOOTH, len(values))
-            smooth = np.convolve(values, np.full(width, 1 / width), "valid")
-            axes.plot(steps[width - 1 :], smooth, color=f"C{index}", label=run)
+    for axes, loss in zip(grid, losses, strict=False):
+        for index, (name, runs) in enumerate(curves.items()):
+            label: str | None = name
+            for run in runs:
+                if loss not in run:
+                    continue
+                steps, values = np.array(run[loss], np.float64).T
+                axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.8)
+                width = min(_SMOOTH, len(values))
+                smooth = np.convolve(values, np.full(width, 1 / width), "valid")
+                axes.plot(steps[width - 1 :], smooth, color=f"C{index}", label=label)
+                label = None  # A name is once in the legend.
         axes.set_yscale("log")
-        axes.set_title(name, fontsize=9)
+        axes.set_title(loss, fontsize=9)
         axes.grid(alpha=0.3)
-    for axes in grid[len(names) :]:
+    for axes in grid[len(losses) :]:
         axes.set_axis_off()
     grid[0].legend(fontsize=8)
     write_figure(figure, path)
-    return {
-        name: _ends([v for _, v in curve]) for name, curve in next(iter(curves.values())).items()
-    }
-
-
-def _ends(values: list[float]) -> tuple[float, float]:
-    tenth = max(1, len(values) // 10)
-    return float(np.mean(values[:tenth])), float(np.mean(values[-tenth:]))

@@ -1,9 +1,11 @@
 """What every command does with errors and places that it cannot use."""
 
+import sys
+
 import pytest
 import typer
 
-from crkd_core.command import run_function
+from crkd_core.command import run, run_function
 from crkd_core.files import OutputError, check_output
 
 
@@ -61,3 +63,66 @@ def test_outputs_below_a_file_are_refused(tmp_path):
         with pytest.raises(OutputError, match="file is not a folder; choose another --out"):
             check_output(path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--bogus"], "No such option: --bogus"),
+        (["--number", "x"], "'x' is not a valid"),
+        (["--number", "9"], "range 1<=x<=3"),
+        (["--number", "1", "more"], "unexpected extra argument"),
+        ([], "Missing option '--number'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(arguments, text, monkeypatch, capsys):
+    def command(number: int = typer.Option(..., min=1, max=3)) -> None:
+        raise AssertionError("it must not be called")
+
+    monkeypatch.setattr("sys.argv", ["crkd", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        run_function(command)
+    out, err = capsys.readouterr()
+    assert (exit_.value.code, out) == (2, "")
+    assert err.startswith("error: ") and err.endswith("; see crkd --help\n")
+    assert err.count("\n") == 1
+    # Releases of typer say these in different words.
+    assert text in err or "Invalid value for '--number'" in err
+
+
+def test_a_group_without_a_verb_shows_its_help(monkeypatch, capsys):
+    app = typer.Typer(no_args_is_help=True, add_completion=False)
+    for name in ("one", "two"):
+        app.command(name)(lambda: None)
+    monkeypatch.setattr("sys.argv", ["crkd"])
+    with pytest.raises(SystemExit):
+        run(app)
+    out, err = capsys.readouterr()
+    assert "one" in out + err and "error" not in out + err
+
+
+def test_exit_statuses_of_commands_are_kept(monkeypatch):
+    def command() -> None:
+        raise typer.Exit(3)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["crkd"])
+    for function, status in ((command, 3), (interrupted, 130), (lambda: None, 0)):
+        with pytest.raises(SystemExit) as exit_:
+            run_function(function)
+        assert exit_.value.code == status
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("rosbags.rosbag2", "error: rosbags is not installed: pip install 'crkd_ros[bags]'\n"),
+        ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'\n"),
+        ("torch.nn", f"No module named 'torch.nn' in {sys.executable}; activate the environment"),
+    ],
+)
+def test_missing_modules_are_said_with_what_brings_them(module, text, monkeypatch, capsys):
+    error = ModuleNotFoundError(f"No module named {module!r}", name=module)
+    assert text in run_failing(error, monkeypatch, capsys)

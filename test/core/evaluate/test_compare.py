@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from crkd_core.cli import app
 from crkd_core.evaluate.compare import SCORES, CompareError, compare, parse, read_scores
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.files import write_json
-from crkd_core.train.curves import draw_curves, read_losses
+from crkd_core.train.curves import compare_losses, read_losses
 from crkd_core.train.run_folder import RunError
 
 PNG = b"\x89PNG"
@@ -19,9 +22,21 @@ def evaluation(folder, mean_ap):
     return folder
 
 
+def log(folder, *, csrd=7.0):
+    """The log of a training run of 30 steps."""
+    folder.mkdir()
+    line = {"lr": 1e-3, "gradient_norm": 9.0} | ({} if csrd is None else {"csrd": csrd})
+    lines = [{"step": step, "total": 100.0 / step, **line} for step in range(1, 31)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
 def test_runs_of_one_name_are_averaged_with_their_sample_deviation(tmp_path):
     folders = [evaluation(tmp_path / str(i), ap) for i, ap in enumerate((0.25, 0.5, 0.75))]
-    groups = parse([f"a={folders[0]}", f"b={folders[1]}", f"a={folders[2] / 'metrics.json'}"])
+    groups, runs = parse(
+        [f"a={folders[0]}", f"b={folders[1]}", f"a={folders[2] / 'metrics.json'}"]
+    )
+    assert runs == {}
     table = compare(groups, tmp_path / "out")
     first, second = table.rows
     assert first[:3] == ["a", "2", "0.500 ± 0.354"]
@@ -42,14 +57,35 @@ def test_runs_of_one_name_are_averaged_with_their_sample_deviation(tmp_path):
     ("arguments", "text"),
     [
         ([], "nothing to compare"),
-        (["runs/0"], "expected NAME=EVALUATION"),
-        (["=runs/0"], "expected NAME=EVALUATION"),
-        (["a=x", "a=x"], "given twice"),
+        (["runs/0"], "runs/0: there is nothing"),
+        (["=runs/0"], "expected NAME=FOLDER"),
+        (["a="], "expected NAME=FOLDER"),
+        (["a=x"], "x: there is nothing"),
+        (["a=empty"], "it has neither"),
+        (["a=run", "a=run"], "a: run is given twice"),
+        (["eval", "eval"], "eval: eval is given twice"),
     ],
 )
-def test_arguments_that_name_no_evaluation_are_refused(arguments, text):
+def test_arguments_that_name_nothing_to_compare_are_refused(
+    arguments, text, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    evaluation(tmp_path / "eval", 0.5)
+    log(tmp_path / "run")
     with pytest.raises(CompareError, match=text):
         parse(arguments)
+
+
+def test_folders_say_themselves_what_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluation(Path("eval"), 0.5)
+    evaluation(Path("lr=1"), 0.5)
+    log(Path("run"))
+    evaluation(log(Path("both")), 0.5)
+    evaluations, runs = parse(["eval", "a=run", "lr=1", "a=both", "run"])
+    assert evaluations == {"eval": [Path("eval")], "lr=1": [Path("lr=1")], "a": [Path("both")]}
+    assert runs == {"a": [Path("run"), Path("both")], "run": [Path("run")]}
 
 
 def test_a_folder_without_metrics_is_refused(tmp_path):
@@ -60,21 +96,32 @@ def test_a_folder_without_metrics_is_refused(tmp_path):
         read_scores(tmp_path)
 
 
-def test_curves_show_how_each_loss_changed(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    lines = [
-        {"step": step, "lr": 1e-3, "gradient_norm": 9.0, "total": 100.0 / step, "csrd": 7.0}
-        for step in range(1, 31)
-    ]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+def test_losses_show_how_each_changed(tmp_path):
+    run = log(tmp_path / "run")
     assert list(read_losses(run)) == ["total", "csrd"]
-    ends = draw_curves([run], tmp_path / "curves.png")
-    assert ends["csrd"] == (7.0, 7.0)
-    assert ends["total"] == pytest.approx(
-        ((100 + 50 + 100 / 3) / 3, (100 / 28 + 100 / 29 + 100 / 30) / 3)
-    )
-    assert (tmp_path / "curves.png").read_bytes().startswith(PNG)
+    other = log(tmp_path / "other", csrd=9.0)
+    plain = log(tmp_path / "plain", csrd=None)
+    groups = {"crkd": [run, other], "plain": [plain]}
+    table = compare_losses(groups, tmp_path / "out")
+    # (100 + 50 + 100 / 3) / 3, (100 / 28 + 100 / 29 + 100 / 30) / 3
+    total = "61.11 > 3.451"
+    assert table.columns == ("loss", "crkd", "plain")
+    assert table.rows == [["total", total, total], ["csrd", "8 > 8", "-"]]
+    assert (tmp_path / "out" / "losses.png").read_bytes().startswith(PNG)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["losses.png"]
+    assert compare_losses(groups).rows == table.rows
+
+
+def test_the_command_compares_both_in_one_go(tmp_path):
+    evaluation(tmp_path / "eval", 0.5)
+    log(tmp_path / "run")
+    words = [f"a={tmp_path / 'eval'}", f"a={tmp_path / 'run'}", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["compare", *words])
+    assert done.exit_code == 0, done.exception
+    assert "NDS" in done.output and "csrd" in done.output and "7 > 7" in done.output
+    assert {"compare.md", "compare.png", "losses.png"} <= {
+        path.name for path in (tmp_path / "out").iterdir()
+    }
 
 
 def test_curves_of_no_run_are_refused(tmp_path):

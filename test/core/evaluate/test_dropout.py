@@ -11,7 +11,9 @@ import pytest
 import torch
 from handmade import write_version
 from model_tiny import TINY, frame
+from typer.testing import CliRunner, Result
 
+from crkd_core.cli import app
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
 from crkd_core.evaluate.evaluation import EvaluateError, evaluate_weights
 from crkd_core.model.build import build_detector
@@ -87,6 +89,27 @@ def test_tables_figures_and_picture(place, tmp_path, capsys) -> None:
     picture = cv2.imread(str(tmp_path / "dropout.png"))
     assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert "NDS" in capsys.readouterr().out
+
+
+def test_the_option_of_the_command(place, tmp_path) -> None:
+    words = ["--data", str(place / "data"), "--split", SPLIT, "--out", str(tmp_path / "out")]
+    weights = ["--weights", str(place / "weights.safetensors")]
+
+    def command(*more: str) -> Result:
+        return CliRunner().invoke(app, ["evaluate", *words, *more])
+
+    for wrong, text in (
+        ([*weights, "--dropout", "--sensor", "CAM_FRONT"], "give --weights, no --sensor"),
+        (["--submission", "results.json", "--dropout"], "give --weights, no --sensor"),
+        ([*weights, "--seed", "1"], "--seed belongs to --dropout"),
+        (["--dropout"], "give either --weights or --submission"),
+    ):
+        assert text in str(command(*wrong).exception)
+    assert not (tmp_path / "out").exists()
+    done = command(*weights, "--dropout", "--seed", "3")
+    assert done.exit_code == 0, done.exception
+    figures = json.loads((tmp_path / "out" / "dropout.json").read_text())
+    assert figures["seed"] == 3 and len(figures["cases"]) == len(CASES)
 
 
 def test_wrong_requests(place, tmp_path) -> None:

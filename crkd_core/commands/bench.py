@@ -1,0 +1,33 @@
+"""`crkd bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crkd_core.commands.options import Device
+from crkd_core.config import ConfigError
+
+
+def bench(
+    preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
+    weights: Annotated[Path | None, typer.Option(help="Time this detector instead.")] = None,
+    device: Device = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Timed calls or steps.")] = 20,
+    training: Annotated[bool, typer.Option(help="Time training steps instead.")] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Of training; default: the preset's.")
+    ] = None,
+) -> None:
+    """How fast a detector runs here, by stage and precision; or how fast it trains."""
+    from crkd_core.infer.bench import bench as run_bench
+    from crkd_core.train.bench import bench_training
+
+    if training and weights is not None:
+        raise ConfigError("--training times a preset with random weights; leave --weights out")
+    if training:
+        bench_training(preset_name=preset, batch_size=batch_size, device=device, rounds=rounds)
+    else:
+        run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)

@@ -1,0 +1,93 @@
+"""`crkd evaluate` and `crkd compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crkd_core.commands.options import Data, Device, Out, Precision, Split
+from crkd_core.config import ConfigError
+from crkd_core.files import check_output
+
+
+def evaluate(
+    data: Data,
+    split: Split,
+    out: Out,
+    weights: Annotated[Path | None, typer.Option(help="A .safetensors detector.")] = None,
+    submission: Annotated[Path | None, typer.Option(help="A nuScenes results JSON.")] = None,
+    device: Device = "cpu",
+    precision: Precision = "fp32",
+    sensors: Annotated[
+        list[str] | None,
+        typer.Option("--sensor", help="Use only this sensor (repeatable), e.g. RADAR_FRONT."),
+    ] = None,
+    dropout: Annotated[
+        bool, typer.Option("--dropout", help="With 0/1/3/6 cameras and 0/1/3/5 radars lost.")
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --dropout: of which sensors each sample loses [default: 0]."),
+    ] = None,
+) -> None:
+    """nuScenes metrics of a detector, with sensors lost too, or of any submission file."""
+    from crkd_core.evaluate.dropout import evaluate_dropout
+    from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
+
+    if (weights is None) == (submission is None):
+        raise ConfigError("give either --weights or --submission")
+    if dropout and (submission is not None or sensors):
+        raise ConfigError("--dropout takes sensors from a detector: give --weights, no --sensor")
+    if seed is not None and not dropout:
+        raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
+    check_output(out)
+    if submission is not None:
+        evaluate_submission(submission, data=data, split=split, out=out)
+        return
+    assert weights is not None
+    if dropout:
+        evaluate_dropout(
+            weights, data, split, out, seed=seed or 0, device=device, precision=precision
+        )
+        return
+    evaluate_weights(
+        weights,
+        data=data,
+        split=split,
+        out=out,
+        device=device,
+        precision=precision,
+        sensors=tuple(sensors or ()),
+    )
+
+
+def compare(
+    folders: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of crkd evaluate (scores) and of crkd train or distill (losses). "
+            "The same NAME for several: they differ in the seed, and are averaged.",
+            metavar="[NAME=]FOLDER...",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for compare.md, compare.json, compare.png and losses.png."),
+    ] = None,
+) -> None:
+    """Evaluations and training runs side by side: scores, losses, their spread over seeds."""
+    from crkd_core.evaluate.compare import compare as compare_evaluations
+    from crkd_core.evaluate.compare import parse
+    from crkd_core.train.curves import compare_losses
+
+    if out is not None:
+        check_output(out)
+    evaluations, runs = parse(folders)
+    console = Console()
+    if evaluations:
+        console.print(compare_evaluations(evaluations, out).rich())
+    if runs:
+        console.print(compare_losses(runs, out).rich())

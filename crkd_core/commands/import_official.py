@@ -1,0 +1,27 @@
+"""`crkd import-official`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crkd_core.config import ConfigError
+
+
+def import_official(
+    file: Annotated[Path, typer.Argument(help="A released .pth checkpoint.")],
+    out: Annotated[Path, typer.Option(help="A .safetensors file; must not exist yet.")],
+    part: Annotated[
+        str, typer.Option(help="Of a distilled file: student or teacher; auto = its student.")
+    ] = "auto",
+) -> None:
+    """Turn a checkpoint of the released CRKD code into weights for this project."""
+    from crkd_core.official import import_official as import_file
+
+    if part not in ("auto", "student", "teacher"):
+        raise ConfigError(f"--part: expected auto, student or teacher, got {part!r}")
+    import_file(file, out, part=part)  # type: ignore[arg-type]
+    Console().print(f"weights: {out}", soft_wrap=True)

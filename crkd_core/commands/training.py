@@ -1,0 +1,177 @@
+"""`crkd train` and `crkd distill`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from crkd_core.commands.options import Data, Device, Out, Split
+from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig
+from crkd_core.files import check_output
+from crkd_core.presets import override
+from crkd_core.presets import preset as find_preset
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
+    from crkd_core.train.run_folder import Run
+
+
+def train(
+    data: Data,
+    split: Split,
+    out: Out,
+    preset: Annotated[
+        str | None, typer.Option(help="demo_student (default), crkd_r50, ...")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. augment.bev_flip=0."),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a detector of a preset; see the run folder for weights and metrics."""
+    from crkd_core.train.loop import train as train_run
+    from crkd_core.train.run_folder import Run
+
+    _check_place(out, device)
+    if resume:
+        run = _resumed(out, split=split, preset=preset, steps=steps, changes=set_)
+        config = run.config
+    else:
+        config = find_preset(preset or "demo_student")
+        if steps is not None:
+            config = dataclasses.replace(config, steps=steps)
+        config = override(config, set_ or [])
+    lidar_sweeps = max(config.detector.lidar_sweeps, 1 if config.depth_weight else 0)
+    frames = _recorded(data, split, config, lidar_sweeps)
+    if not resume:
+        run = Run.start(out, config, data=str(data), split=split)
+    train_run(run, frames, resume=resume, device=device)
+    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+
+
+def distill(
+    data: Data,
+    split: Split,
+    out: Out,
+    teacher: Annotated[Path | None, typer.Option(help="A run folder or weights file.")] = None,
+    student: Annotated[
+        str,
+        typer.Option(
+            "--student",
+            "--student-arch",
+            help="A preset (random start), or a run folder or weights file to start from.",
+        ),
+    ] = "demo_student",
+    preset: Annotated[
+        str | None, typer.Option(help="Take the training settings of this preset.")
+    ] = None,
+    losses: Annotated[
+        str, typer.Option(help='Comma-separated; "" = none, the plain student.')
+    ] = ",".join(CRKD_LOSSES),
+    csrd: Annotated[bool, typer.Option(help="Cross-stage radar distillation.")] = True,
+    msfd_fused: Annotated[bool, typer.Option(help="Fused features of objects.")] = True,
+    msfd_camera: Annotated[bool, typer.Option(help="Camera features of objects.")] = True,
+    reld: Annotated[bool, typer.Option(help="Relations between cells.")] = True,
+    respd: Annotated[bool, typer.Option(help="The teacher's answers.")] = True,
+    gate: Annotated[bool, typer.Option(help="The student's gated fuser.")] = True,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Radar calibration block: none, path (as published) or side."),
+    ] = None,
+    teacher_sensors: Annotated[
+        list[str] | None,
+        typer.Option("--teacher-sensor", help="The teacher sees only this sensor (repeatable)."),
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Keep the teacher's features here.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. distill.csrd_weight=50."),
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a camera-radar student with a teacher (CRKD)."""
+    from crkd_core.distill.training import distill as distill_run
+    from crkd_core.distill.training import distill_config, sweeps_of
+    from crkd_core.train.run_folder import Run
+
+    _check_place(out, device)
+    if resume:
+        run = _resumed(out, split=split, preset=None, steps=steps, changes=set_)
+        config = run.config
+    elif teacher is None:
+        raise ConfigError("give --teacher, a run folder or a weights file")
+    else:
+        switches = (csrd, msfd_fused, msfd_camera, reld, respd)
+        wanted = dict(zip(CRKD_LOSSES, switches, strict=True))
+        names = tuple(name.strip() for name in losses.split(",") if name.strip())
+        config = distill_config(
+            teacher,
+            student,
+            preset=preset,
+            losses=tuple(name for name in names if wanted.get(name, True)),
+            calibration=calibration,
+            teacher_sensors=tuple(teacher_sensors or ()),
+            cache=cache,
+        )
+        if not gate:
+            config = override(config, ["detector.fuser=conv"])
+        if steps is not None:
+            config = dataclasses.replace(config, steps=steps)
+        config = override(config, set_ or [])
+    frames = _recorded(data, split, config, sweeps_of(config))
+    if not resume:
+        run = Run.start(out, config, data=str(data), split=split)
+    distill_run(run, frames, resume=resume, device=device)
+    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+
+
+def _check_place(out: Path, device: str) -> None:
+    """Refuse what a run cannot use before it leaves a folder behind."""
+    from crkd_core.infer.detector import usable_device
+
+    check_output(out)
+    usable_device(device)
+
+
+def _resumed(
+    out: Path,
+    *,
+    split: str,
+    preset: str | None,
+    steps: int | None,
+    changes: list[str] | None,
+) -> Run:
+    """The run in ``out``, which nothing on the command line may change."""
+    from crkd_core.train.run_folder import Run, RunError
+
+    run = Run.open(out, split=split)
+    config = run.config
+    if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
+        raise RunError(
+            f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
+            "resumed run keeps its configuration. Leave --preset, --steps and --set out, or start "
+            "a new run"
+        )
+    return run
+
+
+def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) -> NuScenesFrames:
+    """The training set, images as recorded."""
+    from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+
+    return NuScenesFrames(
+        NuScenes(data, split=split),
+        split,
+        radar_sweeps=config.detector.radar.sweeps,
+        lidar_sweeps=lidar_sweeps,
+        image=None,
+    )

@@ -1,0 +1,60 @@
+"""`crkd world` and `crkd world-report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crkd_core.commands.options import Out
+from crkd_core.files import check_output
+
+
+def world(
+    out: Out,
+    scenes: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of a drive.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    image_width: Annotated[int, typer.Option(min=64, help="Pixels; 16:9.")] = 800,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    key_frames_only: Annotated[
+        bool, typer.Option(help="Leave the camera sweeps out (training sets).")
+    ] = False,
+    version: Annotated[str, typer.Option(help="Name of the version folder.")] = "v1.0-mini",
+) -> None:
+    """Make synthetic drives as a genuine nuScenes data set."""
+    from crkd_core.world import write_world
+
+    check_output(out)
+    write_world(
+        out,
+        scenes=scenes,
+        seconds=seconds,
+        seed=seed,
+        image_width=image_width,
+        jobs=jobs,
+        key_frames_only=key_frames_only,
+        version=version,
+    )
+
+
+def world_report(
+    data: Annotated[Path, typer.Argument(help="Root folder of a nuScenes-format data set.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Read the sweeps of at most so many key frames.")
+    ] = 400,
+    out: Annotated[Path | None, typer.Option(help="A PNG to write.")] = None,
+) -> None:
+    """Count what the sensors of a data set see, beside real nuScenes."""
+    from crkd_core.census.report import real
+    from crkd_core.census.report import world_report as report
+
+    console = Console()
+    for table in report(data, split=split, most=samples, out=out):
+        console.print(table.rich())
+    console.print(f"nuScenes: {real()['source']}")
+    if out is not None:
+        console.print(f"written: {out}", soft_wrap=True)

@@ -1,0 +1,31 @@
+"""The optional parts of the installation, as setup.py names them, and what to install for them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+#: Extra -> the modules that it brings. Modules and not distributions are looked for: where ROS 2
+#: is sourced, rclpy is there without the wheels of the extra.
+MODULES = {
+    "ros": ("rclpy",),
+    "bags": ("rosbags", "mcap"),
+    "world": ("trimesh", "embreex"),
+    "log": ("tensorboard",),
+}
+
+
+def lacking(extra: str) -> tuple[str, ...]:
+    """The modules of an extra that are not installed; none of an extra that is not ours."""
+    return tuple(m for m in MODULES.get(extra, ()) if importlib.util.find_spec(m) is None)
+
+
+def extra_of(module: str) -> str | None:
+    """The extra that brings a module, which may be named with its sub-modules."""
+    top = module.partition(".")[0]
+    return next((extra for extra, modules in MODULES.items() if top in modules), None)
+
+
+def remedy(extra: str) -> str:
+    """What brings an extra, as an imperative."""
+    install = f"pip install 'crkd_ros[{extra}]'"
+    return f"source ROS 2, or {install}" if extra == "ros" else install
