@@ -27,7 +27,7 @@ help:
 install: $(INSTALLED)
 
 demo: $(INSTALLED)
-	$(BIN)/python -m crkd_ros.commands.demo
+	$(BIN)/crkd demo
 
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain.
 test: $(INSTALLED)

@@ -1,8 +1,11 @@
 """All package metadata. pyproject.toml holds tool settings only (docs/decisions)."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.develop import develop
+from setuptools.command.install_scripts import install_scripts
 
 NAME = "crkd_ros"
 # `colcon build --symlink-install` runs a link to this file in its build folder.
@@ -12,6 +15,26 @@ HERE = Path(__file__).resolve().parent
 def files(pattern):
     """Files of the source tree, as data_files wants them: relative, sorted."""
     return [path.as_posix() for path in sorted(Path().glob(pattern)) if path.is_file()]
+
+
+class ActivePython:
+    """Scripts that colcon installs start the Python that is active then, as those of scripts/ do.
+
+    colcon's own Python, which setuptools would write into them, is the system's, without torch.
+    """
+
+    def write_script(self, script_name, contents, *arguments):
+        """Write a script with another first line."""
+        contents = re.sub(r"\A#!.*", "#!/usr/bin/env python3", contents)
+        super().write_script(script_name, contents, *arguments)
+
+
+class Develop(ActivePython, develop):
+    """`colcon build --symlink-install`."""
+
+
+class InstallScripts(ActivePython, install_scripts):
+    """`colcon build`; pip writes its scripts itself."""
 
 
 EXTRAS = {
@@ -70,6 +93,8 @@ setup(
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
+        # What `ros2 run` finds, and nobody's PATH.
+        (f"lib/{NAME}", files("scripts/*")),
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
         (f"share/{NAME}/config", files("config/*")),
         (f"share/{NAME}/rviz", files("rviz/*.rviz")),
@@ -93,27 +118,21 @@ setup(
         "typing_extensions>=4.6",
     ],
     extras_require=EXTRAS,
+    cmdclass={"develop": Develop, "install_scripts": InstallScripts},
     entry_points={
-        "console_scripts": [
-            # On a plain machine.
-            "crkd = crkd_core.cli:main",
-            "crkd-bag = crkd_ros.commands.bag:main",
-            "crkd-replay = crkd_ros.bags.replay:main",
-            "crkd-play = crkd_ros.bags.player:main",
-            "crkd-live = crkd_ros.commands.live:main",
-            "crkd-node = crkd_ros.node.detector_node:main",
-            "crkd-soak = crkd_ros.bench.soak:main",
-            "crkd-overhead = crkd_ros.bench.overhead:main",
-            "crkd-calibration = crkd_ros.commands.calibration:main",
-            # What `ros2 run crkd_ros ...` finds.
-            "nuscenes2bag = crkd_ros.bags.nuscenes:main",
-            "replay = crkd_ros.bags.replay:main",
-            "calibration = crkd_ros.commands.calibration:main",
-            "evaluator = crkd_ros.streaming_eval.evaluator:main",
-            "detector_node = crkd_ros.node.detector_node:main",
-            "soak = crkd_ros.bench.soak:main",
-            "overhead = crkd_ros.bench.overhead:main",
-            "lifecycle_detector_node = crkd_ros.node.detector_node:lifecycle_main",
-        ]
+        # The only name on anybody's PATH.
+        "console_scripts": ["crkd = crkd_core.cli:main"],
+        # Verbs of `crkd`, with the extras that they cannot do without (crkd_core/verbs.py).
+        "crkd.commands": [
+            "bag = crkd_ros.commands.bag:app [bags]",
+            "calibration = crkd_ros.commands.calibration:app [bags]",
+            "demo = crkd_ros.commands.demo:demo [bags,ros,world]",
+            "live = crkd_ros.commands.live:live [bags,ros]",
+            "node = crkd_ros.commands.node:app [ros]",
+            "overhead = crkd_ros.commands.overhead:overhead [bags,ros,world]",
+            "play = crkd_ros.commands.play:play [bags,ros]",
+            "replay = crkd_ros.commands.replay:replay [bags]",
+            "soak = crkd_ros.commands.soak:soak [bags,ros,world]",
+        ],
     },
 )

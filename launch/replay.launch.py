@@ -1,7 +1,7 @@
 """A bag played to the detector: ros2 launch crkd_ros replay.launch.py bag:=BAG weights:=FILE.
 
 With ``data`` and ``split`` of the data set that the bag was made of, the evaluator node prints and
-writes offline and streaming metrics, latency and lost frames when the bag is over (``crkd-live``
+writes offline and streaming metrics, latency and lost frames when the bag is over (``crkd live``
 does the same without ROS 2 launch, at several rates). Playing starts when the detector is active.
 ``--show-args`` lists the arguments; further ones of detect.launch.py may be given too.
 """

@@ -15,9 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "crkd_ros"
-#: Executables: those with a --help of their own, and nodes, which take ROS arguments.
-COMMANDS = ("nuscenes2bag", "replay", "calibration", "soak", "overhead")
-NODES = ("detector_node", "lifecycle_detector_node", "evaluator")
+#: What `ros2 run` finds, and nothing else: the files of scripts/, and the entry point.
+EXECUTABLES = {"crkd", *(path.name for path in (ROOT / "scripts").iterdir())}
 
 
 class ColconError(RuntimeError):
@@ -50,11 +49,15 @@ def expected_shares() -> list[str]:
 def check(install: Path, work: Path) -> int:
     """How many things were found; raises with all that were not."""
     prefix = install / PACKAGE
-    wanted = [prefix / "lib" / PACKAGE / name for name in (*COMMANDS, *NODES)]
+    executables = prefix / "lib" / PACKAGE
+    wanted = [executables / name for name in sorted(EXECUTABLES)]
     wanted += [prefix / "share" / name for name in expected_shares()]
     missing = [str(path.relative_to(install)) for path in wanted if not path.is_file()]
     if missing:
         raise ColconError("not installed where ROS 2 looks: " + ", ".join(missing))
+    found = {path.name for path in executables.iterdir() if path.suffix != ".pyc"}
+    if found != EXECUTABLES or (prefix / "bin").exists():
+        raise ColconError(f"expected the executables {sorted(EXECUTABLES)} and no bin/: {found}")
     # A sourced workspace must import its own copy, not the checkout that pip installed editable.
     setup = f". {install}/setup.sh && "
     clean = {k: v for k, v in os.environ.items() if k not in ("AMENT_PREFIX_PATH", "PYTHONPATH")}
@@ -69,9 +72,28 @@ def check(install: Path, work: Path) -> int:
     prefixes = run(["sh", "-c", setup + "echo $AMENT_PREFIX_PATH"], cwd=work, env=clean)
     if str(prefix) not in prefixes:
         raise ColconError(f"AMENT_PREFIX_PATH is {prefixes.strip()!r}, without {prefix}")
-    for name in COMMANDS:
-        run(["sh", "-c", f"{setup}{wanted[0].parent}/{name} --help"], cwd=work, env=clean)
+    for name in sorted(EXECUTABLES):
+        check_starts(executables / name, setup=setup, work=work, env=clean)
+    listed = run(["sh", "-c", f"{setup}{executables}/crkd --help"], cwd=work, env=clean)
+    if not all(f" {verb} " in listed for verb in ("train", "bag", "replay", "node")):
+        raise ColconError(f"crkd of the workspace has not all its verbs:\n{listed}")
     return len(wanted)
+
+
+def check_starts(executable: Path, *, setup: str, work: Path, env: dict[str, str]) -> None:
+    """It can be executed, and by the Python that is active then; colcon's may be another one.
+
+    The active one is known by what it prints first.
+    """
+    active = work / "active"
+    active.mkdir(exist_ok=True)
+    python = active / "python3"
+    python.write_text(f'#!/bin/sh\necho the active Python\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    env = {**env, "PATH": f"{active}{os.pathsep}{env['PATH']}"}
+    shown = run(["sh", "-c", f"{setup}{executable} --help"], cwd=work, env=env)
+    if not shown.startswith("the active Python") or "Usage:" not in shown:
+        raise ColconError(f"{executable} --help printed:\n{shown}")
 
 
 def tests_run(work: Path, name: str) -> int:

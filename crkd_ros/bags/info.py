@@ -1,4 +1,4 @@
-"""What a bag offers to the detector. Command `crkd-bag info`."""
+"""What a bag offers to the detector. Command `crkd bag info`."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def show(info: BagInfo, path: Path, console: Console) -> None:
     if info.kind is Kind.OURS:
         console.print("play it as it is")
     else:
-        console.print(f"next: crkd-bag convert {path} OUT{calibration}")
+        console.print(f"next: crkd bag convert {path} OUT{calibration}")
 
 
 def _of_file(info: BagInfo) -> list[str]:

@@ -1,4 +1,4 @@
-"""A nuScenes scene as a rosbag2, without ROS. Command `crkd-bag`, ROS `nuscenes2bag`.
+"""A nuScenes scene as a rosbag2, without ROS. Command `crkd bag nuscenes`.
 
 Frames are lower-case channel names, header stamps are the sensors' own, record time = header time,
 and the pose of an instant is written before the sensor messages of that instant. Topics:
@@ -16,17 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
-from crkd_core.files import check_output
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.writer import BagWriter, Storage, qos
@@ -128,40 +125,3 @@ def write_bag(
     return BagSummary(
         path=out, messages=counts, start_ns=records[0].stamp_ns, end_ns=records[-1].stamp_ns
     )
-
-
-def command(
-    data: Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")],
-    scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0103.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new bag; must not exist.")],
-    storage: Annotated[str, typer.Option(help="mcap or sqlite3.")] = "mcap",
-    version: Annotated[
-        str | None, typer.Option(help="Version folder; needed only if there are several.")
-    ] = None,
-    lidar: Annotated[bool, typer.Option(help="Write the LiDAR clouds.")] = True,
-) -> None:
-    """Write a nuScenes scene as a rosbag2 that the node, Foxglove and RViz play."""
-    if storage not in ("mcap", "sqlite3"):
-        raise BagError(f"--storage: expected mcap or sqlite3, got {storage!r}")
-    if out.exists():
-        raise BagError(f"{out} exists already; remove it or choose another --out")
-    check_output(out)
-    summary = write_bag(
-        NuScenes(data, version=version),
-        scene,
-        out,
-        storage=storage,  # type: ignore[arg-type]
-        with_lidar=lidar,
-    )
-    seconds = (summary.end_ns - summary.start_ns) * 1e-9
-    total = sum(summary.messages.values())
-    print(f"{out}: {total} messages of {len(summary.messages)} topics, {seconds:.1f} s")
-
-
-def main() -> None:
-    """Entry point of `ros2 run crkd_ros nuscenes2bag`; `crkd-bag` is in bags/command.py."""
-    run_function(command)
-
-
-if __name__ == "__main__":
-    main()

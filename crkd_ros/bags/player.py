@@ -1,4 +1,4 @@
-"""Plays a rosbag2 to ROS 2 topics where `ros2 bag play` is not installed. Command `crkd-play`.
+"""Plays a rosbag2 to ROS 2 topics where `ros2 bag play` is not installed. Command `crkd play`.
 
 Messages go out as the CDR bytes that the bag holds, at the pace of their record times, with the
 QoS they were recorded with. Types that the installed ROS packages lack are left out and named.
@@ -11,13 +11,10 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
 
-from crkd_core.command import run_function
 from crkd_ros.bags.container import Topic
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -243,44 +240,3 @@ def _publish(
     if not started:
         after = f" after {offset:g} s" if offset else ""
         raise BagError(f"{path}: no message on {', '.join(publishers)}{after}")
-
-
-def command(
-    bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
-    rate: Annotated[float, typer.Option(help="Speed; 1 = as recorded.")] = 1.0,
-    topic: Annotated[
-        list[str] | None, typer.Option(help="Play only this topic (repeatable).")
-    ] = None,
-    wait: Annotated[
-        float, typer.Option(help="Wait up to this many seconds for subscribers.")
-    ] = 0.0,
-    clock: Annotated[bool, typer.Option(help="Publish /clock.")] = False,
-    start_offset: Annotated[
-        float, typer.Option(help="Leave out this many seconds at the start.")
-    ] = 0.0,
-    loop: Annotated[bool, typer.Option(help="Begin again at the end, until interrupted.")] = False,
-) -> None:
-    """Play a rosbag2 to ROS 2 topics, where `ros2 bag play` is not installed."""
-    report = play(
-        bag,
-        rate=rate,
-        topics=topic or None,
-        wait=wait,
-        clock=clock,
-        start_offset=start_offset,
-        passes=None if loop else 1,
-    )
-    Console(stderr=True).print(
-        f"{sum(report.messages.values())} messages in {report.seconds:.1f} s, "
-        f"at most {report.late * 1e3:.0f} ms late",
-        soft_wrap=True,
-    )
-
-
-def main() -> None:
-    """Entry point of `crkd-play`."""
-    run_function(command)
-
-
-if __name__ == "__main__":
-    main()

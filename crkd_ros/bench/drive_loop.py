@@ -51,7 +51,7 @@ class DriveLoop:
     """Publishes the camera, radar and odometry messages of a bag in rounds.
 
     Args:
-        bag: a rosbag2 in the layout of crkd-bag.
+        bag: a rosbag2 in the layout of crkd bag.
         rate_hz: of the anchor camera; the other sensors keep their proportion to it. Where that
             is faster or slower than recorded, the way shrinks or grows, so that the vehicle's
             speed stays the same.

@@ -49,7 +49,7 @@ def message_costs(bag: Path, *, image: ImageConfig, boxes: Sequence[Detections])
     """Taking, converting and publishing.
 
     Args:
-        bag: a rosbag2 in the layout of crkd-bag; where it has no image or no radar, their rows
+        bag: a rosbag2 in the layout of crkd bag; where it has no image or no radar, their rows
             are left out.
         image: what images are prepared for.
         boxes: detections of some frames, for the outputs.

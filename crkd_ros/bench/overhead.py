@@ -1,4 +1,4 @@
-"""What the node costs beside its network. Command `crkd-overhead`.
+"""What the node costs beside its network. Command `crkd overhead`.
 
 Plays a drive over DDS to the real node in its own process, slowly enough that every frame is
 answered, and tells where a frame's time goes, what the process spends on it by thread, and what
@@ -15,25 +15,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.console import Console
-
-from crkd_core.command import run_function
 from crkd_core.evaluate.report import Table
-from crkd_core.files import check_output, write_text
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
 from crkd_ros.bench.node_peer import Told, connect, peer
 from crkd_ros.bench.process_stats import cpu_by_thread
-from crkd_ros.bench.short_drive import ShortDrive, short_drive
+from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.convert import arrays
 from crkd_ros.node.latency import STAGES
 from crkd_ros.node.launching import detector_command, own_network, process
-from crkd_ros.shipped import shipped
 
-WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Frames that are not counted: caches fill, pages are touched for the first time.
 _WARM_UP = 5
 #: Frames may take so many times as long as they should, and the first one so many seconds.
@@ -237,49 +230,3 @@ def as_json(found: Overhead) -> str:
         ],
     }
     return json.dumps(content, indent=1)
-
-
-def command(
-    out: Annotated[Path, typer.Option(help="Folder for overhead.json and node.log.")] = Path(
-        "out/overhead"
-    ),
-    weights: Annotated[Path, typer.Option(help="The detector.")] = WEIGHTS,
-    frames: Annotated[int, typer.Option(min=5, help="Frames that are measured.")] = 60,
-    rate_hz: Annotated[
-        float, typer.Option(min=0.1, help="Of the cameras; slow enough for the network.")
-    ] = 4.0,
-    cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
-    bag: Annotated[
-        Path | None, typer.Option(help="What is played; default: a generated drive.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Of the bag's vehicle; default: from the bag itself.")
-    ] = None,
-) -> None:
-    """Measure what the node costs beside its network."""
-    check_output(out)
-    if not weights.exists():
-        raise OverheadError(f"no weights at {weights}; pass --weights")
-    out.mkdir(parents=True, exist_ok=True)
-    found = overhead(
-        short_drive(out, bag=bag, calibration=calibration),
-        out,
-        weights=weights,
-        frames=frames,
-        rate_hz=rate_hz,
-        cores=cores,
-    )
-    console = Console()
-    for table in tables(found):
-        console.print(table.rich())
-    write_text(as_json(found), out / "overhead.json")
-    console.print(f"figures: {out / 'overhead.json'}", soft_wrap=True, highlight=False)
-
-
-def main() -> None:
-    """Entry point of `crkd-overhead`."""
-    run_function(command)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ _IMAGE_WIDTH = 800
 
 @dataclass(frozen=True, kw_only=True)
 class ShortDrive:
-    """A rosbag2 in the layout of crkd-bag, and the calibration file of its vehicle."""
+    """A rosbag2 in the layout of crkd bag, and the calibration file of its vehicle."""
 
     bag: Path
     calibration: Path

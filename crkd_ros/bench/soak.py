@@ -1,4 +1,4 @@
-"""The real node under a drive that never ends. Command `crkd-soak`.
+"""The real node under a drive that never ends. Command `crkd soak`.
 
 Plays messages at the rate of the cameras to the node in its own process, over DDS, and looks at
 the process each second: does memory grow, is a message lost, does a frame take longer than before.
@@ -6,30 +6,23 @@ the process each second: does memory grow, is a message lost, does a frame take 
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from crkd_core.command import run_function
-from crkd_core.files import check_output
 from crkd_ros.bench import soak_report
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.node_peer import by_sensor, connect, peer
 from crkd_ros.bench.process_stats import sample
-from crkd_ros.bench.short_drive import ShortDrive, short_drive
+from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.bench.soak_report import SoakRecord, Verdict
 from crkd_ros.node.launching import ProcessError, Running, detector_command, own_network, process
-from crkd_ros.shipped import shipped
 
-WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Longest wait at the end for the node to count what is still on its way, seconds.
 _DRAIN = 15.0
 #: Seconds between two versions of soak.json while it runs.
@@ -185,67 +178,3 @@ def _drain(record: SoakRecord, loop: DriveLoop, watch: _Watch) -> None:
     watch.note()
     while record.lost() and time.monotonic() < deadline and not record.error:
         time.sleep(0.2)
-
-
-def command(
-    out: Annotated[Path, typer.Option(help="Folder for soak.json, soak.png and node.log.")],
-    weights: Annotated[Path, typer.Option(help="The detector.")] = WEIGHTS,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Of playing.")] = 30.0,
-    rate_hz: Annotated[float, typer.Option(min=0.1, help="Of the cameras.")] = 12.0,
-    bag: Annotated[
-        Path | None, typer.Option(help="What is played in a loop; default: a generated drive.")
-    ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Of the bag's vehicle; default: from the bag itself.")
-    ] = None,
-    warm_up: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Seconds before memory is judged; default: a tenth."),
-    ] = None,
-    tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Memory may grow by so many MiB per hour.")
-    ] = 5.0,
-    parameter: Annotated[
-        list[str] | None, typer.Option(help="Of the node, NAME:=VALUE (repeatable).")
-    ] = None,
-) -> None:
-    """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
-    check_output(out)
-    # A shell that starts us in the background has SIGINT ignored; `kill` means the same to us.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    if not weights.exists():
-        raise SoakError(f"no weights at {weights}; pass --weights")
-    pairs = [text.partition(":=") for text in parameter or ()]
-    if wrong := [name for name, sign, _ in pairs if not sign]:
-        raise SoakError(f"--parameter: expected NAME:=VALUE, got {', '.join(wrong)}")
-    limits = Limits(
-        seconds=60 * minutes,
-        rate_hz=rate_hz,
-        warm_up=6 * minutes if warm_up is None else warm_up,
-        tolerance=tolerance,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    record, verdict = soak(
-        short_drive(out, bag=bag, calibration=calibration),
-        out,
-        weights=weights,
-        limits=limits,
-        parameters={name: value for name, _, value in pairs},
-    )
-    console = Console()
-    for table in soak_report.tables(
-        record, verdict, warm_up=limits.warm_up, tolerance=limits.tolerance
-    ):
-        console.print(table.rich())
-    if not verdict.good or (record.error and record.error != "interrupted"):
-        raise typer.Exit(1)
-
-
-def main() -> None:
-    """Entry point of `crkd-soak`."""
-    run_function(command)
-
-
-if __name__ == "__main__":
-    main()

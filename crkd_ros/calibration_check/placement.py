@@ -204,5 +204,5 @@ def _explain(sensor: str, pose: Array, places: Mapping[str, Array]) -> str:
             hints.insert(0, f"it sits where {other} should: are {what}?")
             break
     if not hints:
-        return "Check its transform (crkd-calibration show prints a file as a table)"
+        return "Check its transform (crkd calibration show prints a file as a table)"
     return hints[0][0].upper() + hints[0][1:]

@@ -1,4 +1,4 @@
-"""Command `crkd-bag`: bags of nuScenes scenes, and bags of other converters in our layout."""
+"""`crkd bag`: bags of nuScenes scenes, and bags of other converters in our layout."""
 
 from __future__ import annotations
 
@@ -7,36 +7,45 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
-from crkd_core.command import run
+from crkd_core.command import run_function
 from crkd_core.files import check_output
-from crkd_ros.bags import nuscenes
-from crkd_ros.bags.foreign.kinds import Kind
-from crkd_ros.bags.message_types import BagError
-
-_KINDS = [kind.value for kind in Kind if kind is not Kind.OURS]
-
-
-class _Group(TyperGroup):
-    """`crkd-bag --data ... --scene ... --out ...`, as it was before there were sub-commands."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Options without a sub-command are those of `nuscenes`."""
-        if args and args[0].startswith("-") and args[0] != "--help":
-            args = ["nuscenes", *args]
-        return super().parse_args(ctx, args)
-
 
 app = typer.Typer(
-    cls=_Group,
+    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    help="Bags of nuScenes scenes, and bags of other converters in our layout.\n\n"
-    "`crkd-bag --data DIR --scene NAME --out BAG` is short for `crkd-bag nuscenes ...`.",
+    help="Make, convert and describe bags: of nuScenes scenes, and of other converters.",
 )
-app.command("nuscenes")(nuscenes.command)
+
+
+@app.command()
+def nuscenes(
+    data: Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")],
+    scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0103.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bag; must not exist.")],
+    storage: Annotated[str, typer.Option(help="mcap or sqlite3.")] = "mcap",
+    version: Annotated[
+        str | None, typer.Option(help="Version folder; needed only if there are several.")
+    ] = None,
+    lidar: Annotated[bool, typer.Option(help="Write the LiDAR clouds.")] = True,
+) -> None:
+    """Write a nuScenes scene as a rosbag2 that the node, Foxglove and RViz play."""
+    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_ros.bags.nuscenes import write_bag
+
+    _choice("--storage", storage, ["mcap", "sqlite3"])
+    _new(out, "--out")
+    summary = write_bag(
+        NuScenes(data, version=version),
+        scene,
+        out,
+        storage=storage,  # type: ignore[arg-type]  # checked above
+        with_lidar=lidar,
+    )
+    seconds = (summary.end_ns - summary.start_ns) * 1e-9
+    total = sum(summary.messages.values())
+    print(f"{out}: {total} messages of {len(summary.messages)} topics, {seconds:.1f} s")
 
 
 @app.command()
@@ -45,11 +54,13 @@ def convert(
         Path, typer.Argument(metavar="IN", help="A rosbag2, ROS 1 .bag or Foxglove .mcap.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new bag.")],
-    kind: Annotated[str, typer.Option(help=f"Who wrote IN: auto, {', '.join(_KINDS)}.")] = "auto",
+    kind: Annotated[
+        str, typer.Option(help="Who wrote IN, as `crkd bag info IN` says it; auto: found out.")
+    ] = "auto",
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="From crkd-calibration write --data DIR; for bags without camera_info "
+            help="From crkd calibration write --data DIR; for bags without camera_info "
             "or tf. Where it lists a sensor, it overrules the bag."
         ),
     ] = None,
@@ -65,13 +76,14 @@ def convert(
     lidar: Annotated[bool, typer.Option(help="Write the LiDAR clouds.")] = True,
 ) -> None:
     """Convert a bag of another nuScenes converter."""
-    _choice("--kind", kind, ["auto", *_KINDS])
+    from crkd_ros.bags.foreign.kinds import Kind
+
+    known = [one.value for one in Kind if one is not Kind.OURS]
+    _choice("--kind", kind, ["auto", *known])
     _choice("--stamps", stamps, ["auto", "header", "record"])
     _choice("--image-format", image_format, ["jpeg", "png"])
     _choice("--storage", storage, ["mcap", "sqlite3"])
-    if out.exists():
-        raise BagError(f"{out} exists already; remove it or choose another OUT")
-    check_output(out)
+    _new(out, "OUT")
     from crkd_ros.bags.foreign.conversion import convert_bag
 
     summary = convert_bag(
@@ -112,14 +124,21 @@ def info(
 
 
 def _choice(option: str, value: str, known: list[str]) -> None:
+    from crkd_ros.bags.message_types import BagError
+
     if value not in known:
         raise BagError(f"{option}: expected {', '.join(known)}; got {value!r}")
 
 
-def main() -> None:
-    """Entry point of `crkd-bag`."""
-    run(app)
+def _new(out: Path, option: str) -> None:
+    """Refuse a place that is taken or where nothing can be written."""
+    from crkd_ros.bags.message_types import BagError
+
+    if out.exists():
+        raise BagError(f"{out} exists already; remove it or choose another {option}")
+    check_output(out)
 
 
-if __name__ == "__main__":
-    main()
+def nuscenes2bag() -> None:
+    """Entry point of `ros2 run crkd_ros nuscenes2bag`: `crkd bag nuscenes`."""
+    run_function(nuscenes)

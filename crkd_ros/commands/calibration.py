@@ -1,26 +1,24 @@
-"""Calibration files: written, shown, checked. Command `crkd-calibration`."""
+"""`crkd calibration`: calibration files, written, shown, checked."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from crkd_core.command import run
-from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.files import OutputError, check_output
-from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag, of_dataset
-from crkd_ros.motion.calibration_file import Calibration
+
+if TYPE_CHECKING:
+    from crkd_ros.motion.calibration_file import Calibration
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Calibration files for the detector node: write, show, check.",
+    help="Write, show or check a file that says where the sensors sit.",
 )
 
 Data = Annotated[Path | None, typer.Option(help="Root folder of a nuScenes data set.")]
@@ -47,7 +45,7 @@ def write(
     out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(
         out,
-        comment=f"Calibration from {source}, by crkd-calibration.\n"
+        comment=f"Calibration from {source}, by crkd calibration.\n"
         f"Poses are sensor axes -> {base} axes, metres; see config/calibration.yaml.",
     )
     print(f"{out}: {len(calibration.frames)} sensors from {source}")
@@ -56,6 +54,10 @@ def write(
 @app.command()
 def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> None:
     """Print a calibration file as a table."""
+    import numpy as np
+
+    from crkd_ros.motion.calibration_file import Calibration
+
     table = Table(box=None, pad_edge=False)
     for title in ("frame", "x", "y", "z (m)", "heading", "elevation (deg)", "image", "fov (deg)"):
         table.add_column(title, justify="left" if title == "frame" else "right")
@@ -89,7 +91,10 @@ def check(
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
 ) -> None:
     """Check the calibration over a drive, as the node does; exit status 1 when it looks wrong."""
+    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_ros.bags.recorded_calibration import CalibrationError, of_dataset
     from crkd_ros.calibration_check.drive import check_bag, check_dataset
+    from crkd_ros.motion.calibration_file import Calibration
 
     known = None if calibration is None else Calibration.load(calibration)
     if (data is None) == (bag is None):
@@ -112,6 +117,9 @@ def _load(
     *, data: Path | None, bag: Path | None, scene: str | None, version: str | None, base: str
 ) -> tuple[Calibration, str]:
     """The calibration of the one source that was named, and that source in words."""
+    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag, of_dataset
+
     if (data is None) == (bag is None):
         raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
     if data is not None:
@@ -122,12 +130,3 @@ def _load(
     if scene is not None or version is not None:
         raise CalibrationError("--scene and --version belong to --data; a bag holds one drive")
     return of_bag(bag, base=base), f"bag {bag.name}"
-
-
-def main() -> None:
-    """Entry point of `crkd-calibration` and of `ros2 run crkd_ros calibration`."""
-    run(app)
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,7 @@ def detector_command(
     """
     words = [word for file in files for word in ("--params-file", str(file))]
     words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    return module_command("node.detector_node", ["--ros-args", *words], cores=cores)
+    return module_command("commands.node", ["--ros-args", *words], cores=cores)
 
 
 class Running:

@@ -1,4 +1,4 @@
-"""`make demo`: an unseen drive, its bag, the real node in its own process, and the score.
+"""Command `crkd demo`: an unseen drive, its bag, the real node in its own process, and the score.
 
 Makes a drive of the synthetic world, writes its bag, starts the detector node, plays the bag to it
 over DDS on loopback, collects ``~/boxes``, and scores them against the truth of the drive, beside
@@ -12,32 +12,24 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich.console import Console
 
 from crkd_core.boxes import Detections
-from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.report import Table, metrics_tables, write_report
 from crkd_core.evaluate.submission import make_submission, write_submission
-from crkd_core.files import check_output
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.shipped import shipped
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.session import run_live
 
-#: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
-SEED = 90_001
-WEIGHTS = shipped("weights/demo_student.safetensors")
 #: Boxes of two runs are the same within this distance, metres.
 AGREEMENT = 1e-3
 
@@ -50,11 +42,11 @@ def demo(
     out: Path,
     weights: Path,
     *,
-    seed: int = SEED,
-    seconds: float = 8.0,
-    image_width: int = 800,
-    rate: float = 0.5,
-    jobs: int = 2,
+    seed: int,
+    seconds: float,
+    image_width: int,
+    rate: float,
+    jobs: int,
 ) -> Evaluation:
     """Run the whole demo; everything lands in ``out`` (emptied first), report.html on top.
 
@@ -243,36 +235,3 @@ def _step(console: Console, text: str) -> Iterator[None]:
     console.print(f"[bold]{text}[/]", highlight=False)
     yield
     console.print(f"  {time.monotonic() - start:.0f} s", highlight=False)
-
-
-def command(
-    out: Annotated[Path, typer.Option(help="Folder for drive, bag and report.")] = Path(
-        "out/demo"
-    ),
-    weights: Annotated[Path, typer.Option(help="The detector.")] = WEIGHTS,
-    seed: Annotated[int, typer.Option(help="Of the drive.")] = SEED,
-    seconds: Annotated[float, typer.Option(min=2.0, help="Of the drive.")] = 8.0,
-    image_width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 800,
-    rate: Annotated[float, typer.Option(min=0.01, help="Speed of playing.")] = 0.5,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that make the drive.")] = 2,
-) -> None:
-    """Make an unseen drive, play it to the live node, score what it publishes."""
-    check_output(out)
-    demo(
-        out,
-        weights,
-        seed=seed,
-        seconds=seconds,
-        image_width=image_width,
-        rate=rate,
-        jobs=jobs,
-    )
-
-
-def main() -> None:
-    """Entry point of `python -m crkd_ros.commands.demo`."""
-    run_function(command)
-
-
-if __name__ == "__main__":
-    main()

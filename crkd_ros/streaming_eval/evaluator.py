@@ -1,7 +1,7 @@
 """A ROS 2 node beside the detector: records what it answers to a bag, then scores it.
 
 Listens to /clock (play the bag with --clock), ``<detector>/boxes``, odometry and /diagnostics.
-When the bag is over it prints and writes what `crkd-live` would, a row per pass of a looped bag,
+When the bag is over it prints and writes what `crkd live` would, a row per pass of a looped bag,
 and ends; an interrupt does the same earlier.
 """
 

@@ -27,7 +27,7 @@ def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> li
     Args:
         bag: a rosbag2.
         rate: bag seconds per real second.
-        player: "ros2" is `ros2 bag play`, "own" `crkd-play`; "auto" prefers the first.
+        player: "ros2" is `ros2 bag play`, "own" `crkd play`; "auto" prefers the first.
 
     Raises:
         LiveError: `ros2 bag play` was asked for and is not installed.
@@ -39,6 +39,6 @@ def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> li
         raise LiveError("ros2 bag play is not installed here; leave --player out or use own")
     if player == "own" or not ros2:
         arguments = [str(bag), "--rate", str(rate), "--clock", "--wait", "60"]
-        return module_command("bags.player", arguments)
+        return module_command("commands.play", arguments)
     options = ["--rate", str(rate), "--clock", str(CLOCK_HZ), "--delay", str(_DELAY)]
     return ["ros2", "bag", "play", str(bag), *options, "--disable-keyboard-controls"]

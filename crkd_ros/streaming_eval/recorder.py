@@ -1,6 +1,6 @@
 """What a live detector published while a bag played, and when in the bag's time it arrived.
 
-Duck-typed over messages, no rclpy: callbacks for the topics of `crkd-live` and of the evaluator
+Duck-typed over messages, no rclpy: callbacks for the topics of `crkd live` and of the evaluator
 node. Arrival is told in bag time, from /clock, so that it can be compared with stamps at any rate.
 """
 

@@ -63,7 +63,7 @@ def run_live(
     The network is ``own_network``.
 
     Args:
-        bag: a rosbag2 in the layout of crkd-bag.
+        bag: a rosbag2 in the layout of crkd bag.
         parameters: of the node; ``weights`` at least.
         logs: folder for node.log and player.log.
         rate: of playing.

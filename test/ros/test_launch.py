@@ -16,7 +16,7 @@ from crkd_ros.parameters import knobs
 from crkd_ros.parameters.node import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What the files may name besides the detector's topics: topics of bags of crkd-bag.
+#: What the files may name besides the detector's topics: topics of bags of crkd bag.
 OF_BAGS = {"/markers/annotations", "/lidar_top"}
 without_launch = pytest.mark.skipif(launch_rig.REAL, reason="launch is installed")
 

@@ -1,4 +1,4 @@
-"""Bags of other nuScenes converters in crkd-bag's layout. Command `crkd-bag convert`.
+"""Bags of other nuScenes converters in the layout of crkd bag. Command `crkd bag convert`.
 
 Two passes: poses and calibration first (foreign/survey.py), then all sensor messages in one
 stream (foreign/stream.py). Memory does not grow with the bag but for the poses of the drive.
@@ -76,7 +76,7 @@ def convert_bag(
         found = recognise(bag) if kind is None else kind
         if found is Kind.OURS:
             raise BagError(
-                f"{source} has crkd-bag's layout already; if it is another converter's, "
+                f"{source} has the layout of crkd bag already; if it is another converter's, "
                 f"pass --kind {Kind.ROS2.value}"
             )
         check_container(bag, found)

@@ -18,7 +18,7 @@ from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagEr
 
 
 class Kind(enum.Enum):
-    """Who wrote a bag. The values are those of ``crkd-bag convert --kind``."""
+    """Who wrote a bag. The values are those of ``crkd bag convert --kind``."""
 
     NUSCENES2BAG = "nuscenes2bag"
     NUSCENES2BAG_ROS2 = "nuscenes2bag-ros2"
@@ -43,7 +43,7 @@ _CONVERTERS = {
     Kind.FOXGLOVE_ROS1: "foxglove/nuscenes2bag and scepter914/nuscenes_rosbag, ROS 1",
     Kind.FOXGLOVE_MCAP: "foxglove/nuscenes2mcap, Foxglove's own messages",
     Kind.ROS2: "a rosbag2 of standard messages",
-    Kind.OURS: "crkd-bag's own layout",
+    Kind.OURS: "the layout of crkd bag",
 }
 
 

@@ -243,7 +243,7 @@ def _refuse(
         where = f"nor does {calibration} list them" if calibration else "no --calibration is given"
         raise BagError(
             f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
-            "make one, crkd-calibration write --data DIR --out FILE, and pass --calibration FILE"
+            "make one, crkd calibration write --data DIR --out FILE, and pass --calibration FILE"
         )
     if not len(poses):
         raise BagError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import command_lines
 import numpy as np
 import pytest
 from handmade import write_version
@@ -306,10 +306,7 @@ def test_the_command_writes_refuses_and_explains(tmp_path) -> None:
     write_version(tmp_path / "data", samples=2, scenes=(SCENE,))
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "crkd_ros.bags.nuscenes", "--data", tmp_path / "data"]
-        return subprocess.run(
-            [str(a) for a in (*command, *arguments)], capture_output=True, text=True, check=False
-        )
+        return command_lines.run("bag:nuscenes", "--data", tmp_path / "data", *arguments)
 
     bag = tmp_path / "bag"
     done = run("--scene", SCENE, "--out", bag, "--storage", "sqlite3", "--no-lidar")
@@ -323,7 +320,7 @@ def test_the_command_writes_refuses_and_explains(tmp_path) -> None:
     assert "scene-9999" in unknown.stderr and SCENE in unknown.stderr
     assert not (tmp_path / "other").exists()
     wrong = run("--scene", SCENE, "--out", tmp_path / "other", "--storage", "zip")
-    assert wrong.returncode == 1 and "mcap or sqlite3" in wrong.stderr
+    assert wrong.returncode == 1 and "mcap, sqlite3" in wrong.stderr
 
 
 def test_a_bag_without_sensors_lists_what_it_has(tmp_path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import command_lines
 import numpy as np
 import pytest
 from click.testing import Result
@@ -292,20 +291,7 @@ def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_pat
 
 
 def test_expected_errors_are_one_line(tmp_path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "crkd_ros.commands.calibration",
-            "write",
-            "--out",
-            str(tmp_path / "c.yaml"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = command_lines.run("calibration:app", "write", "--out", tmp_path / "c.yaml")
     assert done.returncode == 1
     assert done.stderr.startswith("error: CalibrationError: give either --data")
     assert len(done.stderr.splitlines()) == 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
+import command_lines
 import numpy as np
 import pytest
 import torch
@@ -247,10 +247,7 @@ def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None
 
 def test_the_command(place, tmp_path) -> None:
     def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "crkd_ros.bags.replay", *arguments]
-        return subprocess.run(
-            [str(a) for a in command], capture_output=True, text=True, check=False
-        )
+        return command_lines.run("replay", *arguments)
 
     weights = ("--weights", place / "weights.safetensors")
     data = ("--data", place / "data", "--split", SPLIT, "--key-frames-only")

@@ -7,10 +7,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
+import command_lines
 import pytest
 import ros_rig
 from model_tiny import TINY
@@ -51,13 +51,12 @@ def weights(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def command(module: str, *arguments: object, log):
+def command(name: str, *arguments: object, log):
     """A command in its own process, and a look over its shoulder: what its node tells."""
-    words = [str(argument) for argument in arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"crkd_ros.bench.{module}", *words],
+            command_lines.words(name, *arguments),
             env=environment,
             stdout=file,
             stderr=subprocess.STDOUT,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import command_lines
 import numpy as np
 import pytest
 import ros_rig
@@ -324,12 +324,13 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
     ],
 )
 def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, capsys):
-    from crkd_ros.commands.live import main
+    from crkd_core.command import run_function
+    from crkd_ros.commands.live import live
 
     fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
-    monkeypatch.setattr("sys.argv", ["crkd-live", *fixed, "--out", str(tmp_path), *arguments])
+    monkeypatch.setattr("sys.argv", ["crkd live", *fixed, "--out", str(tmp_path), *arguments])
     with pytest.raises(SystemExit):
-        main()
+        run_function(live)
     assert text in capsys.readouterr().err
 
 
@@ -346,17 +347,10 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     save_weights(build_detector(demo_student().detector), tmp_path / "random.safetensors")
     data = NuScenes(tiny_drive)
     write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "crkd_ros.streaming_eval.command", tmp_path / "bag"),
-            *("--weights", tmp_path / "random.safetensors", "--data", tiny_drive),
-            *("--split", "world_all", "--out", tmp_path / "out"),
-            *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = command_lines.run(
+        *("live", tmp_path / "bag", "--weights", tmp_path / "random.safetensors"),
+        *("--data", tiny_drive, "--split", "world_all", "--out", tmp_path / "out"),
+        *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())

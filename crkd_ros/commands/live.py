@@ -1,0 +1,84 @@
+"""`crkd live`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.console import Console
+
+from crkd_core.files import check_output
+
+if TYPE_CHECKING:
+    from crkd_ros.streaming_eval.players import PlayerName
+
+
+def live(
+    bag: Annotated[Path, typer.Argument(help="A rosbag2 of one scene: folder, .mcap or .db3.")],
+    weights: Annotated[Path, typer.Option(help="A .safetensors detector.")],
+    data: Annotated[Path, typer.Option(help="The nuScenes data set of the bag.")],
+    split: Annotated[str, typer.Option(help="A split with the bag's scene.")],
+    out: Annotated[Path, typer.Option(help="Folder for metrics, picture, page and logs.")],
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="Speed of playing (repeatable) [default: 0.5, 1, 2]."),
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE of the detector node (repeatable), e.g. device=cuda."),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Parameter file of the node (repeatable).")
+    ] = None,
+    player: Annotated[
+        str, typer.Option(help="auto, ros2 (ros2 bag play) or own (crkd play).")
+    ] = "auto",
+    offline: Annotated[
+        bool, typer.Option(help="Also run the detector on every key frame, for comparison.")
+    ] = True,
+) -> None:
+    """Play a bag to the live node and score its detections at the moment they came."""
+    from crkd_ros.bags.frames import layout_of
+    from crkd_ros.streaming_eval.players import LiveError
+
+    if player not in ("auto", "ros2", "own"):
+        raise LiveError(f"--player: expected auto, ros2 or own, got {player!r}")
+    parameters = dict(_assignment(text) for text in parameter or ())
+    rates = rate or [0.5, 1.0, 2.0]
+    if not all(one > 0 for one in rates):
+        raise LiveError(f"--rate: expected numbers above 0, got {min(rates):g}")
+    if not weights.is_file():
+        raise LiveError(f"--weights: there is no file {weights}")
+    check_output(out)
+    layout_of(bag)
+    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_ros.streaming_eval import rates as playing
+    from crkd_ros.streaming_eval.report import write_scores
+
+    passes, reference = playing.live(
+        bag,
+        weights=weights,
+        tables=NuScenes(data, split=split),
+        split=split,
+        out=out,
+        rates=rates,
+        parameters=parameters,
+        files=config or (),
+        player=cast("PlayerName", player),
+        offline=offline,
+    )
+    about = {"bag": bag.name, "weights": weights.name, "split": split, **parameters}
+    console = Console()
+    for table in write_scores(out, passes, offline=reference, about=about):
+        console.print(table.rich())
+    console.print(f"written: {out / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    from crkd_ros.streaming_eval.players import LiveError
+
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise LiveError(f"--parameter: expected NAME=VALUE, got {text!r}")
+    return name, value

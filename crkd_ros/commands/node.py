@@ -1,0 +1,37 @@
+"""`crkd node`, for `ros2 run` the executable `detector_node`."""
+
+from __future__ import annotations
+
+from crkd_core.command import run
+from crkd_ros.commands.ros_arguments import node_command
+
+
+def _detector_node(args: list[str]) -> int:
+    from crkd_ros.node import detector_node
+
+    return detector_node.main(args)
+
+
+def _lifecycle_detector_node(args: list[str]) -> int:
+    from crkd_ros.node import detector_node
+
+    return detector_node.lifecycle_main(args)
+
+
+app = node_command(
+    _detector_node,
+    "Run the detector live, as a ROS 2 node, until it is interrupted.\n\n"
+    "For example: --ros-args -p weights:=FILE -p calibration_file:=FILE, or --params-file FILE. "
+    "config/detector.yaml lists all parameters.",
+)
+
+
+def main() -> None:
+    """Entry point of `ros2 run crkd_ros detector_node`."""
+    run(app)
+
+
+def lifecycle_main() -> None:
+    """Entry point of `ros2 run crkd_ros lifecycle_detector_node`."""
+    help_ = "The detector node, unconfigured: its transitions are left to others."
+    run(node_command(_lifecycle_detector_node, help_))

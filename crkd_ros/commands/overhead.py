@@ -1,0 +1,48 @@
+"""`crkd overhead`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crkd_core.files import check_output, write_text
+from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
+
+
+def overhead(
+    out: Annotated[Path, typer.Option(help="Folder for overhead.json and node.log.")] = Path(
+        "out/overhead"
+    ),
+    weights: Weights = SHIPPED_WEIGHTS,
+    frames: Annotated[int, typer.Option(min=5, help="Frames that are measured.")] = 60,
+    rate_hz: Annotated[
+        float, typer.Option(min=0.1, help="Of the cameras; slow enough for the network.")
+    ] = 4.0,
+    cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
+    bag: PlayedBag = None,
+    calibration: PlayedCalibration = None,
+) -> None:
+    """Measure what the node costs beside its network."""
+    from crkd_ros.bench import overhead as measuring
+    from crkd_ros.bench.short_drive import short_drive
+
+    check_output(out)
+    if not weights.exists():
+        raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
+    out.mkdir(parents=True, exist_ok=True)
+    found = measuring.overhead(
+        short_drive(out, bag=bag, calibration=calibration),
+        out,
+        weights=weights,
+        frames=frames,
+        rate_hz=rate_hz,
+        cores=cores,
+    )
+    console = Console()
+    for table in measuring.tables(found):
+        console.print(table.rich())
+    write_text(measuring.as_json(found), out / "overhead.json")
+    console.print(f"figures: {out / 'overhead.json'}", soft_wrap=True, highlight=False)
