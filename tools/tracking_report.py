@@ -2,7 +2,7 @@
 
 Two measurements. The annotated boxes of a drive at the rate of the reference camera, with noise,
 misses and false boxes put on them, say what the tracker does with a detector of known quality;
-detections of a bag (crkd-replay wrote it) say what it does with a real one.
+detections of a bag (crkd replay wrote it) say what it does with a real one.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
     if not count:
         raise TrackingReportError(
             f"{bag}: no {BOXES} at the images of {scene} in {tables.root}; expected a bag that "
-            "crkd-replay wrote from this scene"
+            "crkd replay wrote from this scene"
         )
 
 
@@ -270,7 +270,7 @@ def report(
 def _command(
     data: Annotated[Path, typer.Argument(help="Root folder of a nuScenes data set.")],
     scene: Annotated[str | None, typer.Option(help="Name; default: the first.")] = None,
-    bag: Annotated[Path | None, typer.Option(help="Detections that crkd-replay wrote.")] = None,
+    bag: Annotated[Path | None, typer.Option(help="Detections that crkd replay wrote.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print the table as Markdown.")] = False,
 ) -> None:
     """Measure how well the tracker's ids stay with their objects."""

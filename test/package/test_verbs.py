@@ -12,7 +12,10 @@ import pytest
 import tree
 
 ROOT = tree.ROOT
-CORE = ("world", "train", "distill", "evaluate", "compare", "import-official", "bench")
+CORE = (
+    *("world", "world-report", "train", "distill", "evaluate", "compare"),
+    *("import-official", "bench"),
+)
 ROS = ("bag", "calibration", "demo", "live", "node", "overhead", "play", "replay", "soak")
 SUB = {"bag": ("nuscenes", "convert", "info"), "calibration": ("write", "show", "check")}
 #: What no listing of verbs may import: slow, or missing where the core alone is installed.
