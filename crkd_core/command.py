@@ -26,7 +26,7 @@ def run(command: typer.Typer) -> NoReturn:
     Exit status 1: it could not do what was asked; 2: the command line is wrong.
     """
     try:
-        status = command(standalone_mode=False)
+        status = command(standalone_mode=False, prog_name=Path(sys.argv[0]).name)
     except _Usage as error:
         _say(_usage(error))
         sys.exit(2)
