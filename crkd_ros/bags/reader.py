@@ -43,7 +43,7 @@ def open_rosbag2(path: Path) -> Bag:
         bag.close()
         raise BagError(
             f"{path} is {CONTAINERS[bag.container]}; make a rosbag2 of it: "
-            f"crkd-bag convert {path} OUT"
+            f"crkd bag convert {path} OUT"
         )
     return bag
 
