@@ -1,1 +1,1 @@
-"""Commands that measure the node: overhead, endurance, costs, yields, ids."""
+"""Measures the real node over DDS: what it costs beside its network, and whether it lasts."""
