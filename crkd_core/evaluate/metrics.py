@@ -123,7 +123,7 @@ def _first_point(rules: DetectionRules) -> int:
 def evaluate(
     truth: ScoredBoxes, detections: ScoredBoxes, *, rules: DetectionRules | None = None
 ) -> Evaluation:
-    """Score detections against truth. Both must be filtered already (``filters.py``).
+    """Score detections against truth. Both must be filtered already (truth.py).
 
     Without truth, or without detections, every AP is 0 and every error 1.
 

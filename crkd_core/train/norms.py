@@ -1,4 +1,4 @@
-"""What BatchNorm sees while training: TrainConfig.norms (decisions 0009)."""
+"""What BatchNorm sees while training: TrainConfig.norms (decisions/0013)."""
 
 from __future__ import annotations
 

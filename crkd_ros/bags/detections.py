@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crkd_core.boxes import Detections
 from crkd_ros.bags.container import Record
@@ -14,9 +14,6 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.writer import BagWriter, Storage, qos
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.markers import marker_array
-
-if TYPE_CHECKING:
-    pass
 
 #: What the output bag takes over, so that it opens alone in Foxglove and RViz.
 COPIED = ("/tf_static", "/tf", "/markers/annotations")

@@ -55,7 +55,7 @@ def check_bag(
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
-        path: a rosbag2, see ``bag_frames.layout_of``.
+        path: a rosbag2, see ``bags.frames.layout_of``.
         calibration: to be checked; None = that of the bag.
         frames: how many frames.
 

@@ -1,8 +1,8 @@
 """Detections to messages. Pure: the messages are built by a factory that is handed in.
 
-``make(type_name, **fields)`` is ``messages.make`` in the node and ``bag_messages.make`` in replay,
-so both write the same. Numbers of variable length are numpy arrays. The header is always that of
-the reference image; nothing found gives empty arrays, never silence.
+``make(type_name, **fields)`` is ``ros_packages.make`` in the node and ``message_types.make`` in
+replay, so both write the same. Numbers of variable length are numpy arrays. The header is always
+that of the reference image; nothing found gives empty arrays, never silence.
 """
 
 from __future__ import annotations

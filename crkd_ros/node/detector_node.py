@@ -224,12 +224,12 @@ class DetectorNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Configure, activate and run the node until it is interrupted; see ``run_node.run``."""
+    """Configure, activate and run the node until it is interrupted; see ``process.run``."""
     return process.run(DetectorNode, args, start=True)
 
 
 def lifecycle_main(args: list[str] | None = None) -> int:
-    """Run the node and leave its transitions to others; see ``run_node.run``."""
+    """Run the node and leave its transitions to others; see ``process.run``."""
     return process.run(DetectorNode, args, start=False)
 
 
