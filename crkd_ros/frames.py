@@ -5,6 +5,9 @@ The only place where a Frame is made of messages; the node and the replay both c
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +16,33 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.radar import RadarSweep, accumulate
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, RADARS
+from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError, NoTransform
+from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet
 
 #: A radar's velocity is how far it moved in so many nanoseconds.
 _STEP_NS = 50_000_000
+
+
+def decoded(frame_set: FrameSet, problem: Callable[[int, str], None]) -> FrameSet:
+    """The set with images; one that cannot be decoded masks its camera.
+
+    Args:
+        frame_set: its items are those of Camera and Radar (sensors/sensor.py).
+        problem: takes the stamp of such an image, ns, and what is wrong with it.
+    """
+    images = {}
+    for camera, (stamp_ns, decode) in frame_set.images.items():
+        try:
+            images[camera] = Timed(stamp_ns, decode())
+        except ConvertError as error:
+            problem(stamp_ns, str(error))
+        # Whatever the decoder says, it is this camera's trouble alone.
+        except Exception as error:
+            problem(stamp_ns, f"{camera}: {type(error).__name__}: {error}")
+    return dataclasses.replace(frame_set, images=images)
 
 
 def frame_from_set(

@@ -13,15 +13,12 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
 )
-from launch.event_handlers import OnProcessExit, OnProcessStart
-from launch.events import Shutdown, matches_action
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
+from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-from lifecycle_msgs.msg import Transition
 
 from crkd_ros.parameters import parameter_file
 from launch import LaunchDescription
@@ -34,6 +31,7 @@ PARAMETERS = (
     ("calibration_file", str, "YAML with the sensors' poses; without one they come from tf"),
     ("device", str, "Device of the network: cpu, cuda or cuda:N"),
     ("use_sim_time", bool, "Take time from /clock (bags: ros2 bag play --clock)"),
+    ("autostart", bool, "Configure and activate the node at once; false: others do"),
     ("tracking", bool, "Give detections ids that stay with their object (tracking.enabled)"),
 )
 #: Outputs, each of which can be given another name.
@@ -49,8 +47,6 @@ ARGUMENTS = (
     ),
     ("namespace", "", "Namespace of the node: its inputs and outputs move there"),
     *((name, f"~/{name}", f"Topic of the output ~/{name}") for name in OUTPUTS),
-    ("lifecycle", "false", "Start lifecycle_detector_node, which others configure and activate"),
-    ("autostart", "true", "With lifecycle:=true, configure and activate the node at once"),
     ("rviz", "false", "Open RViz with rviz/detector.rviz"),
     ("foxglove", "false", "Start foxglove_bridge on port 8765 (layout: foxglove/detector.json)"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
@@ -81,28 +77,20 @@ def nodes(context):
             # As text a path of digits would become a number.
             value = ParameterValue(given(name), value_type=str) if kind is str else wanted(name)
             chosen[parameter] = value
-    common = {
-        "package": "crkd_ros",
-        "name": "detector_node",
-        # Of the process, whatever the executable and launch-prefix: replay.launch.py looks for it.
-        "exec_name": "detector_node",
-        "namespace": given("namespace"),
-        "output": "screen",
-        "parameters": [given("config"), *([chosen] if chosen else [])],
-        "remappings": [
-            (f"~/{name}", given(name)) for name in OUTPUTS if given(name) != f"~/{name}"
-        ],
-        "arguments": ["--ros-args", "--log-level", given("log_level")],
-    }
-    actions = []
-    if wanted("lifecycle"):
-        detector = LifecycleNode(executable="lifecycle_detector_node", **common)
-        if wanted("autostart"):
-            actions += transitions(detector)
-    else:
-        detector = Node(executable="detector_node", **common)
-    actions += [RegisterEventHandler(OnProcessExit(target_action=detector, on_exit=ended))]
-    actions.append(detector)
+    detector = Node(
+        package="crkd_ros",
+        executable="detector_node",
+        name="detector_node",
+        # Of the process, whatever the launch-prefix: replay.launch.py looks for it.
+        exec_name="detector_node",
+        namespace=given("namespace"),
+        output="screen",
+        parameters=[given("config"), *([chosen] if chosen else [])],
+        remappings=[(f"~/{name}", given(name)) for name in OUTPUTS if given(name) != f"~/{name}"],
+        arguments=["--ros-args", "--log-level", given("log_level")],
+    )
+    at_end = RegisterEventHandler(OnProcessExit(target_action=detector, on_exit=ended))
+    actions = [at_end, detector]
     sim_time = []
     if wanted("rviz") or wanted("foxglove"):
         # On the detector's clock, wherever that is chosen.
@@ -132,41 +120,6 @@ def ended(event, context):
 def shutdown(reason):
     """End everything; launch itself does not print the reason."""
     return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
-
-
-def transitions(detector):
-    """Configure the node when its process starts, activate it when it is configured.
-
-    It lives on when a transition fails, but nobody would try again.
-    """
-
-    def change(transition):
-        return EmitEvent(
-            event=ChangeState(
-                lifecycle_node_matcher=matches_action(detector), transition_id=transition
-            )
-        )
-
-    def when(start, goal, entities):
-        return RegisterEventHandler(
-            OnStateTransition(
-                target_lifecycle_node=detector,
-                start_state=start,
-                goal_state=goal,
-                entities=entities,
-            )
-        )
-
-    configure, activate = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
-    return [
-        when("configuring", "inactive", [change(activate)]),
-        *(
-            when(start, goal, shutdown(f"the detector failed while {start}"))
-            for start, back in (("configuring", "unconfigured"), ("activating", "inactive"))
-            for goal in (back, "errorprocessing")
-        ),
-        RegisterEventHandler(OnProcessStart(target_action=detector, on_start=[change(configure)])),
-    ]
 
 
 def truth(name, text):

@@ -16,7 +16,7 @@ from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
 from crkd_ros.convert.ros_packages import installed
 from crkd_ros.parameters.framing import SyncConfig
-from crkd_ros.sync.history import Timed
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.stock_policy import FilterSynchronizer, StockFilters
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
@@ -101,8 +101,7 @@ def simulate(
 
 def feed(sync: Synchronizer, event: Event) -> bool:
     """Give one message to a synchroniser; its item is the event."""
-    add = sync.add_image if event.sensor in CAMERAS else sync.add_radar
-    return add(event.sensor, event.stamp_ns, event, now=event.arrival)
+    return sync.add(event.sensor, Arrival(event.stamp_ns, event.arrival), event)
 
 
 def stock_sets(events: Iterable[Event], config: SyncConfig) -> list[int]:
@@ -115,7 +114,7 @@ def stock_sets(events: Iterable[Event], config: SyncConfig) -> list[int]:
     return [
         max(one.image.item.turn for one in found)
         for event in events
-        for found in filters.add(event.sensor, Timed(event.stamp_ns, event), event.arrival)
+        for found in filters.add(event.sensor, Arrival(event.stamp_ns, event.arrival), event)
     ]
 
 

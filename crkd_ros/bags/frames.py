@@ -6,9 +6,8 @@ waits for a message.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ from crkd_ros import frames
 from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_rosbag2, read_bag
-from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.convert.camera_model import CameraModel, prepared_image
+from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError, NoMotion
 from crkd_ros.parameters.framing import FramingConfig
-from crkd_ros.sync.history import Timed
-from crkd_ros.sync.stock_policy import make_synchronizer
+from crkd_ros.sensors.rig import Rig
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import FrameSet
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
@@ -133,101 +131,81 @@ def layout_in(bag: Bag, framing: FramingConfig | None = None) -> Layout:
     return Layout(images=images, infos=infos, radars=radars, odometry=odometry)
 
 
-@dataclass(frozen=True)
-class _Undecoded:
-    """An image that is decoded when a frame takes it: not every image of a bag is taken."""
-
-    message: Any
-    model: CameraModel
-
-
-@dataclass
 class _Assembler:
-    """Feeds messages to the synchroniser and makes Frames of its sets."""
+    """Feeds messages to the sensors and their synchroniser, and makes Frames of its sets."""
 
-    layout: Layout
-    image: ImageConfig
-    framing: FramingConfig
-    extrinsics: Calibration | None = None
-    look: Look | None = None
-    models: dict[str, CameraModel] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        framing = self.framing
-        self.base = framing.base_frame.lstrip("/")
-        self.sync = make_synchronizer(
-            framing.sync,
-            cameras=[name for name in CAMERAS if name in framing.sensors],
-            radars=[name for name in RADARS if name in framing.sensors],
+    def __init__(
+        self,
+        layout: Layout,
+        framing: FramingConfig,
+        *,
+        image: ImageConfig,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.layout, self._image = layout, image
+        self._base = framing.base_frame.lstrip("/")
+        if calibration is None and framing.calibration_file:
+            calibration = Calibration.load(framing.calibration_file, base=self._base)
+        self._tree = Calibration(base=self._base)
+        self._extrinsics = calibration or self._tree
+        self._poses = OdometryMotion(extrinsics=self._extrinsics, base=self._base)
+        off = framing.motion.source == "off"
+        self._motion: EgoMotion = NoMotion() if off else self._poses
+        self.rig = Rig(
+            framing,
+            image=image,
+            topics={n: topic.name for n, topic in {**layout.images, **layout.radars}.items()},
+            calibration=calibration,
+            motion=self._poses,
         )
-        self.tree = Calibration(base=self.base)
-        if self.extrinsics is None and framing.calibration_file:
-            self.extrinsics = Calibration.load(framing.calibration_file, base=self.base)
-        self.places = self.extrinsics or self.tree
-        self.poses = OdometryMotion(extrinsics=self.places, base=self.base)
-        self.motion: EgoMotion = NoMotion() if framing.motion.source == "off" else self.poses
 
     def add(self, role: str, sensor: str, message: Any, now: float) -> list[FrameSet]:
-        """Take one message, recorded at ``now`` (s); the sets that are complete as it is later."""
+        """Take one message, recorded at ``now`` (s); the sets that are complete as it is later.
+
+        Raises:
+            ConvertError: it cannot be used.
+        """
+        rig = self.rig
         if role == "tf":
             self._tf(message)
-            return []
-        stamp_ns = arrays.stamp_ns(message.header.stamp)
-        if role == "info":
-            if sensor in self.layout.images:
-                rectified = self.framing.cameras.is_rectified(self.layout.images[sensor].name)
-                self.models[sensor] = CameraModel.of_info(message, rectified=rectified)
-            return []
-        if role == "odometry":
-            self.poses.add(
-                stamp_ns,
-                arrays.odometry_pose(message),
-                parent=message.header.frame_id,
-                child=message.child_frame_id,
-                twist=arrays.odometry_twist(message),
-            )
-            return []
-        sets = self.sync.flush(before_ns=stamp_ns)
-        if role == "image":
-            if sensor in self.models:
-                item = _Undecoded(message, self.models[sensor])
-                self.sync.add_image(sensor, stamp_ns, item, now=now)
+        elif role == "info":
+            rig.cameras[sensor].on_info(message)
+        elif role == "odometry" and rig.odometry is not None:
+            rig.odometry.on_pose(message)
         else:
-            sweep = radar_clouds.sweep(message, radar=sensor, fields=self.framing.radar_fields)
-            self.sync.add_radar(sensor, stamp_ns, sweep, now=now)
-        return sets
+            arrival = Arrival(arrays.stamp_ns(message.header.stamp), now)
+            item = rig.sensors[sensor].item(message)
+            sets = rig.sync.flush(before_ns=arrival.stamp_ns)
+            rig.sync.add(sensor, arrival, item)
+            return sets
+        return []
 
     def _tf(self, message: Any) -> None:
         for transform in message.transforms:
             matrix = arrays.transform_matrix(transform)
-            if transform.child_frame_id.lstrip("/") != self.base:
-                self.tree.add(transform.header.frame_id, transform.child_frame_id, matrix)
+            if transform.child_frame_id.lstrip("/") != self._base:
+                self._tree.add(transform.header.frame_id, transform.child_frame_id, matrix)
             elif self.layout.odometry is None:
-                self.poses.add(arrays.stamp_ns(transform.header.stamp), matrix)
+                self._poses.add(arrays.stamp_ns(transform.header.stamp), matrix)
 
-    def frame(self, frame_set: FrameSet, token: str, problem: Problem) -> Frame:
+    def frame(
+        self, frame_set: FrameSet, token: str, problem: Problem, look: Look | None = None
+    ) -> Frame:
         """One Frame; an image that cannot be decoded is a problem and masks its camera.
 
         Raises:
             MotionError: a transform is not known.
         """
-        images = {}
-        for camera, (stamp_ns, item) in frame_set.images.items():
-            try:
-                prepared = prepared_image(item.message, item.model, self.image, camera=camera)
-                images[camera] = Timed(stamp_ns, prepared)
-            except arrays.ConvertError as error:
-                problem(stamp_ns, str(error))
-        decoded = dataclasses.replace(frame_set, images=images)
+        frame_set = frames.decoded(frame_set, problem)
         frame = frames.frame_from_set(
-            decoded,
-            extrinsics=self.places,
-            motion=self.motion,
-            image=self.image,
+            frame_set,
+            extrinsics=self._extrinsics,
+            motion=self._motion,
+            image=self._image,
             token=token,
         )
-        if self.look is not None:
-            self.look(decoded, self.places, self.motion)
+        if look is not None:
+            look(frame_set, self._extrinsics, self._motion)
         return frame
 
 
@@ -261,13 +239,8 @@ def frames_of_bag(
             a frame that cannot be used.
     """
     framing = framing or FramingConfig()
-    assembler = _Assembler(
-        layout=layout_of(path, framing),
-        image=image,
-        framing=framing,
-        extrinsics=calibration,
-        look=look,
-    )
+    layout = layout_of(path, framing)
+    assembler = _Assembler(layout, framing, image=image, calibration=calibration)
 
     def problem(stamp_ns: int, reason: str) -> None:
         if problems is None:
@@ -280,7 +253,7 @@ def frames_of_bag(
             if only is not None and stamp_ns not in only:
                 continue
             try:
-                yield assembler.frame(frame_set, (tokens or {}).get(stamp_ns, ""), problem)
+                yield assembler.frame(frame_set, (tokens or {}).get(stamp_ns, ""), problem, look)
             except MotionError as error:
                 problem(stamp_ns, f"frame dropped: {error}")
 
@@ -293,7 +266,7 @@ def references_of_bag(path: Path, *, image: ImageConfig, framing: FramingConfig)
 
     Args: as there. Nothing is decoded. Raises BagError: not a readable bag.
     """
-    assembler = _Assembler(layout=layout_of(path, framing), image=image, framing=framing)
+    assembler = _Assembler(layout_of(path, framing), framing, image=image)
     # What is wrong will be said when the frames are made.
     return [
         frame_set.stamp_ns
@@ -313,4 +286,4 @@ def _sets(path: Path, assembler: _Assembler, problem: Problem) -> Iterator[list[
             problem(record.stamp_ns, f"{record.topic}: {error}")
             continue
         yield sets
-    yield assembler.sync.flush()
+    yield assembler.rig.sync.flush()

@@ -17,6 +17,7 @@ from crkd_ros.bags.foreign.survey import Survey, survey
 from crkd_ros.bags.reader import open_bag
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import Synchronizer
 
 
@@ -153,7 +154,7 @@ def _frames(stamps: list[tuple[int, str]], config: SyncConfig) -> list[_Formed]:
     sync, sets = Synchronizer(config), []
     for stamp, name in stamps:
         sets += sync.flush(before_ns=stamp)
-        (sync.add_image if name in CAMERAS else sync.add_radar)(name, stamp, None)
+        sync.add(name, Arrival(stamp, 0.0), None)
     sets += sync.flush()
     return [_Formed(one.stamp_ns, len(one.images), len(one.sweeps)) for one in sets]
 

@@ -8,8 +8,6 @@ Rules that lack data say nothing. Nothing is ever corrected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import cv2
 import numpy as np
 
@@ -21,6 +19,7 @@ from crkd_ros.calibration_check.flow import FlowRules, Shot
 from crkd_ros.calibration_check.placement import Finding, check_intrinsics, check_places
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError
+from crkd_ros.reporter import Reporter
 from crkd_ros.sync.synchroniser import FrameSet
 
 #: Pictures further apart in time than this are too different to follow.
@@ -51,19 +50,12 @@ class CalibrationCheck:
         """Whether everything was looked at."""
         return self._taken >= self._frames
 
-    def watch(
-        self,
-        frame_set: FrameSet,
-        *,
-        told: Callable[[str, Sequence[str]], None],
-        problem: Callable[[str, str], None],
-    ) -> None:
+    def watch(self, frame_set: FrameSet, reporter: Reporter) -> None:
         """``add`` for the node: nothing that goes wrong in the check may cost a frame.
 
         Args:
             frame_set: see ``add``.
-            told: takes the summary and all doubts so far, for /diagnostics.
-            problem: takes (kind, text) of each new doubt, for the log.
+            reporter: is told the summary and all doubts so far, and each new doubt as a problem.
         """
         if self.done:
             return
@@ -71,13 +63,13 @@ class CalibrationCheck:
         try:
             new = self.add(frame_set)
         except MotionError as error:
-            problem(
+            reporter.problem(
                 "calibration check", f"the calibration was not checked with this frame: {error}"
             )
             return
         for number, finding in enumerate(new, known + 1):
-            problem(f"calibration doubt {number}", f"calibration: {finding.text}")
-        told(self.summary(), [finding.text for finding in self.findings])
+            reporter.problem(f"calibration doubt {number}", f"calibration: {finding.text}")
+        reporter.calibrated(self.summary(), [finding.text for finding in self.findings])
 
     def add(self, frame_set: FrameSet) -> list[Finding]:
         """Take the messages of one frame (PreparedImage and Sweep); its transforms are known.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
@@ -19,7 +18,7 @@ from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
-from crkd_ros.sync.history import Timed
+from crkd_ros.sync.history import Arrival, Timed
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 #: Pictures for the check need not be those of any weights.
@@ -99,8 +98,7 @@ def sets_of(tables: NuScenes, scene: str, *, image: ImageConfig = IMAGE) -> Iter
     for record in _records(tables, scene):
         for frame_set in sync.flush(before_ns=record.stamp_ns):
             yield _loaded(frame_set, image)
-        add: Any = sync.add_image if record.channel in CAMERAS else sync.add_radar
-        add(record.channel, record.stamp_ns, record)
+        sync.add(record.channel, Arrival(record.stamp_ns, 0.0), record)
     for frame_set in sync.flush():
         yield _loaded(frame_set, image)
 

@@ -12,12 +12,6 @@ def _detector_node(args: list[str]) -> int:
     return detector_node.main(args)
 
 
-def _lifecycle_detector_node(args: list[str]) -> int:
-    from crkd_ros.node import detector_node
-
-    return detector_node.lifecycle_main(args)
-
-
 app = node_command(
     _detector_node,
     "Run the detector live, as a ROS 2 node, until it is interrupted.\n\n"
@@ -29,9 +23,3 @@ app = node_command(
 def main() -> None:
     """Entry point of `ros2 run crkd_ros detector_node`."""
     run(app)
-
-
-def lifecycle_main() -> None:
-    """Entry point of `ros2 run crkd_ros lifecycle_detector_node`."""
-    help_ = "The detector node, unconfigured: its transitions are left to others."
-    run(node_command(_lifecycle_detector_node, help_))

@@ -33,6 +33,7 @@ from crkd_ros.node.weights import WeightsError
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.reporter import Reporter
 from crkd_ros.sync.synchroniser import SyncError
 
 #: On stdout whenever the node has become active.
@@ -63,7 +64,7 @@ class DetectorNode(LifecycleNode):
         self._mistake = ""
         self._state = "unconfigured"
         self._live: LiveDetector | None = None
-        self._health = self._new_health()
+        self._begin()
         self._diagnostics = self.create_publisher(
             ros_packages.message_class("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10
         )
@@ -87,11 +88,9 @@ class DetectorNode(LifecycleNode):
         """Load the weights and the calibration, advertise the outputs."""
 
         def configure() -> None:
-            self._health = self._new_health()
+            self._begin()
             self._timer.timer_period_ns = round(self.config.health.period * 1e9)
-            self._live = LiveDetector(
-                self, config=self.config, health=self._health, problem=self._problem
-            )
+            self._live = LiveDetector(self, config=self.config, reporter=self._reporter)
 
         return self._enter("inactive", configure, super().on_configure, state)
 
@@ -121,7 +120,7 @@ class DetectorNode(LifecycleNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a mistake of the program in a transition: back to unconfigured."""
         result = self._enter("unconfigured", self._release, super().on_error, state)
-        self._health.entered(self._state, refused=self._mistake)
+        self._reporter.entered(self._state, refused=self._mistake)
         return result
 
     def _enter(
@@ -136,7 +135,7 @@ class DetectorNode(LifecycleNode):
             step()
         except self.refusals as error:
             self.get_logger().error(str(error))
-            self._health.entered(self._state, refused=str(error))
+            self._reporter.entered(self._state, refused=str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
             self.get_logger().error(traceback.format_exc())
@@ -145,7 +144,7 @@ class DetectorNode(LifecycleNode):
         result = then(state)
         if result == TransitionCallbackReturn.SUCCESS:
             self._state = name
-            self._health.entered(name)
+            self._reporter.entered(name)
         return result
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
@@ -192,10 +191,14 @@ class DetectorNode(LifecycleNode):
         if self._live is not None:
             self._live.forget()
             seconds = jump.delta.nanoseconds * 1e-9
-            self._problem("time", f"time jumped by {seconds:.3f} s: what came before is forgotten")
+            text = f"time jumped by {seconds:.3f} s: what came before is forgotten"
+            self._reporter.problem("time", text)
 
-    def _new_health(self) -> Health:
-        return Health(
+    def _begin(self) -> None:
+        """Count anew."""
+        self._reporter = Reporter(self.get_logger().warning)
+        self._health = Health(
+            self._reporter,
             name=self.get_name(),
             hardware=f"{self.config.device}, {self.config.precision}",
             config=self.config.health,
@@ -205,32 +208,23 @@ class DetectorNode(LifecycleNode):
     def _report(self) -> None:
         live = self._live
         try:
-            statuses = {} if live is None else live.statuses(self._health.silent())
+            statuses = {} if live is None else live.statuses()
         except Exception as error:  # Whatever the middleware says, diagnostics go on.
             statuses = {}
-            self._problem("graph", f"the ROS graph cannot be read: {error}")
+            self._reporter.problem("graph", f"the ROS graph cannot be read: {error}")
         report = self._health.diagnostics(
             ros_packages.make,
             stamp_ns=self.get_clock().now().nanoseconds,
-            sensors={} if live is None else live.counts(),
+            sensors={} if live is None else live.healths(),
             listeners=live is not None and live.wanted(),
             statuses=statuses,
         )
         self._diagnostics.publish(report)
 
-    def _problem(self, kind: str, text: str) -> None:
-        if self._health.problem(kind, text):
-            self.get_logger().warning(text)
-
 
 def main(args: list[str] | None = None) -> int:
-    """Configure, activate and run the node until it is interrupted; see ``process.run``."""
-    return process.run(DetectorNode, args, start=True)
-
-
-def lifecycle_main(args: list[str] | None = None) -> int:
-    """Run the node and leave its transitions to others; see ``process.run``."""
-    return process.run(DetectorNode, args, start=False)
+    """Run the node until it is interrupted; see ``process.run``."""
+    return process.run(DetectorNode, args)
 
 
 if __name__ == "__main__":

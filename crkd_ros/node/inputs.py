@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from rclpy.node import Node
@@ -17,14 +19,15 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import arrays, ros_packages
-from crkd_ros.convert.camera_model import CameraModel
-from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.node.health import Health, TopicStatus
 from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
-from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.reporter import Reporter
+from crkd_ros.sensors.health import TopicStatus, Trouble
+from crkd_ros.sensors.rig import Rig
+from crkd_ros.sensors.sensor import Camera, NoIntrinsics, Odometry, Radar
+from crkd_ros.sync.history import Arrival
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -49,88 +52,78 @@ class Inputs:
 
     Args:
         node: subscribes.
-        config: the node's parameters.
-        worker: takes the messages.
-        extrinsics: a Calibration may know intrinsics of cameras without CameraInfo.
-        motion: takes the poses of odometry; None = no odometry is subscribed to.
-        wanted: whether anybody wants detections; while not, images and clouds are left alone.
-        health: takes what arrives from which sensor, and what is wrong with it.
-        problem: takes (kind, text) of what went wrong.
+        framing: names and types of the topics.
+        rig: its sensors hear the messages.
+        worker: takes what they make of them.
+        reporter: is told of what cannot be used.
     """
 
     def __init__(
         self,
         node: Node,
         *,
-        config: NodeConfig,
+        framing: FramingConfig,
+        rig: Rig,
         worker: FrameWorker,
-        extrinsics: Any,
-        motion: Any,
-        wanted: Callable[[], bool],
-        health: Health,
-        problem: Callable[[str, str], None],
+        reporter: Reporter,
     ) -> None:
-        self._node, self._worker = node, worker
-        self._extrinsics, self._motion = extrinsics, motion
-        self._wanted, self._health, self._problem = wanted, health, problem
+        self._node, self._worker, self._reporter = node, worker, reporter
         self._topics: dict[str, _Topic] = {}
-        self._listening = False
-        self._models: dict[str, CameraModel] = {}
-        self._rectified: dict[str, bool] = {}
         self._subscriptions: list[Any] = []
         self._poses: Any = None
         try:
-            self._subscribe_all(config)
+            self._subscribe_all(framing, rig)
         except Exception:
             self.close()  # Half of the subscriptions must not outlive this object.
             raise
-        health.watch({sensor: topic.name for sensor, topic in self._topics.items()})
 
-    def _subscribe_all(self, config: NodeConfig) -> None:
-        topics, sensor = config.topics, "sensor_msgs/msg/"
-        image = "Image" if config.image_transport == "raw" else "CompressedImage"
-        for name in config.sensors:
-            if name in CAMERAS:
-                # The name that publishers know it by: after remapping.
-                topic = self._node.resolve_topic_name(config.topic(name))
-                self._rectified[name] = config.cameras.is_rectified(topic)
-                self._subscribe(f"{sensor}CameraInfo", topics.camera_info, self._on_info, name)
-                self._subscribe(f"{sensor}{image}", config.topic(name), self._on_image, name)
-            elif name in RADARS:
-                self._subscribe(f"{sensor}PointCloud2", topics.radar, self._on_cloud, name)
-        if config.motion.source == "odom":
-            self._subscribe(
-                "nav_msgs/msg/Odometry", topics.odometry, self._on_odometry, "odometry"
-            )
-
-    def statuses(self, sensors: Collection[str]) -> dict[str, TopicStatus]:
-        """What the ROS graph says of the topics of some sensors."""
-        return {
-            sensor: topic_status(
-                self._node, topic=topic.name, type_name=topic.kind, profile=topic.profile
-            )
-            for sensor, topic in self._topics.items()
-            if sensor in sensors
-        }
+    def status(self, sensor: str) -> TopicStatus:
+        """What the ROS graph says of the topic of a sensor's messages."""
+        name, kind, profile = self._topics[sensor]
+        return topic_status(self._node, topic=name, type_name=kind, profile=profile)
 
     def close(self) -> None:
         """End the subscriptions."""
-        self._health.watch({})
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
-    def _subscribe(self, kind: str, topic: str, callback: Any, sensor: str) -> None:
-        topic = topic.format(sensor=sensor.lower())
-        profile = _sensor_data(_POSES if sensor == "odometry" else _MESSAGES)
-        if callback != self._on_info:
-            resolved = self._node.resolve_topic_name(topic)
-            self._topics[sensor] = _Topic(resolved, kind, profile)
-        handle = self._all_waiting if sensor == "odometry" else self._safely
+    def _subscribe_all(self, framing: FramingConfig, rig: Rig) -> None:
+        package = "sensor_msgs/msg/"
+        images = "Image" if framing.image_transport == "raw" else "CompressedImage"
+        for name, camera in rig.cameras.items():
+            on_info = functools.partial(self._on_info, camera)
+            self._subscribe(name, f"{package}CameraInfo", framing.info_topic(name), on_info)
+            on_image = functools.partial(self._on_item, camera)
+            self._topics[name] = self._subscribe(
+                name, f"{package}{images}", framing.topic(name), on_image
+            )
+        for name, radar in rig.radars.items():
+            on_cloud = functools.partial(self._on_item, radar)
+            self._topics[name] = self._subscribe(
+                name, f"{package}PointCloud2", framing.topic(name), on_cloud
+            )
+        if rig.odometry is not None:
+            name, on_pose = rig.odometry.name, functools.partial(self._on_pose, rig.odometry)
+            self._topics[name] = self._subscribe(
+                name, "nav_msgs/msg/Odometry", framing.topic(name), on_pose, depth=_POSES
+            )
+            self._poses = self._subscriptions[-1]
+
+    def _subscribe(
+        self,
+        sensor: str,
+        kind: str,
+        topic: str,
+        callback: Callable[[Any], None],
+        *,
+        depth: int = _MESSAGES,
+    ) -> _Topic:
+        profile = _sensor_data(depth)
         subscription = self._node.create_subscription(
             ros_packages.message_class(kind),
             topic,
-            functools.partial(handle, callback, sensor),
+            callback,
             profile,
             qos_overriding_options=QoSOverridingOptions(_OVERRIDABLE),
             # Each event that is watched costs every turn of the executor.
@@ -140,96 +133,70 @@ class Inputs:
             ),
         )
         self._subscriptions.append(subscription)
-        if sensor == "odometry":
-            self._poses = subscription
+        return _Topic(self._node.resolve_topic_name(topic), kind, profile)
 
-    def _all_waiting(self, callback: Any, sensor: str, message: Any) -> None:
-        """A message, and all that wait behind it.
+    def _on_info(self, camera: Camera, message: Any) -> None:
+        with self._safely(camera, "no CameraInfo"):
+            camera.on_info(message)
+
+    def _on_item(self, sensor: Camera | Radar, message: Any) -> None:
+        """An image or a cloud."""
+        with self._safely(sensor):
+            arrival = self._arrived(sensor, message)
+            if self._worker.wanted():
+                self._worker.add(sensor.name, arrival, sensor.item(message))
+
+    def _on_pose(self, odometry: Odometry, message: Any) -> None:
+        """A pose, and all that wait behind it.
 
         The executor hands out one message of a topic in each of its turns, which cost far more
         than a pose: a busy machine would fall behind fast odometry for good.
         """
-        self._safely(callback, sensor, message)
-        for _ in range(_POSES):
+        for _ in range(1 + _POSES):
+            with self._safely(odometry):
+                arrival = self._arrived(odometry, message)
+                odometry.on_pose(message)
+                self._worker.add_pose(arrival.stamp_ns)
             with self._poses.handle:
                 waiting = self._poses.handle.take_message(self._poses.msg_type, False)
             if waiting is None:
                 return
-            self._safely(callback, sensor, waiting[0])
+            message = waiting[0]
 
-    def _safely(self, callback: Any, sensor: str, message: Any) -> None:
+    def _arrived(self, sensor: Camera | Radar | Odometry, message: Any) -> Arrival:
+        arrival = Arrival(arrays.stamp_ns(message.header.stamp), time.monotonic())
+        sensor.health.received(arrival, clock_ns=self._node.get_clock().now().nanoseconds)
+        return arrival
+
+    @contextlib.contextmanager
+    def _safely(
+        self, sensor: Camera | Radar | Odometry, lacks: Trouble = "unusable"
+    ) -> Iterator[None]:
         """A message that cannot be used must not end the node, whatever is wrong with it."""
-        info = callback == self._on_info
+        kind = f"{sensor.name.lower()} message"
         try:
-            if info:
-                self._health.info_received(sensor)
-            else:
-                self._health.received(
-                    sensor,
-                    stamp_ns=arrays.stamp_ns(message.header.stamp),
-                    clock_ns=self._node.get_clock().now().nanoseconds,
-                )
-            callback(sensor, message)
+            yield
             return
+        except NoIntrinsics as error:
+            text, lacks, kind = str(error), "no CameraInfo", "intrinsics"
         except arrays.ConvertError as error:
             text = str(error)
         except Exception as error:
-            text = f"{sensor}: {type(error).__name__}: {error}"
-        self._health.trouble(sensor, "no CameraInfo" if info else "unusable", text)
-        self._problem(f"{sensor.lower()} message", text)
+            text = f"{sensor.name}: {type(error).__name__}: {error}"
+        sensor.health.trouble(lacks, text)
+        self._reporter.problem(kind, text)
 
     def _on_incompatible(self, sensor: str, topic: str, event: Any) -> None:
         try:
             policy = qos_policy_name_from_kind(event.last_policy_kind)
         except ValueError:  # One that this rclpy has no name for.
             policy = f"policy {event.last_policy_kind}"
-        self._problem(
+        self._reporter.problem(
             f"{sensor.lower()} QoS",
             f"{sensor}: a publisher of {topic} offers an incompatible QoS ({policy}); set "
             f"qos_overrides.{self._node.resolve_topic_name(topic)}.subscription.* to what it "
             "offers",
         )
-
-    def _on_info(self, camera: str, message: Any) -> None:
-        self._models[camera] = CameraModel.of_info(message, rectified=self._rectified[camera])
-
-    def _idle(self) -> bool:
-        """Whether nobody listens, so that images and clouds need not be touched."""
-        wanted = self._wanted()
-        if wanted and not self._listening:
-            # What was left from before the pause does not belong to the frames to come.
-            self._worker.clear()
-        self._listening = wanted
-        return not wanted
-
-    def _on_image(self, camera: str, message: Any) -> None:
-        if self._idle():
-            return
-        model = self._models.get(camera)
-        if model is None and isinstance(self._extrinsics, Calibration):
-            entry = self._extrinsics.camera(message.header.frame_id or camera)
-            model = None if entry is None else CameraModel.of_entry(entry, name=camera)
-        if model is None:
-            text = f"{camera}: no CameraInfo yet, image not used"
-            self._health.trouble(camera, "no CameraInfo", text)
-            self._problem("intrinsics", text)
-            return
-        self._worker.add_image(camera, message, model)
-
-    def _on_cloud(self, radar: str, message: Any) -> None:
-        if not self._idle():
-            self._worker.add_cloud(radar, message)
-
-    def _on_odometry(self, _: str, message: Any) -> None:
-        stamp_ns = arrays.stamp_ns(message.header.stamp)
-        self._motion.add(
-            stamp_ns,
-            arrays.odometry_pose(message),
-            parent=message.header.frame_id,
-            child=message.child_frame_id,
-            twist=arrays.odometry_twist(message),
-        )
-        self._worker.add_pose(stamp_ns)
 
 
 class _Topic(NamedTuple):

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from crkd_ros.sensors.health import CLOCKS_AGREE
 
 #: Stages of one frame in their order: waiting for its other messages and for the network to come
 #: free, for its images' decoding, making the Frame, the detector's own three, publishing.
 STAGES = ("wait", "images", "frame", "prepare", "network", "decode", "publish")
 #: The same, what is left, the sum of all, and from the trigger's stamp to the end of publishing.
 PARTS = (*STAGES, "other", "total", "pipeline")
-#: A stamp further than this from the node's clock belongs to another clock, seconds.
-CLOCKS_AGREE = 60.0
 
 
 class LatencyError(RuntimeError):
@@ -96,25 +96,14 @@ class Summary:
     max: float
 
 
-class LatencyWindow:
-    """The frames since the last ``take``."""
-
-    def __init__(self) -> None:
-        self._frames: list[dict[str, float]] = []
-
-    def add(self, stages: Mapping[str, float]) -> None:
-        """One frame's stages, as ``Latency.finish`` answers them."""
-        self._frames.append(dict(stages))
-
-    def take(self) -> tuple[int, dict[str, Summary]]:
-        """(number of frames, stage -> its summary); begins a new window."""
-        frames, self._frames = self._frames, []
-        names = [name for name in PARTS if any(name in frame for frame in frames)]
-        names += sorted({name for frame in frames for name in frame} - set(names))
-        return len(frames), {
-            name: _summary([frame.get(name, 0.0) for frame in frames if _counts(name, frame)])
-            for name in names
-        }
+def summaries(frames: Sequence[Mapping[str, float]]) -> dict[str, Summary]:
+    """Stage -> its summary over some frames, whose stages are as ``Latency.finish`` answers."""
+    names = [name for name in PARTS if any(name in frame for frame in frames)]
+    names += sorted({name for frame in frames for name in frame} - set(names))
+    return {
+        name: _summary([frame.get(name, 0.0) for frame in frames if _counts(name, frame)])
+        for name in names
+    }
 
 
 def _counts(name: str, frame: Mapping[str, float]) -> bool:

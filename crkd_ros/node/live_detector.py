@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Collection, Mapping
+import time
+from typing import NamedTuple
 
 from rclpy.lifecycle import LifecycleNode
 
-from crkd_core.boxes import Detections
-from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.calibration_check.check import CalibrationCheck
-from crkd_ros.node.health import Health, TopicStatus
+from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node.inputs import Inputs
-from crkd_ros.node.latency import pipeline
-from crkd_ros.node.latency_topics import LatencyTopics
 from crkd_ros.node.outputs import Outputs
+from crkd_ros.node.threads import Decoders
 from crkd_ros.node.transforms import Transforms
 from crkd_ros.node.weights import load_detector, release_detector
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.sync.history import Counts
-from crkd_ros.sync.stock_policy import make_synchronizer
+from crkd_ros.reporter import Reporter
+from crkd_ros.sensors.health import SensorHealth, TopicStatus
+from crkd_ros.sensors.rig import Rig
+from crkd_ros.sensors.sensor import Defer, when_used
+
+
+class _Active(NamedTuple):
+    """What there is between ``start`` and ``stop``."""
+
+    rig: Rig
+    decoders: Decoders
+    worker: FrameWorker
+    inputs: Inputs
 
 
 class LiveDetector:
@@ -30,42 +37,34 @@ class LiveDetector:
     Args:
         node: owns the topics.
         config: its parameters.
-        health: takes counts, latencies and what is wrong.
-        problem: takes (kind, text) of what the user should know, in any thread.
+        reporter: is told of frames and of what the user should know, in any thread.
 
     Raises:
         WeightsError, MotionError, MessageError, SyncError: what is asked for cannot be had.
     """
 
-    def __init__(
-        self,
-        node: LifecycleNode,
-        *,
-        config: NodeConfig,
-        health: Health,
-        problem: Callable[[str, str], None],
-    ) -> None:
-        self._node, self._config, self._health, self._problem = node, config, health, problem
-        self._worker: FrameWorker | None = None
-        self._inputs: Inputs | None = None
-        cameras = [name for name in CAMERAS if name in config.sensors]
-        radars = [name for name in RADARS if name in config.sensors]
-        self._transforms = Transforms(node, config=config, problem=problem)
+    def __init__(self, node: LifecycleNode, *, config: NodeConfig, reporter: Reporter) -> None:
+        self._node, self._config, self._reporter = node, config, reporter
+        self._active: _Active | None = None
+        self._transforms = Transforms(node, config=config, reporter=reporter)
         try:
             place = self._transforms.place(config.output_frame)
             self._detector = load_detector(config)
-            limits = dataclasses.replace(config.sync, sweeps=self._detector.config.radar.sweeps)
-            self._sync = make_synchronizer(limits, cameras=cameras, radars=radars)
+            rig = self._rig()  # Made anew by ``start``: here for what it refuses.
             self._outputs = Outputs(
-                node, config=config, motion=self._transforms.motion, place=place, problem=problem
+                node,
+                config=config,
+                motion=self._transforms.motion,
+                place=place,
+                reporter=reporter,
             )
         except Exception:
             self._transforms.close()
             raise
-        self._latency = LatencyTopics(node)
         node.get_logger().info(
-            f"ready: {config.weights} on {config.device}, {config.precision}, {len(cameras)} "
-            f"cameras, {len(radars)} radars, ego motion {config.motion.source}"
+            f"ready: {config.weights} on {config.device}, {config.precision}, "
+            f"{len(rig.cameras)} cameras, {len(rig.radars)} radars, ego motion "
+            f"{config.motion.source}"
         )
 
     def start(self) -> None:
@@ -76,37 +75,26 @@ class LiveDetector:
             motion=transforms.motion,
             frames=config.calibration_check.frames,
         )
-        self._health.calibrated(check.summary())
-        self._worker = FrameWorker(
+        self._reporter.calibrated(check.summary())
+        decoders = Decoders(config.decode_threads)
+        rig = self._rig(decoders.defer)
+        worker = FrameWorker(
             detector=self._detector,
-            sync=self._sync,
-            extrinsics=transforms.extrinsics,
-            motion=transforms.motion,
-            publish=self._publish,
-            finished=self._finished,
-            health=self._health,
-            problem=self._problem,
-            decode_threads=config.decode_threads,
-            radar_fields=config.radar_fields,
-            watch=functools.partial(
-                check.watch, told=self._health.calibrated, problem=self._problem
-            ),
-            jumped=transforms.jumped,
+            rig=rig,
+            transforms=transforms,
+            outputs=self._outputs,
+            check=check,
+            reporter=self._reporter,
         )
         try:
-            self._inputs = Inputs(
-                self._node,
-                config=config,
-                worker=self._worker,
-                extrinsics=transforms.extrinsics,
-                motion=transforms.motion,
-                wanted=self.wanted,
-                health=self._health,
-                problem=self._problem,
+            inputs = Inputs(
+                self._node, framing=config, rig=rig, worker=worker, reporter=self._reporter
             )
         except Exception:
-            self.stop()
+            worker.stop()
+            decoders.close()
             raise
+        self._active = _Active(rig, decoders, worker, inputs)
 
     def announce(self) -> None:
         """Send what is sent once; the publishers must be active."""
@@ -121,20 +109,18 @@ class LiveDetector:
         Returns:
             False: it is still in the network.
         """
-        if self._inputs is not None:
-            self._inputs.close()
-            self._inputs = None
-        stopped = True
-        if self._worker is not None:
-            stopped = self._worker.stop(patience)
-            self._worker = None
-            self.forget()
+        if self._active is None:
+            return True
+        active, self._active = self._active, None
+        active.inputs.close()
+        stopped = active.worker.stop(patience)
+        active.decoders.close()
+        self._transforms.clear()
         return stopped
 
     def close(self) -> None:
         """After ``stop``: withdraw the outputs and free the network."""
         self._outputs.close()
-        self._latency.close()
         self._transforms.close()
         del self._detector
         release_detector()
@@ -147,38 +133,37 @@ class LiveDetector:
 
     def forget(self) -> None:
         """Nothing received so far belongs to the frames to come: time was set back."""
-        if self._worker is not None:
-            self._worker.clear()
-        else:
-            self._sync.clear()
+        if self._active is not None:
+            self._active.worker.clear()
         self._transforms.clear()
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to detections."""
         return self._outputs.wanted()
 
-    def counts(self) -> dict[str, Counts]:
-        """Per sensor, what happened to its messages; empty while inactive."""
-        return {} if self._worker is None else self._worker.counts()
+    def healths(self) -> dict[str, SensorHealth]:
+        """Per sensor, how it does; empty while inactive."""
+        return {} if self._active is None else self._active.rig.healths
 
-    def statuses(self, sensors: Collection[str]) -> dict[str, TopicStatus]:
-        """What the ROS graph says of the topics of some sensors; empty while inactive."""
-        return {} if self._inputs is None else self._inputs.statuses(sensors)
+    def statuses(self) -> dict[str, TopicStatus]:
+        """What the ROS graph says of the topics of silent sensors; empty while inactive."""
+        if self._active is None:
+            return {}
+        now = time.monotonic()
+        healths, inputs = self._active.rig.healths, self._active.inputs
+        return {name: inputs.status(name) for name in healths if not healths[name].alive(now)}
 
-    def _publish(self, detections: Detections, stamp_ns: int) -> None:
-        """In the worker's thread."""
-        try:
-            self._outputs.publish(detections, stamp_ns)
-        except Exception:
-            if self._node.context.ok():
-                raise  # Otherwise the process is ending, and nobody can publish any more.
-
-    def _finished(self, stages: Mapping[str, float], stamp_ns: int) -> None:
-        """A frame went out; in the worker's thread."""
-        now_ns = self._node.get_clock().now().nanoseconds
-        age = pipeline(stages["total"], now_ns=now_ns, stamp_ns=stamp_ns)
-        if age is not None:
-            stages = {**stages, "pipeline": age}
-        self._health.published(stages)
-        if self._node.context.ok():
-            self._latency.publish(stages)
+    def _rig(self, defer: Defer = when_used) -> Rig:
+        config, extrinsics = self._config, self._transforms.extrinsics
+        odometry = config.motion.source == "odom"
+        names = (*config.sensors, *(["odometry"] if odometry else ()))
+        return Rig(
+            config.with_sweeps(self._detector.config.radar.sweeps),
+            image=self._detector.config.image,
+            # The names that publishers know them by: after remapping.
+            topics={name: self._node.resolve_topic_name(config.topic(name)) for name in names},
+            calibration=extrinsics if isinstance(extrinsics, Calibration) else None,
+            motion=self._transforms.motion if odometry else None,
+            health=config.health,
+            defer=defer,
+        )

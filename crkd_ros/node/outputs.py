@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
@@ -13,9 +13,12 @@ from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
 from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion.poses import EgoMotion
+from crkd_ros.node.latency import PARTS, pipeline
 from crkd_ros.node.postprocess import Place, Postprocess
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.reporter import Reporter
 
+_FLOAT = "std_msgs/msg/Float64"
 #: Detections are few and small: nothing is gained by losing them.
 _RELIABLE_DEPTH = 10
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -29,7 +32,7 @@ class Outputs:
         config: the node's parameters.
         motion: how the vehicle moves, for ids.
         place: where the vehicle is in the output frame; None: that is the vehicle's own.
-        problem: takes (kind, text) of what the user should know.
+        reporter: is told what the user should know.
 
     Raises:
         MessageError: an output that was asked for needs a package that is not installed.
@@ -42,11 +45,11 @@ class Outputs:
         config: NodeConfig,
         motion: EgoMotion,
         place: Place | None,
-        problem: Callable[[str, str], None],
+        reporter: Reporter,
     ) -> None:
         self._node, self._config = node, config
         self._postprocess = Postprocess(
-            config, motion=motion, place=place, problem=lambda text: problem("tracking", text)
+            config, motion=motion, place=place, problem=reporter.of("tracking")
         )
         outputs: list[tuple[str, str, Any]] = [
             ("~/markers", "visualization_msgs/msg/MarkerArray", self._markers),
@@ -67,6 +70,9 @@ class Outputs:
         self._outputs = [
             (self._advertise(topic, kind, reliable), build) for topic, kind, build in outputs
         ]
+        self._stages = {
+            part: self._advertise(f"~/latency/{part}", _FLOAT, reliable) for part in PARTS
+        }
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to detections; if not, no work is done for them."""
@@ -99,19 +105,46 @@ class Outputs:
         Raises:
             MotionError: the way to ``output_frame`` is not known at this time.
         """
-        detections = self._postprocess(detections, stamp_ns)
-        for publisher, build in self._outputs:
-            if publisher.get_subscription_count():
-                publisher.publish(
-                    build(detections, **self._head(stamp_ns), make=ros_packages.make)
-                )
+        try:
+            detections = self._postprocess(detections, stamp_ns)
+            for publisher, build in self._outputs:
+                if publisher.get_subscription_count():
+                    publisher.publish(
+                        build(detections, **self._head(stamp_ns), make=ros_packages.make)
+                    )
+        except Exception:
+            if self._node.context.ok():
+                raise  # Otherwise the process is ending, and nobody can publish any more.
+
+    def timed(self, stages: Mapping[str, float], stamp_ns: int) -> Mapping[str, float]:
+        """Send the times of a frame that went out, a topic per stage, in milliseconds.
+
+        A stage that took no time is 0, an unknown pipeline nothing.
+
+        Args:
+            stages: as ``Latency.finish`` answers them, seconds.
+            stamp_ns: of the frame.
+
+        Returns:
+            ``stages`` and "pipeline", where the node's clock is that of the stamps.
+        """
+        now_ns = self._node.get_clock().now().nanoseconds
+        age = pipeline(stages["total"], now_ns=now_ns, stamp_ns=stamp_ns)
+        stages = stages if age is None else {**stages, "pipeline": age}
+        if self._node.context.ok():
+            for part, publisher in self._stages.items():
+                if publisher.get_subscription_count() and (part in stages or part != "pipeline"):
+                    milliseconds = 1e3 * stages.get(part, 0.0)
+                    publisher.publish(ros_packages.make(_FLOAT, data=milliseconds))
+        return stages
 
     def close(self) -> None:
         """Withdraw the publishers."""
-        for publisher in (self._labels, *(publisher for publisher, _ in self._outputs)):
+        detections = (publisher for publisher, _ in self._outputs)
+        for publisher in (self._labels, *detections, *self._stages.values()):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._labels = [], None
+        self._outputs, self._labels, self._stages = [], None, {}
 
     def _advertise(self, topic: str, kind: str, profile: QoSProfile) -> Any:
         return self._node.create_lifecycle_publisher(

@@ -16,15 +16,14 @@ _PATIENCE = 1.0
 _NAME = "detector_node"
 
 
-def run(kind: type[Any], args: list[str] | None, *, start: bool) -> int:
+def run(kind: type[Any], args: list[str] | None) -> int:
     """Run a node until SIGINT or SIGTERM.
 
     Args:
         kind: a LifecycleNode that is made without arguments. Its ``refusals`` are the errors that
-            a user can put right, and its ``close(patience=seconds)`` ends it; False: one of its
-            threads still runs.
+            a user can put right, ``config.autostart`` says whether it is configured and activated
+            at once, and ``close(patience=seconds)`` ends it; False: one of its threads still runs.
         args: ROS arguments; None: those of the command line.
-        start: configure and activate it at once; else that is left to others.
 
     Returns:
         Exit code, 0: stopped by the user; 1: could not start, and a line on stderr says why.
@@ -41,7 +40,7 @@ def run(kind: type[Any], args: list[str] | None, *, start: bool) -> int:
             print(f"{_NAME}: cannot read these ROS arguments: {error}", file=sys.stderr)
             return 1
         node = kind()
-        if start:
+        if node.config.autostart:
             for transition in (node.trigger_configure, node.trigger_activate):
                 if transition() != TransitionCallbackReturn.SUCCESS:
                     return 1  # The node has logged why.

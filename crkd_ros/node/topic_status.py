@@ -6,7 +6,7 @@ from typing import Any
 
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from crkd_ros.node.sensor_health import TopicStatus
+from crkd_ros.sensors.health import TopicStatus
 
 
 def topic_status(node: Any, *, topic: str, type_name: str, profile: QoSProfile) -> TopicStatus:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from rclpy.duration import Duration
@@ -16,7 +15,8 @@ from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.motion.tf_tree import TfMotion
 from crkd_ros.node.postprocess import Place, in_odometry, upright
-from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.reporter import Reporter
 
 
 class Transforms:
@@ -29,22 +29,16 @@ class Transforms:
     Args:
         node: listens to tf, where tf is used.
         config: the node's parameters.
-        problem: takes (kind, text) of what the user should know.
+        reporter: is told what the user should know.
 
     Raises:
         MotionError: tf is asked for and not installed, or the calibration file cannot be used.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        *,
-        config: NodeConfig,
-        problem: Callable[[str, str], None] = lambda kind, text: None,
-    ) -> None:
+    def __init__(self, node: Node, *, config: FramingConfig, reporter: Reporter) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
         if config.radar_fields.relative and source == "off":
-            problem(
+            reporter.problem(
                 "radar speeds",
                 "radar_fields gives speeds relative to the radars and motion.source is off: right "
                 "only while the vehicle stands; set motion.source to odom or tf",
@@ -66,14 +60,12 @@ class Transforms:
                 error=ros_packages.tf_error(),
                 stamped_to_matrix=arrays.transform_matrix,
                 base=base,
-                report=functools.partial(problem, "tf"),
+                report=reporter.of("tf"),
             )
             tf = self._tf(fixed=config.motion.fixed_frame)
         extrinsics: Any = Calibration.load(path, base=base) if path else tf
         self.extrinsics = extrinsics
-        odometry = OdometryMotion(
-            extrinsics=extrinsics, base=base, report=functools.partial(problem, "odometry")
-        )
+        odometry = OdometryMotion(extrinsics=extrinsics, base=base, report=reporter.of("odometry"))
         self.motion: Any = {"odom": odometry, "tf": tf, "off": NoMotion()}[source]
 
     def place(self, frame: str) -> Place | None:

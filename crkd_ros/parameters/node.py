@@ -31,6 +31,9 @@ class WeightsConfig:
 class NodeConfig(FramingConfig, WeightsConfig):
     """All parameters of the detector node; ``__post_init__`` of FramingConfig checks them."""
 
+    autostart: bool = knob(
+        True, "Configure and activate at once; false: leave the transitions to others"
+    )
     output_frame: str = knob(
         "", "Frame of all outputs: one of tf, or that of the odometry; empty: base_frame"
     )

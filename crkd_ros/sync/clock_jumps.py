@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from crkd_ros.sync.history import History
+from crkd_ros.sync.history import Arrival, History
 
 #: So many messages in a row, of at least two sensors, must agree on the new time.
 _AGREE = 3
@@ -42,9 +42,18 @@ class Message(NamedTuple):
     """What the synchroniser is given."""
 
     sensor: str
-    stamp_ns: int
+    arrival: Arrival
     item: Any
-    at: float
+
+    @property
+    def stamp_ns(self) -> int:
+        """When it says it was measured."""
+        return self.arrival.stamp_ns
+
+    @property
+    def at(self) -> float:
+        """When it came."""
+        return self.arrival.at
 
 
 class Verdict(NamedTuple):
@@ -106,7 +115,7 @@ class ClockJumpGuard:
 
     def told(self, messages: Sequence[Message]) -> None:
         """These tell the time."""
-        self._newest, self._newest_at = max((one.stamp_ns, one.at) for one in messages)
+        self._newest, self._newest_at = max(one.arrival for one in messages)
 
     def clear(self) -> None:
         """Begin again: the next message tells the time."""

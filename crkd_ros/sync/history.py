@@ -21,7 +21,7 @@ class Timed(NamedTuple):
     item: Any
 
 
-class Heard(NamedTuple):
+class Arrival(NamedTuple):
     """When a message says it was measured, and when it came (the caller's clock, seconds)."""
 
     stamp_ns: int
@@ -50,13 +50,13 @@ class History:
 
     kept: int
     messages: list[Timed] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
+    heard: list[Arrival] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
 
-    def add(self, message: Timed, at: float) -> Timed | None:
+    def add(self, arrival: Arrival, item: Any) -> Timed | None:
         """Take a message that is not here yet; the oldest, if there is no room for it any more."""
-        bisect.insort(self.messages, message, key=stamp_of)
-        bisect.insort(self.heard, Heard(message.stamp_ns, at), key=stamp_of)
+        bisect.insort(self.messages, Timed(arrival.stamp_ns, item), key=stamp_of)
+        bisect.insort(self.heard, arrival, key=stamp_of)
         del self.heard[:-_HEARD]
         return self.messages.pop(0) if len(self.messages) > self.kept else None
 
@@ -65,7 +65,7 @@ class History:
         return place < len(self.heard) and self.heard[place].stamp_ns == stamp_ns
 
     @property
-    def newest(self) -> Heard | None:
+    def newest(self) -> Arrival | None:
         """The message with the newest stamp; None after ``clear``."""
         return self.heard[-1] if self.heard else None
 
@@ -74,12 +74,17 @@ class History:
         """The newest stamp, ns; None after ``clear``."""
         return self.heard[-1].stamp_ns if self.heard else None
 
+    def came_at(self, stamp_ns: int, default: float) -> float:
+        """When the message with this stamp came; ``default``: it is not remembered any more."""
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
+        return self.heard[place].at if stamp_ns in self else default
+
     def before(self, stamp_ns: int) -> int | None:
         """The newest stamp earlier than this one, ns."""
         place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
         return self.heard[place - 1].stamp_ns if place else None
 
-    def after(self, stamp_ns: int | None) -> Sequence[Heard]:
+    def after(self, stamp_ns: int | None) -> Sequence[Arrival]:
         """What was measured later than this; None: everything."""
         if stamp_ns is None:
             return self.heard
@@ -116,6 +121,6 @@ class History:
         self.heard.clear()
 
 
-def stamp_of(message: Timed | Heard) -> int:
+def stamp_of(message: Timed | Arrival) -> int:
     """Its stamp, ns: the key that messages are sorted by."""
     return message.stamp_ns

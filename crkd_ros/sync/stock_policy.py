@@ -9,6 +9,7 @@ one dead camera stops all frames.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import Message
-from crkd_ros.sync.history import Timed
+from crkd_ros.sync.history import Arrival, Timed
 from crkd_ros.sync.synchroniser import FrameSet, SyncError, Synchronizer
 from crkd_ros.sync.triggers import Trigger
 
@@ -27,8 +28,8 @@ class Stamped(NamedTuple):
 
     header: Any
     sensor: str
+    arrival: Arrival
     image: Timed
-    at: float
 
 
 class StockFilters:
@@ -59,10 +60,11 @@ class StockFilters:
         self._stock.registerCallback(self._on_set)
         self._sets: list[tuple[Stamped, ...]] = []
 
-    def add(self, sensor: str, image: Timed, at: float) -> list[tuple[Stamped, ...]]:
+    def add(self, sensor: str, arrival: Arrival, item: Any) -> list[tuple[Stamped, ...]]:
         """Give it one message; the sets that this completes."""
-        header = box_messages.header(image.stamp_ns, "", ros_packages.make)
-        self._filters[sensor].signalMessage(Stamped(header, sensor, image, at))
+        header = box_messages.header(arrival.stamp_ns, "", ros_packages.make)
+        image = Timed(arrival.stamp_ns, item)
+        self._filters[sensor].signalMessage(Stamped(header, sensor, arrival, image))
         sets, self._sets = self._sets, []
         return sets
 
@@ -108,11 +110,10 @@ class FilterSynchronizer(Synchronizer):
     def _insert(self, message: Message) -> bool:
         taken = super()._insert(message)
         if taken and message.sensor in self._cameras:
-            image = Timed(message.stamp_ns, message.item)
-            for found in self._filters.add(message.sensor, image, message.at):
-                newest = max(found, key=lambda one: one.image.stamp_ns)
-                stamp_ns = newest.image.stamp_ns
-                trigger = Trigger(stamp_ns, newest.sensor, stamp_ns, stamp_ns, newest.at)
+            for found in self._filters.add(message.sensor, message.arrival, message.item):
+                newest = max(found, key=lambda one: one.arrival.stamp_ns)
+                stamp_ns, at = newest.arrival
+                trigger = Trigger(stamp_ns, newest.sensor, stamp_ns, stamp_ns, at)
                 self._sets[trigger] = {one.sensor: one.image for one in found}
         return taken
 
@@ -126,13 +127,7 @@ class FilterSynchronizer(Synchronizer):
         return min(self._sets, default=None)
 
     def _choose(self, trigger: Trigger) -> FrameSet:
-        chosen = super()._choose(trigger)
-        return FrameSet(
-            stamp_ns=chosen.stamp_ns,
-            trigger=chosen.trigger,
-            images=self._sets[trigger],
-            sweeps=chosen.sweeps,
-        )
+        return dataclasses.replace(super()._choose(trigger), images=self._sets[trigger])
 
 
 def make_synchronizer(

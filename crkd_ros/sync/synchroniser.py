@@ -22,7 +22,7 @@ from typing import Any
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
-from crkd_ros.sync.history import Counts, History, Timed
+from crkd_ros.sync.history import Arrival, Counts, History, Timed
 from crkd_ros.sync.triggers import Trigger, Triggers
 
 #: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
@@ -51,19 +51,25 @@ class FrameSet:
         trigger: which sensor set it.
         images: camera -> its image; absent cameras have no entry.
         sweeps: radar -> its sweeps, newest first, at least one; absent radars have no entry.
+        arrived: when the trigger's message came (the caller's clock, seconds).
     """
 
     stamp_ns: int
     trigger: str
     images: dict[str, Timed]
     sweeps: dict[str, tuple[Timed, ...]]
+    arrived: float = 0.0
 
 
 class Synchronizer:
     """Forms FrameSets from messages of six cameras and five radars.
 
     Add messages as they come, then ask ``take`` (live) or ``flush`` (replay) for frames. ``now``
-    is any steadily growing clock in seconds; it is only compared with itself. Not thread-safe.
+    and times of arrival are of any steadily growing clock in seconds, which is only compared with
+    itself. Not thread-safe.
+
+    Attributes:
+        histories: sensor -> its recent messages, and what happened to all.
     """
 
     def __init__(
@@ -81,13 +87,13 @@ class Synchronizer:
         if not triggers:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")
         radar_kept = self.config.sweeps + _SWEEPS_KEPT_BEYOND
-        self._histories = {
+        self.histories = {
             name: History(radar_kept if name in radars else _IMAGES_KEPT) for name in names
         }
         self._triggers = Triggers(
-            self.config, histories=self._histories, triggers=triggers, cameras=self._cameras
+            self.config, histories=self.histories, triggers=triggers, cameras=self._cameras
         )
-        self._guard = ClockJumpGuard(self.config.jump * 1e9, self._histories)
+        self._guard = ClockJumpGuard(self.config.jump * 1e9, self.histories)
         self._pose_ns: int | None = None
         self._last: Trigger | None = None  # The newest one handed out.
         self._next: Trigger | None = None  # The one after it, as far as is known yet.
@@ -100,25 +106,23 @@ class Synchronizer:
     @property
     def counts(self) -> dict[str, Counts]:
         """Per sensor: what happened to its messages."""
-        return {name: history.counts for name, history in self._histories.items()}
+        return {name: history.counts for name, history in self.histories.items()}
 
     def newest_ns(self, sensor: str) -> int | None:
         """The newest stamp of a sensor since the last ``clear``."""
-        if sensor not in self._histories:
-            raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self._histories)}")
-        return self._histories[sensor].newest_ns
+        if sensor not in self.histories:
+            raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self.histories)}")
+        return self.histories[sensor].newest_ns
 
-    def add_image(self, camera: str, stamp_ns: int, item: Any, *, now: float = 0.0) -> bool:
-        """Take one image. ``item`` is handed through untouched. False: refused (and counted)."""
-        if camera not in self._cameras:
-            raise SyncError(f"unknown camera {camera!r}; known: {', '.join(self._cameras)}")
-        return self._add(Message(camera, stamp_ns, item, now))
+    def add(self, sensor: str, arrival: Arrival, item: Any) -> bool:
+        """Take what a camera or radar sent. ``item`` is handed through untouched.
 
-    def add_radar(self, radar: str, stamp_ns: int, item: Any, *, now: float = 0.0) -> bool:
-        """Take one radar sweep, like ``add_image``."""
-        if radar not in self._radars:
-            raise SyncError(f"unknown radar {radar!r}; known: {', '.join(self._radars)}")
-        return self._add(Message(radar, stamp_ns, item, now))
+        Returns:
+            False: refused, and counted.
+        """
+        if sensor not in self.histories:
+            raise SyncError(f"unknown sensor {sensor!r}; known: {', '.join(self.histories)}")
+        return self._add(Message(sensor, arrival, item))
 
     def add_pose(self, stamp_ns: int) -> None:
         """Note that ego motion is known up to this stamp: frames wait for it like for a sensor."""
@@ -156,22 +160,22 @@ class Synchronizer:
 
     def clear(self) -> None:
         """Forget all messages and pending frames; the counts stay."""
-        for history in self._histories.values():
+        for history in self.histories.values():
             history.clear()
         self._guard.clear()
         self._pose_ns = self._last = self._next = self._first_ns = None
 
     def _add(self, message: Message) -> bool:
-        counts = self._histories[message.sensor].counts
+        counts = self.histories[message.sensor].counts
         counts.received += 1
         if message.stamp_ns <= 0:
             counts.zero_stamp += 1
             return False
         last_ns = None if self._last is None else self._last.reference_ns
-        before = self._histories[message.sensor].newest_ns
+        before = self.histories[message.sensor].newest_ns
         verdict = self._guard.judge(message, last_ns)
         for stray in verdict.strays:
-            self._histories[stray.sensor].counts.outlier += 1
+            self.histories[stray.sensor].counts.outlier += 1
         if verdict.forget:
             self.clear()
             self._guard.told(verdict.take)
@@ -179,12 +183,12 @@ class Synchronizer:
         taken = True  # Perhaps only later: it may have been set aside.
         for one in verdict.take:
             taken = self._insert(one)
-        if verdict.take or before != self._histories[message.sensor].newest_ns:
+        if verdict.take or before != self.histories[message.sensor].newest_ns:
             self._next = self._find()
         return taken
 
     def _insert(self, message: Message) -> bool:
-        history, stamp_ns = self._histories[message.sensor], message.stamp_ns
+        history, stamp_ns = self.histories[message.sensor], message.stamp_ns
         if stamp_ns in history:
             history.counts.duplicate += 1
             return False
@@ -194,7 +198,7 @@ class Synchronizer:
             history.counts.out_of_order += 1
         if self._first_ns is None:
             self._first_ns = stamp_ns
-        dropped = history.add(Timed(stamp_ns, message.item), message.at)
+        dropped = history.add(message.arrival, message.item)
         while dropped is not None and self._next is not None:
             if self._next.reference_ns > dropped.stamp_ns:
                 break
@@ -221,7 +225,7 @@ class Synchronizer:
         dead_after, jitter = self.config.dead_after * 1e9, self.config.jitter * 1e9
         # A drive that begins: give every sensor a chance to say its first word.
         starting = self._first_ns is not None and needs_ns - self._first_ns < dead_after
-        for history in self._histories.values():
+        for history in self.histories.values():
             newest = history.newest_ns
             if newest is None:
                 if starting:
@@ -249,9 +253,15 @@ class Synchronizer:
             if (recent := self._within(name, reference, self.config.sweep_age))
             and reference - recent[-1].stamp_ns <= self.config.radar_timeout * 1e9
         }
-        return FrameSet(stamp_ns=reference, trigger=trigger.sensor, images=images, sweeps=sweeps)
+        return FrameSet(
+            stamp_ns=reference,
+            trigger=trigger.sensor,
+            images=images,
+            sweeps=sweeps,
+            arrived=self.histories[trigger.sensor].came_at(reference, trigger.at),
+        )
 
     def _within(self, sensor: str, reference: int, age: float) -> list[Timed]:
         oldest = reference - age * 1e9
-        messages: Iterable[Timed] = self._histories[sensor].until(reference)
+        messages: Iterable[Timed] = self.histories[sensor].until(reference)
         return [message for message in messages if message.stamp_ns >= oldest]

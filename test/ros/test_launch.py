@@ -116,36 +116,9 @@ def test_arguments_stand_above_the_parameter_file(monkeypatch):
 
 
 @without_launch
-def test_a_lifecycle_node_is_configured_then_activated(monkeypatch):
-    from types import SimpleNamespace as Namespace
-
-    activate, *failures, configure, _, node = detect(monkeypatch, lifecycle="true")
-    assert node.kind == "LifecycleNode"
-    assert node.kwargs["executable"] == "lifecycle_detector_node"
-
-    def transition(emit):
-        return emit.kwargs["event"].kwargs["transition_id"]
-
-    on_start = configure.args[0]
-    assert on_start.kind == "OnProcessStart" and on_start.kwargs["target_action"] is node
-    assert [transition(e) for e in on_start.kwargs["on_start"]] == [1]
-    on_state = Namespace(**activate.args[0].kwargs)
-    assert on_state.target_lifecycle_node is node
-    assert (on_state.start_state, on_state.goal_state) == ("configuring", "inactive")
-    assert [transition(e) for e in on_state.entities] == [3]
-    # Nobody would try again.
-    ways = set()
-    for failure in failures:
-        failed = Namespace(**failure.args[0].kwargs)
-        assert failed.target_lifecycle_node is node
-        ways.add((failed.start_state, failed.goal_state))
-        assert reason(failed.entities) == f"the detector failed while {failed.start_state}"
-    assert ways == {
-        *(("configuring", "unconfigured"), ("configuring", "errorprocessing")),
-        *(("activating", "inactive"), ("activating", "errorprocessing")),
-    }
-    _, alone = detect(monkeypatch, lifecycle="true", autostart="false")
-    assert alone.kind == "LifecycleNode"
+def test_the_transitions_can_be_left_to_others(monkeypatch):
+    _, node = detect(monkeypatch, autostart="false")
+    assert node.kwargs["parameters"][1] == {"autostart": False}
 
 
 def reason(entities) -> str:
@@ -170,9 +143,8 @@ def on_exit(registered, process):
 
 
 @without_launch
-@pytest.mark.parametrize("lifecycle", ["true", "false"])
-def test_the_end_of_the_detector_is_the_end_of_all(lifecycle, monkeypatch):
-    *_, registered, node = detect(monkeypatch, lifecycle=lifecycle)
+def test_the_end_of_the_detector_is_the_end_of_all(monkeypatch):
+    *_, registered, node = detect(monkeypatch)
     end = on_exit(registered, node)
     assert reason(end(1)) == "the detector ended with exit code 1"
     assert reason(end(0)) == "the detector ended with exit code 0"
@@ -310,10 +282,8 @@ def test_playing_starts_once_when_the_detector_is_active(monkeypatch):
     (action,) = tell(said)
     assert action.kwargs["function"] is module.play
     assert tell(said) is None
-    # The process is called so whatever its executable.
-    for lifecycle in ("true", "false"):
-        *_, node = detect(monkeypatch, lifecycle=lifecycle)
-        assert node.kwargs["exec_name"] == node.kwargs["name"] == module.DETECTOR
+    *_, node = detect(monkeypatch)
+    assert node.kwargs["exec_name"] == node.kwargs["name"] == module.DETECTOR
 
 
 def test_the_node_says_at_every_log_level_that_it_is_active(monkeypatch, capsys):
@@ -342,7 +312,7 @@ def test_launch_takes_the_description(name, monkeypatch):
     assert own == {argument[0] for argument in module.ARGUMENTS}
 
 
-@pytest.mark.parametrize("given", [{}, {"lifecycle": "true", "rviz": "true", "boxes": "/b"}])
+@pytest.mark.parametrize("given", [{}, {"autostart": "false", "rviz": "true", "boxes": "/b"}])
 def test_launch_takes_the_nodes(given, monkeypatch):
     pytest.importorskip("launch_ros")
     from launch_ros.actions import Node
@@ -357,7 +327,7 @@ def test_launch_takes_the_nodes(given, monkeypatch):
     actions = module.nodes(context)
     detector = next(a for a in actions if isinstance(a, Node))
     assert detector.node_package == "crkd_ros"
-    assert len(actions) == (9 if given else 2)
+    assert len(actions) == (3 if given else 2)
 
 
 # -- files ----------------------------------------------------------------------------------------

@@ -45,7 +45,6 @@ _TRANSITIONS = {
 
 
 PLAIN = "import sys; from crkd_ros.node.detector_node import main; sys.exit(main())"
-LIFECYCLE = PLAIN.replace("main", "lifecycle_main")
 
 
 class Process:
@@ -243,8 +242,8 @@ class Bench:
     """A lifecycle node in its process, and a peer that talks to it; made anew by ``fresh``."""
 
     def __init__(self, folder: Path, **values) -> None:
-        path = parameter_file(folder, **values)
-        self.process = Process("--params-file", str(path), log=folder / "log", code=LIFECYCLE)
+        path = parameter_file(folder, autostart=False, **values)
+        self.process = Process("--params-file", str(path), log=folder / "log")
         self.peer = Peer(self.process)
         self.boxes: list = []
 

@@ -208,6 +208,25 @@ def test_a_damaged_image_masks_its_camera_in_its_frame(tables, tmp_path) -> None
         list(frames_of_bag(broken, image=IMAGE))
 
 
+def test_a_broken_cloud_costs_no_frame(bag, tmp_path) -> None:
+    """Also when it is the message that tells that a frame is complete."""
+    with BagWriter(tmp_path / "broken") as out:
+        after_anchor = False
+        for record in read_bag(bag):
+            message = record.message()
+            if after_anchor and record.topic.startswith("/radar"):
+                message.data = message.data[:-1]
+                after_anchor = False
+            after_anchor |= record.topic.startswith("/cam_back_left/image")
+            out.write(record.topic, message, record.stamp_ns)
+    problems: list[BagProblem] = []
+    whole = [frame.stamp_ns for frame in frames_of_bag(bag, image=IMAGE)]
+    broken = frames_of_bag(tmp_path / "broken", image=IMAGE, problems=problems)
+    assert [frame.stamp_ns for frame in broken] == whole
+    assert len(problems) > 10
+    assert all("radar" in problem.reason for problem in problems)
+
+
 def test_without_ego_poses_no_frame_is_made(bag, tmp_path) -> None:
     with BagWriter(tmp_path / "still") as out:
         for record in read_bag(bag):

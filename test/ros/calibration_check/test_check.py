@@ -22,6 +22,7 @@ from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.calibration_check.placement import OPTICAL, check_intrinsics, check_places
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
+from crkd_ros.reporter import Reporter
 from crkd_ros.sync.synchroniser import FrameSet
 
 SCENE = "scene-0103"
@@ -300,16 +301,12 @@ def test_little_data_gives_no_verdict_and_missing_transforms_cost_no_frame(drive
     assert not few.done
     assert few.findings == []
     assert few.summary() == f"being checked (3 of {len(drive.sets)} frames)"
-    said: list[tuple[str, str]] = []
-    told: list[str] = []
+    reporter = Reporter()
     check = CalibrationCheck(extrinsics=Calibration(), motion=drive.poses)
-    check.watch(
-        drive.sets[0],
-        told=lambda summary, doubts: told.append(summary),
-        problem=lambda kind, text: said.append((kind, text)),
-    )
-    assert said[0][0] == "calibration check"
-    assert "known frames: none" in said[0][1]
+    check.watch(drive.sets[0], reporter)
+    told = reporter.take()
+    assert "known frames: none" in told.new_problems["calibration check"]
+    assert told.calibration[0] == "not checked"
 
 
 def test_doubts_are_told_once_each_with_all_so_far(drive):
@@ -318,19 +315,19 @@ def test_doubts_are_told_once_each_with_all_so_far(drive):
     for sensor, pose in places.items():
         calibration.add("base_link", sensor, pose)
     check = CalibrationCheck(extrinsics=calibration, motion=drive.poses, frames=len(drive.sets))
-    said: list[str] = []
-    told: list[tuple[str, list[str]]] = []
+    reporter = Reporter()
+    told = []
     for frame_set in [*drive.sets, *drive.sets]:
-        check.watch(
-            frame_set,
-            told=lambda summary, doubts: told.append((summary, list(doubts))),
-            problem=lambda kind, text: said.append(kind),
-        )
-    assert len(said) == len(set(said)) == len(check.findings) >= 2
+        check.watch(frame_set, reporter)
+        told.append(reporter.take())
+    # Each doubt is a kind of problem of its own.
+    assert {count for count, _ in told[-1].problems.values()} == {1}
+    assert len(told[-1].problems) == len(check.findings) >= 2
     # Places are told with the first frame, and nothing after the last.
-    assert len(told[0][1]) == 2
-    assert len(told) == len(drive.sets)
-    assert told[-1][0].startswith("looks wrong")
+    assert len(told[0].calibration[1]) == len(told[0].new_problems) == 2
+    last = len(drive.sets) - 1
+    assert told[last - 1].calibration != told[last].calibration == told[-1].calibration
+    assert told[-1].calibration[0].startswith("looks wrong")
 
 
 def test_no_frames_is_no_check(drive):

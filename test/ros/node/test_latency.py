@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crkd_ros.node.latency import PARTS, STAGES, Latency, LatencyError, LatencyWindow, pipeline
+from crkd_ros.node.latency import PARTS, STAGES, Latency, LatencyError, pipeline, summaries
 
 
 class Clock:
@@ -99,31 +99,25 @@ def test_a_stage_inside_another_is_refused_and_the_outer_one_still_counts():
 )
 @settings(deadline=None)
 def test_means_of_a_window_add_up_too(frames):
-    window = LatencyWindow()
-    for stages in frames:
-        window.add({**stages, "other": 0.25, "total": sum(stages.values()) + 0.25})
-    count, found = window.take()
-    assert count == len(frames)
+    found = summaries(
+        [{**one, "other": 0.25, "total": sum(one.values()) + 0.25} for one in frames]
+    )
     parts = sum(summary.mean for name, summary in found.items() if name != "total")
     assert parts == pytest.approx(found["total"].mean)
     for summary in found.values():
         assert summary.mean <= summary.max + 1e-12
         assert summary.p95 <= summary.max
-    assert window.take() == (0, {})
+    assert summaries([]) == {}
 
 
 def test_p95_is_exceeded_by_one_in_twenty():
-    window = LatencyWindow()
-    for number in range(100, 0, -1):
-        window.add({"total": float(number)})
-    assert window.take()[1]["total"].p95 == 95.0
+    found = summaries([{"total": float(number)} for number in range(100, 0, -1)])
+    assert found["total"].p95 == 95.0
 
 
 def test_stages_keep_their_order_and_pipeline_is_of_the_frames_that_have_one():
-    window = LatencyWindow()
-    window.add({"publish": 1.0, "wait": 1.0, "other": 0.0, "total": 2.0})
-    window.add({"wait": 1.0, "other": 0.0, "total": 1.0, "pipeline": 3.0})
-    _, found = window.take()
+    first = {"publish": 1.0, "wait": 1.0, "other": 0.0, "total": 2.0}
+    found = summaries([first, {"wait": 1.0, "other": 0.0, "total": 1.0, "pipeline": 3.0}])
     assert list(found) == [name for name in PARTS if name in found]
     assert found["pipeline"].mean == 3.0
     assert found["publish"].mean == 0.5

@@ -21,6 +21,7 @@ from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.motion.poses import PoseBuffer
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import Synchronizer
 
 EARLIER = 100_000_000_000
@@ -223,9 +224,10 @@ def offline(events, weights):
         elif "image" in topic:
             detect(sync.flush(before_ns=stamp))
             image = prepared_image(message, models[name], TINY.image, camera=name)
-            sync.add_image(sensors[name], stamp, image)
+            sync.add(sensors[name], Arrival(stamp, 0.0), image)
         elif "radar" in topic:
             detect(sync.flush(before_ns=stamp))
-            sync.add_radar(sensors[name], stamp, radar_clouds.sweep(message, radar=name))
+            sweep = radar_clouds.sweep(message, radar=name)
+            sync.add(sensors[name], Arrival(stamp, 0.0), sweep)
     detect(sync.flush())
     return found

@@ -27,6 +27,7 @@ from crkd_ros.node.transforms import Transforms  # noqa: E402
 from crkd_ros.parameters.framing import MotionConfig  # noqa: E402
 from crkd_ros.parameters.node import NodeConfig  # noqa: E402
 from crkd_ros.parameters.outputs import RemapConfig, TrackingConfig  # noqa: E402
+from crkd_ros.reporter import Reporter  # noqa: E402
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333
@@ -57,14 +58,14 @@ class Bench:
     """A lifecycle node with the outputs of a configuration, and somebody who listens."""
 
     def __init__(self, config: NodeConfig, *, place=None) -> None:
-        self.problems: list[tuple[str, str]] = []
+        self.reporter = Reporter()
         self.node = LifecycleNode("detector_node")
         self.outputs = Outputs(
             self.node,
             config=config,
             motion=NoMotion(),
             place=place,
-            problem=lambda *problem: self.problems.append(problem),
+            reporter=self.reporter,
         )
         self.peer = rclpy.create_node("peer")
         self._executor = SingleThreadedExecutor()
@@ -140,7 +141,7 @@ def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
     assert [arrays.stamp_ns(c.header.stamp) for c in boxes] == [
         START + i * STEP for i in (1, 2, 3)
     ]
-    assert rig.problems == []
+    assert rig.reporter.take().problems == {}
 
 
 def test_settings_change_from_one_frame_to_the_next(bench):
@@ -240,8 +241,9 @@ def test_the_place_in_the_output_frame_comes_from_odometry_or_is_refused(ros, tm
     ros_rig.calibration().save(tmp_path / "calibration.yaml")
     node = rclpy.create_node("transforms")
     config = NodeConfig(calibration_file=str(tmp_path / "calibration.yaml"))
-    transforms = Transforms(node, config=config)
-    still = Transforms(node, config=dataclasses.replace(config, motion=MotionConfig(source="off")))
+    transforms = Transforms(node, config=config, reporter=Reporter())
+    standing = dataclasses.replace(config, motion=MotionConfig(source="off"))
+    still = Transforms(node, config=standing, reporter=Reporter())
     try:
         for name in ("", "base_link", "/base_link"):
             assert transforms.place(name) is None
@@ -264,7 +266,7 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
     tf2_ros = pytest.importorskip("tf2_ros")
     node, peer = rclpy.create_node("transforms"), rclpy.create_node("peer")
     config = NodeConfig(motion=MotionConfig(source="tf"))
-    transforms = Transforms(node, config=config)
+    transforms = Transforms(node, config=config, reporter=Reporter())
     executor = SingleThreadedExecutor()
     for one in (node, peer):
         executor.add_node(one)

@@ -12,8 +12,8 @@ import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from crkd_ros.convert.ros_packages import message_class
-from crkd_ros.node.sensor_health import TopicStatus
 from crkd_ros.node.topic_status import topic_status
+from crkd_ros.sensors.health import TopicStatus
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
 RELIABLE = QoSProfile(depth=5)

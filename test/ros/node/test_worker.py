@@ -14,17 +14,22 @@ from model_tiny import TINY
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS
 from crkd_ros import frames
 from crkd_ros.bags.message_types import make
-from crkd_ros.convert import radar_clouds
+from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
-from crkd_ros.node.health import STAGES, Health
+from crkd_ros.node.health import Health
+from crkd_ros.node.latency import STAGES
+from crkd_ros.node.threads import Decoders
 from crkd_ros.node.weights import WeightsError, load_detector
 from crkd_ros.node.worker import FrameWorker
-from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.parameters.framing import FramingConfig, SyncConfig
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.reporter import Reporter
+from crkd_ros.sensors.rig import Rig
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import Synchronizer
 
 START = 1_700_000_000_000_000_000
@@ -57,36 +62,90 @@ def detector():
     return Detector(build_detector(TINY), score_threshold=0.05)
 
 
+class Transforms:
+    """Those of node/transforms.py, without a node."""
+
+    def __init__(self, motion) -> None:
+        self.extrinsics, self.motion = ros_rig.calibration(), motion
+        self.jumps = 0
+
+    def jumped(self) -> None:
+        self.jumps += 1
+
+
+class Outputs:
+    """Those of node/outputs.py, without a node."""
+
+    def __init__(self) -> None:
+        self.published: list = []
+
+    def wanted(self) -> bool:
+        return True
+
+    def publish(self, detections, stamp_ns) -> None:
+        self.published.append((stamp_ns, detections))
+
+    def timed(self, stages, stamp_ns):
+        return stages
+
+
+class Check:
+    """Notes what it is shown, and whether that frame had gone out."""
+
+    def __init__(self, outputs: Outputs) -> None:
+        self._outputs = outputs
+        self.watched: list = []
+
+    def watch(self, frame_set, reporter) -> None:
+        self.watched.append((frame_set, len(self._outputs.published)))
+
+
 class Bench:
     """A worker and all that it said."""
 
     def __init__(self, detector, motion=None) -> None:
-        self.published: list = []
-        self.problems: list = []
-        self.watched: list = []
-        self.jumps: list = []
-        self.health = Health(name="n", hardware="h")
-        self.health.watch(dict.fromkeys(CAMERAS + RADARS, ""))
+        self.outputs, self.reporter = Outputs(), Reporter()
+        self.published = self.outputs.published
+        self.check = Check(self.outputs)
+        self.transforms = Transforms(NoMotion() if motion is None else motion)
+        self.decoders = Decoders(2)
+        self.rig = Rig(
+            FramingConfig(sync=SyncConfig(wait=0.0)),
+            image=detector.config.image,
+            topics={},
+            defer=self.decoders.defer,
+        )
+        for camera in self.rig.cameras.values():
+            camera.model = CAMERA
+        self.health = Health(self.reporter, name="n", hardware="h")
         self.worker = FrameWorker(
             detector=detector,
-            sync=Synchronizer(SyncConfig(wait=0.0)),
-            extrinsics=ros_rig.calibration(),
-            motion=NoMotion() if motion is None else motion,
-            publish=lambda found, stamp: self.published.append((stamp, found)),
-            finished=lambda stages, _: self.health.published(stages),
-            health=self.health,
-            problem=lambda kind, text: self.problems.append((kind, text)),
-            watch=self.watched.append,
-            jumped=lambda: self.jumps.append(None),
+            rig=self.rig,
+            transforms=self.transforms,
+            outputs=self.outputs,
+            check=self.check,
+            reporter=self.reporter,
         )
 
+    def close(self) -> None:
+        self.worker.stop()
+        self.decoders.close()
+
+    def add(self, sensor, message) -> None:
+        stamp = arrays.stamp_ns(message.header.stamp)
+        item = self.rig.sensors[sensor].item(message)
+        self.worker.add(sensor, Arrival(stamp, time.monotonic()), item)
+
     def image(self, camera, stamp, **options) -> None:
-        message = ros_rig.compressed_image(make, camera, stamp, **options)
-        self.worker.add_image(camera, message, CAMERA)
+        self.add(camera, ros_rig.compressed_image(make, camera, stamp, **options))
+
+    def told(self) -> dict[str, str]:
+        """Every problem so far: kind -> the last text."""
+        return {kind: text for kind, (_, text) in self.reporter.take().problems.items()}
 
     def values(self, aspect: str) -> dict[str, str]:
         report = self.health.diagnostics(
-            make, stamp_ns=1, sensors=self.worker.counts(), listeners=True
+            make, stamp_ns=1, sensors=self.rig.healths, listeners=True
         )
         (status,) = [s for s in report.status if s.name == f"n: {aspect}"]
         return {pair.key: pair.value for pair in status.values}
@@ -102,7 +161,7 @@ def start():
 
     yield begin
     for bench in benches:
-        bench.worker.stop()
+        bench.close()
         assert not [t for t in threading.enumerate() if t.name.startswith(("detect", "decode"))]
 
 
@@ -116,17 +175,18 @@ def wait_until(condition) -> None:
 def test_messages_become_the_detections_of_their_frame(start, detector):
     bench = start(detector)
     cloud = ros_rig.radar_cloud(make, "RADAR_FRONT", START)
-    bench.worker.add_cloud("RADAR_FRONT", cloud)
+    bench.add("RADAR_FRONT", cloud)
     bench.image(ANCHOR_CAMERA, START)
     wait_until(lambda: bench.published)
     (stamp, found), *more = bench.published
-    assert (stamp, more, bench.problems) == (START, [], [])
+    assert (stamp, more) == (START, [])
 
     message = ros_rig.compressed_image(make, ANCHOR_CAMERA, START)
     image = prepared_image(message, CAMERA, TINY.image, camera=ANCHOR_CAMERA)
     sync = Synchronizer()
-    sync.add_radar("RADAR_FRONT", START, radar_clouds.sweep(cloud, radar="RADAR_FRONT"))
-    sync.add_image(ANCHOR_CAMERA, START, image)
+    arrival = Arrival(START, 0.0)
+    sync.add("RADAR_FRONT", arrival, radar_clouds.sweep(cloud, radar="RADAR_FRONT"))
+    sync.add(ANCHOR_CAMERA, arrival, image)
     (frame_set,) = sync.flush()
     want = detector(
         frames.frame_from_set(
@@ -139,6 +199,7 @@ def test_messages_become_the_detections_of_their_frame(start, detector):
     assert {key.split(" mean")[0] for key in latency if " mean" in key} == {
         *(*STAGES, "other", "total")
     }
+    assert bench.told() == {}
 
 
 # More than the images that are kept of a camera, too.
@@ -173,7 +234,7 @@ def test_a_broken_image_masks_its_camera_only(start, detector):
     present = slow.frames[-1].camera_present
     assert present.sum() == 2
     assert not present[0]
-    ((kind, text),) = bench.problems
+    ((kind, text),) = bench.told().items()
     assert kind == "image"
     assert "CAM_FRONT: expected a JPEG" in text
     assert bench.values("CAM_FRONT")["unusable"] == "1"
@@ -182,15 +243,15 @@ def test_a_broken_image_masks_its_camera_only(start, detector):
 def test_images_faster_than_decoding_are_bounded_and_the_newest_kept(start, detector):
     slow = Gated(detector)
     bench = start(slow)
-    bench.worker._decoders.submit(time.sleep, 0.3)
-    bench.worker._decoders.submit(time.sleep, 0.3)
+    bench.decoders._pool.submit(time.sleep, 0.3)
+    bench.decoders._pool.submit(time.sleep, 0.3)
     for index in range(60):
         bench.image("CAM_FRONT", START - (60 - index) * 1_000_000, seed=1)
     bench.image(ANCHOR_CAMERA, START + 20_000_000)
     slow.gate.release(100)
     wait_until(lambda: bench.published and bench.published[-1][0] == START + 20_000_000)
-    assert sum(decoding.cancelled() for decoding in bench.worker._decoding) == 0
-    assert len(bench.worker._decoding) <= 24
+    assert sum(decoding.cancelled() for decoding in bench.decoders._waiting) == 0
+    assert len(bench.decoders._waiting) <= 24
     assert slow.frames[-1].camera_present.sum() == 2
 
 
@@ -198,10 +259,8 @@ def test_a_frame_without_its_ego_pose_is_dropped_and_the_next_one_is_not(start, 
     motion = PoseBuffer()
     bench = start(detector, motion)
     bench.image(ANCHOR_CAMERA, START)
-    wait_until(lambda: bench.problems)
-    kind, text = bench.problems[0]
-    assert kind == "MotionError"
-    assert "frame dropped: no ego pose was received yet" in text
+    wait_until(lambda: "MotionError" in bench.told())
+    assert "frame dropped: no ego pose was received yet" in bench.told()["MotionError"]
     assert bench.published == []
     for stamp in (START, START + 100_000_000):
         motion.add(stamp, ros_rig.map_T_base(stamp))
@@ -214,8 +273,9 @@ def test_a_frame_without_its_ego_pose_is_dropped_and_the_next_one_is_not(start, 
 def test_zero_stamps_are_a_problem_that_names_the_sensor(start, detector):
     bench = start(detector)
     bench.image("CAM_FRONT", 0)
-    assert bench.problems == [("stamp", "CAM_FRONT: the header's stamp is zero, message not used")]
-    assert bench.worker.counts()["CAM_FRONT"].zero_stamp == 1
+    text = "CAM_FRONT: the header's stamp is zero, message not used"
+    assert bench.told() == {"stamp": text}
+    assert bench.rig.cameras["CAM_FRONT"].history.counts.zero_stamp == 1
 
 
 def test_weights_that_cannot_be_used_are_refused(tmp_path):
@@ -232,15 +292,15 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
 
 def test_the_messages_of_a_frame_are_shown_after_it_went_out(start, detector):
     bench = start(detector)
-    bench.worker.add_cloud("RADAR_FRONT", ros_rig.radar_cloud(make, "RADAR_FRONT", START))
+    bench.add("RADAR_FRONT", ros_rig.radar_cloud(make, "RADAR_FRONT", START))
     bench.image(ANCHOR_CAMERA, START)
-    wait_until(lambda: bench.watched)
-    (seen,) = bench.watched
-    assert len(bench.published) == 1
+    wait_until(lambda: bench.check.watched)
+    ((seen, published),) = bench.check.watched
+    assert published == 1
     assert seen.stamp_ns == START
     assert seen.images[ANCHOR_CAMERA].item.pixels.shape[2] == 3
     assert len(seen.sweeps["RADAR_FRONT"][0].item.points) == 40
-    assert bench.jumps == []
+    assert bench.transforms.jumps == 0
 
 
 def test_stamps_that_go_back_are_told(start, detector):
@@ -250,5 +310,5 @@ def test_stamps_that_go_back_are_told(start, detector):
     for stamp in range(START - 60 * 10**9, START - 59 * 10**9, 83_333_333):
         for camera in CAMERAS:
             bench.image(camera, stamp)
-    wait_until(lambda: bench.jumps)
-    assert len(bench.jumps) == 1
+    wait_until(lambda: bench.transforms.jumps)
+    assert bench.transforms.jumps == 1

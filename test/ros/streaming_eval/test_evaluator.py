@@ -24,6 +24,7 @@ from crkd_ros.bags.replay import key_frames  # noqa: E402
 from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.arrays import stamp_fields  # noqa: E402
 from crkd_ros.node.health import Health  # noqa: E402
+from crkd_ros.reporter import Reporter  # noqa: E402
 
 #: Unlike those of the other tests' nodes.
 DOMAIN = 100 + (os.getpid() + 50) % 100
@@ -123,8 +124,9 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
     try:
         side.connect(process)
         play(side, found, late_ns=100 * MS, rate=2.0)
-        health = Health(name="detector_node", hardware="cpu")
-        health.skipped(2)
+        reporter = Reporter()
+        health = Health(reporter, name="detector_node", hardware="cpu")
+        reporter.skipped(2)
         side.send(
             "/diagnostics",
             health.diagnostics(ros_packages.make, stamp_ns=1, sensors={}, listeners=True),

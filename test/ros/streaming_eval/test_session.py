@@ -144,11 +144,13 @@ def test_stage_means_are_weighted_by_frames():
 def test_the_detectors_own_diagnostics_are_understood():
     """Against the real health.py: names of entries and keys."""
     from crkd_ros.node.health import Health
+    from crkd_ros.reporter import Reporter
 
-    health = Health(name="detector_node", hardware="cpu")
-    health.published({"network": 0.05, "other": 0.01, "total": 0.06})
-    health.skipped(2)
-    health.dropped()
+    reporter = Reporter()
+    health = Health(reporter, name="detector_node", hardware="cpu")
+    reporter.published({"network": 0.05, "other": 0.01, "total": 0.06})
+    reporter.skipped(2)
+    reporter.dropped()
     recorder = Recorder(clock=Time())
     recorder.on_clock(clock(START))
     recorder.on_diagnostics(health.diagnostics(make, stamp_ns=START, sensors={}, listeners=True))

@@ -8,6 +8,7 @@ from ros_rig import PHASES
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.parameters.knobs import ParameterError
+from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import TRIGGERS, FrameSet, SyncError, Synchronizer
 
 MS = 1_000_000
@@ -30,8 +31,7 @@ def drive(seconds=3.0, *, start=START, dead=(), camera_ms=1000 / 12):
 
 
 def add(sync, sensor, stamp, now=0.0):
-    method = sync.add_image if sensor in CAMERAS else sync.add_radar
-    return method(sensor, stamp, (sensor, stamp), now=now)
+    return sync.add(sensor, Arrival(stamp, now), (sensor, stamp))
 
 
 def replay(events, config=None) -> list[FrameSet]:
@@ -193,7 +193,7 @@ def test_frames_wait_for_the_ego_pose_of_their_time():
     sync = Synchronizer(SyncConfig(dead_after=0.5), cameras=(ANCHOR_CAMERA,), radars=())
     sync.add_pose(START)
     for index in range(4):
-        sync.add_image(ANCHOR_CAMERA, START + index * 80 * MS, None, now=index * 0.08)
+        add(sync, ANCHOR_CAMERA, START + index * 80 * MS, index * 0.08)
     taken = [s.stamp_ns for s in sync.take(0.24)]
     # The first is known, the next two have waited their time, the last has not.
     assert taken == [START, START + 80 * MS, START + 160 * MS]
@@ -201,7 +201,7 @@ def test_frames_wait_for_the_ego_pose_of_their_time():
     sync.add_pose(START + 240 * MS)
     assert [s.stamp_ns for s in sync.take(0.25)] == [START + 240 * MS]
     # Dead odometry is not waited for: such frames fail later, and are counted.
-    sync.add_image(ANCHOR_CAMERA, START + 900 * MS, None, now=1.0)
+    add(sync, ANCHOR_CAMERA, START + 900 * MS, 1.0)
     assert len(sync.take(1.0)) == 1
 
 
@@ -216,10 +216,8 @@ def test_frames_that_nobody_takes_are_bounded_and_counted():
 def test_names_and_limits_are_checked():
     assert set(TRIGGERS) == set(CAMERAS + RADARS)
     sync = Synchronizer()
-    with pytest.raises(SyncError, match="unknown camera 'CAM_TOP'; known: CAM_FRONT"):
-        sync.add_image("CAM_TOP", START, None)
-    with pytest.raises(SyncError, match="unknown radar 'CAM_FRONT'"):
-        sync.add_radar("CAM_FRONT", START, None)
+    with pytest.raises(SyncError, match="unknown sensor 'CAM_TOP'; known: CAM_FRONT"):
+        add(sync, "CAM_TOP", START)
     with pytest.raises(SyncError, match="no trigger"):
         Synchronizer(cameras=(), radars=())
     with pytest.raises(ParameterError, match=r"sync\.wait: expected 0\.0 to 5\.0, got -1"):

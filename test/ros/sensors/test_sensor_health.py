@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crkd_ros.node.sensor_health import ERROR, OK, WARN, SensorHealth, TopicStatus, agreed
 from crkd_ros.parameters.health import HealthConfig
-from crkd_ros.sync.history import Counts
+from crkd_ros.sensors.health import ERROR, OK, WARN, SensorHealth, TopicStatus, agreed
+from crkd_ros.sync.history import Arrival, Counts
 
 STAMP = 1_700_000_000_000_000_000
 GOOD = TopicStatus(publishers=1)
@@ -17,8 +17,8 @@ class Rig:
 
     def __init__(self, **limits) -> None:
         self.now = 50.0
-        self.sensor = SensorHealth(topic="/cam", config=HealthConfig(**limits))
         self.counts = Counts()
+        self.sensor = SensorHealth(topic="/cam", config=HealthConfig(**limits), counts=self.counts)
 
     def clock_ns(self) -> int:
         return STAMP + round(self.now * 1e9)
@@ -27,7 +27,8 @@ class Rig:
         for _ in range(messages):
             self.now += 1 / hz
             clock = self.clock_ns()
-            self.sensor.received(now=self.now, stamp_ns=clock - round(delay * 1e9), clock_ns=clock)
+            arrival = Arrival(clock - round(delay * 1e9), self.now)
+            self.sensor.received(arrival, clock_ns=clock)
             self.counts.received += 1
 
     def judge(self, status: TopicStatus | None = GOOD, others: float | None = None):
@@ -35,7 +36,6 @@ class Rig:
             now=self.now,
             clock_ns=self.clock_ns(),
             status=status,
-            counts=self.counts,
             others=others,
         )
         return verdict.level, verdict.text, verdict.values
@@ -182,7 +182,7 @@ def test_steps_of_simulated_time_and_single_wrong_stamps_are_no_other_clock(rig)
     rig.deliver(1, delay=-3600.0)
     assert rig.judge(others=0.02)[0] == OK
     clock = rig.clock_ns()
-    rig.sensor.received(now=rig.now, stamp_ns=clock, clock_ns=0)  # No /clock so far.
+    rig.sensor.received(Arrival(clock, rig.now), clock_ns=0)  # No /clock so far.
     assert rig.judge()[0] == OK
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with one sensor, the most specific cause first. Pure; not thread-safe.
+"""What is wrong with one sensor, the most specific cause first. Pure; thread-safe.
 
 A sensor that was never heard of may have no publisher, one with another QoS or type, or one that
 is silent; one that is heard may be stale, broken, without CameraInfo or transform, late or slow.
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from crkd_ros.node.latency import CLOCKS_AGREE
 from crkd_ros.parameters.health import HealthConfig
+from crkd_ros.sync.history import Arrival, Counts
 
 Level = Literal[0, 1, 2]
 OK: Level = 0
@@ -27,6 +28,8 @@ Trouble = Literal["unusable", "no CameraInfo", "no transform"]
 _TROUBLES: tuple[Trouble, ...] = ("unusable", "no CameraInfo", "no transform")
 #: Of the synchroniser's counts, the messages that were of no use.
 _LOST = ("late", "duplicate", "zero_stamp", "outlier")
+#: A stamp further than this from the node's clock belongs to another clock, seconds.
+CLOCKS_AGREE = 60.0
 #: The rate is of the messages of the last seconds.
 _RATE_WINDOW = 3.0
 _RATE_MESSAGES = 512
@@ -67,63 +70,67 @@ class SensorHealth:
     Args:
         topic: of its messages, as resolved.
         config: the limits.
+        counts: what the synchroniser did with its messages; None = it does not take them.
     """
 
-    def __init__(self, *, topic: str, config: HealthConfig) -> None:
+    def __init__(self, *, topic: str, config: HealthConfig, counts: Counts | None = None) -> None:
         self.topic = topic
-        #: Messages since the start.
-        self.total = 0
-        self._config = config
-        self._arrivals: deque[float] = deque(maxlen=_RATE_MESSAGES)
-        self._arrived: float | None = None
-        self._stamp_ns = 0
+        self._config, self._counts = config, counts
+        self._lock = threading.RLock()
+        self._arrivals: deque[Arrival] = deque(maxlen=_RATE_MESSAGES)
+        self._newest: Arrival | None = None
         self._delays: list[float] = []
         self._offset: float | None = None
-        self._tally: Counter[str] = Counter()
+        self._tally: Counter[str] = Counter(received=0)
         self._before: Counter[str] = Counter()
         self._texts: dict[Trouble, str] = {}
         self._last: tuple[Level, str] | None = None
 
-    def received(self, *, now: float, stamp_ns: int, clock_ns: int) -> None:
-        """A message arrived at ``now`` seconds, when the node's ROS clock said ``clock_ns``."""
-        self.total += 1
-        self._arrived = now
-        self._arrivals.append(now)
-        self._stamp_ns = stamp_ns
-        if stamp_ns > 0 and clock_ns > 0:  # Simulated time is 0 until it is told.
-            self._delays.append((clock_ns - stamp_ns) * 1e-9)
-            del self._delays[:-_RATE_MESSAGES]
+    def received(self, arrival: Arrival, *, clock_ns: int) -> None:
+        """A message arrived, when the node's ROS clock said ``clock_ns``."""
+        with self._lock:
+            self._tally["received"] += 1
+            self._newest = arrival
+            self._arrivals.append(arrival)
+            if arrival.stamp_ns > 0 and clock_ns > 0:  # Simulated time is 0 until it is told.
+                self._delays.append((clock_ns - arrival.stamp_ns) * 1e-9)
+                del self._delays[:-_RATE_MESSAGES]
 
     def info_received(self) -> None:
         """A CameraInfo arrived."""
-        self._tally["camera_info received"] += 1
+        with self._lock:
+            self._tally["camera_info received"] += 1
 
     def trouble(self, kind: Trouble, text: str) -> None:
         """A message that arrived could not be used."""
-        self._tally[kind] += 1
-        self._texts[kind] = text
+        with self._lock:
+            self._tally[kind] += 1
+            self._texts[kind] = text
 
     def alive(self, now: float) -> bool:
         """Whether it delivers at present."""
-        return self._arrived is not None and now - self._arrived <= self._config.stale_after
+        newest = self._newest
+        return newest is not None and now - newest.at <= self._config.stale_after
 
     def offset(self) -> float | None:
         """How much older than the clock its stamps are at arrival, s, whatever their clock."""
-        if self._delays:
-            self._offset = statistics.median(self._delays)
-        return self._offset
+        with self._lock:
+            if self._delays:
+                self._offset = statistics.median(self._delays)
+            return self._offset
 
     def rate(self, now: float) -> float:
         """Messages per second, lately."""
-        while self._arrivals and now - self._arrivals[0] > _RATE_WINDOW:
-            self._arrivals.popleft()
-        if len(self._arrivals) < 2:
-            return len(self._arrivals) / _RATE_WINDOW
-        spans = len(self._arrivals) - 1
-        span = self._arrivals[-1] - self._arrivals[0]
-        # A sensor that stops loses its rate at once, not when the window has passed.
-        silence = now - self._arrivals[-1]
-        return spans / max(span + max(0.0, silence - span / spans), 1e-9)
+        with self._lock:
+            while self._arrivals and now - self._arrivals[0].at > _RATE_WINDOW:
+                self._arrivals.popleft()
+            if len(self._arrivals) < 2:
+                return len(self._arrivals) / _RATE_WINDOW
+            spans = len(self._arrivals) - 1
+            span = self._arrivals[-1].at - self._arrivals[0].at
+            # A sensor that stops loses its rate at once, not when the window has passed.
+            silence = now - self._arrivals[-1].at
+            return spans / max(span + max(0.0, silence - span / spans), 1e-9)
 
     def judge(
         self,
@@ -131,7 +138,6 @@ class SensorHealth:
         now: float,
         clock_ns: int,
         status: TopicStatus | None,
-        counts: Any,
         others: float | None = None,
     ) -> Verdict:
         """The state at present; what happened since the call before counts as present.
@@ -140,14 +146,19 @@ class SensorHealth:
             now: seconds, as in ``received``.
             clock_ns: the node's ROS clock.
             status: its topic in the ROS graph; None = not known.
-            counts: the synchroniser's ``Counts`` of it; None = it has none.
             others: the other sensors' ``offset``, where most of them agree; else None.
         """
-        tally = self._tally + Counter({"received": self.total})
-        if counts is not None:
-            counted = dataclasses.asdict(counts)
-            tally.update({name: counted[name] for name in counted if name != "received"})
-            tally["taken"] = counted["received"]
+        with self._lock:
+            return self._judge(now, clock_ns, status, others)
+
+    def _judge(
+        self, now: float, clock_ns: int, status: TopicStatus | None, others: float | None
+    ) -> Verdict:
+        tally = Counter(self._tally)
+        if self._counts is not None:
+            counted = dataclasses.asdict(self._counts)
+            tally["taken"] = counted.pop("received")
+            tally.update(counted)
         new, self._before = tally - self._before, tally
         offset = self.offset() if self._delays else None
         delays, self._delays = [one for one in self._delays if abs(one) < CLOCKS_AGREE], []
@@ -157,16 +168,13 @@ class SensorHealth:
         if status is not None:
             values["publishers"] = str(status.publishers)
         values["rate (Hz)"] = f"{self.rate(now):.1f}"
-        if self._arrived is not None:
-            age = (clock_ns - self._stamp_ns) * 1e-9
-            values["receive age (s)"] = f"{now - self._arrived:.3f}"
+        if self._newest is not None:
+            age = (clock_ns - self._newest.stamp_ns) * 1e-9
+            values["receive age (s)"] = f"{now - self._newest.at:.3f}"
             values["stamp age (s)"] = f"{age:.3f}" if abs(age) < CLOCKS_AGREE else _OTHER_CLOCK
         if delay is not None:
             values["delay at arrival (s)"] = f"{delay:.3f}"
-        values["received"] = str(self.total)
-        values |= {
-            name.replace("_", " "): str(tally[name]) for name in tally if name != "received"
-        }
+        values |= {name.replace("_", " "): str(count) for name, count in tally.items()}
         values |= {f"last {kind}": self._texts[kind] for kind in _TROUBLES if kind in self._texts}
         return Verdict(level=level, text=text, values=values)
 
@@ -180,9 +188,9 @@ class SensorHealth:
     ) -> tuple[Level, str]:
         """The first of the causes that applies: what rules out the most comes first."""
         limits = self._config
-        if self._arrived is None:
+        if self._newest is None:
             return ERROR, f"never received: {self._silence(status)}"
-        silent = now - self._arrived
+        silent = now - self._newest.at
         if silent > limits.stale_after:
             return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(status)}"
         if not new and self._last is not None:

@@ -1,0 +1,1 @@
+"""One object per camera and radar: topic, model, decoding, health, history; live and in replay."""

@@ -1,0 +1,142 @@
+"""What the vehicle senses with: each sensor is one object, which knows all that concerns it.
+
+What a sensor answers to a message is what the synchroniser keeps of it. Callers say when messages
+came and what to do about those that cannot be used.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from crkd_core.config import ImageConfig
+from crkd_ros.convert import arrays, radar_clouds
+from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig
+from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.sensors.health import SensorHealth
+from crkd_ros.sync.history import History
+
+#: Decodes an image, or waits for its decoding. Raises ConvertError.
+Decode = Callable[[], PreparedImage]
+#: Says when and where a camera's image is decoded: takes its name and how, answers the result.
+Defer = Callable[[str, Decode], Decode]
+
+
+class NoIntrinsics(arrays.ConvertError):
+    """An image whose camera is not known yet."""
+
+
+def when_used(camera: str, decode: Decode) -> Decode:
+    """Decode when a frame takes the image: not every image is taken."""
+    return decode
+
+
+class Camera:
+    """One camera.
+
+    Args:
+        name: one of CAMERAS.
+        history: its recent images.
+        health: how it does; knows its topic.
+        rectified: its images went through image_proc or alike.
+        image: how images are prepared (``detector.config.image``).
+        calibration: may know the camera where no CameraInfo comes.
+        defer: when and where images are decoded.
+
+    Attributes:
+        model: of its images; None: no CameraInfo so far.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        history: History,
+        health: SensorHealth,
+        rectified: bool,
+        image: ImageConfig,
+        calibration: Calibration | None = None,
+        defer: Defer = when_used,
+    ) -> None:
+        self.name, self.history, self.health = name, history, health
+        self.model: CameraModel | None = None
+        self._rectified, self._image = rectified, image
+        self._calibration, self._defer = calibration, defer
+
+    def on_info(self, message: Any) -> None:
+        """Take a CameraInfo; it holds for images from now on. Raises ConvertError."""
+        self.health.info_received()
+        self.model = CameraModel.of_info(message, rectified=self._rectified)
+
+    def item(self, message: Any) -> Decode:
+        """How to decode an Image or CompressedImage, with the model as it is now.
+
+        Raises:
+            NoIntrinsics: neither CameraInfo nor the calibration says what its pixels mean.
+        """
+        model = self.model or self._calibrated(message)
+        if model is None:
+            raise NoIntrinsics(f"{self.name}: no CameraInfo yet, image not used")
+        return self._defer(self.name, functools.partial(self._decode, message, model))
+
+    def _calibrated(self, message: Any) -> CameraModel | None:
+        if self._calibration is None:
+            return None
+        entry = self._calibration.camera(message.header.frame_id or self.name)
+        return None if entry is None else CameraModel.of_entry(entry, name=self.name)
+
+    def _decode(self, message: Any, model: CameraModel) -> PreparedImage:
+        """In whatever thread. A broken image counts, also one of a frame that was skipped."""
+        try:
+            return prepared_image(message, model, self._image, camera=self.name)
+        except Exception as error:
+            self.health.trouble("unusable", str(error))
+            raise
+
+
+class Radar:
+    """One radar.
+
+    Args:
+        name: one of RADARS.
+        history: its recent sweeps.
+        health: how it does; knows its topic.
+        fields: what it calls the fields of its clouds.
+    """
+
+    def __init__(
+        self, name: str, *, history: History, health: SensorHealth, fields: RadarFieldsConfig
+    ) -> None:
+        self.name, self.history, self.health = name, history, health
+        self._fields = fields
+
+    def item(self, message: Any) -> radar_clouds.Sweep:
+        """A PointCloud2 as a sweep. Raises ConvertError."""
+        return radar_clouds.sweep(message, radar=self.name, fields=self._fields)
+
+
+class Odometry:
+    """The vehicle's odometry.
+
+    Args:
+        motion: learns the poses.
+        health: how it does; knows its topic.
+    """
+
+    name = "odometry"
+
+    def __init__(self, *, motion: OdometryMotion, health: SensorHealth) -> None:
+        self.health, self._motion = health, motion
+
+    def on_pose(self, message: Any) -> None:
+        """Take a nav_msgs/Odometry. Raises ConvertError."""
+        self._motion.add(
+            arrays.stamp_ns(message.header.stamp),
+            arrays.odometry_pose(message),
+            parent=message.header.frame_id,
+            child=message.child_frame_id,
+            twist=arrays.odometry_twist(message),
+        )
