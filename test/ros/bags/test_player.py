@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import command_lines
 import numpy as np
 import pytest
 
@@ -81,13 +82,7 @@ def test_every_message_arrives_unchanged_at_the_asked_pace(bag: Path) -> None:
         assert listener.stdout is not None
         assert listener.stdout.readline().strip() == "ready"
         player = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "crkd_ros.bags.player",
-                bag,
-                *["--rate", "0.5", "--wait", "30", "--clock"],
-            ],
+            command_lines.words("play", bag, "--rate", "0.5", "--wait", "30", "--clock"),
             capture_output=True,
             text=True,
             timeout=90,
