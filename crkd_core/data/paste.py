@@ -16,12 +16,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
 from crkd_core.files import replacing
 from crkd_core.frame import Frame
+from crkd_core.progress import counted
 
 #: How often a process looks whether another one has finished the database, seconds.
 POLL = 1.0
@@ -212,8 +211,7 @@ def open_database(
         PasteError: it cannot be built or read.
     """
     if builds and not folder.exists():
-        console = Console(stderr=True)
-        numbered = track(range(len(frames)), description="paste database", console=console)
+        numbered = counted(range(len(frames)), "paste database", stays=True)
         database = PasteDatabase.build((frames[i] for i in numbered), min_points=min_points)
         database.save(folder)
     while not folder.exists():

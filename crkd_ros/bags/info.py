@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
+from crkd_core.progress import counted
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.tables import Table, print_tables
 from crkd_ros.bags.container import Topic
 from crkd_ros.bags.foreign.kinds import Kind, foreign_layout, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey
@@ -102,13 +102,11 @@ def describe(
         )
         topics = {topic.name: name for name, topic in {**layout.images, **layout.radars}.items()}
         stamps: list[tuple[int, str]] = []
-        for topic, record_ns, message in track(
+        for topic, record_ns, message in counted(
             bag.messages(list(topics)),
+            f"reading {path.name}",
             total=sum(bag.topics[topic].count for topic in topics),
-            description=f"reading {path.name}",
-            console=Console(stderr=True),
-            disable=not progress,
-            transient=True,
+            shown=progress,
         ):
             stamp = record_ns if known.record_times else stamp_ns(message.header.stamp)
             stamps.append((stamp, topics[topic]))
@@ -176,22 +174,26 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
 def show(info: BagInfo, path: Path, console: Console) -> None:
     """Print it as a table and sentences."""
     console.print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
-    table = Table("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
+    columns = ("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
     mark = {True: "yes", False: "missing", None: ""}
+    rows = []
     for name, sensor in info.sensors.items():
         if sensor.topic is None:
-            table.add_row(name.lower(), "missing")
+            rows.append([name.lower(), "missing", *[""] * (len(columns) - 2)])
             continue
-        table.add_row(
-            name.lower(),
-            sensor.topic.name,
-            sensor.topic.type_name.rpartition("/")[2],
-            str(sensor.topic.count),
-            f"{sensor.rate:.1f}",
-            mark[sensor.calibrated],
-            mark[sensor.placed],
+        rows.append(
+            [
+                name.lower(),
+                sensor.topic.name,
+                sensor.topic.type_name.rpartition("/")[2],
+                str(sensor.topic.count),
+                f"{sensor.rate:.1f}",
+                mark[sensor.calibrated],
+                mark[sensor.placed],
+            ]
         )
-    console.print(table)
+    texts = ("topic", "type", "intrinsics", "place")
+    print_tables(Table(columns=columns, rows=rows, texts=texts), console=console)
     if info.pose_source:
         console.print(
             f"ego motion: {info.poses} poses of {info.pose_source}, "

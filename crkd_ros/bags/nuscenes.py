@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
 from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
+from crkd_core.progress import counted
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.writer import BagWriter, Storage, qos
@@ -86,13 +85,7 @@ def write_bag(
         write("/tf_static", scene_messages.static(records[0].stamp_ns, first), records[0].stamp_ns)
         calibration.update(first)
         last_pose = -1
-        for record in track(
-            records,
-            description=f"writing {out.name}",
-            console=Console(stderr=True),
-            disable=not progress,
-            transient=True,
-        ):
+        for record in counted(records, f"writing {out.name}", shown=progress):
             now = record.stamp_ns
             while truths and truths[0][0] <= now:
                 at, token = truths.pop(0)

@@ -18,6 +18,7 @@ FLOORS = {
     "crkd_core.files": 1,
     "crkd_core.geometry": 1,
     "crkd_core.png": 1,
+    "crkd_core.progress": 1,
     "crkd_core.tables": 1,
     "crkd_core.sensors": 1,
     "crkd_core.boxes": 1,

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rich.console import Console
-from rich.progress import track
-
+from crkd_core.progress import counted
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.container import Bag
@@ -148,13 +146,11 @@ class Conversion:
         waiting: list[_Waiting] = []
         newest, written = 0, 0
         for number, (topic, record_ns, message) in enumerate(
-            track(
+            counted(
                 self.bag.messages(list(roles)),
+                description,
                 total=sum(self.bag.topics[topic].count for topic in roles),
-                description=description,
-                console=Console(stderr=True),
-                disable=not description,
-                transient=True,
+                shown=bool(description),
             )
         ):
             role, channel = roles[topic]

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 
+from crkd_core.progress import counted
 from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
@@ -197,13 +196,11 @@ def _poses(
 
 
 def _read(bag: Bag, topics: Sequence[Topic], progress: bool) -> Iterator[Any]:
-    for _, _, message in track(
+    for _, _, message in counted(
         bag.messages([topic.name for topic in topics]),
+        "reading poses",
         total=sum(topic.count for topic in topics),
-        description="reading poses",
-        console=Console(stderr=True),
-        disable=not progress,
-        transient=True,
+        shown=progress,
     ):
         yield message
 
