@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from crkd_core.commands.options import Data, Device, Out, Split
-from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig
+from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig, loss_weights
 from crkd_core.files import check_output
 from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
@@ -73,13 +73,12 @@ def distill(
         str | None, typer.Option(help="Take the training settings of this preset.")
     ] = None,
     losses: Annotated[
-        str, typer.Option(help='Comma-separated; "" = none, the plain student.')
-    ] = ",".join(CRKD_LOSSES),
-    csrd: Annotated[bool, typer.Option(help="Cross-stage radar distillation.")] = True,
-    msfd_fused: Annotated[bool, typer.Option(help="Fused features of objects.")] = True,
-    msfd_camera: Annotated[bool, typer.Option(help="Camera features of objects.")] = True,
-    reld: Annotated[bool, typer.Option(help="Relations between cells.")] = True,
-    respd: Annotated[bool, typer.Option(help="The teacher's answers.")] = True,
+        str | None,
+        typer.Option(
+            help="Other weights than these, 0 = off: "
+            + ",".join(f"{name}={weight:g}" for name, weight in CRKD_LOSSES.items())
+        ),
+    ] = None,
     gate: Annotated[bool, typer.Option(help="The student's gated fuser.")] = True,
     calibration: Annotated[
         str | None,
@@ -94,7 +93,7 @@ def distill(
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. distill.csrd_weight=50."),
+        typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. crkd.csrd_target=code."),
     ] = None,
     device: Device = "cpu",
 ) -> None:
@@ -105,19 +104,17 @@ def distill(
 
     _check_place(out, device)
     if resume:
-        run = _resumed(out, split=split, preset=None, steps=steps, changes=set_)
+        changes = [*(set_ or []), *([] if losses is None else [losses])]
+        run = _resumed(out, split=split, preset=None, steps=steps, changes=changes)
         config = run.config
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")
     else:
-        switches = (csrd, msfd_fused, msfd_camera, reld, respd)
-        wanted = dict(zip(CRKD_LOSSES, switches, strict=True))
-        names = tuple(name.strip() for name in losses.split(",") if name.strip())
         config = distill_config(
             teacher,
             student,
             preset=preset,
-            losses=tuple(name for name in names if wanted.get(name, True)),
+            losses=loss_weights(losses, defaults=CRKD_LOSSES),
             calibration=calibration,
             teacher_sensors=tuple(teacher_sensors or ()),
             cache=cache,
@@ -158,8 +155,8 @@ def _resumed(
     if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
-            "resumed run keeps its configuration. Leave --preset, --steps and --set out, or start "
-            "a new run"
+            "resumed run keeps its configuration. Leave --preset, --steps, --losses and --set "
+            "out, or start a new run"
         )
     return run
 

@@ -20,16 +20,15 @@ from crkd_core.config.detector import (
     RadarConfig,
     TaskConfig,
 )
-from crkd_core.config.plain import from_dict, to_dict
-from crkd_core.config.training import (
+from crkd_core.config.distill import (
     CRKD_LOSSES,
-    AugmentConfig,
+    CrkdConfig,
     DistillConfig,
     EnlargeConfig,
-    PasteConfig,
-    Precision,
-    TrainConfig,
+    loss_weights,
 )
+from crkd_core.config.plain import from_dict, to_dict
+from crkd_core.config.training import AugmentConfig, PasteConfig, Precision, TrainConfig
 
 __all__ = [
     "CRKD_LOSSES",
@@ -39,6 +38,7 @@ __all__ = [
     "BackboneConfig",
     "CameraConfig",
     "ConfigError",
+    "CrkdConfig",
     "DecoderConfig",
     "DetectorConfig",
     "DistillConfig",
@@ -53,5 +53,6 @@ __all__ = [
     "TaskConfig",
     "TrainConfig",
     "from_dict",
+    "loss_weights",
     "to_dict",
 ]

@@ -68,6 +68,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             _convert(h, v, f"{where}[{i}]")
             for i, (h, v) in enumerate(zip(inner, value, strict=True))
         )
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+        return {str(key): _convert(args[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is float and isinstance(value, str):
         # YAML reads 1e-3 as a text: it wants 1.0e-3.
         with contextlib.suppress(ValueError):

@@ -9,6 +9,7 @@ from typing import Literal
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config.checks import ConfigError, check_least, check_sensors, check_share
 from crkd_core.config.detector import DetectorConfig
+from crkd_core.config.distill import CrkdConfig, DistillConfig
 
 #: Number format of a network.
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -43,73 +44,6 @@ class AugmentConfig:
                 )
         check_least("augment.image_rotation", self.image_rotation, 0)
         check_least("augment.bev_rotation", self.bev_rotation, 0)
-
-
-#: The distillation losses of CRKD, by the names that configuration, log and command line use.
-CRKD_LOSSES = ("csrd", "msfd_fused", "msfd_camera", "reld", "respd")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnlargeConfig:
-    """How MSFD enlarges boxes before it makes its foreground mask (docs/method.md 1.7).
-
-    A side grows by its share of ``share`` for range and again for speed along that side: the first
-    share between the two thresholds, the second from the upper one on. The growth of a side, in
-    metres, is then kept within ``growth``.
-    """
-
-    range: tuple[float, float] = (20.0, 30.0)
-    speed: tuple[float, float] = (0.3, 0.8)
-    share: tuple[float, float] = (0.25, 0.5)
-    growth: tuple[float, float] = (0.5, 4.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillConfig:
-    """Distillation by CRKD: which losses, their weights and forms; see distill/crkd.py.
-
-    The weights of MSFD and RelD are batch-independent: 2.5 is the published 10 at two samples per
-    GPU on half the squared error. RelD with ``raw`` affinities is as published at 0.125.
-    """
-
-    #: Weights file of the teacher, the checksum of its tensors, and the sensors that it may see
-    #: (cameras and radars; () = all, LiDAR always).
-    teacher: str
-    teacher_checksum: str
-    teacher_sensors: tuple[str, ...] = ()
-    #: Weights file that the student starts from; None = random.
-    student: str | None = None
-    losses: tuple[str, ...] = CRKD_LOSSES
-    csrd_weight: float = 100.0
-    msfd_fused_weight: float = 2.5
-    msfd_camera_weight: float = 2.5
-    reld_weight: float = 1.0
-    respd_weight: float = 1.0
-    #: "paper": mean over classes of probabilities; "code": sigmoid of the mean logit of each task.
-    csrd_target: Literal["paper", "code"] = "paper"
-    enlarge: EnlargeConfig = EnlargeConfig()
-    reld_affinity: Literal["cosine", "raw"] = "cosine"
-    reld_scales: tuple[int, ...] = (32, 16, 8, 4)
-    reld_adapter: bool = True
-    #: Weight of every class in RespD, in the order of CLASS_NAMES. Published: 1 for the tasks of
-    #: barriers and of pedestrians with cones, else 2. The paper's rule is 2 for all that moves.
-    respd_class_weights: tuple[float, ...] = (2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 1.0, 1.0)
-    #: Folder for what the teacher said, and how large it may grow; None = always ask the teacher.
-    cache: str | None = None
-    cache_gigabytes: float = 20.0
-
-    def __post_init__(self) -> None:
-        check_sensors("distill.teacher_sensors", self.teacher_sensors)
-        unknown = sorted(set(self.losses) - set(CRKD_LOSSES))
-        if unknown:
-            raise ConfigError(
-                f"distill.losses: unknown {', '.join(unknown)}; known: {', '.join(CRKD_LOSSES)}"
-            )
-        if len(self.respd_class_weights) != len(CLASS_NAMES):
-            raise ConfigError(
-                f"distill.respd_class_weights: expected {len(CLASS_NAMES)} values "
-                f"({', '.join(CLASS_NAMES)}), got {len(self.respd_class_weights)}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +100,17 @@ class TrainConfig:
     log_steps: int = 10
     #: Sensors that the run may see; () = all. Camera-only and radar-only students are set here.
     sensors: tuple[str, ...] = field(default=())
-    #: What is learned from a teacher beside the truth; None = a plain training.
-    distill: DistillConfig | None = None
+    #: Weights file that the network starts from; None = random, or the backbone's own.
+    start: str | None = None
+    #: What is learned from a teacher beside the truth, by CRKD; None = nothing.
+    crkd: CrkdConfig | None = None
     #: Write the log for TensorBoard too.
     tensorboard: bool = False
+
+    @property
+    def distillations(self) -> tuple[DistillConfig, ...]:
+        """The methods of distillation that are on; () = a plain training."""
+        return tuple(method for method in (self.crkd,) if method is not None)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "log_steps"):

@@ -1,1 +1,1 @@
-"""Distillation: a frozen teacher, the losses of CRKD, and the shapes between the two networks."""
+"""Distillation: frozen teachers, the losses of each method, and what lies between the networks."""

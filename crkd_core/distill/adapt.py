@@ -1,8 +1,8 @@
 """Two networks of different shape: what can be compared, and how a teacher's maps are resampled.
 
-Where channel counts differ, crkd.py puts a 1x1 convolution on the student's side. Where grids have
-the same extent and other cells, the teacher's maps move to the student's grid here. Everything
-else is refused.
+Where channel counts differ, a method puts a 1x1 convolution on the student's side. Where grids
+have the same extent and other cells, the teacher's maps move to the student's grid here.
+Everything else is refused.
 
 Shapes: B batch, C channels, X Y cells of the student's grid.
 """
@@ -13,17 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crkd_core.config import DetectorConfig, DistillConfig, GridConfig
+from crkd_core.config import DetectorConfig, GridConfig
 from crkd_core.model.output import ModelOutput
-from crkd_core.sensors import CAMERAS
 
 
 class AdaptError(ValueError):
     """A student and a teacher that cannot be compared."""
 
 
-def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: DetectorConfig) -> None:
-    """Refuse what no loss can bridge.
+def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
+    """Refuse what no method of distillation can bridge; each adds what its own losses need.
 
     Raises:
         AdaptError: with what differs, and what to change.
@@ -41,12 +40,6 @@ def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: Detect
             f"{names} have their grids in different frames, {teacher.ego_T_grid} and "
             f"{student.ego_T_grid} in ego; give the student the teacher's detector.ego_T_grid"
         )
-    tasks = [[task.classes for task in c.head.tasks] for c in (student, teacher)]
-    if {"csrd", "respd"} & set(config.losses) and tasks[0] != tasks[1]:
-        raise AdaptError(
-            f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; CSRD "
-            "and RespD compare task by task. Pass --no-csrd --no-respd, or use the same tasks"
-        )
     sweeps = student.radar.sweeps, teacher.radar.sweeps
     if teacher.lidar is None and sweeps[0] != sweeps[1]:
         raise AdaptError(
@@ -55,12 +48,6 @@ def check_fit(config: DistillConfig, *, student: DetectorConfig, teacher: Detect
         )
     if student.lidar is not None:
         raise AdaptError(f"{names}: a student reads cameras and radars, this one reads LiDAR")
-    seen = config.teacher_sensors
-    if "msfd_camera" in config.losses and seen and not set(seen) & set(CAMERAS):
-        raise AdaptError(
-            f"teacher {teacher.name} sees no camera, so there are no camera features to learn "
-            "from; pass --no-msfd-camera"
-        )
 
 
 def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:

@@ -1,52 +1,49 @@
-"""What a distillation minimises: the loss of a plain training, and what the teacher adds."""
+"""What a distillation minimises: the loss of a plain training, and what the teachers add."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Sequence
+
+from torch import Tensor, nn
 
 from crkd_core.config import TrainConfig
-from crkd_core.distill.crkd import CrkdLoss
-from crkd_core.distill.teacher import Teacher
+from crkd_core.distill.method import Method
 from crkd_core.model.output import ModelOutput
 from crkd_core.train.batch import TrainingBatch
 from crkd_core.train.objective import TrainingLoss
 
 
 class DistillationLoss(TrainingLoss):
-    """Detection loss, depth loss where asked for, and the chosen losses of CRKD.
+    """Detection loss, depth loss where asked for, and the losses of every method.
 
-    Its parameters are the adapters. The teacher is an attribute and no part of it.
+    Its parameters are the adapters of the methods.
     """
 
-    def __init__(self, config: TrainConfig, teacher: Teacher) -> None:
-        """Compare the student of ``config`` with ``teacher``.
-
-        Raises:
-            AdaptError: the two networks cannot be compared.
-        """
+    def __init__(self, config: TrainConfig, methods: Sequence[Method]) -> None:
+        """The loss of the student of ``config``; ``methods`` as in ``config.distillations``."""
         super().__init__(config)
-        assert config.distill is not None
-        self.teacher = teacher
-        self.crkd = CrkdLoss(config.distill, student=config.detector, teacher=teacher.config)
+        self.methods = nn.ModuleDict({method.name: method for method in methods})
+        self.teachers = [method.teacher for method in methods]
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
 
         Raises:
-            LidarError: a batch without the LiDAR that the teacher needs.
+            LidarError: a batch without the LiDAR that a teacher needs.
             CrkdError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)
-        if not self.crkd.config.losses:
-            return losses
-        (seen,) = batch.taught
-        terms = self.crkd(output, self.teacher(seen), batch.targets)
-        return {**losses, **terms, "total": sum(terms.values(), losses["total"])}
+        for method, seen in zip(self.methods.values(), batch.taught, strict=True):
+            terms = method(output, seen, batch.targets)
+            total = sum(terms.values(), losses["total"])
+            losses = {**losses, **terms, "total": total}
+        return losses
 
     def check(self) -> None:
-        """The teacher must be what it was.
+        """The teachers must be what they were.
 
         Raises:
-            TeacherError: it is not.
+            TeacherError: one is not.
         """
-        self.teacher.verify()
+        for teacher in self.teachers:
+            teacher.verify()

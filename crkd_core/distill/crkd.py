@@ -1,14 +1,20 @@
-"""The four distillation losses of CRKD (Zhao et al., CVPR 2024, section 3; docs/method.md 1.7).
+"""CRKD: enhanced camera-radar detection by distillation (Zhao et al., CVPR 2024, section 3).
 
-One method per loss. L = L_detection + CSRD + MSFD(fused) + MSFD(camera) + RelD + RespD, each with
-its weight of DistillConfig. Everything of the teacher is a constant and on the student's grid; no
-method changes a tensor that it is given, so every loss sees the same logits. Means over cells are
-over those of all processes that train together.
+docs/method.md 1.7. A LiDAR-camera teacher and a camera-radar student with gated fusion. With T the
+teacher, S the student,
+
+    L = L_detection + w_csrd CSRD + w_msfd_fused MSFD(F) + w_msfd_camera MSFD(g1 F1)
+        + w_reld RelD + w_respd_heatmap RespD_heatmap + w_respd_box RespD_box,
+
+one method per loss, without its weight. Everything of T is a constant and on the student's grid.
+Means over cells are over those of all processes that train together.
 
 Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of all tasks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.distributed as dist
@@ -16,181 +22,168 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.boxes import CLASS_NAMES
-from crkd_core.config import DetectorConfig, DistillConfig
-from crkd_core.distill.adapt import check_fit, fitted
+from crkd_core.config import CrkdConfig, DetectorConfig
+from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.method import Loss, Method
+from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.detection import CLIP
 from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import Targets
 from crkd_core.model.head import stacked
 from crkd_core.model.output import ModelOutput
+from crkd_core.sensors import CAMERAS, RADARS
 
 #: RespD: probability of the teacher above which a cell counts as a positive of the heatmap.
 POSITIVE = 0.3
 #: RespD: summed probability above which a cell's box counts, and how the bound is lowered where
 #: no cell reaches it.
 BOX_CELL, BOX_CELL_STEP = 0.1, 0.01
-#: RespD: weight of the box part against the heatmap part.
-BOX_WEIGHT = 40.0
-
-
-#: Features of the teacher that these losses read, beside ``tasks`` and ``fused``.
-TEACHER_READS = ("gated_camera",)
+#: Losses that compare task by task.
+PER_TASK = ("csrd", "respd_heatmap", "respd_box")
 
 
 class CrkdError(ValueError):
     """Tensors that a loss cannot use."""
 
 
-class CrkdLoss(nn.Module):
-    """All losses of CRKD between one student and one teacher.
+class Crkd(Method):
+    """The losses of CRKD between one student and one teacher.
 
-    Its parameters, the adapters, are trained with the student and are no part of it: RelD's (two
-    convolutions per scale), and a 1x1 convolution wherever channel counts differ.
-
-    Raises:
-        AdaptError: the two networks cannot be compared; the message says why and what to change.
+    Its adapters: RelD's (two convolutions per scale), and a 1x1 convolution wherever channel
+    counts differ.
     """
 
+    name = "crkd"
+    teacher_reads = ("gated_camera",)
+    config: CrkdConfig
+
     def __init__(
-        self, config: DistillConfig, *, student: DetectorConfig, teacher: DetectorConfig
+        self,
+        config: CrkdConfig,
+        *,
+        student: DetectorConfig,
+        teacher: Teacher,
+        sensors: tuple[str, ...] = (),
     ) -> None:
-        super().__init__()
-        check_fit(config, student=student, teacher=teacher)
-        self.config = config
-        self.student, self.teacher = student, teacher
+        """Compare ``student`` with ``teacher``.
+
+        Args:
+            config: forms and weights of the losses.
+            student: the student's configuration.
+            teacher: whose answers hold ``teacher_reads``.
+            sensors: cameras and radars that the student may see; () = all.
+
+        Raises:
+            AdaptError: the two networks cannot be compared, or one lacks the sensor that a chosen
+                loss is about; the message says why and what to change.
+        """
+        super().__init__(config, student=student, teacher=teacher)
+        _check(config, student=student, teacher=teacher.config, sensors=sensors)
         # Only what a chosen loss reads: nothing is stored that no gradient reaches.
-        fused = student.fused_channels, teacher.fused_channels
-        camera = student.camera.context_channels, teacher.camera.context_channels
-        self.fused = _channels(*fused) if "msfd_fused" in config.losses else nn.Identity()
-        self.camera = _channels(*camera) if "msfd_camera" in config.losses else nn.Identity()
+        fused = student.fused_channels, teacher.config.fused_channels
+        camera = student.camera.context_channels, teacher.config.camera.context_channels
+        self.fused = _channels(*fused) if "msfd_fused" in config.chosen else nn.Identity()
+        self.camera = _channels(*camera) if "msfd_camera" in config.chosen else nn.Identity()
         self.relation = nn.ModuleList(
             RelationAdapter(*fused) if config.reld_adapter else nn.Identity()
-            for _ in (config.reld_scales if "reld" in config.losses else ())
+            for _ in (config.reld_scales if "reld" in config.chosen else ())
         )
 
-    def forward(
-        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
-    ) -> dict[str, Tensor]:
-        """The chosen losses of a batch, float32 scalars with their weights.
+    def losses(self) -> Mapping[str, Loss]:
+        """All losses by the names of CRKD_LOSSES."""
+        return {
+            "csrd": self.loss_csrd,
+            "msfd_fused": self.loss_msfd_fused,
+            "msfd_camera": self.loss_msfd_camera,
+            "reld": self.loss_reld,
+            "respd_heatmap": self.loss_respd_heatmap,
+            "respd_box": self.loss_respd_box,
+        }
 
-        Args:
-            student: of B samples.
-            teacher: of the same samples, on the teacher's grid.
-            targets: of the same samples; with the foreground where MSFD is chosen.
-        """
-        config, chosen = self.config, self.config.losses
-        teacher = fitted(teacher, of=self.teacher.grid, to=self.student.grid)
-        losses: dict[str, Tensor] = {}
-        if "csrd" in chosen:
-            losses["csrd"] = config.csrd_weight * self.csrd(
-                student.radar_activation, teacher.tasks
-            )
-        if "msfd_fused" in chosen or "msfd_camera" in chosen:
-            mask = targets.need("foreground")
-        if "msfd_fused" in chosen:
-            fused = self.fused(student.fused.float())
-            losses["msfd_fused"] = config.msfd_fused_weight * self.msfd(fused, teacher.fused, mask)
-        if "msfd_camera" in chosen:
-            camera = self.camera(student.need("gated_camera").float())
-            losses["msfd_camera"] = config.msfd_camera_weight * self.msfd(
-                camera, teacher.need("gated_camera"), mask
-            )
-        if "reld" in chosen:
-            losses["reld"] = config.reld_weight * self.reld(student.fused, teacher.fused)
-        if "respd" in chosen:
-            heatmap, box = self.respd(student.tasks, teacher.tasks)
-            losses["respd_heatmap"] = config.respd_weight * heatmap
-            losses["respd_box"] = config.respd_weight * box
-        return losses
-
-    def csrd(self, activation: Tensor | None, tasks: list[dict[str, Tensor]]) -> Tensor:
+    def loss_csrd(self, student: ModelOutput, teacher: ModelOutput, targets: Targets) -> Tensor:
         """Cross-stage radar distillation: mean over cells of |a_S - a_T| (section 3.3).
 
-        Args:
-            activation: a_S [B, 1, X, Y], read from the calibrated radar features.
-            tasks: the teacher's maps, of which a_T is ``objectness``.
+        a_S [B, 1, X, Y] is the activation read from the calibrated radar features, a_T the
+        ``objectness`` of the teacher's heatmaps.
+
+        Raises:
+            CrkdError: a student without calibration block.
         """
-        if activation is None:
+        if student.radar_activation is None:
             raise CrkdError(
                 "CSRD reads the activation of the radar calibration block, which this student "
-                "lacks; distil with --calibration path or side, or with --no-csrd"
+                "lacks; distil with --calibration path or side, or with --losses csrd=0"
             )
-        target = objectness([maps["heatmap"] for maps in tasks], form=self.config.csrd_target)
-        return (activation.float() - target).abs().mean()
+        heatmaps = [maps["heatmap"] for maps in teacher.tasks]
+        target = objectness(heatmaps, form=self.config.csrd_target)
+        return (student.radar_activation.float() - target).abs().mean()
 
-    def msfd(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Mask-scaling feature distillation: mean over p in M and c of (S - T)^2 (section 3.4).
+    def loss_msfd_fused(
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
+    ) -> Tensor:
+        """Mask-scaling feature distillation of the fused features F; see ``masked_error``."""
+        ours = self.fused(student.fused.float())
+        return masked_error(ours, teacher.fused, targets.need("foreground"))
 
-        M = cells of the foreground where the teacher's feature is not all zero, over the whole
-        batch; 0 where there is none. The published form, (1/B) (1/|M|) sum (1/C) sum 0.5 (S - T)^2
-        times 10, is this times 5/B.
+    def loss_msfd_camera(
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
+    ) -> Tensor:
+        """The same of the gated camera features g1 F1."""
+        ours = self.camera(student.need("gated_camera").float())
+        return masked_error(ours, teacher.need("gated_camera"), targets.need("foreground"))
 
-        Args:
-            student: [B, C, X, Y].
-            teacher: [B, C, X, Y]; an entry that is not a number is left out.
-            mask: bool [B, X, Y], the foreground.
-        """
-        teacher = teacher.float()
-        cells = mask & (teacher != 0).any(1)
-        s, t = (features.permute(0, 2, 3, 1)[cells] for features in (student.float(), teacher))
-        error = F.mse_loss(s, t.where(t.isfinite(), s.detach()), reduction="none")
-        # Without a single cell the sum is 0, and so is the loss.
-        return error.mean(1).sum() / per_process(cells.sum()).clamp(min=1e-6)
-
-    def reld(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def loss_reld(self, student: ModelOutput, teacher: ModelOutput, targets: Targets) -> Tensor:
         """Relation distillation: sum over scales n of the mean of |K_S - K_T| (section 3.5).
 
-        K [n^2, n^2] are the affinities between all cells of a map resized to n x n: cosines, or
-        dot products with ``reld_affinity`` raw. The student's map goes through an adapter before.
-        The published form, raw, divided by B, times 0.25, is this times 0.25/B.
-
-        Args:
-            student: fused features [B, C, X, Y].
-            teacher: fused features [B, C', X, Y].
+        K [n^2, n^2] are the affinities between all cells of F resized to n x n: cosines, or dot
+        products with ``reld_affinity`` raw. The student's map goes through an adapter before. The
+        published form, raw, divided by B, times 0.25, is this times 0.25/B.
         """
-        total = student.new_zeros((), dtype=torch.float32)
+        total = student.fused.new_zeros((), dtype=torch.float32)
         for size, adapter in zip(self.config.reld_scales, self.relation, strict=True):
             s, t = (
-                F.interpolate(m.float(), (size, size), mode="bilinear") for m in (student, teacher)
+                F.interpolate(features.float(), (size, size), mode="bilinear")
+                for features in (student.fused, teacher.fused)
             )
-            total = total + (self.affinity(adapter(s)) - self.affinity(t)).abs().mean()
+            total = total + (self._affinity(adapter(s)) - self._affinity(t)).abs().mean()
         return total
 
-    def affinity(self, features: Tensor) -> Tensor:
+    def _affinity(self, features: Tensor) -> Tensor:
         """[B, C, n, n] -> [B, n^2, n^2] cosines or dot products of all pairs of cells."""
         vectors = features.flatten(2)
         if self.config.reld_affinity == "cosine":
             vectors = F.normalize(vectors, dim=1)
         return vectors.transpose(1, 2) @ vectors
 
-    def respd(
-        self, student: list[dict[str, Tensor]], teacher: list[dict[str, Tensor]]
-    ) -> tuple[Tensor, Tensor]:
-        """Response distillation (section 3.6): heatmaps, and boxes where the teacher sees any.
+    def loss_respd_heatmap(
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
+    ) -> Tensor:
+        """Response distillation of the heatmaps (section 3.6).
 
-        With H the clipped probabilities, b the ten box channels and w_k the class weights, per
-        task and summed over tasks:
-
-        heatmap: sum over B, k, cells of w_k |H_S - H_T|^2 BCE(H_S, H_T) / max(1, #{H_T > 0.3}),
-        the quality focal loss (Li et al. 2020) with exponent 2;
-        box: 40 times the mean over M and the channels of s SmoothL1(b_S - b_T), where
-        s = sum_k w_k H_T and M = {sum_k H_T > 0.1}, the bound lowered until M is not empty.
-
-        Args:
-            student: per task the raw maps [B, c, X, Y].
-            teacher: likewise, constants.
-
-        Returns:
-            The two sums.
+        With H the clipped probabilities and w_k the class weights, summed over tasks: the sum over
+        B, k, cells of w_k |H_S - H_T|^2 BCE(H_S, H_T) / max(1, #{H_T > 0.3}), the quality focal
+        loss (Li et al. 2020) with exponent 2.
         """
-        heatmap = box = student[0]["heatmap"].new_zeros((), dtype=torch.float32)
-        for task, s, t in zip(self.student.head.tasks, student, teacher, strict=True):
-            weights = [self.config.respd_class_weights[CLASS_NAMES.index(c)] for c in task.classes]
-            weight = heatmap.new_tensor(weights)[:, None, None]
+        total = student.fused.new_zeros((), dtype=torch.float32)
+        for weight, s, t in self._tasks(student, teacher):
             h_s, h_t = probability(s["heatmap"]), probability(t["heatmap"])
             focal = (h_s - h_t) ** 2 * F.binary_cross_entropy(h_s, h_t, reduction="none")
             positives = per_process((h_t > POSITIVE).sum()).clamp(min=1 / process_count())
-            heatmap = heatmap + (weight * focal).sum() / positives
+            total = total + (weight * focal).sum() / positives
+        return total
+
+    def loss_respd_box(
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
+    ) -> Tensor:
+        """Response distillation of the boxes, where the teacher sees any (section 3.6).
+
+        With b the ten box channels, summed over tasks: the mean over M and the channels of
+        s SmoothL1(b_S - b_T), where s = sum_k w_k H_T and M = {sum_k H_T > 0.1}, the bound lowered
+        until M is not empty.
+        """
+        total = student.fused.new_zeros((), dtype=torch.float32)
+        for weight, s, t in self._tasks(student, teacher):
+            h_t = probability(t["heatmap"])
             presence, strength = h_t.sum(1), (weight * h_t).sum(1)
             bound, highest = BOX_CELL, _highest(presence)
             while highest <= bound:
@@ -199,8 +192,16 @@ class CrkdLoss(nn.Module):
             b_s, b_t = (stacked(maps).float().permute(0, 2, 3, 1)[cells] for maps in (s, t))
             error = F.smooth_l1_loss(b_s, b_t, reduction="none")
             weighted = strength[cells] * error.mean(1)
-            box = box + BOX_WEIGHT * weighted.sum() / per_process(cells.sum()).clamp(min=1e-6)
-        return heatmap, box
+            total = total + weighted.sum() / per_process(cells.sum()).clamp(min=1e-6)
+        return total
+
+    def _tasks(
+        self, student: ModelOutput, teacher: ModelOutput
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
+        """Per task the weights w [n, 1, 1] of its classes, and the maps of both networks."""
+        for task, s, t in zip(self.student.head.tasks, student.tasks, teacher.tasks, strict=True):
+            weights = [self.config.respd_class_weights[CLASS_NAMES.index(c)] for c in task.classes]
+            yield student.fused.new_tensor(weights, dtype=torch.float32)[:, None, None], s, t
 
 
 class RelationAdapter(nn.Sequential):
@@ -210,6 +211,26 @@ class RelationAdapter(nn.Sequential):
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.Conv2d(outputs, outputs, 1)
         )
+
+
+def masked_error(student: Tensor, teacher: Tensor, foreground: Tensor) -> Tensor:
+    """MSFD: mean over p in M and c of (S - T)^2 (section 3.4).
+
+    M = cells of the foreground where the teacher's feature is not all zero, over the whole batch;
+    0 where there is none. The published form, (1/B) (1/|M|) sum (1/C) sum 0.5 (S - T)^2 times 10,
+    is this times 5/B.
+
+    Args:
+        student: [B, C, X, Y].
+        teacher: [B, C, X, Y]; an entry that is not a number is left out.
+        foreground: bool [B, X, Y].
+    """
+    teacher = teacher.float()
+    cells = foreground & (teacher != 0).any(1)
+    s, t = (features.permute(0, 2, 3, 1)[cells] for features in (student.float(), teacher))
+    error = F.mse_loss(s, t.where(t.isfinite(), s.detach()), reduction="none")
+    # Without a single cell the sum is 0, and so is the loss.
+    return error.mean(1).sum() / per_process(cells.sum()).clamp(min=1e-6)
 
 
 def probability(logits: Tensor) -> Tensor:
@@ -244,3 +265,28 @@ def _highest(values: Tensor) -> float:
 
 def _channels(student: int, teacher: int) -> nn.Module:
     return nn.Identity() if student == teacher else nn.Conv2d(student, teacher, 1)
+
+
+def _check(
+    config: CrkdConfig,
+    *,
+    student: DetectorConfig,
+    teacher: DetectorConfig,
+    sensors: tuple[str, ...],
+) -> None:
+    names = f"teacher {teacher.name} and student {student.name}"
+    tasks = [[task.classes for task in c.head.tasks] for c in (student, teacher)]
+    compared = [name for name in PER_TASK if name in config.chosen]
+    if compared and tasks[0] != tasks[1]:
+        raise AdaptError(
+            f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; CSRD "
+            "and RespD compare task by task. Use the same tasks, or --losses "
+            + ",".join(f"{name}=0" for name in compared)
+        )
+    for who, seen, loss, kind, all_of_kind in (
+        (f"teacher {teacher.name}", config.teacher_sensors, "msfd_camera", "camera", CAMERAS),
+        (f"student {student.name}", sensors, "msfd_camera", "camera", CAMERAS),
+        (f"student {student.name}", sensors, "csrd", "radar", RADARS),
+    ):
+        if loss in config.chosen and seen and not {*seen} & {*all_of_kind}:
+            raise AdaptError(f"{who} sees no {kind}, which {loss} is about; use --losses {loss}=0")

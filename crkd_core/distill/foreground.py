@@ -14,7 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd_core.boxes import Boxes
-from crkd_core.config import EnlargeConfig, GridConfig
+from crkd_core.config import EnlargeConfig, GridConfig, TrainConfig
+from crkd_core.losses.targets import Targets
+
+
+def with_foreground(
+    targets: Targets, truths: Sequence[Boxes | None], config: TrainConfig
+) -> Targets:
+    """``targets`` of these truths, with the foreground where a loss of the run reads it."""
+    crkd = config.crkd
+    if crkd is None or not crkd.chosen & {"msfd_fused", "msfd_camera"}:
+        return targets
+    known = [truth for truth in truths if truth is not None]
+    mask = foreground(known, config.detector.grid, crkd.enlarge)
+    return dataclasses.replace(targets, foreground=mask)
 
 
 def foreground(truths: Sequence[Boxes], grid: GridConfig, config: EnlargeConfig) -> Tensor:

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 
-from crkd_core.config import DetectorConfig, DistillConfig, TrainConfig, from_dict
+from crkd_core.config import (
+    CRKD_LOSSES,
+    CrkdConfig,
+    DetectorConfig,
+    DistillConfig,
+    TrainConfig,
+    from_dict,
+)
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
-from crkd_core.distill.crkd import TEACHER_READS
+from crkd_core.distill.crkd import Crkd
+from crkd_core.distill.method import Method
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
-from crkd_core.distill.views import PairedViews
-from crkd_core.model.build import build_detector
+from crkd_core.distill.views import TaughtViews
 from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
-from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames
-
-#: Parts of a student that weights to start from may lack: a plain student has no calibration.
-FRESH = "calibration."
+from crkd_core.train.start import initial_network
 
 
 class DistillError(RuntimeError):
@@ -37,93 +42,72 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
     """Train the student of a run folder with its teacher; see train.loop.train.
 
     Args:
-        run: the run folder; its configuration has ``distill``.
+        run: the run folder; its configuration has a method of distillation.
         frames: the training set, images as recorded, with the LiDAR sweeps that the teacher needs.
         resume: go on from the last checkpoint of the folder.
         device: where to train.
 
     Raises:
-        DistillError: no ``distill`` in the configuration, another teacher than the run's, or a
-            student without the sensor that a chosen loss is about.
+        DistillError: nothing to learn from in the configuration, or another teacher than the
+            run's.
+        StartError: weights to start from that belong to another network.
         AdaptError: student and teacher cannot be compared.
         TeacherError: the teacher changed, or a batch lacks what it needs.
     """
     config = run.config
-    if config.distill is None:
+    if not config.distillations:
         raise DistillError(f"{run.path} is a plain training; go on with crkd train --resume")
-    _check_sensors(config)
-    teacher = teacher_of(config)
     torch.manual_seed(config.seed)
     # The student first: with the same seed it starts as it would in a plain training.
-    student = initial_student(config)
-    criterion = DistillationLoss(config, teacher)
+    student = initial_network(config)
+    methods = methods_of(config)
     return train(
         run,
         frames,
         resume=resume,
         device=device,
         model=student,
-        criterion=criterion,
-        views=PairedViews(frames, config, teacher.config),
+        criterion=DistillationLoss(config, methods),
+        views=TaughtViews(frames, config, [method.teacher.config for method in methods]),
     )
 
 
-def teacher_of(config: TrainConfig) -> Teacher:
-    """The teacher that a run's configuration names.
+def methods_of(config: TrainConfig) -> list[Method]:
+    """The methods of distillation of a run, as in ``config.distillations``, with their teachers.
+
+    Raises:
+        AdaptError: student and teacher cannot be compared.
+        DistillError, CheckpointError: see ``teacher_of``.
+    """
+    methods: list[Method] = []
+    if config.crkd is not None:
+        precision = DTYPES[config.precision]
+        teacher = teacher_of(config.crkd, keep=Crkd.teacher_reads, precision=precision)
+        methods.append(
+            Crkd(config.crkd, student=config.detector, teacher=teacher, sensors=config.sensors)
+        )
+    return methods
+
+
+def teacher_of(config: DistillConfig, *, keep: Collection[str], precision: torch.dtype) -> Teacher:
+    """The teacher that a method's configuration names; arguments as of Teacher.
 
     Raises:
         DistillError: the file now holds other weights than when the run was started.
         CheckpointError: the file cannot be read.
     """
-    settings = config.distill
-    assert settings is not None
-    cache = (
-        FeatureCache(Path(settings.cache), gigabytes=settings.cache_gigabytes)
-        if settings.cache
-        else None
-    )
-    teacher = load_teacher(
-        Path(settings.teacher),
-        keep=TEACHER_READS,
-        precision=DTYPES[config.precision],
-        cache=cache,
-    )
-    if teacher.checksum != settings.teacher_checksum:
+    cache = None
+    if config.cache:
+        cache = FeatureCache(Path(config.cache), gigabytes=config.cache_gigabytes)
+    # Its random weights, soon overwritten, must not change those of adapters.
+    with torch.random.fork_rng(devices=[]):
+        teacher = load_teacher(Path(config.teacher), keep=keep, precision=precision, cache=cache)
+    if teacher.checksum != config.teacher_checksum:
         raise DistillError(
-            f"{settings.teacher} holds another teacher (checksum {teacher.checksum}) than this "
-            f"run began with ({settings.teacher_checksum}); put the old file back"
+            f"{config.teacher} holds another teacher (checksum {teacher.checksum}) than this "
+            f"run began with ({config.teacher_checksum}); put the old file back"
         )
     return teacher
-
-
-def initial_student(config: TrainConfig) -> BevDetector:
-    """A new student, with the weights of ``distill.student`` where that is given.
-
-    Raises:
-        DistillError: those weights belong to another network. A calibration block may be missing.
-    """
-    assert config.distill is not None
-    path = config.distill.student
-    model = build_detector(config.detector, pretrained=path is None)
-    if path is None:
-        return model
-    given = load_weights(path).state_dict()
-    own = model.state_dict()
-    problems = [f"missing {k}" for k in own.keys() - given.keys() if not k.startswith(FRESH)]
-    problems += [f"unknown {k}" for k in given.keys() - own.keys() if not k.startswith(FRESH)]
-    problems += [
-        f"{k}: expected {tuple(own[k].shape)}, found {tuple(given[k].shape)}"
-        for k in own.keys() & given.keys()
-        if own[k].shape != given[k].shape
-    ]
-    if problems:
-        raise DistillError(
-            f"{path} does not fit the student {config.detector.name}: {sorted(problems)[:8]} "
-            f"({len(problems)} tensors); start from other weights, or leave its architecture as "
-            "it is in --set detector..."
-        )
-    model.load_state_dict({k: v for k, v in given.items() if k in own}, strict=False)
-    return model
 
 
 def weights_of(path: Path) -> Path:
@@ -143,7 +127,7 @@ def distill_config(
     student: str,
     *,
     preset: str | None = None,
-    losses: tuple[str, ...],
+    losses: Mapping[str, float] = CRKD_LOSSES,
     calibration: str | None = None,
     teacher_sensors: tuple[str, ...] = (),
     cache: Path | None = None,
@@ -154,7 +138,7 @@ def distill_config(
         teacher: run folder or weights file. A run folder also tells which sensors it may see.
         student: name of a preset (random start), run folder or weights file (start from there).
         preset: whose training settings to take; None = the student's run or preset.
-        losses: names of CRKD_LOSSES.
+        losses: weights of CRKD's losses; 0, or not named = off.
         calibration: none, path or side; None = as the student has it, but "path", as released,
             where CSRD needs one.
         teacher_sensors: cameras and radars that the teacher may see; () = those it was trained on.
@@ -171,12 +155,12 @@ def distill_config(
     detector = config.detector
     if calibration is None:
         calibration = detector.radar.calibration
-        if calibration == "none" and "csrd" in losses:
+        if calibration == "none" and losses.get("csrd"):
             calibration = "path"
-    if calibration == "none" and "csrd" in losses:
+    if calibration == "none" and losses.get("csrd"):
         raise DistillError(
             "CSRD reads the radar calibration block; choose --calibration path or side, or "
-            "--no-csrd"
+            "--losses csrd=0"
         )
     radar = dataclasses.replace(detector.radar, calibration=calibration)  # type: ignore[arg-type]
     return dataclasses.replace(
@@ -184,12 +168,12 @@ def distill_config(
         detector=dataclasses.replace(detector, radar=radar),
         # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
         paste=None,
-        distill=DistillConfig(
+        start=None if start is None else str(start.resolve()),
+        crkd=CrkdConfig(
             teacher=str(weights.resolve()),
             teacher_checksum=checksum(load_weights(weights)),
             teacher_sensors=teacher_sensors or (trained.sensors if trained else ()),
-            student=None if start is None else str(start.resolve()),
-            losses=losses,
+            losses=dict(losses),
             cache=None if cache is None else str(cache.resolve()),
         ),
     )
@@ -197,19 +181,9 @@ def distill_config(
 
 def sweeps_of(config: TrainConfig) -> int:
     """LiDAR sweeps that the Frames of this run need."""
-    assert config.distill is not None
-    teacher = _detector_config(Path(config.distill.teacher))
-    return max(teacher.lidar_sweeps, 1 if config.depth_weight else 0)
-
-
-def _check_sensors(config: TrainConfig) -> None:
-    assert config.distill is not None
-    for loss, kind, names in (("csrd", "radar", RADARS), ("msfd_camera", "camera", CAMERAS)):
-        if loss in config.distill.losses and config.sensors and not {*config.sensors} & {*names}:
-            raise DistillError(
-                f"the student sees no {kind}, which {loss} is about; pass "
-                f"--no-{loss.replace('_', '-')}"
-            )
+    teachers = [_detector_config(Path(method.teacher)) for method in config.distillations]
+    sweeps = [teacher.lidar_sweeps for teacher in teachers]
+    return max([*sweeps, 1 if config.depth_weight else 0])
 
 
 def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:

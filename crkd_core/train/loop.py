@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
 from crkd_core.files import replacing
-from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
@@ -29,6 +28,7 @@ from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run_folder import Parts, Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
+from crkd_core.train.start import initial_network
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
@@ -54,7 +54,7 @@ def train(
         frames: the training set, images as recorded.
         resume: go on from the last checkpoint of the folder.
         device: where to train; "cuda" is the GPU of this process's local rank.
-        model: the network to start from; None = a new one of the configuration.
+        model: the network to start from; None = the configuration's; see initial_network.
         criterion: what to minimise; its own parameters are trained along and stay out of the
             weights file. None = the loss of a plain training.
         views: the stream of samples; None = augmented ``frames``.
@@ -70,14 +70,14 @@ def train(
     config = run.config
     if len(frames) == 0:
         raise TrainError("the training split holds no samples; choose another --split or --data")
-    if config.distill is not None and criterion is None:
+    if config.distillations and criterion is None:
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
     if config.precision == "fp16" and not device.startswith("cuda"):
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
     processes = Processes.of_environment()
     with distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
-        model = (model or build_detector(config.detector)).to(device).train()
+        model = (model or initial_network(config)).to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = Average(model, decay=config.average) if config.average else None
         set_norms(model, config, processes)

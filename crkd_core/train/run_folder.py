@@ -119,7 +119,7 @@ class Run:
                 f"{path} was started on split {record['split']!r}, not on {split!r}; "
                 f"pass --split {record['split']}, or start a new run"
             )
-        return cls(path, from_dict(TrainConfig, record["config"]))
+        return cls(path, from_dict(TrainConfig, _readable(record["config"], path)))
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -179,6 +179,22 @@ class Run:
             kept = [json.dumps(line) for line in lines if line["step"] <= step]
             write_text("".join(line + "\n" for line in kept), log)
         return step
+
+
+def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration of a run of any version.
+
+    Raises:
+        RunError: a distillation from before losses had their weights in one dictionary.
+    """
+    if config.get("distill") is not None:
+        raise RunError(
+            f"{path} was distilled by an older version, which set losses and weights by other "
+            f"keys; it cannot be resumed or read as a run. Its network can be used: give the file "
+            f"{path / 'weights.safetensors'} in the place of the folder"
+        )
+    # Plain runs of that time say so by a key that there is no longer.
+    return {key: value for key, value in config.items() if key != "distill"}
 
 
 def _records(text: str) -> Iterator[dict[str, Any]]:

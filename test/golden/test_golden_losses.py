@@ -15,12 +15,14 @@ from golden import Vectors, check, needs_golden, tensor, value, weights
 from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES, Truth
-from crkd_core.config import DistillConfig, EnlargeConfig, GridConfig, HeadConfig
-from crkd_core.distill.crkd import CrkdLoss, RelationAdapter, objectness
+from crkd_core.config import CRKD_LOSSES, CrkdConfig, EnlargeConfig, GridConfig, HeadConfig
+from crkd_core.distill.crkd import Crkd, RelationAdapter, masked_error, objectness
 from crkd_core.distill.foreground import enlarge, foreground
+from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
-from crkd_core.losses.targets import targets_of
+from crkd_core.losses.targets import Targets, targets_of
 from crkd_core.model.head import REGRESSION
+from crkd_core.model.output import ModelOutput
 from crkd_core.presets import crkd_r50
 
 pytestmark = needs_golden
@@ -42,6 +44,7 @@ CLASSES_PER_TASK = (1, 2, 2, 1, 2, 2)
 #: The two frames together, and each alone.
 BATCHES = {"batch2": slice(0, 2), "batch1_frame0": slice(0, 1), "batch1_frame1": slice(1, 2)}
 RELATIVE = 1e-5
+ENDS = ("student", "teacher")
 GRID = GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6)
 DETECTOR = dataclasses.replace(crkd_r50().detector, grid=GRID, head=HeadConfig())
 
@@ -51,9 +54,37 @@ def vectors() -> Vectors:
     return Vectors("losses")
 
 
-def crkd(**changes) -> CrkdLoss:
-    config = DistillConfig(teacher="", teacher_checksum="", **changes)
-    return CrkdLoss(config, student=DETECTOR, teacher=DETECTOR)
+class Silent(torch.nn.Module):
+    """In the place of a network whose answers are stored."""
+
+    config = DETECTOR
+
+
+def crkd(**changes) -> Crkd:
+    config = CrkdConfig(teacher="", teacher_checksum="", **changes)
+    return Crkd(config, student=DETECTOR, teacher=Teacher(Silent()))
+
+
+def answer(
+    tasks: list[dict[str, Tensor]] | None = None,
+    *,
+    fused: Tensor | None = None,
+    camera: Tensor | None = None,
+    activation: Tensor | None = None,
+) -> ModelOutput:
+    """What a network gave, as far as a loss reads it."""
+    return ModelOutput(
+        tasks=tasks or [],
+        fused=torch.zeros(0) if fused is None else fused,
+        gated_camera=camera,
+        radar_activation=activation,
+    )
+
+
+@pytest.fixture(scope="module")
+def targets(truths: list[Truth]) -> Targets:
+    mask = foreground(truths, GRID, EnlargeConfig())
+    return dataclasses.replace(targets_of(truths, DETECTOR), foreground=mask)
 
 
 def official_boxes(rows: np.ndarray, labels: np.ndarray) -> Truth:
@@ -113,7 +144,7 @@ def maps() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def responses() -> dict[str, list[dict[str, Tensor]]]:
-    return {who: tasks(who) for who in ("student", "teacher")}
+    return {who: tasks(who) for who in ENDS}
 
 
 def part(responses: list[dict[str, Tensor]], pick: slice) -> list[dict[str, Tensor]]:
@@ -136,10 +167,12 @@ def test_foreground(vectors: Vectors, truths: list[Truth]) -> None:
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_csrd(name: str, vectors: Vectors, maps, responses) -> None:
+def test_csrd(name: str, vectors: Vectors, maps, responses, targets) -> None:
     pick = BATCHES[name]
     loss = crkd(csrd_target="code")
-    found = 100 * loss.csrd(maps["radar_activation"][pick], part(responses["teacher"], pick))
+    student = answer(activation=maps["radar_activation"][pick])
+    teacher = answer(part(responses["teacher"], pick))
+    found = 100 * loss.loss_csrd(student, teacher, targets)
     assert float(found) == pytest.approx(float(vectors[f"{name}.lr_kd"]), rel=RELATIVE)
 
 
@@ -157,14 +190,14 @@ def test_msfd(name: str, ours: str, term: str, vectors: Vectors, maps, truths) -
     """Published: 10 / B times the mean of 0.5 (S - T)^2."""
     pick = BATCHES[name]
     mask = foreground(truths[pick], GRID, EnlargeConfig())
-    loss = crkd().msfd(maps[f"{ours}_student"][pick], maps[f"{ours}_teacher"][pick], mask)
+    loss = masked_error(maps[f"{ours}_student"][pick], maps[f"{ours}_teacher"][pick], mask)
     published = 10 / len(mask) * 0.5 * float(loss)
     stored = vectors[f"{name}.{term}_mask_scale_feat_kd"]
     assert published == pytest.approx(float(stored), rel=RELATIVE)
 
 
 @pytest.fixture(scope="module")
-def relation() -> CrkdLoss:
+def relation() -> Crkd:
     """RelD with the official adapters, raw affinities."""
     state = weights("r50_distilled", prefix="fused_feat_affinity_loss.adapt_modules.")
     loss = crkd(reld_affinity="raw")
@@ -179,23 +212,23 @@ def relation() -> CrkdLoss:
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_reld(name: str, vectors: Vectors, maps, relation: CrkdLoss) -> None:
+def test_reld(name: str, vectors: Vectors, maps, relation: Crkd, targets) -> None:
     """Published: 0.25 / B times the sum over scales of the mean |K_S - K_T|."""
     pick = BATCHES[name]
-    student, teacher = maps["fused_student"][pick], maps["fused_teacher"][pick]
-    found = 0.25 / len(student) * float(relation.reld(student, teacher))
+    student, teacher = (answer(fused=maps[f"fused_{who}"][pick]) for who in ENDS)
+    found = 0.25 / len(student.fused) * float(relation.loss_reld(student, teacher, targets))
     stored = vectors[f"{name}.fused_affinity_kd"]
     assert found == pytest.approx(float(stored), rel=RELATIVE)
 
 
 @pytest.mark.parametrize("index", range(len(SCALES)))
-def test_relation_scales(index: int, vectors: Vectors, maps, relation: CrkdLoss) -> None:
+def test_relation_scales(index: int, vectors: Vectors, maps, relation: Crkd, targets) -> None:
     size = SCALES[index]
     adapter = relation.relation[index]
     assert isinstance(adapter, RelationAdapter)
     student, teacher = (
         torch.nn.functional.interpolate(maps[f"fused_{who}"], (size, size), mode="bilinear")
-        for who in ("student", "teacher")
+        for who in ENDS
     )
     check(adapter(student), vectors, f"relation.scale{size}.adapted_student")
     check(teacher, vectors, f"relation.scale{size}.resized_teacher")
@@ -205,23 +238,26 @@ def test_relation_scales(index: int, vectors: Vectors, maps, relation: CrkdLoss)
     pairs = {"batch2": slice(0, 2), "batch1_frame0": slice(0, 1)}
     for name, pick in pairs.items():
         count = pick.stop - pick.start
-        maps_of_batch = maps["fused_student"][pick], maps["fused_teacher"][pick]
+        ends = [answer(fused=maps[f"fused_{who}"][pick]) for who in ENDS]
         stored = float(vectors[f"relation.scale{size}.{name}"])
-        assert float(one.reld(*maps_of_batch)) / count == pytest.approx(stored, rel=RELATIVE)
+        assert float(one.loss_reld(*ends, targets)) / count == pytest.approx(stored, rel=RELATIVE)
     stored = float(vectors[f"relation.scale{size}.no_adapter.batch2"])
-    found = float(bare.reld(maps["fused_student"], maps["fused_teacher"])) / 2
+    ends = [answer(fused=maps[f"fused_{who}"]) for who in ENDS]
+    found = float(bare.loss_reld(*ends, targets)) / 2
     assert found == pytest.approx(stored, rel=RELATIVE)
 
 
 @pytest.mark.parametrize("name", BATCHES)
-def test_respd_task_by_task(name: str, vectors: Vectors, responses) -> None:
+def test_respd_task_by_task(name: str, vectors: Vectors, responses, targets) -> None:
     student = part(responses["student"], BATCHES[name])
     teacher = part(responses["teacher"], BATCHES[name])
     for task in range(len(CLASSES_PER_TASK)):
         loss = crkd()
         head = dataclasses.replace(DETECTOR.head, tasks=DETECTOR.head.tasks[task : task + 1])
         loss.student = dataclasses.replace(DETECTOR, head=head)
-        heatmap, box = loss.respd(student[task : task + 1], teacher[task : task + 1])
+        ends = [answer(maps[task : task + 1]) for maps in (student, teacher)]
+        heatmap = loss.loss_respd_heatmap(*ends, targets)
+        box = loss.config.losses["respd_box"] * loss.loss_respd_box(*ends, targets)
         for term, found in {"heatmap": heatmap, "bbox": box}.items():
             stored = float(vectors[f"{name}.{term}.task{task}.kd"])
             assert float(found) == pytest.approx(stored, rel=RELATIVE), (task, term)
@@ -242,26 +278,25 @@ def test_detection_terms(name: str, vectors: Vectors, responses, truths) -> None
             assert float(found) == pytest.approx(stored, rel=RELATIVE), (task, term)
 
 
-def test_sum_of_all_terms(vectors: Vectors, maps, responses, truths, relation: CrkdLoss) -> None:
+def test_sum_of_all_terms(vectors: Vectors, maps, responses, targets, relation: Crkd) -> None:
     """Our total with the weights that make it the published one at two samples."""
-    config = dataclasses.replace(relation.config, csrd_target="code", reld_weight=0.125)
-    relation.config = config
-    mask = foreground(truths, GRID, EnlargeConfig())
+    weights = {**CRKD_LOSSES, "reld": 0.125}
+    relation.config = dataclasses.replace(relation.config, csrd_target="code", losses=weights)
+    student, teacher = (
+        answer(
+            responses[who],
+            fused=maps[f"fused_{who}"],
+            camera=maps[f"camera_{who}"],
+            activation=maps["radar_activation"],
+        )
+        for who in ENDS
+    )
     with torch.no_grad():
-        heatmap, box = relation.respd(responses["student"], responses["teacher"])
-        terms = [
-            config.csrd_weight * relation.csrd(maps["radar_activation"], responses["teacher"]),
-            config.msfd_fused_weight
-            * relation.msfd(maps["fused_student"], maps["fused_teacher"], mask),
-            config.msfd_camera_weight
-            * relation.msfd(maps["camera_student"], maps["camera_teacher"], mask),
-            config.reld_weight * relation.reld(maps["fused_student"], maps["fused_teacher"]),
-            config.respd_weight * (heatmap + box),
-        ]
+        terms = relation.terms(student, teacher, targets)
     detection = sum(
         float(vectors[f"batch2.{term}.task{task}"])
         for term in ("heatmap", "bbox")
         for task in range(6)
     )
     stored = float(vectors["batch2.sum_of_all_terms"])
-    assert detection + float(sum(terms)) == pytest.approx(stored, rel=RELATIVE)
+    assert detection + float(sum(terms.values())) == pytest.approx(stored, rel=RELATIVE)

@@ -11,20 +11,36 @@ from model_tiny import TINY
 from torch import Tensor
 
 from crkd_core.boxes import Truth
-from crkd_core.config import DistillConfig, EnlargeConfig
-from crkd_core.distill.crkd import TEACHER_READS, CrkdLoss
+from crkd_core.config import CRKD_LOSSES, CrkdConfig, DetectorConfig, EnlargeConfig
+from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.foreground import foreground
+from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets, targets_of
+from crkd_core.model.build import build_detector
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
 X, Y = TINY.grid.shape
 
 
-def crkd(**changes) -> CrkdLoss:
+def teacher_of(config: DetectorConfig = TINY) -> Teacher:
+    """A teacher with random weights."""
+    return Teacher(build_detector(config), keep=Crkd.teacher_reads)
+
+
+#: One for all: losses only ask it for its configuration.
+TEACHER = teacher_of()
+
+
+def crkd(**changes) -> Crkd:
     torch.manual_seed(0)
-    config = DistillConfig(teacher="", teacher_checksum="", **changes)
-    return CrkdLoss(config, student=TINY, teacher=TINY)
+    config = CrkdConfig(teacher="", teacher_checksum="", **changes)
+    return Crkd(config, student=TINY, teacher=TEACHER)
+
+
+def only(*names: str) -> dict[str, float]:
+    """These losses of CRKD with their own weights."""
+    return {name: CRKD_LOSSES[name] for name in names}
 
 
 def maps(seed: int, *, samples: int = 2) -> list[dict[str, Tensor]]:
@@ -61,7 +77,7 @@ def output(seed: int, *, samples: int = 2, grad: bool = False) -> ModelOutput:
 
 def of(given: ModelOutput) -> ModelOutput:
     """What the losses read of a teacher that answered so."""
-    return given.keeping(TEACHER_READS)
+    return given.keeping(Crkd.teacher_reads)
 
 
 def teacher(seed: int, *, samples: int = 2) -> ModelOutput:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from model_tiny import TINY, frame
 
-from crkd_core.config import DistillConfig, LidarConfig, TrainConfig
+from crkd_core.config import CrkdConfig, LidarConfig, TrainConfig
 from crkd_core.distill.teacher import checksum
 from crkd_core.frame import Frame
 from crkd_core.model.build import build_detector
@@ -64,7 +64,7 @@ def a_config(teacher_file, *, settings=None, **changes) -> TrainConfig:
         "checkpoint_steps": 2,
         "log_steps": 1,
         "workers": 0,
-        "distill": DistillConfig(
+        "crkd": CrkdConfig(
             teacher=str(teacher_file),
             teacher_checksum=checksum(load_weights(teacher_file)),
             **(settings or {}),

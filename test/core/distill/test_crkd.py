@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import X, Y, crkd, maps, of, output, targets, teacher, truths
+from crkd_maps import X, Y, crkd, maps, of, only, output, targets, teacher, truths
 from model_tiny import TINY
 from torch import Tensor
 
 from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config import CRKD_LOSSES, ConfigError
-from crkd_core.distill.crkd import CrkdError, objectness, probability
+from crkd_core.distill.crkd import CrkdError, masked_error, objectness, probability
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -38,19 +38,12 @@ def test_the_same_samples_twice_are_the_same_loss() -> None:
     """No loss may depend on how many samples a GPU happens to hold."""
     loss = crkd().requires_grad_(False)
     student, master, boxes = output(1), output(2), truths(1, 2)
-    once = loss(student, of(master), targets(boxes))
+    once = loss.terms(student, of(master), targets(boxes))
     pick = [1, 0, 1, 0]
     many = targets([boxes[i] for i in pick])
-    more = loss(picked(student, pick), of(picked(master, pick)), many)
+    more = loss.terms(picked(student, pick), of(picked(master, pick)), many)
     assert once.keys() == more.keys()
-    assert set(once) == {
-        "csrd",
-        "msfd_fused",
-        "msfd_camera",
-        "reld",
-        "respd_heatmap",
-        "respd_box",
-    }
+    assert once.keys() == CRKD_LOSSES.keys()
     for name, value in once.items():
         assert float(more[name]) == pytest.approx(float(value), rel=1e-5), name
 
@@ -58,7 +51,7 @@ def test_the_same_samples_twice_are_the_same_loss() -> None:
 def test_losses_leave_their_inputs_alone() -> None:
     student, master = output(1), teacher(2)
     expected, expected_teacher = output(1), teacher(2)
-    crkd()(student, master, targets(truths(1, 2)))
+    crkd().terms(student, master, targets(truths(1, 2)))
     for found, given in ((student, expected), (master, expected_teacher)):
         for task, before in zip(found.tasks, given.tasks, strict=True):
             for name in task:
@@ -73,7 +66,7 @@ def test_the_teacher_itself_has_nothing_to_learn() -> None:
     student = dataclasses.replace(
         output(3), radar_activation=objectness([m["heatmap"] for m in master.tasks], form="paper")
     )
-    for name, value in loss(student, master, targets(truths(1, 2))).items():
+    for name, value in loss.terms(student, master, targets(truths(1, 2))).items():
         assert float(value) == pytest.approx(0, abs=1e-6), name
 
 
@@ -83,25 +76,27 @@ READS = {
     "msfd_fused": {"fused"},
     "msfd_camera": {"gated_camera"},
     "reld": {"fused"},
-    "respd": {"heatmap", *REGRESSION},
+    "respd_heatmap": {"heatmap"},
+    "respd_box": set(REGRESSION),
 }
 
 
 @pytest.mark.parametrize("name", CRKD_LOSSES)
 def test_gradients_reach_what_a_loss_reads_and_nothing_else(name: str) -> None:
     student = output(1, grad=True)
-    loss = crkd(losses=(name,))
-    terms = loss(student, teacher(2), targets(truths(1, 2)))
-    assert all(term.startswith(name) for term in terms)
-    sum(terms.values()).backward()
+    loss = crkd(losses=only(name))
+    terms = loss.terms(student, teacher(2), targets(truths(1, 2)))
+    assert terms.keys() == {name}
+    terms[name].backward()
     reached = {
         f.name
         for f in dataclasses.fields(student)
         if isinstance(t := getattr(student, f.name), Tensor) and t.grad is not None
     }
     for task in student.tasks:
-        assert len({m.grad is None for m in task.values()}) == 1
-        reached |= {key for key, m in task.items() if m.grad is not None}
+        maps_reached = {key for key, m in task.items() if m.grad is not None}
+        assert maps_reached == READS[name] & task.keys()
+        reached |= maps_reached
     assert reached == READS[name]
     parameters = list(loss.parameters())
     assert bool(parameters) == (name == "reld")
@@ -109,8 +104,11 @@ def test_gradients_reach_what_a_loss_reads_and_nothing_else(name: str) -> None:
 
 
 def test_unknown_losses_and_weights_are_refused() -> None:
-    with pytest.raises(ConfigError, match="unknown msfd; known: csrd, msfd_fused"):
-        crkd(losses=("msfd",))
+    with pytest.raises(ConfigError, match=r"crkd\.losses: unknown loss 'msfd_fusd'; did you mean"):
+        crkd(losses={"msfd_fusd": 1.0})
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="a weight of 0 or more for csrd"):
+            crkd(losses={"csrd": weight})
     with pytest.raises(ConfigError, match="expected 10 values"):
         crkd(respd_class_weights=(1.0, 2.0))
 
@@ -133,12 +131,13 @@ def test_objectness_by_hand() -> None:
 def test_csrd_is_the_mean_distance_and_needs_an_activation() -> None:
     student, master = output(1), teacher(2)
     target = objectness([m["heatmap"] for m in master.tasks], form="paper")
-    found = crkd().csrd(student.radar_activation, master.tasks)
+    found = crkd().loss_csrd(student, master, targets(truths(1, 2)))
     assert student.radar_activation is not None
     expected = np.abs(student.radar_activation.numpy() - target.numpy()).mean()
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
-    with pytest.raises(CrkdError, match="--calibration path or side, or with --no-csrd"):
-        crkd().csrd(None, master.tasks)
+    plain = dataclasses.replace(student, radar_activation=None)
+    with pytest.raises(CrkdError, match="--calibration path or side, or with --losses csrd=0"):
+        crkd().loss_csrd(plain, master, targets(truths(1, 2)))
 
 
 # ---- MSFD
@@ -156,13 +155,13 @@ def test_msfd_against_a_loop() -> None:
             continue
         d = student[b, :, i, j] - master[b, :, i, j]
         errors.append(float((d.nan_to_num() ** 2).mean()))
-    found = crkd().msfd(student, master, mask)
+    found = masked_error(student, master, mask)
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
 
 
 def test_msfd_without_foreground_is_zero_and_still_differentiable() -> None:
     student = output(1).fused.requires_grad_()
-    loss = crkd().msfd(student, teacher(2).fused, torch.zeros((2, X, Y), dtype=torch.bool))
+    loss = masked_error(student, teacher(2).fused, torch.zeros((2, X, Y), dtype=torch.bool))
     loss.backward()
     assert float(loss.detach()) == 0
     assert student.grad is not None
@@ -172,8 +171,7 @@ def test_msfd_without_foreground_is_zero_and_still_differentiable() -> None:
 def test_far_from_objects_msfd_reads_nothing() -> None:
     student = output(1, grad=True)
     box = truths(1)[0].select(np.array([0]))
-    loss = crkd(losses=("msfd_fused",))
-    sum(loss(student, teacher(2), targets([box, box])).values()).backward()
+    crkd().loss_msfd_fused(student, teacher(2), targets([box, box])).backward()
     assert student.fused.grad is not None
     touched = (student.fused.grad != 0).any(1).nonzero()
     centre = (box.center[0, :2] - TINY.grid.low[:2]) / TINY.grid.cell
@@ -186,12 +184,12 @@ def test_far_from_objects_msfd_reads_nothing() -> None:
 
 
 def test_reld_against_a_loop() -> None:
-    student, master = output(1).fused, teacher(2).fused
+    student, master, none = output(1), teacher(2), targets(truths(1, 2))
     for form in ("cosine", "raw"):
         loss = crkd(reld_affinity=form, reld_scales=(4,), reld_adapter=False)
         resized = [
             torch.nn.functional.interpolate(m, (4, 4), mode="bilinear").flatten(2)
-            for m in (student, master)
+            for m in (student.fused, master.fused)
         ]
         total = 0.0
         for b in range(2):
@@ -203,17 +201,24 @@ def test_reld_against_a_loop() -> None:
                         norm = u.norm() * v.norm() if form == "cosine" else 1
                         k.append(float(u @ v / norm))
                     total += abs(k[0] - k[1])
-        assert float(loss.reld(student, master)) == pytest.approx(total / (2 * 16 * 16), rel=1e-4)
+        found = float(loss.loss_reld(student, master, none))
+        assert found == pytest.approx(total / (2 * 16 * 16), rel=1e-4)
 
 
 def test_cosines_do_not_see_the_scale_of_features() -> None:
-    student, master = output(1).fused, teacher(2).fused
-    cosine, raw = (crkd(reld_affinity=form, reld_adapter=False) for form in ("cosine", "raw"))
-    assert float(cosine.reld(student, 7 * master)) == pytest.approx(
-        float(cosine.reld(student, master)), rel=1e-4
-    )
-    assert float(raw.reld(student, 7 * master)) > 5 * float(raw.reld(student, master))
-    assert torch.isfinite(cosine.reld(student, 0 * master))
+    master, none = teacher(2), targets(truths(1, 2))
+    found = {
+        (form, scale): float(
+            crkd(reld_affinity=form, reld_adapter=False).loss_reld(
+                output(1), dataclasses.replace(master, fused=scale * master.fused), none
+            )
+        )
+        for form in ("cosine", "raw")
+        for scale in (0, 1, 7)
+    }
+    assert found["cosine", 7] == pytest.approx(found["cosine", 1], rel=1e-4)
+    assert found["raw", 7] > 5 * found["raw", 1]
+    assert np.isfinite(found["cosine", 0])
 
 
 # ---- RespD
@@ -239,17 +244,24 @@ def respd_by_loops(student, master, weights) -> tuple[float, float]:
             for name in REGRESSION:
                 for d in (s[name][b, :, i, j] - t[name][b, :, i, j]).abs().tolist():
                     parts.append(strength * (0.5 * d * d if d < 1 else d - 0.5))
-        box += 40 * float(np.mean(parts))
+        box += float(np.mean(parts))
     return heat, box
+
+
+def respd(student, master, weights) -> tuple[float, float]:
+    """Heatmap and box loss between the maps of two networks."""
+    loss, none = crkd(respd_class_weights=weights), targets(truths(1, 2))
+    ends = [dataclasses.replace(output(1), tasks=tasks) for tasks in (student, master)]
+    return float(loss.loss_respd_heatmap(*ends, none)), float(loss.loss_respd_box(*ends, none))
 
 
 def test_respd_against_loops() -> None:
     student, master = maps(1), maps(2)
     master[0]["heatmap"] -= 9  # nobody reaches 0.1: the bound is lowered
     for weights in ((2.0, 2, 2, 2, 2, 1, 2, 2, 1, 1), (2.0, 2, 2, 2, 2, 2, 2, 2, 1, 1)):
-        found = crkd(respd_class_weights=weights).respd(student, master)
+        found = respd(student, master, weights)
         expected = respd_by_loops(student, master, weights)
-        np.testing.assert_allclose([float(v) for v in found], expected, rtol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_pedestrians_can_weigh_more_than_the_cones_they_share_a_task_with() -> None:
@@ -263,8 +275,7 @@ def test_pedestrians_can_weigh_more_than_the_cones_they_share_a_task_with() -> N
         for heavy in (1.0, 2.0):
             weights = [1.0] * 10
             weights[pedestrian] = heavy
-            heat, _ = crkd(respd_class_weights=tuple(weights)).respd(student, changed)
-            terms[name, heavy] = float(heat)
+            terms[name, heavy], _ = respd(student, changed, tuple(weights))
     assert terms["pedestrian", 2.0] == pytest.approx(2 * terms["pedestrian", 1.0], rel=1e-4)
     assert terms["traffic_cone", 2.0] == pytest.approx(terms["traffic_cone", 1.0], rel=1e-4)
     assert cone != pedestrian

@@ -7,19 +7,19 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import crkd, targets, teacher, truths
+from crkd_maps import crkd, only, targets, teacher, teacher_of, truths
 from model_tiny import TINY, batch, frame
 
-from crkd_core.config import ConfigError, DistillConfig, GridConfig, TaskConfig
-from crkd_core.distill.adapt import AdaptError, check_fit, fitted
+from crkd_core.config import ConfigError, CrkdConfig, GridConfig, TaskConfig
+from crkd_core.distill.adapt import AdaptError, fitted
 from crkd_core.distill.cache import FeatureCache, sample_keys
-from crkd_core.distill.crkd import CrkdLoss
+from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.model.build import build_detector
 from crkd_core.model.head import stacked
 from crkd_core.model.output import MissingFeatureError, ModelOutput
 
-CONFIG = DistillConfig(teacher="", teacher_checksum="")
+CONFIG = CrkdConfig(teacher="", teacher_checksum="")
 
 
 @pytest.fixture(scope="module")
@@ -201,13 +201,12 @@ def test_a_teacher_with_other_cells_and_channels_distils() -> None:
     torch.manual_seed(0)
     master = Teacher(build_detector(other))
     student = build_detector(TINY)
-    loss = CrkdLoss(
-        dataclasses.replace(CONFIG, losses=("msfd_fused", "msfd_camera", "reld", "respd")),
-        student=TINY,
-        teacher=other,
-    )
-    seen = dataclasses.replace(batch(0, 1))
-    terms = loss(student(seen), master(seen), targets(truths(0, 1)))
+    names = ("msfd_fused", "msfd_camera", "reld", "respd_heatmap", "respd_box")
+    config = dataclasses.replace(CONFIG, losses=only(*names))
+    loss = Crkd(config, student=TINY, teacher=master)
+    seen = batch(0, 1)
+    terms = loss(student(seen), seen, targets(truths(0, 1)))
+    assert terms.keys() == set(names)
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.any() for p in loss.parameters())
     assert {tuple(p.shape) for p in loss.fused.parameters()} == {(24, 16, 1, 1), (24,)}
@@ -216,7 +215,8 @@ def test_a_teacher_with_other_cells_and_channels_distils() -> None:
 
 
 def test_no_adapters_where_none_are_needed() -> None:
-    assert not list(crkd(losses=("csrd", "msfd_fused", "msfd_camera", "respd")).parameters())
+    names = ("csrd", "msfd_fused", "msfd_camera", "respd_heatmap", "respd_box")
+    assert not list(crkd(losses=only(*names)).parameters())
     assert len(list(crkd().parameters())) == 4 * 4
 
 
@@ -235,16 +235,20 @@ TURNED = ((0.0, 1.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.
         (
             {"head": dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))},
             {},
-            "different tasks.*--no-csrd --no-respd",
+            "different tasks.*--losses csrd=0,respd_heatmap=0,respd_box=0",
         ),
         ({"radar": dataclasses.replace(TINY.radar, sweeps=3)}, {}, "radar sweeps"),
-        ({}, {"teacher_sensors": ("RADAR_FRONT",)}, "sees no camera.*--no-msfd-camera"),
+        (
+            {},
+            {"teacher_sensors": ("RADAR_FRONT",)},
+            "teacher tiny sees no camera.*--losses msfd_camera=0",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, settings, message) -> None:
     config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises(AdaptError, match=message):
-        check_fit(config, student=TINY, teacher=dataclasses.replace(TINY, **changes))
+        Crkd(config, student=TINY, teacher=teacher_of(dataclasses.replace(TINY, **changes)))
 
 
 def test_sensors_that_do_not_exist_are_refused() -> None:
@@ -254,8 +258,8 @@ def test_sensors_that_do_not_exist_are_refused() -> None:
 
 def test_other_tasks_are_fine_where_no_loss_reads_them() -> None:
     one = dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))
-    config = dataclasses.replace(CONFIG, losses=("msfd_fused", "reld"))
-    check_fit(config, student=TINY, teacher=dataclasses.replace(TINY, head=one))
+    config = dataclasses.replace(CONFIG, losses=only("msfd_fused", "reld"))
+    Crkd(config, student=TINY, teacher=teacher_of(dataclasses.replace(TINY, head=one)))
 
 
 def test_only_what_losses_read_is_kept(model) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from crkd_maps import only
 from distill_tiny import FRAMES, STUDENT, TEACHER, a_config, settled, start
 from model_tiny import TINY, batch
 from safetensors.torch import save_file
@@ -15,15 +17,18 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import CRKD_LOSSES, AugmentConfig
+from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.criterion import DistillationLoss
+from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
-from crkd_core.distill.training import DistillError, distill, distill_config, initial_student
-from crkd_core.distill.views import PairedViews
+from crkd_core.distill.training import DistillError, distill, distill_config
+from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import TrainError, train
-from crkd_core.train.run_folder import Run
+from crkd_core.train.run_folder import Run, RunError
+from crkd_core.train.start import StartError, initial_network
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,8 @@ def test_a_lidar_teacher_teaches_and_only_the_student_is_exported(teacher_file, 
     assert student.state_dict().keys() == build_detector(STUDENT).state_dict().keys()
     assert student.config == STUDENT
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert {name.split(".")[1] for name in checkpoint["criterion"]} == {"relation"}
+    adapters = {name.rpartition(".relation.")[0] for name in checkpoint["criterion"]}
+    assert adapters == {"methods.crkd"}
 
 
 def test_a_side_branch_is_trained_and_not_exported(teacher_file, tmp_path) -> None:
@@ -65,11 +71,14 @@ def test_a_side_branch_is_trained_and_not_exported(teacher_file, tmp_path) -> No
 
 @pytest.mark.parametrize(
     ("sensors", "message"),
-    [(CAMERAS, "sees no radar.*--no-csrd"), (RADARS, "sees no camera.*--no-msfd-camera")],
+    [
+        (CAMERAS, "student tiny sees no radar.*--losses csrd=0"),
+        (RADARS, "student tiny sees no camera.*--losses msfd_camera=0"),
+    ],
 )
 def test_losses_about_a_missing_sensor_are_refused(sensors, message, teacher_file, tmp_path):
     run = start(tmp_path, a_config(teacher_file, sensors=sensors))
-    with pytest.raises(DistillError, match=message):
+    with pytest.raises(AdaptError, match=message):
         distill(run, FRAMES)
 
 
@@ -118,10 +127,10 @@ def test_cached_answers_change_nothing(teacher_file, tmp_path) -> None:
 
 
 def test_without_losses_it_is_the_plain_training(teacher_file, tmp_path) -> None:
-    config = a_config(teacher_file, settings={"losses": ()})
+    config = a_config(teacher_file, settings={"losses": {}})
     silent = start(tmp_path / "silent", config)
     distill(silent, FRAMES)
-    plain = start(tmp_path / "plain", dataclasses.replace(config, distill=None))
+    plain = start(tmp_path / "plain", dataclasses.replace(config, crkd=None))
     train(plain, FRAMES)
     assert logged(silent) == logged(plain)
 
@@ -144,21 +153,25 @@ def test_the_teacher_is_checked_while_training(teacher_file, tmp_path, monkeypat
     assert not (run.path / "checkpoint.pt").exists()
 
 
+def method(config, teacher) -> Crkd:
+    return Crkd(config.crkd, student=config.detector, teacher=teacher)
+
+
 @pytest.mark.parametrize("name", CRKD_LOSSES)
 def test_each_loss_goes_down_and_reaches_only_the_student(name, teacher_file) -> None:
     torch.manual_seed(0)
-    config = a_config(teacher_file, settings={"losses": (name,)})
+    config = a_config(teacher_file, settings={"losses": only(name)})
     teacher = Teacher(load_weights(teacher_file))
     student = build_detector(STUDENT)
-    criterion = DistillationLoss(config, teacher)
-    views = PairedViews(FRAMES, config, TEACHER)
+    criterion = DistillationLoss(config, [method(config, teacher)])
+    views = TaughtViews(FRAMES, config, [TEACHER])
     seen = views.collate([views[0], views[1]])
     parameters = [*student.parameters(), *criterion.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3)
     history = []
     for _ in range(25):
         terms = criterion(student(seen.inputs), seen)
-        own = sum(value for key, value in terms.items() if key.startswith(name))
+        own = terms[name]
         history.append(own.item())
         optimiser.zero_grad()
         own.backward()
@@ -174,7 +187,8 @@ def test_each_loss_goes_down_and_reaches_only_the_student(name, teacher_file) ->
         "msfd_fused": everything - {"decoder", "head"},
         "msfd_camera": everything - {"decoder", "head"},
         "reld": everything - {"decoder", "head"},
-        "respd": everything,
+        "respd_heatmap": everything,
+        "respd_box": everything,
     }
     assert reached == expected[name]
     assert all(p.grad is not None for p in criterion.parameters())
@@ -187,7 +201,7 @@ def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
     augment = AugmentConfig(image_zoom=(1.0, 1.3), drop_camera=1.0)
     radar_only = a_config(teacher_file, augment=augment, sensors=RADARS)
     size = dataclasses.replace(TINY.image, height=64, width=128)
-    views = PairedViews(FRAMES, radar_only, dataclasses.replace(TEACHER, image=size))
+    views = TaughtViews(FRAMES, radar_only, [dataclasses.replace(TEACHER, image=size)])
     seen = views.collate([views[0], views[1]])
     (master,) = seen.taught
     assert not seen.inputs.camera_present.any()
@@ -196,13 +210,13 @@ def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
     assert seen.inputs.lidar is None
     assert master.lidar is not None
     np.testing.assert_array_equal(seen.inputs.truth[0].center, master.truth[0].center)
-    both = PairedViews(FRAMES, dataclasses.replace(radar_only, sensors=()), TEACHER)[3]
+    both = TaughtViews(FRAMES, dataclasses.replace(radar_only, sensors=()), [TEACHER])[3]
     np.testing.assert_array_equal(both[0].radar[:, :2].shape[1], 2)
     camera_teacher = a_config(teacher_file, settings={"teacher_sensors": CAMERAS})
-    seen = PairedViews(FRAMES, camera_teacher, TINY)[0]
+    seen = TaughtViews(FRAMES, camera_teacher, [TINY])[0]
     assert len(seen[0].radar)
     assert not len(seen[1].radar)
-    moved = PairedViews(FRAMES, a_config(teacher_file, augment=AugmentConfig()), TEACHER)[4]
+    moved = TaughtViews(FRAMES, a_config(teacher_file, augment=AugmentConfig()), [TEACHER])[4]
     np.testing.assert_array_equal(moved[0].ego_T_cam, moved[1].ego_T_cam)
     np.testing.assert_array_equal(moved[0].intrinsics, moved[1].intrinsics)
 
@@ -211,45 +225,82 @@ def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_
     file = tmp_path / "student.safetensors"
     plain = settled(TINY)
     save_weights(plain, file)
-    config = a_config(teacher_file, settings={"student": str(file)})
-    model = initial_student(config)
+    config = a_config(teacher_file, start=str(file))
+    model = initial_network(config)
     assert model.calibration is not None
     for name, value in plain.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
     other = dataclasses.replace(STUDENT, fused_channels=24)
-    with pytest.raises(DistillError, match=r"does not fit the student.*expected \(24"):
-        initial_student(dataclasses.replace(config, detector=other))
+    with pytest.raises(StartError, match=r"does not fit the network.*expected \(24"):
+        initial_network(dataclasses.replace(config, detector=other))
 
 
 def test_configurations(teacher_file, tmp_path) -> None:
     made = distill_config(teacher_file, "demo_student", losses=CRKD_LOSSES)
     assert made.detector.radar.calibration == "path"
-    assert made.distill is not None
-    assert made.distill.student is None
-    assert made.distill.teacher_checksum == checksum(load_weights(teacher_file))
-    made = distill_config(teacher_file, "demo_student", losses=("respd",))
+    assert made.start is None
+    assert made.crkd is not None
+    assert made.crkd.teacher_checksum == checksum(load_weights(teacher_file))
+    made = distill_config(teacher_file, "demo_student", losses=only("respd_box"))
     assert made.detector.radar.calibration == "none"
     with pytest.raises(DistillError, match="CSRD reads the radar calibration block"):
-        distill_config(teacher_file, "demo_student", losses=("csrd",), calibration="none")
+        distill_config(teacher_file, "demo_student", losses=only("csrd"), calibration="none")
     with pytest.raises(DistillError, match="does not say how it was trained; pass --preset"):
-        distill_config(teacher_file, str(teacher_file), losses=())
+        distill_config(teacher_file, str(teacher_file), losses={})
     with pytest.raises(DistillError, match=r"expected a run folder or a \.safetensors file"):
-        distill_config(tmp_path / "nothing", "demo_student", losses=())
+        distill_config(tmp_path / "nothing", "demo_student", losses={})
     bare = tmp_path / "bare.safetensors"
     save_file({"weight": torch.zeros(1)}, bare)
     with pytest.raises(DistillError, match="holds no configuration"):
-        distill_config(teacher_file, str(bare), losses=())
+        distill_config(teacher_file, str(bare), losses={})
     with pytest.raises(DistillError, match="no such run or weights file; a preset is one of demo"):
-        distill_config(teacher_file, "runs/nothing", losses=())
+        distill_config(teacher_file, "runs/nothing", losses={})
     with pytest.raises(ValueError, match="unknown preset 'demo_studnt'; did you mean"):
-        distill_config(teacher_file, "demo_studnt", losses=())
-    run = start(tmp_path / "run", a_config(teacher_file, sensors=CAMERAS, distill=None))
+        distill_config(teacher_file, "demo_studnt", losses={})
+    run = start(tmp_path / "run", a_config(teacher_file, sensors=CAMERAS, crkd=None))
     save_weights(settled(TINY), run.path / "weights.safetensors")
-    made = distill_config(run.path, str(run.path), losses=("respd",))
-    assert made.distill is not None
-    assert made.distill.teacher_sensors == CAMERAS
-    assert made.distill.student == str(run.path / "weights.safetensors")
+    made = distill_config(run.path, str(run.path), losses=only("respd_box"))
+    assert made.crkd is not None
+    assert made.crkd.teacher_sensors == CAMERAS
+    assert made.start == str(run.path / "weights.safetensors")
     assert made.detector.name == "tiny"
+
+
+def test_a_distillation_of_before_is_refused_and_a_plain_run_is_not(teacher_file, tmp_path):
+    """As written when losses were a list with a weight each; plain runs had an empty key."""
+    plain, old = (start(tmp_path / name, a_config(teacher_file, crkd=None)) for name in "ab")
+    for run, before in ((plain, None), (old, {"losses": ["csrd"], "csrd_weight": 100.0})):
+        record = json.loads((run.path / "config.json").read_text())
+        for key in ("crkd", "start"):
+            del record["config"][key]
+        record["config"]["distill"] = before
+        (run.path / "config.json").write_text(json.dumps(record))
+    assert Run.open(plain.path).config == plain.config
+    with pytest.raises(RunError, match=r"older version.*weights\.safetensors"):
+        Run.open(old.path)
+
+
+def test_two_teachers_teach_one_student(teacher_file) -> None:
+    """The second stands for a method that is to come: it has a teacher and batches of its own."""
+
+    class Second(Crkd):
+        name = "second"
+
+    config = a_config(teacher_file, settings={"losses": only("respd_box")})
+    lidar, radar = Teacher(load_weights(teacher_file)), Teacher(settled(TINY))
+    first = method(config, lidar)
+    second = Second(config.crkd, student=config.detector, teacher=radar)
+    views = TaughtViews(FRAMES, config, [TEACHER])
+    seen = views.collate([views[0], views[1]])
+    both = dataclasses.replace(seen, taught=(*seen.taught, batch(0, 1)))
+    output = build_detector(STUDENT)(seen.inputs)
+    alone = DistillationLoss(config, [first])(output, seen)
+    together = DistillationLoss(config, [first, second])(output, both)
+    added = second(output, both.taught[1], both.targets)
+    for name, value in added.items():
+        assert name in together
+        gain = float((together["total"] - alone["total"]).detach())
+        assert gain == pytest.approx(float(value.detach()), rel=1e-3)
 
 
 def test_another_teacher_in_the_same_place_is_refused(tmp_path) -> None:
@@ -267,15 +318,15 @@ def test_the_two_commands_do_not_continue_each_other(teacher_file, tmp_path) -> 
     run = start(tmp_path / "a", a_config(teacher_file))
     with pytest.raises(TrainError, match="go on with crkd distill"):
         train(run, FRAMES)
-    plain = start(tmp_path / "b", a_config(teacher_file, distill=None))
+    plain = start(tmp_path / "b", a_config(teacher_file, crkd=None))
     with pytest.raises(DistillError, match="go on with crkd train"):
         distill(plain, FRAMES)
 
 
 def test_a_camera_radar_teacher_teaches_too(teacher_file) -> None:
     config = a_config(teacher_file)
-    criterion = DistillationLoss(config, Teacher(settled(TINY)))
-    views = PairedViews(FRAMES, config, TINY)
+    criterion = DistillationLoss(config, [method(config, Teacher(settled(TINY)))])
+    views = TaughtViews(FRAMES, config, [TINY])
     seen = views.collate([views[0], views[1]])
     assert float(criterion(build_detector(STUDENT)(seen.inputs), seen)["total"].detach()) > 0
 
@@ -287,7 +338,7 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     changes = [*sizes, "batch_size=1", "workers=0", "precision=fp32", "log_steps=1"]
     arguments = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--out", str(out)]
     options = ["--teacher", str(teacher_file), "--student", "demo_student", "--steps", "1"]
-    options += ["--no-reld", *(word for change in changes for word in ("--set", change))]
+    options += ["--losses", "reld=0", *(word for change in changes for word in ("--set", change))]
     done = CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)

@@ -1,0 +1,79 @@
+"""What all methods of distillation are: a teacher, losses by name, and adapters to train along.
+
+A method is a class in a file of its own (crkd.py). Several may teach one student at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar, TypeAlias
+
+from torch import Tensor, nn
+
+from crkd_core.config import DetectorConfig, DistillConfig
+from crkd_core.data.batch import Batch
+from crkd_core.distill.adapt import check_fit, fitted
+from crkd_core.distill.teacher import Teacher
+from crkd_core.losses.targets import Targets
+from crkd_core.model.detector import ModelOutput
+
+#: (student, teacher, targets) -> scalar. The teacher's answer is a constant on the student's grid.
+#: A loss changes no tensor that it is given, so all of them see the same logits.
+Loss: TypeAlias = Callable[[ModelOutput, ModelOutput, Targets], Tensor]
+
+
+class Method(nn.Module):
+    """A method of distillation. Its parameters, the adapters, are trained with the student.
+
+    The teacher is an attribute and no module of it, so nothing trains or stores it by chance.
+
+    Attributes:
+        name: of its group of keys in TrainConfig.
+        teacher_reads: features of the teacher that its losses read, beside ``tasks`` and
+            ``fused``.
+    """
+
+    name: ClassVar[str]
+    teacher_reads: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, config: DistillConfig, *, student: DetectorConfig, teacher: Teacher
+    ) -> None:
+        """Compare a student with a teacher.
+
+        Raises:
+            AdaptError: the two networks cannot be compared.
+        """
+        super().__init__()
+        check_fit(student=student, teacher=teacher.config)
+        self.config, self.student, self.teacher = config, student, teacher
+
+    def losses(self) -> Mapping[str, Loss]:
+        """All losses of the method by the names of its configuration."""
+        raise NotImplementedError
+
+    def forward(self, student: ModelOutput, seen: Batch, targets: Targets) -> dict[str, Tensor]:
+        """The chosen losses of a batch, float32 scalars with their weights.
+
+        Args:
+            student: its answer to B samples.
+            seen: the same samples as the teacher sees them.
+            targets: of the same samples.
+
+        Raises:
+            LidarError: a batch without the LiDAR that the teacher needs.
+        """
+        if not self.config.chosen:
+            return {}
+        return self.terms(student, self.teacher(seen), targets)
+
+    def terms(
+        self, student: ModelOutput, teacher: ModelOutput, targets: Targets
+    ) -> dict[str, Tensor]:
+        """``forward`` with the teacher's answer, on the teacher's grid, at hand."""
+        teacher = fitted(teacher, of=self.teacher.config.grid, to=self.student.grid)
+        return {
+            name: self.config.losses[name] * loss(student, teacher, targets)
+            for name, loss in self.losses().items()
+            if name in self.config.chosen
+        }

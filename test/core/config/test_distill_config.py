@@ -1,0 +1,77 @@
+"""Losses and their weights: one dictionary in the configuration, one option of the command."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from crkd_core.config import (
+    CRKD_LOSSES,
+    ConfigError,
+    CrkdConfig,
+    TrainConfig,
+    from_dict,
+    loss_weights,
+    to_dict,
+)
+from crkd_core.presets import demo_student, override
+
+
+def a_run(**changes) -> TrainConfig:
+    crkd = CrkdConfig(teacher="teacher.safetensors", teacher_checksum="0", **changes)
+    return dataclasses.replace(demo_student(), crkd=crkd)
+
+
+def test_losses_that_are_named_are_on_unless_they_weigh_nothing() -> None:
+    crkd = a_run().crkd
+    assert crkd is not None and crkd.losses == CRKD_LOSSES
+    assert crkd.chosen == set(CRKD_LOSSES)
+    crkd = a_run(losses={"csrd": 1.0, "reld": 0.0}).crkd
+    assert crkd is not None and crkd.chosen == {"csrd"}
+
+
+def test_only_runs_with_a_method_are_distillations() -> None:
+    assert demo_student().distillations == ()
+    assert a_run().distillations == (a_run().crkd,)
+
+
+def test_weights_of_the_command_line_change_those_of_the_method() -> None:
+    assert loss_weights(None, defaults=CRKD_LOSSES) == CRKD_LOSSES
+    found = loss_weights(" csrd = 50 ,reld=0", defaults=CRKD_LOSSES)
+    assert found == {**CRKD_LOSSES, "csrd": 50.0, "reld": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected NAME=WEIGHT, 0 = off"),
+        ("csrd", "'csrd': expected NAME=WEIGHT"),
+        ("csrd=", "expected NAME=WEIGHT"),
+        ("csrd=much", "expected NAME=WEIGHT"),
+        ("csrd=nan", "expected NAME=WEIGHT"),
+        ("csrd=1,", "'': expected NAME=WEIGHT"),
+        ("csrd=1,csrd=2", "csrd comes twice"),
+        ("csdr=1", "unknown loss 'csdr'; did you mean 'csrd'"),
+        ("respd=1", "unknown loss 'respd'; did you mean 'respd_box'.*respd_heatmap"),
+        ("csrd=-1", "a weight of 0 or more for csrd, got -1"),
+        ("csrd=inf", "a weight of 0 or more for csrd, got inf"),
+    ],
+)
+def test_what_is_no_weight_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        loss_weights(text, defaults=CRKD_LOSSES)
+
+
+def test_a_configuration_with_losses_survives_its_file() -> None:
+    run = a_run(losses={"csrd": 3.0})
+    assert from_dict(TrainConfig, to_dict(run)) == run
+    changed = override(a_run(), ["crkd.losses.csrd=50", "crkd.csrd_target=code"])
+    assert changed.crkd is not None
+    assert changed.crkd.losses == {**CRKD_LOSSES, "csrd": 50.0}
+    with pytest.raises(ConfigError, match=r"crkd\.losses: unknown loss 'csdr'; did you mean"):
+        override(a_run(), ["crkd.losses.csdr=50"])
+    with pytest.raises(ConfigError, match=r"crkd\.losses\.csrd: expected float"):
+        override(a_run(), ["crkd.losses.csrd=much"])
+    with pytest.raises(ConfigError, match=r"crkd\.losses: expected a mapping, got \['csrd'\]"):
+        override(a_run(), ["crkd.losses=[csrd]"])
