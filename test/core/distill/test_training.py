@@ -343,6 +343,10 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
+    with pytest.raises(RunError, match="Leave --preset, --steps, --losses and --set"):
+        CliRunner().invoke(
+            app, [*arguments, "--resume", "--losses", "csrd=1"], catch_exceptions=False
+        )
     (line,) = logged(Run.open(out))
     assert {"csrd", "msfd_fused", "msfd_camera", "respd_box"} <= set(line)
     assert "reld" not in line

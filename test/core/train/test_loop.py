@@ -61,6 +61,19 @@ def test_bfloat16_and_depth_supervision_train_too(tmp_path):
         train(Run.start(tmp_path / "blind", a_config(depth_weight=1.0), data="", split=""), blind)
 
 
+def test_a_training_starts_from_given_weights(tmp_path):
+    """With a rate that moves nothing: what comes out is what went in."""
+    first = Run.start(tmp_path / "first", a_config(steps=2), data="", split="")
+    train(first, FRAMES)
+    file = first.path / "weights.safetensors"
+    still = a_config(steps=1, start=str(file), learning_rate=1e-12, norms="frozen", seed=1)
+    second = Run.start(tmp_path / "second", still, data="", split="")
+    train(second, FRAMES)
+    a, b = (load_weights(r.path / "weights.safetensors").state_dict() for r in (first, second))
+    for name, value in a.items():
+        torch.testing.assert_close(value, b[name], rtol=0, atol=1e-6)
+
+
 def test_a_run_folder_is_not_overwritten_and_not_invented(tmp_path):
     Run.start(tmp_path, a_config(), data="", split="")
     with pytest.raises(RunError, match="already holds a run; pass --resume"):
