@@ -2,12 +2,18 @@
 
 Box convention, everywhere in this project: gravity centre, (length, width, height), yaw
 counter-clockwise from +x, velocity over ground expressed in the axes of the box's frame.
+
+A label is an index into a list of class names, and every set of boxes carries that list: data sets
+and detectors have their own. Sets of two lists are brought to one by name (``of_classes``); what
+joins or compares sets refuses two lists.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +21,13 @@ from typing_extensions import Self
 
 from crkd_core import geometry
 
-#: The ten nuScenes detection classes in the devkit's order. Labels index this tuple.
-CLASS_NAMES = (
-    "car",
-    "truck",
-    "bus",
-    "trailer",
-    "construction_vehicle",
-    "pedestrian",
-    "motorcycle",
-    "bicycle",
-    "traffic_cone",
-    "barrier",
-)
-
-#: nuScenes attribute names; ``Boxes.attribute`` indexes this tuple, -1 means none or unknown.
-ATTRIBUTE_NAMES = (
-    "vehicle.moving",
-    "vehicle.parked",
-    "vehicle.stopped",
-    "cycle.with_rider",
-    "cycle.without_rider",
-    "pedestrian.moving",
-    "pedestrian.standing",
-    "pedestrian.sitting_lying_down",
-)
+#: Columns of the arrays that have more than one, and those that hold integers.
+_WIDTHS = {"center": (3,), "size": (3,), "velocity": (2,)}
+_INTS = ("label", "attribute", "num_lidar_points", "num_radar_points", "id", "sample")
 
 
 class BoxError(ValueError):
-    """Arrays that do not describe one set of boxes."""
+    """Arrays that do not describe one set of boxes, or labels that mean other classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +39,11 @@ class Boxes:
         size: [N, 3] length, width, height, metres.
         yaw: [N] radians, counter-clockwise from +x.
         velocity: [N, 2] (vx, vy) m/s over ground; NaN where unknown.
-        label: [N] int64, index into CLASS_NAMES.
+        label: [N] int64, index into ``classes``.
+        classes: names of the classes that these boxes can be of, each once.
+
+    Raises:
+        BoxError: an array of another shape, a name that comes twice, or a label that no class has.
     """
 
     center: NDArray[np.float64]
@@ -63,30 +51,81 @@ class Boxes:
     yaw: NDArray[np.float64]
     velocity: NDArray[np.float64]
     label: NDArray[np.int64]
+    classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        n = len(self.center)
-        for field in dataclasses.fields(self):
-            array = getattr(self, field.name)
-            width = {"center": (3,), "size": (3,), "velocity": (2,)}.get(field.name, ())
+        kind, n = type(self).__name__, len(self.center)
+        for name, array in self.arrays().items():
+            width = _WIDTHS.get(name, ())
             if np.shape(array) != (n, *width):
                 raise BoxError(
-                    f"{type(self).__name__}.{field.name}: expected shape {(n, *width)}, got "
-                    f"{np.shape(array)}; every field needs one row per box"
+                    f"{kind}.{name}: expected shape {(n, *width)}, got {np.shape(array)}; every "
+                    "array needs one row per box"
                 )
+        if len(set(self.classes)) < len(self.classes):
+            raise BoxError(f"{kind}.classes: expected every name once, got {self.classes}")
+        if n and not 0 <= self.label.min() <= self.label.max() < len(self.classes):
+            raise BoxError(
+                f"{kind}.label: expected indices into the {len(self.classes)} classes "
+                f"{', '.join(self.classes)}, got {self.label.min()} to {self.label.max()}"
+            )
 
     @classmethod
-    def empty(cls) -> Self:
-        """No boxes."""
-        widths = {"center": (3,), "size": (3,), "velocity": (2,)}
-        ints = ("label", "attribute", "num_lidar_points", "num_radar_points", "id")
+    def empty(cls, classes: Sequence[str]) -> Self:
+        """No boxes, of these classes."""
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "classes"]
         return cls(
+            classes=tuple(classes),
             **{
-                f.name: np.zeros(
-                    (0, *widths.get(f.name, ())), np.int64 if f.name in ints else float
-                )
-                for f in dataclasses.fields(cls)
-            }
+                name: np.zeros((0, *_WIDTHS.get(name, ())), np.int64 if name in _INTS else float)
+                for name in names
+            },
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All boxes of ``parts``, at least one, in their order.
+
+        Raises:
+            BoxError: no parts, or parts of two lists of classes.
+        """
+        if not parts:
+            raise BoxError("expected at least one set of boxes to join; see empty")
+        first = parts[0]
+        for part in parts:
+            require_classes(part, first.classes, "sets of boxes that are joined")
+        columns = [part.arrays() for part in parts]
+        joined: dict[str, Any] = {
+            name: np.concatenate([column[name] for column in columns]) for name in columns[0]
+        }
+        return dataclasses.replace(first, **joined)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Every array by its name: all fields but ``classes``."""
+        names = (f.name for f in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in names if name != "classes"}
+
+    def of_classes(self, classes: Sequence[str]) -> Self:
+        """The boxes of these classes, found by name, with labels that index ``classes``.
+
+        Boxes of other classes are left out; the order stays.
+
+        Raises:
+            BoxError: a class that these boxes cannot be of: they say nothing about it, and none
+                would look like an answer.
+        """
+        if tuple(classes) == self.classes:
+            return self
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise BoxError(
+                f"unknown classes {', '.join(unknown)}: these boxes are of "
+                f"{', '.join(self.classes)}"
+            )
+        new = np.array([list(classes).index(c) if c in classes else -1 for c in self.classes])
+        chosen = self.select(new[self.label] >= 0)
+        return dataclasses.replace(
+            chosen, label=new[chosen.label].astype(np.int64), classes=tuple(classes)
         )
 
     def __len__(self) -> int:
@@ -94,9 +133,8 @@ class Boxes:
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Self:
         """The boxes that a mask [N] or an index array picks."""
-        return dataclasses.replace(
-            self, **{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)}
-        )
+        picked: dict[str, Any] = {name: array[index] for name, array in self.arrays().items()}
+        return dataclasses.replace(self, **picked)
 
     def transformed(self, a_T_b: NDArray[np.float64]) -> Self:
         """The same boxes, moved from frame b to frame a.
@@ -145,7 +183,7 @@ class Truth(Boxes):
     """Annotated boxes.
 
     Attributes:
-        attribute: [N] int64, index into ATTRIBUTE_NAMES, -1 for none.
+        attribute: [N] int64, index into the attribute names of the data set, -1 for none.
         num_lidar_points, num_radar_points: [N] int64 returns inside the box.
     """
 
@@ -174,3 +212,21 @@ class Tracked(Detections):
     """
 
     id: NDArray[np.int64]
+
+
+def require_classes(boxes: Boxes, classes: Sequence[str], what: str) -> None:
+    """Refuse boxes whose labels index another list of classes.
+
+    Args:
+        boxes: what is to be used.
+        classes: the list that is expected, in its order.
+        what: names the use in the error.
+
+    Raises:
+        BoxError: another list, or another order.
+    """
+    if boxes.classes != tuple(classes):
+        raise BoxError(
+            f"{what}: expected boxes of the classes {', '.join(classes)}, got boxes of "
+            f"{', '.join(boxes.classes)}; bring them to one list with Boxes.of_classes"
+        )

@@ -25,9 +25,21 @@ from crkd_core.config import (
     LidarConfig,
     PasteConfig,
     RadarConfig,
+    TaskConfig,
     TrainConfig,
     from_dict,
     to_dict,
+)
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+
+#: The six tasks of CRKD and BEVFusion with CenterHead, on nuScenes (docs/method.md 1.6).
+SIX_TASKS = (
+    TaskConfig(classes=("car",), nms="circle", nms_threshold=2.0),
+    TaskConfig(classes=("truck", "construction_vehicle")),
+    TaskConfig(classes=("bus", "trailer")),
+    TaskConfig(classes=("barrier",), nms="circle", nms_threshold=1.0),
+    TaskConfig(classes=("motorcycle", "bicycle")),
+    TaskConfig(classes=("pedestrian", "traffic_cone"), nms_scale=(2.5, 4.0)),
 )
 
 #: Swin-T (Liu et al. 2021).
@@ -56,8 +68,13 @@ def demo_student() -> TrainConfig:
         fused_channels=48,
         decoder=DecoderConfig(channels=(48, 64, 96), strides=(2, 2, 1), blocks=2, out_channels=32),
         head=HeadConfig(
-            shared_channels=32, branch_channels=16, joint_regression=True, output_kernel=1
+            tasks=SIX_TASKS,
+            shared_channels=32,
+            branch_channels=16,
+            joint_regression=True,
+            output_kernel=1,
         ),
+        classes=NUSCENES_CLASSES,
     )
     return TrainConfig(
         detector=detector,
@@ -85,6 +102,8 @@ def crkd_r50() -> TrainConfig:
     detector = DetectorConfig(
         name="crkd_r50",
         grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
+        head=HeadConfig(tasks=SIX_TASKS),
+        classes=NUSCENES_CLASSES,
     )
     # 20 epochs of 123 580 frames, the training split balanced by classes.
     return TrainConfig(detector=detector, batch_size=4, steps=617_900, balanced=True)
@@ -110,13 +129,15 @@ def lc_r50() -> TrainConfig:
             neck_channels=64, depth=(1.0, 60.0, 0.5), lidar_depth=True, lift_cell=0.3
         ),
         lidar=LidarConfig(),
-        head=HeadConfig(code_weights=(1.0,) * 8 + (0.2, 0.2)),
+        head=HeadConfig(tasks=SIX_TASKS, code_weights=(1.0,) * 8 + (0.2, 0.2)),
     )
     return dataclasses.replace(
         run,
         detector=detector,
         augment=AugmentConfig(bev_rotation=45.0),
-        paste=PasteConfig(stop_step=round(0.75 * run.steps)),
+        paste=PasteConfig(
+            counts=(2, 3, 4, 6, 7, 2, 6, 6, 2, 2), stop_step=round(0.75 * run.steps)
+        ),
     )
 
 

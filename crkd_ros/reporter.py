@@ -29,6 +29,7 @@ class Happened:
         stages: the times of each new frame, as ``Latency.finish`` answers them.
         problems: kind -> how often, and the last text; ``new_problems``: kind -> text.
         calibration: what its check found, and the doubts.
+        classes: of the loaded weights; () before.
     """
 
     state: tuple[str, str]
@@ -40,6 +41,7 @@ class Happened:
     problems: Mapping[str, tuple[int, str]]
     new_problems: Mapping[str, str]
     calibration: tuple[str, tuple[str, ...]]
+    classes: tuple[str, ...]
 
 
 class Reporter:
@@ -66,6 +68,7 @@ class Reporter:
         self._new_problems: dict[str, str] = {}
         self._logged: dict[str, float] = {}
         self._calibration: tuple[str, tuple[str, ...]] = ("not checked", ())
+        self._classes: tuple[str, ...] = ()
 
     def entered(self, state: str, *, refused: str = "") -> None:
         """The node's state of the lifecycle, and why it does not leave it as asked."""
@@ -93,6 +96,11 @@ class Reporter:
         """What the check of the calibration found; doubts name sensors and what looks wrong."""
         with self._lock:
             self._calibration = (summary, tuple(doubts))
+
+    def detects(self, classes: Sequence[str]) -> None:
+        """The classes of the loaded weights; the labels of ``~/boxes`` index them."""
+        with self._lock:
+            self._classes = tuple(classes)
 
     def problem(self, kind: str, text: str) -> None:
         """What the user should know: counted by kind, logged at first and then every 5 s."""
@@ -127,4 +135,5 @@ class Reporter:
                 problems=dict(self._problems),
                 new_problems=new_problems,
                 calibration=self._calibration,
+                classes=self._classes,
             )

@@ -26,6 +26,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import read_table
 from crkd_core.evaluate.report import Table
 from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_ros.bags.detections import LABELS
 from crkd_ros.bags.reader import read_bag
 from crkd_ros.convert import arrays
 from crkd_ros.node.tracking import Tracker
@@ -174,6 +175,7 @@ class Annotations:
             yaw=before.yaw[here] + part * turn,
             velocity=way[:, :2] / ((end - start) / 1e9),
             label=before.label[here],
+            classes=before.classes,
         ), owner[here]
 
 
@@ -205,8 +207,9 @@ def made_up(
             size=np.vstack([boxes.size, np.ones((false, 3))]),
             yaw=np.append(boxes.yaw, np.zeros(false)),
             velocity=np.vstack([np.nan_to_num(boxes.velocity), np.zeros((false, 2))]),
-            label=np.append(boxes.label, rng.integers(0, 10, false)),
+            label=np.append(boxes.label, rng.integers(0, len(boxes.classes), false)),
             score=np.ones(count + false),
+            classes=boxes.classes,
         )
         noisy.center[:count, :2] += rng.normal(0, NOISE[0], (count, 2))
         noisy.velocity[:count] += rng.normal(0, NOISE[1], (count, 2))
@@ -222,6 +225,12 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
         TrackingReportError: the bag has none at the times of the scene.
     """
     annotations, count = Annotations(tables, scene), 0
+    told = next(iter(read_bag(bag, topics=[LABELS])), None)
+    if told is None:
+        raise TrackingReportError(
+            f"{bag}: no {LABELS}, so its labels mean nothing; write it again with crkd-replay"
+        )
+    classes = arrays.classes_of(told.message())
     poses = {r.stamp_ns: r.global_T_ego for r in tables.records(scene, ANCHOR_CAMERA)}
     for record in read_bag(bag, topics=[BOXES]):
         message: Any = record.message()
@@ -229,7 +238,7 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
         truth = annotations.at(stamp_ns)
         if stamp_ns not in poses or truth is None:
             continue
-        found = arrays.boxes_from_cloud(message)
+        found = arrays.boxes_from_cloud(message, classes)
         found = found.select(found.score >= least)
         owner = owners(found.transformed(poses[stamp_ns]), *truth)
         count += 1
@@ -244,7 +253,8 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
 def owners(found: Boxes, truth: Boxes, thing: NDArray[np.int64]) -> NDArray[np.int64]:
     """The object of each detection [N], -1 for none: pairs of least distance, same class."""
     away = np.linalg.norm(found.center[:, None, :2] - truth.center[None, :, :2], axis=-1)
-    allowed = (away < MATCHED) & (found.label[:, None] == truth.label)
+    same = np.array(found.classes)[found.label][:, None] == np.array(truth.classes)[truth.label]
+    allowed = (away < MATCHED) & same
     one, other = linear_sum_assignment(np.where(allowed, away - MATCHED, 0))
     made = allowed[one, other]
     result = np.full(len(found), -1, np.int64)

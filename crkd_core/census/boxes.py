@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.scenes import NuScenes
 
 #: Bands of distance in the ground plane, metres.
@@ -21,7 +21,7 @@ class BoxCounts:
 
     Attributes:
         samples: number of key frames they are from.
-        label: [N] index into CLASS_NAMES.
+        label: [N] index into NUSCENES_CLASSES.
         distance: [N] metres from the vehicle in the ground plane.
         lidar, radar: [N] returns inside.
     """
@@ -74,7 +74,7 @@ def band_name(band: tuple[int, int]) -> str:
 
 def hits(counts: BoxCounts) -> Iterator[tuple[str, str, Hits]]:
     """Class, band and figures of every class and band that has a box."""
-    for label, name in enumerate(CLASS_NAMES):
+    for label, name in enumerate(NUSCENES_CLASSES):
         for band in BANDS:
             mine = counts.label == label
             mine &= (counts.distance >= band[0]) & (counts.distance < band[1])
@@ -102,5 +102,5 @@ def sample_figures(counts: BoxCounts) -> dict[str, float]:
 
 def class_shares(counts: BoxCounts) -> dict[str, float]:
     """Share of each class among all boxes."""
-    number = np.bincount(counts.label, minlength=len(CLASS_NAMES))
-    return dict(zip(CLASS_NAMES, number / max(number.sum(), 1), strict=True))
+    number = np.bincount(counts.label, minlength=len(NUSCENES_CLASSES))
+    return dict(zip(NUSCENES_CLASSES, number / max(number.sum(), 1), strict=True))

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.census import boxes, sweeps
 from crkd_core.census.take import Census, real
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.files import write_bytes
 from crkd_core.sensors import RADAR_COLUMN, RADAR_COMPENSATED
 
@@ -61,7 +61,7 @@ def _shares(
     if census.boxes is None:
         return
     found = {(label, band): hit for label, band, hit in boxes.hits(census.boxes)}
-    for label in CLASS_NAMES:
+    for label in NUSCENES_CLASSES:
         rows = [(i, found[label, b]) for i, b in enumerate(bands) if (label, b) in found]
         if not rows:
             continue

@@ -10,7 +10,13 @@ import typer
 from rich.console import Console
 
 from crkd_core.commands.options import Data, Device, Out, Split
-from crkd_core.config import CRKD_LOSSES, ConfigError, TrainConfig, loss_weights
+from crkd_core.config import (
+    CRKD_LOSSES,
+    ConfigError,
+    TrainConfig,
+    check_classes,
+    loss_weights,
+)
 from crkd_core.files import check_output
 from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
@@ -162,11 +168,13 @@ def _resumed(
 
 
 def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) -> NuScenesFrames:
-    """The training set, images as recorded."""
+    """The training set, images as recorded; refused where it lacks a class of the detector."""
     from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 
+    tables = NuScenes(data, split=split)
+    check_classes(config.detector.name, config.detector.classes, tables.classes)
     return NuScenesFrames(
-        NuScenes(data, split=split),
+        tables,
         split,
         radar_sweeps=config.detector.radar.sweeps,
         lidar_sweeps=lidar_sweeps,

@@ -5,10 +5,9 @@ Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run w
 neither. Presets are functions in presets.py.
 """
 
-from crkd_core.config.checks import ConfigError
+from crkd_core.config.checks import ConfigError, check_classes, check_per_class
 from crkd_core.config.detector import (
     IDENTITY,
-    SIX_TASKS,
     BackboneConfig,
     CameraConfig,
     DecoderConfig,
@@ -33,7 +32,6 @@ from crkd_core.config.training import AugmentConfig, PasteConfig, Precision, Tra
 __all__ = [
     "CRKD_LOSSES",
     "IDENTITY",
-    "SIX_TASKS",
     "AugmentConfig",
     "BackboneConfig",
     "CameraConfig",
@@ -52,6 +50,8 @@ __all__ = [
     "RadarConfig",
     "TaskConfig",
     "TrainConfig",
+    "check_classes",
+    "check_per_class",
     "from_dict",
     "loss_weights",
     "to_dict",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -29,3 +30,28 @@ def check_sensors(name: str, sensors: tuple[str, ...]) -> None:
     if unknown:
         known = ", ".join(CAMERAS + RADARS)
         raise ConfigError(f"{name}: unknown {', '.join(unknown)}; known: {known}")
+
+
+def check_classes(name: str, classes: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a detector that knows a class that a data set does not.
+
+    Args:
+        name: of the detector.
+        classes: its own.
+        known: those of the data set.
+    """
+    unknown = [one for one in classes if one not in known]
+    if unknown:
+        raise ConfigError(
+            f"detector {name} has classes that the data set does not know: {', '.join(unknown)}; "
+            f"it knows {', '.join(known)}. Take a detector of these: detector.classes and "
+            "detector.head.tasks"
+        )
+
+
+def check_per_class(name: str, values: Sequence[float], classes: Sequence[str]) -> None:
+    """Refuse what is not one number for each class of a detector."""
+    if len(values) != len(classes):
+        raise ConfigError(
+            f"{name}: expected {len(classes)} numbers, for {', '.join(classes)}; got {len(values)}"
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config.checks import ConfigError
 
 
@@ -159,29 +158,18 @@ class TaskConfig:
     nms_scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = set(self.classes) - set(CLASS_NAMES)
-        if unknown:
+        if self.nms_scale and len(self.nms_scale) != len(self.classes):
             raise ConfigError(
-                f"unknown classes {sorted(unknown)}; known: {', '.join(CLASS_NAMES)}"
+                f"nms_scale: expected a factor for each of {', '.join(self.classes)}, or none at "
+                f"all; got {len(self.nms_scale)}"
             )
-
-
-#: The six tasks of CRKD and BEVFusion with CenterHead (docs/method.md 1.6).
-SIX_TASKS = (
-    TaskConfig(classes=("car",), nms="circle", nms_threshold=2.0),
-    TaskConfig(classes=("truck", "construction_vehicle")),
-    TaskConfig(classes=("bus", "trailer")),
-    TaskConfig(classes=("barrier",), nms="circle", nms_threshold=1.0),
-    TaskConfig(classes=("motorcycle", "bicycle")),
-    TaskConfig(classes=("pedestrian", "traffic_cone"), nms_scale=(2.5, 4.0)),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """CenterHead: branches, target assignment, loss weights, decode."""
 
-    tasks: tuple[TaskConfig, ...] = SIX_TASKS
+    tasks: tuple[TaskConfig, ...]
     shared_channels: int = 64
     branch_channels: int = 64
     #: One hidden convolution per task for its five regression branches, not one per branch.
@@ -227,13 +215,26 @@ class DetectorConfig:
     fuser: Literal["gated", "conv"] = "gated"
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
-    head: HeadConfig = HeadConfig()
+    head: HeadConfig
     #: Pose [4, 4] of the grid frame in ego. Identity for our own models; imported weights work in
     #: the nuScenes LIDAR_TOP frame. Batches hold the grid frame, decode answers in ego.
     ego_T_grid: tuple[tuple[float, ...], ...] = IDENTITY
     #: Share of a new batch in the running statistics of every BatchNorm.
     norm_momentum: float = 0.1
-    classes: tuple[str, ...] = CLASS_NAMES
+    #: What it tells apart; labels of its boxes index this list. Each is in one task of the head.
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        tasks = [name for task in self.head.tasks for name in task.classes]
+        problems = [f"unknown {name}" for name in tasks if name not in self.classes]
+        problems += [f"no task for {name}" for name in self.classes if name not in tasks]
+        for names in (tasks, self.classes):
+            problems += [f"{name} twice" for name in set(names) if names.count(name) > 1]
+        if problems:
+            raise ConfigError(
+                f"{self.name}: head.tasks must hold each of classes once: {', '.join(problems)}; "
+                "set both together"
+            )
 
     @property
     def lidar_sweeps(self) -> int:

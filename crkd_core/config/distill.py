@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config.checks import ConfigError, check_sensors
 
 #: The losses of CRKD with their default weights; configuration, log and command line use these
@@ -75,18 +74,13 @@ class CrkdConfig(DistillConfig):
     reld_affinity: Literal["cosine", "raw"] = "cosine"
     reld_scales: tuple[int, ...] = (32, 16, 8, 4)
     reld_adapter: bool = True
-    #: Weight of every class in RespD, in the order of CLASS_NAMES. Published: 1 for the tasks of
-    #: barriers and of pedestrians with cones, else 2. The paper's rule is 2 for all that moves.
-    respd_class_weights: tuple[float, ...] = (2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 2.0, 2.0, 1.0, 1.0)
+    #: Weight of every class in RespD, in the order of detector.classes. () = as published: 1 for
+    #: barriers, pedestrians and cones, 2 for all others. The paper's rule is 2 for all that moves.
+    respd_class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_losses("crkd.losses", self.losses, known=CRKD_LOSSES)
-        if len(self.respd_class_weights) != len(CLASS_NAMES):
-            raise ConfigError(
-                f"crkd.respd_class_weights: expected {len(CLASS_NAMES)} values "
-                f"({', '.join(CLASS_NAMES)}), got {len(self.respd_class_weights)}"
-            )
 
 
 def check_losses(name: str, losses: Mapping[str, float], *, known: Mapping[str, float]) -> None:

@@ -6,8 +6,13 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crkd_core.boxes import CLASS_NAMES
-from crkd_core.config.checks import ConfigError, check_least, check_sensors, check_share
+from crkd_core.config.checks import (
+    ConfigError,
+    check_least,
+    check_per_class,
+    check_sensors,
+    check_share,
+)
 from crkd_core.config.detector import DetectorConfig
 from crkd_core.config.distill import CrkdConfig, DistillConfig
 
@@ -50,19 +55,12 @@ class AugmentConfig:
 class PasteConfig:
     """Truth boxes of other frames in a teacher's LiDAR; data/paste.py, docs/method.md 1.8."""
 
-    #: Boxes per frame that a class is filled up to, in the order of CLASS_NAMES, as published.
-    counts: tuple[int, ...] = (2, 3, 4, 6, 7, 2, 6, 6, 2, 2)
+    #: Boxes per frame that a class is filled up to, in the order of detector.classes.
+    counts: tuple[int, ...]
     #: Boxes with fewer LiDAR points are not pasted.
     min_points: int = 5
     #: From this step on nothing is pasted; None = to the end. Published: three quarters.
     stop_step: int | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.counts) != len(CLASS_NAMES):
-            raise ConfigError(
-                f"paste.counts: expected {len(CLASS_NAMES)} numbers ({', '.join(CLASS_NAMES)}), "
-                f"got {len(self.counts)}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +123,11 @@ class TrainConfig:
         check_sensors("sensors", self.sensors)
         if not 0 <= self.average < 1:
             raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")
+        classes = self.detector.classes
+        if self.paste is not None:
+            check_per_class("paste.counts", self.paste.counts, classes)
+        if self.crkd is not None and self.crkd.respd_class_weights:
+            check_per_class("crkd.respd_class_weights", self.crkd.respd_class_weights, classes)
         if self.paste is not None and self.detector.lidar is None:
             raise ConfigError(
                 f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
+from crkd_core.boxes import Boxes, Truth, require_classes
 from crkd_core.files import replacing
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
@@ -43,7 +43,7 @@ class PasteDatabase:
     """The LiDAR points of every truth box of a training set.
 
     Attributes:
-        truth: [N] boxes, each in the ego axes of its own frame.
+        truth: [N] boxes of the data set's classes, each in the ego axes of its own frame.
         points: [P, 5] float32 x, y, z, intensity, age of all boxes, box by box, in those axes.
         start: [N + 1] first point of each box.
     """
@@ -60,7 +60,7 @@ class PasteDatabase:
 
     @classmethod
     def build(cls, frames: Iterable[Frame], *, min_points: int) -> PasteDatabase:
-        """Cut the boxes of ten classes out of Frames with LiDAR and truth.
+        """Cut the boxes of all classes out of Frames with LiDAR and truth.
 
         Args:
             frames: the training set; images are not looked at.
@@ -82,11 +82,12 @@ class PasteDatabase:
         if not clouds:
             raise PasteError(f"no box of the training set holds {min_points} LiDAR points")
         counts = np.array([len(cloud) for cloud in clouds])
-        fields = [field.name for field in dataclasses.fields(Truth)]
-        truth = {name: np.concatenate([getattr(t, name) for t in kept]) for name in fields}
-        truth |= {"num_lidar_points": counts, "num_radar_points": np.zeros_like(counts)}
         return cls(
-            truth=Truth(**truth),
+            truth=dataclasses.replace(
+                Truth.joined(kept),
+                num_lidar_points=counts,
+                num_radar_points=np.zeros_like(counts),
+            ),
             points=np.concatenate(clouds),
             start=np.concatenate([[0], np.cumsum(counts)]),
         )
@@ -109,7 +110,8 @@ class PasteDatabase:
             points = np.load(folder / "points.npy", mmap_mode="r")
             start = np.load(folder / "start.npy")
             fields = [field.name for field in dataclasses.fields(Truth)]
-            truth = Truth(**{name: np.load(folder / f"{name}.npy") for name in fields})
+            arrays = {name: np.load(folder / f"{name}.npy") for name in fields}
+            truth = Truth(**{**arrays, "classes": tuple(arrays["classes"].tolist())})
             return cls(truth=truth, points=np.asarray(points), start=start)
         except (OSError, ValueError, PasteError) as error:
             raise PasteError(
@@ -118,9 +120,12 @@ class PasteDatabase:
             ) from error
 
     def _arrays(self) -> dict[str, NDArray]:
-        fields = [field.name for field in dataclasses.fields(Truth)]
-        truth = {name: getattr(self.truth, name) for name in fields}
-        return {**truth, "points": self.points, "start": self.start}
+        return {
+            **self.truth.arrays(),
+            "classes": np.array(self.truth.classes),
+            "points": self.points,
+            "start": self.start,
+        }
 
 
 class Paste:
@@ -128,16 +133,27 @@ class Paste:
 
     Args:
         database: what to paste.
-        counts: boxes per class that a frame is filled up to, in the order of CLASS_NAMES.
+        counts: class -> boxes that a frame is filled up to; other classes are not pasted. Chance
+            draws class by class, in this order.
         stop: from this stream position on nothing is pasted; None = never.
+
+    Raises:
+        PasteError: a class that the database does not know.
     """
 
     def __init__(
-        self, database: PasteDatabase, *, counts: Sequence[int], stop: int | None = None
+        self, database: PasteDatabase, *, counts: Mapping[str, int], stop: int | None = None
     ) -> None:
-        self.database, self.counts, self.stop = database, tuple(counts), stop
-        label = database.truth.label
-        self.rows = [np.flatnonzero(label == index) for index in range(len(CLASS_NAMES))]
+        self.database, self.counts, self.stop = database, dict(counts), stop
+        classes = database.truth.classes
+        unknown = [name for name in counts if name not in classes]
+        if unknown:
+            raise PasteError(
+                f"unknown classes {', '.join(unknown)}; those of the data set: "
+                f"{', '.join(classes)}"
+            )
+        self.labels = [classes.index(name) for name in counts]
+        self.rows = [np.flatnonzero(database.truth.label == label) for label in self.labels]
 
     def __call__(self, frame: Frame, *, position: int, rng: np.random.Generator) -> Frame:
         """``frame`` with every class filled up as far as boxes fit.
@@ -149,14 +165,17 @@ class Paste:
 
         Raises:
             PasteError: no LiDAR or no truth.
+            BoxError: truth of other classes than the database's.
         """
         if self.stop is not None and position >= self.stop:
             return frame
         lidar = _lidar(frame)
         if frame.truth is None:
             raise PasteError(f"Frame {frame.token} has no truth; paste into annotated Frames")
+        require_classes(frame.truth, self.database.truth.classes, f"truth of Frame {frame.token}")
         there, chosen = frame.truth, np.zeros(0, np.int64)
-        for label, (rows, count) in enumerate(zip(self.rows, self.counts, strict=True)):
+        wanted = zip(self.labels, self.rows, self.counts.values(), strict=True)
+        for label, rows, count in wanted:
             missing = count - int((frame.truth.label == label).sum())
             if missing <= 0 or not len(rows):
                 continue
@@ -164,7 +183,7 @@ class Paste:
             for row in drawn:
                 box = self.database.truth.select(np.array([row]))
                 if not overlaps(box, there).any():
-                    there, chosen = _joined(there, box), np.append(chosen, row)
+                    there, chosen = Truth.joined([there, box]), np.append(chosen, row)
         if not len(chosen):
             return frame
         pasted = self.database.truth.select(chosen)
@@ -237,8 +256,3 @@ def _inside(boxes: Boxes, index: int, points: NDArray[np.float32]) -> NDArray[np
     mask = np.zeros(len(points), bool)
     mask[near[box.contains(points[near])[0]]] = True
     return mask
-
-
-def _joined(a: Truth, b: Truth) -> Truth:
-    fields = [field.name for field in dataclasses.fields(Truth)]
-    return Truth(**{n: np.concatenate([getattr(a, n), getattr(b, n)]) for n in fields})

@@ -21,8 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crkd_core.boxes import CLASS_NAMES
-from crkd_core.config import CrkdConfig, DetectorConfig
+from crkd_core.config import CrkdConfig, DetectorConfig, check_per_class
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.method import Loss, Method
 from crkd_core.distill.teacher import Teacher
@@ -40,6 +39,9 @@ POSITIVE = 0.3
 BOX_CELL, BOX_CELL_STEP = 0.1, 0.01
 #: Losses that compare task by task.
 PER_TASK = ("csrd", "respd_heatmap", "respd_box")
+#: RespD: the published weights of classes, by name; LIGHT are those of nuScenes' tasks of barriers
+#: and of pedestrians with cones.
+LIGHT, LIGHT_WEIGHT, HEAVY_WEIGHT = ("pedestrian", "traffic_cone", "barrier"), 1.0, 2.0
 
 
 class CrkdError(ValueError):
@@ -79,6 +81,11 @@ class Crkd(Method):
         """
         super().__init__(config, student=student, teacher=teacher)
         _check(config, student=student, teacher=teacher.config, sensors=sensors)
+        weights = config.respd_class_weights or [
+            LIGHT_WEIGHT if name in LIGHT else HEAVY_WEIGHT for name in student.classes
+        ]
+        check_per_class("crkd.respd_class_weights", weights, student.classes)
+        self.class_weights = dict(zip(student.classes, weights, strict=True))
         # Only what a chosen loss reads: nothing is stored that no gradient reaches.
         fused = student.fused_channels, teacher.config.fused_channels
         camera = student.camera.context_channels, teacher.config.camera.context_channels
@@ -200,7 +207,7 @@ class Crkd(Method):
     ) -> Iterator[tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]]:
         """Per task the weights w [n, 1, 1] of its classes, and the maps of both networks."""
         for task, s, t in zip(self.student.head.tasks, student.tasks, teacher.tasks, strict=True):
-            weights = [self.config.respd_class_weights[CLASS_NAMES.index(c)] for c in task.classes]
+            weights = [self.class_weights[name] for name in task.classes]
             yield student.fused.new_tensor(weights, dtype=torch.float32)[:, None, None], s, t
 
 

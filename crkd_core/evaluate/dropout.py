@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import Progress
 
+from crkd_core.config import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import EvaluateError, score
 from crkd_core.evaluate.metrics import Evaluation
@@ -111,6 +112,7 @@ def evaluate_dropout(
     )
     if detector.config.lidar_sweeps:
         raise EvaluateError(f"{weights}: a LiDAR detector has no camera-radar accuracy to lose")
+    check_classes(detector.config.name, detector.config.classes, tables.classes)
     frames = NuScenesFrames(
         tables, split, radar_sweeps=detector.config.radar.sweeps, image=detector.config.image
     )
@@ -125,7 +127,9 @@ def evaluate_dropout(
         task = progress.add_task("scoring", total=len(CASES))
         results = {}
         for case in CASES:
-            results[case] = score(tables, make_submission(answers.pop(case)), split)
+            results[case] = score(
+                tables, make_submission(answers.pop(case), classes=detector.config.classes), split
+            )
             progress.advance(task)
     shown = dropout_tables(results)
     facts = {"weights": weights.name, "split": split, "samples": len(frames), "seed": seed}
@@ -144,16 +148,23 @@ def evaluate_dropout(
     return results
 
 
-#: Heading and key of what the tables show.
-_SHOWN = {"mAP": "mean_ap", "NDS": "nd_score", "car AP": "car_ap", "mAVE (m/s)": "vel_err"}
+#: Heading and key of what the pictures show.
+_DRAWN = {"mAP": "mean_ap", "NDS": "nd_score"}
+
+
+def _shown(results: Mapping[Case, Evaluation]) -> dict[str, str]:
+    """Heading and key of what the tables show; of the classes the first, on nuScenes the car."""
+    first = next(iter(next(iter(results.values())).summary["mean_dist_aps"]))
+    return {**_DRAWN, f"{first} AP": f"{first}_ap", "mAVE (m/s)": "vel_err"}
 
 
 def _figures(result: Evaluation) -> dict[str, float]:
     summary = result.summary
+    first, ap = next(iter(summary["mean_dist_aps"].items()))
     return {
         "mean_ap": float(summary["mean_ap"]),
         "nd_score": float(summary["nd_score"]),
-        "car_ap": float(summary["mean_dist_aps"]["car"]),
+        f"{first}_ap": float(ap),
         **{name: float(value) for name, value in summary["tp_errors"].items()},
     }
 
@@ -176,7 +187,7 @@ def dropout_tables(results: Mapping[Case, Evaluation]) -> list[Table]:
                 for cameras in CAMERAS_LOST
             ],
         )
-        for heading, key in _SHOWN.items()
+        for heading, key in _shown(results).items()
     ]
 
 
@@ -188,7 +199,7 @@ def draw_dropout(results: Mapping[Case, Evaluation], path: Path) -> None:
         grid = np.full((len(CAMERAS_LOST), len(RADARS_LOST)), np.nan)
         for case, values in figures.items():
             row, column = CAMERAS_LOST.index(case.cameras), RADARS_LOST.index(case.radars)
-            grid[row, column] = values[_SHOWN[heading]]
+            grid[row, column] = values[_DRAWN[heading]]
         axes.imshow(grid, cmap="viridis", vmin=0.0, vmax=1.0)
         for (row, column), value in np.ndenumerate(grid):
             axes.text(

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.boxes import Detections
+from crkd_core.config import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_table
 from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.report import metrics_tables, write_report
+from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.files import write_json
@@ -43,26 +44,33 @@ def score(
     *,
     rules: DetectionRules | None = None,
 ) -> Evaluation:
-    """nuScenes metrics of a submission.
+    """nuScenes metrics of a submission, over its own classes in the order of the data set.
 
     Boxes of equal score keep the devkit's order: that of the file for the predefined splits, that
     of sample.json for splits of splits.json.
 
     Args:
-        tables: the data set.
+        tables: the data set; what it holds of other classes than the submission's does not count.
         submission: global boxes; every sample of the split must be there, with boxes or without.
         split: name of a split, or sample tokens. Samples outside a split of splits.json are
             ignored, as the devkit does; with a predefined split or with tokens they are refused.
         rules: the benchmark's numbers.
 
     Raises:
-        EvaluateError: samples missing, unknown or too many; a version without annotations.
+        EvaluateError: samples missing, unknown or too many; a version without annotations; a class
+            that the data set does not know.
         NuScenesError: unknown split.
     """
     if not tables.annotated:
         raise EvaluateError(
             f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
             "the results file to the benchmark's server"
+        )
+    unknown = [name for name in submission.boxes.classes if name not in tables.classes]
+    if unknown:
+        raise EvaluateError(
+            f"submission: {tables.root} knows no {', '.join(unknown)}, so they cannot be scored; "
+            f"it knows {', '.join(tables.classes)}"
         )
     wanted = tables.samples_of(split) if isinstance(split, str) else list(split)
     folder = tables.root / tables.version
@@ -93,7 +101,14 @@ def score(
     boxes = dataclasses.replace(submission.boxes, sample=renumber[submission.boxes.sample])
     rows = np.argsort(boxes.sample, kind="stable")
     boxes = boxes.select(rows[boxes.sample[rows] >= 0])
-    return evaluate(truth.boxes, truth.countable(boxes), rules=rules)
+    classes = [name for name in tables.classes if name in boxes.classes]
+    result = evaluate(
+        truth.boxes.of_classes(classes),
+        truth.countable(boxes).of_classes(classes),
+        rules=rules,
+    )
+    others = tuple(name for name in tables.classes if name not in classes)
+    return dataclasses.replace(result, unscored=others)
 
 
 def evaluate_weights(
@@ -124,6 +139,7 @@ def evaluate_weights(
 
     Raises:
         EvaluateError: the version has no annotations (results.json is written nevertheless).
+        ConfigError: the detector has a class that the data set does not know.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     # Here, because scoring a file needs no torch, and torch takes seconds to import.
@@ -136,6 +152,7 @@ def evaluate_weights(
         precision=cast("Precision", precision),  # checked there
         score_threshold=score_threshold,
     )
+    check_classes(detector.config.name, detector.config.classes, tables.classes)
     used = tuple(sensors) or CAMERAS + RADARS
     sweeps = detector.config.radar.sweeps
     lidar_sweeps = detector.config.lidar_sweeps
@@ -168,7 +185,7 @@ def evaluate_weights(
     meta["use_camera"] = any(name in used for name in CAMERAS)
     meta["use_radar"] = not lidar_sweeps and any(name in used for name in RADARS)
     meta["use_lidar"] = lidar_sweeps > 0
-    submission = make_submission(answers, meta=meta)
+    submission = make_submission(answers, classes=detector.config.classes, meta=meta)
     write_submission(submission, out / "results.json")
     result = score(tables, submission, split)
 
@@ -228,13 +245,16 @@ def _publish(
     write_json({**result.summary, "meta": dict(submission.meta)}, out / "metrics.json", indent=2)
     curves = out / "precision_recall.png"
     draw_precision_recall(result, curves)
+    note = unscored_note(result)
     every = [*metrics_tables(result.summary), *tables]
     write_report(
         out / "report.html",
         title="nuScenes detection evaluation",
         tables=every,
         pictures={"precision over recall": curves, **pictures},
-        text=text,
+        text=f"{text}\n\n{note}",
     )
     print_tables(*every)
+    if note:
+        print(note)
     print(f"written: {out}")

@@ -7,15 +7,12 @@ classes do not disturb each other, so the k-th detections of all of them are mat
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
-from crkd_core.boxes import CLASS_NAMES, BoxError, Boxes
+from crkd_core.boxes import BoxError, Boxes, require_classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,39 +24,13 @@ class ScoredBoxes(Boxes):
 
     Attributes:
         sample: [N] int64, which sample of the split; equal numbers in truth and detections meet.
-        attribute: [N] int64, index into ATTRIBUTE_NAMES, -1 for none.
+        attribute: [N] int64, index into the attribute names of the data set, -1 for none.
         score: [N] in [0, 1]; not used in truth.
     """
 
     sample: NDArray[np.int64]
     attribute: NDArray[np.int64]
     score: NDArray[np.float64]
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No boxes."""
-        return cls(
-            center=np.zeros((0, 3)),
-            size=np.zeros((0, 3)),
-            yaw=np.zeros(0),
-            velocity=np.zeros((0, 2)),
-            label=np.zeros(0, np.int64),
-            sample=np.zeros(0, np.int64),
-            attribute=np.zeros(0, np.int64),
-            score=np.zeros(0),
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """All boxes of ``parts`` in one list, in their order."""
-        if not parts:
-            return cls.empty()
-        return cls(
-            **{
-                f.name: np.concatenate([getattr(part, f.name) for part in parts])
-                for f in dataclasses.fields(cls)
-            }
-        )
 
 
 def score_order(score: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -91,8 +62,10 @@ def match(
         [T, N] row in ``truth``, or -1 for a false positive.
 
     Raises:
-        BoxError: a centre or a score that is not finite (it has no order).
+        BoxError: boxes of other classes than the truth's, or a centre or a score that is not
+            finite (it has no order).
     """
+    require_classes(detections, truth.classes, "detections that are matched with truth")
     for name, array in (
         ("truth.center", truth.center),
         ("detections.center", detections.center),
@@ -107,13 +80,13 @@ def match(
 
     # Truth by group (sample and class), in its own order inside a group: of two truths at the same
     # distance the first is taken.
-    truth_key = truth.sample * len(CLASS_NAMES) + truth.label
+    truth_key = truth.sample * len(truth.classes) + truth.label
     truth_rows = np.argsort(truth_key, kind="stable")
     keys, first, count = np.unique(truth_key[truth_rows], return_index=True, return_counts=True)
 
     # Detections that have any truth to meet, best first, and how many of their group came before.
     rows = score_order(detections.score)
-    key = (detections.sample * len(CLASS_NAMES) + detections.label)[rows]
+    key = (detections.sample * len(truth.classes) + detections.label)[rows]
     group = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
     meets = keys[group] == key
     rows, group = rows[meets], group[meets]

@@ -9,21 +9,35 @@ official devkit.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.boxes import BoxError, Boxes
 from crkd_core.evaluate.matching import ScoredBoxes, center_distance, match, score_order
 
 #: The five errors in the devkit's names and order: translation (m), scale (1 - IoU of aligned
 #: boxes), orientation (rad), velocity (m/s), attribute (1 - accuracy).
 ERROR_NAMES = ("trans_err", "scale_err", "orient_err", "vel_err", "attr_err")
 
-#: Errors that have no meaning for a class: NaN in the result and left out of the means.
-UNDEFINED_ERRORS = {
+#: Up to which distance from the vehicle a class of nuScenes counts, metres.
+NUSCENES_RANGE: Mapping[str, float] = {
+    "car": 50,
+    "truck": 50,
+    "bus": 50,
+    "trailer": 50,
+    "construction_vehicle": 50,
+    "pedestrian": 40,
+    "motorcycle": 40,
+    "bicycle": 40,
+    "traffic_cone": 30,
+    "barrier": 30,
+}
+#: Which errors have no meaning for a class of nuScenes.
+NUSCENES_UNDEFINED: Mapping[str, tuple[str, ...]] = {
     "traffic_cone": ("orient_err", "vel_err", "attr_err"),
     "barrier": ("vel_err", "attr_err"),
 }
@@ -34,11 +48,15 @@ _RECALL = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionRules:
-    """The numbers of the benchmark. Defaults: detection_cvpr_2019.
+    """The numbers of the benchmark. Defaults: detection_cvpr_2019 of nuScenes.
 
     Attributes:
-        class_range: boxes of a class count when their centre is nearer to the vehicle than this,
-            metres, in the order of CLASS_NAMES.
+        class_range: class -> its boxes count when their centre is nearer to the vehicle than this,
+            metres.
+        undefined_errors: class -> errors that have no meaning for it: NaN in the result and left
+            out of the means.
+        half_turn: classes that look the same from behind: their heading is known up to half a
+            turn only.
         distances: match thresholds over which AP is averaged, metres.
         error_distance: the threshold at which the five errors are taken, metres.
         min_recall, min_precision: below these, curves do not count.
@@ -46,7 +64,11 @@ class DetectionRules:
         map_weight: weight of mAP in NDS, where each error score weighs 1.
     """
 
-    class_range: tuple[int, ...] = (50, 50, 50, 50, 50, 40, 40, 40, 30, 30)
+    class_range: Mapping[str, float] = field(default_factory=lambda: NUSCENES_RANGE)
+    undefined_errors: Mapping[str, tuple[str, ...]] = field(
+        default_factory=lambda: NUSCENES_UNDEFINED
+    )
+    half_turn: tuple[str, ...] = ("barrier",)
     distances: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     error_distance: float = 2.0
     min_recall: float = 0.1
@@ -54,10 +76,24 @@ class DetectionRules:
     max_boxes: int = 500
     map_weight: int = 5
 
+    def reach(self, boxes: Boxes) -> NDArray[np.float64]:
+        """[N] up to which distance each box counts, metres.
+
+        Raises:
+            BoxError: a class without a range.
+        """
+        unknown = [name for name in boxes.classes if name not in self.class_range]
+        if unknown:
+            raise BoxError(
+                f"no range for classes {', '.join(unknown)}: these rules are for "
+                f"{', '.join(self.class_range)}; give DetectionRules.class_range"
+            )
+        return np.array([float(self.class_range[name]) for name in boxes.classes])[boxes.label]
+
     def to_dict(self) -> dict[str, Any]:
         """The same in the devkit's words."""
         return {
-            "class_range": dict(zip(CLASS_NAMES, self.class_range, strict=True)),
+            "class_range": dict(self.class_range),
             "dist_fcn": "center_distance",
             "dist_ths": list(self.distances),
             "dist_th_tp": self.error_distance,
@@ -108,11 +144,13 @@ class Evaluation:
             tp_scores, nd_score, eval_time, cfg. Errors without meaning are NaN.
         curves: (class name, threshold) -> Curve.
         rules: the numbers that were used.
+        unscored: classes of the data set that the detector does not know; no metric is of them.
     """
 
     summary: dict[str, Any]
     curves: dict[tuple[str, float], Curve]
     rules: DetectionRules
+    unscored: tuple[str, ...] = ()
 
 
 def _first_point(rules: DetectionRules) -> int:
@@ -125,22 +163,25 @@ def evaluate(
 ) -> Evaluation:
     """Score detections against truth. Both must be filtered already (truth.py).
 
-    Without truth, or without detections, every AP is 0 and every error 1.
+    All classes of the truth are scored. Without truth, or without detections, every AP is 0 and
+    every error 1. An error that no class defines is NaN, and NDS is without it.
 
     Args:
         truth: annotated boxes of all samples, global axes.
-        detections: answered boxes of all samples, global axes.
+        detections: answered boxes of all samples, global axes, of the same classes.
         rules: the numbers of the benchmark; None = detection_cvpr_2019.
 
     Raises:
-        BoxError: non-finite centres or scores.
+        BoxError: other classes than the truth's, no class at all, non-finite centres or scores.
     """
-    rules = rules or DetectionRules()
+    rules, classes = rules or DetectionRules(), truth.classes
+    if not classes:
+        raise BoxError("expected truth of at least one class; there is nothing to score")
     start = time.perf_counter()
     taken = match(truth, detections, rules.distances)
     order = score_order(detections.score)
     curves: dict[tuple[str, float], Curve] = {}
-    for label, name in enumerate(CLASS_NAMES):
+    for label, name in enumerate(classes):
         rows = order[detections.label[order] == label]
         positives = int(np.count_nonzero(truth.label == label))
         for level, distance in enumerate(rules.distances):
@@ -151,27 +192,31 @@ def evaluate(
                 taken=taken[level, rows],
                 positives=positives,
                 with_errors=distance == rules.error_distance,
-                half_turn=name == "barrier",
+                half_turn=name in rules.half_turn,
             )
 
     aps = {
         name: {str(d): curves[name, d].average_precision(rules) for d in rules.distances}
-        for name in CLASS_NAMES
+        for name in classes
     }
     errors = {
         name: {
             error: np.nan
-            if error in UNDEFINED_ERRORS.get(name, ())
+            if error in rules.undefined_errors.get(name, ())
             else curves[name, rules.error_distance].mean_error(error, rules)
             for error in ERROR_NAMES
         }
-        for name in CLASS_NAMES
+        for name in classes
     }
-    class_aps = {name: float(np.mean(list(aps[name].values()))) for name in CLASS_NAMES}
+    class_aps = {name: float(np.mean(list(aps[name].values()))) for name in classes}
     mean_ap = float(np.mean(list(class_aps.values())))
-    mean_errors = {e: float(np.nanmean([errors[n][e] for n in CLASS_NAMES])) for e in ERROR_NAMES}
-    scores = {error: max(0.0, 1.0 - value) for error, value in mean_errors.items()}
-    total = float(rules.map_weight * mean_ap + np.sum(list(scores.values())))
+    mean_errors = {e: _mean_of_known([errors[n][e] for n in classes]) for e in ERROR_NAMES}
+    scores = {
+        error: np.nan if np.isnan(value) else max(0.0, 1.0 - value)
+        for error, value in mean_errors.items()
+    }
+    known = [value for value in scores.values() if not np.isnan(value)]
+    total = float(rules.map_weight * mean_ap + np.sum(known))
     summary = {
         "label_aps": aps,
         "mean_dist_aps": class_aps,
@@ -179,7 +224,7 @@ def evaluate(
         "label_tp_errors": errors,
         "tp_errors": mean_errors,
         "tp_scores": scores,
-        "nd_score": total / (rules.map_weight + len(ERROR_NAMES)),
+        "nd_score": total / (rules.map_weight + len(known)),
         "eval_time": time.perf_counter() - start,
         "cfg": rules.to_dict(),
     }
@@ -225,7 +270,6 @@ def _errors(
     """The five errors of matched pairs, [M] each; NaN where truth or answer is unknown."""
     common = np.prod(np.minimum(truth.size, found.size), -1)
     union = np.prod(truth.size, -1) + np.prod(found.size, -1) - common
-    # A barrier looks the same from behind: its heading is known up to half a turn only.
     period = np.pi if half_turn else 2 * np.pi
     turn = np.abs((truth.yaw - found.yaw + period / 2) % period - period / 2)
     wrong = (truth.attribute != found.attribute).astype(float)
@@ -236,6 +280,11 @@ def _errors(
         "vel_err": np.linalg.norm(found.velocity - truth.velocity, axis=-1),
         "attr_err": np.where(truth.attribute < 0, np.nan, wrong),
     }
+
+
+def _mean_of_known(values: list[float]) -> float:
+    """The mean without NaN; NaN where there is nothing else."""
+    return float(np.nan if np.all(np.isnan(values)) else np.nanmean(values))
 
 
 def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,28 +16,31 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Truth
+from crkd_core.boxes import Boxes, Detections, Truth
+from crkd_core.colors import class_colors
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.frame import Frame
 from crkd_core.png import write_figure, write_png
 from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED
 
-#: RGB per class, in the order of CLASS_NAMES; far apart also for most colour-blind eyes.
-CLASS_COLORS = (
-    (255, 160, 40),
-    (240, 80, 60),
-    (255, 225, 70),
-    (190, 120, 70),
-    (255, 120, 190),
-    (70, 170, 255),
-    (190, 110, 255),
-    (110, 110, 255),
-    (60, 230, 200),
-    (130, 220, 90),
-)
+#: RGB of nuScenes' classes; far apart also for most colour-blind eyes. Others: colors.py.
+NUSCENES_COLORS = {
+    "car": (255, 160, 40),
+    "truck": (240, 80, 60),
+    "bus": (255, 225, 70),
+    "trailer": (190, 120, 70),
+    "construction_vehicle": (255, 120, 190),
+    "pedestrian": (70, 170, 255),
+    "motorcycle": (190, 110, 255),
+    "bicycle": (110, 110, 255),
+    "traffic_cone": (60, 230, 200),
+    "barrier": (130, 220, 90),
+}
 
 _TRUTH_COLOR = (255, 255, 255)
 _BACKGROUND = "#14171c"
+#: Panels of precision over recall that stand side by side.
+_COLUMNS = 5
 _NEAR = 0.2  # Edges are cut at this depth in front of a camera, metres.
 
 #: The contact sheet as one looks around: left to right, front row and back row.
@@ -96,8 +99,9 @@ def draw_bev(
         _outline(axes, truth, ["#ffffff"] * len(truth), 1.6, 2)
         handles.append(_line("#ffffff", "truth"))
     shown = detections.select(detections.score >= min_score)
-    _outline(axes, shown, [_hex(label) for label in shown.label], 1.2, 3)
-    handles += [_line(_hex(k), CLASS_NAMES[k]) for k in np.unique(shown.label)]
+    colors = [_hex(color) for color in _colors(shown)]
+    _outline(axes, shown, [colors[label] for label in shown.label], 1.2, 3)
+    handles += [_line(colors[k], shown.classes[k]) for k in np.unique(shown.label)]
     axes.plot([-0.9, -0.9, 0.9, 0.9, -0.9], [-1, 3.4, 3.4, -1, -1], color="#39d353", linewidth=1.5)
     axes.legend(
         handles=handles,
@@ -147,7 +151,7 @@ def draw_cameras(
             if truth is not None:
                 colors = [_TRUTH_COLOR] * len(truth)
                 _draw_boxes(tile, truth, colors, project, frame.ego_T_cam[i], 1)
-            colors = [CLASS_COLORS[label] for label in shown.label]
+            colors = [_colors(shown)[label] for label in shown.label]
             _draw_boxes(tile, shown, colors, project, frame.ego_T_cam[i], 2)
         label = name if image is not None else f"{name} (missing)"
         for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
@@ -161,11 +165,16 @@ def draw_cameras(
 
 def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
     """Precision over recall, one panel per class, one line per match distance."""
-    figure = Figure(figsize=(13, 5.4), dpi=100)
-    panels = figure.subplots(2, 5, sharex=True, sharey=True)
+    classes = list(evaluation.summary["mean_dist_aps"])
+    columns = min(len(classes), _COLUMNS)
+    rows = -(-len(classes) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.7 * rows), dpi=100)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(classes) :]:
+        axes.set_axis_off()
     shades = ("#c6dbef", "#6baed6", "#2171b5", "#08306b")
     rules = evaluation.rules
-    for name, axes in zip(CLASS_NAMES, panels.flat, strict=True):
+    for name, axes in zip(classes, panels.flat, strict=False):
         for k, distance in enumerate(rules.distances):
             curve = evaluation.curves[name, distance]
             ap = evaluation.summary["label_aps"][name][str(distance)]
@@ -251,8 +260,15 @@ def _draw_boxes(
             )
 
 
-def _hex(label: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*CLASS_COLORS[label])
+def _colors(boxes: Boxes) -> list[tuple[int, int, int]]:
+    """RGB, 0 to 255, of every class that boxes can be of."""
+    chosen = {n: (r / 255, g / 255, b / 255) for n, (r, g, b) in NUSCENES_COLORS.items()}
+    made = class_colors(boxes.classes, chosen)
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in made]
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _dot(color: str, name: str) -> Line2D:

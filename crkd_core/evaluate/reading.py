@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.submission import Submission, SubmissionError
@@ -23,7 +23,8 @@ _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submission:
     """Read and check a results JSON. Samples and boxes keep the order of the file.
 
-    Quaternions are normalised; an unknown velocity may be NaN.
+    It can hold any of the ten classes of nuScenes. Quaternions are normalised; an unknown velocity
+    may be NaN.
 
     Raises:
         SubmissionError: no such file, not JSON, a key missing, or a value that the benchmark would
@@ -70,10 +71,11 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
             size=geometry.wlh_to_lwh(size),
             yaw=np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]),
             velocity=velocity,
-            label=read.indices("detection_name", CLASS_NAMES),
+            label=read.indices("detection_name", NUSCENES_CLASSES),
             sample=np.repeat(np.arange(len(results)), counts),
-            attribute=read.indices("attribute_name", ("", *ATTRIBUTE_NAMES)) - 1,
+            attribute=read.indices("attribute_name", ("", *NUSCENES_ATTRIBUTES)) - 1,
             score=score,
+            classes=NUSCENES_CLASSES,
         ),
         meta=data["meta"],
     )

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd_core.boxes import CLASS_NAMES
-from crkd_core.evaluate.metrics import ERROR_NAMES
+from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.files import write_text
 from crkd_core.tables import Table, number
 
@@ -61,10 +60,21 @@ def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
                 number(summary["mean_dist_aps"][name]),
                 *(number(summary["label_tp_errors"][name][error]) for error in ERROR_NAMES),
             ]
-            for name in CLASS_NAMES
+            for name in summary["mean_dist_aps"]
         ],
     )
     return overall, by_class
+
+
+def unscored_note(evaluation: Evaluation) -> str:
+    """A sentence on the classes that the metrics are not about; "" where they are about all."""
+    if not evaluation.unscored:
+        return ""
+    scored = evaluation.summary["mean_dist_aps"]
+    return (
+        f"Metrics are means over the detector's {len(scored)} classes; "
+        f"{', '.join(evaluation.unscored)} of the data set are not among them and not scored."
+    )
 
 
 def write_report(

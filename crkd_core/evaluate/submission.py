@@ -7,7 +7,7 @@ The file holds global boxes: translation (gravity centre), size (width, length, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
+from crkd_core.boxes import Boxes, Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
 from crkd_core.evaluate.matching import ScoredBoxes, score_order
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.files import write_json
@@ -27,7 +28,7 @@ META_KEYS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
 #: Above this speed an object counts as moving, m/s (docs/method.md 1.6).
 MOVING_SPEED = 0.2
 
-# Attributes per class when moving and when not, in the order of CLASS_NAMES (docs/method.md 1.6).
+# Attributes per class when moving and when not (docs/method.md 1.6).
 _MOTION_ATTRIBUTES: dict[str, tuple[str, str]] = {
     "car": ("vehicle.moving", "vehicle.parked"),
     "truck": ("vehicle.moving", "vehicle.parked"),
@@ -59,28 +60,25 @@ class Submission:
     meta: Mapping[str, Any]
 
 
-def attribute_by_speed(
-    label: NDArray[np.int64], velocity: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def attribute_by_speed(boxes: Boxes) -> NDArray[np.int64]:
     """Attributes guessed from class and speed; unknown speed counts as standing still.
 
-    Args:
-        label: [N] index into CLASS_NAMES.
-        velocity: [N, 2] m/s.
-
     Returns:
-        [N] index into ATTRIBUTE_NAMES, -1 for classes without attributes.
+        [N] index into NUSCENES_ATTRIBUTES, -1 for classes without attributes.
     """
-    table = np.full((len(CLASS_NAMES), 2), -1, np.int64)
-    for name, attributes in _MOTION_ATTRIBUTES.items():
-        table[CLASS_NAMES.index(name)] = [ATTRIBUTE_NAMES.index(a) for a in attributes]
-    moving = np.linalg.norm(velocity, axis=-1) > MOVING_SPEED
-    return table[label, np.where(moving, 0, 1)]
+    table = np.full((len(boxes.classes), 2), -1, np.int64)
+    for label, name in enumerate(boxes.classes):
+        attributes = _MOTION_ATTRIBUTES.get(name)
+        if attributes is not None:
+            table[label] = [NUSCENES_ATTRIBUTES.index(attribute) for attribute in attributes]
+    moving = np.linalg.norm(boxes.velocity, axis=-1) > MOVING_SPEED
+    return table[boxes.label, np.where(moving, 0, 1)]
 
 
 def make_submission(
     answers: Iterable[tuple[str, NDArray[np.float64] | None, Detections]],
     *,
+    classes: Sequence[str],
     meta: Mapping[str, bool] | None = None,
     only_in_range: bool = False,
     rules: DetectionRules | None = None,
@@ -90,6 +88,7 @@ def make_submission(
     Args:
         answers: (sample token, global_T_ego [4, 4], detections in ego axes) per sample; the best
             ``rules.max_boxes`` boxes of each are kept.
+        classes: those of the detector, also where it found nothing.
         meta: which inputs were used; None = cameras and radars.
         only_in_range: leave out boxes beyond the range that the benchmark counts, which saves room
             for others among the best.
@@ -97,9 +96,10 @@ def make_submission(
 
     Raises:
         SubmissionError: a sample without token or pose, or twice the same.
+        BoxError: detections of other classes.
     """
     rules = rules or DetectionRules()
-    parts: list[ScoredBoxes] = []
+    parts = [ScoredBoxes.empty(classes)]
     tokens: dict[str, int] = {}
     for token, global_T_ego, found in answers:
         if not token or token in tokens:
@@ -109,16 +109,16 @@ def make_submission(
             raise SubmissionError(f"sample {token}: expected a pose global_T_ego, got None")
         _check(token, found)
         if only_in_range:
-            reach = np.array(rules.class_range)[found.label]
-            found = found.select(np.hypot(found.center[:, 0], found.center[:, 1]) < reach)
+            away = np.hypot(found.center[:, 0], found.center[:, 1])
+            found = found.select(away < rules.reach(found))
         moved = found.select(np.sort(score_order(found.score)[: rules.max_boxes])).transformed(
             global_T_ego
         )
         parts.append(
             ScoredBoxes(
-                **{f.name: getattr(moved, f.name) for f in dataclasses.fields(moved)},
+                **{f.name: getattr(moved, f.name) for f in dataclasses.fields(Detections)},
                 sample=np.full(len(moved), len(tokens)),
-                attribute=attribute_by_speed(moved.label, moved.velocity),
+                attribute=attribute_by_speed(moved),
             )
         )
         tokens[token] = len(tokens)
@@ -171,9 +171,9 @@ def write_submission(submission: Submission, path: Path) -> None:
                 "size": size,
                 "rotation": quat,
                 "velocity": velocity,
-                "detection_name": CLASS_NAMES[label],
+                "detection_name": boxes.classes[label],
                 "detection_score": score,
-                "attribute_name": "" if attribute < 0 else ATTRIBUTE_NAMES[attribute],
+                "attribute_name": "" if attribute < 0 else NUSCENES_ATTRIBUTES[attribute],
             }
         )
     write_json({"meta": dict(submission.meta), "results": results}, path)

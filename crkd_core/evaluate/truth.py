@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 
-_CYCLES = [CLASS_NAMES.index("bicycle"), CLASS_NAMES.index("motorcycle")]
+#: Classes that stand in bicycle racks.
+_CYCLES = ("bicycle", "motorcycle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class SampleTruth:
 
     Attributes:
         tokens: S sample tokens; ``ScoredBoxes.sample`` indexes them.
-        boxes: annotated boxes that count.
+        boxes: annotated boxes that count, of the data set's classes.
         ego: [S, 2] position of the vehicle from which range is measured, metres.
         racks: sample index -> bicycle racks there, only where there are any.
         rules: the benchmark's numbers.
@@ -48,7 +49,7 @@ class SampleTruth:
             NuScenesError: unknown sample, or one without a key LiDAR record.
         """
         rules = rules or DetectionRules()
-        parts, racks = [], {}
+        parts, racks = [ScoredBoxes.empty(tables.classes)], {}
         ego = np.zeros((len(tokens), 2))
         for i, token in enumerate(tokens):
             truth = tables.truth_global(token)
@@ -64,6 +65,7 @@ class SampleTruth:
                     sample=np.full(len(truth), i),
                     attribute=truth.attribute,
                     score=np.ones(len(truth)),
+                    classes=truth.classes,
                 )
             )
             rack = tables.bicycle_racks(token)
@@ -81,8 +83,9 @@ class SampleTruth:
         offset = boxes.center[:, :2] - self.ego[boxes.sample]
         # Written as the devkit computes it, to the last bit: the limit is strict.
         distance = np.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2)
-        counts = distance < np.array(self.rules.class_range)[boxes.label]
-        cycles = np.isin(boxes.label, _CYCLES)
+        counts = distance < self.rules.reach(boxes)
+        labels = [label for label, name in enumerate(boxes.classes) if name in _CYCLES]
+        cycles = np.isin(boxes.label, labels)
         for sample, racks in self.racks.items():
             rows = np.flatnonzero(cycles & (boxes.sample == sample))
             if len(rows):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.boxes import Boxes, require_classes
 from crkd_core.config import DetectorConfig
 from crkd_core.data.tensors import Tensors
 from crkd_core.losses.normalise import divisors, per_process, process_count
@@ -160,31 +160,34 @@ def counted_together(parts: Sequence[Targets], *, device: torch.device) -> list[
 
 
 def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskTargets]:
-    """Targets of every task; boxes outside the grid or of classes not in a task are left out.
+    """Targets of every task; boxes outside the grid are left out.
+
+    Args:
+        truths: B sets of boxes of the detector's classes, in the grid frame.
+        config: the detector.
 
     Raises:
+        BoxError: boxes of other classes than the detector's.
         TargetError: a box whose numbers are not finite (velocity aside) or whose size is not
             positive.
     """
     for index, truth in enumerate(truths):
+        require_classes(truth, config.classes, f"truth of sample {index}")
         finite = np.isfinite(truth.center).all() and np.isfinite(truth.yaw).all()
         if not finite or not (np.isfinite(truth.size) & (truth.size > 0)).all():
             raise TargetError(
                 f"truth of sample {index}: expected finite centres and yaws and positive sizes"
             )
     sample = np.repeat(np.arange(len(truths)), [len(truth) for truth in truths])
-    joined = {
-        name: np.concatenate([getattr(truth, name) for truth in truths])
-        for name in ("center", "size", "yaw", "velocity", "label")
-    }
+    joined = Boxes.joined([_plain(truth) for truth in truths])
     grid = config.grid
-    cells = (joined["center"][:, :2] - grid.low[:2]) / grid.cell
+    cells = (joined.center[:, :2] - grid.low[:2]) / grid.cell
     inside = ((cells >= 0) & (cells < grid.shape)).all(1)
     targets = []
     for task in config.head.tasks:
-        labels = [CLASS_NAMES.index(name) for name in task.classes]
-        pick = inside & np.isin(joined["label"], labels)
-        boxes = Boxes(**{name: values[pick] for name, values in joined.items()})
+        labels = [config.classes.index(name) for name in task.classes]
+        pick = inside & np.isin(joined.label, labels)
+        boxes = joined.select(pick)
         channel = np.array([labels.index(label) for label in boxes.label], np.int64)
         peak = np.floor(cells[pick]).astype(np.int64)
         radius = gaussian_radius(
@@ -214,6 +217,12 @@ def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskT
             )
         )
     return targets
+
+
+def _plain(boxes: Boxes) -> Boxes:
+    """Without what only some kinds of boxes have: sets of several kinds can be joined."""
+    names = [field.name for field in dataclasses.fields(Boxes)]
+    return Boxes(**{name: getattr(boxes, name) for name in names})
 
 
 def gaussian_radius(size: NDArray[np.float64], *, overlap: float) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
 from crkd_core.config import IDENTITY, DetectorConfig, TaskConfig
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
@@ -39,7 +39,7 @@ def decode(
         _decode_task(maps, task, config, score_threshold)
         for maps, task in zip(output.tasks, config.head.tasks, strict=True)
     ]
-    joined = [_join(list(parts)) for parts in zip(*per_task, strict=True)]
+    joined = [_best_first(Detections.joined(parts)) for parts in zip(*per_task, strict=True)]
     if config.ego_T_grid == IDENTITY:
         return joined
     return [boxes.transformed(np.array(config.ego_T_grid)) for boxes in joined]
@@ -97,7 +97,7 @@ def _boxes(
     grid = config.grid
     corner = np.stack([cell // grid.shape[1], cell % grid.shape[1]], 1)
     center = np.array(grid.low[:2]) + grid.cell * (corner + code[:, 0:2])
-    labels = np.array([CLASS_NAMES.index(name) for name in task.classes])
+    labels = np.array([config.classes.index(name) for name in task.classes])
     return Detections(
         center=np.concatenate([center, code[:, 2:3]], 1),
         size=np.exp(code[:, 3:6].clip(*np.log(config.head.size_limits))),
@@ -105,6 +105,7 @@ def _boxes(
         velocity=code[:, 8:10],
         label=labels[channel],
         score=score,
+        classes=config.classes,
     )
 
 
@@ -112,11 +113,11 @@ def _survivors(boxes: Detections, task: TaskConfig, keep: int) -> NDArray[np.int
     """Indices of the boxes of a task, best first, that non-maximum suppression leaves."""
     if task.nms == "circle":
         return circle_nms(boxes.center[:, :2], distance=task.nms_threshold, keep=keep)
-    scale = np.ones(len(CLASS_NAMES))
+    scale = np.ones(len(boxes.classes))
     for name, factor in zip(
         task.classes, task.nms_scale or (1.0,) * len(task.classes), strict=True
     ):
-        scale[CLASS_NAMES.index(name)] = factor
+        scale[boxes.classes.index(name)] = factor
     flat = np.concatenate(
         [
             boxes.center[:, :2],
@@ -128,12 +129,6 @@ def _survivors(boxes: Detections, task: TaskConfig, keep: int) -> NDArray[np.int
     return rotated_nms(flat, overlap=task.nms_threshold, keep=keep)
 
 
-def _join(parts: list[Detections]) -> Detections:
-    """One set of several, best first; ties keep the order of tasks."""
-    joined = Detections(
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("center", "size", "yaw", "velocity", "label", "score")
-        }
-    )
-    return joined.select(np.argsort(-joined.score, kind="stable"))
+def _best_first(boxes: Detections) -> Detections:
+    """By falling score; ties keep the order of tasks."""
+    return boxes.select(np.argsort(-boxes.score, kind="stable"))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crkd_core.config import SIX_TASKS, DecoderConfig, HeadConfig
+from crkd_core.config import DecoderConfig, HeadConfig
 from crkd_core.model.head import REGRESSION
 from crkd_core.official.source import OfficialError, Source
+from crkd_core.presets import SIX_TASKS
 
 #: Boxes farther out than this (grid frame, metres) are dropped by the released decode.
 CENTER_LIMIT = (61.2, 61.2, 10.0)

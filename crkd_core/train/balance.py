@@ -5,12 +5,13 @@ An order is a function of seed and position and remembers nothing that matters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.boxes import Truth
 
 
 class BalanceError(ValueError):
@@ -87,8 +88,12 @@ class BalancedOrder(Order):
         return rng.permutation(np.concatenate(parts))
 
 
-def classes_held(frames: object) -> NDArray[np.bool_]:
-    """[frames, classes of CLASS_NAMES] which frame holds a box that a sensor return fell into.
+def classes_held(frames: object, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """[frames, classes] which frame holds a box of a class that a sensor return fell into.
+
+    Args:
+        frames: Annotated.
+        classes: names; truth of other classes counts for none.
 
     Raises:
         BalanceError: a set that cannot tell without decoding images.
@@ -98,9 +103,9 @@ def classes_held(frames: object) -> NDArray[np.bool_]:
             f"class-balanced sampling: {type(frames).__name__} has no truth(index); use a "
             "nuScenes data set, or set balanced to false"
         )
-    holds = np.zeros((len(frames), len(CLASS_NAMES)), bool)
+    holds = np.zeros((len(frames), len(classes)), bool)
     for index in range(len(frames)):
-        truth = frames.truth(index)
+        truth = frames.truth(index).of_classes(classes)
         seen = truth.num_lidar_points + truth.num_radar_points > 0
         holds[index, truth.label[seen]] = True
     return holds

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import torch
 
-from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import processor, random_frame
@@ -105,10 +105,11 @@ def _annotated(config: DetectorConfig, seed: int) -> Frame:
         size=np.tile([4.5, 1.9, 1.6], (BOXES, 1)),
         yaw=rng.uniform(-np.pi, np.pi, BOXES),
         velocity=rng.normal(0, 3, (BOXES, 2)),
-        label=rng.integers(0, len(CLASS_NAMES), BOXES),
+        label=rng.integers(0, len(config.classes), BOXES),
         attribute=np.full(BOXES, -1),
         num_lidar_points=np.ones(BOXES, np.int64),
         num_radar_points=np.ones(BOXES, np.int64),
+        classes=config.classes,
     )
     return dataclasses.replace(random_frame(config, seed=seed), truth=truth, lidar=lidar)
 

@@ -86,7 +86,7 @@ class Views(Dataset[Any]):
     def __init__(self, frames: Frames, config: TrainConfig, *, paste: Paste | None = None) -> None:
         self.frames, self.config, self.paste = frames, config, paste
         self.order = (
-            BalancedOrder(classes_held(frames), seed=config.seed)
+            BalancedOrder(classes_held(frames, config.detector.classes), seed=config.seed)
             if config.balanced
             else Order(len(frames), seed=config.seed)
         )
@@ -100,13 +100,21 @@ class Views(Dataset[Any]):
         return training_batch(samples, self.config)
 
     def recorded(self, position: int) -> Frame:
-        """The Frame at a stream position as it was recorded, with the boxes that were seen."""
+        """The Frame at a stream position as it was recorded.
+
+        Its truth: the boxes that were seen, of the detector's classes.
+
+        Raises:
+            BoxError: the detector has a class that the truth does not know.
+        """
         frame = seen(self.frames[self.order[position]])
-        if self.paste is None:
+        if self.paste is not None:
+            rng = np.random.default_rng((self.config.seed, 2, position))
+            frame = self.paste(frame, position=position, rng=rng)
+        if frame.truth is None:
             return frame
-        return self.paste(
-            frame, position=position, rng=np.random.default_rng((self.config.seed, 2, position))
-        )
+        truth = frame.truth.of_classes(self.config.detector.classes)
+        return dataclasses.replace(frame, truth=truth)
 
     def view(self, frame: Frame, position: int) -> Frame:
         """The random view of ``frame`` at a stream position."""
@@ -163,11 +171,13 @@ def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
         beside = version / ".crkd_paste"
         if os.access(beside if beside.exists() else version, os.W_OK):
             folder = beside
-        facts = [frames.tokens, frames.lidar_sweeps, settings.min_points, fingerprint(version)]
+        facts: list[object] = [frames.tokens, frames.classes, frames.lidar_sweeps]
+        facts += [settings.min_points, fingerprint(version)]
         folder /= hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     database = open_database(
         folder, source, min_points=settings.min_points, builds=processes.local_rank == 0
     )
     per_step = config.batch_size * config.accumulate * processes.count
     stop = None if settings.stop_step is None else settings.stop_step * per_step
-    return Paste(database, counts=settings.counts, stop=stop)
+    counts = dict(zip(config.detector.classes, settings.counts, strict=True))
+    return Paste(database, counts=counts, stop=stop)

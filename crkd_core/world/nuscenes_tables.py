@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
 from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
 from crkd_core.world.drive import Recorded, log_name, map_file, shot_file
@@ -81,7 +81,7 @@ class Tables:
         self.rows: dict[str, list[Row]] = {name: [] for name in TABLES}
         for i, name in enumerate(CATEGORIES):
             self._add("category", name, name=name, description="", index=i + 1)
-        for name in ATTRIBUTE_NAMES:
+        for name in NUSCENES_ATTRIBUTES:
             self._add("attribute", name, name=name, description="")
         for level, end, text in VISIBILITY:
             description = f"visible in the six cameras: up to {min(end, 1.0):.0%}"

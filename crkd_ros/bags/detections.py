@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ OUTPUTS = {
     "/detector_node/detections": "vision_msgs/msg/Detection3DArray",
 }
 
+#: What the labels of the boxes mean; latched, the first message of the bag's detections.
+LABELS = "/detector_node/label_info"
+_LABEL_INFO = "vision_msgs/msg/LabelInfo"
+
 
 def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
     """What the node would publish for one frame: topic of OUTPUTS -> message."""
@@ -42,14 +46,20 @@ def write_detections(
     out: Path,
     *,
     source: Path,
+    classes: Sequence[str],
+    threshold: float = 0.0,
     storage: Storage = "mcap",
 ) -> int:
-    """Write detections as a bag that opens alone: with the transforms and the truth of its source.
+    """Write detections as a bag that opens alone.
+
+    It has the transforms and the truth of its source, and what the labels mean.
 
     Args:
         answers: (reference stamp ns, detections in base_link) in time order; taken one by one.
         out: the new bag; must not exist.
         source: the bag that the frames came from.
+        classes: of the detector.
+        threshold: the score that all detections are above.
         storage: "mcap" or "sqlite3".
 
     Returns:
@@ -65,6 +75,16 @@ def write_detections(
         nonlocal count
         for stamp_ns, detections in answers:
             count += 1
+            if count == 1:
+                info = box_messages.label_info(
+                    classes, stamp_ns=stamp_ns, make=make, threshold=threshold
+                )
+                yield Record(
+                    topic=LABELS,
+                    type_name=_LABEL_INFO,
+                    stamp_ns=stamp_ns,
+                    data=bytes(serialize(info)),
+                )
             for topic, message in output_messages(detections, stamp_ns).items():
                 yield Record(
                     topic=topic,
@@ -78,6 +98,7 @@ def write_detections(
             if name in known:
                 latched = name == "/tf_static"
                 bag.add_topic(name, known[name].type_name, profile=qos(latched=latched))
+        bag.add_topic(LABELS, _LABEL_INFO, profile=qos(latched=True))
         for name, kind in OUTPUTS.items():
             bag.add_topic(name, kind)
         copied = read_bag(source, topics=COPIED)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from crkd_core.boxes import Detections
+from crkd_core.config import check_classes
 from crkd_core.frame import Frame
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections
@@ -105,6 +106,7 @@ def replay(
         BagError: see ``frames_of_bag``; ``out/detections`` exists; not one frame could be formed;
             no sample of the split is in the bag, or the bag's poses are not those of the data set;
             ``data`` without ``split`` or ``key_frames_only`` without both.
+        ConfigError: the detector has a class that the data set does not know.
     """
     if (data is None) != (split is None):
         raise BagError("give --data and --split together")
@@ -118,6 +120,7 @@ def replay(
         from crkd_core.data.nuscenes.reader import NuScenes
 
         tables = NuScenes(data, split=split)
+        check_classes(detector.config.name, detector.config.classes, tables.classes)
         references = references_of_bag(path, image=image, framing=framing)
         samples = find_samples(path, references, tables, split)
         total = len(samples.tokens) if key_frames_only else len(references)
@@ -150,10 +153,22 @@ def replay(
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"replaying {path.name}", total=total)
-        count = write_detections(run(progress, task), out / "detections", source=path)
+        count = write_detections(
+            run(progress, task),
+            out / "detections",
+            source=path,
+            classes=detector.config.classes,
+            threshold=score_threshold,
+        )
     evaluation = None
     if tables is not None:
-        evaluation = _score(tables, answers, [*samples.tokens.values(), *samples.missed], out)
+        evaluation = _score(
+            tables,
+            detector.config.classes,
+            answers,
+            [*samples.tokens.values(), *samples.missed],
+            out,
+        )
     return ReplayReport(
         frames=count, key_frames=len(answers), problems=tuple(problems), evaluation=evaluation
     )
@@ -174,6 +189,7 @@ def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:
 
 def _score(
     tables: NuScenes,
+    classes: Sequence[str],
     answers: Mapping[str, tuple[NDArray[np.float64] | None, Detections]],
     tokens: list[str],
     out: Path,
@@ -183,8 +199,10 @@ def _score(
     from crkd_core.evaluate.submission import make_submission, write_submission
     from crkd_core.files import write_json
 
-    nothing = (np.eye(4), Detections.empty())
-    submission = make_submission((token, *answers.get(token, nothing)) for token in tokens)
+    nothing = (np.eye(4), Detections.empty(classes))
+    submission = make_submission(
+        ((token, *answers.get(token, nothing)) for token in tokens), classes=classes
+    )
     write_submission(submission, out / "results.json")
     evaluation = score(tables, submission, tokens)
     # How long it took would differ between two runs.

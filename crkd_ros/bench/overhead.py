@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from crkd_core.config import DetectorConfig
 from crkd_core.evaluate.report import Table
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
@@ -119,6 +119,7 @@ def overhead(
         kind: (sum(loop.sent[t] - begin.sent[t] for t in loop.sent if loop.types[t] == kind))
         for kind in set(loop.types.values())
     }
+    config = _config(weights)
     return Overhead(
         frames=counted,
         stages=stages,
@@ -127,8 +128,10 @@ def overhead(
             (cost, kinds.get(cost.kind, 0) / counted if cost.kind else 1.0)
             for cost in message_costs(
                 drive.bag,
-                image=_image_config(weights),
-                boxes=[arrays.boxes_from_cloud(message) for message in told.recent],
+                image=config.image,
+                boxes=[
+                    arrays.boxes_from_cloud(message, config.classes) for message in told.recent
+                ],
             )
         ],
         cores=cores,
@@ -179,10 +182,10 @@ def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
     return found
 
 
-def _image_config(weights: Path) -> Any:
+def _config(weights: Path) -> DetectorConfig:
     from crkd_core.infer.detector import Detector
 
-    return Detector.load(weights).config.image
+    return Detector.load(weights).config
 
 
 def tables(found: Overhead) -> list[Table]:

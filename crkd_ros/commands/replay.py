@@ -45,7 +45,7 @@ def replay(
     check_output(out)
     framing = None if params is None else load(params, NodeConfig, node="detector_node")
     layout_of(bag, framing)
-    from crkd_core.evaluate.report import metrics_tables
+    from crkd_core.evaluate.report import metrics_tables, unscored_note
     from crkd_core.infer.detector import Detector
 
     scored_from = replaying.SCORED_FROM
@@ -70,6 +70,8 @@ def replay(
     if report.evaluation is not None:
         for table in metrics_tables(report.evaluation.summary):
             console.print(table.rich())
+        if note := unscored_note(report.evaluation):
+            console.print(note, **plain)
     samples = f", {report.key_frames} of them samples" if data is not None else ""
     console.print(f"written: {out / 'detections'}, {report.frames} frames{samples}", **plain)
     if report.problems:

@@ -6,6 +6,7 @@ camera_model.py, radar clouds in radar_clouds.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,15 @@ def transform_matrix(message: Any) -> NDArray[np.float64]:
     return _matrix(message.transform.translation, message.transform.rotation)
 
 
-def boxes_from_cloud(message: Any) -> Detections:
+def boxes_from_cloud(message: Any, classes: Sequence[str]) -> Detections:
     """The detections of one ~/boxes message (float32 precision).
 
+    Args:
+        message: a PointCloud2; its labels are numbers.
+        classes: the detector's, which these numbers index.
+
     Raises:
-        ConvertError: it lacks one of BOX_FIELDS.
+        ConvertError: it lacks one of BOX_FIELDS, or has a label that is no index of a class.
     """
     found = {field.name for field in message.fields}
     if not set(BOX_FIELDS) <= found:
@@ -67,14 +72,33 @@ def boxes_from_cloud(message: Any) -> Detections:
         )
     records = cloud_records(message, source="boxes")
     column = {name: records[name].astype(np.float64) for name in BOX_FIELDS}
+    label = column["label"]
+    if not np.isin(label, np.arange(len(classes))).all():
+        raise ConvertError(
+            f"boxes: expected labels 0 to {len(classes) - 1} ({', '.join(classes)}), got "
+            f"{label.min():g} to {label.max():g}; were they made by a detector of other classes?"
+        )
     return Detections(
         center=np.stack([column[name] for name in ("x", "y", "z")], -1),
         size=np.stack([column[name] for name in ("length", "width", "height")], -1),
         yaw=column["yaw"],
         velocity=np.stack([column["vx"], column["vy"]], -1),
-        label=column["label"].astype(np.int64),
+        label=label.astype(np.int64),
         score=column["score"],
+        classes=tuple(classes),
     )
+
+
+def classes_of(message: Any) -> tuple[str, ...]:
+    """The classes of a vision_msgs/LabelInfo, in the order of the labels of ``~/boxes``.
+
+    Raises:
+        ConvertError: the labels are not 0, 1, 2, ...
+    """
+    names = {int(one.class_id): str(one.class_name) for one in message.class_map}
+    if sorted(names) != list(range(len(message.class_map))):
+        raise ConvertError(f"label info: expected 0, 1, 2, ... each once, got {sorted(names)}")
+    return tuple(names[label] for label in sorted(names))
 
 
 def cloud_records(message: Any, *, source: str) -> NDArray[np.void]:

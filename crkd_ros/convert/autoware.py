@@ -1,7 +1,8 @@
 """Detections as Autoware takes them: autoware_perception_msgs/DetectedObjects.
 
-Its message has no class for construction vehicles, cones and barriers (they are UNKNOWN) and no
-ids for detections: tracking is Autoware's own part there.
+Its message has no class for construction vehicles, cones and barriers; these, and classes that the
+table here does not know, are UNKNOWN. It has no ids for detections: tracking is Autoware's own
+part there.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
 from crkd_ros.convert.box_messages import Make, finite, header, pose, vector
 
-#: Constants of autoware_perception_msgs/ObjectClassification by our class names.
+#: Constants of autoware_perception_msgs/ObjectClassification by class names in lower case.
+UNKNOWN = 0
 LABELS = {
     "car": 1,
     "truck": 2,
@@ -23,9 +25,8 @@ LABELS = {
     "motorcycle": 5,
     "bicycle": 6,
     "pedestrian": 7,
-    "construction_vehicle": 0,
-    "traffic_cone": 0,
-    "barrier": 0,
+    # A bicycle with its rider, as KITTI and data sets after it name it.
+    "cyclist": 6,
 }
 
 #: Constants of DetectedObjectKinematics: what is known of the heading.
@@ -48,7 +49,8 @@ def detected_objects(
     detections = finite(detections)
     objects = []
     for index in range(len(detections)):
-        name, yaw = CLASS_NAMES[detections.label[index]], float(detections.yaw[index])
+        yaw = float(detections.yaw[index])
+        name = detections.classes[detections.label[index]].lower()
         heading = _HEADING.get(name, AVAILABLE)
         # Where the heading is not available the orientation is to be empty: the frame's own.
         shown = 0.0 if heading == UNAVAILABLE else yaw
@@ -59,7 +61,7 @@ def detected_objects(
                 classification=[
                     make(
                         "autoware_perception_msgs/msg/ObjectClassification",
-                        label=LABELS[name],
+                        label=LABELS.get(name, UNKNOWN),
                         probability=1.0,
                     )
                 ],

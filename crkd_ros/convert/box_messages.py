@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
+from crkd_core.boxes import Boxes, Detections, Tracked
 from crkd_ros.convert.arrays import BOX_FIELDS, stamp_fields
 
 _FLOAT32, _UINT32 = 7, 6
@@ -39,7 +39,8 @@ def boxes_cloud(
     """A sensor_msgs/PointCloud2 with one point per detection, best score first.
 
     Fields BOX_FIELDS, float32 each: centre, size (m), yaw (rad), velocity over ground (m/s), score
-    in [0, 1], label (index into CLASS_NAMES); of Tracked also ``id``, uint32, 0 for none.
+    in [0, 1], label (index into the
+    classes, see ``label_info``); of Tracked also ``id``, uint32, 0 for none.
     """
     detections = finite(detections)
     kind = [(name, "<f4") for name in BOX_FIELDS]
@@ -91,7 +92,7 @@ def detection_array(
         where = pose(detections.center[index], float(detections.yaw[index]), make)
         hypothesis = make(
             "vision_msgs/msg/ObjectHypothesis",
-            class_id=CLASS_NAMES[detections.label[index]],
+            class_id=detections.classes[detections.label[index]],
             score=float(detections.score[index]),
         )
         result = make(
@@ -116,14 +117,21 @@ def detection_array(
     return make("vision_msgs/msg/Detection3DArray", header=head, detections=found)
 
 
-def label_info(*, stamp_ns: int, make: Make, threshold: float, frame_id: str = "base_link") -> Any:
+def label_info(
+    classes: Sequence[str],
+    *,
+    stamp_ns: int,
+    make: Make,
+    threshold: float,
+    frame_id: str = "base_link",
+) -> Any:
     """A vision_msgs/LabelInfo: what the labels of ``~/boxes`` mean, and the least score of all."""
     return make(
         "vision_msgs/msg/LabelInfo",
         header=header(stamp_ns, frame_id, make),
         class_map=[
             make("vision_msgs/msg/VisionClass", class_id=index, class_name=name)
-            for index, name in enumerate(CLASS_NAMES)
+            for index, name in enumerate(classes)
         ],
         threshold=float(threshold),
     )

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
+from crkd_core.boxes import Boxes, Detections, Tracked
+from crkd_core.colors import Color, class_colors
 from crkd_ros.convert.box_messages import Make, finite, header, identifier, point, pose, vector
 from crkd_ros.parameters.knobs import check, knob
 
-#: RGB in [0, 1] per class of CLASS_NAMES.
-COLORS = (
-    (1.00, 0.62, 0.00),  # car
-    (1.00, 0.39, 0.28),  # truck
-    (1.00, 0.27, 0.00),  # bus
-    (1.00, 0.55, 0.41),  # trailer
-    (0.91, 0.59, 0.28),  # construction_vehicle
-    (0.25, 0.41, 1.00),  # pedestrian
-    (1.00, 0.24, 0.39),  # motorcycle
-    (0.86, 0.08, 0.55),  # bicycle
-    (0.18, 0.75, 0.75),  # traffic_cone
-    (0.55, 0.60, 0.67),  # barrier
-)
+#: Colours of nuScenes' classes; others get theirs by class_colors.
+COLORS: Mapping[str, Color] = {
+    "car": (1.00, 0.62, 0.00),
+    "truck": (1.00, 0.39, 0.28),
+    "bus": (1.00, 0.27, 0.00),
+    "trailer": (1.00, 0.55, 0.41),
+    "construction_vehicle": (0.91, 0.59, 0.28),
+    "pedestrian": (0.25, 0.41, 1.00),
+    "motorcycle": (1.00, 0.24, 0.39),
+    "bicycle": (0.86, 0.08, 0.55),
+    "traffic_cone": (0.18, 0.75, 0.75),
+    "barrier": (0.55, 0.60, 0.67),
+}
 
 #: Namespaces of ``marker_array``, so that each can be switched off by itself.
 NAMESPACES = ("boxes", "labels", "velocity")
@@ -83,6 +84,7 @@ def marker_array(
     config = config or MarkersConfig()
     head = header(stamp_ns, frame_id, make)
     boxes = finite(boxes)
+    colors = class_colors(boxes.classes, COLORS)
     cubes, labels, arrows = namespaces
     markers = [
         # An id that no box uses: RViz calls a pair (ns, id) that appears twice an error.
@@ -95,7 +97,7 @@ def marker_array(
     lifetime = make("builtin_interfaces/msg/Duration", sec=seconds, nanosec=nanoseconds)
     for index in range(len(boxes)):
         center, size = boxes.center[index], boxes.size[index]
-        name, color = CLASS_NAMES[boxes.label[index]], COLORS[boxes.label[index]]
+        name, color = boxes.classes[boxes.label[index]], colors[boxes.label[index]]
         shared = {
             "header": head,
             "id": _marker_id(boxes, index),

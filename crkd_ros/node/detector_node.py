@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Spinning OpenMP threads would take the processor from the decoding threads. Read by torch, so it
@@ -30,7 +30,7 @@ from crkd_ros.node import process
 from crkd_ros.node.health import Health
 from crkd_ros.node.live_detector import LiveDetector
 from crkd_ros.node.weights import WeightsError
-from crkd_ros.parameters import knobs
+from crkd_ros.parameters import declaration, knobs
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
@@ -60,7 +60,7 @@ class DetectorNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("detector_node")
-        self.config = knobs.declare(self, NodeConfig)
+        self.config = declaration.declare(self, NodeConfig)
         self._mistake = ""
         self._state = "unconfigured"
         self._live: LiveDetector | None = None
@@ -90,7 +90,12 @@ class DetectorNode(LifecycleNode):
         def configure() -> None:
             self._begin()
             self._timer.timer_period_ns = round(self.config.health.period * 1e9)
-            self._live = LiveDetector(self, config=self.config, reporter=self._reporter)
+            self._live = LiveDetector(
+                self,
+                config=self.config,
+                with_classes=self.with_classes,
+                reporter=self._reporter,
+            )
 
         return self._enter("inactive", configure, super().on_configure, state)
 
@@ -185,6 +190,15 @@ class DetectorNode(LifecycleNode):
         if self._live is not None:
             self._live.configure(config)
         return ros_packages.make("rcl_interfaces/msg/SetParametersResult", successful=True)
+
+    def with_classes(self, classes: Sequence[str]) -> NodeConfig:
+        """The parameters, with those that each class of the weights has.
+
+        Raises:
+            ParameterError: one is set for a class that the weights do not have.
+        """
+        self.config = declaration.declare_classes(self, self.config, classes)
+        return self.config
 
     def _on_time_jump(self, jump: Any) -> None:
         """The ROS clock went back, as when a bag begins again, or came on or off."""

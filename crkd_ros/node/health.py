@@ -2,7 +2,7 @@
 
 The message is made on a timer, so it is published also when every input is dead. Names follow
 REP-107, "node: aspect": one entry per sensor (sensors/health.py), and frames, latency, problems,
-inputs, motion, calibration.
+inputs, motion, calibration, classes.
 """
 
 from __future__ import annotations
@@ -92,6 +92,7 @@ class Health:
             "inputs": _inputs({n: v for n, v in judged.items() if n != "odometry"}),
             "motion": self._motion_verdict(judged.pop("odometry", None), happened.new_problems),
             "calibration": _calibration(*happened.calibration),
+            "classes": _classes(happened.classes),
             **judged,
         }
         return make(
@@ -203,6 +204,13 @@ def _problems(happened: Happened) -> Verdict:
     values = {kind: f"{count} times: {text}" for kind, (count, text) in problems.items()}
     text = list(new.values())[-1] if new else "none at present"
     return Verdict(level=WARN if new else OK, text=text, values=values)
+
+
+def _classes(classes: Sequence[str]) -> Verdict:
+    """What the labels of ~/boxes mean."""
+    values = {str(label): name for label, name in enumerate(classes)}
+    text = f"{len(values)} classes" if values else "no weights are loaded"
+    return Verdict(level=OK, text=text, values=values)
 
 
 def _calibration(summary: str, doubts: Sequence[str]) -> Verdict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rclpy.lifecycle import LifecycleNode
@@ -37,19 +38,30 @@ class LiveDetector:
     Args:
         node: owns the topics.
         config: its parameters.
+        with_classes: makes the parameters that each of these classes has, and answers all of them.
         reporter: is told of frames and of what the user should know, in any thread.
 
     Raises:
         WeightsError, MotionError, MessageError, SyncError: what is asked for cannot be had.
+        ParameterError: a parameter is about a class that the weights do not have.
     """
 
-    def __init__(self, node: LifecycleNode, *, config: NodeConfig, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        node: LifecycleNode,
+        *,
+        config: NodeConfig,
+        with_classes: Callable[[Sequence[str]], NodeConfig],
+        reporter: Reporter,
+    ) -> None:
         self._node, self._config, self._reporter = node, config, reporter
         self._active: _Active | None = None
         self._transforms = Transforms(node, config=config, reporter=reporter)
         try:
             place = self._transforms.place(config.output_frame)
             self._detector = load_detector(config)
+            self._config = config = with_classes(self._detector.config.classes)
+            reporter.detects(config.classes)
             rig = self._rig()  # Made anew by ``start``: here for what it refuses.
             self._outputs = Outputs(
                 node,

@@ -29,7 +29,7 @@ class Outputs:
 
     Args:
         node: advertises them.
-        config: the node's parameters.
+        config: the node's parameters, with the classes of the weights.
         motion: how the vehicle moves, for ids.
         place: where the vehicle is in the output frame; None: that is the vehicle's own.
         reporter: is told what the user should know.
@@ -82,9 +82,11 @@ class Outputs:
         """Send the latched label info; once the node is active, and when a threshold changed."""
         if self._labels is not None:
             stamp_ns = self._node.get_clock().now().nanoseconds
-            threshold = self._config.score_threshold
             info = box_messages.label_info(
-                **self._head(stamp_ns), threshold=threshold, make=ros_packages.make
+                self._config.classes,
+                **self._head(stamp_ns),
+                threshold=self._config.score_threshold,
+                make=ros_packages.make,
             )
             self._labels.publish(info)
 

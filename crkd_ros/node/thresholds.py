@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
 from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig
 
 
@@ -22,7 +22,7 @@ def above(detections: Detections, config: ThresholdsConfig) -> Detections:
         config: range i goes from ``ranges[i]`` (included) to the next (not included).
     """
     bins = len(config.ranges)
-    least = np.stack([np.resize(getattr(config, name), bins) for name in CLASS_NAMES])
+    least = np.stack([np.resize(config.least(name), bins) for name in detections.classes])
     ranges = np.hypot(detections.center[:, 0], detections.center[:, 1])
     column = np.searchsorted(config.ranges, ranges, side="right") - 1
     return detections.select(detections.score >= least[detections.label, column])
@@ -30,7 +30,8 @@ def above(detections: Detections, config: ThresholdsConfig) -> Detections:
 
 def renamed(detections: Detections, config: RemapConfig) -> Detections:
     """The detections under their published classes, in their order; dropped classes left out."""
-    names = [getattr(config, name) for name in CLASS_NAMES]
-    labels = np.array([CLASS_NAMES.index(name) if name else -1 for name in names])
-    published = labels[detections.label]
-    return dataclasses.replace(detections, label=published).select(published >= 0)
+    classes = detections.classes
+    names = [config.published(name) for name in classes]
+    labels = np.array([classes.index(name) if name else -1 for name in names])
+    kept = detections.select(labels[detections.label] >= 0)
+    return dataclasses.replace(kept, label=labels[kept.label])

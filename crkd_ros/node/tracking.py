@@ -16,16 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
+from crkd_core.boxes import Detections, Tracked
 from crkd_ros.parameters.outputs import TrackingConfig
 
 Array = NDArray[np.float64]
 
 #: Standard deviations of what a detection says: metres, m/s.
 _NOISE_SD = 0.5, 1.5
-#: And of how objects leave constant speed, m/s^2: cones and barriers stand.
-_ACCELERATION_SD = np.full(len(CLASS_NAMES), 3.0)
-_ACCELERATION_SD[[CLASS_NAMES.index(name) for name in ("traffic_cone", "barrier")]] = 0.1
+#: And of how objects leave constant speed, m/s^2; and the classes of objects that stand.
+_ACCELERATION_SD, _STANDING_SD = 3.0, 0.1
+_STANDING = ("traffic_cone", "barrier")
 
 _NOISE = np.diag(np.square(_NOISE_SD))
 
@@ -72,13 +72,14 @@ class Tracker:
         self._assign = linear_sum_assignment
         self.config = config or TrackingConfig()
         self._next_id = 1
+        self._classes: tuple[str, ...] = ()
         self.reset()
 
     def reset(self) -> None:
         """Forget every track."""
         self._stamp_ns: int | None = None
         self._fixed = False
-        self._tracks = _begun(Detections.empty(), 0)
+        self._tracks = _begun(Detections.empty(self._classes), 0)
 
     def __call__(
         self, detections: Detections, *, stamp_ns: int, fixed_T_base: Array | None
@@ -92,7 +93,9 @@ class Tracker:
                 vehicle is taken to stand still.
         """
         back = self._stamp_ns is not None and stamp_ns < self._stamp_ns
-        if back or self._fixed != (fixed_T_base is not None):
+        other = self._classes != detections.classes
+        self._classes = detections.classes
+        if back or other or self._fixed != (fixed_T_base is not None):
             self.reset()
         self._predict(stamp_ns)
         self._fixed = fixed_T_base is not None
@@ -112,7 +115,8 @@ class Tracker:
         tracks = self._tracks.select(unseen <= self.config.death)
         step = np.array([[1, seconds], [0, 1]])
         push = np.array([seconds**2 / 2, seconds])
-        noise = np.square(_ACCELERATION_SD)[tracks.label, None, None] * np.outer(push, push)
+        spread = [_STANDING_SD if c in _STANDING else _ACCELERATION_SD for c in self._classes]
+        noise = np.square(spread)[tracks.label, None, None] * np.outer(push, push)
         self._tracks = dataclasses.replace(
             tracks,
             position=tracks.position + tracks.velocity * seconds,
@@ -152,7 +156,7 @@ class Tracker:
         mine, theirs = np.flatnonzero(self._tracks.label == label), measured.label == label
         tracks, found = self._tracks.select(mine), np.flatnonzero(theirs)
         unseen = (stamp_ns - tracks.seen_ns) / 1e9
-        gate = getattr(self.config.gate, CLASS_NAMES[label]) + self.config.gate_growth * unseen
+        gate = self.config.gate.metres(self._classes[label]) + self.config.gate_growth * unseen
         there = measured.center[found, :2]
         away = np.linalg.norm(tracks.position[:, None] - there, axis=-1) / gate[:, None]
         # A pair that is not made costs nothing, and one at the edge of the gate hardly gains:

@@ -3,15 +3,17 @@
 A field's name is the parameter and the YAML key, its default the only default, its metadata the
 description and the range that ``ros2 param describe`` shows. A dataclass within a dataclass is a
 group (``sync.wait``). The detector node's own are in node.py.
+
+A field made by ``class_knob`` is one parameter for each class of the weights, which are known
+later than parameter files are read.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -19,10 +21,7 @@ from typing import Any, Literal, TypeVar
 _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 
 #: What ROS shows of a parameter that is not ``dynamic``.
-_UNCONFIGURED = "may change only while the node is unconfigured"
-
-#: YAML reads these words, and ROS numbers, as something else.
-_QUOTES = "texts like off, on, yes, no and 1 need quotes: -p \"motion.source:='off'\""
+UNCONFIGURED = "may change only while the node is unconfigured"
 
 Config = TypeVar("Config")
 
@@ -52,9 +51,36 @@ def knob(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def class_knob(
+    default: Callable[[str], Any],
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    dynamic: bool = False,
+) -> Any:
+    """A dataclass field, a mapping from class to value, that is one parameter for each class.
+
+    Its parameters stand beside the group's others under the classes' names: ``thresholds.car``.
+    The mapping holds what is given; ``of_class`` has the default of the others.
+
+    Args:
+        default: class -> default.
+        description: with ``{name}`` for the class.
+        low: the least value of a number.
+        high: its greatest.
+        dynamic: it may change while the node is active.
+    """
+    metadata = {"description": description, "low": low, "high": high, "dynamic": dynamic}
+    return dataclasses.field(default_factory=dict, metadata={**metadata, "default_of": default})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One leaf of a configuration dataclass: dotted name, type, default and metadata."""
+    """One leaf of a configuration dataclass: dotted name, type, default and metadata.
+
+    ``of_class``: it is one of a ``class_knob``.
+    """
 
     name: str
     kind: Any
@@ -63,12 +89,20 @@ class Parameter:
     low: float | None
     high: float | None
     dynamic: bool
+    of_class: bool = False
 
 
-def parameters(config: type, prefix: str = "") -> Iterator[Parameter]:
+def parameters(
+    config: type, prefix: str = "", *, classes: Collection[str] = ()
+) -> Iterator[Parameter]:
     """Every parameter of a configuration dataclass, in order, its groups last.
 
     Plain fields are none.
+
+    Args:
+        config: the dataclass.
+        prefix: goes before every name.
+        classes: those of the weights, for the parameters that each class has.
     """
     hints = typing.get_type_hints(config)
 
@@ -76,15 +110,47 @@ def parameters(config: type, prefix: str = "") -> Iterator[Parameter]:
         return dataclasses.is_dataclass(hints[field.name])
 
     for field in sorted(dataclasses.fields(config), key=group):
+        hint, metadata = hints[field.name], dict(field.metadata)
+        default_of = metadata.pop("default_of", None)
         if group(field):
-            yield from parameters(hints[field.name], f"{prefix}{field.name}.")  # type: ignore
-        elif field.metadata:
-            yield Parameter(
-                name=prefix + field.name,
-                kind=hints[field.name],
-                default=field.default,
-                **field.metadata,
-            )
+            yield from parameters(hint, f"{prefix}{field.name}.", classes=classes)  # type: ignore
+        elif default_of is not None:
+            described = metadata.pop("description")
+            for name in classes:
+                yield Parameter(
+                    name=prefix + name,
+                    kind=typing.get_args(hint)[1],
+                    default=default_of(name),
+                    description=described.format(name=name.replace("_", " ")),
+                    of_class=True,
+                    **metadata,
+                )
+        elif metadata:
+            yield Parameter(name=prefix + field.name, kind=hint, default=field.default, **metadata)
+
+
+def of_class(config: Any, field: str, name: str) -> Any:
+    """What a ``class_knob`` says of one class: the given value, else the default."""
+    given = getattr(config, field)
+    if name in given:
+        return given[name]
+    (knob_of,) = (one for one in dataclasses.fields(config) if one.name == field)
+    return knob_of.metadata["default_of"](name)
+
+
+def class_of(config: type, name: str, prefix: str = "") -> str | None:
+    """The class whose parameter a dotted name is; None: it is no such parameter.
+
+    Whether the weights have such a class is not known here.
+    """
+    hints = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        inner = f"{prefix}{field.name}."
+        if dataclasses.is_dataclass(hints[field.name]) and name.startswith(inner):
+            return class_of(hints[field.name], name, inner)  # type: ignore[arg-type]
+    per_class = any("default_of" in field.metadata for field in dataclasses.fields(config))
+    leaf = name.removeprefix(prefix)
+    return leaf if per_class and leaf not in hints else None
 
 
 def check(config: Any, prefix: str) -> None:
@@ -97,10 +163,14 @@ def check(config: Any, prefix: str) -> None:
     Raises:
         ParameterError: names the parameter, what is allowed, and what came.
     """
-    for parameter in parameters(type(config)):
-        if "." in parameter.name:
+    now, nested = values(config), typing.get_type_hints(type(config))
+    for parameter in parameters(type(config), classes=classes_given(config)):
+        # A group within it has checked itself.
+        if parameter.name not in now or dataclasses.is_dataclass(
+            nested.get(parameter.name.partition(".")[0])
+        ):
             continue
-        value, name = getattr(config, parameter.name), prefix + parameter.name
+        value, name = now[parameter.name], prefix + parameter.name
         if typing.get_origin(parameter.kind) is Literal:
             choices = typing.get_args(parameter.kind)
             if value not in choices:
@@ -116,8 +186,22 @@ def check(config: Any, prefix: str) -> None:
             )
 
 
-def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """A configuration of dotted names; absent ones take their defaults. Raises ParameterError."""
+def build(
+    kind: type[Config], values: Mapping[str, Any], *, plain: Mapping[str, Any] | None = None
+) -> Config:
+    """A configuration of dotted names; absent ones take their defaults.
+
+    Args:
+        kind: its dataclass.
+        values: of its parameters.
+        plain: dotted name -> value of fields that are no parameters.
+
+    Raises:
+        ParameterError: an unknown name, or a value that is not allowed.
+    """
+
+    def converted(value: Any, kind: Any) -> Any:
+        return tuple(value) if typing.get_origin(kind) is tuple else value
 
     def part(cls: type, prefix: str) -> Any:
         hints = typing.get_type_hints(cls)
@@ -126,15 +210,20 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
             name, kind = prefix + field.name, hints[field.name]
             if dataclasses.is_dataclass(kind):
                 chosen[field.name] = part(kind, name + ".")  # type: ignore[arg-type]
-            elif name in values:
-                value = values[name]
-                chosen[field.name] = tuple(value) if typing.get_origin(kind) is tuple else value
+            elif "default_of" in field.metadata:
+                own = {c: n for n in values if (c := class_of(cls, n, prefix)) and prefix + c == n}
+                inner = typing.get_args(kind)[1]
+                chosen[field.name] = {c: converted(values[n], inner) for c, n in own.items()}
+            elif field.metadata and name in values:
+                chosen[field.name] = converted(values[name], kind)
+            elif not field.metadata and plain and name in plain:
+                chosen[field.name] = plain[name]
         return cls(**chosen)
 
     known = [parameter.name for parameter in parameters(kind)]
     for name in values:
-        if name not in known:
-            raise ParameterError(_unknown(name, known))
+        if name not in known and class_of(kind, name) is None:
+            raise ParameterError(unknown(name, known))
     config: Config = part(kind, "")
     return config
 
@@ -144,13 +233,38 @@ def foreign(name: str) -> bool:
     return name.startswith(_FOREIGN)
 
 
-def values(config: Any) -> dict[str, Any]:
-    """The dotted name and the value of every parameter of a configuration, in order."""
+def values(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The dotted name and the value of every parameter of a configuration, in order.
 
-    def value(name: str) -> Any:
-        return functools.reduce(getattr, name.split("."), config)
+    Of a ``class_knob``, the classes that are given.
+    """
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            found |= values(value, name + ".")
+        elif "default_of" in field.metadata:
+            found |= {prefix + one: given for one, given in value.items()}
+        elif field.metadata:
+            found[name] = value
+    return found
 
-    return {parameter.name: value(parameter.name) for parameter in parameters(type(config))}
+
+def plain_fields(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The dotted name and the value of every field that is no parameter."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            found |= plain_fields(value, name + ".")
+        elif not field.metadata:
+            found[name] = value
+    return found
+
+
+def classes_given(config: Any) -> list[str]:
+    """The classes that any ``class_knob`` of a configuration has a value for."""
+    return [c for name in values(config) if (c := class_of(type(config), name)) is not None]
 
 
 def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -> Config:
@@ -166,89 +280,17 @@ def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -
     """
     now = values(config)
     ours = {name: value for name, value in changes.items() if name in now}
-    for parameter in parameters(type(config)):
+    for parameter in parameters(type(config), classes=classes_given(config)):
         name = parameter.name
         if name not in ours or parameter.dynamic or not only_dynamic:
             continue
         if ours[name] != (list(now[name]) if isinstance(now[name], tuple) else now[name]):
-            raise ParameterError(f"{name} {_UNCONFIGURED}: send it through cleanup first")
-    return build(type(config), {**now, **ours})
+            raise ParameterError(f"{name} {UNCONFIGURED}: send it through cleanup first")
+    return build(type(config), {**now, **ours}, plain=plain_fields(config))
 
 
-def declare(node: Any, kind: type[Config]) -> Config:
-    """Declare every parameter on an rclpy node and answer the configuration it was started with.
-
-    What is not ``dynamic`` is not read-only for ROS: a lifecycle node takes it up when it is
-    configured. ``changed`` is what refuses it at other times.
-
-    Raises:
-        ParameterError: a value of another type or outside its range, or an override of a parameter
-            that does not exist (the text names the nearest one).
-    """
-    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-
-    given = {}
-    for parameter in parameters(kind):
-        descriptor = ParameterDescriptor(
-            description=parameter.description,
-            additional_constraints="" if parameter.dynamic else _UNCONFIGURED,
-        )
-        if parameter.low is not None and parameter.high is not None:
-            if parameter.kind is int:
-                limits = IntegerRange(from_value=int(parameter.low), to_value=int(parameter.high))
-                descriptor.integer_range = [limits]
-            else:
-                reals = FloatingPointRange(from_value=parameter.low, to_value=parameter.high)
-                descriptor.floating_point_range = [reals]
-        default = parameter.default
-        default = list(default) if isinstance(default, tuple) else default
-        try:
-            given[parameter.name] = node.declare_parameter(
-                parameter.name, default, descriptor
-            ).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            hint = "" if not isinstance(default, str) else f"; {_QUOTES}"
-            raise ParameterError(
-                f"parameter {parameter.name} ({parameter.description}): {error}; the default is "
-                f"{default!r}{hint}"
-            ) from error
-    config = build(kind, given)
-    known = list(given)
-    # rclpy ignores overrides that nobody declares; a misspelt one must not go unnoticed.
-    for name in getattr(node, "_parameter_overrides", {}):
-        if name not in known and not foreign(name):
-            raise ParameterError(_unknown(name, known))
-    return config
-
-
-def as_yaml(kind: type) -> str:
-    """The parameter file with every parameter, its description and its default."""
-    import yaml
-
-    lines = ["/**:", "  ros__parameters:"]
-    opened: list[str] = []
-    for parameter in parameters(kind):
-        *groups, leaf = parameter.name.split(".")
-        for depth, group in enumerate(groups):
-            if opened[: depth + 1] != groups[: depth + 1]:
-                lines.append(f"{'  ' * (depth + 2)}{group}:")
-        opened = groups
-        indent = "  " * (len(groups) + 2)
-        default = parameter.default
-        value = yaml.safe_dump(
-            list(default) if isinstance(default, tuple) else default,
-            default_flow_style=True,
-            width=10_000,
-        )
-        limits = "" if parameter.low is None else f" [{parameter.low}, {parameter.high}]"
-        change = "; may change while running" if parameter.dynamic else ""
-        lines.append(f"{indent}# {parameter.description}{limits}{change}")
-        lines.append(f"{indent}{leaf}: {value.splitlines()[0]}")
-    return "\n".join(lines) + "\n"
-
-
-def _unknown(name: str, known: list[str]) -> str:
+def unknown(name: str, known: Sequence[str]) -> str:
+    """What to say of a parameter that does not exist."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown parameter {name!r}; {hint}"

@@ -11,7 +11,7 @@ from crkd_core.config import Precision
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.health import CalibrationCheckConfig, HealthConfig
-from crkd_ros.parameters.knobs import as_yaml, knob
+from crkd_ros.parameters.knobs import knob
 from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig, TrackingConfig
 
 
@@ -45,7 +45,16 @@ class NodeConfig(FramingConfig, WeightsConfig):
     remap: RemapConfig = RemapConfig()
     tracking: TrackingConfig = TrackingConfig()
     markers: MarkersConfig = MarkersConfig()
+    #: Of the loaded weights; () before. No parameter.
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes:
+            self.remap.check_classes(self.classes)
 
 
 if __name__ == "__main__":
+    from crkd_ros.parameters.parameter_file import as_yaml
+
     print(as_yaml(NodeConfig), end="")

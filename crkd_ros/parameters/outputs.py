@@ -1,28 +1,43 @@
 """Parameters of what is published: thresholds, published classes, ids.
 
-What they do is in node/thresholds.py and node/tracking.py.
+Each class of the weights has its own. What they do is in node/thresholds.py and node/tracking.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from crkd_core.boxes import CLASS_NAMES
-from crkd_ros.parameters.knobs import ParameterError, check, knob
+from crkd_ros.parameters.knobs import ParameterError, check, class_knob, knob, of_class
+
+#: How far the boxes of a class may be from where its track expects them, metres; others _GATE.
+_GATES = {
+    "car": 2.0,
+    "truck": 3.0,
+    "bus": 3.0,
+    "trailer": 3.0,
+    "construction_vehicle": 3.0,
+    "pedestrian": 1.5,
+    "motorcycle": 2.0,
+    "bicycle": 2.0,
+    "traffic_cone": 1.2,
+    "barrier": 1.2,
+}
+_GATE = 2.0
 
 
-def _scores(name: str) -> tuple[float, ...]:
-    described = f"Least score of a {name.replace('_', ' ')}: one value, or one per range"
-    scores: tuple[float, ...] = knob((0.0,), described, dynamic=True)
-    return scores
+def _no_threshold(name: str) -> tuple[float, ...]:
+    return (0.0,)
 
 
-def _renamed(name: str) -> str:
-    described = f"Class under which a {name.replace('_', ' ')} is published; '' drops it"
-    renamed: str = knob(name, described, dynamic=True)
-    return renamed
+def _itself(name: str) -> str:
+    return name
+
+
+def _gate(name: str) -> float:
+    return _GATES.get(name.lower(), _GATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +49,9 @@ class ThresholdsConfig:
         "Where ranges begin, m from the vehicle, rising from 0.0; the last has no end",
         dynamic=True,
     )
-    car: tuple[float, ...] = _scores("car")
-    truck: tuple[float, ...] = _scores("truck")
-    bus: tuple[float, ...] = _scores("bus")
-    trailer: tuple[float, ...] = _scores("trailer")
-    construction_vehicle: tuple[float, ...] = _scores("construction_vehicle")
-    pedestrian: tuple[float, ...] = _scores("pedestrian")
-    motorcycle: tuple[float, ...] = _scores("motorcycle")
-    bicycle: tuple[float, ...] = _scores("bicycle")
-    traffic_cone: tuple[float, ...] = _scores("traffic_cone")
-    barrier: tuple[float, ...] = _scores("barrier")
+    scores: Mapping[str, tuple[float, ...]] = class_knob(
+        _no_threshold, "Least score of a {name}: one value, or one per range", dynamic=True
+    )
 
     def __post_init__(self) -> None:
         starts = np.asarray(self.ranges, float)
@@ -54,62 +62,61 @@ class ThresholdsConfig:
                 f"thresholds.ranges: expected metres that rise from 0.0, such as [0.0, 30.0], got "
                 f"{list(self.ranges)}"
             )
-        for name in CLASS_NAMES:
-            scores = getattr(self, name)
+        for name, scores in self.scores.items():
             if len(scores) not in (1, len(starts)) or not all(0 <= s <= 1 for s in scores):
                 raise ParameterError(
                     f"thresholds.{name}: expected one score, or one for each of the "
                     f"{len(starts)} thresholds.ranges, each 0.0 to 1.0; got {list(scores)}"
                 )
 
+    def least(self, name: str) -> tuple[float, ...]:
+        """The least scores of a class: one, or one per range."""
+        scores: tuple[float, ...] = of_class(self, "scores", name)
+        return scores
+
 
 @dataclass(frozen=True, kw_only=True)
 class RemapConfig:
     """The class under which each class is published."""
 
-    car: str = _renamed("car")
-    truck: str = _renamed("truck")
-    bus: str = _renamed("bus")
-    trailer: str = _renamed("trailer")
-    construction_vehicle: str = _renamed("construction_vehicle")
-    pedestrian: str = _renamed("pedestrian")
-    motorcycle: str = _renamed("motorcycle")
-    bicycle: str = _renamed("bicycle")
-    traffic_cone: str = _renamed("traffic_cone")
-    barrier: str = _renamed("barrier")
+    classes: Mapping[str, str] = class_knob(
+        _itself, "Class under which a {name} is published; '' drops it", dynamic=True
+    )
 
-    def __post_init__(self) -> None:
-        for name in CLASS_NAMES:
-            if getattr(self, name) not in (*CLASS_NAMES, ""):
+    def check_classes(self, known: Sequence[str]) -> None:
+        """Refuse what is no class of the weights. Raises ParameterError."""
+        for name, published in self.classes.items():
+            if published not in (*known, ""):
                 raise ParameterError(
-                    f"remap.{name}: expected one of {', '.join(CLASS_NAMES)} or '' (not "
-                    f"published), got {getattr(self, name)!r}"
+                    f"remap.{name}: expected one of {', '.join(known)} or '' (not published), got "
+                    f"{published!r}"
                 )
 
-
-def _gate(metres: float, name: str) -> float:
-    described = f"Farthest that a {name} is from where its track expects it, m"
-    gate: float = knob(metres, described, low=0.1, high=20.0, dynamic=True)
-    return gate
+    def published(self, name: str) -> str:
+        """The class under which a class is published; '' for not at all."""
+        published: str = of_class(self, "classes", name)
+        return published
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateConfig:
     """How far a detection may be from a track of its class to be the same object."""
 
-    car: float = _gate(2.0, "car")
-    truck: float = _gate(3.0, "truck")
-    bus: float = _gate(3.0, "bus")
-    trailer: float = _gate(3.0, "trailer")
-    construction_vehicle: float = _gate(3.0, "construction vehicle")
-    pedestrian: float = _gate(1.5, "pedestrian")
-    motorcycle: float = _gate(2.0, "motorcycle")
-    bicycle: float = _gate(2.0, "bicycle")
-    traffic_cone: float = _gate(1.2, "traffic cone")
-    barrier: float = _gate(1.2, "barrier")
+    gates: Mapping[str, float] = class_knob(
+        _gate,
+        "Farthest that a {name} is from where its track expects it, m",
+        low=0.1,
+        high=20.0,
+        dynamic=True,
+    )
 
     def __post_init__(self) -> None:
         check(self, "tracking.gate.")
+
+    def metres(self, name: str) -> float:
+        """The gate of a class."""
+        metres: float = of_class(self, "gates", name)
+        return metres
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A ROS parameter file without ROS, so that replay follows the node's parameters."""
+"""ROS parameter files without ROS: replay follows the node's, and the shipped one is made here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from crkd_ros.parameters.knobs import ParameterError, build, foreign, parameters
+from crkd_ros.parameters.knobs import ParameterError, build, class_of, foreign, parameters
 
 Config = TypeVar("Config")
 
@@ -34,7 +34,8 @@ def load(path: Path, kind: type[Config], *, node: str) -> Config:
             "ros__parameters, as in config/detector.yaml"
         )
     values = {name: value for name, value in values.items() if not foreign(name)}
-    for parameter in parameters(kind):
+    classes = [one for name in values if (one := class_of(kind, name)) is not None]
+    for parameter in parameters(kind, classes=classes):
         if parameter.name in values and not _fits(values[parameter.name], parameter.kind):
             raise ParameterError(
                 f"{path}: {parameter.name}: {values[parameter.name]!r} is of another type than "
@@ -71,6 +72,35 @@ def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:
                 raise ParameterError(f"{path}: {name}: expected ros__parameters with a mapping")
             values |= dict(_leaves(found))
     return values
+
+
+def as_yaml(kind: type) -> str:
+    """The parameter file with every parameter, its description and its default.
+
+    What each class of the weights has is shown as a comment.
+    """
+    lines = ["/**:", "  ros__parameters:"]
+    opened: list[str] = []
+    for parameter in parameters(kind, classes=["<class>"]):
+        *groups, leaf = parameter.name.split(".")
+        # A group without a value would be no group for YAML.
+        hidden = "# " if parameter.of_class else ""
+        for depth, group in enumerate(groups):
+            if opened[: depth + 1] != groups[: depth + 1]:
+                lines.append(f"{'  ' * (depth + 2)}{hidden}{group}:")
+        opened = groups
+        indent = "  " * (len(groups) + 2)
+        default = parameter.default
+        value = yaml.safe_dump(
+            list(default) if isinstance(default, tuple) else default,
+            default_flow_style=True,
+            width=10_000,
+        )
+        limits = "" if parameter.low is None else f" [{parameter.low}, {parameter.high}]"
+        change = "; may change while running" if parameter.dynamic else ""
+        lines.append(f"{indent}# {parameter.description}{limits}{change}")
+        lines.append(f"{indent}{hidden}{leaf}: {value.splitlines()[0]}")
+    return "\n".join(lines) + "\n"
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

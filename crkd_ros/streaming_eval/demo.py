@@ -137,8 +137,8 @@ def _report(
 ) -> tuple[Evaluation, list[Table]]:
     tokens = tables.samples_of_scene(scene)
     stamps = {token: stamp for stamp, token in key_frames(tables, [scene]).items()}
-    nothing = Detections.empty()
-    boxes = {arrival.stamp_ns: arrival.detections for arrival in live.arrivals}
+    nothing = Detections.empty(live.classes)
+    boxes = {one.stamp_ns: one.detections(live.classes) for one in live.arrivals}
     answers = [boxes.get(stamps[token], nothing) for token in tokens]
     evaluations = {}
     for name, found in (("live node", answers), ("offline", offline)):
@@ -148,7 +148,7 @@ def _report(
             for token, record, boxes in zip(tokens, poses, found, strict=True)
             if record is not None
         ]
-        submission = make_submission(triples)
+        submission = make_submission(triples, classes=live.classes)
         write_submission(submission, out / f"results_{name.split()[0]}.json")
         evaluations[name] = score(tables, submission, tokens)
     answered = sum(stamps[token] in boxes for token in tokens)

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rich.console import Console
 
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_ros.parameters import knobs
+from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 from crkd_ros.streaming_eval.recorder import Recorder
 from crkd_ros.streaming_eval.scores import LiveScoreError
@@ -56,7 +56,7 @@ class EvaluatorNode(Node):
 
     def __init__(self) -> None:
         super().__init__("evaluator")
-        self.config = knobs.declare(self, EvaluatorConfig)
+        self.config = declare(self, EvaluatorConfig)
         for name in ("data", "split"):
             if not getattr(self.config, name):
                 raise ParameterError(

@@ -100,5 +100,7 @@ def evaluate_offline(
     )
     sweeps = detector.config.radar.sweeps
     frames = NuScenesFrames(tables, tokens, radar_sweeps=sweeps, image=detector.config.image)
-    submission = make_submission((f.token, f.global_T_ego, detector(f)) for f in frames)
+    submission = make_submission(
+        ((f.token, f.global_T_ego, detector(f)) for f in frames), classes=detector.config.classes
+    )
     return score(tables, submission, tokens)

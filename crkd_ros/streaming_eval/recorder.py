@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,12 +69,19 @@ class BagClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """One message of ``~/boxes``: its stamp, its arrival in bag time, boxes in ``frame_id``."""
+    """One message of ``~/boxes``: its stamp, its arrival in bag time, boxes in ``frame_id``.
+
+    What its labels mean is told by /diagnostics, which may come later.
+    """
 
     stamp_ns: int
     available_ns: int
-    detections: Detections
+    cloud: Any
     frame_id: str
+
+    def detections(self, classes: Sequence[str]) -> Detections:
+        """The boxes, of a detector of these classes. Raises ConvertError: it cannot be."""
+        return arrays.boxes_from_cloud(self.cloud, classes)
 
 
 @dataclass
@@ -86,6 +93,7 @@ class Pass:
         seconds: real time between the two.
         arrivals: what the node published, in the order of arrival.
         poses: stamp ns -> [4, 4] pose of the vehicle, from odometry.
+        classes: of the detector; () where it told none.
         skipped, dropped: frames that the node reported, None where it reported nothing.
         stages: stage -> mean milliseconds, weighted over ``frames`` frames.
     """
@@ -96,6 +104,7 @@ class Pass:
     seconds: float = 0.0
     arrivals: list[Arrival] = field(default_factory=list)
     poses: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     skipped: int | None = None
     dropped: int | None = None
     frames: int = 0
@@ -123,6 +132,7 @@ class Recorder:
         self._clock = BagClock()
         self._counters: dict[str, int] = {}
         self._counters_before: dict[str, int] = {}
+        self._classes: tuple[str, ...] = ()
         self.passes: list[Pass] = []
         #: Boxes that came before /clock: nothing can be said of them.
         self.unplaced = 0
@@ -140,7 +150,9 @@ class Recorder:
             moved = stamp_ns != self._clock.last_ns
             if self._clock.tick(stamp_ns, now) or not self.passes:
                 self._counters_before = dict(self._counters)
-                self.passes.append(Pass(first_ns=stamp_ns, last_ns=stamp_ns, began=now))
+                self.passes.append(
+                    Pass(first_ns=stamp_ns, last_ns=stamp_ns, began=now, classes=self._classes)
+                )
             current = self.passes[-1]
             if moved and stamp_ns >= current.last_ns:
                 current.last_ns, current.seconds = stamp_ns, now - current.began
@@ -150,7 +162,6 @@ class Recorder:
         """Subscription callback of ``~/boxes``."""
         now = self._now()
         stamp_ns = arrays.stamp_ns(message.header.stamp)
-        detections = arrays.boxes_from_cloud(message)
         with self._lock:
             self.last_boxes = now
             available_ns = self._clock.at(now)
@@ -167,7 +178,7 @@ class Recorder:
                     stamp_ns=stamp_ns,
                     # A tick may be under way while boxes of the same moment are here already.
                     available_ns=max(available_ns, stamp_ns),
-                    detections=detections,
+                    cloud=message,
                     frame_id=message.header.frame_id,
                 )
             )
@@ -180,10 +191,12 @@ class Recorder:
                 self.passes[-1].poses[arrays.stamp_ns(message.header.stamp)] = pose
 
     def on_diagnostics(self, message: Any) -> None:
-        """Subscription callback of /diagnostics: frames that were skipped, means per stage."""
+        """Subscription callback of /diagnostics: classes, frames skipped, means per stage."""
         for status in message.status:
             values = {pair.key: pair.value for pair in status.values}
             with self._lock:
+                if status.name == f"{self._node}: classes" and values:
+                    self._on_classes(tuple(values[str(label)] for label in range(len(values))))
                 if not self.passes:
                     continue
                 current = self.passes[-1]
@@ -191,6 +204,11 @@ class Recorder:
                     self._on_counters(current, values)
                 elif status.name == f"{self._node}: latency":
                     _add_stages(current, values)
+
+    def _on_classes(self, classes: tuple[str, ...]) -> None:
+        self._classes = classes
+        for one in self.passes:
+            one.classes = one.classes or classes
 
     def _on_counters(self, current: Pass, values: dict[str, str]) -> None:
         # Keys carry an explanation in brackets.

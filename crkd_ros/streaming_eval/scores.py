@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.replay import POSE_TOLERANCE, key_frames
+from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.streaming import Answer, Stream, StreamScores, score_stream
 
@@ -113,11 +114,17 @@ def score_pass(
 
     Raises:
         LiveScoreError: no key frame of the split in the pass, poses of another data set, boxes of
-            another frame, or a pass without a rate.
+            another frame or that cannot be read, a detector that did not tell its classes, or a
+            pass without a rate.
     """
     rate = rate or one.rate
     if not rate > 0:
         raise LiveScoreError("/clock did not move: start the player with --clock")
+    if not one.classes:
+        raise LiveScoreError(
+            "the detector's /diagnostics told no classes, so its labels mean nothing; "
+            "is it a detector_node of this version, and its name right?"
+        )
     # The first ticks of /clock may be lost; what was answered was played.
     first_ns = min([one.first_ns, *(arrival.stamp_ns for arrival in one.arrivals)])
     samples, scenes = samples_between(tables, split, first_ns, one.last_ns)
@@ -135,15 +142,19 @@ def score_pass(
                 f"boxes with stamp {arrival.stamp_ns} ns, at which {', '.join(scenes)} of "
                 f"{tables.root} has no sensor message; is this the data set of the bag?"
             )
+        try:
+            found = arrival.detections(one.classes)
+        except ConvertError as error:
+            raise LiveScoreError(f"at {arrival.stamp_ns} ns: {error}") from error
         answers.append(
             Answer(
                 stamp_ns=arrival.stamp_ns,
                 available_ns=arrival.available_ns,
-                detections=arrival.detections,
+                detections=found,
                 global_T_ego=pose,
             )
         )
-    stream = Stream(answers)
+    stream = Stream(answers, classes=one.classes)
     anchors = (
         record.stamp_ns for scene in scenes for record in tables.records(scene, ANCHOR_CAMERA)
     )

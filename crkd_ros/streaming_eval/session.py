@@ -72,7 +72,7 @@ def run_live(
 
     Raises:
         ProcessError: the node did not come up, or ended early.
-        LiveError: the player failed, or nothing was published.
+        LiveError: the player failed, or nothing was published, or the node told no classes.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -113,6 +113,8 @@ def run_live(
         raise LiveError(f"nothing was heard of /clock; see {player_log}")
     if not recorder.passes[0].arrivals:
         raise LiveError(f"the node published nothing; see {node_log}")
+    if not recorder.passes[0].classes:
+        raise LiveError(f"nothing was heard of the node's /diagnostics; see {node_log}")
     return recorder.passes[0]
 
 

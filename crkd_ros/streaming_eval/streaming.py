@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,9 +71,15 @@ class Answer:
 
 
 class Stream:
-    """The answers of one pass over a drive. Of several with the same stamp the first counts."""
+    """The answers of one pass over a drive. Of several with the same stamp the first counts.
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    Args:
+        answers: in any order.
+        classes: of the detector, also where it answered nothing.
+    """
+
+    def __init__(self, answers: Iterable[Answer], *, classes: Sequence[str]) -> None:
+        self.classes = tuple(classes)
         self._by_stamp: dict[int, Answer] = {}
         self._available: list[int] = []
         self._latest: list[Answer] = []
@@ -118,7 +124,7 @@ def submission_of(stream: Stream, samples: Mapping[int, str], variant: Variant) 
         samples: truth time ns -> sample token; samples without an answer are empty.
         variant: see the module.
     """
-    nothing = (np.eye(4), Detections.empty())
+    nothing = (np.eye(4), Detections.empty(stream.classes))
 
     def answer(at_ns: int) -> tuple[NDArray[np.float64], Detections]:
         found = stream.of(at_ns) if variant == "offline" else stream.latest(at_ns)
@@ -129,7 +135,9 @@ def submission_of(stream: Stream, samples: Mapping[int, str], variant: Variant) 
             boxes = forwarded(boxes, (at_ns - found.stamp_ns) * 1e-9)
         return found.global_T_ego, boxes
 
-    return make_submission((token, *answer(at_ns)) for at_ns, token in samples.items())
+    return make_submission(
+        ((token, *answer(at_ns)) for at_ns, token in samples.items()), classes=stream.classes
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from crkd_core import geometry
 from crkd_core.boxes import BoxError, Boxes, Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 
 numbers = st.floats(-10, 10, allow_nan=False)
 quats = st.tuples(numbers, numbers, numbers, numbers).filter(lambda q: np.linalg.norm(q) > 1e-3)
@@ -63,6 +64,7 @@ def a_box(yaw=0.0):
         yaw=np.array([yaw]),
         velocity=np.array([[5.0, 0.0]]),
         label=np.array([0]),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -95,9 +97,10 @@ def test_mismatched_arrays_are_refused():
             yaw=np.zeros(2),
             velocity=np.zeros((1, 2)),
             label=np.zeros(1, int),
+            classes=NUSCENES_CLASSES,
         )
 
 
 def test_empty_boxes_have_every_field():
-    assert len(Detections.empty()) == 0
-    assert Detections.empty().score.shape == (0,)
+    assert len(Detections.empty(NUSCENES_CLASSES)) == 0
+    assert Detections.empty(NUSCENES_CLASSES).score.shape == (0,)

@@ -10,10 +10,11 @@ from golden import Vectors, check, needs_golden
 from official_models import RELEASED_CLASSES, our_boxes, our_yaw
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections, Truth
+from crkd_core.boxes import Detections, Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
 from crkd_core.data.cameras import Placement, prepare_image
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS
@@ -175,10 +176,11 @@ def test_submission(vectors: Vectors) -> None:
         vectors["key_ego2global_translation"], vectors["key_ego2global_rotation_wxyz"]
     )
     lidar = geometry.pose(vectors["lidar2ego_translation"], vectors["lidar2ego_rotation_wxyz"])
-    made = make_submission([("token", key, found.transformed(lidar))], only_in_range=True).boxes
+    answers = [("token", key, found.transformed(lidar))]
+    made = make_submission(answers, classes=NUSCENES_CLASSES, only_in_range=True).boxes
     expected = vectors["export.out_translation"]
     assert len(made) == len(expected)
-    names = [CLASS_NAMES[label] for label in made.label]
+    names = [NUSCENES_CLASSES[label] for label in made.label]
     for index in range(len(expected)):
         gap = np.linalg.norm(made.center - expected[index], axis=1)
         match = int(gap.argmin())
@@ -195,12 +197,12 @@ def test_submission(vectors: Vectors) -> None:
         heading = np.arctan2(turn[1, 0], turn[0, 0])
         assert abs(float(geometry.wrap_angle(made.yaw[match] - heading))) < 2e-3
         attribute = made.attribute[match]
-        name = "" if attribute < 0 else ATTRIBUTE_NAMES[attribute]
+        name = "" if attribute < 0 else NUSCENES_ATTRIBUTES[attribute]
         assert name == vectors["export.out_attribute"][index]
 
 
 def test_class_lists_hold_the_same_names() -> None:
-    assert set(RELEASED_CLASSES) == set(CLASS_NAMES)
+    assert set(RELEASED_CLASSES) == set(NUSCENES_CLASSES)
     yaw = np.linspace(-3, 3, 7)
     np.testing.assert_allclose(our_yaw(our_yaw(yaw)), yaw)
     assert isinstance(our_boxes(np.ones((1, 9)), np.ones(1), np.zeros(1)), Detections)

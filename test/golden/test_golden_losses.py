@@ -14,8 +14,9 @@ import torch
 from golden import Vectors, check, needs_golden, tensor, value, weights
 from torch import Tensor
 
-from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.boxes import Truth
 from crkd_core.config import CRKD_LOSSES, CrkdConfig, EnlargeConfig, GridConfig, HeadConfig
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.crkd import Crkd, RelationAdapter, masked_error, objectness
 from crkd_core.distill.foreground import enlarge, foreground
 from crkd_core.distill.teacher import Teacher
@@ -23,7 +24,7 @@ from crkd_core.losses.detection import DetectionLoss, gaussian_focal
 from crkd_core.losses.targets import Targets, targets_of
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
-from crkd_core.presets import crkd_r50
+from crkd_core.presets import SIX_TASKS, crkd_r50
 
 pytestmark = needs_golden
 
@@ -46,7 +47,7 @@ BATCHES = {"batch2": slice(0, 2), "batch1_frame0": slice(0, 1), "batch1_frame1":
 RELATIVE = 1e-5
 ENDS = ("student", "teacher")
 GRID = GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6)
-DETECTOR = dataclasses.replace(crkd_r50().detector, grid=GRID, head=HeadConfig())
+DETECTOR = dataclasses.replace(crkd_r50().detector, grid=GRID, head=HeadConfig(tasks=SIX_TASKS))
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,11 @@ def official_boxes(rows: np.ndarray, labels: np.ndarray) -> Truth:
         size=rows[:, [4, 3, 5]],
         yaw=-rows[:, 6] - np.pi / 2,
         velocity=rows[:, 7:],
-        label=np.array([CLASS_NAMES.index(OFFICIAL_CLASSES[k]) for k in labels], np.int64),
+        label=np.array([NUSCENES_CLASSES.index(OFFICIAL_CLASSES[k]) for k in labels], np.int64),
         attribute=np.full(count, -1),
         num_lidar_points=np.ones(count, np.int64),
         num_radar_points=np.ones(count, np.int64),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -254,7 +256,8 @@ def test_respd_task_by_task(name: str, vectors: Vectors, responses, targets) -> 
     for task in range(len(CLASSES_PER_TASK)):
         loss = crkd()
         head = dataclasses.replace(DETECTOR.head, tasks=DETECTOR.head.tasks[task : task + 1])
-        loss.student = dataclasses.replace(DETECTOR, head=head)
+        (one,) = head.tasks
+        loss.student = dataclasses.replace(DETECTOR, head=head, classes=one.classes)
         ends = [answer(maps[task : task + 1]) for maps in (student, teacher)]
         heatmap = loss.loss_respd_heatmap(*ends, targets)
         box = loss.config.losses["respd_box"] * loss.loss_respd_box(*ends, targets)

@@ -32,10 +32,10 @@ def teacher_of(config: DetectorConfig = TINY) -> Teacher:
 TEACHER = teacher_of()
 
 
-def crkd(**changes) -> Crkd:
+def crkd(*, student: DetectorConfig = TINY, teacher: Teacher = TEACHER, **changes) -> Crkd:
     torch.manual_seed(0)
     config = CrkdConfig(teacher="", teacher_checksum="", **changes)
-    return Crkd(config, student=TINY, teacher=TEACHER)
+    return Crkd(config, student=student, teacher=teacher)
 
 
 def only(*names: str) -> dict[str, float]:

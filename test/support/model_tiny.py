@@ -17,7 +17,9 @@ from crkd_core.config import (
     RadarConfig,
 )
 from crkd_core.data.batch import Batch, collate
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.frame import Frame
+from crkd_core.presets import SIX_TASKS
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
 TINY = DetectorConfig(
@@ -38,7 +40,8 @@ TINY = DetectorConfig(
     radar=RadarConfig(channels=(8, 8)),
     fused_channels=16,
     decoder=DecoderConfig(channels=(16, 16, 16), strides=(2, 2, 1), blocks=1, out_channels=16),
-    head=HeadConfig(shared_channels=16, branch_channels=8, joint_regression=True),
+    head=HeadConfig(tasks=SIX_TASKS, shared_channels=16, branch_channels=8, joint_regression=True),
+    classes=NUSCENES_CLASSES,
 )
 
 #: Headings of the six cameras, degrees.
@@ -64,6 +67,7 @@ def truth(rng: np.random.Generator, count: int) -> Truth:
         attribute=np.full(count, -1),
         num_lidar_points=np.ones(count, np.int64),
         num_radar_points=np.ones(count, np.int64),
+        classes=NUSCENES_CLASSES,
     )
 
 

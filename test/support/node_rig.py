@@ -243,6 +243,7 @@ class Bench:
 
     def __init__(self, folder: Path, **values) -> None:
         path = parameter_file(folder, autostart=False, **values)
+        self.weights = values.get("weights")
         self.process = Process("--params-file", str(path), log=folder / "log")
         self.peer = Peer(self.process)
         self.boxes: list = []

@@ -9,7 +9,8 @@ import torch
 from golden import weights
 from torch import Tensor
 
-from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 from crkd_core.official import convert
@@ -57,7 +58,7 @@ def our_boxes(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Dete
     boxes = boxes.astype(np.float64)
     center = boxes[:, :3].copy()
     center[:, 2] += boxes[:, 5] / 2
-    names = np.array([CLASS_NAMES.index(name) for name in RELEASED_CLASSES])
+    names = np.array([NUSCENES_CLASSES.index(name) for name in RELEASED_CLASSES])
     return Detections(
         center=center,
         size=boxes[:, [4, 3, 5]],
@@ -65,6 +66,7 @@ def our_boxes(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> Dete
         velocity=boxes[:, 7:9],
         label=names[labels.astype(int)],
         score=scores.astype(np.float64),
+        classes=NUSCENES_CLASSES,
     )
 
 

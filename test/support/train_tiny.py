@@ -9,6 +9,7 @@ import numpy as np
 
 from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, GridConfig, ImageConfig, TrainConfig
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.frame import Frame
 from crkd_core.presets import demo_student
 from crkd_core.sensors import RADAR_COLUMNS
@@ -32,6 +33,7 @@ def a_frame(seed: int) -> Frame:
         attribute=np.zeros(n, int),
         num_lidar_points=np.ones(n, int),
         num_radar_points=np.ones(n, int),
+        classes=NUSCENES_CLASSES,
     )
     return Frame(
         stamp_ns=seed,

@@ -18,6 +18,7 @@ from tracking_report import (
 )
 
 from crkd_core.boxes import Boxes
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags import message_types
 from crkd_ros.bags.writer import BagWriter
@@ -57,6 +58,7 @@ def test_each_detection_belongs_to_the_nearest_object_of_its_class():
             yaw=np.zeros(len(x)),
             velocity=np.zeros((len(x), 2)),
             label=np.asarray(label),
+            classes=NUSCENES_CLASSES,
         )
 
     truth = at([0, 1, 10, 20], [0, 0, 0, 3])

@@ -65,7 +65,7 @@ class Index:
     box_size: NDArray[np.float64]
     box_yaw: NDArray[np.float64]
     box_velocity: NDArray[np.float64]
-    #: Index into CLASS_NAMES, OTHER or BICYCLE_RACK.
+    #: Index into NUSCENES_CLASSES, OTHER or BICYCLE_RACK.
     box_label: NDArray[np.int8]
     box_attribute: NDArray[np.int8]
     box_lidar: NDArray[np.int32]

@@ -10,29 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES
 from crkd_core.data.nuscenes import columns
+from crkd_core.data.nuscenes.classes import CATEGORY_CLASS, NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.data.nuscenes.columns import Advance
 from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
-
-#: Fourteen of the 23 categories and their detection class; the others are none (docs/nuscenes.md,
-#: "Detection task").
-CATEGORY_CLASS = {
-    "vehicle.car": "car",
-    "vehicle.truck": "truck",
-    "vehicle.bus.bendy": "bus",
-    "vehicle.bus.rigid": "bus",
-    "vehicle.trailer": "trailer",
-    "vehicle.construction": "construction_vehicle",
-    "human.pedestrian.adult": "pedestrian",
-    "human.pedestrian.child": "pedestrian",
-    "human.pedestrian.construction_worker": "pedestrian",
-    "human.pedestrian.police_officer": "pedestrian",
-    "vehicle.motorcycle": "motorcycle",
-    "vehicle.bicycle": "bicycle",
-    "movable_object.trafficcone": "traffic_cone",
-    "movable_object.barrier": "barrier",
-}
 
 #: Values of ``box_label`` beside the class numbers.
 OTHER, BICYCLE_RACK = -1, -2
@@ -57,14 +38,14 @@ def read_boxes(
     """
     path, rows = columns.whole_table(folder, "category", advance)
     labels = {
-        token: CLASS_NAMES.index(CATEGORY_CLASS[name])
+        token: NUSCENES_CLASSES.index(CATEGORY_CLASS[name])
         if name in CATEGORY_CLASS
         else (BICYCLE_RACK if name == "static_object.bicycle_rack" else OTHER)
         for token, name in _names(path, rows)
     }
     path, rows = columns.whole_table(folder, "attribute", advance)
     attributes = {
-        token: ATTRIBUTE_NAMES.index(name) if name in ATTRIBUTE_NAMES else -1
+        token: NUSCENES_ATTRIBUTES.index(name) if name in NUSCENES_ATTRIBUTES else -1
         for token, name in _names(path, rows)
     }
     path, rows = columns.whole_table(folder, "instance", advance)

@@ -75,6 +75,11 @@ class NuScenesFrames(Sequence[Frame]):
         self._image = image
         self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the truth of its Frames can be of."""
+        return self.tables.classes
+
     def __len__(self) -> int:
         return len(self.tokens)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.index import CHANNELS, LIDAR, Index
 from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
 from crkd_core.data.nuscenes.index_cache import open_index
@@ -63,6 +64,7 @@ class NuScenes:
     Attributes:
         root, version: as chosen.
         index: the tables as arrays.
+        classes: what its truth can be of.
 
     Raises:
         NuScenesError: no such version, no single choice, or tables that cannot be read.
@@ -77,6 +79,7 @@ class NuScenes:
     ) -> None:
         self.root = Path(root)
         self.version = find_version(self.root, version, split)
+        self.classes = NUSCENES_CLASSES
         self.index: Index = open_index(self.root / self.version)
         self._sample_row = {t.decode(): i for i, t in enumerate(self.index.sample_token)}
         self._scene_row = {name.decode(): i for i, name in enumerate(self.index.scene_name)}
@@ -206,10 +209,11 @@ class NuScenes:
             attribute=index.box_attribute[rows].astype(np.int64),
             num_lidar_points=index.box_lidar[rows].astype(np.int64),
             num_radar_points=index.box_radar[rows].astype(np.int64),
+            classes=self.classes,
         )
 
     def bicycle_racks(self, sample_token: str) -> Boxes:
-        """Bicycle racks of a sample in GLOBAL axes; label -1, they are no detection class.
+        """Bicycle racks of a sample in GLOBAL axes; they are no detection class.
 
         The metrics ignore bicycles and motorcycles whose centre lies in one
         (docs/nuscenes.md, "Detection task").
@@ -225,7 +229,8 @@ class NuScenes:
             size=index.box_size[rows],
             yaw=index.box_yaw[rows],
             velocity=index.box_velocity[rows],
-            label=np.full(len(rows), -1, np.int64),
+            label=np.zeros(len(rows), np.int64),
+            classes=("bicycle_rack",),
         )
 
     def ego_translation(self, sample_token: str) -> NDArray[np.float64]:

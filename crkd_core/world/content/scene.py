@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.layout import WALK_LINES, Actor, Filler
@@ -88,7 +88,7 @@ class Scene:
     Attributes:
         actors: every annotated object.
         moving: [A] bool, which of them ever change place.
-        labels: [A] index into CLASS_NAMES.
+        labels: [A] index into NUSCENES_CLASSES.
         sizes: [A, 3] length, width, height.
         global_T_local: [4, 4] pose of the local frame on the map.
         reflectors: what only radars see.
@@ -170,7 +170,7 @@ class Scene:
 
     def _index(self) -> None:
         actors = self.actors
-        self.labels = np.array([CLASS_NAMES.index(a.label) for a in actors])
+        self.labels = np.array([NUSCENES_CLASSES.index(a.label) for a in actors])
         self.sizes = np.array([a.size for a in actors])
         self._line = np.array([max(a.lane, -1) for a in actors])
         self._on_line = np.flatnonzero(self._line >= 0)

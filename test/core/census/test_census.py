@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.census import boxes, sweeps
 from crkd_core.census.boxes import BoxCounts
 from crkd_core.census.report import world_report
 from crkd_core.census.take import real, take_census
 from crkd_core.cli import app
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.sensors import RADAR_COLUMN, RADARS
@@ -83,13 +83,13 @@ def test_lidar_bands() -> None:
 
 def test_the_table_of_nuscenes_is_whole() -> None:
     known = real()
-    assert set(known["classes"]) == set(CLASS_NAMES)
+    assert set(known["classes"]) == set(NUSCENES_CLASSES)
     assert set(known["radar"]) == set(sweeps.radar_figures([]))
     assert set(known["lidar"]) == set(sweeps.lidar_figures([]))
     assert set(known["samples"]) == set(boxes.sample_figures(counts()))
     bands = {boxes.band_name(band) for band in boxes.BANDS}
     for label, found in known["boxes"].items():
-        assert label in CLASS_NAMES and set(found) <= bands
+        assert label in NUSCENES_CLASSES and set(found) <= bands
         assert all(len(figures) == 4 for figures in found.values())
     assert "scene-0103" in known["source"]
 
@@ -132,4 +132,4 @@ def test_a_real_key_frame_counts(tmp_path: Path) -> None:
     tables = {table.title: table for table in world_report(REAL, out=tmp_path / "real.png")}
     rows = {row[0]: row[1:] for row in tables["A radar sweep (5 read)"].rows}
     assert rows["returns"][0] == "115"
-    assert {row[0] for row in tables["Boxes of 1 samples"].rows} >= set(CLASS_NAMES)
+    assert {row[0] for row in tables["Boxes of 1 samples"].rows} >= set(NUSCENES_CLASSES)

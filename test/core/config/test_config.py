@@ -41,7 +41,7 @@ def test_unknown_preset_and_class():
     with pytest.raises(ConfigError, match="did you mean 'demo_student'"):
         preset("demo_studen")
     task = to_dict(preset("demo_student"))["detector"]["head"]["tasks"][0]
-    with pytest.raises(ConfigError, match="unknown classes"):
+    with pytest.raises(ConfigError, match="unknown dog, no task for car"):
         override(
             preset("demo_student"), [f"detector.head.tasks=[{ {**task, 'classes': ['dog']} }]"]
         )

@@ -11,6 +11,7 @@ from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.augment import augment, drop_sensors
 from crkd_core.data.batch import grid_T_pixel
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
@@ -39,6 +40,7 @@ def a_frame(point=(20.0, 2.0, 1.0)) -> Frame:
         attribute=np.array([0]),
         num_lidar_points=np.array([5]),
         num_radar_points=np.array([1]),
+        classes=NUSCENES_CLASSES,
     )
     return Frame(
         stamp_ns=0,

@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from shapely.geometry import Polygon
 from train_tiny import FRAMES, a_config
 
-from crkd_core.boxes import CLASS_NAMES, Boxes, Truth
-from crkd_core.config import PasteConfig
+from crkd_core.boxes import Boxes, Truth
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.paste import Paste, PasteDatabase, PasteError, open_database, overlaps
 from crkd_core.frame import Frame
-from crkd_core.presets import demo_teacher
+from crkd_core.presets import demo_teacher, lc_r50
 from crkd_core.train.distributed import Processes
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views, paste_of
 
-COUNTS = PasteConfig().counts
+CONFIG = lc_r50().paste
+COUNTS = dict(zip(NUSCENES_CLASSES, CONFIG.counts, strict=True))
 
 
 def some_boxes(rng: np.random.Generator, count: int) -> Truth:
@@ -32,6 +33,7 @@ def some_boxes(rng: np.random.Generator, count: int) -> Truth:
         attribute=np.zeros(count, np.int64),
         num_lidar_points=np.full(count, 9),
         num_radar_points=np.full(count, 9),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -94,9 +96,9 @@ def test_frames_are_filled_up_without_collisions():
         np.testing.assert_array_equal(
             getattr(got.truth, field.name)[:own], getattr(frame.truth, field.name)
         )
-    for label in range(len(CLASS_NAMES)):
+    for label, name in enumerate(NUSCENES_CLASSES):
         before = (frame.truth.label == label).sum()
-        assert (got.truth.label == label).sum() <= max(before, COUNTS[label])
+        assert (got.truth.label == label).sum() <= max(before, COUNTS[name])
     crossing = overlaps(new, got.truth)
     crossing[np.arange(len(new)), own + np.arange(len(new))] = False
     assert not crossing.any()
@@ -137,7 +139,10 @@ def test_a_database_is_built_once(tmp_path, capfd):
 
 def test_a_teacher_sees_pasted_boxes(tiny_world, tmp_path):
     config = dataclasses.replace(
-        demo_teacher(), depth_weight=0.0, augment=None, paste=PasteConfig(stop_step=1)
+        demo_teacher(),
+        depth_weight=0.0,
+        augment=None,
+        paste=dataclasses.replace(CONFIG, stop_step=1),
     )
     frames = NuScenesFrames(NuScenes(tiny_world), "mini_train", lidar_sweeps=2)
     run = Run.start(tmp_path, config, data="", split="")

@@ -7,12 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import X, Y, crkd, maps, of, only, output, targets, teacher, truths
+from crkd_maps import X, Y, crkd, maps, of, only, output, targets, teacher, teacher_of, truths
 from model_tiny import TINY
+from other_classes import CLASSES, TOY
 from torch import Tensor
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.config import CRKD_LOSSES, ConfigError
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.crkd import CrkdError, masked_error, objectness, probability
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
@@ -109,8 +110,19 @@ def test_unknown_losses_and_weights_are_refused() -> None:
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="a weight of 0 or more for csrd"):
             crkd(losses={"csrd": weight})
-    with pytest.raises(ConfigError, match="expected 10 values"):
+    with pytest.raises(ConfigError, match="class_weights: expected 10 numbers, for car, truck"):
         crkd(respd_class_weights=(1.0, 2.0))
+
+
+def test_class_weights_are_published_ones_by_name_or_those_given() -> None:
+    assert crkd().class_weights == {
+        name: 1.0 if name in ("pedestrian", "traffic_cone", "barrier") else 2.0
+        for name in NUSCENES_CLASSES
+    }
+    toys = {"student": TOY, "teacher": teacher_of(TOY)}
+    assert crkd(**toys).class_weights == dict.fromkeys(CLASSES, 2.0)
+    given = crkd(**toys, respd_class_weights=(1.0, 2.0, 3.0))
+    assert given.class_weights == {"rider": 1.0, "van": 2.0, "walker": 3.0}
 
 
 # ---- CSRD
@@ -228,7 +240,7 @@ def respd_by_loops(student, master, weights) -> tuple[float, float]:
     """Every cell and class on its own, in float64."""
     heat = box = 0.0
     for task, s, t in zip(TINY.head.tasks, student, master, strict=True):
-        w = [weights[CLASS_NAMES.index(c)] for c in task.classes]
+        w = [weights[NUSCENES_CLASSES.index(c)] for c in task.classes]
         h_s, h_t = probability(s["heatmap"]).double(), probability(t["heatmap"]).double()
         cross = -(h_t * h_s.log() + (1 - h_t) * (1 - h_s).log())
         focal = (h_s - h_t) ** 2 * cross
@@ -266,7 +278,7 @@ def test_respd_against_loops() -> None:
 
 def test_pedestrians_can_weigh_more_than_the_cones_they_share_a_task_with() -> None:
     student, master = maps(1), maps(1)
-    pedestrian, cone = (CLASS_NAMES.index(c) for c in ("pedestrian", "traffic_cone"))
+    pedestrian, cone = (NUSCENES_CLASSES.index(c) for c in ("pedestrian", "traffic_cone"))
     task = next(t for t in range(6) if "pedestrian" in TINY.head.tasks[t].classes)
     terms = {}
     for channel, name in enumerate(TINY.head.tasks[task].classes):

@@ -13,6 +13,7 @@ from shapely.geometry import MultiPoint, box
 
 from crkd_core.boxes import Boxes
 from crkd_core.config import EnlargeConfig, GridConfig
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.foreground import enlarge, foreground, rasterise
 
 GRID = GridConfig(low=(-12.0, -8.0, -5.0), high=(12.0, 8.0, 3.0), cell=0.8)
@@ -28,6 +29,7 @@ def boxes(*rows: tuple[float, ...]) -> Boxes:
         yaw=a[:, 4],
         velocity=a[:, 5:],
         label=np.zeros(len(a), np.int64),
+        classes=NUSCENES_CLASSES,
     )
 
 

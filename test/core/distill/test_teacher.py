@@ -233,7 +233,10 @@ TURNED = ((0.0, 1.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.
         ({"grid": moved(low=(-48.0, -16.0, -5.0))}, {}, "see different ground"),
         ({"ego_T_grid": TURNED}, {}, "different frames"),
         (
-            {"head": dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))},
+            {
+                "head": dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),)),
+                "classes": ("car",),
+            },
             {},
             "different tasks.*--losses csrd=0,respd_heatmap=0,respd_box=0",
         ),
@@ -259,7 +262,11 @@ def test_sensors_that_do_not_exist_are_refused() -> None:
 def test_other_tasks_are_fine_where_no_loss_reads_them() -> None:
     one = dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))
     config = dataclasses.replace(CONFIG, losses=only("msfd_fused", "reld"))
-    Crkd(config, student=TINY, teacher=teacher_of(dataclasses.replace(TINY, head=one)))
+    Crkd(
+        config,
+        student=TINY,
+        teacher=teacher_of(dataclasses.replace(TINY, head=one, classes=("car",))),
+    )
 
 
 def test_only_what_losses_read_is_kept(model) -> None:

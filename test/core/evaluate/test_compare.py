@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.evaluate.compare import SCORES, CompareError, compare, parse, read_scores
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
@@ -17,7 +18,9 @@ PNG = b"\x89PNG"
 
 def evaluation(folder, mean_ap):
     """The metrics.json of an evaluation, with another mAP."""
-    summary = evaluate(ScoredBoxes.empty(), ScoredBoxes.empty()).summary
+    summary = evaluate(
+        ScoredBoxes.empty(NUSCENES_CLASSES), ScoredBoxes.empty(NUSCENES_CLASSES)
+    ).summary
     write_json({**summary, "mean_ap": mean_ap}, folder / "metrics.json")
     return folder
 

@@ -10,7 +10,9 @@ import pytest
 from handmade import write_version
 from same_metrics import assert_same
 
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections
+from crkd_core.boxes import Boxes, Detections
+from crkd_core.config import ConfigError
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.evaluation import (
     EvaluateError,
@@ -20,7 +22,12 @@ from crkd_core.evaluate.evaluation import (
 )
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
-from crkd_core.evaluate.pictures import CLASS_COLORS, draw_bev, draw_cameras, draw_precision_recall
+from crkd_core.evaluate.pictures import (
+    NUSCENES_COLORS,
+    draw_bev,
+    draw_cameras,
+    draw_precision_recall,
+)
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, metrics_tables, write_report
 from crkd_core.evaluate.submission import Submission, write_submission
@@ -57,7 +64,7 @@ def adversarial(tables, tokens, rng):
     for i, token in enumerate(tokens):
         truth = tables.truth_global(token)
         truth = truth.select(np.repeat(np.arange(len(truth)), 3))
-        columns = {f.name: getattr(truth, f.name) for f in dataclasses.fields(Boxes)}
+        columns: dict = {f.name: getattr(truth, f.name) for f in dataclasses.fields(Boxes)}
         columns["center"] = columns["center"] + rng.integers(-2, 3, truth.center.shape) / 2
         attribute = truth.attribute
         ego = tables.ego_translation(token)
@@ -150,13 +157,13 @@ def test_truth_scores_one_in_the_classes_that_are_there(data):
     perfect = dataclasses.replace(every, boxes=every.boxes.select(seen))
     aps = score(tables, perfect, "ours").summary["mean_dist_aps"]
     present = {"car", "bus", "pedestrian", "bicycle", "traffic_cone"}
-    assert aps == pytest.approx({name: float(name in present) for name in CLASS_NAMES})
+    assert aps == pytest.approx({name: float(name in present) for name in NUSCENES_CLASSES})
 
 
 def test_samples_that_do_not_fit_are_named(data):
     tables = NuScenes(data)
     tokens = tables.samples_of("mini_val")
-    empty = Submission(tokens=tuple(tokens), boxes=ScoredBoxes.empty(), meta={})
+    empty = Submission(tokens=tuple(tokens), boxes=ScoredBoxes.empty(NUSCENES_CLASSES), meta={})
     assert score(tables, empty, "mini_val").summary["nd_score"] == 0
     assert score(tables, empty, tokens).summary["mean_ap"] == 0
     less = dataclasses.replace(empty, tokens=tuple(tokens[1:]))
@@ -248,6 +255,65 @@ def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
+def weights_of(path, classes):
+    """A random detector of these classes, in one task."""
+    from crkd_core.config import TaskConfig
+    from crkd_core.model.build import build_detector
+    from crkd_core.model.checkpoint import save_weights
+    from crkd_core.presets import preset
+
+    whole = preset("demo_student").detector
+    head = dataclasses.replace(whole.head, tasks=(TaskConfig(classes=classes),))
+    save_weights(build_detector(dataclasses.replace(whole, head=head, classes=classes)), path)
+    return path
+
+
+def test_a_detector_of_fewer_classes_is_scored_on_those(data, tmp_path, capsys):
+    few = weights_of(tmp_path / "few.safetensors", ("pedestrian", "car"))
+    summary = evaluate_weights(few, data, "mini_val", tmp_path / "out").summary
+    # In the order of the data set, whatever the detector's is.
+    assert list(summary["mean_dist_aps"]) == ["car", "pedestrian"]
+    left_out = "truck, bus, trailer, construction_vehicle, motorcycle, bicycle, traffic_cone, "
+    told = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for text in (told, (tmp_path / "out" / "report.html").read_text()):
+        assert f"the detector's 2 classes; {left_out}barrier of the data set are not" in (
+            text.replace("&#x27;", "'")
+        )
+    names = {
+        box["detection_name"]
+        for boxes in json.loads((tmp_path / "out" / "results.json").read_text())[
+            "results"
+        ].values()
+        for box in boxes
+    }
+    assert names and names <= {"car", "pedestrian"}
+
+
+def test_metrics_of_a_class_do_not_depend_on_the_others(data):
+    tables = NuScenes(data)
+    every = adversarial(tables, tables.samples_of("ours"), np.random.default_rng(4))
+    whole = score(tables, every, "ours").summary
+    few = dataclasses.replace(every, boxes=every.boxes.of_classes(("bicycle", "car", "barrier")))
+    part = score(tables, few, "ours").summary
+    assert list(part["mean_dist_aps"]) == ["car", "bicycle", "barrier"]
+    for name in part["mean_dist_aps"]:
+        for key in ("label_aps", "label_tp_errors"):
+            np.testing.assert_equal(part[key][name], whole[key][name])
+    assert part["mean_ap"] == np.mean(list(part["mean_dist_aps"].values()))
+
+
+def test_a_class_that_the_data_set_does_not_know_is_named_before_anything_is_run(data, tmp_path):
+    strange = weights_of(tmp_path / "strange.safetensors", ("car", "tram"))
+    with pytest.raises(ConfigError, match="the data set does not know: tram; it knows car, truck"):
+        evaluate_weights(strange, data, "mini_val", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    tables = NuScenes(data)
+    tokens = tuple(tables.samples_of("mini_val"))
+    given = Submission(tokens=tokens, boxes=ScoredBoxes.empty(("car", "tram")), meta={})
+    with pytest.raises(EvaluateError, match="knows no tram, so they cannot be scored; it knows"):
+        score(tables, given, "mini_val")
+
+
 def test_a_detector_without_its_sensors_is_refused(data, weights, tmp_path):
     with pytest.raises(NuScenesError, match="unknown sensors"):
         evaluate_weights(weights, data, "mini_val", tmp_path, sensors=("CAM_TOP",))
@@ -267,6 +333,7 @@ def test_boxes_are_drawn_where_they_are(data, tmp_path):
         velocity=np.full((n, 2), np.nan),
         label=np.zeros(n, np.int64),
         score=np.ones(n),
+        classes=NUSCENES_CLASSES,
     )
     frame = dataclasses.replace(frame, truth=None)
     nothing = found.select(found.score > 2)
@@ -290,14 +357,14 @@ def test_boxes_are_drawn_where_they_are(data, tmp_path):
             assert (xs.min() + xs.max()) / 2 == pytest.approx(47.2 / 96 * 320, abs=25)
     draw_bev(frame, found, tmp_path / "bev.png", title="a title")
     image = cv2.cvtColor(cv2.imread(str(tmp_path / "bev.png")), cv2.COLOR_BGR2RGB).astype(int)
-    assert (np.abs(image - np.array(CLASS_COLORS[0])).max(-1) < 30).sum() > 100
+    assert (np.abs(image - np.array(NUSCENES_COLORS["car"])).max(-1) < 30).sum() > 100
 
 
 def test_a_missing_camera_and_an_empty_result_are_drawn(data, tmp_path):
     frame = NuScenesFrames(NuScenes(data), "mini_val")[0].without("CAM_FRONT")
-    draw_cameras(frame, Detections.empty(), tmp_path / "cameras.png")
-    draw_bev(frame, Detections.empty(), tmp_path / "bev.png")
-    none = evaluate(ScoredBoxes.empty(), ScoredBoxes.empty())
+    draw_cameras(frame, Detections.empty(NUSCENES_CLASSES), tmp_path / "cameras.png")
+    draw_bev(frame, Detections.empty(NUSCENES_CLASSES), tmp_path / "bev.png")
+    none = evaluate(ScoredBoxes.empty(NUSCENES_CLASSES), ScoredBoxes.empty(NUSCENES_CLASSES))
     draw_precision_recall(none, tmp_path / "curves.png")
     for name in ("cameras", "bev", "curves"):
         assert cv2.imread(str(tmp_path / f"{name}.png")) is not None
@@ -322,7 +389,9 @@ def test_report_is_one_page_and_escapes_text(tmp_path):
 
 
 def test_tables_show_undefined_errors_as_a_dash():
-    overall, by_class = metrics_tables(evaluate(ScoredBoxes.empty(), ScoredBoxes.empty()).summary)
+    overall, by_class = metrics_tables(
+        evaluate(ScoredBoxes.empty(NUSCENES_CLASSES), ScoredBoxes.empty(NUSCENES_CLASSES)).summary
+    )
     assert overall.rows[0] == ["0.000", "0.000", "1.000", "1.000", "1.000", "1.000", "1.000"]
     cone = next(row for row in by_class.rows if row[0] == "traffic_cone")
     assert cone == ["traffic_cone", "0.000", "1.000", "1.000", "-", "-", "-"]

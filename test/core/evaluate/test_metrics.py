@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from same_metrics import assert_same
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, BoxError
+from crkd_core.boxes import BoxError
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.evaluate.matching import ScoredBoxes, center_distance, match
 from crkd_core.evaluate.metrics import ERROR_NAMES, DetectionRules, evaluate
 
@@ -27,8 +28,9 @@ def random_boxes(rng, count, *, samples=3, classes=range(10), spread=4.0, ties=T
         velocity=np.where(unknown, np.nan, rng.normal(size=(count, 2))),
         label=label.astype(np.int64),
         sample=np.sort(rng.integers(0, samples, count)),
-        attribute=rng.integers(-1, len(ATTRIBUTE_NAMES), count),
+        attribute=rng.integers(-1, len(NUSCENES_ATTRIBUTES), count),
         score=score,
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -57,9 +59,11 @@ def devkit_boxes(boxes, samples):
             size=tuple(sizes[i].tolist()),
             rotation=tuple(quats[i].tolist()),
             velocity=tuple(boxes.velocity[i].tolist()),
-            detection_name=CLASS_NAMES[boxes.label[i]],
+            detection_name=NUSCENES_CLASSES[boxes.label[i]],
             detection_score=float(boxes.score[i]),
-            attribute_name="" if boxes.attribute[i] < 0 else ATTRIBUTE_NAMES[boxes.attribute[i]],
+            attribute_name=""
+            if boxes.attribute[i] < 0
+            else NUSCENES_ATTRIBUTES[boxes.attribute[i]],
         )
         answer.add_boxes(token, [box])
     return answer
@@ -152,7 +156,7 @@ def _empty_frames(found):
 
 
 def _no_pedestrians(found):
-    return found.select(found.label != CLASS_NAMES.index("pedestrian"))
+    return found.select(found.label != NUSCENES_CLASSES.index("pedestrian"))
 
 
 def _no_attributes(found):
@@ -237,7 +241,7 @@ def test_matching_is_greedy_and_strict():
 
 
 def test_nothing_to_find_or_nothing_found_gives_zeros():
-    some, none = random_boxes(np.random.default_rng(0), 30), ScoredBoxes.empty()
+    some, none = random_boxes(np.random.default_rng(0), 30), ScoredBoxes.empty(NUSCENES_CLASSES)
     for truth, found in ((none, some), (some, none), (none, none)):
         summary = check(truth, found, 3)
         assert summary["mean_ap"] == 0 and summary["nd_score"] == 0
@@ -271,6 +275,7 @@ def one_car(**changes):
         sample=np.zeros(1, np.int64),
         attribute=np.zeros(1, np.int64),
         score=np.ones(1),
+        classes=NUSCENES_CLASSES,
     )
     found = dataclasses.replace(truth, **{k: np.array([v]) for k, v in changes.items()})
     summary = check(truth, found, 1)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.boxes import ATTRIBUTE_NAMES, CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.submission import (
@@ -29,6 +30,7 @@ def some_detections(rng, count):
         velocity=np.where(rng.random((count, 1)) < 0.3, np.nan, rng.normal(size=(count, 2))),
         label=rng.integers(0, 10, count),
         score=-np.sort(-rng.random(count)),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -40,7 +42,9 @@ POSE = geometry.pose([1000.0, -500.0, 2.0], geometry.yaw_to_quat_wxyz(2.2))
 def test_round_trip_through_the_file(tmp_path_factory, seed, counts):
     rng = np.random.default_rng(seed)
     found = {f"sample-{i}": some_detections(rng, count) for i, count in enumerate(counts)}
-    made = make_submission((token, POSE, boxes) for token, boxes in found.items())
+    made = make_submission(
+        ((token, POSE, boxes) for token, boxes in found.items()), classes=NUSCENES_CLASSES
+    )
     path = tmp_path_factory.mktemp("results") / "results.json"
     write_submission(made, path)
     read = read_submission(path)
@@ -70,7 +74,8 @@ def test_the_devkit_reads_what_we_write(tmp_path):
     from nuscenes.eval.detection.data_classes import DetectionBox
 
     found = some_detections(np.random.default_rng(0), 30)
-    made = make_submission([("a", POSE, found), ("b", POSE, Detections.empty())])
+    answers = [("a", POSE, found), ("b", POSE, Detections.empty(NUSCENES_CLASSES))]
+    made = make_submission(answers, classes=NUSCENES_CLASSES)
     write_submission(made, tmp_path / "r.json")
     boxes, meta = loaders.load_prediction(str(tmp_path / "r.json"), 500, DetectionBox)
     assert boxes.sample_tokens == ["a", "b"] and len(boxes["a"]) == 30 and not boxes["b"]
@@ -83,18 +88,19 @@ def test_the_best_boxes_are_kept():
     rules = DetectionRules(max_boxes=10)
     found = some_detections(np.random.default_rng(0), 25)
     found = found.select(np.random.default_rng(1).permutation(25))
-    made = make_submission([("a", np.eye(4), found)], rules=rules)
+    made = make_submission([("a", np.eye(4), found)], classes=NUSCENES_CLASSES, rules=rules)
     assert sorted(made.boxes.score) == sorted(found.score)[-10:]
 
 
 def test_boxes_out_of_range_can_be_left_out():
     found = dataclasses.replace(
         some_detections(np.random.default_rng(0), 3),
-        label=np.array([CLASS_NAMES.index(n) for n in ("car", "pedestrian", "barrier")]),
+        label=np.array([NUSCENES_CLASSES.index(n) for n in ("car", "pedestrian", "barrier")]),
         center=np.array([[49.0, 0, 0], [0, 41.0, 0], [20.0, 20, 0]]),
     )
-    kept = make_submission([("a", POSE, found)], only_in_range=True).boxes
-    assert [CLASS_NAMES[i] for i in kept.label] == ["car", "barrier"]
+    answers = [("a", POSE, found)]
+    kept = make_submission(answers, classes=NUSCENES_CLASSES, only_in_range=True).boxes
+    assert [NUSCENES_CLASSES[i] for i in kept.label] == ["car", "barrier"]
 
 
 @pytest.mark.parametrize(
@@ -113,9 +119,12 @@ def test_boxes_out_of_range_can_be_left_out():
     ],
 )
 def test_attributes_follow_the_speed(name, slow, fast):
-    label = np.full(4, CLASS_NAMES.index(name))
-    velocity = np.array([[0.0, 0.0], [0.15, 0.1], [0.15, 0.15], [np.nan, np.nan]])
-    got = [("", *ATTRIBUTE_NAMES)[i + 1] for i in attribute_by_speed(label, velocity)]
+    boxes = dataclasses.replace(
+        some_detections(np.random.default_rng(0), 4),
+        label=np.full(4, NUSCENES_CLASSES.index(name)),
+        velocity=np.array([[0.0, 0.0], [0.15, 0.1], [0.15, 0.15], [np.nan, np.nan]]),
+    )
+    got = [("", *NUSCENES_ATTRIBUTES)[i + 1] for i in attribute_by_speed(boxes)]
     assert got == [slow, slow, fast, slow]
 
 
@@ -139,7 +148,7 @@ def test_answers_that_cannot_be_submitted_are_refused():
         ),
     ):
         with pytest.raises(SubmissionError, match=message):
-            make_submission(answers)
+            make_submission(answers, classes=NUSCENES_CLASSES)
 
 
 GOOD = {

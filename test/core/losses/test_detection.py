@@ -6,10 +6,13 @@ import torch
 from model_tiny import TINY, batch, truth
 
 from crkd_core.boxes import Truth
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.depth import DepthLoss, DepthLossError, depth_truth
 from crkd_core.losses.detection import DetectionLoss, LossError, gaussian_focal
 from crkd_core.losses.targets import TargetError, Targets, build_targets, targets_of
 from crkd_core.model.build import build_detector
+
+NOTHING = Truth.empty(NUSCENES_CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ def test_unknown_velocity_is_neither_in_the_loss_nor_in_the_gradient(output):
     unknown = dataclasses.replace(boxes, velocity=np.full((9, 2), np.nan))
     criterion = DetectionLoss(TINY)
     losses, known = (
-        criterion(output, targets_of([first, Truth.empty()], TINY)) for first in (unknown, boxes)
+        criterion(output, targets_of([first, NOTHING], TINY)) for first in (unknown, boxes)
     )
     assert losses["vel"].item() == 0
     assert losses["reg"].item() == known["reg"].item() > 0
@@ -72,7 +75,7 @@ def test_unknown_velocity_is_neither_in_the_loss_nor_in_the_gradient(output):
 
 
 def test_a_batch_without_boxes_has_a_finite_loss_and_gradient(model):
-    nothing = targets_of([Truth.empty(), Truth.empty()], TINY)
+    nothing = targets_of([NOTHING, NOTHING], TINY)
     losses = DetectionLoss(TINY)(model(batch(0, 1)), nothing)
     model.zero_grad()
     losses["total"].backward()
@@ -84,7 +87,7 @@ def test_a_batch_without_boxes_has_a_finite_loss_and_gradient(model):
 
 def test_unknown_truth_is_refused():
     with pytest.raises(TargetError, match=r"samples \[1\] of the batch have no truth"):
-        targets_of([Truth.empty(), None], TINY)
+        targets_of([NOTHING, None], TINY)
 
 
 def test_code_weights_must_be_ten():

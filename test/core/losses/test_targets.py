@@ -5,7 +5,8 @@ import pytest
 import torch
 from model_tiny import TINY, batch, truth
 
-from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.boxes import Truth
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import (
     TargetError,
@@ -17,6 +18,8 @@ from crkd_core.losses.targets import (
 )
 from crkd_core.model.build import build_detector
 
+NOTHING = Truth.empty(NUSCENES_CLASSES)
+
 
 def slow_heatmap(truths, task):
     """One cell of one box after the other; radius rule of CenterPoint spelled out."""
@@ -24,7 +27,7 @@ def slow_heatmap(truths, task):
     heatmap = np.zeros((len(truths), len(task.classes), *grid.shape))
     for b, boxes in enumerate(truths):
         for k in range(len(boxes)):
-            name = CLASS_NAMES[boxes.label[k]]
+            name = NUSCENES_CLASSES[boxes.label[k]]
             if name not in task.classes:
                 continue
             cx, cy = (boxes.center[k, :2] - grid.low[:2]) / grid.cell
@@ -55,7 +58,7 @@ def large(rng, count):
 
 def test_heatmaps_equal_the_slow_ones():
     rng = np.random.default_rng(0)
-    truths = [large(rng, 40), Truth.empty(), large(rng, 25)]
+    truths = [large(rng, 40), NOTHING, large(rng, 25)]
     for target, task in zip(build_targets(truths, TINY), TINY.head.tasks, strict=True):
         np.testing.assert_allclose(target.heatmap, slow_heatmap(truths, task), atol=1e-6)
 
@@ -65,7 +68,7 @@ def test_codes_hold_the_boxes():
     boxes = truth(rng, 30)
     seen = 0
     for target, task in zip(build_targets([boxes], TINY), TINY.head.tasks, strict=True):
-        mine = boxes.select(np.array([CLASS_NAMES[c] in task.classes for c in boxes.label]))
+        mine = boxes.select(np.array([NUSCENES_CLASSES[c] in task.classes for c in boxes.label]))
         seen += len(mine)
         code, (_, size_y) = target.code.double().numpy(), TINY.grid.shape
         cell = np.stack([target.cell // size_y, target.cell % size_y], 1)
@@ -99,13 +102,13 @@ def test_boxes_outside_the_grid_are_left_out():
 
 
 def test_no_boxes_give_empty_targets():
-    for target in build_targets([Truth.empty(), Truth.empty()], TINY):
+    for target in build_targets([NOTHING, NOTHING], TINY):
         assert target.heatmap.shape[0] == 2 and not target.heatmap.any()
         assert len(target.cell) == 0 and target.code.shape == (0, 10)
 
 
 def test_targets_of_a_batch_are_those_of_its_tasks():
-    tasks = build_targets([large(np.random.default_rng(5), 20), Truth.empty()], TINY)
+    tasks = build_targets([large(np.random.default_rng(5), 20), NOTHING], TINY)
     whole = Targets.of(tasks)
     for found, task in zip(whole.tasks(), tasks, strict=True):
         for name in ("heatmap", "sample", "cell", "code"):

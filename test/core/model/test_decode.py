@@ -5,8 +5,9 @@ import pytest
 import torch
 from model_tiny import TINY, truth
 
-from crkd_core.boxes import CLASS_NAMES, Truth
+from crkd_core.boxes import Truth
 from crkd_core.config import TaskConfig
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.targets import build_targets
 from crkd_core.model.decode import DecodeError, decode
 from crkd_core.model.head import REGRESSION
@@ -68,7 +69,7 @@ def apart(rng, count):
 
 def test_decoding_perfect_maps_gives_the_truth_back():
     rng = np.random.default_rng(0)
-    truths = [apart(rng, 60), Truth.empty(), apart(rng, 60)]
+    truths = [apart(rng, 60), Truth.empty(NUSCENES_CLASSES), apart(rng, 60)]
     found = decode(perfect(truths), TINY, score_threshold=0.6)
     assert len(truths[0]) > 8
     for boxes, detections in zip(truths, found, strict=True):
@@ -93,7 +94,7 @@ def test_best_first_and_above_the_threshold_only():
 def test_candidates_and_kept_boxes_are_limited():
     task = TaskConfig(classes=("car",), nms="circle", nms_threshold=0.1)
     head = dataclasses.replace(TINY.head, tasks=(task,), candidates=20, keep=7)
-    config = dataclasses.replace(TINY, head=head)
+    config = dataclasses.replace(TINY, head=head, classes=("car",))
     maps = {name: torch.zeros(1, n, *TINY.grid.shape) for name, n in REGRESSION.items()}
     maps["heatmap"] = torch.linspace(0, 1, 24 * 16).view(1, 1, 24, 16)
     found = decode(output_of([maps]), config)[0]
@@ -110,7 +111,7 @@ def test_cones_are_enlarged_before_suppression():
         center=np.array([[0.5, 1.5, 0.0], [0.5, 2.5, 0.0]]),
         size=np.full((2, 3), 0.4),
         yaw=np.zeros(2),
-        label=np.full(2, CLASS_NAMES.index("traffic_cone")),
+        label=np.full(2, NUSCENES_CLASSES.index("traffic_cone")),
     )
     assert len(decode(perfect([boxes]), TINY, score_threshold=0.6)[0]) == 1
     cones = dataclasses.replace(TINY.head.tasks[5], nms_scale=())

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from train_tiny import FRAMES, a_config
 
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.train.balance import BalancedOrder, BalanceError, Order, classes_held
 from crkd_core.train.samples import Views
@@ -58,7 +59,7 @@ def test_presence_comes_from_the_tables_alone(tiny_world, monkeypatch):
         points = frame.truth.num_lidar_points + frame.truth.num_radar_points
         slow[index, frame.truth.label[points > 0]] = True
     monkeypatch.setattr(NuScenesFrames, "__getitem__", None)
-    np.testing.assert_array_equal(classes_held(frames), slow)
+    np.testing.assert_array_equal(classes_held(frames, NUSCENES_CLASSES), slow)
     assert slow.any()
     assert len(Views(frames, a_config(balanced=True)).order) >= slow.any(0).sum()
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from world_counts import Sweeps, count
 
-from crkd_core.boxes import CLASS_NAMES
 from crkd_core.census import sweeps
 from crkd_core.census.boxes import BoxCounts
 from crkd_core.census.take import real
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.world.content.scene import Scene
 
 #: Figures of single returns, from thousands of returns: what is allowed beside a third.
@@ -58,7 +58,7 @@ def test_boxes_are_hit_as_often_as_in_nuscenes(
     for label, bands in real()["boxes"].items():
         for band, figures in bands.items():
             low, high = (float(x) for x in band.split("-"))
-            mine = counts.label == CLASS_NAMES.index(label)
+            mine = counts.label == NUSCENES_CLASSES.index(label)
             mine &= (counts.distance >= low) & (counts.distance < high)
             if mine.sum() < 8:
                 continue

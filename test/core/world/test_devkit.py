@@ -27,7 +27,7 @@ from nuscenes.utils.data_classes import Box, LidarPointCloud, RadarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box
 from pyquaternion import Quaternion
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
@@ -82,7 +82,7 @@ def test_all_ten_classes_count_in_the_evaluation(world: NuScenes) -> None:
         boxes = truth_of(world, split)
         boxes = filter_eval_boxes(world, add_center_dist(world, boxes), config.class_range)
         seen = Counter(b.detection_name for t in boxes.sample_tokens for b in boxes[t])
-        assert set(seen) == set(CLASS_NAMES), (split, seen)
+        assert set(seen) == set(NUSCENES_CLASSES), (split, seen)
 
 
 @pytest.mark.parametrize("split", ["mini_val", "world_val"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.boxes import Boxes
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import RADAR_COLUMN, RADAR_COMPENSATED, RADAR_VELOCITY, RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene, State
@@ -126,6 +127,7 @@ def test_returns_on_moving_objects_have_their_speed(
             yaw=state.yaw[fast],
             velocity=state.velocity[fast],
             label=scene.labels[state.index[fast]],
+            classes=NUSCENES_CLASSES,
         )
         local_T_radar = scene.ego_pose(t) @ radar.mount.ego_T_sensor
         places = geometry.apply(local_T_radar, points[:, :3]) * [1, 1, 0]
@@ -153,7 +155,7 @@ def test_what_counts_as_moving(sweeps: list[tuple[Radar, float, np.ndarray]]) ->
 
 def lone(label: str, distance: float, scene: Scene) -> State:
     """An actor of a class, straight ahead of the car."""
-    actor = int(np.flatnonzero(scene.labels == CLASS_NAMES.index(label))[0])
+    actor = int(np.flatnonzero(scene.labels == NUSCENES_CLASSES.index(label))[0])
     pose = scene.ego_pose(T)
     place = pose[:3, 3] + distance * pose[:3, 0]
     place[2] = scene.sizes[actor, 2] / 2

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes
+from crkd_core.boxes import Boxes
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import drive as driving
 from crkd_core.world import rig
@@ -121,7 +122,7 @@ def test_leaving_out_what_is_outside_the_view_changes_no_ray(
 
 def test_meshes_fill_their_boxes() -> None:
     rng = np.random.default_rng(1)
-    for label in CLASS_NAMES:
+    for label in NUSCENES_CLASSES:
         size = np.array(SIZES[label][0])
         extra = {"rider": True} if label in ("motorcycle", "bicycle") else {}
         mesh = models.BUILDERS[label](size, (0.5, 0.5, 0.5), rng, **extra).fitted(size)
@@ -155,6 +156,7 @@ def test_lidar_returns_lie_in_truth_boxes_or_outside_all(
         yaw=state.yaw,
         velocity=state.velocity,
         label=scene.labels[state.index],
+        classes=NUSCENES_CLASSES,
     )
     rays = points - local_T_lidar[:3, 3]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
@@ -178,6 +180,7 @@ def test_pictures_and_boxes_agree(
         yaw=state.yaw,
         velocity=state.velocity,
         label=scene.labels[state.index],
+        classes=NUSCENES_CLASSES,
     )
     corners = boxes.corners()
     local_T_ego = scene.ego_pose(T)

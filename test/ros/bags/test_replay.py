@@ -13,6 +13,7 @@ import torch
 from handmade import write_version
 
 from crkd_core.config import DetectorConfig
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import evaluate_submission
 from crkd_core.infer.detector import Detector
@@ -51,7 +52,7 @@ def detector(place: Path) -> Detector:
 
 def boxes_of(path: Path) -> dict[int, arrays.Detections]:
     return {
-        record.stamp_ns: arrays.boxes_from_cloud(record.message())
+        record.stamp_ns: arrays.boxes_from_cloud(record.message(), NUSCENES_CLASSES)
         for record in read_bag(path, topics=["/detector_node/boxes"])
     }
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from rosbags.typesys import get_types_from_msg
 
-from crkd_core.boxes import CLASS_NAMES, Detections
+from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_ros.bags import message_types
 from crkd_ros.convert import arrays, autoware, box_messages, ros_packages
 
@@ -51,6 +54,7 @@ def one_of_each_class() -> Detections:
         velocity=rng.normal(0, 5, (10, 2)),
         label=np.arange(10),
         score=rng.uniform(0, 1, 10),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -66,7 +70,7 @@ def test_objects_carry_class_pose_extent_and_twist(make):
     assert array.header.frame_id == "base"
     assert len(array.objects) == 10
     for index, thing in enumerate(array.objects):
-        name = CLASS_NAMES[index]
+        name = NUSCENES_CLASSES[index]
         (classification,) = thing.classification
         same = name.upper() if name.upper() in AUTOWARE["ObjectClassification"] else "UNKNOWN"
         assert classification.label == constant(make, "ObjectClassification", same)
@@ -106,6 +110,7 @@ def test_a_car_that_drives_along_its_heading_has_a_twist_forward(make):
         velocity=7.0 * np.array([[np.cos(yaw), np.sin(yaw)]]),
         label=np.zeros(1, np.int64),
         score=np.ones(1),
+        classes=NUSCENES_CLASSES,
     )
     (thing,) = autoware.detected_objects(car, stamp_ns=STAMP, make=make).objects
     twist = thing.kinematics.twist_with_covariance.twist.linear
@@ -113,15 +118,28 @@ def test_a_car_that_drives_along_its_heading_has_a_twist_forward(make):
 
 
 def test_nothing_found_is_an_empty_array_and_broken_boxes_are_left_out(make):
-    empty = autoware.detected_objects(Detections.empty(), stamp_ns=STAMP, make=make)
+    empty = autoware.detected_objects(
+        Detections.empty(NUSCENES_CLASSES), stamp_ns=STAMP, make=make
+    )
     assert len(empty.objects) == 0
     found = one_of_each_class()
     found.velocity[3] = np.nan
     assert len(autoware.detected_objects(found, stamp_ns=STAMP, make=make).objects) == 9
 
 
-def test_every_class_has_a_label():
-    assert sorted(autoware.LABELS) == sorted(CLASS_NAMES)
+def test_other_class_lists_keep_the_labels_that_autoware_knows(make):
+    names = ("Car", "tram", "Pedestrian", "Cyclist")
+    few = one_of_each_class().select(np.arange(4))
+    found = dataclasses.replace(few, label=np.arange(4), classes=names)
+    array = autoware.detected_objects(found, stamp_ns=STAMP, make=make)
+    wanted = [
+        constant(make, "ObjectClassification", label)
+        for label in ("CAR", "UNKNOWN", "PEDESTRIAN", "BICYCLE")
+    ]
+    assert [thing.classification[0].label for thing in array.objects] == wanted
+    assert {thing.kinematics.orientation_availability for thing in array.objects} == {
+        constant(make, "DetectedObjectKinematics", "AVAILABLE")
+    }
 
 
 @pytest.mark.parametrize("factory", ["definitions", "installed"])
@@ -129,7 +147,13 @@ def test_label_info_names_the_labels_of_boxes(factory):
     if factory == "installed":
         pytest.importorskip("vision_msgs")
     make = ros_packages.make if factory == "installed" else message_types.make
-    info = box_messages.label_info(stamp_ns=STAMP, make=make, threshold=0.25)
+    info = box_messages.label_info(NUSCENES_CLASSES, stamp_ns=STAMP, make=make, threshold=0.25)
     assert arrays.stamp_ns(info.header.stamp) == STAMP
-    assert [(c.class_id, c.class_name) for c in info.class_map] == list(enumerate(CLASS_NAMES))
+    assert [(c.class_id, c.class_name) for c in info.class_map] == list(
+        enumerate(NUSCENES_CLASSES)
+    )
     assert info.threshold == 0.25
+    assert arrays.classes_of(info) == NUSCENES_CLASSES
+    info.class_map[0].class_id = 3
+    with pytest.raises(arrays.ConvertError, match="label info: expected 0, 1, 2"):
+        arrays.classes_of(info)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import other_classes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Boxes, Detections, Tracked
+from crkd_core.boxes import Boxes, Detections, Tracked
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_ros.bags import message_types
 from crkd_ros.convert import arrays, box_messages, markers, ros_packages
 
@@ -27,6 +29,7 @@ def detections(count: int, seed: int = 0) -> Detections:
         velocity=rng.normal(0, 5, (count, 2)),
         label=rng.integers(0, 10, count),
         score=np.sort(rng.uniform(0, 1, count))[::-1],
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -35,7 +38,7 @@ def detections(count: int, seed: int = 0) -> Detections:
 def test_boxes_come_back_from_the_cloud(count, seed):
     want = detections(count, seed)
     cloud = box_messages.boxes_cloud(want, stamp_ns=STAMP, make=message_types.make)
-    got = arrays.boxes_from_cloud(cloud)
+    got = arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)
     for name in ("center", "size", "yaw", "velocity", "score"):
         np.testing.assert_array_equal(
             getattr(got, name), getattr(want, name).astype(np.float32), err_msg=name
@@ -57,14 +60,14 @@ def test_the_cloud_is_what_the_contract_says(make):
     np.testing.assert_allclose(values[:, 6], found.yaw, rtol=1e-6)
     with pytest.raises(arrays.ConvertError, match="boxes: expected fields x, y, z, length"):
         cloud.fields[0].name = "lat"
-        arrays.boxes_from_cloud(cloud)
+        arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)
 
 
 def test_nothing_found_is_an_empty_array_with_the_header(make):
-    empty = Detections.empty()
+    empty = Detections.empty(NUSCENES_CLASSES)
     cloud = box_messages.boxes_cloud(empty, stamp_ns=STAMP, make=make)
     assert (cloud.width, len(cloud.data), cloud.header.frame_id) == (0, 0, "base_link")
-    assert len(arrays.boxes_from_cloud(cloud)) == 0
+    assert len(arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)) == 0
     array = markers.marker_array(empty, stamp_ns=STAMP, make=make)
     assert [(m.ns, m.action) for m in array.markers] == [
         ("boxes", DELETEALL),
@@ -95,7 +98,7 @@ def test_markers_replace_what_was_shown_and_never_share_a_name(make):
         assert marker.type == 1
         assert marker.color.a == pytest.approx(0.4)
     labels = [m for m in array.markers if m.ns == "labels" and m.action == ADD]
-    assert labels[0].text == f"{CLASS_NAMES[found.label[0]]} {found.score[0]:.2f}"
+    assert labels[0].text == f"{NUSCENES_CLASSES[found.label[0]]} {found.score[0]:.2f}"
     assert labels[0].type == 9
     assert labels[0].scale.z > 0
     arrows = {m.id: m for m in array.markers if m.ns == "velocity" and m.action == ADD}
@@ -113,13 +116,13 @@ def test_truth_has_no_score_and_may_not_know_its_velocity(make):
         name: getattr(detections(2), name)
         for name in ("center", "size", "yaw", "velocity", "label")
     }
-    truth = Boxes(**fields)
+    truth = Boxes(**fields, classes=NUSCENES_CLASSES)
     truth.velocity[0] = np.nan
     names = ("truth", "names", "speed")
     array = markers.marker_array(truth, stamp_ns=STAMP, make=make, namespaces=names)
     added = [m for m in array.markers if m.action == ADD]
     assert [m.ns for m in added] == ["truth", "names", "truth", "names", "speed"]
-    assert added[1].text == CLASS_NAMES[truth.label[0]]
+    assert added[1].text == NUSCENES_CLASSES[truth.label[0]]
 
 
 @pytest.mark.parametrize("field", ["center", "size", "yaw", "velocity", "score"])
@@ -147,7 +150,7 @@ def test_detection3d_arrays_carry_names_and_the_arrays_header():
     for index, detection in enumerate(array.detections):
         assert detection.header == array.header
         (result,) = detection.results
-        assert result.hypothesis.class_id == CLASS_NAMES[found.label[index]]
+        assert result.hypothesis.class_id == NUSCENES_CLASSES[found.label[index]]
         assert result.hypothesis.score == found.score[index]
         size, q = detection.bbox.size, detection.bbox.center.orientation
         np.testing.assert_allclose([size.x, size.y, size.z], found.size[index])
@@ -181,7 +184,7 @@ def test_ids_are_in_every_output_and_old_readers_still_read(make):
     assert cloud.fields[-1].name == "id"
     assert (cloud.fields[-1].datatype, cloud.fields[-1].offset, cloud.point_step) == (6, 44, 48)
     assert ros_packages.read_points(cloud)["id"].tolist() == [7, 0, 2**31 - 1, 0]
-    old = arrays.boxes_from_cloud(cloud)
+    old = arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)
     np.testing.assert_allclose(old.center, found.center, rtol=1e-6)
 
     array = markers.marker_array(found, stamp_ns=STAMP, make=make)
@@ -219,3 +222,35 @@ def test_kinds_of_markers_can_be_switched_off_and_vanish_by_themselves(make):
         assert all(m.color.a == pytest.approx(0.7) for m in added if m.ns == "boxes")
     forever = markers.marker_array(found, stamp_ns=STAMP, make=make).markers[-1].lifetime
     assert (forever.sec, forever.nanosec) == (0, 0)
+
+
+def test_markers_of_other_classes_have_colours_of_their_own(make):
+    found = other_classes.found(0)
+    array = markers.marker_array(found, stamp_ns=STAMP, make=make)
+    again = markers.marker_array(found, stamp_ns=STAMP, make=make)
+    colors: dict[str, set] = {}
+    for first, second in zip(array.markers, again.markers, strict=True):
+        assert first.color == second.color
+        if first.ns == "labels" and first.action == ADD:
+            name = first.text.split()[0]
+            colors.setdefault(name, set()).add((first.color.r, first.color.g, first.color.b))
+    assert set(colors) == set(other_classes.CLASSES)
+    assert all(len(one) == 1 for one in colors.values())
+    flat = np.array([next(iter(one)) for one in colors.values()])
+    apart = np.abs(flat[:, None] - flat).sum(-1)
+    assert apart[~np.eye(3, dtype=bool)].min() > 0.3
+
+
+def test_other_classes_come_back_from_messages_by_name():
+    found, make = other_classes.found(1), message_types.make
+    cloud = box_messages.boxes_cloud(found, stamp_ns=STAMP, make=make)
+    info = box_messages.label_info(found.classes, stamp_ns=STAMP, make=make, threshold=0.1)
+    back = arrays.boxes_from_cloud(cloud, arrays.classes_of(info))
+    assert back.classes == other_classes.CLASSES
+    np.testing.assert_array_equal(back.label, found.label)
+    array = box_messages.detection_array(found, stamp_ns=STAMP, make=make)
+    assert [d.results[0].hypothesis.class_id for d in array.detections] == [
+        found.classes[label] for label in found.label
+    ]
+    with pytest.raises(arrays.ConvertError, match=r"labels 0 to 1 \(a, b\), got 0 to 2"):
+        arrays.boxes_from_cloud(cloud, ("a", "b"))

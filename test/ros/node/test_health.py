@@ -201,3 +201,10 @@ def test_a_node_that_is_not_active_misses_nothing(rig):
         rig.reporter.entered(state)
     rig.deliver("CAM")
     assert rig.report()["frames"][1] == "detecting"
+
+
+def test_the_classes_of_the_weights_are_told_by_label():
+    rig = Rig()
+    assert rig.report()["classes"] == (0, "no weights are loaded", {})
+    rig.reporter.detects(("tram", "cyclist"))
+    assert rig.report()["classes"] == (0, "2 classes", {"0": "tram", "1": "cyclist"})

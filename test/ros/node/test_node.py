@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 import node_rig
 from node_rig import NAME, START, stamp_of
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
@@ -119,7 +119,7 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weig
     assert list(expected) == references
     for cloud, array in zip(boxes, markers, strict=False):
         assert cloud.header.frame_id == "base_link"
-        found, want = arrays.boxes_from_cloud(cloud), expected[stamp_of(cloud)]
+        found, want = arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES), expected[stamp_of(cloud)]
         assert len(found) == len(want) > 0
         # The cloud is float32; the network is the same, but may run with another thread count.
         np.testing.assert_allclose(found.center, want.center, atol=1e-3)
@@ -130,7 +130,7 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weig
         assert len(cubes) == len(want)
         assert stamp_of(cubes[0]) == stamp_of(cloud)
         names = [m.text.split()[0] for m in array.markers if m.ns == "labels" and m.action == 0]
-        assert names == [CLASS_NAMES[label] for label in want.label]
+        assert names == [NUSCENES_CLASSES[label] for label in want.label]
     assert peer.status("problems")[0] == "none at present"
     assert peer.status("frames")[1]["dropped (see problems)"] == "0"
     bench.back()

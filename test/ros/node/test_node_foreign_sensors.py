@@ -12,6 +12,7 @@ pytest.importorskip("rclpy")
 import node_rig
 from other_sensors import CAMERA, FIELDS, IMAGES, RADAR, START, STEP, drive, write_bag
 
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
@@ -53,7 +54,10 @@ def test_the_node_sees_what_replay_sees(tmp_path):
         bench.wait(lambda: any(node_rig.stamp_of(cloud) == last for cloud in bench.boxes))
     finally:
         bench.close()
-    got = {node_rig.stamp_of(cloud): arrays.boxes_from_cloud(cloud) for cloud in bench.boxes}
+    got = {
+        node_rig.stamp_of(cloud): arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)
+        for cloud in bench.boxes
+    }
     assert set(got) >= {START + index * STEP for index in (1, 2, 3)}
     for stamp, found in got.items():
         assert len(found) == len(want[stamp]) > 0

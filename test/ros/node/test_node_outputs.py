@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import ros_rig
 from model_tiny import TINY
+from other_classes import TOY
 
 pytest.importorskip("rclpy")
 
 import node_rig
 from node_rig import NAME, START, stamp_of
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros.convert import arrays, ros_packages
@@ -71,8 +72,8 @@ def test_the_same_boxes_in_axes_of_the_vehicle_and_of_the_map_with_ids(bench):
     for here, there in zip(near, far, strict=True):
         assert (here.header.frame_id, there.header.frame_id) == ("base_link", "map")
         map_T_base = ros_rig.map_T_base(stamp_of(here))
-        expected = arrays.boxes_from_cloud(here).transformed(map_T_base)
-        found = arrays.boxes_from_cloud(there)
+        expected = arrays.boxes_from_cloud(here, NUSCENES_CLASSES).transformed(map_T_base)
+        found = arrays.boxes_from_cloud(there, NUSCENES_CLASSES)
         assert len(found) == len(expected) > 0
         # float32 a kilometre from the origin of the map.
         np.testing.assert_allclose(found.center, expected.center, atol=2e-3)
@@ -100,7 +101,10 @@ def test_classes_and_thresholds_change_while_it_runs(bench):
     assert "thresholds.car: expected one score" in bench.peer.set(thresholds__car=[0.1, 0.2])
     assert "remap.car: expected one of" in bench.peer.set(remap__car="van")
     bench.play(drive(0.2))
-    seen = {CLASS_NAMES[label] for label in arrays.boxes_from_cloud(bench.boxes[-1]).label}
+    seen = {
+        NUSCENES_CLASSES[label]
+        for label in arrays.boxes_from_cloud(bench.boxes[-1], NUSCENES_CLASSES).label
+    }
     assert len(seen) > 1
     kept = sorted(seen)[0]
     others = sorted(seen - {kept})
@@ -112,11 +116,42 @@ def test_classes_and_thresholds_change_while_it_runs(bench):
         later = [event for event in drive(0.4) if stamp_of(event[1]) >= START + 200_000_000]
         bench.play(later)
         assert len(bench.boxes) > count
-        published = arrays.boxes_from_cloud(bench.boxes[-1])
-        assert {CLASS_NAMES[label] for label in published.label} == {renamed}
+        published = arrays.boxes_from_cloud(bench.boxes[-1], NUSCENES_CLASSES)
+        assert {NUSCENES_CLASSES[label] for label in published.label} == {renamed}
     finally:
         bench.peer.set(**{f"thresholds__{name}": [0.0] for name in others})
         bench.peer.set(**{f"remap__{kept}": kept})
+
+
+def test_other_weights_bring_other_classes(bench, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    given = str(tmp_path / "toy.safetensors")
+    save_weights(build_detector(TOY), given)
+    before = bench.weights
+    rider, van, walker = TOY.classes
+    try:
+        start(bench, output_frame="", tracking__enabled=True, weights=given)
+        told = {str(label): name for label, name in enumerate(TOY.classes)}
+        bench.wait(lambda: bench.peer.status("classes") == ("3 classes", told))
+        assert bench.peer.set(thresholds__car=[0.1]) != ""
+        assert f"remap.{van}: expected one of {rider}, {van}" in bench.peer.set(
+            **{f"remap__{van}": "car"}
+        )
+        off = {f"thresholds__{name}": OFF for name in (rider, walker)}
+        assert bench.peer.set(**off, **{f"remap__{van}": rider}) == ""
+        bench.play(drive(0.2))
+        published = arrays.boxes_from_cloud(bench.boxes[-1], TOY.classes)
+        assert {TOY.classes[label] for label in published.label} == {rider}
+        bench.back()
+        # What was set for classes that are gone must not get lost unsaid.
+        assert bench.peer.set(weights=before) == ""
+        assert not bench.peer.change("configure")
+        assert "but the weights have no class" in bench.process.output()
+    finally:
+        bench.back()
+        plain = {f"thresholds__{name}": [0.0] for name in TOY.classes}
+        bench.peer.set(weights=before, **plain, **{f"remap__{van}": van})
 
 
 def test_objects_without_autowares_messages_are_refused_at_the_start(bench):

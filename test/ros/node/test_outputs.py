@@ -17,7 +17,8 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
-from crkd_core.boxes import CLASS_NAMES, Detections  # noqa: E402
+from crkd_core.boxes import Detections  # noqa: E402
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES  # noqa: E402
 from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
@@ -42,8 +43,9 @@ def detections() -> Detections:
         size=np.ones((2, 3)),
         yaw=np.array([0.0, 1.0]),
         velocity=np.array([[3.0, 0], [0, -2]]),
-        label=np.array([CLASS_NAMES.index("car"), CLASS_NAMES.index("trailer")]),
+        label=np.array([NUSCENES_CLASSES.index("car"), NUSCENES_CLASSES.index("trailer")]),
         score=np.array([0.9, 0.5]),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -62,7 +64,7 @@ class Bench:
         self.node = LifecycleNode("detector_node")
         self.outputs = Outputs(
             self.node,
-            config=config,
+            config=dataclasses.replace(config, classes=NUSCENES_CLASSES),
             motion=NoMotion(),
             place=place,
             reporter=self.reporter,
@@ -130,7 +132,7 @@ def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
         cloud = rig.send(boxes, START + index * STEP)
         assert arrays.stamp_ns(cloud.header.stamp) == START + index * STEP
         assert cloud.header.frame_id == "odom"
-        found = arrays.boxes_from_cloud(cloud)
+        found = arrays.boxes_from_cloud(cloud, NUSCENES_CLASSES)
         expected = detections().transformed(odom_T_base)
         for field in ("center", "yaw", "velocity"):
             np.testing.assert_allclose(
@@ -154,7 +156,9 @@ def test_settings_change_from_one_frame_to_the_next(bench):
         return [m.text for m in array.markers if m.action == 0 and m.ns == "labels"]
 
     assert texts(rig.send(markers, START)) == ["car 0.90", "trailer 0.50"]
-    config = dataclasses.replace(config, remap=RemapConfig(trailer="truck", car=""))
+    config = dataclasses.replace(
+        config, remap=RemapConfig(classes={"trailer": "truck", "car": ""})
+    )
     rig.outputs.configure(config)
     assert texts(rig.send(markers, START + STEP)) == ["truck 0.50"]
     config = dataclasses.replace(config, markers=MarkersConfig(labels=False))
@@ -172,7 +176,7 @@ def test_label_info_is_latched_and_follows_the_threshold(bench):
     heard = rig.listen("vision_msgs/msg/LabelInfo", "/detector_node/label_info", latched)
     rig.wait(lambda: len(heard) == 1)
     assert heard[0].threshold == pytest.approx(0.25)
-    assert [c.class_name for c in heard[0].class_map] == list(CLASS_NAMES)
+    assert [c.class_name for c in heard[0].class_map] == list(NUSCENES_CLASSES)
     rig.outputs.configure(NodeConfig(score_threshold=0.5))
     rig.wait(lambda: len(heard) == 2)
     assert heard[1].threshold == 0.5
@@ -203,6 +207,7 @@ def test_objects_need_autowares_messages(bench):
 def test_wrong_settings_are_refused_as_a_whole_with_the_reason(ros):
     node = DetectorNode()
     try:
+        node.with_classes(NUSCENES_CLASSES)
 
         def change(**values) -> str:
             """The reason of the refusal, or nothing."""
@@ -212,21 +217,21 @@ def test_wrong_settings_are_refused_as_a_whole_with_the_reason(ros):
             return result.reason
 
         assert not change(thresholds__ranges=[0.0, 30.0], thresholds__car=[0.2, 0.4])
-        assert node.config.thresholds.car == (0.2, 0.4)
+        assert node.config.thresholds.least("car") == (0.2, 0.4)
         reason = change(thresholds__car=[0.1, 0.2, 0.3])
         assert "thresholds.car: expected one score, or one for each of the 2" in reason
         # Neither of two is taken where one is wrong.
         assert "remap.car" in change(remap__bus="truck", remap__car="van")
         assert node.get_parameter("remap.bus").value == "bus"
-        assert node.config.remap.bus == "bus"
+        assert node.config.remap.published("bus") == "bus"
         assert "rise from 0.0" in change(thresholds__ranges=[10.0, 5.0])
         assert not change(remap__bus="", markers__labels=False, tracking__enabled=True)
-        assert node.config.remap.bus == ""
+        assert node.config.remap.published("bus") == ""
         assert node.config.tracking.enabled
         assert not node.config.markers.labels
         # A type that the parameter does not have.
         assert change(thresholds__car=[1, 2])
-        assert node.config.thresholds.car == (0.2, 0.4)
+        assert node.config.thresholds.least("car") == (0.2, 0.4)
     finally:
         node.destroy_node()
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
+from crkd_core.boxes import Detections, Tracked
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.node.postprocess import Postprocess, in_odometry, upright
@@ -43,16 +44,16 @@ def detections() -> Detections:
         size=np.ones((3, 3)),
         yaw=np.array([0.0, 1.0, -2.0]),
         velocity=np.array([[3.0, 0], [0, -2], [0, 0]]),
-        label=np.array([CLASS_NAMES.index(name) for name in ("car", "trailer", "barrier")]),
+        label=np.array([NUSCENES_CLASSES.index(name) for name in ("car", "trailer", "barrier")]),
         score=np.array([0.9, 0.5, 0.3]),
+        classes=NUSCENES_CLASSES,
     )
 
 
 def same(one: Detections, other: Detections) -> None:
-    for field in dataclasses.fields(Detections):
-        np.testing.assert_allclose(
-            getattr(one, field.name), getattr(other, field.name), atol=1e-9, err_msg=field.name
-        )
+    assert one.classes == other.classes
+    for name, array in other.arrays().items():
+        np.testing.assert_allclose(getattr(one, name), array, atol=1e-9, err_msg=name)
 
 
 def test_by_default_nothing_is_changed():
@@ -64,17 +65,17 @@ def test_by_default_nothing_is_changed():
 
 def test_thresholds_judge_the_networks_class_before_it_is_renamed():
     config = NodeConfig(
-        thresholds=ThresholdsConfig(trailer=(0.6,), barrier=(0.2,)),
-        remap=RemapConfig(trailer="truck", barrier="", car="bus"),
+        thresholds=ThresholdsConfig(scores={"trailer": (0.6,), "barrier": (0.2,)}),
+        remap=RemapConfig(classes={"trailer": "truck", "barrier": "", "car": "bus"}),
     )
     postprocess = Postprocess(config, motion=NoMotion())
     answer = postprocess(detections(), START)
-    assert [CLASS_NAMES[label] for label in answer.label] == ["bus"]
+    assert [NUSCENES_CLASSES[label] for label in answer.label] == ["bus"]
     # Settings change from one frame to the next.
-    thresholds = ThresholdsConfig(trailer=(0.4,), truck=(0.99,))
+    thresholds = ThresholdsConfig(scores={"trailer": (0.4,), "truck": (0.99,)})
     postprocess.config = dataclasses.replace(config, thresholds=thresholds)
     answer = postprocess(detections(), START)
-    assert [CLASS_NAMES[label] for label in answer.label] == ["bus", "truck"]
+    assert [NUSCENES_CLASSES[label] for label in answer.label] == ["bus", "truck"]
 
 
 def test_boxes_and_velocities_are_in_the_frame_that_was_asked_for():
@@ -92,7 +93,9 @@ def test_boxes_and_velocities_are_in_the_frame_that_was_asked_for():
 
 def test_ranges_of_thresholds_are_from_the_vehicle_also_in_another_frame():
     motion = odometry(4)
-    config = NodeConfig(thresholds=ThresholdsConfig(ranges=(0.0, 20.0), trailer=(0.0, 0.6)))
+    config = NodeConfig(
+        thresholds=ThresholdsConfig(ranges=(0.0, 20.0), scores={"trailer": (0.0, 0.6)})
+    )
     postprocess = Postprocess(config, motion=motion, place=in_odometry(motion, "odom"))
     assert len(postprocess(detections(), START)) == 2
 

@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.boxes import CLASS_NAMES, Detections, Tracked
+from crkd_core.boxes import Detections, Tracked
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_ros.node.tracking import Tracker
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.outputs import GateConfig, TrackingConfig
 
 START = 1_700_000_000_000_000_000
 STEP = 83_333_333
-CAR, PEDESTRIAN, BARRIER = (CLASS_NAMES.index(n) for n in ("car", "pedestrian", "barrier"))
+CAR, PEDESTRIAN, BARRIER = (NUSCENES_CLASSES.index(n) for n in ("car", "pedestrian", "barrier"))
 
 
 def boxes(center, velocity=None, label=CAR) -> Detections:
@@ -33,6 +34,7 @@ def boxes(center, velocity=None, label=CAR) -> Detections:
         velocity=velocity,
         label=np.broadcast_to(label, count).astype(np.int64),
         score=np.ones(count),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -110,7 +112,10 @@ def test_detections_are_neither_changed_nor_held_back():
         assert isinstance(answer, Tracked)
         for field in dataclasses.fields(Detections):
             np.testing.assert_array_equal(getattr(answer, field.name), getattr(found, field.name))
-    assert len(tracker(Detections.empty(), stamp_ns=stamp, fixed_T_base=map_T_base)) == 0
+    assert (
+        len(tracker(Detections.empty(NUSCENES_CLASSES), stamp_ns=stamp, fixed_T_base=map_T_base))
+        == 0
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -145,7 +150,7 @@ def test_prediction_is_by_stamps_not_by_frames():
     moving.append((late, boxes([[15 * 3 / 12 + 13.5, 0]], [[15, 0]])))
     assert [ids[0] for ids in follow(Tracker(), moving)] == [0, 1, 1, 1, 1]
     # Empty frames between, or none: the same.
-    empty = [(START + i * STEP, Detections.empty()) for i in range(4, 14)]
+    empty = [(START + i * STEP, Detections.empty(NUSCENES_CLASSES)) for i in range(4, 14)]
     ids = follow(Tracker(), [*moving[:4], *empty, moving[4]])
     assert ids[-1][0] == 1
 
@@ -198,7 +203,7 @@ def test_classes_have_gates_of_their_own():
 
     frames = [(START, pair(0)), (START + STEP, pair(0)), (START + 2 * STEP, pair(1.9))]
     assert list(follow(Tracker(), frames)[2]) == [1, 0]
-    wide = TrackingConfig(gate=GateConfig(pedestrian=2.5))
+    wide = TrackingConfig(gate=GateConfig(gates={"pedestrian": 2.5}))
     assert list(follow(Tracker(wide), frames)[2]) == [1, 2]
     # Never another class, however near.
     other = boxes([[0, 0]], label=PEDESTRIAN)
@@ -244,4 +249,14 @@ def test_wrong_settings_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
         TrackingConfig(**values)
     with pytest.raises(ParameterError, match=r"tracking\.gate\.car: expected 0.1 to 20.0"):
-        GateConfig(car=99.0)
+        GateConfig(gates={"car": 99.0})
+
+
+def test_tracks_of_other_class_lists_do_not_live_on():
+    tracker = Tracker(TrackingConfig(birth=1))
+    found = boxes([[5.0, 0.0]])
+    first = tracker(found, stamp_ns=START, fixed_T_base=None)
+    assert tracker(found, stamp_ns=START + STEP, fixed_T_base=None).id == first.id
+    # The same number now means another class: the object is another one.
+    other = dataclasses.replace(found, classes=("tram", "cyclist"))
+    assert tracker(other, stamp_ns=START + 2 * STEP, fixed_T_base=None).id > first.id

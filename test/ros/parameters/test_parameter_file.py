@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from crkd_ros.parameters.knobs import ParameterError, as_yaml
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.parameters.parameter_file import load
+from crkd_ros.parameters.parameter_file import as_yaml, load
 
 
 def read(path, text):
@@ -46,6 +46,8 @@ def test_sections_of_all_nodes_and_of_the_node_count_and_later_ones_win(path):
         ("- 1", "no parameters for detector_node"),
         ("a: [", "cannot read parameters"),
         ("/**: {sync: 1}", r"/\*\*: expected ros__parameters with a mapping"),
+        ("/**: {ros__parameters: {thresholds: {car: 0.3}}}", "thresholds.car: 0.3 is of another"),
+        ("/**: {ros__parameters: {remap: {car: 3}}}", "remap.car: 3 is of another"),
         ("/**: {ros__parameters: {sync: {wayt: 0.1}}}", "did you mean 'sync.wait'"),
         ("/**: {ros__parameters: {sync: {wait: 1}}}", "sync.wait: 1 is of another type than"),
         ("/**: {ros__parameters: {sync: {wait: 99.0}}}", r"sync.wait: expected 0.0 to 5.0"),
@@ -60,13 +62,35 @@ def test_errors_name_the_file_and_the_parameter(path, text, error):
         load(path.with_name("missing.yaml"), NodeConfig, node="detector_node")
 
 
+def test_any_class_can_be_meant(path):
+    """Which classes there are is told by the weights, later."""
+    config = read(
+        path,
+        "/**: {ros__parameters: {thresholds: {ranges: [0.0, 9.0], Tram: [0.1, 0.2]}, "
+        "remap: {Tram: ''}, tracking: {gate: {Tram: 4.0}}}}\n",
+    )
+    assert config.thresholds.least("Tram") == (0.1, 0.2)
+    assert config.thresholds.least("car") == (0.0,)
+    assert (config.remap.published("Tram"), config.remap.published("car")) == ("", "car")
+    assert config.tracking.gate.metres("Tram") == 4.0
+    assert config.tracking.gate.metres("truck") == 3.0
+
+
 def test_what_ros_reads_is_what_we_read(path):
     """The same file through the real node's declaration."""
     rclpy = pytest.importorskip("rclpy")
-    from crkd_ros.parameters.knobs import declare
+    from crkd_ros.parameters.declaration import declare
 
     text = yaml.safe_dump(
-        {"/**": {"ros__parameters": {"sync": {"wait": 0.25}, "radar_fields": {"rcs": "RCS"}}}}
+        {
+            "/**": {
+                "ros__parameters": {
+                    "sync": {"wait": 0.25},
+                    "radar_fields": {"rcs": "RCS"},
+                    "thresholds": {"Tram": [0.5]},
+                }
+            }
+        }
     )
     ours = read(path, text)
     context = rclpy.Context()

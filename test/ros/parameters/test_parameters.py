@@ -8,11 +8,15 @@ import xml.etree.ElementTree
 import pytest
 import yaml
 
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs
+from crkd_ros.parameters.declaration import declare, declare_classes
 from crkd_ros.parameters.framing import MotionConfig, SyncConfig
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.outputs import GateConfig, RemapConfig, ThresholdsConfig
+from crkd_ros.parameters.parameter_file import as_yaml
 
 
 def flat(tree, prefix=""):
@@ -24,9 +28,10 @@ def flat(tree, prefix=""):
 
 
 def test_every_parameter_has_a_description_and_a_name_of_the_ros_form():
-    names = [parameter.name for parameter in knobs.parameters(NodeConfig)]
+    every = list(knobs.parameters(NodeConfig, classes=("car", "traffic_cone")))
+    names = [parameter.name for parameter in every]
     assert len(set(names)) == len(names) > 20
-    for parameter in knobs.parameters(NodeConfig):
+    for parameter in every:
         assert parameter.name == parameter.name.lower()
         assert len(parameter.description) > 10
         numeric = parameter.kind in (int, float)
@@ -38,7 +43,7 @@ def test_the_shipped_file_is_the_dataclass(request):
     text = path.read_text()
     comments = [line for line in text.splitlines() if line.startswith("#")]
     body = "\n".join(text.splitlines()[len(comments) :])
-    assert body.strip() == knobs.as_yaml(NodeConfig).strip(), (
+    assert body.strip() == as_yaml(NodeConfig).strip(), (
         "config/detector.yaml is not what crkd_ros/parameters/node.py says; make it again with "
         "the command in its head"
     )
@@ -73,6 +78,9 @@ def test_values_reach_the_field_of_their_name():
         ({"topics.radar": "/radar"}, r"topics\.radar: expected a topic with \{sensor\}"),
         ({"topics.image_raw": "{camera}/image"}, r"topics\.image_raw: .*got '\{camera\}/image'"),
         ({"topics.camera_info": "{sensor/info"}, r"topics\.camera_info: expected a topic"),
+        ({"thresholds.tram": (1.5,)}, r"thresholds\.tram: expected one score"),
+        ({"tracking.gate.tram": 99.0}, r"tracking\.gate\.tram: expected 0\.1 to 20\.0, got 99"),
+        ({"tracking.tram": 1.0}, "unknown parameter 'tracking.tram'"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values, text):
@@ -90,7 +98,7 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("parameters", context=context)
     try:
-        assert knobs.declare(node, NodeConfig) == NodeConfig()
+        assert declare(node, NodeConfig) == NodeConfig()
         for parameter in knobs.parameters(NodeConfig):
             shown = node.describe_parameter(parameter.name)
             assert shown.description == parameter.description
@@ -102,6 +110,110 @@ def test_ros_shows_descriptions_ranges_and_what_may_change():
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+CLASSES = ("tram", "cyclist")
+
+
+@pytest.fixture
+def node(request):
+    """A node with the overrides of a test, as a launch file would give them."""
+    rclpy = pytest.importorskip("rclpy")
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    overrides = [
+        rclpy.parameter.Parameter(name, value=value)
+        for name, value in getattr(request, "param", {}).items()
+    ]
+    node = rclpy.create_node("classes", context=context, parameter_overrides=overrides)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def declared(node) -> set[str]:
+    groups = ("thresholds.", "remap.", "tracking.gate.")
+    return {name for name in node._parameters if name.startswith(groups)} - {"thresholds.ranges"}
+
+
+def names(classes) -> set[str]:
+    groups = ("thresholds.", "remap.", "tracking.gate.")
+    return {group + name for group in groups for name in classes}
+
+
+def test_every_class_of_the_weights_gets_its_parameters(node):
+    config = declare(node, NodeConfig)
+    assert declared(node) == set()
+    config = declare_classes(node, config, CLASSES)
+    assert declared(node) == names(CLASSES)
+    assert config.classes == CLASSES
+    assert node.get_parameter("remap.tram").value == "tram" == config.remap.published("tram")
+    assert node.describe_parameter("thresholds.tram").description.startswith("Least score of a tr")
+    shown = node.describe_parameter("tracking.gate.cyclist").floating_point_range[0]
+    assert (shown.from_value, shown.to_value) == (0.1, 20.0)
+    changed = knobs.changed(config, {"remap.tram": "cyclist"}, only_dynamic=True)
+    assert changed.remap.published("tram") == "cyclist" and changed.classes == CLASSES
+    with pytest.raises(ParameterError, match=r"remap\.tram: expected one of tram, cyclist or ''"):
+        knobs.changed(config, {"remap.tram": "car"}, only_dynamic=True)
+
+
+def test_other_weights_bring_other_parameters(node):
+    config = declare_classes(node, declare(node, NodeConfig), NUSCENES_CLASSES)
+    assert declared(node) == names(NUSCENES_CLASSES)
+    config = declare_classes(node, config, ("car", *CLASSES))
+    assert declared(node) == names(("car", *CLASSES))
+    assert declare_classes(node, config, ("car", *CLASSES)) == config
+
+
+@pytest.mark.parametrize(
+    "node",
+    [{"thresholds.tram": [0.4], "remap.car": "car", "remap.tram": "cyclist"}],
+    indirect=True,
+)
+def test_what_was_given_at_the_start_holds_when_the_weights_are_known(node):
+    config = declare(node, NodeConfig)
+    assert declared(node) == {"thresholds.tram", "remap.car", "remap.tram"}
+    # A default for a class that there is not says nothing: files with all defaults are fine.
+    config = declare_classes(node, config, CLASSES)
+    assert declared(node) == names(CLASSES)
+    assert config.thresholds.least("tram") == (0.4,)
+    assert config.remap.published("tram") == "cyclist"
+
+
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        ({"thresholds.car": [0.4]}, r"thresholds\.car is set to .*no class 'car'.*tram, cyclist"),
+        ({"thresholds.rangse": [0.4]}, "the weights have no class 'rangse'"),
+        ({"remap.tram": "car"}, r"remap\.tram: expected one of tram, cyclist or '' .*got 'car'"),
+        ({"tracking.gate.car": 3.5}, r"tracking\.gate\.car is set to 3\.5"),
+    ],
+    indirect=["node"],
+)
+def test_settings_for_classes_that_the_weights_lack_are_refused(node, text):
+    config = declare(node, NodeConfig)
+    before = declared(node)
+    with pytest.raises(ParameterError, match=text):
+        declare_classes(node, config, CLASSES)
+    assert declared(node) == before
+
+
+@pytest.mark.parametrize("node", [{"thresholds.tram": 0.4}, {"remap.tram": 3}], indirect=True)
+def test_a_setting_of_another_type_is_refused_at_the_start(node):
+    with pytest.raises(ParameterError, match=r"parameter (thresholds|remap)\.tram \("):
+        declare(node, NodeConfig)
+
+
+def test_a_class_cannot_be_called_like_a_parameter(node):
+    with pytest.raises(ParameterError, match=r"thresholds\.ranges is a parameter already"):
+        declare_classes(node, declare(node, NodeConfig), ("ranges",))
+
+
+def test_the_defaults_of_a_class():
+    assert ThresholdsConfig().least("tram") == (0.0,)
+    assert RemapConfig().published("tram") == "tram"
+    gates = {name: GateConfig().metres(name) for name in ("Car", "truck", "traffic_cone", "tram")}
+    assert gates == {"Car": 2.0, "truck": 3.0, "traffic_cone": 1.2, "tram": 2.0}
 
 
 def test_a_change_is_checked_as_a_whole_and_leaves_the_parameters_of_others_alone():

@@ -18,6 +18,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES  # noqa: E402
 from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
 from crkd_core.sensors import ANCHOR_CAMERA  # noqa: E402
 from crkd_ros.bags.replay import key_frames  # noqa: E402
@@ -96,7 +97,9 @@ def answers(tables) -> dict[int, Detections]:
         pose = tables.key_record(token, ANCHOR_CAMERA).global_T_ego
         truth = tables.truth_global(token).transformed(geometry.invert(pose))
         boxes = {n: getattr(truth, n) for n in ("center", "size", "yaw", "velocity", "label")}
-        found[stamp] = Detections(**boxes, score=np.linspace(0.9, 0.5, len(truth)))
+        found[stamp] = Detections(
+            **boxes, score=np.linspace(0.9, 0.5, len(truth)), classes=NUSCENES_CLASSES
+        )
     return found
 
 
@@ -126,6 +129,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
         play(side, found, late_ns=100 * MS, rate=2.0)
         reporter = Reporter()
         health = Health(reporter, name="detector_node", hardware="cpu")
+        reporter.detects(NUSCENES_CLASSES)
         reporter.skipped(2)
         side.send(
             "/diagnostics",

@@ -15,6 +15,7 @@ import ros_rig
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
@@ -22,7 +23,7 @@ from crkd_ros.bags.replay import key_frames
 from crkd_ros.convert import box_messages
 from crkd_ros.node import launching
 from crkd_ros.streaming_eval import players
-from crkd_ros.streaming_eval.recorder import BagClock, Pass, Recorder
+from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
 from crkd_ros.streaming_eval.scores import LiveScoreError, score_pass
 from crkd_ros.streaming_eval.streaming import VARIANTS
@@ -48,13 +49,18 @@ def clock(stamp_ns: int):
 
 
 def boxes(stamp_ns: int, detections: Detections | None = None, frame_id: str = "base_link"):
-    found = Detections.empty() if detections is None else detections
+    found = Detections.empty(NUSCENES_CLASSES) if detections is None else detections
     return box_messages.boxes_cloud(found, stamp_ns=stamp_ns, make=make, frame_id=frame_id)
 
 
 def status(name: str, **values):
     pairs = [SimpleNamespace(key=key, value=str(value)) for key, value in values.items()]
     return SimpleNamespace(status=[SimpleNamespace(name=name, values=pairs)])
+
+
+def classes_status(name: str = "detector_node"):
+    names = {str(label): one for label, one in enumerate(NUSCENES_CLASSES)}
+    return status(f"{name}: classes", **names)
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0, 4.0])
@@ -129,6 +135,18 @@ def test_counters_of_the_node_are_taken_per_pass():
     assert [(one.skipped, one.dropped) for one in recorder.passes] == [(3, 1), (4, 0)]
 
 
+def test_classes_of_the_node_are_those_of_every_pass():
+    recorder = Recorder(clock=Time())
+    recorder.on_diagnostics(status("detector_node: classes"))  # No weights are loaded yet.
+    recorder.on_clock(clock(START + 9 * SECOND))
+    assert recorder.passes[0].classes == ()
+    recorder.on_diagnostics(classes_status("other"))
+    assert recorder.passes[0].classes == ()
+    recorder.on_diagnostics(classes_status())
+    recorder.on_clock(clock(START))
+    assert [one.classes for one in recorder.passes] == [NUSCENES_CLASSES] * 2
+
+
 def test_stage_means_are_weighted_by_frames():
     recorder = Recorder(clock=Time())
     recorder.on_clock(clock(START))
@@ -188,11 +206,13 @@ def recorded(tables) -> Pass:
                     for name in ("center", "size", "yaw", "velocity", "label")
                 },
                 score=np.linspace(0.9, 0.5, len(truth)),
+                classes=NUSCENES_CLASSES,
             )
             recorder.on_boxes(boxes(stamp, found))
         time.now += 0.15
     counters = {"skipped (newer one was ready)": 1, "dropped (see problems)": 0}
     recorder.on_diagnostics(status("detector_node: frames", **counters))
+    recorder.on_diagnostics(classes_status())
     return recorder.passes[0]
 
 
@@ -254,6 +274,8 @@ def test_what_cannot_be_scored_is_explained(tables, recorded):
     moved = pose + geometry.pose([3.0, 0, 0], [1, 0, 0, 0]) - np.eye(4)
     refused(r"the odometry is 3\.0 m from where", poses={stamp: moved})
     one = recorded.arrivals[0]
+    refused("/diagnostics told no classes", classes=())
+    refused(r"expected labels 0 to 0 \(car\), got", classes=("car",))
     refused("boxes are in frame 'odom'", arrivals=[dataclasses.replace(one, frame_id="odom")])
     other = dataclasses.replace(one, stamp_ns=one.stamp_ns + 7)
     refused("has no sensor message", arrivals=[other])
@@ -261,16 +283,14 @@ def test_what_cannot_be_scored_is_explained(tables, recorded):
 
 def test_boxes_in_the_map_need_no_pose(tables, recorded):
     samples = key_frames(tables, tables.scenes[:1])
-    in_map = [
-        dataclasses.replace(
-            one,
-            frame_id="map",
-            detections=one.detections.transformed(
-                tables.key_record(samples[one.stamp_ns], ANCHOR_CAMERA).global_T_ego
-            ),
-        )
-        for one in recorded.arrivals
-    ]
+
+    class InMap(Arrival):
+        # Moved here: a message would round to float32, far from the origin of the map.
+        def detections(self, classes):
+            record = tables.key_record(samples[self.stamp_ns], ANCHOR_CAMERA)
+            return super().detections(classes).transformed(record.global_T_ego)
+
+    in_map = [InMap(**{**vars(one), "frame_id": "map"}) for one in recorded.arrivals]
     expected = score_pass(tables, "world_all", recorded).scores
     found = score_pass(tables, "world_all", dataclasses.replace(recorded, arrivals=in_map)).scores
     for variant in VARIANTS:

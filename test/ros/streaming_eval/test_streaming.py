@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.submission import make_submission
@@ -38,6 +39,7 @@ def boxes(count: int = 1, *, x: float = 10.0, vx: float = 0.0, score_: float = 0
         velocity=np.full((count, 2), [vx, 0.0]),
         label=np.zeros(count, np.int64),
         score=np.full(count, score_),
+        classes=NUSCENES_CLASSES,
     )
 
 
@@ -77,17 +79,23 @@ def noisy(tables, samples) -> list[Answer]:
             velocity=velocity,
             label=truth.label,
             score=np.sort(rng.uniform(0.1, 1, n))[::-1].copy(),
+            classes=NUSCENES_CLASSES,
         )
         out.append(Answer(stamp_ns=stamp, available_ns=stamp, detections=found, global_T_ego=pose))
     return out
 
 
+def stream(answers) -> Stream:
+    return Stream(answers, classes=NUSCENES_CLASSES)
+
+
 def delayed(answers, nanoseconds):
-    return Stream(dataclasses.replace(a, available_ns=a.stamp_ns + nanoseconds) for a in answers)
+    return stream(dataclasses.replace(a, available_ns=a.stamp_ns + nanoseconds) for a in answers)
 
 
 def test_without_latency_every_variant_is_the_offline_metric_exactly(tables, samples, noisy):
-    plain = make_submission((samples[a.stamp_ns], a.global_T_ego, a.detections) for a in noisy)
+    answers = [(samples[a.stamp_ns], a.global_T_ego, a.detections) for a in noisy]
+    plain = make_submission(answers, classes=NUSCENES_CLASSES)
     reference = score(tables, plain, list(samples.values())).summary
     scores = score_stream(tables, delayed(noisy, 0), samples)
     assert 0.1 < reference["nd_score"] < 1
@@ -124,20 +132,20 @@ def test_latency_costs_and_forwarding_gives_some_of_it_back(tables, samples, noi
 
 def test_a_moving_car_by_hand():
     """10 m/s forward, answered 0.3 s late, used at 0.5 s: the box is 5 m behind, or in place."""
-    stream = Stream([answer(0, 3 * SECOND // 10, boxes(vx=10.0))])
+    one = stream([answer(0, 3 * SECOND // 10, boxes(vx=10.0))])
     use = {SECOND // 2: "sample"}
-    late = submission_of(stream, use, "streaming").boxes
-    moved = submission_of(stream, use, "forwarded").boxes
+    late = submission_of(one, use, "streaming").boxes
+    moved = submission_of(one, use, "forwarded").boxes
     assert late.center[0, 0] == 10.0
     assert moved.center[0, 0] == pytest.approx(15.0)
-    assert len(submission_of(stream, use, "offline").boxes) == 0
-    assert len(submission_of(stream, {SECOND // 4: "sample"}, "streaming").boxes) == 0
+    assert len(submission_of(one, use, "offline").boxes) == 0
+    assert len(submission_of(one, {SECOND // 4: "sample"}, "streaming").boxes) == 0
 
 
 def test_boxes_are_forwarded_in_the_map_whatever_the_heading_of_the_vehicle():
     pose = geometry.pose([100.0, 50.0, 0.0], geometry.yaw_to_quat_wxyz(np.pi / 2))
     found = dataclasses.replace(answer(0, 0, boxes(vx=2.0)), global_T_ego=pose)
-    moved = submission_of(Stream([found]), {SECOND: "sample"}, "forwarded").boxes
+    moved = submission_of(stream([found]), {SECOND: "sample"}, "forwarded").boxes
     # Ahead of a vehicle that looks along +y.
     np.testing.assert_allclose(moved.center[0, :2], [100.0, 62.0], atol=1e-9)
 
@@ -167,16 +175,16 @@ def test_the_latest_is_the_newest_stamp_of_the_available_ones(pairs, at):
         first.setdefault(one.stamp_ns, one)
     ready = [a for a in first.values() if a.available_ns <= at]
     expected = max((a.stamp_ns for a in ready), default=None)
-    found = Stream(given_).latest(at)
+    found = stream(given_).latest(at)
     assert (found.stamp_ns if found else None) == expected
-    assert len(Stream(given_)) == len({stamp for stamp, _ in pairs})
+    assert len(stream(given_)) == len({stamp for stamp, _ in pairs})
 
 
 @given(answers_, st.integers(0, 130), st.integers(0, 40), st.integers(0, 40))
 @settings(deadline=None)
 def test_a_smaller_latency_never_gives_an_older_answer(pairs, at, less, more):
     def stamp_with(latency):
-        found = Stream(answer(stamp, stamp + latency) for stamp, _ in pairs).latest(at)
+        found = stream(answer(stamp, stamp + latency) for stamp, _ in pairs).latest(at)
         return -1 if found is None else found.stamp_ns
 
     low, high = sorted((less, more))

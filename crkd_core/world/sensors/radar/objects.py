@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.boxes import CLASS_NAMES
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.world import chance
 from crkd_core.world.content.scene import Scene, State
 from crkd_core.world.sensors.caster import Moment
@@ -52,11 +52,11 @@ _NUMBER = {
 }
 #: Mean radar cross-section, dBsm.
 _ECHO = dict(
-    zip(CLASS_NAMES, (9.0, 14.0, 15.0, 14.0, 11.0, -2.0, 3.0, 0.0, -6.0, 2.0), strict=True)
+    zip(NUSCENES_CLASSES, (9.0, 14.0, 15.0, 14.0, 11.0, -2.0, 3.0, 0.0, -6.0, 2.0), strict=True)
 )
-_Z = np.array([[NormalDist().inv_cdf(p) for p in _CHANCE[name]] for name in CLASS_NAMES])
-_N = np.array([_NUMBER[name] for name in CLASS_NAMES])
-_RCS = np.array([_ECHO[name] for name in CLASS_NAMES])
+_Z = np.array([[NormalDist().inv_cdf(p) for p in _CHANCE[name]] for name in NUSCENES_CLASSES])
+_N = np.array([_NUMBER[name] for name in NUSCENES_CLASSES])
+_RCS = np.array([_ECHO[name] for name in NUSCENES_CLASSES])
 _MOST = 28
 
 #: How a draw is shared out: the object, the object before this radar, a second or so, this sweep.
