@@ -40,23 +40,23 @@ def live(
 ) -> None:
     """Play a bag to the live node and score its detections at the moment they came."""
     from crkd_ros.bags.frames import layout_of
-    from crkd_ros.streaming_eval.players import LiveError
+    from crkd_ros.streaming_eval.players import SessionError
 
     if player not in ("auto", "ros2", "own"):
-        raise LiveError(f"--player: expected auto, ros2 or own, got {player!r}")
+        raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
     parameters = dict(_assignment(text) for text in parameter or ())
     rates = rate or [0.5, 1.0, 2.0]
     if not all(one > 0 for one in rates):
-        raise LiveError(f"--rate: expected numbers above 0, got {min(rates):g}")
+        raise SessionError(f"--rate: expected numbers above 0, got {min(rates):g}")
     if not weights.is_file():
-        raise LiveError(f"--weights: there is no file {weights}")
+        raise SessionError(f"--weights: there is no file {weights}")
     check_output(out)
     layout_of(bag)
     from crkd_core.data.nuscenes.reader import NuScenes
-    from crkd_ros.streaming_eval import rates as playing
+    from crkd_ros.streaming_eval.rates import score_rates
     from crkd_ros.streaming_eval.report import write_scores
 
-    passes, reference = playing.live(
+    passes, reference = score_rates(
         bag,
         weights=weights,
         tables=NuScenes(data, split=split),
@@ -76,9 +76,9 @@ def live(
 
 
 def _assignment(text: str) -> tuple[str, str]:
-    from crkd_ros.streaming_eval.players import LiveError
+    from crkd_ros.streaming_eval.players import SessionError
 
     name, sign, value = text.partition("=")
     if not sign or not name:
-        raise LiveError(f"--parameter: expected NAME=VALUE, got {text!r}")
+        raise SessionError(f"--parameter: expected NAME=VALUE, got {text!r}")
     return name, value

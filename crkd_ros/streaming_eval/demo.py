@@ -28,7 +28,7 @@ from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.streaming_eval.recorder import Pass
-from crkd_ros.streaming_eval.session import run_live
+from crkd_ros.streaming_eval.session import run_session
 
 #: Boxes of two runs are the same within this distance, metres.
 AGREEMENT = 1e-3
@@ -64,7 +64,7 @@ def demo(
 
     Raises:
         DemoError: no weights, or ``out`` holds something else.
-        ProcessError, LiveError: the node or the player failed; the text names its log.
+        ProcessError, SessionError: the node or the player failed; the text names its log.
     """
     from crkd_core.world import write_world
 
@@ -94,7 +94,7 @@ def demo(
             "calibration_file": out / "calibration.yaml",
             "score_threshold": SCORED_FROM,
         }
-        live = run_live(bag, parameters=parameters, logs=out, rate=rate)
+        live = run_session(bag, parameters=parameters, logs=out, rate=rate)
     with _step(console, "the same detector offline"):
         frames, offline = run_offline(tables, scene, weights)
     with _step(console, "scores and pictures"):

@@ -22,7 +22,7 @@ from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 from crkd_ros.streaming_eval.recorder import Recorder
-from crkd_ros.streaming_eval.scores import LiveScoreError
+from crkd_ros.streaming_eval.scores import ScoreError
 from crkd_ros.streaming_eval.session import subscribe
 
 
@@ -81,7 +81,7 @@ class EvaluatorNode(Node):
         """Score what came, write it, print its tables.
 
         Raises:
-            LiveScoreError: nothing came, or it cannot be scored.
+            ScoreError: nothing came, or it cannot be scored.
         """
         # Matplotlib takes a second to import; the bag may be about to begin.
         from crkd_ros.streaming_eval.report import write_scores
@@ -91,7 +91,7 @@ class EvaluatorNode(Node):
         passes = [one for one in self._recorder.passes if one.arrivals]
         if not passes:
             heard = "/clock moved, but no boxes came" if self._recorder.passes else "no /clock"
-            raise LiveScoreError(
+            raise ScoreError(
                 f"{heard}; is {self.config.detector} running, and the bag played with --clock?"
             )
         base = self.config.base_frame
@@ -124,7 +124,7 @@ def main(args: list[str] | None = None) -> int:
         node.report(Console(width=width))
     except KeyboardInterrupt:
         return 1
-    except (ParameterError, NuScenesError, LiveScoreError, OSError) as error:
+    except (ParameterError, NuScenesError, ScoreError, OSError) as error:
         print(f"evaluator: {error}", file=sys.stderr)
         return 1
     finally:

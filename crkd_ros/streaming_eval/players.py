@@ -17,7 +17,7 @@ CLOCK_HZ = 200
 _DELAY = 3.0
 
 
-class LiveError(RuntimeError):
+class SessionError(RuntimeError):
     """Nothing came of the node or the player, or an argument is wrong; the text says which."""
 
 
@@ -30,13 +30,13 @@ def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> li
         player: "ros2" is `ros2 bag play`, "own" `crkd play`; "auto" prefers the first.
 
     Raises:
-        LiveError: `ros2 bag play` was asked for and is not installed.
+        SessionError: `ros2 bag play` was asked for and is not installed.
     """
     ros2 = shutil.which("ros2") is not None and all(
         importlib.util.find_spec(name) is not None for name in ("ros2bag", "rosbag2_py")
     )
     if player == "ros2" and not ros2:
-        raise LiveError("ros2 bag play is not installed here; leave --player out or use own")
+        raise SessionError("ros2 bag play is not installed here; leave --player out or use own")
     if player == "own" or not ros2:
         arguments = [str(bag), "--rate", str(rate), "--clock", "--wait", "60"]
         return module_command("commands.play", arguments)

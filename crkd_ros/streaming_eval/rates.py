@@ -15,7 +15,7 @@ from rich.console import Console
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.replay import SCORED_FROM
 from crkd_ros.streaming_eval.players import PlayerName
-from crkd_ros.streaming_eval.session import run_live
+from crkd_ros.streaming_eval.session import run_session
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenes
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crkd_ros.streaming_eval.scores import PassScores
 
 
-def live(
+def score_rates(
     bag: Path,
     *,
     weights: Path,
@@ -53,8 +53,8 @@ def live(
         console: for progress.
 
     Raises:
-        ProcessError, LiveError: node or player failed.
-        LiveScoreError: the bag is not of this data set and split.
+        ProcessError, SessionError: node or player failed.
+        ScoreError: the bag is not of this data set and split.
     """
     from crkd_ros.streaming_eval.scores import samples_between, score_pass
 
@@ -72,7 +72,7 @@ def live(
     for rate in rates:
         say.print(f"live at {rate:g}x", highlight=False)
         logs = out / f"rate_{rate:g}"
-        one = run_live(bag, parameters=chosen, logs=logs, rate=rate, files=files, player=player)
+        one = run_session(bag, parameters=chosen, logs=logs, rate=rate, files=files, player=player)
         spans.append((one.first_ns, one.last_ns))
         passes.append(score_pass(tables, split, one, base_frame=base, rate=rate))
     if not offline:

@@ -1,4 +1,4 @@
-"""Scores of live runs as a table, metrics.json, a picture and a page."""
+"""Scores of passes over a bag as a table, metrics.json, a picture and a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a live run was worth: offline and streaming metrics, latency, lost frames.
+"""What a pass over a bag was worth: offline and streaming metrics, latency, lost frames.
 
 Latency is real time from the reference image's stamp, as the player published it, to the arrival
 of the boxes at a subscriber: transport, waiting, network and publishing, nothing left out.
@@ -29,8 +29,8 @@ MAP_FRAME = "map"
 _TAIL = 1_000_000
 
 
-class LiveScoreError(ValueError):
-    """A run that cannot be scored: of another drive, or boxes of an unknown frame."""
+class ScoreError(ValueError):
+    """A pass that cannot be scored: of another drive, or boxes of an unknown frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +113,15 @@ def score_pass(
         rate: of playing, where it is known better than from the ticks.
 
     Raises:
-        LiveScoreError: no key frame of the split in the pass, poses of another data set, boxes of
+        ScoreError: no key frame of the split in the pass, poses of another data set, boxes of
             another frame or that cannot be read, a detector that did not tell its classes, or a
             pass without a rate.
     """
     rate = rate or one.rate
     if not rate > 0:
-        raise LiveScoreError("/clock did not move: start the player with --clock")
+        raise ScoreError("/clock did not move: start the player with --clock")
     if not one.classes:
-        raise LiveScoreError(
+        raise ScoreError(
             "the detector's /diagnostics told no classes, so its labels mean nothing; "
             "is it a detector_node of this version, and its name right?"
         )
@@ -133,19 +133,19 @@ def score_pass(
     answers = []
     for arrival in one.arrivals:
         if arrival.frame_id not in (base_frame, MAP_FRAME):
-            raise LiveScoreError(
+            raise ScoreError(
                 f"boxes are in frame {arrival.frame_id!r}; expected {base_frame} or {MAP_FRAME}"
             )
         pose = np.eye(4) if arrival.frame_id == MAP_FRAME else poses.get(arrival.stamp_ns)
         if pose is None:
-            raise LiveScoreError(
+            raise ScoreError(
                 f"boxes with stamp {arrival.stamp_ns} ns, at which {', '.join(scenes)} of "
                 f"{tables.root} has no sensor message; is this the data set of the bag?"
             )
         try:
             found = arrival.detections(one.classes)
         except ConvertError as error:
-            raise LiveScoreError(f"at {arrival.stamp_ns} ns: {error}") from error
+            raise ScoreError(f"at {arrival.stamp_ns} ns: {error}") from error
         answers.append(
             Answer(
                 stamp_ns=arrival.stamp_ns,
@@ -175,7 +175,7 @@ def samples_between(
     """Reference stamp -> token of the split's samples in a span of time, and their scenes.
 
     Raises:
-        LiveScoreError: there is none.
+        ScoreError: there is none.
     """
     scenes = tables.scenes_of(split)
     found = {
@@ -184,7 +184,7 @@ def samples_between(
         if first_ns - _TAIL <= stamp <= last_ns + _TAIL
     }
     if not found:
-        raise LiveScoreError(
+        raise ScoreError(
             f"no sample of split {split!r} of {tables.root} between {first_ns} and {last_ns} ns, "
             "the time that was played; was the bag made of another data set or split?"
         )
@@ -208,7 +208,7 @@ def _check_poses(tables: NuScenes, one: Pass, poses: Mapping[int, NDArray[np.flo
     for stamp_ns in one.poses.keys() & poses.keys():
         apart = float(np.linalg.norm((one.poses[stamp_ns] - poses[stamp_ns])[:2, 3]))
         if apart > POSE_TOLERANCE:
-            raise LiveScoreError(
+            raise ScoreError(
                 f"at {stamp_ns} ns the odometry is {apart:.1f} m from where {tables.root} has the "
                 "vehicle; was the bag made of another data set, or is its map another?"
             )

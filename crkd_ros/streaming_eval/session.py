@@ -1,7 +1,7 @@
 """A bag played to the real node, each in its own process, and what the node answered.
 
 What it publishes is recorded here with its arrival in bag time. The demo scores a drive this way;
-live/command.py measures what latency costs.
+rates.py measures what latency costs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
-from crkd_ros.streaming_eval.players import LiveError, PlayerName, player_command
+from crkd_ros.streaming_eval.players import PlayerName, SessionError, player_command
 from crkd_ros.streaming_eval.recorder import Pass, Recorder
 
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
@@ -49,7 +49,7 @@ def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node")
         node.create_subscription(message_class(kind), topic, callback, profile)
 
 
-def run_live(
+def run_session(
     bag: Path,
     *,
     parameters: Mapping[str, object],
@@ -72,7 +72,7 @@ def run_live(
 
     Raises:
         ProcessError: the node did not come up, or ended early.
-        LiveError: the player failed, or nothing was published, or the node told no classes.
+        SessionError: the player failed, or nothing was published, or the node told no classes.
     """
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -80,7 +80,7 @@ def run_live(
     own_network()
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
-    node = rclpy.create_node("crkd_live_run", context=context)
+    node = rclpy.create_node("crkd_session", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     recorder = Recorder()
@@ -98,7 +98,7 @@ def run_live(
                     detector.check()
                     time.sleep(0.1)
                 if playing.ended():
-                    raise LiveError(f"the player failed: {playing.last_words()}")
+                    raise SessionError(f"the player failed: {playing.last_words()}")
             ended = time.monotonic()
             while time.monotonic() - max(ended, recorder.last_boxes) < (
                 _QUIET if any(one.arrivals for one in recorder.passes) else _FIRST
@@ -110,11 +110,11 @@ def run_live(
         node.destroy_node()
         rclpy.try_shutdown(context=context)
     if not recorder.passes:
-        raise LiveError(f"nothing was heard of /clock; see {player_log}")
+        raise SessionError(f"nothing was heard of /clock; see {player_log}")
     if not recorder.passes[0].arrivals:
-        raise LiveError(f"the node published nothing; see {node_log}")
+        raise SessionError(f"the node published nothing; see {node_log}")
     if not recorder.passes[0].classes:
-        raise LiveError(f"nothing was heard of the node's /diagnostics; see {node_log}")
+        raise SessionError(f"nothing was heard of the node's /diagnostics; see {node_log}")
     return recorder.passes[0]
 
 

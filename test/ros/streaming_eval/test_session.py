@@ -1,4 +1,4 @@
-"""Recording a live run, telling its arrivals in bag time, scoring it; then the whole command."""
+"""What a node answers to a bag: recorded, told in bag time, scored; then the whole command."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from crkd_ros.node import launching
 from crkd_ros.streaming_eval import players
 from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
-from crkd_ros.streaming_eval.scores import LiveScoreError, score_pass
+from crkd_ros.streaming_eval.scores import ScoreError, score_pass
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
 SECOND = 1_000_000_000
@@ -265,7 +265,7 @@ def test_a_pass_without_answers_scores_nothing_and_says_question_mark(tables, re
 
 def test_what_cannot_be_scored_is_explained(tables, recorded):
     def refused(text, **changes):
-        with pytest.raises(LiveScoreError, match=text):
+        with pytest.raises(ScoreError, match=text):
             score_pass(tables, "world_all", dataclasses.replace(recorded, **changes))
 
     refused("no sample of split 'world_all' .* was the bag made of another", first_ns=5, last_ns=9)
@@ -317,7 +317,7 @@ def test_ros2_bag_play_is_used_where_it_is_installed(monkeypatch):
     installed("ros2bag")
     command = players.player_command(bag, rate=2.0)
     assert command[0] == sys.executable and {"--clock", "--wait", "2.0"} <= set(command)
-    with pytest.raises(players.LiveError, match="ros2 bag play is not installed"):
+    with pytest.raises(players.SessionError, match="ros2 bag play is not installed"):
         players.player_command(bag, rate=1.0, player="ros2")
 
 
