@@ -16,7 +16,6 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from scipy.optimize import linear_sum_assignment
 
 from crkd_core import geometry
@@ -24,8 +23,8 @@ from crkd_core.boxes import Boxes, Detections
 from crkd_core.command import run_function
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import read_table
-from crkd_core.evaluate.report import Table
 from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_core.tables import Table, print_tables
 from crkd_ros.bags.detections import LABELS
 from crkd_ros.bags.reader import read_bag
 from crkd_ros.convert import arrays
@@ -289,7 +288,7 @@ def _command(
     if markdown:
         print(table.markdown(), end="")
     else:
-        Console().print(table.rich())
+        print_tables(table)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from crkd_core.census.boxes import BoxCounts
 from crkd_core.census.picture import draw_census
 from crkd_core.census.take import Census, real, take_census
 from crkd_core.data.nuscenes.scenes import NuScenes
-from crkd_core.evaluate.report import Table
+from crkd_core.tables import Table
 
 
 def tables(census: Census) -> list[Table]:

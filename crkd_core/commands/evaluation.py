@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.commands.options import Data, Device, Out, Precision, Split
 from crkd_core.config import ConfigError
 from crkd_core.files import check_output
+from crkd_core.tables import print_tables
 
 
 def evaluate(
@@ -86,8 +86,7 @@ def compare(
     if out is not None:
         check_output(out)
     evaluations, runs = parse(folders)
-    console = Console()
     if evaluations:
-        console.print(compare_evaluations(evaluations, out).rich())
+        print_tables(compare_evaluations(evaluations, out))
     if runs:
-        console.print(compare_losses(runs, out).rich())
+        print_tables(compare_losses(runs, out))

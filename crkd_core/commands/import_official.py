@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.config import ConfigError
 
@@ -24,4 +23,4 @@ def import_official(
     if part not in ("auto", "student", "teacher"):
         raise ConfigError(f"--part: expected auto, student or teacher, got {part!r}")
     import_file(file, out, part=part)  # type: ignore[arg-type]
-    Console().print(f"weights: {out}", soft_wrap=True)
+    print(f"weights: {out}")

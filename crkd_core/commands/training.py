@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.commands.options import Data, Device, Out, Split
 from crkd_core.config import (
@@ -59,7 +58,7 @@ def train(
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     train_run(run, frames, resume=resume, device=device)
-    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+    print(f"weights: {run.path / 'weights.safetensors'}")
 
 
 def distill(
@@ -134,7 +133,7 @@ def distill(
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     distill_run(run, frames, resume=resume, device=device)
-    Console().print(f"weights: {run.path / 'weights.safetensors'}", soft_wrap=True)
+    print(f"weights: {run.path / 'weights.safetensors'}")
 
 
 def _check_place(out: Path, device: str) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.commands.options import Out
 from crkd_core.files import check_output
+from crkd_core.tables import print_tables
 
 
 def world(
@@ -52,9 +52,7 @@ def world_report(
     from crkd_core.census.report import real
     from crkd_core.census.report import world_report as report
 
-    console = Console()
-    for table in report(data, split=split, most=samples, out=out):
-        console.print(table.rich())
-    console.print(f"nuScenes: {real()['source']}")
+    print_tables(*report(data, split=split, most=samples, out=out))
+    print(f"nuScenes: {real()['source']}")
     if out is not None:
-        console.print(f"written: {out}", soft_wrap=True)
+        print(f"written: {out}")

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from crkd_core.evaluate.report import MEAN_NAMES, Table
+from crkd_core.evaluate.report import MEAN_NAMES
 from crkd_core.files import write_json, write_text
 from crkd_core.png import write_figure
+from crkd_core.tables import Table
 
 #: Columns of a comparison, in order.
 SCORES = ("mAP", "NDS", *MEAN_NAMES.values())

@@ -22,12 +22,12 @@ from crkd_core.config import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import EvaluateError, score
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.report import Table
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.png import write_figure
 from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
     from crkd_core.config import Precision
@@ -141,10 +141,8 @@ def evaluate_dropout(
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
     write_text(text, out / "dropout.md")
     draw_dropout(results, out / "dropout.png")
-    console = Console()
-    for table in shown:
-        console.print(table.rich())
-    console.print(f"written: {out}", soft_wrap=True, highlight=False)
+    print_tables(*shown)
+    print(f"written: {out}")
     return results
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from crkd_core.evaluate.report import Table
 from crkd_core.png import write_figure
+from crkd_core.tables import Table
 from crkd_core.train.run_folder import RunError
 
 #: Lines of the log that are no losses.

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from crkd_core.progress import counted
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
@@ -171,9 +169,9 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
     return found
 
 
-def show(info: BagInfo, path: Path, console: Console) -> None:
+def show(info: BagInfo, path: Path) -> None:
     """Print it as a table and sentences."""
-    console.print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
+    print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
     columns = ("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
     mark = {True: "yes", False: "missing", None: ""}
     rows = []
@@ -193,25 +191,25 @@ def show(info: BagInfo, path: Path, console: Console) -> None:
             ]
         )
     texts = ("topic", "type", "intrinsics", "place")
-    print_tables(Table(columns=columns, rows=rows, texts=texts), console=console)
+    print_tables(Table(columns=columns, rows=rows, texts=texts))
     if info.pose_source:
-        console.print(
+        print(
             f"ego motion: {info.poses} poses of {info.pose_source}, "
             f"{info.pose_interval:.3f} s apart"
         )
-    console.print(
+    print(
         f"frames: {info.frames} (images of {ANCHOR_CAMERA.lower()}: {info.references}), "
         f"{info.cameras:.2f} cameras and {info.radars:.2f} radars each; ego motion is known for "
         f"{info.moving}"
     )
-    console.print(f"missing: {'; '.join(info.missing) or 'nothing'}")
+    print(f"missing: {'; '.join(info.missing) or 'nothing'}")
     for topic, reason in info.unreadable.items():
-        console.print(f"not read: {topic}, {reason}")
+        print(f"not read: {topic}, {reason}")
     calibration = " --calibration FILE" if set(_of_file(info)) else ""
     if info.kind is Kind.OURS:
-        console.print("play it as it is")
+        print("play it as it is")
     else:
-        console.print(f"next: crkd bag convert {path} OUT{calibration}")
+        print(f"next: crkd bag convert {path} OUT{calibration}")
 
 
 def _of_file(info: BagInfo) -> list[str]:

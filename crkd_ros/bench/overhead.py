@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.config import DetectorConfig
-from crkd_core.evaluate.report import Table
+from crkd_core.tables import Table
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
 from crkd_ros.bench.node_peer import Told, connect, peer

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from crkd_core.evaluate.report import Table
 from crkd_core.files import write_json
 from crkd_core.png import write_figure
+from crkd_core.tables import Table
 from crkd_ros.bench.node_peer import Told
 from crkd_ros.bench.process_stats import ProcessSample
 

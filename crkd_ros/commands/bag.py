@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.command import run_function
 from crkd_core.files import check_output
@@ -97,16 +96,12 @@ def convert(
         storage=storage,  # type: ignore[arg-type]  # checked above
         with_lidar=lidar,
     )
-    plain: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False}
-    console = Console()
-    console.print(f"{source}: {summary.kind.value} ({summary.kind.converter})", **plain)
+    print(f"{source}: {summary.kind.value} ({summary.kind.converter})")
     for note in summary.notes:
-        console.print(f"  {note}", **plain)
+        print(f"  {note}")
     seconds = (summary.end_ns - summary.start_ns) * 1e-9
     total = sum(summary.messages.values())
-    console.print(
-        f"{out}: {total} messages of {len(summary.messages)} topics, {seconds:.1f} s", **plain
-    )
+    print(f"{out}: {total} messages of {len(summary.messages)} topics, {seconds:.1f} s")
 
 
 @app.command()
@@ -119,8 +114,7 @@ def info(
     """Show what a bag offers to the detector: sensors, rates, expected frames, what is missing."""
     from crkd_ros.bags.info import describe, show
 
-    found = describe(bag, calibration=calibration)
-    show(found, bag, Console(soft_wrap=True, markup=False, highlight=False))
+    show(describe(bag, calibration=calibration), bag)
 
 
 def _choice(option: str, value: str, known: list[str]) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from crkd_core.files import OutputError, check_output
+from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
     from crkd_ros.motion.calibration_file import Calibration
@@ -58,9 +57,7 @@ def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> N
 
     from crkd_ros.motion.calibration_file import Calibration
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("frame", "x", "y", "z (m)", "heading", "elevation (deg)", "image", "fov (deg)"):
-        table.add_column(title, justify="left" if title == "frame" else "right")
+    rows = []
     calibration = Calibration.load(file)
     for frame in calibration.frames:
         pose, camera = calibration.base_T(frame), calibration.camera(frame)
@@ -69,14 +66,15 @@ def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> N
         heading = np.rad2deg(np.arctan2(axis[1], axis[0]))
         cells = [*pose[:3, 3], heading, np.rad2deg(np.arcsin(np.clip(axis[2], -1, 1)))]
         texts = [f"{round(value, 2) + 0.0:.2f}" for value in cells]  # never "-0.00"
+        image, fov = "", ""
         if camera is not None and camera.image_size is not None:
             width, height = camera.image_size
-            fov = 2 * np.rad2deg(np.arctan(width / 2 / camera.intrinsics[0, 0]))
+            degrees = 2 * np.rad2deg(np.arctan(width / 2 / camera.intrinsics[0, 0]))
             distortion = f" {camera.distortion_model}" if camera.distortion else ""
-            texts += [f"{width} x {height}{distortion}", f"{fov:.1f}"]
-        table.add_row(frame, *texts)
-    # Tables are for programs too: nothing is cut to the width of a terminal.
-    Console(width=160).print(table)
+            image, fov = f"{width} x {height}{distortion}", f"{degrees:.1f}"
+        rows.append([frame, *texts, image, fov])
+    columns = ("frame", "x", "y", "z (m)", "heading", "elevation (deg)", "image", "fov (deg)")
+    print_tables(Table(columns=columns, rows=rows), lines=False)
 
 
 @app.command()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.console import Console
 
 from crkd_core.files import check_output
+from crkd_core.tables import print_tables
 
 if TYPE_CHECKING:
     from crkd_ros.streaming_eval.players import PlayerName
@@ -69,10 +69,8 @@ def live(
         offline=offline,
     )
     about = {"bag": bag.name, "weights": weights.name, "split": split, **parameters}
-    console = Console()
-    for table in write_scores(out, passes, offline=reference, about=about):
-        console.print(table.rich())
-    console.print(f"written: {out / 'report.html'}", soft_wrap=True, highlight=False)
+    print_tables(*write_scores(out, passes, offline=reference, about=about))
+    print(f"written: {out / 'report.html'}")
 
 
 def _assignment(text: str) -> tuple[str, str]:

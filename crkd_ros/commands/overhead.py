@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.files import check_output, write_text
+from crkd_core.tables import print_tables
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
 
 
@@ -41,8 +41,6 @@ def overhead(
         rate_hz=rate_hz,
         cores=cores,
     )
-    console = Console()
-    for table in measuring.tables(found):
-        console.print(table.rich())
+    print_tables(*measuring.tables(found))
     write_text(measuring.as_json(found), out / "overhead.json")
-    console.print(f"figures: {out / 'overhead.json'}", soft_wrap=True, highlight=False)
+    print(f"figures: {out / 'overhead.json'}")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.command import run_function
 from crkd_core.files import check_output
+from crkd_core.tables import print_tables
 
 
 def replay(
@@ -49,7 +50,6 @@ def replay(
     from crkd_core.infer.detector import Detector
 
     scored_from = replaying.SCORED_FROM
-    plain: dict[str, Any] = {"soft_wrap": True, "markup": False, "highlight": False}
     detector = Detector.load(
         weights,
         device=device,
@@ -66,20 +66,18 @@ def replay(
         score_threshold=score_threshold,
         framing=framing,
     )
-    console = Console()
     if report.evaluation is not None:
-        for table in metrics_tables(report.evaluation.summary):
-            console.print(table.rich())
+        print_tables(*metrics_tables(report.evaluation.summary))
         if note := unscored_note(report.evaluation):
-            console.print(note, **plain)
+            print(note)
     samples = f", {report.key_frames} of them samples" if data is not None else ""
-    console.print(f"written: {out / 'detections'}, {report.frames} frames{samples}", **plain)
+    print(f"written: {out / 'detections'}, {report.frames} frames{samples}")
     if report.problems:
         first = report.problems[0]
-        Console(stderr=True).print(
+        print(
             f"{len(report.problems)} messages or frames could not be used, first at "
             f"{first.stamp_ns} ns: {first.reason}",
-            **plain,
+            file=sys.stderr,
         )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.files import check_output
+from crkd_core.tables import print_tables
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
 
 
@@ -59,10 +59,8 @@ def soak(
         limits=limits,
         parameters={name: value for name, _, value in pairs},
     )
-    console = Console()
-    for table in soak_report.tables(
-        record, verdict, warm_up=limits.warm_up, tolerance=limits.tolerance
-    ):
-        console.print(table.rich())
+    print_tables(
+        *soak_report.tables(record, verdict, warm_up=limits.warm_up, tolerance=limits.tolerance)
+    )
     if not verdict.good or (record.error and record.error != "interrupted"):
         raise typer.Exit(1)

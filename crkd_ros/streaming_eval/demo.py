@@ -21,12 +21,13 @@ from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.report import Table, metrics_tables, write_report
+from crkd_core.evaluate.report import metrics_tables, write_report
 from crkd_core.evaluate.submission import make_submission, write_submission
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_core.tables import Table, print_tables
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.replay import SCORED_FROM, key_frames
-from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.session import run_session
 
@@ -87,7 +88,7 @@ def demo(
     (scene,) = tables.scenes
     with _step(console, "its bag"):
         bag = write_bag(tables, scene, out / "bag").path
-        save_calibration(tables, scene, out / "calibration.yaml")
+        recorded_calibration.of_dataset(tables, scene).save(out / "calibration.yaml")
     with _step(console, f"the node, live over DDS, bag at {rate:g} x"):
         parameters = {
             "weights": weights,
@@ -99,19 +100,9 @@ def demo(
         frames, offline = run_offline(tables, scene, weights)
     with _step(console, "scores and pictures"):
         evaluation, report = _report(tables, scene, live, frames, offline, out=out)
-    for table in report:
-        console.print(table.rich())
-    console.print(f"report: {out / 'report.html'}", soft_wrap=True, highlight=False)
+    print_tables(*report)
+    print(f"report: {out / 'report.html'}")
     return evaluation
-
-
-def save_calibration(tables: NuScenes, scene: str, path: Path) -> None:
-    """The calibration file of a scene's rig, for a node without tf."""
-    calibration = Calibration()
-    for channel in CAMERAS + RADARS:
-        record = next(tables.records(scene, channel))
-        calibration.add("base_link", channel.lower(), record.ego_T_sensor)
-    calibration.save(path)
 
 
 def run_offline(
@@ -171,7 +162,7 @@ def _report(
         pictures=pictures,
         text=text,
     )
-    Console().print(text, highlight=False)
+    Console().print(text, highlight=False, markup=False)
     return evaluations["live node"], report
 
 

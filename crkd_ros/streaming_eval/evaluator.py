@@ -16,9 +16,9 @@ from typing import Any
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rich.console import Console
 
 from crkd_core.data.nuscenes.tables import NuScenesError
+from crkd_core.tables import print_tables
 from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 from crkd_ros.streaming_eval.recorder import Recorder
@@ -77,7 +77,7 @@ class EvaluatorNode(Node):
         quiet = time.monotonic() - max(self._recorder.last_tick, self._recorder.last_boxes)
         return bool(self._recorder.passes) and quiet > self.config.finish_after
 
-    def report(self, console: Console) -> None:
+    def report(self) -> None:
         """Score what came, write it, print its tables.
 
         Raises:
@@ -98,9 +98,8 @@ class EvaluatorNode(Node):
         scored = [score_pass(self._tables, self.config.split, p, base_frame=base) for p in passes]
         out = Path(self.config.out)
         about = {"detector": self.config.detector, "split": self.config.split}
-        for table in write_scores(out, scored, about=about):
-            console.print(table.rich())
-        console.print(f"written: {out / 'report.html'}", soft_wrap=True, highlight=False)
+        print_tables(*write_scores(out, scored, about=about))
+        print(f"written: {out / 'report.html'}")
 
 
 def main(args: list[str] | None = None) -> int:
@@ -120,8 +119,7 @@ def main(args: list[str] | None = None) -> int:
                 executor.spin_once(timeout_sec=0.2)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
-        width = None if sys.stdout.isatty() else 160
-        node.report(Console(width=width))
+        node.report()
     except KeyboardInterrupt:
         return 1
     except (ParameterError, NuScenesError, ScoreError, OSError) as error:

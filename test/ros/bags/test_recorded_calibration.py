@@ -19,7 +19,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.files import OutputError
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags import recorded_calibration, scene_messages
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
@@ -27,7 +27,7 @@ from crkd_ros.bags.reader import read_bag
 from crkd_ros.bags.recorded_calibration import CalibrationError
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands import calibration as calibration_command
-from crkd_ros.convert import arrays
+from crkd_ros.convert import arrays, box_messages
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import MotionError
 
@@ -132,15 +132,16 @@ def test_sensors_on_tf_behind_a_mount_in_upper_case_are_found_too(bag, tables, t
     def edit(topic, message):
         if topic == "/tf_static":
             sensors = [
-                scene_messages._transform(
-                    0,
+                box_messages.transform(
+                    geometry.invert(mount) @ arrays.transform_matrix(one),
                     "mount",
                     one.child_frame_id.upper(),
-                    geometry.invert(mount) @ arrays.transform_matrix(one),
+                    0,
+                    make,
                 )
                 for one in message.transforms
             ]
-            base = scene_messages._transform(0, "/base_link", "mount", mount)
+            base = box_messages.transform(mount, "/base_link", "mount", 0, make)
             yield "/tf", make("tf2_msgs/msg/TFMessage", transforms=[*sensors, base])
         else:
             yield topic, message
