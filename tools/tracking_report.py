@@ -227,7 +227,7 @@ def detected(tables: NuScenes, scene: str, bag: Path, *, least: float) -> Iterat
     told = next(iter(read_bag(bag, topics=[LABELS])), None)
     if told is None:
         raise TrackingReportError(
-            f"{bag}: no {LABELS}, so its labels mean nothing; write it again with crkd-replay"
+            f"{bag}: no {LABELS}, so its labels mean nothing; write it again with crkd replay"
         )
     classes = arrays.classes_of(told.message())
     poses = {r.stamp_ns: r.global_T_ego for r in tables.records(scene, ANCHOR_CAMERA)}
