@@ -14,6 +14,7 @@ from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
 from crkd_core.sensors import (
     CAMERAS,
+    LIDAR,
     RADAR_COLUMNS,
     RADAR_COMPENSATED,
     RADAR_SENSOR,
@@ -91,6 +92,13 @@ class Frame:
     def camera_present(self) -> NDArray[np.bool_]:
         """[6] bool, which cameras deliver."""
         return np.array([image is not None for image in self.images])
+
+    @property
+    def sensors(self) -> frozenset[str]:
+        """Names of the cameras, radars and LiDAR that deliver."""
+        seen = zip(CAMERAS + RADARS, (*self.camera_present, *self.radar_present), strict=True)
+        names = frozenset(name for name, present in seen if present)
+        return names if self.lidar is None else names | {LIDAR}
 
     def without(self, *sensors: str) -> Frame:
         """The same Frame with these cameras and radars masked, as if they had died."""

@@ -45,6 +45,10 @@ SIX_TASKS = (
 #: Swin-T (Liu et al. 2021).
 SWIN_T = BackboneConfig(kind="swin", embedding=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24))
 
+#: Camera branches of CRKD with ResNet-50: the student's and the teacher's.
+CR_CAMERA = CameraConfig()
+LC_CAMERA = CameraConfig(neck_channels=64, depth=(1.0, 60.0, 0.5), lidar_depth=True, lift_cell=0.3)
+
 
 def demo_student() -> TrainConfig:
     """Small enough to train and run on two CPU cores: the demo, the documentation, the tests."""
@@ -102,6 +106,8 @@ def crkd_r50() -> TrainConfig:
     detector = DetectorConfig(
         name="crkd_r50",
         grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
+        camera=CR_CAMERA,
+        radar=RadarConfig(),
         head=HeadConfig(tasks=SIX_TASKS),
         classes=NUSCENES_CLASSES,
     )
@@ -112,8 +118,8 @@ def crkd_r50() -> TrainConfig:
 def crkd_swint() -> TrainConfig:
     """The camera-radar student of CRKD with Swin-T (docs/method.md 1.1, 1.4-1.6, 1.8)."""
     run = crkd_r50()
-    camera = CameraConfig(
-        backbone=SWIN_T, neck="lss_fpn", neck_levels=(8, 16, 32), neck_channels=512
+    camera = dataclasses.replace(
+        CR_CAMERA, backbone=SWIN_T, neck="lss_fpn", neck_levels=(8, 16, 32), neck_channels=512
     )
     detector = dataclasses.replace(run.detector, name="crkd_swint", camera=camera)
     return dataclasses.replace(run, detector=detector, batch_size=8, steps=308_960)
@@ -125,9 +131,8 @@ def lc_r50() -> TrainConfig:
     detector = dataclasses.replace(
         run.detector,
         name="lc_r50",
-        camera=CameraConfig(
-            neck_channels=64, depth=(1.0, 60.0, 0.5), lidar_depth=True, lift_cell=0.3
-        ),
+        camera=LC_CAMERA,
+        radar=None,
         lidar=LidarConfig(),
         head=HeadConfig(tasks=SIX_TASKS, code_weights=(1.0,) * 8 + (0.2, 0.2)),
     )
@@ -145,11 +150,7 @@ def lc_swint() -> TrainConfig:
     """The LiDAR-camera teacher of CRKD with Swin-T (docs/method.md 1.1, 1.3, 1.5, 1.6, 1.8)."""
     run = lc_r50()
     camera = dataclasses.replace(
-        run.detector.camera,
-        backbone=SWIN_T,
-        neck="lss_fpn",
-        neck_levels=(8, 16, 32),
-        neck_channels=256,
+        LC_CAMERA, backbone=SWIN_T, neck="lss_fpn", neck_levels=(8, 16, 32), neck_channels=256
     )
     detector = dataclasses.replace(run.detector, name="lc_swint", camera=camera)
     return dataclasses.replace(run, detector=detector)
@@ -161,6 +162,7 @@ def demo_teacher() -> TrainConfig:
     detector = dataclasses.replace(
         run.detector,
         name="demo_teacher",
+        radar=None,
         lidar=LidarConfig(
             kind="pillars",
             voxel=(0.4, 0.4, 0.5),
@@ -174,8 +176,34 @@ def demo_teacher() -> TrainConfig:
     return dataclasses.replace(run, detector=detector, augment=augment)
 
 
+def demo_lidar() -> TrainConfig:
+    """LiDAR alone: ``demo_teacher`` without its cameras."""
+    run = demo_teacher()
+    detector = dataclasses.replace(run.detector, name="demo_lidar", camera=None)
+    return dataclasses.replace(run, detector=detector, depth_weight=0.0)
+
+
+def demo_camera() -> TrainConfig:
+    """Cameras alone: ``demo_student`` without its radars."""
+    run = demo_student()
+    detector = dataclasses.replace(run.detector, name="demo_camera", radar=None)
+    return dataclasses.replace(run, detector=detector)
+
+
+def demo_radar() -> TrainConfig:
+    """Radars alone: ``demo_student`` without its cameras."""
+    run = demo_student()
+    detector = dataclasses.replace(run.detector, name="demo_radar", camera=None)
+    return dataclasses.replace(run, detector=detector, depth_weight=0.0)
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
-    f.__name__: f for f in (demo_student, crkd_r50, crkd_swint, demo_teacher, lc_r50, lc_swint)
+    f.__name__: f
+    for f in (
+        *(demo_student, crkd_r50, crkd_swint),
+        *(demo_teacher, lc_r50, lc_swint),
+        *(demo_lidar, demo_camera, demo_radar),
+    )
 }
 
 
@@ -193,7 +221,10 @@ def preset(name: str) -> TrainConfig:
 
 
 def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
-    """``config`` with KEY.KEY=YAML changes.
+    """``config`` with KEY.KEY=YAML changes, one after the other.
+
+    A group that may be absent is taken away by null and made of defaults by {}:
+    ``detector.radar=null``, ``detector.lidar={}``.
 
     Raises:
         ConfigError: a change without "=", an unknown key, or a value of the wrong type.
@@ -205,7 +236,12 @@ def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
             raise ConfigError(f"--set {change!r}: expected KEY.KEY=VALUE")
         *parents, key = path.split(".")
         inner: Any = data
-        for parent in parents:
+        for depth, parent in enumerate(parents, 1):
+            if inner.get(parent, {}) is None:
+                raise ConfigError(
+                    f"--set {change!r}: there is no {parent} to change, it is null; "
+                    f"{'.'.join(parents[:depth])}={{}} before it makes one of defaults"
+                )
             if not isinstance(inner.get(parent), dict):
                 raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
             inner = inner[parent]

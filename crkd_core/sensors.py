@@ -1,4 +1,4 @@
-"""Names of the cameras and radars, and of the columns of a radar point. Below everything else."""
+"""Names of the sensors, and of the columns of a radar point. Below everything else."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ RADARS = (
     "RADAR_BACK_LEFT",
     "RADAR_BACK_RIGHT",
 )
+
+#: The LiDAR. It is never masked: a Frame holds its points or it does not.
+LIDAR = "LIDAR_TOP"
 
 #: The camera that fires last in a nuScenes rig. Its stamp is the reference time of a Frame in the
 #: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).

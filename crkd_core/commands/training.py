@@ -12,6 +12,7 @@ from crkd_core.commands.options import Data, Device, Out, Split
 from crkd_core.config import (
     CRKD_LOSSES,
     ConfigError,
+    DetectorConfig,
     TrainConfig,
     check_classes,
     loss_weights,
@@ -53,8 +54,7 @@ def train(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    lidar_sweeps = max(config.detector.lidar_sweeps, 1 if config.depth_weight else 0)
-    frames = _recorded(data, split, config, lidar_sweeps)
+    frames = _recorded(data, split, config)
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     train_run(run, frames, resume=resume, device=device)
@@ -104,7 +104,7 @@ def distill(
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
     from crkd_core.distill.training import distill as distill_run
-    from crkd_core.distill.training import distill_config, sweeps_of
+    from crkd_core.distill.training import distill_config, teacher_configs
     from crkd_core.train.run_folder import Run
 
     _check_place(out, device)
@@ -129,7 +129,7 @@ def distill(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    frames = _recorded(data, split, config, sweeps_of(config))
+    frames = _recorded(data, split, config, *teacher_configs(config))
     if not resume:
         run = Run.start(out, config, data=str(data), split=split)
     distill_run(run, frames, resume=resume, device=device)
@@ -166,16 +166,23 @@ def _resumed(
     return run
 
 
-def _recorded(data: Path, split: str, config: TrainConfig, lidar_sweeps: int) -> NuScenesFrames:
-    """The training set, images as recorded; refused where it lacks a class of the detector."""
+def _recorded(
+    data: Path, split: str, config: TrainConfig, *teachers: DetectorConfig
+) -> NuScenesFrames:
+    """The training set, images as recorded: all that network, losses and teachers read.
+
+    Refused where it lacks a class of the detector.
+    """
     from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 
     tables = NuScenes(data, split=split)
     check_classes(config.detector.name, config.detector.classes, tables.classes)
-    return NuScenesFrames(
+    return NuScenesFrames.for_detectors(
         tables,
         split,
-        radar_sweeps=config.detector.radar.sweeps,
-        lidar_sweeps=lidar_sweeps,
-        image=None,
+        config.detector,
+        *teachers,
+        sensors=() if teachers else config.sensors,
+        lidar_sweeps=1 if config.depth_weight else 0,
+        recorded=True,
     )

@@ -8,7 +8,9 @@ neither. Presets are functions in presets.py.
 from crkd_core.config.checks import ConfigError, check_classes, check_per_class
 from crkd_core.config.detector import (
     IDENTITY,
+    SENSORS,
     BackboneConfig,
+    Branch,
     CameraConfig,
     DecoderConfig,
     DetectorConfig,
@@ -27,13 +29,17 @@ from crkd_core.config.distill import (
     loss_weights,
 )
 from crkd_core.config.plain import from_dict, to_dict
+from crkd_core.config.stored import FORMAT, upgraded
 from crkd_core.config.training import AugmentConfig, PasteConfig, Precision, TrainConfig
 
 __all__ = [
     "CRKD_LOSSES",
+    "FORMAT",
     "IDENTITY",
+    "SENSORS",
     "AugmentConfig",
     "BackboneConfig",
+    "Branch",
     "CameraConfig",
     "ConfigError",
     "CrkdConfig",
@@ -55,4 +61,5 @@ __all__ = [
     "from_dict",
     "loss_weights",
     "to_dict",
+    "upgraded",
 ]

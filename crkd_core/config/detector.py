@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crkd_core.config.checks import ConfigError
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
+
+Branch = Literal["camera", "radar", "lidar"]
+
+#: The sensors that each branch reads.
+SENSORS: dict[Branch, tuple[str, ...]] = {"camera": CAMERAS, "radar": RADARS, "lidar": (LIDAR,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +121,7 @@ class RadarConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LidarConfig:
-    """LiDAR branch of a teacher, in the place of the radar branch (docs/method.md 1.3).
+    """LiDAR branch (docs/method.md 1.3).
 
     ``kind`` "sparse": sparse 3D convolutions on small voxels; ``channels`` are the stages'
     widths. ``kind`` "pillars": a point network and a maximum per BEV cell; ``channels`` are its
@@ -202,16 +208,21 @@ IDENTITY = (
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
-    """A camera-radar or LiDAR-camera detector: everything that its weights depend on."""
+    """A detector: everything that its weights depend on.
+
+    It has the branches that are not None, in any combination, and reads the sensors of these
+    alone: a branch that is not there has no weights and costs nothing. CRKD's student has camera
+    and radar, its teacher camera and LiDAR.
+    """
 
     name: str
     grid: GridConfig = GridConfig()
     image: ImageConfig = ImageConfig()
-    camera: CameraConfig = CameraConfig()
-    radar: RadarConfig = RadarConfig()
-    #: A LiDAR-camera teacher; None = camera and radar.
+    camera: CameraConfig | None = CameraConfig()
+    radar: RadarConfig | None = RadarConfig()
     lidar: LidarConfig | None = None
     #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (docs/method.md 1.5).
+    #: A single branch has no other to be weighed against, and always has the one convolution.
     fuser: Literal["gated", "conv"] = "gated"
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
@@ -235,6 +246,31 @@ class DetectorConfig:
                 f"{self.name}: head.tasks must hold each of classes once: {', '.join(problems)}; "
                 "set both together"
             )
+        if not self.branches:
+            raise ConfigError(
+                f"detector {self.name}: camera, radar and lidar are all null, and it needs one of "
+                "them; for example --set 'detector.lidar={}' makes a LiDAR branch of defaults"
+            )
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """What it has, in the order in which maps enter the fuser."""
+        given: dict[Branch, object] = {
+            "camera": self.camera,
+            "radar": self.radar,
+            "lidar": self.lidar,
+        }
+        return tuple(name for name, config in given.items() if config is not None)
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of the sensors that it can read."""
+        return tuple(sensor for branch in self.branches for sensor in SENSORS[branch])
+
+    @property
+    def radar_sweeps(self) -> int:
+        """Sweeps per radar that its Frames need; 0 = no radar."""
+        return 0 if self.radar is None else self.radar.sweeps
 
     @property
     def lidar_sweeps(self) -> int:

@@ -15,6 +15,7 @@ from crkd_core.config.checks import (
 )
 from crkd_core.config.detector import DetectorConfig
 from crkd_core.config.distill import CrkdConfig, DistillConfig
+from crkd_core.sensors import CAMERAS, RADARS
 
 #: Number format of a network.
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -96,7 +97,8 @@ class TrainConfig:
     workers: int = 1
     checkpoint_steps: int = 500
     log_steps: int = 10
-    #: Sensors that the run may see; () = all. Camera-only and radar-only students are set here.
+    #: Cameras and radars that the run may see; () = all that the detector has branches for. A
+    #: sensor that is not seen is a mask: its branch stays, and sees nothing.
     sensors: tuple[str, ...] = field(default=())
     #: Weights file that the network starts from; None = random, or the backbone's own.
     start: str | None = None
@@ -128,13 +130,29 @@ class TrainConfig:
             check_per_class("paste.counts", self.paste.counts, classes)
         if self.crkd is not None and self.crkd.respd_class_weights:
             check_per_class("crkd.respd_class_weights", self.crkd.respd_class_weights, classes)
-        if self.paste is not None and self.detector.lidar is None:
+        if not self.seen:
+            raise ConfigError(
+                f"sensors: {self.detector.name} reads none of {', '.join(self.sensors)}; it has "
+                f"branches for {', '.join(self.detector.branches)}"
+            )
+        if self.depth_weight and "camera" not in self.detector.branches:
+            raise ConfigError(
+                f"depth_weight: {self.detector.name} has no cameras whose depth it could learn; "
+                "set depth_weight to 0"
+            )
+        if self.paste is not None and "lidar" not in self.detector.branches:
             raise ConfigError(
                 f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "
-                "camera nor radar evidence; leave paste out, or train a LiDAR-camera teacher"
+                "camera nor radar evidence; leave paste out, or train a detector with LiDAR"
             )
         if self.paste is not None and self.depth_weight:
             raise ConfigError(
                 "paste: pasted LiDAR points would be wrong depths for the cameras; set "
                 "depth_weight to 0, or leave paste out"
             )
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Names of the sensors that the detector reads and the run may see."""
+        masked = {*CAMERAS, *RADARS} - {*self.sensors} if self.sensors else ()
+        return tuple(name for name in self.detector.sensors if name not in masked)

@@ -8,6 +8,7 @@ the network needs no second set of matrices, and no sensor can be forgotten.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import cv2
 import numpy as np
@@ -20,7 +21,12 @@ from crkd_core.sensors import CAMERAS, RADARS
 
 
 def augment(
-    frame: Frame, *, augment: AugmentConfig, image: ImageConfig, rng: np.random.Generator
+    frame: Frame,
+    *,
+    augment: AugmentConfig,
+    image: ImageConfig,
+    rng: np.random.Generator,
+    read: Collection[str] = (*CAMERAS, *RADARS),
 ) -> Frame:
     """One random view of ``frame``: sensors dropped, images prepared, the ground plane moved.
 
@@ -29,14 +35,21 @@ def augment(
         augment: ranges and probabilities.
         image: the network's image size.
         rng: the only source of chance.
+        read: names of the sensors that the network reads; never all of them are dropped.
     """
-    frame = drop_sensors(frame, augment=augment, rng=rng)
+    frame = drop_sensors(frame, augment=augment, rng=rng, read=read)
     frame = augment_images(frame, augment=augment, image=image, rng=rng)
     return frame.moved(ground_matrix(augment=augment, rng=rng))
 
 
-def drop_sensors(frame: Frame, *, augment: AugmentConfig, rng: np.random.Generator) -> Frame:
-    """Mask sensors at random, never all of them."""
+def drop_sensors(
+    frame: Frame,
+    *,
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+    read: Collection[str] = (*CAMERAS, *RADARS),
+) -> Frame:
+    """Mask sensors at random, never all of those that are ``read``."""
     cameras = [name for name in CAMERAS if rng.random() < augment.drop_camera]
     radars = [name for name in RADARS if rng.random() < augment.drop_radar]
     chance = rng.random()
@@ -45,8 +58,7 @@ def drop_sensors(frame: Frame, *, augment: AugmentConfig, rng: np.random.Generat
     elif chance < augment.drop_all_cameras + augment.drop_all_radars:
         cameras, radars = [], list(RADARS)
     dropped = frame.without(*cameras, *radars)
-    sees = dropped.camera_present.any() or dropped.radar_present.any()
-    return dropped if sees else frame
+    return dropped if dropped.sensors & {*read} else frame
 
 
 def augment_images(

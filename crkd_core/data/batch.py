@@ -1,6 +1,7 @@
 """Frames to one Batch of tensors: the border between arrays in ego axes and the network.
 
-Shapes: B samples, N = 6 cameras, H x W image, M radar points and L LiDAR points of all samples.
+Shapes: B samples, N = 6 cameras and R = 5 radars, 0 where the network does not read them, H x W
+image, M radar points and L LiDAR points of all samples.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Batch(Tensors):
             ``images``, d depth along the optical axis in metres. Holds any augmentation.
         radar: [M, 45] float32, see data.radar.encode; x, y, z in grid metres.
         radar_sample: [M] int64 in [0, B), ascending: the sample of each radar point.
-        radar_present: [B, 5] bool.
+        radar_present: [B, R] bool.
         lidar: [L, 5] float32 x, y, z, intensity, age; None when no Frame has LiDAR.
         lidar_sample: [L] int64, ascending.
         truth: per sample, the boxes or None.
@@ -54,37 +55,65 @@ class Batch(Tensors):
 
 
 def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
-    """One Batch of Frames; images that are not prepared yet are prepared for ``config.image``.
+    """One Batch of Frames, of what the network has branches for; the rest costs nothing.
+
+    Images that are not prepared yet are prepared for ``config.image``. LiDAR is taken along where
+    there is any, also for a network without that branch: its losses may read it.
 
     Raises:
         FrameError: images prepared for another configuration, or no LiDAR where the network needs
             it.
     """
-    frames = [in_grid(cameras.prepare(frame, config.image), config) for frame in frames]
-    blank = np.zeros((config.image.height, config.image.width, 3), np.uint8)
-    images = [[blank if image is None else image for image in f.images] for f in frames]
+    if "camera" in config.branches:
+        frames = [cameras.prepare(frame, config.image) for frame in frames]
+    frames = [in_grid(frame, config) for frame in frames]
     clouds = [f.lidar for f in frames]
     for f in frames:
-        if config.lidar is not None and f.lidar is None:
+        if "lidar" in config.branches and f.lidar is None:
             raise FrameError(
-                f"Frame at {f.stamp_ns} ns {f.token} has no LiDAR and {config.name} is a "
-                f"LiDAR-camera detector; read Frames with {config.lidar.sweeps} LiDAR sweeps, or "
-                "take a camera-radar detector"
+                f"Frame at {f.stamp_ns} ns {f.token} has no LiDAR and {config.name} reads it; "
+                f"read Frames with {config.lidar_sweeps} LiDAR sweeps, or take a detector without "
+                "a LiDAR branch"
             )
     has_lidar = any(cloud is not None for cloud in clouds)
     points = [cloud if cloud is not None else np.zeros((0, 5), np.float32) for cloud in clouds]
     return Batch(
-        images=torch.from_numpy(np.stack([np.stack(per_camera) for per_camera in images])),
-        camera_present=torch.from_numpy(np.stack([f.camera_present for f in frames])),
-        grid_T_pixel=torch.from_numpy(np.stack([grid_T_pixel(f) for f in frames])),
-        radar=torch.from_numpy(np.concatenate([radar.encode(f.radar) for f in frames])),
-        radar_sample=_sample_index([len(f.radar) for f in frames]),
-        radar_present=torch.from_numpy(np.stack([f.radar_present for f in frames])),
+        **_views(frames, config),
+        **_radar(frames, config),
         lidar=torch.from_numpy(np.concatenate(points)) if has_lidar else None,
         lidar_sample=_sample_index([len(cloud) for cloud in points]) if has_lidar else None,
         truth=tuple(f.truth for f in frames),
         tokens=tuple(f.token for f in frames),
     )
+
+
+def _views(frames: Sequence[Frame], config: DetectorConfig) -> dict[str, Tensor]:
+    """images, camera_present, grid_T_pixel of prepared Frames in the grid frame."""
+    count, height, width = len(frames), config.image.height, config.image.width
+    if "camera" not in config.branches:
+        return {
+            "images": torch.zeros((count, 0, height, width, 3), dtype=torch.uint8),
+            "camera_present": torch.zeros((count, 0), dtype=torch.bool),
+            "grid_T_pixel": torch.zeros((count, 0, 4, 4)),
+        }
+    blank = np.zeros((height, width, 3), np.uint8)
+    images = [[blank if image is None else image for image in f.images] for f in frames]
+    return {
+        "images": torch.from_numpy(np.stack([np.stack(per_camera) for per_camera in images])),
+        "camera_present": torch.from_numpy(np.stack([f.camera_present for f in frames])),
+        "grid_T_pixel": torch.from_numpy(np.stack([grid_T_pixel(f) for f in frames])),
+    }
+
+
+def _radar(frames: Sequence[Frame], config: DetectorConfig) -> dict[str, Tensor]:
+    """radar, radar_sample, radar_present of Frames in the grid frame."""
+    read = slice(None) if "radar" in config.branches else slice(0)
+    clouds = [f.radar[read] for f in frames]
+    return {
+        "radar": torch.from_numpy(np.concatenate([radar.encode(cloud) for cloud in clouds])),
+        "radar_sample": _sample_index([len(cloud) for cloud in clouds]),
+        "radar_present": torch.from_numpy(np.stack([f.radar_present[read] for f in frames])),
+    }
 
 
 def grid_T_pixel(frame: Frame) -> np.ndarray:

@@ -22,7 +22,7 @@ def in_grid(frame: Frame, config: DetectorConfig) -> Frame:
 
     Where the grid frame is ego and ages count from the reference time, the Frame itself.
     """
-    if config.radar.age == "newest":
+    if config.radar is not None and config.radar.age == "newest":
         frame = dataclasses.replace(frame, radar=since_newest(frame.radar))
     if config.ego_T_grid == IDENTITY:
         return frame

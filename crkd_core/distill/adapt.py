@@ -40,14 +40,15 @@ def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
             f"{names} have their grids in different frames, {teacher.ego_T_grid} and "
             f"{student.ego_T_grid} in ego; give the student the teacher's detector.ego_T_grid"
         )
-    sweeps = student.radar.sweeps, teacher.radar.sweeps
-    if teacher.lidar is None and sweeps[0] != sweeps[1]:
-        raise AdaptError(
-            f"{names} read {sweeps[1]} and {sweeps[0]} radar sweeps; a Frame holds one number of "
-            "them. Give the student the teacher's detector.radar.sweeps"
-        )
-    if student.lidar is not None:
-        raise AdaptError(f"{names}: a student reads cameras and radars, this one reads LiDAR")
+    for kind, ours, theirs in (
+        ("radar", student.radar_sweeps, teacher.radar_sweeps),
+        ("lidar", student.lidar_sweeps, teacher.lidar_sweeps),
+    ):
+        if ours and theirs and ours != theirs:
+            raise AdaptError(
+                f"{names} read {theirs} and {ours} {kind} sweeps; a Frame holds one number of "
+                f"them. Give the student the teacher's detector.{kind}.sweeps"
+            )
 
 
 def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:

@@ -88,9 +88,12 @@ class Crkd(Method):
         self.class_weights = dict(zip(student.classes, weights, strict=True))
         # Only what a chosen loss reads: nothing is stored that no gradient reaches.
         fused = student.fused_channels, teacher.config.fused_channels
-        camera = student.camera.context_channels, teacher.config.camera.context_channels
         self.fused = _channels(*fused) if "msfd_fused" in config.chosen else nn.Identity()
-        self.camera = _channels(*camera) if "msfd_camera" in config.chosen else nn.Identity()
+        self.camera: nn.Module = nn.Identity()
+        if "msfd_camera" in config.chosen and student.camera and teacher.config.camera:
+            self.camera = _channels(
+                student.camera.context_channels, teacher.config.camera.context_channels
+            )
         self.relation = nn.ModuleList(
             RelationAdapter(*fused) if config.reld_adapter else nn.Identity()
             for _ in (config.reld_scales if "reld" in config.chosen else ())
@@ -290,10 +293,15 @@ def _check(
             "and RespD compare task by task. Use the same tasks, or --losses "
             + ",".join(f"{name}=0" for name in compared)
         )
-    for who, seen, loss, kind, all_of_kind in (
-        (f"teacher {teacher.name}", config.teacher_sensors, "msfd_camera", "camera", CAMERAS),
-        (f"student {student.name}", sensors, "msfd_camera", "camera", CAMERAS),
-        (f"student {student.name}", sensors, "csrd", "radar", RADARS),
+    for who, network, seen, loss, kind in (
+        ("teacher", teacher, config.teacher_sensors, "msfd_camera", "camera"),
+        ("student", student, sensors, "msfd_camera", "camera"),
+        ("student", student, sensors, "csrd", "radar"),
     ):
-        if loss in config.chosen and seen and not {*seen} & {*all_of_kind}:
-            raise AdaptError(f"{who} sees no {kind}, which {loss} is about; use --losses {loss}=0")
+        sensors_of_kind = {"camera": CAMERAS, "radar": RADARS}[kind]
+        blind = seen and not {*seen} & {*sensors_of_kind}
+        if loss in config.chosen and (kind not in network.branches or blind):
+            raise AdaptError(
+                f"{who} {network.name} sees no {kind}, which {loss} is about; use --losses "
+                f"{loss}=0"
+            )

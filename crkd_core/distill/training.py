@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from crkd_core.config import (
     CrkdConfig,
     DetectorConfig,
     DistillConfig,
+    RadarConfig,
     TrainConfig,
-    from_dict,
 )
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
@@ -23,7 +22,7 @@ from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.method import Method
 from crkd_core.distill.teacher import Teacher, checksum, load_teacher
 from crkd_core.distill.views import TaughtViews
-from crkd_core.model.checkpoint import CONFIG_KEY, load_weights, read_metadata
+from crkd_core.model.checkpoint import load_weights, read_config
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES
 from crkd_core.presets import PRESETS
@@ -147,25 +146,16 @@ def distill_config(
     Raises:
         DistillError: a teacher or student that is neither preset, run nor file; a student without
             calibration for CSRD; no preset to take training settings from.
+        CheckpointError: a weights file that cannot be read, or that holds no configuration.
         ConfigError: an unknown preset or loss.
     """
     weights = weights_of(teacher)
     trained = _trained_config(teacher)
     config, start = _student(student, preset)
-    detector = config.detector
-    if calibration is None:
-        calibration = detector.radar.calibration
-        if calibration == "none" and losses.get("csrd"):
-            calibration = "path"
-    if calibration == "none" and losses.get("csrd"):
-        raise DistillError(
-            "CSRD reads the radar calibration block; choose --calibration path or side, or "
-            "--losses csrd=0"
-        )
-    radar = dataclasses.replace(detector.radar, calibration=calibration)  # type: ignore[arg-type]
+    radar = _calibrated(config.detector, losses, calibration)
     return dataclasses.replace(
         config,
-        detector=dataclasses.replace(detector, radar=radar),
+        detector=dataclasses.replace(config.detector, radar=radar),
         # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
         paste=None,
         start=None if start is None else str(start.resolve()),
@@ -179,11 +169,36 @@ def distill_config(
     )
 
 
-def sweeps_of(config: TrainConfig) -> int:
-    """LiDAR sweeps that the Frames of this run need."""
-    teachers = [_detector_config(Path(method.teacher)) for method in config.distillations]
-    sweeps = [teacher.lidar_sweeps for teacher in teachers]
-    return max([*sweeps, 1 if config.depth_weight else 0])
+def teacher_configs(config: TrainConfig) -> list[DetectorConfig]:
+    """The teachers of this run: its Frames must hold what they read.
+
+    Raises:
+        CheckpointError: a file that cannot be read.
+    """
+    return [read_config(method.teacher) for method in config.distillations]
+
+
+def _calibrated(
+    detector: DetectorConfig, losses: Mapping[str, float], calibration: str | None
+) -> RadarConfig | None:
+    """The student's radar branch, with the calibration block that is asked for or needed."""
+    if detector.radar is None:
+        if losses.get("csrd") or calibration not in (None, "none"):
+            raise DistillError(
+                f"{detector.name} has no radar branch: there is nothing to calibrate, and CSRD "
+                "reads the calibration block; leave --calibration out and pass --losses csrd=0"
+            )
+        return None
+    if calibration is None:
+        calibration = detector.radar.calibration
+        if calibration == "none" and losses.get("csrd"):
+            calibration = "path"
+    if calibration == "none" and losses.get("csrd"):
+        raise DistillError(
+            "CSRD reads the radar calibration block; choose --calibration path or side, or "
+            "--losses csrd=0"
+        )
+    return dataclasses.replace(detector.radar, calibration=calibration)  # type: ignore[arg-type]
 
 
 def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
@@ -198,7 +213,7 @@ def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None
         settings = find_preset(preset) if preset else config
         return dataclasses.replace(settings, detector=config.detector), None
     file = weights_of(path)
-    detector = _detector_config(file)
+    detector = read_config(file)
     settings_of_run = _trained_config(path)
     if preset is not None:
         settings = find_preset(preset)
@@ -218,13 +233,3 @@ def _trained_config(path: Path) -> TrainConfig | None:
     """How the network of a run folder was trained; None for a weights file."""
     file = path / "config.json"
     return Run.open(path).config if path.is_dir() and file.is_file() else None
-
-
-def _detector_config(weights: Path) -> DetectorConfig:
-    metadata = read_metadata(weights)
-    if CONFIG_KEY not in metadata:
-        raise DistillError(
-            f"{weights} holds no configuration; expected weights written by crkd train, crkd "
-            "distill or crkd import-official"
-        )
-    return from_dict(DetectorConfig, json.loads(metadata[CONFIG_KEY]))

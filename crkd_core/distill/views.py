@@ -34,7 +34,11 @@ class TaughtViews(Views):
         for method, teacher in zip(config.distillations, teachers, strict=True):
             views = copy.copy(stream)
             views.config = dataclasses.replace(
-                config, detector=teacher, augment=everything, sensors=method.teacher_sensors
+                config,
+                detector=teacher,
+                augment=everything,
+                depth_weight=0.0,
+                sensors=method.teacher_sensors,
             )
             self.teachers.append(views)
 

@@ -96,7 +96,7 @@ def evaluate_dropout(
         score_threshold: weaker boxes are not scored.
 
     Raises:
-        EvaluateError: a LiDAR detector, or a version without annotations.
+        EvaluateError: a detector of other sensors, or a version without annotations.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     from crkd_core.infer.detector import Detector
@@ -110,12 +110,13 @@ def evaluate_dropout(
         precision=cast("Precision", precision),  # checked there
         score_threshold=score_threshold,
     )
-    if detector.config.lidar_sweeps:
-        raise EvaluateError(f"{weights}: a LiDAR detector has no camera-radar accuracy to lose")
+    if detector.config.branches != ("camera", "radar"):
+        raise EvaluateError(
+            f"{weights}: cameras and radars are lost in turn, and this detector has branches for "
+            f"{', '.join(detector.config.branches)}; take a camera-radar detector"
+        )
     check_classes(detector.config.name, detector.config.classes, tables.classes)
-    frames = NuScenesFrames(
-        tables, split, radar_sweeps=detector.config.radar.sweeps, image=detector.config.image
-    )
+    frames = NuScenesFrames.for_detectors(tables, split, detector.config)
     answers: dict[Case, list] = {case: [] for case in CASES}
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"{len(CASES)} masks of {split}", total=len(frames) * len(CASES))

@@ -23,7 +23,7 @@ from crkd_core.evaluate.report import metrics_tables, unscored_note, write_repor
 from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.files import write_json
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
@@ -153,17 +153,9 @@ def evaluate_weights(
         score_threshold=score_threshold,
     )
     check_classes(detector.config.name, detector.config.classes, tables.classes)
-    used = tuple(sensors) or CAMERAS + RADARS
-    sweeps = detector.config.radar.sweeps
-    lidar_sweeps = detector.config.lidar_sweeps
-    frames = NuScenesFrames(
-        tables,
-        split,
-        radar_sweeps=sweeps,
-        lidar_sweeps=lidar_sweeps,
-        image=detector.config.image,
-        sensors=used,
-    )
+    read = detector.config.sensors
+    used = {LIDAR, *sensors} & {*read} if sensors else {*read}
+    frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
     drawn = sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]})
     shown: dict[int, Detections] = {}
     stages: dict[str, list[float]] = {"read": []}
@@ -183,14 +175,16 @@ def evaluate_weights(
             progress.advance(task)
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
-    meta["use_radar"] = not lidar_sweeps and any(name in used for name in RADARS)
-    meta["use_lidar"] = lidar_sweeps > 0
+    meta["use_radar"] = any(name in used for name in RADARS)
+    meta["use_lidar"] = LIDAR in used
     submission = make_submission(answers, classes=detector.config.classes, meta=meta)
     write_submission(submission, out / "results.json")
     result = score(tables, submission, split)
 
     pictures: dict[str, Path] = {}
-    recorded = NuScenesFrames(tables, split, radar_sweeps=sweeps, sensors=used)
+    recorded = NuScenesFrames.for_detectors(
+        tables, split, detector.config, sensors=sensors, recorded=True
+    )
     for i, found in shown.items():
         frame = recorded[i]
         name = f"{tables.scene_of(frame.token)}, sample {frame.token}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import collate
@@ -27,13 +28,17 @@ from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_core.tables import Table, print_tables
 
+#: LiDAR points of a Frame of ten sweeps, as on nuScenes.
+LIDAR_POINTS = 250_000
+
 _EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
 
 
 def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1500) -> Frame:
     """A Frame of noise with six cameras around the vehicle, images as recorded at 1.5 x the input.
 
-    Radar points lie within the grid, at all ages and radars.
+    Radar points lie within the grid, at all ages and radars; LiDAR points where the network reads
+    them.
     """
     rng = np.random.default_rng(seed)
     width = round(config.image.width * 1.5)
@@ -53,7 +58,18 @@ def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1
         intrinsics=np.tile(intrinsics, (len(CAMERAS), 1, 1)),
         ego_T_cam=ego_T_cam,
         radar=radar,
+        lidar=random_cloud(config, rng) if "lidar" in config.branches else None,
     )
+
+
+def random_cloud(config: DetectorConfig, rng: np.random.Generator) -> NDArray[np.float32]:
+    """[LIDAR_POINTS, 5] within the grid, of ten sweeps; nearer to the vehicle it is denser."""
+    low, high = np.array(config.grid.low), np.array(config.grid.high)
+    lidar = np.zeros((LIDAR_POINTS, 5), np.float32)
+    lidar[:, :3] = (low + high) / 2 + (high - low) / 2 * rng.uniform(-1, 1, (LIDAR_POINTS, 3)) ** 3
+    lidar[:, 3] = rng.uniform(0, 255, LIDAR_POINTS)
+    lidar[:, 4] = rng.integers(0, 10, LIDAR_POINTS) * 0.05
+    return lidar
 
 
 def bench(

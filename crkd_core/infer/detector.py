@@ -9,7 +9,6 @@ import torch
 
 from crkd_core.boxes import Detections
 from crkd_core.config import DetectorConfig, Precision
-from crkd_core.data import cameras
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.fold import fold_batch_norms
@@ -100,23 +99,22 @@ class Detector:
     def __call__(self, frame: Frame) -> Detections:
         """The boxes in one Frame, in its ego axes, best first.
 
-        Missing cameras and radars are fine as long as one sensor is left. A LiDAR-camera detector
-        needs LiDAR and reads no radar.
+        Missing cameras and radars are fine as long as one sensor is left that it reads. A detector
+        with a LiDAR branch needs LiDAR.
 
         Raises:
-            InferError: the Frame has no sensor at all.
+            InferError: the Frame has no sensor at all of those that it reads.
             FrameError: its images were prepared for another configuration, or it has no LiDAR and
                 this detector needs it.
             DecodeError: the network answered NaN or infinity.
         """
-        reads_radar = self.config.lidar is None
-        if reads_radar and not frame.camera_present.any() and not frame.radar_present.any():
+        if not frame.sensors & {*self.config.sensors}:
             raise InferError(
-                f"Frame at {frame.stamp_ns} ns has no camera and no radar: there is nothing to "
-                "see; drop it and count it as failed"
+                f"Frame at {frame.stamp_ns} ns has no {' and no '.join(self.config.branches)}: "
+                "there is nothing to see; drop it and count it as failed"
             )
         start = time.perf_counter()
-        batch = collate([cameras.prepare(frame, self.config.image)], self.config).to(self.device)
+        batch = collate([frame], self.config).to(self.device)
         prepared = self._now()
         with torch.inference_mode():
             output = self._model(batch)

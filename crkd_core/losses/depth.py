@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crkd_core.config import DetectorConfig
+from crkd_core.config import CameraConfig, DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.losses.normalise import per_process
 from crkd_core.losses.targets import Targets
@@ -27,15 +27,20 @@ NEAR = 0.1
 
 
 class DepthLossError(ValueError):
-    """No LiDAR to learn depth from."""
+    """A network without cameras, or no LiDAR to learn depth from."""
 
 
 class DepthLoss(nn.Module):
     """Cross entropy of the depth distribution at every feature cell that holds a LiDAR return."""
 
     def __init__(self, config: DetectorConfig):
+        """For networks of this configuration.
+
+        Raises:
+            DepthLossError: it has no cameras.
+        """
         super().__init__()
-        self.config = config
+        self.camera = _camera(config)
 
     def forward(self, output: ModelOutput, targets: Targets) -> Tensor:
         """Mean over the cells with a return within the depth range; 0 where there is none.
@@ -44,10 +49,9 @@ class DepthLoss(nn.Module):
 
         Raises:
             TargetError: targets without depth.
-            MissingFeatureError: a network without cameras.
         """
         depth = targets.need("depth")
-        low, high, step = self.config.camera.depth
+        low, high, step = self.camera.depth
         # Bins are centred on their depth, as the lift places them.
         bins = torch.round((depth - low) / step)
         bins = bins.where((depth > 0) & (bins >= 0) & (bins < round((high - low) / step)), -1.0)
@@ -67,14 +71,14 @@ def depth_truth(batch: Batch, config: DetectorConfig) -> Tensor:
         config: of the detector whose cameras are meant.
 
     Raises:
-        DepthLossError: the batch carries no LiDAR.
+        DepthLossError: no cameras, or no LiDAR in the batch.
     """
     if batch.lidar is None or batch.lidar_sample is None:
         raise DepthLossError(
             "depth supervision needs LiDAR in the batch; read Frames with lidar_sweeps of 1 "
             "or more, or set the weight of the depth loss to 0"
         )
-    columns, rows = cell_pixels(config.camera, config.image)
+    columns, rows = cell_pixels(_camera(config), config.image)
     fresh = batch.lidar[:, 4] <= MAX_AGE
     return depth_images(
         batch.lidar[fresh],
@@ -87,3 +91,11 @@ def depth_truth(batch: Batch, config: DetectorConfig) -> Tensor:
         first=-0.5,
         cell=(float(rows[1]), float(columns[1])),
     )
+
+
+def _camera(config: DetectorConfig) -> CameraConfig:
+    if config.camera is None:
+        raise DepthLossError(
+            f"{config.name} has no cameras whose depth it could learn; set depth_weight to 0"
+        )
+    return config.camera

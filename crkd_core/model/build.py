@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from crkd_core.config import DetectorConfig
+from crkd_core.config import CameraConfig, DetectorConfig, ImageConfig
 from crkd_core.model.bev import BevDecoder
 from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.camera.encoder import ImageEncoder
@@ -24,7 +24,7 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
     """The network of a configuration, in training mode, float32, on the CPU.
 
     Args:
-        config: sizes of all parts.
+        config: its branches, and the sizes of all parts.
         pretrained: False leaves ``camera.backbone.weights`` alone and starts at random, for a
             network whose weights are about to be loaded anyway.
 
@@ -32,33 +32,33 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         ImageError: a backbone, a stride or an image size that cannot be.
         LidarError, LiftError: a LiDAR branch or a lift that does not fit the rest.
     """
-    camera = config.camera
-    if not pretrained:
-        backbone = dataclasses.replace(camera.backbone, weights=None)
-        camera = dataclasses.replace(camera, backbone=backbone)
-    image = ImageEncoder(camera, config.image)
-    radar = lidar = None
-    if config.lidar is None:
+    # What a seed starts from depends on the order in which parts are made: it stays as it is.
+    image, lift, radar, lidar, calibration = None, None, None, None, None
+    widths = []  # Channels of the branches' maps, in the order in which they enter the fuser.
+    if config.camera is not None:
+        _check_lift(config.camera, config)
+        image = _image(config.camera, config.image, pretrained=pretrained)
+        widths.append(config.camera.context_channels)
+    if config.radar is not None:
         radar = RadarPillars(config.radar, config.grid)
-        second = radar.channels
-    else:
+        widths.append(radar.channels)
+    if config.lidar is not None:
         lidar = build_lidar(config.lidar, config.grid)
-        second = lidar.channels
-    if camera.lidar_depth and lidar is None:
-        raise LidarError("camera.lidar_depth is for LiDAR-camera networks; set lidar as well")
-    if camera.lift_cell is not None and not camera.lidar_depth:
-        raise LidarError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")
-    calibrated = radar is not None and config.radar.calibration != "none"
-    lift = DepthLift if camera.lidar_depth else Lift
-    fuser = GatedFuser if config.fuser == "gated" else ConvFuser
+        widths.append(lidar.channels)
+    if config.camera is not None and image is not None:
+        kind = DepthLift if config.camera.lidar_depth else Lift
+        lift = kind(image.channels, config.camera, config.image, config.grid)
+    if config.radar is not None and radar is not None and config.radar.calibration != "none":
+        calibration = Calibration(radar.channels)
+    fuser = GatedFuser if config.fuser == "gated" and len(widths) > 1 else ConvFuser
     model = BevDetector(
         config,
         image=image,
-        lift=lift(image.channels, camera, config.image, config.grid),
+        lift=lift,
         radar=radar,
+        calibration=calibration,
         lidar=lidar,
-        calibration=Calibration(second) if calibrated else None,
-        fuser=fuser(camera.context_channels, second, config.fused_channels),
+        fuser=fuser(widths, config.fused_channels),
         decoder=BevDecoder(config.fused_channels, config.decoder),
         head=CenterHead(config.decoder.out_channels, config.head),
     )
@@ -66,3 +66,19 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = config.norm_momentum
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _image(camera: CameraConfig, image: ImageConfig, *, pretrained: bool) -> ImageEncoder:
+    if not pretrained:
+        backbone = dataclasses.replace(camera.backbone, weights=None)
+        camera = dataclasses.replace(camera, backbone=backbone)
+    return ImageEncoder(camera, image)
+
+
+def _check_lift(camera: CameraConfig, config: DetectorConfig) -> None:
+    if camera.lidar_depth and config.lidar is None:
+        raise LidarError(
+            "camera.lidar_depth reads LiDAR, and there is no LiDAR branch; set lidar too"
+        )
+    if camera.lift_cell is not None and not camera.lidar_depth:
+        raise LidarError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")

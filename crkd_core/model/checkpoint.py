@@ -9,13 +9,13 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict
+from crkd_core.config import FORMAT, ConfigError, DetectorConfig, from_dict, to_dict, upgraded
 from crkd_core.files import write_bytes
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
 
-#: Metadata key of the DetectorConfig as JSON.
-CONFIG_KEY = "config"
+#: Metadata keys of the DetectorConfig as JSON, and of its format (config/stored.py).
+CONFIG_KEY, FORMAT_KEY = "config", "format"
 #: So many tensors that do not fit are named in an error.
 _LISTED = 10
 
@@ -34,28 +34,30 @@ def save_weights(
     Args:
         model: any device, any precision.
         path: ends in .safetensors by custom.
-        extra: further metadata, for example revision and step; not the key "config".
+        extra: further metadata, for example revision and step; not the keys "config" and
+            "format".
 
     Raises:
-        CheckpointError: ``extra`` holds "config".
+        CheckpointError: ``extra`` holds one of these.
         OSError: the folder cannot be written.
     """
     path = Path(path)
-    if extra and CONFIG_KEY in extra:
-        raise CheckpointError(f"extra: the key {CONFIG_KEY!r} is the configuration's own")
+    for key in (CONFIG_KEY, FORMAT_KEY):
+        if key in (extra or {}):
+            raise CheckpointError(f"extra: the key {key!r} is the configuration's own")
     config = model.config
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if config.radar.calibration == "side":
+    if config.radar is not None and config.radar.calibration == "side":
         radar = dataclasses.replace(config.radar, calibration="none")
         config = dataclasses.replace(config, radar=radar)
         tensors = {k: v for k, v in tensors.items() if not k.startswith("calibration.")}
-    metadata = {**(extra or {}), CONFIG_KEY: json.dumps(to_dict(config))}
+    own = {CONFIG_KEY: json.dumps(to_dict(config)), FORMAT_KEY: str(FORMAT)}
     # Not save_file, which makes files that only their owner may read.
-    write_bytes(save(tensors, metadata=metadata), path, durable=True)
+    write_bytes(save(tensors, metadata={**(extra or {}), **own}), path, durable=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata that save_weights wrote: "config" and ``extra``.
+    """The metadata that save_weights wrote: "config", "format" and ``extra``.
 
     Raises:
         CheckpointError: no such file, or not safetensors.
@@ -72,12 +74,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}{hint}") from error
 
 
-def load_weights(path: str | Path) -> BevDetector:
-    """The network that save_weights wrote, in evaluation mode, on the CPU.
+def read_config(path: str | Path) -> DetectorConfig:
+    """The configuration of a weights file, whichever version wrote it; tensors are not read.
 
     Raises:
-        CheckpointError: no such file, not safetensors, no or an unknown configuration, or tensors
-            that are missing, unknown or of another shape; names the first ones.
+        CheckpointError: no such file, not safetensors, no or an unknown configuration.
     """
     metadata = read_metadata(path)
     if CONFIG_KEY not in metadata:
@@ -86,10 +87,20 @@ def load_weights(path: str | Path) -> BevDetector:
             "crkd distill or crkd import-official"
         )
     try:
-        config = from_dict(DetectorConfig, json.loads(metadata[CONFIG_KEY]))
+        data = upgraded(json.loads(metadata[CONFIG_KEY]), format=metadata.get(FORMAT_KEY))
+        return from_dict(DetectorConfig, data)
     except (ConfigError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: configuration in the metadata: {error}") from error
-    model = build_detector(config, pretrained=False)
+
+
+def load_weights(path: str | Path) -> BevDetector:
+    """The network that save_weights wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: no such file, not safetensors, no or an unknown configuration, or tensors
+            that are missing, unknown or of another shape; names the first ones.
+    """
+    model = build_detector(read_config(path), pretrained=False)
     with safe_open(path, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 not a dict
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}

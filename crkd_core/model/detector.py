@@ -1,6 +1,7 @@
-"""The camera-radar student and the LiDAR-camera teacher: readable top to bottom.
+"""The detector, readable top to bottom: branches, fuser, decoder, head.
 
-Shapes: B batch, P cameras present in the whole batch, C channels, X Y grid cells.
+Shapes: B batch, P cameras present in the whole batch, C channels, D depth bins, h w feature map,
+X Y grid cells.
 """
 
 from __future__ import annotations
@@ -22,33 +23,33 @@ from crkd_core.model.radar_calibration import Calibration
 
 
 class BevDetector(nn.Module):
-    """CRKD's student (Zhao et al. 2024), with or without calibration block; docs/method.md 1.4.
+    """Up to three branches to the bird's-eye view, and one network on what they see together.
 
-    A missing sensor adds nothing to its bird's-eye view, so one network serves camera-radar,
-    camera-only and radar-only Frames.
+    CRKD's student (Zhao et al. 2024; docs/method.md 1.4) has cameras and radars, with or without
+    calibration block; its teacher (1.3) has cameras and LiDAR; LiDAR, cameras or radars alone are
+    detectors too. A branch that the configuration does not have is None here, and so are its maps
+    in the output.
 
-    With a LiDAR branch in the place of the radar branch it is CRKD's teacher (docs/method.md 1.3);
-    that one cannot do without LiDAR.
+    A camera or radar that a Frame misses adds nothing to the bird's-eye view, so one camera-radar
+    network serves Frames of either kind; LiDAR cannot be missed by a network that reads it.
     """
 
     def __init__(
         self,
         config: DetectorConfig,
         *,
-        image: ImageEncoder,
-        lift: Lift | DepthLift,
+        image: ImageEncoder | None = None,
+        lift: Lift | DepthLift | None = None,
         radar: RadarPillars | None = None,
-        lidar: SparseLidar | LidarPillars | None = None,
         calibration: Calibration | None = None,
+        lidar: SparseLidar | LidarPillars | None = None,
         fuser: GatedFuser | ConvFuser,
         decoder: BevDecoder,
         head: CenterHead,
     ):
         super().__init__()
-        if (radar is None) == (lidar is None):
-            raise LidarError("expected either a radar branch or a LiDAR branch")
         self.config = config
-        self.calibrated = config.radar.calibration == "path"
+        self.calibrated = config.radar is not None and config.radar.calibration == "path"
         self.image = image
         self.lift = lift
         self.radar = radar
@@ -62,35 +63,39 @@ class BevDetector(nn.Module):
         """A Batch of B samples -> ModelOutput.
 
         Raises:
-            LidarError: a LiDAR-camera network, and no LiDAR in the batch.
+            LidarError: a LiDAR branch, and no LiDAR in the batch.
         """
-        features = self.image(batch.images, batch.camera_present)
-        views = (features, batch.grid_T_pixel, batch.camera_present)
-        if isinstance(self.lift, DepthLift):
-            camera_bev, depth = self.lift(*views, *_lidar(batch))
-        else:
-            camera_bev, depth = self.lift(*views)
-        radar_bev = lidar_bev = activation = None
+        camera_bev = depth = radar_bev = activation = lidar_bev = None
         if self.lidar is not None:
-            lidar_bev = self.lidar(*_lidar(batch), len(batch.images))
+            lidar_bev = self.lidar(*_lidar(batch), len(batch))
+        if self.image is not None and self.lift is not None:
+            features = self.image(batch.images, batch.camera_present)  # [P, C, h, w]
+            camera_bev, depth = self.lift(
+                features,
+                batch.grid_T_pixel,
+                batch.camera_present,
+                points=batch.lidar,
+                sample=batch.lidar_sample,
+            )
         if self.radar is not None:
-            radar_bev = self.radar(batch.radar, batch.radar_sample, len(batch.images))
+            radar_bev = self.radar(batch.radar, batch.radar_sample, len(batch))
             # As a side branch nothing but the loss reads it.
             if self.calibration is not None and (self.calibrated or self.training):
                 calibrated, activation = self.calibration(radar_bev)
                 radar_bev = calibrated if self.calibrated else radar_bev
-        gated_camera, fused = self.fuser(camera_bev, radar_bev if lidar_bev is None else lidar_bev)
+        maps = [view for view in (camera_bev, radar_bev, lidar_bev) if view is not None]
+        gated, fused = self.fuser(maps)
         decoded = self.decoder(fused)
         return ModelOutput(
             tasks=self.head(decoded),
-            camera_bev=camera_bev,
-            gated_camera=gated_camera,
             fused=fused,
             decoded=decoded,
+            camera_bev=camera_bev,
+            gated_camera=None if camera_bev is None else gated[0],
             depth_logits=depth,
             radar_bev=radar_bev,
-            lidar_bev=lidar_bev,
             radar_activation=activation,
+            lidar_bev=lidar_bev,
         )
 
 

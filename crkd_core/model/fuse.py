@@ -1,11 +1,14 @@
-"""The gated fuser of CRKD: each sensor is weighted per channel and cell by both.
+"""Where the branches meet: the gated fuser of CRKD, or one plain convolution.
 
-docs/method.md 1.5. The plain one, a single convolution, is the baseline without gates.
+docs/method.md 1.5. Maps come in the order of DetectorConfig.branches: camera, radar, LiDAR, those
+that there are.
 
-Shapes: B batch, C1 camera channels, C2 radar channels, C fused channels, X Y grid cells.
+Shapes: B batch, C_i channels of branch i, C fused channels, X Y grid cells.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,32 +17,36 @@ from crkd_core.model.layers import conv_norm
 
 
 class GatedFuser(nn.Module):
-    """F = ReLU(BN(conv([F1 * g1, F2 * g2]))) with gates g = sigmoid(conv([F1, F2])).
+    """F = ReLU(BN(conv([F_i * g_i]))) with gates g = sigmoid(conv([F_i])).
 
-    The two gate convolutions of the paper read the same input; here they are one convolution with
-    C1 + C2 outputs, camera first.
+    The gate convolutions of the paper, one a branch, read the same input; here they are one
+    convolution with sum C_i outputs.
     """
 
-    def __init__(self, camera: int, radar: int, outputs: int):
+    def __init__(self, widths: Sequence[int], outputs: int):
         super().__init__()
-        self.camera = camera
-        self.gate = nn.Conv2d(camera + radar, camera + radar, 3, padding=1)
-        self.out = conv_norm(camera + radar, outputs)
+        self.widths = list(widths)
+        self.gate = nn.Conv2d(sum(widths), sum(widths), 3, padding=1)
+        self.out = conv_norm(sum(widths), outputs)
 
-    def forward(self, camera: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C1, X, Y] and [B, C2, X, Y] -> gated camera [B, C1, X, Y] and fused [B, C, X, Y]."""
-        both = torch.cat([camera, radar], 1)
-        gated = both * self.gate(both).sigmoid()
-        return gated[:, : self.camera], self.out(gated)
+    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps [B, C_i, X, Y] -> the same maps after their gates, and fused [B, C, X, Y]."""
+        joint = torch.cat(list(maps), 1)
+        gated = joint * self.gate(joint).sigmoid()
+        return gated.split(self.widths, 1), self.out(gated)
 
 
 class ConvFuser(nn.Module):
-    """F = ReLU(BN(conv([F1, F2]))): BEVFusion's fuser, the baseline without gates."""
+    """F = ReLU(BN(conv([F_i]))): BEVFusion's fuser, the baseline without gates.
 
-    def __init__(self, camera: int, radar: int, outputs: int):
+    With a single branch there is nothing to weigh, and this is all that happens between its map
+    and the decoder.
+    """
+
+    def __init__(self, widths: Sequence[int], outputs: int):
         super().__init__()
-        self.out = conv_norm(camera + radar, outputs)
+        self.out = conv_norm(sum(widths), outputs)
 
-    def forward(self, camera: Tensor, radar: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C1, X, Y] and [B, C2, X, Y] -> camera as it came and fused [B, C, X, Y]."""
-        return camera, self.out(torch.cat([camera, radar], 1))
+    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps [B, C_i, X, Y] -> the same maps as they came, and fused [B, C, X, Y]."""
+        return tuple(maps), self.out(torch.cat(list(maps), 1))

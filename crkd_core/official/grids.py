@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from crkd_core import geometry
-from crkd_core.config import DetectorConfig
+from crkd_core.config import CameraConfig, DetectorConfig
 from crkd_core.model.camera.lift import cell_pixels
 from crkd_core.official.source import OfficialError, Source
 
@@ -26,13 +26,16 @@ EGO_T_LIDAR: tuple[tuple[float, ...], ...] = tuple(
 )
 
 
-def check_geometry(source: Source, config: DetectorConfig, prefix: str) -> None:
+def check_geometry(
+    source: Source, camera: CameraConfig, config: DetectorConfig, prefix: str
+) -> None:
     """Drop the geometry buffers of the view transform after a look at what they say.
 
     Raises:
-        OfficialError: they are of another grid, image or depth range than ``config``.
+        OfficialError: they are of another grid, image or depth range than ``camera`` and
+            ``config``, the network that it is part of.
     """
-    for name, expected in buffers(config).items():
+    for name, expected in buffers(camera, config).items():
         if prefix + name not in source:
             continue
         found = source.left[prefix + name].double()
@@ -50,15 +53,15 @@ def check_geometry(source: Source, config: DetectorConfig, prefix: str) -> None:
         source.drop(prefix + name)
 
 
-def buffers(config: DetectorConfig) -> dict[str, Tensor]:
+def buffers(camera: CameraConfig, config: DetectorConfig) -> dict[str, Tensor]:
     """Cells of the splat grid: sizes, first centres, counts; and the frustum [D, h, w, 3]."""
-    cell = config.camera.lift_cell or config.grid.cell
-    z = config.camera.z
+    cell = camera.lift_cell or config.grid.cell
+    z = camera.z
     size = np.array([cell, cell, z[1] - z[0]])
     low = np.array([*config.grid.low[:2], z[0]])
     high = np.array([*config.grid.high[:2], z[1]])
-    first, last, step = config.camera.depth
-    columns, rows = cell_pixels(config.camera, config.image)
+    first, last, step = camera.depth
+    columns, rows = cell_pixels(camera, config.image)
     depths = torch.from_numpy(np.arange(first, last - step / 2, step))
     d, v, u = torch.meshgrid(depths, rows.double(), columns.double(), indexing="ij")
     return {

@@ -12,10 +12,14 @@ from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
 from crkd_core.official.grids import EGO_T_LIDAR, check_geometry
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import crkd_r50
+from crkd_core.presets import CR_CAMERA, crkd_r50
 
 #: Slots of a pillar in the released code.
 SLOTS = 20
+
+#: Branches of released students, with the sizes of the gated one with ResNet-50.
+CAMERA = dataclasses.replace(CR_CAMERA, cell_rounding="trunc")
+RADAR = RadarConfig(points_per_pillar=SLOTS, age="newest")
 
 
 def released_student() -> DetectorConfig:
@@ -24,8 +28,8 @@ def released_student() -> DetectorConfig:
     return dataclasses.replace(
         published,
         image=dataclasses.replace(published.image, resize="released"),
-        camera=dataclasses.replace(published.camera, cell_rounding="trunc"),
-        radar=dataclasses.replace(published.radar, points_per_pillar=SLOTS, age="newest"),
+        camera=CAMERA,
+        radar=RADAR,
         head=dataclasses.replace(
             published.head, center_limit=bev.CENTER_LIMIT, size_limits=bev.SIZE_LIMITS
         ),
@@ -52,17 +56,18 @@ def convert_student(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
             f"bins + {camera.context_channels} channels, got {depth} outputs"
         )
     source.layer("encoders.camera.vtransform.depthnet", "lift.depth_context")
+    camera = dataclasses.replace(camera, cell_rounding=CAMERA.cell_rounding)
     config = dataclasses.replace(
         released,
         name=f"imported_crkd_{'r50' if camera.neck == 'second_fpn' else 'swint'}",
-        camera=dataclasses.replace(camera, cell_rounding=released.camera.cell_rounding),
+        camera=camera,
         radar=radar,
         fuser=cast("Any", fuser),
         fused_channels=fused,
         decoder=bev.decoder(source),
         head=bev.head(source),
     )
-    check_geometry(source, config, "encoders.camera.vtransform.")
+    check_geometry(source, camera, config, "encoders.camera.vtransform.")
     return config, source.finish()
 
 
@@ -87,7 +92,7 @@ def _radar(source: Source) -> RadarConfig:
             source.norm(f"{old}caliber.{index + 1}", f"calibration.blocks.{index + 1}")
         source.layer(f"{old}distill_activation_head.0", "calibration.activation.0", bias=False)
     return dataclasses.replace(
-        released_student().radar,
+        RADAR,
         channels=tuple(widths),
         calibration="path" if calibrated else "none",
     )

@@ -12,10 +12,13 @@ from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
 from crkd_core.official.grids import EGO_T_LIDAR, check_geometry
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import lc_r50
+from crkd_core.presets import LC_CAMERA, lc_r50
 
 VIEW = "encoders.camera.vtransform."
 LIDAR = "encoders.lidar.backbone."
+
+#: Camera branch of released teachers, with the sizes of the one with ResNet-50.
+CAMERA = dataclasses.replace(LC_CAMERA, cell_rounding="trunc")
 
 
 def released_teacher() -> DetectorConfig:
@@ -24,7 +27,7 @@ def released_teacher() -> DetectorConfig:
     return dataclasses.replace(
         published,
         image=dataclasses.replace(published.image, resize="released"),
-        camera=dataclasses.replace(published.camera, cell_rounding="trunc"),
+        camera=CAMERA,
         head=dataclasses.replace(published.head, center_limit=bev.CENTER_LIMIT),
         ego_T_grid=EGO_T_LIDAR,
     )
@@ -39,13 +42,13 @@ def convert_teacher(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
     released = released_teacher()
     encoder = camera_encoder(source, "encoders.camera.", "image.")
     camera = dataclasses.replace(
-        released.camera,
+        CAMERA,
         backbone=encoder.backbone,
         neck=encoder.neck,
         neck_levels=encoder.neck_levels,
         neck_channels=encoder.neck_channels,
     )
-    _depth_lift(source, released)
+    _depth_lift(source)
     lidar = _lidar(source)
     fuser, fused = bev.fuser(source)
     config = dataclasses.replace(
@@ -58,11 +61,11 @@ def convert_teacher(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
         decoder=bev.decoder(source),
         head=bev.head(source, code_weights=released.head.code_weights),
     )
-    check_geometry(source, config, VIEW)
+    check_geometry(source, camera, config, VIEW)
     return config, source.finish()
 
 
-def _depth_lift(source: Source, released: DetectorConfig) -> None:
+def _depth_lift(source: Source) -> None:
     """Move the depth branch, the depth network and the convolutions behind the splat."""
     inputs = source.shape(f"{VIEW}dtransform.0.weight")[1]
     if inputs != 1:
@@ -70,8 +73,8 @@ def _depth_lift(source: Source, released: DetectorConfig) -> None:
             f"{VIEW}dtransform.0: expected one channel, the depth of LiDAR points, got {inputs}; "
             "later revisions of BEVFusion read more and fit no published weights"
         )
-    low, high, step = released.camera.depth
-    expected = round((high - low) / step) + released.camera.context_channels
+    low, high, step = CAMERA.depth
+    expected = round((high - low) / step) + CAMERA.context_channels
     outputs = source.shape(f"{VIEW}depthnet.6.weight")[0]
     if outputs != expected:
         raise OfficialError(

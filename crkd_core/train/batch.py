@@ -42,7 +42,7 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
     if config.depth_weight:
         depth = depth_truth(inputs, config.detector)
         targets = dataclasses.replace(targets, depth=depth)
-    if config.detector.lidar is None:
+    if "lidar" not in config.detector.branches:
         # From here on nobody looks at it, and it is large.
         inputs = dataclasses.replace(inputs, lidar=None, lidar_sample=None)
     return TrainingBatch(inputs=inputs, targets=targets)

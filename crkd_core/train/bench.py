@@ -18,7 +18,7 @@ import torch
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig
 from crkd_core.frame import Frame
-from crkd_core.infer.bench import processor, random_frame
+from crkd_core.infer.bench import processor, random_cloud, random_frame
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.tables import Table, print_tables
@@ -26,8 +26,8 @@ from crkd_core.train.batch import training_batch
 from crkd_core.train.loop import parameter_groups
 from crkd_core.train.objective import Objective, TrainingLoss
 
-#: LiDAR points of a Frame of ten sweeps, and boxes, as on nuScenes.
-LIDAR_POINTS, BOXES = 250_000, 40
+#: Boxes of a Frame, as on nuScenes.
+BOXES = 40
 
 
 def bench_training(
@@ -94,11 +94,7 @@ def _annotated(config: DetectorConfig, seed: int) -> Frame:
     """A random Frame with boxes, and with LiDAR, all within the grid."""
     rng = np.random.default_rng(seed)
     low, high = np.array(config.grid.low), np.array(config.grid.high)
-    lidar = np.zeros((LIDAR_POINTS, 5), np.float32)
-    # Near the vehicle it is denser, as a turning LiDAR's cloud is.
-    lidar[:, :3] = (low + high) / 2 + (high - low) / 2 * rng.uniform(-1, 1, (LIDAR_POINTS, 3)) ** 3
-    lidar[:, 3] = rng.uniform(0, 255, LIDAR_POINTS)
-    lidar[:, 4] = rng.integers(0, 10, LIDAR_POINTS) * 0.05
+    lidar = random_cloud(config, rng)
     center = rng.uniform(low * 0.9, high * 0.9, (BOXES, 3))
     truth = Truth(
         center=center,

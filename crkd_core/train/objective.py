@@ -20,7 +20,7 @@ class TrainingLoss(nn.Module):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.detection = DetectionLoss(config.detector)
-        self.depth = DepthLoss(config.detector)
+        self.depth = DepthLoss(config.detector) if config.depth_weight else None
         self.depth_weight = config.depth_weight
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
@@ -30,7 +30,7 @@ class TrainingLoss(nn.Module):
             TargetError: targets without depth, with a weight of the depth loss.
         """
         losses = self.detection(output, batch.targets)
-        if self.depth_weight:
+        if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(output, batch.targets)
             losses["total"] = losses["total"] + losses["depth"]
         return losses

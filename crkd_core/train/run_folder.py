@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import crkd_core
-from crkd_core.config import TrainConfig, from_dict, to_dict
+from crkd_core.config import FORMAT, ConfigError, TrainConfig, from_dict, to_dict, upgraded
 from crkd_core.files import replacing, write_text
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
@@ -85,6 +85,7 @@ class Run:
             raise RunError(f"{path} holds other files; choose a new or an empty folder as --out")
         path.mkdir(parents=True, exist_ok=True)
         record = {
+            "format": FORMAT,
             "config": to_dict(config),
             "data": data,
             "split": split,
@@ -119,7 +120,12 @@ class Run:
                 f"{path} was started on split {record['split']!r}, not on {split!r}; "
                 f"pass --split {record['split']}, or start a new run"
             )
-        return cls(path, from_dict(TrainConfig, _readable(record["config"], path)))
+        try:
+            data = _readable(record["config"], path)
+            data = {**data, "detector": upgraded(data["detector"], format=record.get("format"))}
+            return cls(path, from_dict(TrainConfig, data))
+        except (ConfigError, KeyError) as error:
+            raise RunError(f"{path / 'config.json'}: cannot be read: {error}") from error
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

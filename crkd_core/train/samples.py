@@ -119,8 +119,7 @@ class Views(Dataset[Any]):
     def view(self, frame: Frame, position: int) -> Frame:
         """The random view of ``frame`` at a stream position."""
         config = self.config
-        if config.sensors:
-            frame = frame.keeping(config.sensors)
+        frame = frame.keeping(config.seen)
         if config.augment is None:
             return frame
         return augment(
@@ -128,6 +127,7 @@ class Views(Dataset[Any]):
             augment=config.augment,
             image=config.detector.image,
             rng=np.random.default_rng((config.seed, 1, position)),
+            read=config.seen,
         )
 
 

@@ -117,7 +117,7 @@ def layout_in(bag: Bag, framing: FramingConfig | None = None) -> Layout:
     if not images and not radars:
         raise BagError(
             f"{bag.path}: no camera (image and camera_info) and no radar (PointCloud2) named "
-            f"{', '.join(name.lower() for name in (*CAMERAS, *RADARS))}; its topics: "
+            f"{', '.join(name.lower() for name in framing.sensors)}; its topics: "
             f"{', '.join(sorted(topics)) or 'none'}"
         )
     odometry = min(
@@ -225,7 +225,7 @@ def frames_of_bag(
     Args:
         path: a rosbag2 in our layout or a similar one, see ``layout_of``.
         image: how images are prepared (``detector.config.image``).
-        framing: as the node has it; its ``sync.sweeps`` is the detector's ``config.radar.sweeps``.
+        framing: as the node has it; made ``for_detector``.
         tokens: reference stamp, ns -> sample token, for key frames.
         only: make only the frames at these reference stamps, ns.
         problems: takes what could not be used, as the node would go on without it; None = the

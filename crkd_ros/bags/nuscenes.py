@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR, NuScenes
+from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes
 from crkd_core.progress import counted
+from crkd_core.sensors import LIDAR
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.writer import BagWriter, Storage, qos

@@ -98,21 +98,22 @@ def replay(
         split: its split.
         key_frames_only: run only on samples; needs ``data``.
         score_threshold: weaker detections are scored, but left out of the bag.
-        framing: of which messages frames are made, as the node has it; the number of sweeps is the
-            detector's.
+        framing: of which messages frames are made, as the node has it; of its sensors those that
+            the detector reads.
         on_frame: called with every frame and its detections.
 
     Raises:
         BagError: see ``frames_of_bag``; ``out/detections`` exists; not one frame could be formed;
             no sample of the split is in the bag, or the bag's poses are not those of the data set;
             ``data`` without ``split`` or ``key_frames_only`` without both.
-        ConfigError: the detector has a class that the data set does not know.
+            ConfigError: the detector has a class that the data set does not know.
+            ParameterError: a detector that reads LiDAR, or none of the sensors of ``framing``.
     """
     if (data is None) != (split is None):
         raise BagError("give --data and --split together")
     if key_frames_only and data is None:
         raise BagError("--key-frames-only needs --data and --split: a bag does not name samples")
-    framing = (framing or FramingConfig()).with_sweeps(detector.config.radar.sweeps)
+    framing = (framing or FramingConfig()).for_detector(detector.config)
     image = detector.config.image
     tables, samples = None, Samples(tokens={}, missed=())
     total = max((topic.count for topic in layout_of(path, framing).images.values()), default=None)

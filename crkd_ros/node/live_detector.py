@@ -43,7 +43,8 @@ class LiveDetector:
 
     Raises:
         WeightsError, MotionError, MessageError, SyncError: what is asked for cannot be had.
-        ParameterError: a parameter is about a class that the weights do not have.
+        ParameterError: a parameter is about a class that the weights do not have, or the weights
+            read LiDAR or none of ``sensors``.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class LiveDetector:
         try:
             place = self._transforms.place(config.output_frame)
             self._detector = load_detector(config)
-            self._config = config = with_classes(self._detector.config.classes)
+            config = with_classes(self._detector.config.classes)
+            self._config = config = config.for_detector(self._detector.config)
             reporter.detects(config.classes)
             rig = self._rig()  # Made anew by ``start``: here for what it refuses.
             self._outputs = Outputs(
@@ -139,7 +141,7 @@ class LiveDetector:
 
     def configure(self, config: NodeConfig) -> None:
         """Take dynamic parameters that have changed; from the next frame on."""
-        self._config = config
+        self._config = config = config.for_detector(self._detector.config)
         self._detector.score_threshold = config.score_threshold
         self._outputs.configure(config)
 
@@ -170,7 +172,7 @@ class LiveDetector:
         odometry = config.motion.source == "odom"
         names = (*config.sensors, *(["odometry"] if odometry else ()))
         return Rig(
-            config.with_sweeps(self._detector.config.radar.sweeps),
+            config,
             image=self._detector.config.image,
             # The names that publishers know them by: after remapping.
             topics={name: self._node.resolve_topic_name(config.topic(name)) for name in names},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from crkd_core.config import DetectorConfig
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
@@ -23,7 +24,7 @@ class SyncConfig:
     camera_spread: float = knob(
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
     )
-    #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar.sweeps).
+    #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar_sweeps).
     sweeps: int = 6
     radar_timeout: float = knob(
         0.3, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
@@ -138,6 +139,25 @@ class FramingConfig:
         """Topic of a camera's CameraInfo; not resolved yet."""
         return self.topics.camera_info.format(sensor=camera.lower())
 
-    def with_sweeps(self: Framing, sweeps: int) -> Framing:
-        """The same for weights that take so many sweeps of each radar."""
-        return replace(self, sync=replace(self.sync, sweeps=sweeps))
+    def for_detector(self: Framing, detector: DetectorConfig) -> Framing:
+        """The same for these weights: of ``sensors`` those that they read, and as many sweeps.
+
+        Raises:
+            ParameterError: weights that read LiDAR, which no frame of messages holds, or weights
+                that read none of ``sensors``.
+        """
+        if "lidar" in detector.branches:
+            raise ParameterError(
+                f"weights: {detector.name} reads LiDAR, and frames of messages hold cameras and "
+                "radars; take a detector without a LiDAR branch, for example a student that was "
+                "distilled from it (crkd evaluate runs it on a data set)"
+            )
+        sensors = tuple(name for name in self.sensors if name in detector.sensors)
+        if not sensors:
+            raise ParameterError(
+                f"sensors: {detector.name} has branches for {', '.join(detector.branches)} and "
+                f"reads none of {', '.join(self.sensors)}"
+            )
+        # Without radars nothing counts their sweeps.
+        sweeps = detector.radar_sweeps or self.sync.sweeps
+        return replace(self, sensors=sensors, sync=replace(self.sync, sweeps=sweeps))

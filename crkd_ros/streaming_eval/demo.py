@@ -112,8 +112,8 @@ def run_offline(
     from crkd_core.infer.detector import Detector
 
     detector = Detector.load(weights, score_threshold=SCORED_FROM)
-    sweeps = detector.config.radar.sweeps
-    frames = NuScenesFrames(tables, tables.samples_of_scene(scene), radar_sweeps=sweeps)
+    tokens = tables.samples_of_scene(scene)
+    frames = NuScenesFrames.for_detectors(tables, tokens, detector.config, recorded=True)
     return frames, [detector(frame) for frame in frames]
 
 

@@ -98,8 +98,7 @@ def evaluate_offline(
         precision=parameters.get("precision", "fp32"),  # type: ignore[arg-type]  # checked there
         score_threshold=float(cast(float, parameters["score_threshold"])),
     )
-    sweeps = detector.config.radar.sweeps
-    frames = NuScenesFrames(tables, tokens, radar_sweeps=sweeps, image=detector.config.image)
+    frames = NuScenesFrames.for_detectors(tables, tokens, detector.config)
     submission = make_submission(
         ((f.token, f.global_T_ego, detector(f)) for f in frames), classes=detector.config.classes
     )

@@ -50,7 +50,7 @@ def test_student(name: str) -> None:
             lift.trunc = variant == "trunc"
             camera_bev, _ = lift(features, cameras(), all_present())
             check_lifted(camera_bev, vectors, f"{variant}.camera_bev")
-        gated, fused = model.fuser(camera_bev, radar_bev)
+        (gated, _), fused = model.fuser([camera_bev, radar_bev])
         decoded = model.decoder(fused)
         tasks = model.head(decoded)
         if variant == "given":

@@ -62,7 +62,7 @@ def test_teacher(name: str) -> None:
             lift.trunc = variant == "trunc"
             camera_bev, _ = lift(features, cameras(), all_present(), points, sample)
             check_lifted(camera_bev, vectors, f"{variant}.camera_bev")
-        gated, fused = model.fuser(camera_bev, lidar_bev)
+        (gated, _), fused = model.fuser([camera_bev, lidar_bev])
         decoded = model.decoder(fused)
         tasks = model.head(decoded)
         if variant == "given":

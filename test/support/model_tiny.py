@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -14,6 +16,7 @@ from crkd_core.config import (
     GridConfig,
     HeadConfig,
     ImageConfig,
+    LidarConfig,
     RadarConfig,
 )
 from crkd_core.data.batch import Batch, collate
@@ -43,6 +46,20 @@ TINY = DetectorConfig(
     head=HeadConfig(tasks=SIX_TASKS, shared_channels=16, branch_channels=8, joint_regression=True),
     classes=NUSCENES_CLASSES,
 )
+
+#: A LiDAR branch that fits TINY.
+LIDAR = LidarConfig(kind="pillars", voxel=(1.0, 1.0, 1.0), channels=(6, 8))
+
+
+def with_branches(*branches: str) -> DetectorConfig:
+    """TINY with these branches of camera, radar and lidar, and no other."""
+    given = {"camera": TINY.camera, "radar": TINY.radar, "lidar": LIDAR}
+    return dataclasses.replace(
+        TINY,
+        name=f"tiny {' '.join(branches)}",
+        **{name: config if name in branches else None for name, config in given.items()},
+    )
+
 
 #: Headings of the six cameras, degrees.
 HEADINGS = (0, -55, 55, 180, 110, -110)
@@ -92,6 +109,13 @@ def frame(seed: int = 0, *, points: int = 60, boxes: int = 8) -> Frame:
         truth=truth(rng, boxes),
         token=f"frame {seed}",
     )
+
+
+def lidar_frame(seed: int = 0, *, points: int = 500) -> Frame:
+    """The Frame of this seed with LiDAR points inside the grid."""
+    rng = np.random.default_rng(seed)
+    cloud = rng.uniform((-23, -15, -1, 0, 0), (23, 15, 2, 255, 0.5), (points, 5))
+    return dataclasses.replace(frame(seed), lidar=cloud.astype(np.float32))
 
 
 def batch(*seeds: int) -> Batch:

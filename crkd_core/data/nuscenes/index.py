@@ -19,9 +19,7 @@ from crkd_core.data.nuscenes import columns
 from crkd_core.data.nuscenes.columns import Advance
 from crkd_core.data.nuscenes.index_boxes import read_boxes
 from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
-from crkd_core.sensors import CAMERAS, RADARS
-
-LIDAR = "LIDAR_TOP"
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
 #: Sensors that the index holds, in the order of its channel columns.
 CHANNELS = (*CAMERAS, *RADARS, LIDAR)

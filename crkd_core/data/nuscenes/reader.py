@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Truth
-from crkd_core.config import ImageConfig
+from crkd_core.config import DetectorConfig, ImageConfig
 from crkd_core.data import cameras, lidar, radar
-from crkd_core.data.nuscenes.index import CHANNELS, LIDAR
+from crkd_core.data.nuscenes.index import CHANNELS
 from crkd_core.data.nuscenes.scenes import NuScenes, Record
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.frame import Frame
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, LIDAR, RADARS
 
-__all__ = ["CHANNELS", "LIDAR", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
+__all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
 
 
 class NuScenesFrames(Sequence[Frame]):
@@ -39,7 +39,7 @@ class NuScenesFrames(Sequence[Frame]):
     Args:
         tables: the data set.
         split: name of a split, or sample tokens.
-        radar_sweeps: sweeps per radar.
+        radar_sweeps: sweeps per radar; 0 = no radar.
         lidar_sweeps: LiDAR sweeps; 0 = no LiDAR.
         image: images are prepared for this configuration; None = as recorded.
         sensors: cameras and radars to read; the others are missing from the Frames. None = all.
@@ -62,14 +62,12 @@ class NuScenesFrames(Sequence[Frame]):
         self.tokens = tables.samples_of(split) if isinstance(split, str) else list(split)
         if not self.tokens:
             raise NuScenesError(f"{tables.root}: expected at least one sample, got none")
-        if radar_sweeps < 1 or lidar_sweeps < 0:
+        if radar_sweeps < 0 or lidar_sweeps < 0:
             raise NuScenesError(
-                f"expected radar_sweeps >= 1 and lidar_sweeps >= 0, got {radar_sweeps} and "
+                f"expected radar_sweeps >= 0 and lidar_sweeps >= 0, got {radar_sweeps} and "
                 f"{lidar_sweeps}"
             )
-        unknown = set(sensors or ()) - set(CAMERAS + RADARS)
-        if unknown:
-            raise NuScenesError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
+        _check_known(sensors or ())
         self._rows = [tables.sample_row(token) for token in self.tokens]
         self._radar_sweeps, self.lidar_sweeps = radar_sweeps, lidar_sweeps
         self._image = image
@@ -79,6 +77,40 @@ class NuScenesFrames(Sequence[Frame]):
     def classes(self) -> tuple[str, ...]:
         """What the truth of its Frames can be of."""
         return self.tables.classes
+
+    @classmethod
+    def for_detectors(
+        cls,
+        tables: NuScenes,
+        split: str | Sequence[str],
+        *detectors: DetectorConfig,
+        sensors: Collection[str] = (),
+        lidar_sweeps: int = 0,
+        recorded: bool = False,
+    ) -> NuScenesFrames:
+        """The samples as these networks need them, and no file that none of them reads.
+
+        Args:
+            tables: the data set.
+            split: name of a split, or sample tokens.
+            detectors: one, or several that agree on the number of sweeps.
+            sensors: cameras and radars that may be read; () = all.
+            lidar_sweeps: LiDAR for others than the networks; the larger number counts.
+            recorded: leave images as recorded; otherwise they are prepared for the first network.
+
+        Raises:
+            NuScenesError: see the constructor.
+        """
+        _check_known(sensors)
+        read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
+        return cls(
+            tables,
+            split,
+            radar_sweeps=max(config.radar_sweeps for config in detectors),
+            lidar_sweeps=max(lidar_sweeps, *(config.lidar_sweeps for config in detectors)),
+            image=None if recorded else detectors[0].image,
+            sensors=read & {*sensors} if sensors else read,
+        )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -219,3 +251,9 @@ class NuScenesFrames(Sequence[Frame]):
         table = self.tables.index
         mounting = table.calib_pose[table.record_calib[np.asarray(rows, np.int64)]]
         return ego_T_global @ self.tables.poses_of(rows) @ mounting
+
+
+def _check_known(sensors: Collection[str]) -> None:
+    unknown = set(sensors) - set(CAMERAS + RADARS)
+    if unknown:
+        raise NuScenesError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")

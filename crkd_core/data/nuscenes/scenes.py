@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.data.nuscenes.index import CHANNELS, LIDAR, Index
+from crkd_core.data.nuscenes.index import CHANNELS, Index
 from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
 from crkd_core.data.nuscenes.index_cache import open_index
 from crkd_core.data.nuscenes.tables import (
@@ -23,6 +23,7 @@ from crkd_core.data.nuscenes.tables import (
     find_version,
     predefined_splits,
 )
+from crkd_core.sensors import LIDAR
 
 
 @dataclass(frozen=True, kw_only=True)

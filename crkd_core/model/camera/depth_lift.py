@@ -70,13 +70,13 @@ class DepthLift(Lift):
             conv_norm(self.context, self.context),
         )
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         features: Tensor,
         grid_T_pixel: Tensor,
         present: Tensor,
-        points: Tensor,
-        sample: Tensor,
+        points: Tensor | None = None,
+        sample: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
@@ -89,7 +89,12 @@ class DepthLift(Lift):
 
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].
+
+        Raises:
+            LiftError: no LiDAR.
         """
+        if points is None or sample is None:
+            raise LiftError("the LiDAR-assisted lift needs LiDAR points, and got none")
         depth = self.project(points, sample, grid_T_pixel, present).to(features.dtype)
         if len(features):
             features = torch.cat([self.depth_map(depth), features], 1)

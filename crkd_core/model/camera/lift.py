@@ -64,7 +64,12 @@ class Lift(nn.Module):
         self._cache: OrderedDict[tuple[bytes, bytes, torch.device], LiftIndex] = OrderedDict()
 
     def forward(
-        self, features: Tensor, grid_T_pixel: Tensor, present: Tensor
+        self,
+        features: Tensor,
+        grid_T_pixel: Tensor,
+        present: Tensor,
+        points: Tensor | None = None,
+        sample: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
@@ -72,6 +77,8 @@ class Lift(nn.Module):
             features: [P, inputs, h, w], present cameras in the order of ``present``.
             grid_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
             present: bool [B, N].
+            points: LiDAR, for lifts that look at it (depth_lift.py); not read here.
+            sample: likewise.
 
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].

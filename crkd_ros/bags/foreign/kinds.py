@@ -10,8 +10,8 @@ import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from crkd_core.data.nuscenes.reader import CHANNELS, LIDAR
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.data.nuscenes.reader import CHANNELS
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_ros.bags.container import CONTAINERS, Bag, Container, Topic
 from crkd_ros.bags.definitions import is_radar_objects
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError

@@ -61,6 +61,18 @@ def test_override_changes_one_value():
         override(expected, ["optics.zoom=1"])
 
 
+def test_override_takes_branches_away_and_makes_them():
+    student = preset("demo_student")
+    assert override(student, ["detector.radar=null"]).detector.branches == ("camera",)
+    three = override(student, ["detector.lidar={}", "detector.lidar.sweeps=3"]).detector
+    assert three.branches == ("camera", "radar", "lidar")
+    assert (three.radar_sweeps, three.lidar_sweeps) == (6, 3)
+    with pytest.raises(ConfigError, match=r"no lidar to change, it is null; detector\.lidar={}"):
+        override(student, ["detector.lidar.sweeps=3"])
+    with pytest.raises(ConfigError, match="all null, and it needs one"):
+        override(student, ["detector.radar=null", "detector.camera=null"])
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -73,9 +85,23 @@ def test_override_changes_one_value():
         ("steps=[", "'\\[' is not a YAML value"),
         ("=3", r"expected KEY\.KEY=VALUE"),
         ("augment=1", "augment: expected a mapping, got 1"),
+        ("detector.camera=null", "depth_weight: demo_student has no cameras"),
         ("sensors=[CAM_TOP]", "sensors: unknown CAM_TOP; known: CAM_FRONT, "),
     ],
 )
 def test_settings_out_of_range_are_refused(change, text):
     with pytest.raises(ConfigError, match=text):
         override(preset("demo_student"), [change])
+
+
+def test_sensors_that_the_detector_has_no_branch_for_are_not_seen():
+    radar = preset("demo_radar")
+    seen = override(radar, ["sensors=[CAM_FRONT, RADAR_FRONT]"]).seen
+    assert seen == ("RADAR_FRONT",)
+    with pytest.raises(ConfigError, match=r"demo_radar reads none of CAM_FRONT; .* for radar"):
+        override(radar, ["sensors=[CAM_FRONT]"])
+    # LiDAR is never masked.
+    assert override(preset("demo_teacher"), ["sensors=[CAM_BACK]"]).seen == (
+        "CAM_BACK",
+        "LIDAR_TOP",
+    )

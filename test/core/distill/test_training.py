@@ -24,7 +24,7 @@ from crkd_core.distill.teacher import Teacher, TeacherError, checksum
 from crkd_core.distill.training import DistillError, distill, distill_config
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.loop import TrainError, train
 from crkd_core.train.run_folder import Run, RunError
@@ -251,7 +251,7 @@ def test_configurations(teacher_file, tmp_path) -> None:
         distill_config(tmp_path / "nothing", "demo_student", losses={})
     bare = tmp_path / "bare.safetensors"
     save_file({"weight": torch.zeros(1)}, bare)
-    with pytest.raises(DistillError, match="holds no configuration"):
+    with pytest.raises(CheckpointError, match="no 'config' in the metadata"):
         distill_config(teacher_file, str(bare), losses={})
     with pytest.raises(DistillError, match="no such run or weights file; a preset is one of demo"):
         distill_config(teacher_file, "runs/nothing", losses={})

@@ -123,6 +123,6 @@ def test_wrong_requests(place, tmp_path) -> None:
         evaluate_dropout(weights, data, "test", tmp_path / "out")
     teacher = build_detector(preset("demo_teacher").detector)
     save_weights(teacher, tmp_path / "lidar.safetensors")
-    with pytest.raises(EvaluateError, match="a LiDAR detector has no camera-radar accuracy"):
+    with pytest.raises(EvaluateError, match="take a camera-radar detector"):
         evaluate_dropout(tmp_path / "lidar.safetensors", place / "data", SPLIT, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY, frame, roughen
+from model_tiny import TINY, frame, lidar_frame, roughen, with_branches
 
-from crkd_core.config import LidarConfig, from_dict, to_dict
+from crkd_core.config import LidarConfig
 from crkd_core.data.batch import collate
 from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector
@@ -20,27 +20,18 @@ SPARSE = dataclasses.replace(
     TINY,
     name="tiny teacher",
     camera=dataclasses.replace(TINY.camera, lidar_depth=True, lift_cell=1.0),
+    radar=None,
     lidar=LidarConfig(voxel=(0.5, 0.5, 0.5), channels=(4, 6, 8), blocks=1),
 )
-PILLARS = dataclasses.replace(
-    TINY,
-    name="tiny pillars",
-    lidar=LidarConfig(kind="pillars", voxel=(1.0, 1.0, 1.0), channels=(6, 8)),
-)
+PILLARS = with_branches("camera", "lidar")
 BOTH = pytest.mark.parametrize("config", [SPARSE, PILLARS], ids=["sparse", "pillars"])
-
-
-def with_lidar(seed=0, count=500):
-    rng = np.random.default_rng(seed)
-    points = rng.uniform((-23, -15, -1, 0, 0), (23, 15, 2, 255, 0.5), (count, 5))
-    return dataclasses.replace(frame(seed), lidar=points.astype(np.float32))
 
 
 @BOTH
 def test_forward_and_backward(config):
     torch.manual_seed(0)
     model = build_detector(config).train()
-    output = model(collate([with_lidar(0), with_lidar(1)], config))
+    output = model(collate([lidar_frame(0), lidar_frame(1)], config))
     assert output.radar_bev is None
     assert output.lidar_bev.shape == (2, model.lidar.channels, *config.grid.shape)
     assert output.fused.shape == (2, config.fused_channels, *config.grid.shape)
@@ -58,7 +49,7 @@ def test_detector_reads_lidar_and_no_radar(config, tmp_path):
     save_weights(model, tmp_path / "teacher.safetensors")
     detector = Detector.load(tmp_path / "teacher.safetensors", score_threshold=0.0)
     assert detector.config == config
-    one = with_lidar()
+    one = lidar_frame()
     found = detector(one)
     assert len(found) > 0
     for changed in (one.without(*RADARS), dataclasses.replace(one, radar=one.radar[:5])):
@@ -73,7 +64,7 @@ def test_detector_reads_lidar_and_no_radar(config, tmp_path):
 def test_folded_and_bfloat16_agree_with_the_plain_network(config):
     torch.manual_seed(0)
     model = roughen(build_detector(config)).eval()
-    batch = collate([with_lidar()], config)
+    batch = collate([lidar_frame()], config)
     with torch.no_grad():
         plain = model(batch)
         folded = Detector(model)._model(batch)
@@ -88,7 +79,7 @@ def test_folded_and_bfloat16_agree_with_the_plain_network(config):
 def test_training_step_in_mixed_precision(config):
     torch.manual_seed(0)
     model = build_detector(config).train()
-    batch = collate([with_lidar(0), with_lidar(1)], config)
+    batch = collate([lidar_frame(0), lidar_frame(1)], config)
     exact = model(batch).lidar_bev
     with torch.autocast("cpu", torch.bfloat16):
         output = model(batch)
@@ -106,7 +97,7 @@ def test_frame_without_lidar_is_refused(config):
     with pytest.raises(FrameError, match=r"has no LiDAR.* 10 LiDAR sweeps"):
         detector(frame())
     with pytest.raises(FrameError, match="frame 1 has no LiDAR"):
-        collate([with_lidar(0), frame(1)], config)
+        collate([lidar_frame(0), frame(1)], config)
     with pytest.raises(LidarError, match="the batch has none"):
         detector._model(collate([frame()], TINY))
 
@@ -121,17 +112,13 @@ def test_camera_radar_network_is_what_it_was():
         "decoder",
         "head",
     }
-    # Older weights have no LiDAR entry in their configuration.
-    data = to_dict(TINY)
-    del data["lidar"], data["camera"]["lidar_depth"], data["camera"]["lift_cell"]
-    assert from_dict(type(TINY), data) == TINY
 
 
 def test_loaded_weights_give_the_same_numbers(tmp_path):
     torch.manual_seed(0)
     model = roughen(build_detector(SPARSE)).eval()
     save_weights(model, tmp_path / "w.safetensors")
-    batch = collate([with_lidar()], SPARSE)
+    batch = collate([lidar_frame()], SPARSE)
     with torch.no_grad():
         torch.testing.assert_close(
             load_weights(tmp_path / "w.safetensors")(batch).decoded, model(batch).decoded

@@ -140,7 +140,7 @@ def test_truth_is_drawn_at_every_sample(tables, bag) -> None:
 
 def check_frames(tables: NuScenes, bag: Path, samples: int) -> None:
     tokens = key_frames(tables, [SCENE])
-    framing = FramingConfig().with_sweeps(6)
+    framing = FramingConfig()
     replayed = {
         frame.token: frame
         for frame in frames_of_bag(bag, image=IMAGE, framing=framing, tokens=tokens)

@@ -19,7 +19,8 @@ from crkd_core.evaluate.evaluation import evaluate_submission
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_core.presets import demo_student
+from crkd_core.presets import demo_student, preset
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.detections import OUTPUTS
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.nuscenes import write_bag
@@ -27,6 +28,7 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.replay import find_samples, key_frames, replay
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays
+from crkd_ros.parameters.knobs import ParameterError
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
@@ -61,9 +63,7 @@ def test_replay_gives_the_offline_detections(place, detector, tmp_path) -> None:
     report = replay(
         place / "bag", detector, tmp_path, data=place / "data", split=SPLIT, key_frames_only=True
     )
-    frames = NuScenesFrames(
-        NuScenes(place / "data"), SPLIT, radar_sweeps=detector.config.radar.sweeps
-    )
+    frames = NuScenesFrames.for_detectors(NuScenes(place / "data"), SPLIT, detector.config)
     found = boxes_of(tmp_path / "detections")
     assert report.frames == report.key_frames == len(frames) == len(found) == 3
     for frame in frames:
@@ -80,6 +80,36 @@ def test_replay_gives_the_offline_detections(place, detector, tmp_path) -> None:
     theirs = json.loads((tmp_path / "offline" / "metrics.json").read_text())
     for key in ("mean_ap", "nd_score", "tp_errors", "label_aps", "mean_dist_aps"):
         assert json.dumps(mine[key]) == json.dumps(theirs[key]), key
+
+
+@pytest.mark.parametrize("name", ["demo_camera", "demo_radar"])
+def test_a_detector_of_one_kind_of_sensor_replays(name, place, tmp_path) -> None:
+    torch.manual_seed(0)
+    alone = Detector(build_detector(preset(name).detector), score_threshold=0.02)
+    frames_seen = []
+    report = replay(
+        place / "bag",
+        alone,
+        tmp_path,
+        data=place / "data",
+        split=SPLIT,
+        key_frames_only=True,
+        on_frame=lambda frame, _: frames_seen.append(frame.sensors),
+    )
+    assert report.frames == len(frames_seen) > 0
+    assert frozenset().union(*frames_seen) == {*(CAMERAS if name == "demo_camera" else RADARS)}
+    # Radars give frames at their own stamps; those of cameras are the data set's.
+    if name == "demo_camera":
+        found = boxes_of(tmp_path / "detections")
+        for frame in NuScenesFrames.for_detectors(NuScenes(place / "data"), SPLIT, alone.config):
+            np.testing.assert_allclose(found[frame.stamp_ns].score, alone(frame).score, atol=1e-5)
+
+
+def test_a_detector_that_reads_lidar_is_refused_before_the_first_frame(place, tmp_path) -> None:
+    teacher = Detector(build_detector(preset("demo_teacher").detector))
+    with pytest.raises(ParameterError, match=r"demo_teacher reads LiDAR.*without a LiDAR"):
+        replay(place / "bag", teacher, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_write_the_same_bytes(place, detector, tmp_path) -> None:

@@ -16,6 +16,7 @@ from node_rig import NAME, START, wait_until
 
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.presets import preset
 from crkd_ros.convert import ros_packages
 
 
@@ -163,12 +164,14 @@ def test_a_signal_ends_the_node_while_it_loads(number, weights, tmp_path):
         (("sync.wait:=99.0",), "sync.wait"),
         (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
         (("=",), "Couldn't parse parameter override rule"),
+        (("weights:={tmp}/lidar.safetensors",), "weights: demo_lidar reads LiDAR"),
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
+    save_weights(build_detector(preset("demo_lidar").detector), tmp_path / "lidar.safetensors")
     ros_rig.calibration().save(tmp_path / "calibration.yaml")
     parameters = (f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters)
-    words = [word for parameter in parameters for word in ("-p", parameter)]
+    words = [word for parameter in parameters for word in ("-p", parameter.format(tmp=tmp_path))]
     process = node_rig.Process(*words, log=tmp_path / "log")
     try:
         assert process.end() == 1

@@ -8,7 +8,9 @@ import xml.etree.ElementTree
 import pytest
 import yaml
 
+from crkd_core.config import RadarConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.declaration import declare, declare_classes
@@ -90,6 +92,30 @@ def test_wrong_values_are_refused_by_name(values, text):
 
 def test_the_number_of_sweeps_belongs_to_the_weights():
     assert "sync.sweeps" not in [p.name for p in knobs.parameters(NodeConfig)]
+    student = preset("demo_student").detector
+    three = dataclasses.replace(student, radar=RadarConfig(sweeps=3))
+    assert NodeConfig().for_detector(three).sync.sweeps == 3
+
+
+def test_only_sensors_that_the_weights_read_are_subscribed_to():
+    config = NodeConfig(sensors=("CAM_BACK", "RADAR_FRONT"))
+    seen = {
+        name: config.for_detector(preset(name).detector).sensors
+        for name in ("demo_student", "demo_camera", "demo_radar")
+    }
+    assert seen == {
+        "demo_student": ("CAM_BACK", "RADAR_FRONT"),
+        "demo_camera": ("CAM_BACK",),
+        "demo_radar": ("RADAR_FRONT",),
+    }
+    with pytest.raises(ParameterError, match="demo_camera has branches for camera and reads none"):
+        NodeConfig(sensors=("RADAR_FRONT",)).for_detector(preset("demo_camera").detector)
+
+
+@pytest.mark.parametrize("name", ["demo_teacher", "demo_lidar"])
+def test_weights_that_read_lidar_are_refused(name):
+    with pytest.raises(ParameterError, match=f"weights: {name} reads LiDAR"):
+        NodeConfig().for_detector(preset(name).detector)
 
 
 def test_ros_shows_descriptions_ranges_and_what_may_change():

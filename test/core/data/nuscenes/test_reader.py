@@ -318,5 +318,5 @@ def test_what_is_not_there_is_named(tables):
         list(tables.records("scene-0061", "CAM_TOP"))
     with pytest.raises(NuScenesError, match="expected at least one sample"):
         NuScenesFrames(tables, [])
-    with pytest.raises(NuScenesError, match="radar_sweeps >= 1"):
-        NuScenesFrames(tables, "mini_train", radar_sweeps=0)
+    with pytest.raises(NuScenesError, match="radar_sweeps >= 0"):
+        NuScenesFrames(tables, "mini_train", radar_sweeps=-1)

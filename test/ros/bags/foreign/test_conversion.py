@@ -24,7 +24,6 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
-from crkd_ros.parameters.framing import FramingConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)
@@ -57,9 +56,7 @@ def calibration(tables: NuScenes, tmp_path_factory) -> Path:
 
 def frames(path: Path) -> list:
     problems: list[BagProblem] = []
-    found = list(
-        frames_of_bag(path, image=IMAGE, framing=FramingConfig().with_sweeps(6), problems=problems)
-    )
+    found = list(frames_of_bag(path, image=IMAGE, problems=problems))
     assert problems == []
     return found
 

@@ -1,0 +1,38 @@
+"""Configurations that were written by earlier versions, read with the meaning they had.
+
+A file says in which format its configuration is; files of format 1 do not say so.
+
+1: camera and radar are always there, and where lidar is not null, the network has a LiDAR branch
+   in the place of the radar branch, whatever is said of radar.
+2: a network has the branches that are not null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crkd_core.config.checks import ConfigError
+
+#: What is written today.
+FORMAT = 2
+
+
+def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str, Any]:
+    """The plain data of a DetectorConfig as today's version would have written it.
+
+    Args:
+        detector: what the file says; left as it is.
+        format: what the file says of its format; None = nothing.
+
+    Raises:
+        ConfigError: a format that this version does not know.
+    """
+    known = [str(number) for number in range(1, FORMAT + 1)]
+    if str(format or 1) not in known:
+        raise ConfigError(
+            f"configuration format: expected one of {', '.join(known)}, got {format!r}; it was "
+            "written by a later version of this package, which can read it"
+        )
+    if int(format or 1) < 2 and detector.get("lidar") is not None:
+        detector = {**detector, "radar": None}
+    return detector
