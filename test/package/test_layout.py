@@ -9,40 +9,11 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import house
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: Imports run downwards only (docs: floors). Longest prefix wins.
-FLOORS = {
-    "crkd_core.files": 1,
-    "crkd_core.geometry": 1,
-    "crkd_core.png": 1,
-    "crkd_core.progress": 1,
-    "crkd_core.tables": 1,
-    "crkd_core.sensors": 1,
-    "crkd_core.boxes": 1,
-    "crkd_core.colors": 1,
-    "crkd_core.frame": 1,
-    "crkd_core.config": 1,
-    "crkd_core.extras": 1,
-    "crkd_core.presets": 2,
-    "crkd_core.data": 2,
-    "crkd_core.world": 2,
-    "crkd_core.model": 3,
-    "crkd_core.losses": 3,
-    "crkd_core.official": 3,
-    "crkd_core.infer": 4,
-    "crkd_core.train": 4,
-    "crkd_core.evaluate": 4,
-    "crkd_core.distill": 4,
-    "crkd_core.census": 4,
-    "crkd_core.cli": 5,
-    "crkd_core.command": 5,
-    "crkd_core.commands": 5,
-    "crkd_core.verbs": 5,
-    "crkd_ros": 5,
-}
 #: What the core never imports, whichever floor.
 ROS_AND_DEVKIT = (
     "rclpy",
@@ -63,67 +34,71 @@ ROS_AND_DEVKIT = (
 FORBIDDEN_IN_CORE = (*ROS_AND_DEVKIT, "torchvision", "timm", "mmcv")
 
 
-def modules() -> list[tuple[str, Path]]:
-    paths = sorted([*ROOT.glob("crkd_core/**/*.py"), *ROOT.glob("crkd_ros/**/*.py")])
-    return [
-        (".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path)
-        for path in paths
-    ]
-
-
-def floor(module: str) -> int | None:
-    while module:
-        if module in FLOORS:
-            return FLOORS[module]
-        module = module.rpartition(".")[0]
-    return None
-
-
-def imports(source: str) -> set[str]:
-    """What a file imports, inside functions too; ``from a import b`` gives a and a.b."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"relative import of {node.module}: write it out"
-            assert node.module
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def violations(module: str, source: str) -> list[str]:
-    own = floor(module)
-    if own is None:  # the packages' own __init__ gather names
-        return []
-    found = [name for name in sorted(imports(source)) if (floor(name) or 0) > own]
-    if module.startswith("crkd_core"):
-        found += [
-            name for name in sorted(imports(source)) if name.split(".")[0] in FORBIDDEN_IN_CORE
-        ]
-    return [f"{module} (floor {own}) imports {name}" for name in found]
+SOURCES = {name: path.read_text("utf-8") for name, path in house.modules(ROOT).items()}
 
 
 def test_imports_run_downwards_only() -> None:
-    found = [v for module, path in modules() for v in violations(module, path.read_text())]
+    found = house.upward(house.graph(SOURCES))
     assert not found, "\n".join(found)
 
 
-def test_the_import_rule_notices_what_it_forbids() -> None:
-    assert violations("crkd_core.data.radar", "from crkd_core.model import lift")
-    assert violations("crkd_core.frame", "def f():\n    import crkd_core.data.radar")
-    assert violations("crkd_core.infer.detector", "import rclpy.node")
-    assert not violations("crkd_core.infer.detector", "from crkd_core.model import build")
+def test_no_circle_of_files() -> None:
+    found = house.circles(house.graph(SOURCES))
+    assert not found, "\n".join(" - ".join(circle) for circle in found)
+
+
+def test_the_rules_notice_what_they_forbid() -> None:
+    up = house.graph(
+        {
+            "crkd_core.data.radar": "from crkd_core.model import lift",
+            "crkd_core.model.lift": "",
+            "crkd_core.frame": "def f():\n    import crkd_core.data.radar",
+            "crkd_ros.sync.history": "from crkd_ros.node.worker import Worker",
+            "crkd_ros.node.worker": "import crkd_core.model.lift",
+        }
+    )
+    assert [line.split(" ")[0] for line in house.upward(up)] == [
+        "crkd_core.data.radar",
+        "crkd_core.frame",
+        "crkd_ros.sync.history",
+    ]
+    assert house.upward(
+        {"crkd_core.frame": frozenset({"crkd_ros.frames"}), "crkd_ros.frames": frozenset()}
+    )
+    ring = {
+        "crkd_core.a": "import crkd_core.b",
+        "crkd_core.b": "from crkd_core import c",
+        "crkd_core.c": "def f():\n    from crkd_core.a import x",
+        "crkd_core.d": "import crkd_core.a",
+    }
+    assert house.circles(house.graph(ring)) == [["crkd_core.a", "crkd_core.b", "crkd_core.c"]]
+    assert house.deepest(house.graph({**ring, "crkd_core.c": ""})) == 4
 
 
 def test_every_module_has_a_floor() -> None:
-    gathering = {"crkd_core"}
-    lost = [m for m, _ in modules() if floor(m) is None and m not in gathering]
-    assert not lost, f"give these a floor in FLOORS: {lost}"
+    lost = house.unplaced(SOURCES)
+    assert not lost, f"give these a floor in FLOORS of tools/house.py: {lost}"
+
+
+def test_the_core_imports_no_ros() -> None:
+    found = [
+        f"{module} imports {name}"
+        for module, source in SOURCES.items()
+        for name in house.imported(source)
+        if module.startswith("crkd_core") and name.split(".")[0] in FORBIDDEN_IN_CORE
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("package", house.PACKAGES)
+def test_every_room_says_what_it_is_for(package: str) -> None:
+    for path in sorted((ROOT / package).glob("**/__init__.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0]
+        assert first.endswith("."), f"{path.relative_to(ROOT)}: say its purpose in one line"
 
 
 def test_no_catch_all_names_and_no_registries() -> None:
-    names = [path.stem for _, path in modules()]
+    names = [name.rpartition(".")[2] for name in SOURCES]
     assert not {"utils", "util", "misc", "helpers", "common"} & set(names)
 
 
@@ -183,8 +158,8 @@ def test_one_torch(path: str) -> None:
 def test_only_commands_know_the_command_line() -> None:
     found = [
         module
-        for module, path in modules()
-        if "typer" in imports(path.read_text())
+        for module, source in SOURCES.items()
+        if "typer" in house.imported(source)
         and not re.match(r"crkd_\w+\.(commands|cli|command|verbs)\b", module)
     ]
     assert not found, f"options belong in commands/: {found}"
