@@ -9,28 +9,25 @@ lacks, and every run, on any machine, masks the same.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.progress import Progress
 
-from crkd_core.config import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.evaluate.evaluation import EvaluateError, score
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.submission import make_submission
+from crkd_core.evaluate.predict import detect, load_detector
+from crkd_core.evaluate.scoring import EvaluateError, score
+from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.png import write_figure
+from crkd_core.progress import counted
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
-
-if TYPE_CHECKING:
-    from crkd_core.config import Precision
 
 #: How many are lost, in the rows and columns of the table.
 CAMERAS_LOST = (0, 1, 3, 6)
@@ -99,39 +96,33 @@ def evaluate_dropout(
         EvaluateError: a detector of other sensors, or a version without annotations.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
-    from crkd_core.infer.detector import Detector
-
     tables = NuScenes(data, split=split)
     if not tables.annotated:
         raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
-    detector = Detector.load(
-        weights,
-        device=device,
-        precision=cast("Precision", precision),  # checked there
-        score_threshold=score_threshold,
+    detector = load_detector(
+        weights, tables, device=device, precision=precision, score_threshold=score_threshold
     )
     if detector.config.branches != ("camera", "radar"):
         raise EvaluateError(
             f"{weights}: cameras and radars are lost in turn, and this detector has branches for "
             f"{', '.join(detector.config.branches)}; take a camera-radar detector"
         )
-    check_classes(detector.config.name, detector.config.classes, tables.classes)
     frames = NuScenesFrames.for_detectors(tables, split, detector.config)
-    answers: dict[Case, list] = {case: [] for case in CASES}
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{len(CASES)} masks of {split}", total=len(frames) * len(CASES))
-        for frame in frames:
-            for case in CASES:
-                found = detector(masked(frame, case, seed))
-                answers[case].append((frame.token, frame.global_T_ego, found))
-                progress.advance(task)
-        task = progress.add_task("scoring", total=len(CASES))
-        results = {}
-        for case in CASES:
-            results[case] = score(
-                tables, make_submission(answers.pop(case), classes=detector.config.classes), split
-            )
-            progress.advance(task)
+    answers: dict[Case, list[Answer]] = {case: [] for case in CASES}
+    masks = (masked(frame, case, seed) for frame in frames for case in CASES)
+    answered = detect(
+        detector,
+        masks,
+        f"{len(CASES)} masks of {split}",
+        total=len(frames) * len(CASES),
+        stays=True,
+    )
+    for case, (frame, found) in zip(itertools.cycle(CASES), answered, strict=False):
+        answers[case].append(Answer.to(frame, found))
+    results = {}
+    for case in counted(CASES, "scoring", stays=True):
+        submission = make_submission(answers.pop(case), classes=detector.config.classes)
+        results[case] = score(tables, submission, split)
     shown = dropout_tables(results)
     facts = {"weights": weights.name, "split": split, "samples": len(frames), "seed": seed}
     figures = [

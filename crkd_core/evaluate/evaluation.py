@@ -2,113 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
 
-from crkd_core.boxes import Detections
-from crkd_core.config import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_table
-from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
+from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
+from crkd_core.evaluate.predict import detect, load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
-from crkd_core.evaluate.submission import META_KEYS, Submission, make_submission, write_submission
-from crkd_core.evaluate.truth import SampleTruth
+from crkd_core.evaluate.scoring import score
+from crkd_core.evaluate.submission import (
+    META_KEYS,
+    Answer,
+    Submission,
+    make_submission,
+    write_submission,
+)
 from crkd_core.files import write_json
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_core.tables import Table, print_tables
 
-if TYPE_CHECKING:
-    from crkd_core.config import Precision
-
 #: How many samples of a split are drawn.
 PICTURES = 3
-
-
-class EvaluateError(ValueError):
-    """A submission that does not fit the split, or a split that cannot be scored."""
-
-
-def score(
-    tables: NuScenes,
-    submission: Submission,
-    split: str | Sequence[str],
-    *,
-    rules: DetectionRules | None = None,
-) -> Evaluation:
-    """nuScenes metrics of a submission, over its own classes in the order of the data set.
-
-    Boxes of equal score keep the devkit's order: that of the file for the predefined splits, that
-    of sample.json for splits of splits.json.
-
-    Args:
-        tables: the data set; what it holds of other classes than the submission's does not count.
-        submission: global boxes; every sample of the split must be there, with boxes or without.
-        split: name of a split, or sample tokens. Samples outside a split of splits.json are
-            ignored, as the devkit does; with a predefined split or with tokens they are refused.
-        rules: the benchmark's numbers.
-
-    Raises:
-        EvaluateError: samples missing, unknown or too many; a version without annotations; a class
-            that the data set does not know.
-        NuScenesError: unknown split.
-    """
-    if not tables.annotated:
-        raise EvaluateError(
-            f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
-            "the results file to the benchmark's server"
-        )
-    unknown = [name for name in submission.boxes.classes if name not in tables.classes]
-    if unknown:
-        raise EvaluateError(
-            f"submission: {tables.root} knows no {', '.join(unknown)}, so they cannot be scored; "
-            f"it knows {', '.join(tables.classes)}"
-        )
-    wanted = tables.samples_of(split) if isinstance(split, str) else list(split)
-    folder = tables.root / tables.version
-    custom = isinstance(split, str) and split in custom_splits(folder)
-    given = set(submission.tokens)
-    where = f"split {split!r}" if isinstance(split, str) else "the samples asked for"
-    missing = [token for token in wanted if token not in given]
-    if missing:
-        raise EvaluateError(
-            f"submission: {len(missing)} of {len(wanted)} samples of {where} are missing, first "
-            f"{missing[0]}; give an empty list where nothing was found"
-        )
-    inside = set(wanted)
-    for token in submission.tokens:
-        if token not in inside:
-            tables.sample_row(token)  # Raises if the data set does not have it at all.
-            if not custom:
-                raise EvaluateError(f"submission: sample {token} is not in {where}; leave it out")
-
-    if custom and not (isinstance(split, str) and split in SPLIT_SUFFIX):
-        order = [str(row["token"]) for rows in read_table(folder / "sample.json") for row in rows]
-        tokens = [token for token in order if token in inside]
-    else:
-        tokens = [token for token in submission.tokens if token in inside]
-    truth = SampleTruth.read(tables, tokens, rules=rules)
-    place = {token: i for i, token in enumerate(tokens)}
-    renumber = np.array([place.get(token, -1) for token in submission.tokens], np.int64)
-    boxes = dataclasses.replace(submission.boxes, sample=renumber[submission.boxes.sample])
-    rows = np.argsort(boxes.sample, kind="stable")
-    boxes = boxes.select(rows[boxes.sample[rows] >= 0])
-    classes = [name for name in tables.classes if name in boxes.classes]
-    result = evaluate(
-        truth.boxes.of_classes(classes),
-        truth.countable(boxes).of_classes(classes),
-        rules=rules,
-    )
-    others = tuple(name for name in tables.classes if name not in classes)
-    return dataclasses.replace(result, unscored=others)
 
 
 def evaluate_weights(
@@ -142,37 +60,20 @@ def evaluate_weights(
         ConfigError: the detector has a class that the data set does not know.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
-    # Here, because scoring a file needs no torch, and torch takes seconds to import.
-    from crkd_core.infer.detector import Detector
-
     tables = NuScenes(data, split=split)
-    detector = Detector.load(
-        weights,
-        device=device,
-        precision=cast("Precision", precision),  # checked there
-        score_threshold=score_threshold,
+    detector = load_detector(
+        weights, tables, device=device, precision=precision, score_threshold=score_threshold
     )
-    check_classes(detector.config.name, detector.config.classes, tables.classes)
     read = detector.config.sensors
     used = {LIDAR, *sensors} & {*read} if sensors else {*read}
     frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
-    drawn = sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]})
-    shown: dict[int, Detections] = {}
-    stages: dict[str, list[float]] = {"read": []}
-    answers = []
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"evaluating {split}", total=len(frames))
-        for i in range(len(frames)):
-            start = time.perf_counter()
-            frame = frames[i]
-            stages["read"].append(time.perf_counter() - start)
-            found = detector(frame)
-            for stage, seconds in detector.timing.items():
-                stages.setdefault(stage, []).append(seconds)
-            answers.append((frame.token, frame.global_T_ego, found))
-            if i in drawn:
-                shown[i] = found
-            progress.advance(task)
+    stages: dict[str, list[float]] = {}
+    answers = [
+        Answer.to(frame, found)
+        for frame, found in detect(
+            detector, frames, f"evaluating {split}", stays=True, stages=stages
+        )
+    ]
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
     meta["use_radar"] = any(name in used for name in RADARS)
@@ -185,8 +86,8 @@ def evaluate_weights(
     recorded = NuScenesFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
-    for i, found in shown.items():
-        frame = recorded[i]
+    for i in sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]}):
+        frame, found = recorded[i], answers[i].detections
         name = f"{tables.scene_of(frame.token)}, sample {frame.token}"
         for kind, draw in (("bev", draw_bev), ("cameras", draw_cameras)):
             path = out / f"{kind}_{i:05d}.png"

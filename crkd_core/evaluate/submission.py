@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
 from crkd_core.evaluate.matching import ScoredBoxes, score_order
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.files import write_json
+from crkd_core.frame import Frame
 
 #: What a submission declares about its inputs.
 META_KEYS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
@@ -75,10 +76,30 @@ def attribute_by_speed(boxes: Boxes) -> NDArray[np.int64]:
     return table[boxes.label, np.where(moving, 0, 1)]
 
 
+class Answer(NamedTuple):
+    """What a detector said to one sample.
+
+    Attributes:
+        token: of the sample.
+        global_T_ego: [4, 4] where the vehicle was; None = not known.
+        detections: in ego axes.
+    """
+
+    token: str
+    global_T_ego: NDArray[np.float64] | None
+    detections: Detections
+
+    @classmethod
+    def to(cls, frame: Frame, found: Detections) -> Answer:
+        """The answer to a Frame of a sample."""
+        return cls(frame.token, frame.global_T_ego, found)
+
+
 def make_submission(
     answers: Iterable[tuple[str, NDArray[np.float64] | None, Detections]],
     *,
     classes: Sequence[str],
+    tokens: Iterable[str] | None = None,
     meta: Mapping[str, bool] | None = None,
     only_in_range: bool = False,
     rules: DetectionRules | None = None,
@@ -86,23 +107,26 @@ def make_submission(
     """Gather what a detector answered.
 
     Args:
-        answers: (sample token, global_T_ego [4, 4], detections in ego axes) per sample; the best
-            ``rules.max_boxes`` boxes of each are kept.
+        answers: one ``Answer`` per sample; the best ``rules.max_boxes`` boxes of each are kept.
         classes: those of the detector, also where it found nothing.
+        tokens: samples that are to be in it, in this order; one without an answer is empty. None =
+            those of the answers, in theirs.
         meta: which inputs were used; None = cameras and radars.
         only_in_range: leave out boxes beyond the range that the benchmark counts, which saves room
             for others among the best.
         rules: the benchmark's numbers.
 
     Raises:
-        SubmissionError: a sample without token or pose, or twice the same.
+        SubmissionError: a sample without token or pose, twice the same, or not one of ``tokens``.
         BoxError: detections of other classes.
     """
     rules = rules or DetectionRules()
+    if tokens is not None:
+        answers = _completed(answers, list(tokens), classes)
     parts = [ScoredBoxes.empty(classes)]
-    tokens: dict[str, int] = {}
+    place: dict[str, int] = {}
     for token, global_T_ego, found in answers:
-        if not token or token in tokens:
+        if not token or token in place:
             why = "is empty" if not token else "came twice"
             raise SubmissionError(f"sample token {token!r} {why}; expected one answer per sample")
         if global_T_ego is None:
@@ -117,16 +141,34 @@ def make_submission(
         parts.append(
             ScoredBoxes(
                 **{f.name: getattr(moved, f.name) for f in dataclasses.fields(Detections)},
-                sample=np.full(len(moved), len(tokens)),
+                sample=np.full(len(moved), len(place)),
                 attribute=attribute_by_speed(moved),
             )
         )
-        tokens[token] = len(tokens)
+        place[token] = len(place)
     return Submission(
-        tokens=tuple(tokens),
+        tokens=tuple(place),
         boxes=ScoredBoxes.joined(parts),
         meta=dict(meta or {key: key in ("use_camera", "use_radar") for key in META_KEYS}),
     )
+
+
+def _completed(
+    answers: Iterable[tuple[str, NDArray[np.float64] | None, Detections]],
+    tokens: list[str],
+    classes: Sequence[str],
+) -> list[Answer]:
+    """The answers in the order of ``tokens``, with an empty one where there is none."""
+    found = [Answer(*answer) for answer in answers]
+    order = {token: index for index, token in enumerate(tokens)}
+    known = {answer.token for answer in found}
+    if others := known - set(tokens):
+        raise SubmissionError(
+            f"answers to {len(others)} samples that were not asked for, first {min(others)}"
+        )
+    nothing = Detections.empty(classes)
+    found += [Answer(token, np.eye(4), nothing) for token in tokens if token not in known]
+    return sorted(found, key=lambda answer: order[answer.token])
 
 
 def _check(token: str, found: Detections) -> None:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress
 
 from crkd_core.boxes import Detections
 from crkd_core.config import check_classes
+from crkd_core.evaluate.predict import detect
+from crkd_core.evaluate.scoring import score
+from crkd_core.evaluate.submission import Answer, make_submission, write_submission
+from crkd_core.files import write_json
 from crkd_core.frame import Frame
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections
@@ -126,10 +127,9 @@ def replay(
         samples = find_samples(path, references, tables, split)
         total = len(samples.tokens) if key_frames_only else len(references)
     problems: list[BagProblem] = []
-    answers: dict[str, tuple[NDArray[np.float64] | None, Detections]] = {}
+    answers: list[Answer] = []
 
-    def run(progress: Progress, task: Any) -> Iterator[tuple[int, Detections]]:
-        formed = False
+    def frames() -> Iterator[Frame]:
         for frame in frames_of_bag(
             path,
             image=image,
@@ -140,27 +140,28 @@ def replay(
         ):
             if tables is not None and frame.token:
                 _check_pose(path, tables, frame)
-            found = detector(frame)
+            yield frame
+
+    def run() -> Iterator[tuple[int, Detections]]:
+        formed = False
+        for frame, found in detect(detector, frames(), f"replaying {path.name}", total=total):
             if frame.token:
-                answers[frame.token] = (frame.global_T_ego, found)
+                answers.append(Answer.to(frame, found))
             if on_frame is not None:
                 on_frame(frame, found)
             formed = True
-            progress.advance(task)
             yield frame.stamp_ns, found.select(found.score > score_threshold)
         if not formed:
             reason = problems[0].reason if problems else "no camera and no radar message"
             raise BagError(f"{path}: not one frame could be formed; first problem: {reason}")
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"replaying {path.name}", total=total)
-        count = write_detections(
-            run(progress, task),
-            out / "detections",
-            source=path,
-            classes=detector.config.classes,
-            threshold=score_threshold,
-        )
+    count = write_detections(
+        run(),
+        out / "detections",
+        source=path,
+        classes=detector.config.classes,
+        threshold=score_threshold,
+    )
     evaluation = None
     if tables is not None:
         evaluation = _score(
@@ -191,19 +192,12 @@ def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:
 def _score(
     tables: NuScenes,
     classes: Sequence[str],
-    answers: Mapping[str, tuple[NDArray[np.float64] | None, Detections]],
-    tokens: list[str],
+    answers: Sequence[Answer],
+    tokens: Sequence[str],
     out: Path,
 ) -> Evaluation:
     """Write results.json and metrics.json of these samples."""
-    from crkd_core.evaluate.evaluation import score
-    from crkd_core.evaluate.submission import make_submission, write_submission
-    from crkd_core.files import write_json
-
-    nothing = (np.eye(4), Detections.empty(classes))
-    submission = make_submission(
-        ((token, *answers.get(token, nothing)) for token in tokens), classes=classes
-    )
+    submission = make_submission(answers, classes=classes, tokens=tokens)
     write_submission(submission, out / "results.json")
     evaluation = score(tables, submission, tokens)
     # How long it took would differ between two runs.

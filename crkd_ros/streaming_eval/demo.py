@@ -18,11 +18,12 @@ from rich.console import Console
 
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.evaluate.evaluation import score
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
+from crkd_core.evaluate.predict import detect, load_detector
 from crkd_core.evaluate.report import metrics_tables, write_report
-from crkd_core.evaluate.submission import make_submission, write_submission
+from crkd_core.evaluate.scoring import score
+from crkd_core.evaluate.submission import Answer, make_submission, write_submission
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_core.tables import Table, print_tables
 from crkd_ros.bags import recorded_calibration
@@ -109,12 +110,10 @@ def run_offline(
     tables: NuScenes, scene: str, weights: Path
 ) -> tuple[NuScenesFrames, list[Detections]]:
     """The key frames of a scene, images as recorded, and the detections in each."""
-    from crkd_core.infer.detector import Detector
-
-    detector = Detector.load(weights, score_threshold=SCORED_FROM)
+    detector = load_detector(weights, tables, score_threshold=SCORED_FROM)
     tokens = tables.samples_of_scene(scene)
     frames = NuScenesFrames.for_detectors(tables, tokens, detector.config, recorded=True)
-    return frames, [detector(frame) for frame in frames]
+    return frames, [found for _, found in detect(detector, frames, "offline")]
 
 
 def _report(
@@ -134,12 +133,12 @@ def _report(
     evaluations = {}
     for name, found in (("live node", answers), ("offline", offline)):
         poses = [tables.key_record(token, ANCHOR_CAMERA) for token in tokens]
-        triples = [
-            (token, record.global_T_ego, boxes)
+        said = [
+            Answer(token, record.global_T_ego, boxes)
             for token, record, boxes in zip(tokens, poses, found, strict=True)
             if record is not None
         ]
-        submission = make_submission(triples, classes=live.classes)
+        submission = make_submission(said, classes=live.classes)
         write_submission(submission, out / f"results_{name.split()[0]}.json")
         evaluations[name] = score(tables, submission, tokens)
     answered = sum(stamps[token] in boxes for token in tokens)

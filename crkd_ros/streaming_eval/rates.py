@@ -88,18 +88,18 @@ def evaluate_offline(
 ) -> Evaluation:
     """Metrics of a detector on these samples, on the device and in the precision of the node."""
     from crkd_core.data.nuscenes.reader import NuScenesFrames
-    from crkd_core.evaluate.evaluation import score
-    from crkd_core.evaluate.submission import make_submission
-    from crkd_core.infer.detector import Detector
+    from crkd_core.evaluate.predict import detect, load_detector
+    from crkd_core.evaluate.scoring import score
+    from crkd_core.evaluate.submission import Answer, make_submission
 
-    detector = Detector.load(
+    detector = load_detector(
         weights,
+        tables,
         device=str(parameters.get("device", "cpu")),
-        precision=parameters.get("precision", "fp32"),  # type: ignore[arg-type]  # checked there
+        precision=str(parameters.get("precision", "fp32")),
         score_threshold=float(cast(float, parameters["score_threshold"])),
     )
     frames = NuScenesFrames.for_detectors(tables, tokens, detector.config)
-    submission = make_submission(
-        ((f.token, f.global_T_ego, detector(f)) for f in frames), classes=detector.config.classes
-    )
+    answers = (Answer.to(frame, found) for frame, found in detect(detector, frames, "offline"))
+    submission = make_submission(answers, classes=detector.config.classes)
     return score(tables, submission, tokens)

@@ -124,20 +124,16 @@ def submission_of(stream: Stream, samples: Mapping[int, str], variant: Variant) 
         samples: truth time ns -> sample token; samples without an answer are empty.
         variant: see the module.
     """
-    nothing = (np.eye(4), Detections.empty(stream.classes))
-
-    def answer(at_ns: int) -> tuple[NDArray[np.float64], Detections]:
+    answers = []
+    for at_ns, token in samples.items():
         found = stream.of(at_ns) if variant == "offline" else stream.latest(at_ns)
         if found is None:
-            return nothing
+            continue
         boxes = found.detections
         if variant == "forwarded":
             boxes = forwarded(boxes, (at_ns - found.stamp_ns) * 1e-9)
-        return found.global_T_ego, boxes
-
-    return make_submission(
-        ((token, *answer(at_ns)) for at_ns, token in samples.items()), classes=stream.classes
-    )
+        answers.append((token, found.global_T_ego, boxes))
+    return make_submission(answers, classes=stream.classes, tokens=samples.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +178,7 @@ def score_stream(tables: NuScenes, stream: Stream, samples: Mapping[int, str]) -
     Raises:
         EvaluateError: a version without annotations.
     """
-    from crkd_core.evaluate.evaluation import score
+    from crkd_core.evaluate.scoring import score
 
     latest = [(at_ns, stream.latest(at_ns)) for at_ns in samples]
     return StreamScores(

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from crkd_core.cli import app
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
-from crkd_core.evaluate.evaluation import EvaluateError, evaluate_weights
+from crkd_core.evaluate.evaluation import evaluate_weights
+from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset

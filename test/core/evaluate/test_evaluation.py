@@ -14,12 +14,7 @@ from crkd_core.boxes import Boxes, Detections
 from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
-from crkd_core.evaluate.evaluation import (
-    EvaluateError,
-    evaluate_submission,
-    evaluate_weights,
-    score,
-)
+from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.evaluate.pictures import (
@@ -30,6 +25,7 @@ from crkd_core.evaluate.pictures import (
 )
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, metrics_tables, write_report
+from crkd_core.evaluate.scoring import EvaluateError, score
 from crkd_core.evaluate.submission import Submission, write_submission
 from crkd_core.tables import Table
 from crkd_core.world import write_world

@@ -92,6 +92,18 @@ def test_the_best_boxes_are_kept():
     assert sorted(made.boxes.score) == sorted(found.score)[-10:]
 
 
+def test_samples_without_an_answer_are_empty_where_they_are_asked_for():
+    found = some_detections(np.random.default_rng(0), 3)
+    answers = [("b", POSE, found), ("a", POSE, found)]
+    made = make_submission(answers, classes=NUSCENES_CLASSES, tokens=["a", "missed", "b"])
+    assert made.tokens == ("a", "missed", "b")
+    assert np.bincount(made.boxes.sample, minlength=3).tolist() == [3, 0, 3]
+    with pytest.raises(SubmissionError, match="1 samples that were not asked for, first b"):
+        make_submission(answers, classes=NUSCENES_CLASSES, tokens=["a"])
+    with pytest.raises(SubmissionError, match="'a' came twice"):
+        make_submission([*answers, answers[1]], classes=NUSCENES_CLASSES, tokens=["a", "b"])
+
+
 def test_boxes_out_of_range_can_be_left_out():
     found = dataclasses.replace(
         some_detections(np.random.default_rng(0), 3),

@@ -13,7 +13,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.evaluate.evaluation import score
+from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.replay import key_frames
