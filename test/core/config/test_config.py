@@ -47,6 +47,19 @@ def test_unknown_preset_and_class():
         )
 
 
+def test_another_list_of_classes_is_data():
+    tasks = "[{classes: [Car], nms: circle, nms_threshold: 2.0}, {classes: [Pedestrian, Cyclist]}]"
+    other = "detector.classes=[Car, Pedestrian, Cyclist]"
+    config = override(preset("demo_student"), [other, f"detector.head.tasks={tasks}"])
+    assert config.detector.classes == ("Car", "Pedestrian", "Cyclist")
+    assert [task.classes for task in config.detector.head.tasks] == [
+        ("Car",),
+        ("Pedestrian", "Cyclist"),
+    ]
+    with pytest.raises(ConfigError, match=r"no task for Car, .*set both together"):
+        override(preset("demo_student"), [other])
+
+
 def test_override_changes_one_value():
     changed = override(preset("demo_student"), ["augment.bev_flip=0", "detector.camera.stride=32"])
     expected = preset("demo_student")
