@@ -32,7 +32,9 @@ class Trip:
         if event != "call":
             return
         code = frame.f_code
-        self.begun = self.begun or code.co_qualname == self.start
+        # Python 3.10 knows only the plain name.
+        name = getattr(code, "co_qualname", code.co_name)
+        self.begun = self.begun or name == self.start
         # Bodies of modules and classes run when something is imported, not for a sample.
         if self.begun and code.co_flags & 0x02 and code.co_filename.startswith(str(self.root)):
             file = Path(code.co_filename).relative_to(self.root)
