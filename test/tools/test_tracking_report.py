@@ -21,6 +21,7 @@ from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags import message_types
+from crkd_ros.bags.detections import LABELS
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import box_messages
 
@@ -57,7 +58,7 @@ def test_each_detection_belongs_to_the_nearest_object_of_its_class():
             size=np.ones((len(x), 3)),
             yaw=np.zeros(len(x)),
             velocity=np.zeros((len(x), 2)),
-            label=np.asarray(label),
+            label=np.asarray(label, np.int64),
             classes=NUSCENES_CLASSES,
         )
 
@@ -110,6 +111,12 @@ def test_detections_of_a_bag_are_judged_too(tiny_drive, tmp_path):
     path = tmp_path / "detections"
     with BagWriter(path) as bag:
         bag.add_topic(BOXES, "sensor_msgs/msg/PointCloud2")
+        bag.add_topic(LABELS, "vision_msgs/msg/LabelInfo")
+        info = box_messages.label_info(
+            NUSCENES_CLASSES, stamp_ns=0, make=message_types.make, threshold=0.1
+        )
+        data = bytes(message_types.serialize(info))
+        bag.write_raw(LABELS, "vision_msgs/msg/LabelInfo", data, 0)
         for seen in made_up(tables, scene, miss=0.1, false=0):
             cloud = box_messages.boxes_cloud(
                 seen.detections, stamp_ns=seen.stamp_ns, make=message_types.make

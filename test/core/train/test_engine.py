@@ -118,11 +118,11 @@ def test_what_cannot_be_is_refused(tmp_path):
     with pytest.raises(TrainError, match="fp16 needs CUDA"):
         train(Run.start(tmp_path, a_config(precision="fp16"), data="", split=""), FRAMES)
     with pytest.raises(ConfigError, match=r"demo_student reads no LiDAR.*camera nor radar"):
-        a_config(paste=PasteConfig())
+        a_config(paste=PasteConfig(counts=(1,) * 10))
     with pytest.raises(ConfigError, match="wrong depths"):
-        dataclasses.replace(demo_teacher(), paste=PasteConfig())
+        dataclasses.replace(demo_teacher(), paste=PasteConfig(counts=(1,) * 10))
     with pytest.raises(ConfigError, match="expected 10 numbers"):
-        PasteConfig(counts=(1, 2))
+        a_config(paste=PasteConfig(counts=(1, 2)))
     with pytest.raises(ConfigError, match=r"average: .*got 1"):
         a_config(average=1.0)
     with pytest.raises(ConfigError, match=r"accumulate: .*got 0"):

@@ -66,7 +66,9 @@ def test_two_processes_are_one_with_the_double_batch(curves, tmp_path, name):
     for a, b in zip(two, one, strict=True):
         assert a.keys() == b.keys() and a["norm_samples"] == (0 if name == "frozen" else 4)
         for key in a:
-            rel = 5e-3 if key == "gradient_norm" else 1e-4
+            # Sums in another order differ by rounding, which every update magnifies.
+            rel = 3e-5 if a["step"] == 1 else 3e-4
+            rel = 5e-3 if key == "gradient_norm" else rel
             assert a[key] == pytest.approx(b[key], rel=rel, abs=1e-4), (a["step"], key)
     a, b = (
         load_weights(p / "weights.safetensors").state_dict() for p in (curves / name, tmp_path)
