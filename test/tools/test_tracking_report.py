@@ -132,7 +132,7 @@ def test_detections_of_a_bag_are_judged_too(tiny_drive, tmp_path):
     assert right.mean() > 0.95
     table = report(tables, scene, path, scores=[0.1])
     assert len(table.rows) == 5
-    with pytest.raises(TrackingReportError, match=f"no {BOXES} at the images of"):
+    with pytest.raises(TrackingReportError, match=f"no {LABELS}, so its labels mean nothing"):
         list(detected(tables, scene, tiny_bag_without(tmp_path), least=0.1))
 
 
