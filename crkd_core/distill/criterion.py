@@ -30,7 +30,7 @@ class DistillationLoss(TrainingLoss):
 
         Raises:
             LidarError: a batch without the LiDAR that a teacher needs.
-            CrkdError: a student that lacks what a loss reads.
+            MissingFeatureError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)
         for method, seen in zip(self.methods.values(), batch.taught, strict=True):

@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crkd_core.config import CrkdConfig, DetectorConfig, check_per_class
+from crkd_core.config import SENSORS, Branch, CrkdConfig, DetectorConfig, check_per_class
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.method import Loss, Method
 from crkd_core.distill.teacher import Teacher
@@ -30,7 +30,6 @@ from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import Targets
 from crkd_core.model.head import stacked
 from crkd_core.model.output import ModelOutput
-from crkd_core.sensors import CAMERAS, RADARS
 
 #: RespD: probability of the teacher above which a cell counts as a positive of the heatmap.
 POSITIVE = 0.3
@@ -42,10 +41,6 @@ PER_TASK = ("csrd", "respd_heatmap", "respd_box")
 #: RespD: the published weights of classes, by name; LIGHT are those of nuScenes' tasks of barriers
 #: and of pedestrians with cones.
 LIGHT, LIGHT_WEIGHT, HEAVY_WEIGHT = ("pedestrian", "traffic_cone", "barrier"), 1.0, 2.0
-
-
-class CrkdError(ValueError):
-    """Tensors that a loss cannot use."""
 
 
 class Crkd(Method):
@@ -76,8 +71,9 @@ class Crkd(Method):
             sensors: cameras and radars that the student may see; () = all.
 
         Raises:
-            AdaptError: the two networks cannot be compared, or one lacks the sensor that a chosen
-                loss is about; the message says why and what to change.
+            AdaptError: the two networks cannot be compared, or one lacks the sensor, or the
+                calibration block, that a chosen loss is about; the message says why and what to
+                change.
         """
         super().__init__(config, student=student, teacher=teacher)
         _check(config, student=student, teacher=teacher.config, sensors=sensors)
@@ -115,18 +111,10 @@ class Crkd(Method):
 
         a_S [B, 1, X, Y] is the activation read from the calibrated radar features, a_T the
         ``objectness`` of the teacher's heatmaps.
-
-        Raises:
-            CrkdError: a student without calibration block.
         """
-        if student.radar_activation is None:
-            raise CrkdError(
-                "CSRD reads the activation of the radar calibration block, which this student "
-                "lacks; distil with --calibration path or side, or with --losses csrd=0"
-            )
         heatmaps = [maps["heatmap"] for maps in teacher.tasks]
         target = objectness(heatmaps, form=self.config.csrd_target)
-        return (student.radar_activation.float() - target).abs().mean()
+        return (student.need("radar_activation").float() - target).abs().mean()
 
     def loss_msfd_fused(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
@@ -293,15 +281,20 @@ def _check(
             "and RespD compare task by task. Use the same tasks, or --losses "
             + ",".join(f"{name}=0" for name in compared)
         )
-    for who, network, seen, loss, kind in (
+    uses: tuple[tuple[str, DetectorConfig, tuple[str, ...], str, Branch], ...] = (
         ("teacher", teacher, config.teacher_sensors, "msfd_camera", "camera"),
         ("student", student, sensors, "msfd_camera", "camera"),
         ("student", student, sensors, "csrd", "radar"),
-    ):
-        sensors_of_kind = {"camera": CAMERAS, "radar": RADARS}[kind]
-        blind = seen and not {*seen} & {*sensors_of_kind}
+    )
+    for who, network, seen, loss, kind in uses:
+        blind = seen and not {*seen} & {*SENSORS[kind]}
         if loss in config.chosen and (kind not in network.branches or blind):
             raise AdaptError(
                 f"{who} {network.name} sees no {kind}, which {loss} is about; use --losses "
                 f"{loss}=0"
             )
+    if "csrd" in config.chosen and student.radar and student.radar.calibration == "none":
+        raise AdaptError(
+            f"student {student.name} has no radar calibration block, whose activation CSRD reads; "
+            "distil with --calibration path or side, or with --losses csrd=0"
+        )

@@ -15,7 +15,7 @@ from crkd_core.data.batch import Batch
 from crkd_core.distill.adapt import check_fit, fitted
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
-from crkd_core.model.detector import ModelOutput
+from crkd_core.model.output import ModelOutput
 
 #: (student, teacher, targets) -> scalar. The teacher's answer is a constant on the student's grid.
 #: A loss changes no tensor that it is given, so all of them see the same logits.

@@ -15,7 +15,14 @@ from golden import Vectors, check, needs_golden, tensor, value, weights
 from torch import Tensor
 
 from crkd_core.boxes import Truth
-from crkd_core.config import CRKD_LOSSES, CrkdConfig, EnlargeConfig, GridConfig, HeadConfig
+from crkd_core.config import (
+    CRKD_LOSSES,
+    CrkdConfig,
+    EnlargeConfig,
+    GridConfig,
+    HeadConfig,
+    RadarConfig,
+)
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.crkd import Crkd, RelationAdapter, masked_error, objectness
 from crkd_core.distill.foreground import enlarge, foreground
@@ -47,7 +54,12 @@ BATCHES = {"batch2": slice(0, 2), "batch1_frame0": slice(0, 1), "batch1_frame1":
 RELATIVE = 1e-5
 ENDS = ("student", "teacher")
 GRID = GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6)
-DETECTOR = dataclasses.replace(crkd_r50().detector, grid=GRID, head=HeadConfig(tasks=SIX_TASKS))
+DETECTOR = dataclasses.replace(
+    crkd_r50().detector,
+    grid=GRID,
+    radar=RadarConfig(calibration="path"),
+    head=HeadConfig(tasks=SIX_TASKS),
+)
 
 
 @pytest.fixture(scope="module")

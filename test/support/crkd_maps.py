@@ -11,7 +11,7 @@ from model_tiny import TINY
 from torch import Tensor
 
 from crkd_core.boxes import Truth
-from crkd_core.config import CRKD_LOSSES, CrkdConfig, DetectorConfig, EnlargeConfig
+from crkd_core.config import CRKD_LOSSES, CrkdConfig, DetectorConfig, EnlargeConfig, RadarConfig
 from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.foreground import foreground
 from crkd_core.distill.teacher import Teacher
@@ -32,7 +32,11 @@ def teacher_of(config: DetectorConfig = TINY) -> Teacher:
 TEACHER = teacher_of()
 
 
-def crkd(*, student: DetectorConfig = TINY, teacher: Teacher = TEACHER, **changes) -> Crkd:
+#: CSRD reads the activation of a calibration block.
+CALIBRATED = dataclasses.replace(TINY, radar=RadarConfig(channels=(8, 8), calibration="path"))
+
+
+def crkd(*, student: DetectorConfig = CALIBRATED, teacher: Teacher = TEACHER, **changes) -> Crkd:
     torch.manual_seed(0)
     config = CrkdConfig(teacher="", teacher_checksum="", **changes)
     return Crkd(config, student=student, teacher=teacher)

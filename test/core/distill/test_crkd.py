@@ -14,7 +14,8 @@ from torch import Tensor
 
 from crkd_core.config import CRKD_LOSSES, ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.distill.crkd import CrkdError, masked_error, objectness, probability
+from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.crkd import masked_error, objectness, probability
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -119,7 +120,7 @@ def test_class_weights_are_published_ones_by_name_or_those_given() -> None:
         name: 1.0 if name in ("pedestrian", "traffic_cone", "barrier") else 2.0
         for name in NUSCENES_CLASSES
     }
-    toys = {"student": TOY, "teacher": teacher_of(TOY)}
+    toys = {"student": TOY, "teacher": teacher_of(TOY), "losses": only("respd_box")}
     assert crkd(**toys).class_weights == dict.fromkeys(CLASSES, 2.0)
     given = crkd(**toys, respd_class_weights=(1.0, 2.0, 3.0))
     assert given.class_weights == {"rider": 1.0, "van": 2.0, "walker": 3.0}
@@ -140,16 +141,16 @@ def test_objectness_by_hand() -> None:
         torch.testing.assert_close(found, expected.expand(1, 1, X, Y))
 
 
-def test_csrd_is_the_mean_distance_and_needs_an_activation() -> None:
+def test_csrd_is_the_mean_distance_and_needs_a_calibration_block() -> None:
     student, master = output(1), teacher(2)
     target = objectness([m["heatmap"] for m in master.tasks], form="paper")
     found = crkd().loss_csrd(student, master, targets(truths(1, 2)))
     assert student.radar_activation is not None
     expected = np.abs(student.radar_activation.numpy() - target.numpy()).mean()
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
-    plain = dataclasses.replace(student, radar_activation=None)
-    with pytest.raises(CrkdError, match="--calibration path or side, or with --losses csrd=0"):
-        crkd().loss_csrd(plain, master, targets(truths(1, 2)))
+    with pytest.raises(AdaptError, match="--calibration path or side, or with --losses csrd=0"):
+        crkd(student=TINY)
+    crkd(student=TINY, losses=only("reld"))
 
 
 # ---- MSFD

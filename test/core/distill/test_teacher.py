@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import crkd, only, targets, teacher, teacher_of, truths
-from model_tiny import TINY, batch, frame
+from crkd_maps import CALIBRATED, crkd, only, targets, teacher, teacher_of, truths
+from model_tiny import TINY, batch, frame, lidar_frame, with_branches
 
-from crkd_core.config import ConfigError, CrkdConfig, GridConfig, TaskConfig
+from crkd_core.config import CRKD_LOSSES, ConfigError, CrkdConfig, GridConfig, TaskConfig
+from crkd_core.data.batch import collate
 from crkd_core.distill.adapt import AdaptError, fitted
 from crkd_core.distill.cache import FeatureCache, sample_keys
 from crkd_core.distill.crkd import Crkd
@@ -212,6 +213,34 @@ def test_a_teacher_with_other_cells_and_channels_distils() -> None:
     assert {tuple(p.shape) for p in loss.fused.parameters()} == {(24, 16, 1, 1), (24,)}
     assert {tuple(p.shape) for p in loss.camera.parameters()} == {(12, 8, 1, 1), (12,)}
     master.verify()
+
+
+def test_a_teacher_of_lidar_alone_teaches_all_but_camera_features() -> None:
+    """It gives no gated camera features; everything else of it is like any other teacher's."""
+    master = teacher_of(with_branches("lidar"))
+    with pytest.raises(AdaptError, match=r"teacher tiny lidar sees no camera.*msfd_camera=0"):
+        crkd(teacher=master)
+    names = {*CRKD_LOSSES} - {"msfd_camera"}
+    loss = crkd(teacher=master, losses=only(*names))
+    student = build_detector(CALIBRATED)
+    seen = collate([lidar_frame(0), lidar_frame(1)], master.config)
+    assert not seen.images.numel()
+    terms = loss(student(batch(0, 1)), seen, targets(truths(0, 1)))
+    assert terms.keys() == names
+    sum(terms.values()).backward()
+    assert all(p.grad is not None for p in loss.parameters())
+
+
+@pytest.mark.parametrize(
+    ("branches", "message"),
+    [
+        (("radar",), "sees no camera, which msfd_camera"),
+        (("camera",), "sees no radar, which csrd"),
+    ],
+)
+def test_losses_about_a_branch_that_the_student_lacks_are_refused(branches, message) -> None:
+    with pytest.raises(AdaptError, match=f"student tiny {branches[0]} {message}"):
+        crkd(student=with_branches(*branches))
 
 
 def test_no_adapters_where_none_are_needed() -> None:
