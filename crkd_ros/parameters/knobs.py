@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 UNCONFIGURED = "may change only while the node is unconfigured"
 
 Config = TypeVar("Config")
+
+
+#: Types of a dataclass's fields. They are parsed from their texts, a thousand times a start
+#: otherwise: seconds in which a node that starts hears nothing.
+_hints = functools.cache(typing.get_type_hints)
 
 
 class ParameterError(ValueError):
@@ -104,7 +110,7 @@ def parameters(
         prefix: goes before every name.
         classes: those of the weights, for the parameters that each class has.
     """
-    hints = typing.get_type_hints(config)
+    hints = _hints(config)
 
     def group(field: dataclasses.Field[Any]) -> bool:
         return dataclasses.is_dataclass(hints[field.name])
@@ -143,7 +149,7 @@ def class_of(config: type, name: str, prefix: str = "") -> str | None:
 
     Whether the weights have such a class is not known here.
     """
-    hints = typing.get_type_hints(config)
+    hints = _hints(config)
     for field in dataclasses.fields(config):
         inner = f"{prefix}{field.name}."
         if dataclasses.is_dataclass(hints[field.name]) and name.startswith(inner):
@@ -163,7 +169,7 @@ def check(config: Any, prefix: str) -> None:
     Raises:
         ParameterError: names the parameter, what is allowed, and what came.
     """
-    now, nested = values(config), typing.get_type_hints(type(config))
+    now, nested = values(config), _hints(type(config))
     for parameter in parameters(type(config), classes=classes_given(config)):
         # A group within it has checked itself.
         if parameter.name not in now or dataclasses.is_dataclass(
@@ -204,7 +210,7 @@ def build(
         return tuple(value) if typing.get_origin(kind) is tuple else value
 
     def part(cls: type, prefix: str) -> Any:
-        hints = typing.get_type_hints(cls)
+        hints = _hints(cls)
         chosen: dict[str, Any] = {}
         for field in dataclasses.fields(cls):
             name, kind = prefix + field.name, hints[field.name]
@@ -280,6 +286,8 @@ def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -
     """
     now = values(config)
     ours = {name: value for name, value in changes.items() if name in now}
+    if not ours:
+        return config
     for parameter in parameters(type(config), classes=classes_given(config)):
         name = parameter.name
         if name not in ours or parameter.dynamic or not only_dynamic:
