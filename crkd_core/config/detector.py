@@ -180,7 +180,8 @@ class HeadConfig:
     branch_channels: int = 64
     #: One hidden convolution per task for its five regression branches, not one per branch.
     joint_regression: bool = False
-    #: Side of the output convolutions' kernels.
+    #: Side of the kernels of the hidden and of the output convolutions.
+    hidden_kernel: int = 3
     output_kernel: int = 3
     #: Gaussian radius rule of target assignment.
     gaussian_overlap: float = 0.1
@@ -224,6 +225,8 @@ class DetectorConfig:
     #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (docs/method.md 1.5).
     #: A single branch has no other to be weighed against, and always has the one convolution.
     fuser: Literal["gated", "conv"] = "gated"
+    #: Side of the gates' kernel.
+    gate_kernel: int = 3
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
     head: HeadConfig

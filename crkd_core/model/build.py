@@ -50,7 +50,10 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         lift = kind(image.channels, config.camera, config.image, config.grid)
     if config.radar is not None and radar is not None and config.radar.calibration != "none":
         calibration = Calibration(radar.channels)
-    fuser = GatedFuser if config.fuser == "gated" and len(widths) > 1 else ConvFuser
+    outputs = config.fused_channels
+    fuser: GatedFuser | ConvFuser = ConvFuser(widths, outputs)
+    if config.fuser == "gated" and len(widths) > 1:
+        fuser = GatedFuser(widths, outputs, gate_kernel=config.gate_kernel)
     model = BevDetector(
         config,
         image=image,
@@ -58,7 +61,7 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         radar=radar,
         calibration=calibration,
         lidar=lidar,
-        fuser=fuser(widths, config.fused_channels),
+        fuser=fuser,
         decoder=BevDecoder(config.fused_channels, config.decoder),
         head=CenterHead(config.decoder.out_channels, config.head),
     )

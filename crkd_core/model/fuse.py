@@ -23,10 +23,10 @@ class GatedFuser(nn.Module):
     convolution with sum C_i outputs.
     """
 
-    def __init__(self, widths: Sequence[int], outputs: int):
+    def __init__(self, widths: Sequence[int], outputs: int, *, gate_kernel: int):
         super().__init__()
         self.widths = list(widths)
-        self.gate = nn.Conv2d(sum(widths), sum(widths), 3, padding=1)
+        self.gate = nn.Conv2d(sum(widths), sum(widths), gate_kernel, padding=gate_kernel // 2)
         self.out = conv_norm(sum(widths), outputs)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -36,7 +36,9 @@ class CenterHead(nn.Module):
         self.sizes = [{**REGRESSION, "heatmap": len(task.classes)} for task in config.tasks]
         branches = sum(len(task) for task in self.tasks)
         self.shared = conv_norm(inputs, config.shared_channels)
-        self.hidden = conv_norm(config.shared_channels, branches * self.width)
+        self.hidden = conv_norm(
+            config.shared_channels, branches * self.width, kernel=config.hidden_kernel
+        )
         self.outputs = nn.ModuleList(
             nn.Conv2d(
                 self.width,

@@ -5,9 +5,11 @@ import pytest
 import torch
 from model_tiny import TINY, batch, frame, roughen
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import BackboneConfig
 from crkd_core.data.batch import collate
+from crkd_core.infer.bench import random_frame
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.encoder import ImageError
 from crkd_core.model.checkpoint import (
@@ -24,6 +26,15 @@ from crkd_core.sensors import CAMERAS, RADARS
 def model():
     torch.manual_seed(0)
     return roughen(build_detector(TINY)).eval()
+
+
+@torch.no_grad()
+def test_the_demo_student_fits_two_cores():
+    """The budget of the live demo: 4 GFLOP a frame (a multiplication and an addition are two)."""
+    config = preset("demo_student").detector
+    with FlopCounterMode(display=False) as counter:
+        build_detector(config).eval()(collate([random_frame(config, seed=0)], config))
+    assert 2e9 < counter.get_total_flops() <= 4e9
 
 
 def maps(output):
