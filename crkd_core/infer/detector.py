@@ -15,7 +15,7 @@ from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import BevDetector
-from crkd_core.model.precision import DTYPES
+from crkd_core.model.precision import DTYPES, warn_if_emulated
 
 
 class InferError(RuntimeError):
@@ -60,6 +60,7 @@ class Detector:
             )
         self.device = usable_device(device)
         _check_precision(precision, self.device)
+        warn_if_emulated(precision, self.device)
         training = model.training
         folded = fold_batch_norms(model.eval())
         model.train(training)

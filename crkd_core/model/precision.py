@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from crkd_core.config import Precision
@@ -12,3 +14,19 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+
+def warn_if_emulated(precision: Precision, device: torch.device | str) -> None:
+    """Warn of a format that the processor has no instructions for: it costs several times fp32.
+
+    A CPU without AVX-512 (BF16) or AMX computes bf16 convolutions one number after the other.
+    """
+    if precision == "bf16" and torch.device(device).type == "cpu" and not _bf16_is_native():
+        warnings.warn(
+            "precision bf16 is emulated by this CPU and several times slower than fp32; use fp32",
+            stacklevel=3,
+        )
+
+
+def _bf16_is_native() -> bool:
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

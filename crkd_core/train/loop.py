@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 from crkd_core.config import TrainConfig
 from crkd_core.files import replacing
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.precision import warn_if_emulated
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
@@ -74,6 +76,7 @@ def train(
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
     if config.precision == "fp16" and not device.startswith("cuda"):
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
+    warn_if_emulated(config.precision, device)
     processes = Processes.of_environment()
     with distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
@@ -194,7 +197,7 @@ def _together(objective: nn.Module, last: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict]:
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """Weight decay for weights; none for biases, norms and tables of one dimension."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]

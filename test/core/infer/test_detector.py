@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -118,6 +119,16 @@ def test_bf16_is_close_and_keeps_geometry_in_float32(model):
     assert 0 < error < 0.03
     sure_a, sure_b = ((d(frame(0)).score > 0.5).sum() for d in (full, half))
     assert sure_a > 0 and abs(int(sure_a) - int(sure_b)) <= 2
+
+
+def test_an_emulated_precision_is_told_and_no_other(model):
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        Detector(model, precision="fp32")
+        assert not seen
+        Detector(model, precision="bf16")
+    assert ["emulated" in str(one.message) for one in seen] == ([] if native else [True])
 
 
 def test_a_frame_without_any_sensor_is_refused(model):
