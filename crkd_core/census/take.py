@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from crkd_core.census.boxes import BoxCounts, read_boxes
 from crkd_core.data.lidar import LidarError, read_bin
-from crkd_core.data.nuscenes.index import LIDAR
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.radar import RadarError, read_pcd
-from crkd_core.sensors import RADARS
+from crkd_core.sensors import LIDAR, RADARS
 
 
 @dataclass(frozen=True, kw_only=True)

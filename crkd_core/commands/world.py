@@ -49,8 +49,8 @@ def world_report(
     out: Annotated[Path | None, typer.Option(help="A PNG to write.")] = None,
 ) -> None:
     """Count what the sensors of a data set see, beside real nuScenes."""
-    from crkd_core.census.report import real
     from crkd_core.census.report import world_report as report
+    from crkd_core.census.take import real
 
     print_tables(*report(data, split=split, most=samples, out=out))
     print(f"nuScenes: {real()['source']}")
