@@ -77,8 +77,8 @@ def demo_student() -> TrainConfig:
         head=HeadConfig(
             tasks=SIX_TASKS,
             shared_channels=24,
-            branch_channels=16,
-            joint_regression=True,
+            branch_channels=64,
+            hidden="head",
             hidden_kernel=1,
             output_kernel=1,
         ),

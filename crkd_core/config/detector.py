@@ -178,8 +178,9 @@ class HeadConfig:
     tasks: tuple[TaskConfig, ...]
     shared_channels: int = 64
     branch_channels: int = 64
-    #: One hidden convolution per task for its five regression branches, not one per branch.
-    joint_regression: bool = False
+    #: Who has hidden channels of its own, ``branch_channels`` of them: every branch, as published;
+    #: of every task its heatmap and its five regression branches together; or the whole head.
+    hidden: Literal["branch", "task", "head"] = "branch"
     #: Side of the kernels of the hidden and of the output convolutions.
     hidden_kernel: int = 3
     output_kernel: int = 3

@@ -4,7 +4,9 @@ A file says in which format its configuration is; files of format 1 do not say s
 
 1: camera and radar are always there, and where lidar is not null, the network has a LiDAR branch
    in the place of the radar branch, whatever is said of radar.
-2: a network has the branches that are not null.
+2: a network has the branches that are not null. The head has ``joint_regression``: whether the
+   regression branches of a task share their hidden channels.
+3: the head has ``hidden`` instead.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 from crkd_core.config.checks import ConfigError
 
 #: What is written today.
-FORMAT = 2
+FORMAT = 3
 
 
 def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str, Any]:
@@ -35,4 +37,9 @@ def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str,
         )
     if int(format or 1) < 2 and detector.get("lidar") is not None:
         detector = {**detector, "radar": None}
+    head = detector.get("head")
+    if int(format or 1) < 3 and isinstance(head, dict) and "joint_regression" in head:
+        head = {**head, "hidden": "task" if head["joint_regression"] else "branch"}
+        del head["joint_regression"]
+        detector = {**detector, "head": head}
     return detector

@@ -21,51 +21,62 @@ HEATMAP_BIAS = -2.19
 
 
 class CenterHead(nn.Module):
-    """A shared convolution, one hidden convolution per branch, one output convolution per branch.
+    """A shared convolution, hidden convolutions, and output convolutions to the maps of all tasks.
 
-    All hidden convolutions read the same input and are computed as one. With
-    ``joint_regression`` the five regression branches of a task share their hidden channels.
+    All hidden convolutions read the same input and are computed as one. Branches that share their
+    hidden channels share an output convolution: a branch each, the heatmap and the regression of a
+    task, or all of them (HeadConfig.hidden).
     """
 
     def __init__(self, inputs: int, config: HeadConfig):
         super().__init__()
-        regression = tuple(REGRESSION)
-        groups = (regression,) if config.joint_regression else tuple((r,) for r in regression)
         self.width = config.branch_channels
-        self.tasks = [[*groups, ("heatmap",)] for _ in config.tasks]
-        self.sizes = [{**REGRESSION, "heatmap": len(task.classes)} for task in config.tasks]
-        branches = sum(len(task) for task in self.tasks)
+        #: (task, branch, channels) of every map, in the order of the output convolutions.
+        self.groups = _groups(config)
         self.shared = conv_norm(inputs, config.shared_channels)
         self.hidden = conv_norm(
-            config.shared_channels, branches * self.width, kernel=config.hidden_kernel
+            config.shared_channels, len(self.groups) * self.width, kernel=config.hidden_kernel
         )
         self.outputs = nn.ModuleList(
             nn.Conv2d(
                 self.width,
-                sum(sizes[name] for name in group),
+                sum(size for _, _, size in group),
                 config.output_kernel,
                 padding=config.output_kernel // 2,
             )
-            for task, sizes in zip(self.tasks, self.sizes, strict=True)
-            for group in task
+            for group in self.groups
         )
-        for index, group in enumerate(group for task in self.tasks for group in task):
-            if group == ("heatmap",):
-                nn.init.constant_(self.outputs[index].bias, HEATMAP_BIAS)  # type: ignore[arg-type]
+        self.task_count = len(config.tasks)
+        for output, group in zip(self.outputs, self.groups, strict=True):
+            first = 0
+            for _, branch, size in group:
+                if branch == "heatmap":
+                    nn.init.constant_(output.bias[first : first + size], HEATMAP_BIAS)  # type: ignore[index]
+                first += size
 
     def forward(self, decoded: Tensor) -> list[dict[str, Tensor]]:
         """[B, inputs, X, Y] -> per task raw maps reg height dim rot vel heatmap [B, c, X, Y]."""
         hidden = self.hidden(self.shared(decoded)).split(self.width, 1)
-        branches = iter(zip(hidden, self.outputs, strict=True))
-        outputs = []
-        for task, sizes in zip(self.tasks, self.sizes, strict=True):
-            maps: dict[str, Tensor] = {}
-            for group in task:
-                features, convolution = next(branches)
-                parts = convolution(features).split([sizes[name] for name in group], 1)
-                maps.update(zip(group, parts, strict=True))
-            outputs.append(maps)
-        return outputs
+        tasks: list[dict[str, Tensor]] = [{} for _ in range(self.task_count)]
+        for features, output, group in zip(hidden, self.outputs, self.groups, strict=True):
+            maps = output(features).split([size for _, _, size in group], 1)
+            for part, (task, branch, _) in zip(maps, group, strict=True):
+                tasks[task][branch] = part
+        return tasks
+
+
+def _groups(config: HeadConfig) -> list[list[tuple[int, str, int]]]:
+    """Per output convolution the (task, branch, channels) of its maps."""
+    tasks = [
+        [(index, branch, size) for branch, size in REGRESSION.items()]
+        + [(index, "heatmap", len(task.classes))]
+        for index, task in enumerate(config.tasks)
+    ]
+    if config.hidden == "head":
+        return [[one for task in tasks for one in task]]
+    if config.hidden == "task":
+        return [group for task in tasks for group in (task[:-1], task[-1:])]
+    return [[one] for task in tasks for one in task]
 
 
 def stacked(maps: dict[str, Tensor]) -> Tensor:

@@ -43,7 +43,7 @@ TINY = DetectorConfig(
     radar=RadarConfig(channels=(8, 8)),
     fused_channels=16,
     decoder=DecoderConfig(channels=(16, 16, 16), strides=(2, 2, 1), blocks=1, out_channels=16),
-    head=HeadConfig(tasks=SIX_TASKS, shared_channels=16, branch_channels=8, joint_regression=True),
+    head=HeadConfig(tasks=SIX_TASKS, shared_channels=16, branch_channels=8, hidden="task"),
     classes=NUSCENES_CLASSES,
 )
 

@@ -88,7 +88,7 @@ def test_samples_do_not_see_each_other(model):
 
 
 def test_separate_regression_branches_are_the_published_head():
-    head = dataclasses.replace(TINY.head, joint_regression=False, branch_channels=4)
+    head = dataclasses.replace(TINY.head, hidden="branch", branch_channels=4)
     model = build_detector(dataclasses.replace(TINY, head=head)).eval()
     assert len(model.head.outputs) == 36
     with torch.no_grad():

@@ -116,7 +116,15 @@ def test_a_detector_without_any_branch_is_refused() -> None:
 
 def as_written_before(config: DetectorConfig) -> dict:
     """The plain data of format 1: always a radar entry, also where LiDAR is in its place."""
-    return to_dict(config) | {"radar": to_dict(TINY.radar)}
+    data = to_dict(config) | {"radar": to_dict(TINY.radar)}
+    return data | {"head": old_head(data["head"])}
+
+
+def old_head(head: dict) -> dict:
+    """The head's data until format 2."""
+    return {k: v for k, v in head.items() if k != "hidden"} | {
+        "joint_regression": head["hidden"] == "task"
+    }
 
 
 @pytest.mark.parametrize("branches", [("camera", "radar"), ("camera", "lidar")])
@@ -125,7 +133,7 @@ def test_weights_of_format_1_mean_what_they_meant(branches, tmp_path) -> None:
     model = network(branches)
     path, old = tmp_path / "new.safetensors", tmp_path / "old.safetensors"
     save_weights(model, path, extra={"step": "12"})
-    assert read_metadata(path)["format"] == "2"
+    assert read_metadata(path)["format"] == "3"
     data = as_written_before(model.config)
     save_file(load_file(path), old, metadata={"config": json.dumps(data), "step": "12"})
     loaded = load_weights(old)
@@ -144,14 +152,22 @@ def test_the_oldest_weights_have_no_lidar_entry() -> None:
 def test_format_2_is_taken_at_its_word() -> None:
     for branches in EVERY:
         data = to_dict(with_branches(*branches))
-        assert from_dict(DetectorConfig, upgraded(data, format="2")).branches == branches
+        data["head"] = old_head(data["head"])
+        assert from_dict(DetectorConfig, upgraded(data, format="2")) == with_branches(*branches)
+
+
+def test_heads_of_format_2_keep_their_hidden_channels() -> None:
+    for joint, hidden in ((True, "task"), (False, "branch")):
+        data = to_dict(with_branches("radar"))
+        data["head"] = old_head(data["head"]) | {"joint_regression": joint}
+        assert from_dict(DetectorConfig, upgraded(data, format="2")).head.hidden == hidden
 
 
 def test_weights_of_a_later_version_are_refused(tmp_path) -> None:
     path, later = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     save_weights(network(("radar",)), path)
-    save_file(load_file(path), later, metadata=read_metadata(path) | {"format": "3"})
-    with pytest.raises(CheckpointError, match=r"expected one of 1, 2, got '3'.*later version"):
+    save_file(load_file(path), later, metadata=read_metadata(path) | {"format": "4"})
+    with pytest.raises(CheckpointError, match=r"expected one of 1, 2, 3, got '4'.*later version"):
         load_weights(later)
     with pytest.raises(CheckpointError, match="'format' is the configuration's own"):
         save_weights(network(("radar",)), path, extra={"format": "2"})

@@ -61,9 +61,7 @@ def test_everything_moves_together() -> None:
 
 
 def test_perfect_head_maps_decode_to_the_truth_in_ego() -> None:
-    config = dataclasses.replace(
-        MOVED, head=dataclasses.replace(MOVED.head, joint_regression=False)
-    )
+    config = dataclasses.replace(MOVED, head=dataclasses.replace(MOVED.head, hidden="branch"))
     scene = frame(3, boxes=12)
     batch = collate([scene], config)
     assert batch.truth[0] is not None
