@@ -117,6 +117,10 @@ class RadarConfig:
     #: (docs/method.md 1.7). "path": what they make enters the fuser, as released. "side": only the
     #: loss sees it.
     calibration: Literal["none", "path", "side"] = "none"
+    #: "released": ReLU after the last convolution and on the activation, as published. "residual":
+    #: added to the radar map, of which it changes nothing until trained, and the activation is a
+    #: logit.
+    calibration_block: Literal["released", "residual"] = "released"
 
 
 @dataclass(frozen=True, kw_only=True)

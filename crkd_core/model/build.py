@@ -49,7 +49,7 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         kind = DepthLift if config.camera.lidar_depth else Lift
         lift = kind(image.channels, config.camera, config.image, config.grid)
     if config.radar is not None and radar is not None and config.radar.calibration != "none":
-        calibration = Calibration(radar.channels)
+        calibration = Calibration(radar.channels, block=config.radar.calibration_block)
     outputs = config.fused_channels
     fuser: GatedFuser | ConvFuser = ConvFuser(widths, outputs)
     if config.fuser == "gated" and len(widths) > 1:

@@ -9,7 +9,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from crkd_core.config import FORMAT, ConfigError, DetectorConfig, from_dict, to_dict, upgraded
+from crkd_core.config import (
+    FORMAT,
+    ConfigError,
+    DetectorConfig,
+    RadarConfig,
+    from_dict,
+    to_dict,
+    upgraded,
+)
 from crkd_core.files import write_bytes
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
@@ -48,7 +56,8 @@ def save_weights(
     config = model.config
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if config.radar is not None and config.radar.calibration == "side":
-        radar = dataclasses.replace(config.radar, calibration="none")
+        block = RadarConfig().calibration_block
+        radar = dataclasses.replace(config.radar, calibration="none", calibration_block=block)
         config = dataclasses.replace(config, radar=radar)
         tensors = {k: v for k, v in tensors.items() if not k.startswith("calibration.")}
     own = {CONFIG_KEY: json.dumps(to_dict(config)), FORMAT_KEY: str(FORMAT)}
