@@ -11,6 +11,7 @@ import typer
 from crkd_core.commands.options import Data, Device, Out, Split
 from crkd_core.config import (
     CRKD_LOSSES,
+    PUBLISHED_LOSSES,
     ConfigError,
     DetectorConfig,
     TrainConfig,
@@ -77,13 +78,20 @@ def distill(
     preset: Annotated[
         str | None, typer.Option(help="Take the training settings of this preset.")
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="The losses' form: balanced (default), or published, as in the paper."),
+    ] = None,
     losses: Annotated[
         str | None,
         typer.Option(
-            help="Other weights than these, 0 = off: "
+            help="Other weights than those of the form, 0 = off; balanced: "
             + ",".join(f"{name}={weight:g}" for name, weight in CRKD_LOSSES.items())
         ),
     ] = None,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Start with the teacher's decoder and head.")
+    ] = False,
     gate: Annotated[bool, typer.Option(help="The student's gated fuser.")] = True,
     calibration: Annotated[
         str | None,
@@ -103,13 +111,15 @@ def distill(
     device: Device = "cpu",
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
+    from crkd_core.distill.settings import distill_config
     from crkd_core.distill.training import distill as distill_run
-    from crkd_core.distill.training import distill_config, teacher_configs
+    from crkd_core.distill.training import teacher_configs
     from crkd_core.train.run_folder import Run
 
     _check_place(out, device)
     if resume:
-        changes = [*(set_ or []), *([] if losses is None else [losses])]
+        changes = [*(set_ or []), *(text for text in (losses, form) if text is not None)]
+        changes += ["--inherit"] if inherit else []
         run = _resumed(out, split=split, preset=None, steps=steps, changes=changes)
         config = run.config
     elif teacher is None:
@@ -119,7 +129,11 @@ def distill(
             teacher,
             student,
             preset=preset,
-            losses=loss_weights(losses, defaults=CRKD_LOSSES),
+            form=form or "balanced",
+            losses=loss_weights(
+                losses, defaults=PUBLISHED_LOSSES if form == "published" else CRKD_LOSSES
+            ),
+            inherits=inherit,
             calibration=calibration,
             teacher_sensors=tuple(teacher_sensors or ()),
             cache=cache,
@@ -160,8 +174,8 @@ def _resumed(
     if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
-            "resumed run keeps its configuration. Leave --preset, --steps, --losses and --set "
-            "out, or start a new run"
+            "resumed run keeps its configuration. Leave --preset, --steps, --losses, --form, "
+            "--inherit and --set out, or start a new run"
         )
     return run
 

@@ -23,9 +23,13 @@ from crkd_core.config.detector import (
 )
 from crkd_core.config.distill import (
     CRKD_LOSSES,
+    PUBLISHED,
+    PUBLISHED_LOSSES,
+    RESPD_CHANNELS,
     CrkdConfig,
     DistillConfig,
     EnlargeConfig,
+    RayConfig,
     loss_weights,
 )
 from crkd_core.config.plain import from_dict, to_dict
@@ -36,6 +40,9 @@ __all__ = [
     "CRKD_LOSSES",
     "FORMAT",
     "IDENTITY",
+    "PUBLISHED",
+    "PUBLISHED_LOSSES",
+    "RESPD_CHANNELS",
     "SENSORS",
     "AugmentConfig",
     "BackboneConfig",
@@ -54,6 +61,7 @@ __all__ = [
     "PasteConfig",
     "Precision",
     "RadarConfig",
+    "RayConfig",
     "TaskConfig",
     "TrainConfig",
     "check_classes",

@@ -1,4 +1,7 @@
-"""What is learned from a teacher: what every method of distillation has, and what each adds."""
+"""What is learned from a teacher: what every method of distillation has, and what each adds.
+
+CRKD's losses have two forms (decisions/0024): as published, and balanced, which are the defaults.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,26 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from crkd_core.config.checks import ConfigError, check_sensors
+from typing_extensions import Self
 
-#: The losses of CRKD with their default weights; configuration, log and command line use these
-#: names. The weights of MSFD and RelD are batch-independent: 2.5 is the published 10 at two
-#: samples per GPU on half the squared error. RelD with ``raw`` affinities is as published with
-#: 0.125.
+from crkd_core.config.checks import ConfigError, check_least, check_sensors
+
+#: The losses of CRKD with the default weights of their balanced forms; configuration, log and
+#: command line use these names.
 CRKD_LOSSES: Mapping[str, float] = {
+    "csrd": 1.0,
+    "msfd_fused": 1.0,
+    "msfd_camera": 1.0,
+    "reld": 10.0,
+    "respd_heatmap": 4.0,
+    "respd_box": 1.0,
+}
+#: The weights of their published forms. Those of MSFD and RelD are batch-independent: 2.5 is the
+#: published 10 at two samples per GPU on half the squared error. RelD with ``raw`` affinities is
+#: as published with 0.125.
+PUBLISHED_LOSSES: Mapping[str, float] = {
     "csrd": 100.0,
     "msfd_fused": 2.5,
     "msfd_camera": 2.5,
@@ -22,6 +36,16 @@ CRKD_LOSSES: Mapping[str, float] = {
     "respd_heatmap": 1.0,
     "respd_box": 40.0,
 }
+#: What RespD may compare of a box, and the head's branch of each (model.head.REGRESSION).
+RESPD_CHANNELS: Mapping[str, str] = {
+    "place": "reg",
+    "height": "height",
+    "size": "dim",
+    "rotation": "rot",
+    "velocity": "vel",
+}
+#: Largest weight of respd_box in its balanced form: beyond it the loss outweighs the truth.
+MOST_RESPD_BOX = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +62,23 @@ class DistillConfig:
     #: Folder for what the teacher said, and how large it may grow; None = always ask the teacher.
     cache: str | None = None
     cache_gigabytes: float = 20.0
+    #: Steps over which the weights of all losses rise linearly from 0; 0 = full from the start.
+    ramp_steps: int = 100
+    #: Parts of the network that the student starts with from the teacher's weights.
+    inherit: tuple[Literal["decoder", "head"], ...] = ()
 
     def __post_init__(self) -> None:
+        check_least("ramp_steps", self.ramp_steps, 0)
         check_sensors("teacher_sensors", self.teacher_sensors)
 
     @property
     def chosen(self) -> frozenset[str]:
         """Names of the losses that are on."""
         return frozenset(name for name, weight in self.losses.items() if weight)
+
+    def ramp(self, step: int) -> float:
+        """Factor of all weights at a step, counted from 1."""
+        return min(1.0, step / self.ramp_steps) if self.ramp_steps else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,23 +97,92 @@ class EnlargeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """How MSFD draws an ellipse along the ray for every box (docs/method.md 1.7).
+
+    Its half axes are half the box's extents along and across the ray from the vehicle, enlarged by
+    these shares of the box's distance: cameras err in depth, radars in azimuth.
+    """
+
+    along: float = 0.04
+    across: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrkdConfig(DistillConfig):
-    """Distillation by CRKD: the forms of its losses; see distill/crkd.py."""
+    """Distillation by CRKD: the forms of its losses; see distill/crkd.py.
+
+    The defaults are the balanced forms; ``published`` has the others.
+    """
 
     losses: dict[str, float] = field(default_factory=lambda: dict(CRKD_LOSSES))
-    #: "paper": mean over classes of probabilities; "code": sigmoid of the mean logit of each task.
-    csrd_target: Literal["paper", "code"] = "paper"
+    #: "focal": quality focal loss on logits, of a residual calibration block. "l1": as published,
+    #: on the ReLU of a released one.
+    csrd_form: Literal["focal", "l1"] = "focal"
+    #: What the activation should be, of the teacher's probabilities: their "maximum" over classes,
+    #: "paper": their mean, "code": sigmoid of the mean logit of each task.
+    csrd_target: Literal["maximum", "paper", "code"] = "maximum"
+    #: A 1x1 convolution on the student's features "always", or where it is "needed": where channel
+    #: counts differ, as published. Equal counts do not make equal bases.
+    msfd_adapter: Literal["always", "needed"] = "always"
+    #: The teacher's features: "standard", per channel over the foreground, or "raw", as published.
+    msfd_scale: Literal["standard", "raw"] = "standard"
+    #: The foreground: enlarged "boxes", as published, or ellipses along the "rays".
+    msfd_mask: Literal["boxes", "rays"] = "boxes"
     enlarge: EnlargeConfig = EnlargeConfig()
+    rays: RayConfig = RayConfig()
     reld_affinity: Literal["cosine", "raw"] = "cosine"
     reld_scales: tuple[int, ...] = (32, 16, 8, 4)
     reld_adapter: bool = True
     #: Weight of every class in RespD, in the order of detector.classes. () = as published: 1 for
     #: barriers, pedestrians and cones, 2 for all others. The paper's rule is 2 for all that moves.
     respd_class_weights: tuple[float, ...] = ()
+    #: Boxes are compared at the "objects" own cells, or, as published, wherever the "teacher" sees
+    #: anything: mostly cells where its boxes were never trained.
+    respd_cells: Literal["objects", "teacher"] = "objects"
+    #: What of a box is compared; names of RESPD_CHANNELS.
+    respd_channels: tuple[str, ...] = tuple(RESPD_CHANNELS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_losses("crkd.losses", self.losses, known=CRKD_LOSSES)
+        unknown = [name for name in self.respd_channels if name not in RESPD_CHANNELS]
+        if unknown:
+            raise ConfigError(
+                f"crkd.respd_channels: unknown {', '.join(unknown)}; known: "
+                f"{', '.join(RESPD_CHANNELS)}"
+            )
+        if "respd_box" in self.chosen and not self.respd_channels:
+            raise ConfigError(
+                "crkd.respd_channels: expected one of "
+                f"{', '.join(RESPD_CHANNELS)} or more, got none; --losses respd_box=0 leaves the "
+                "loss out"
+            )
+        if self.respd_cells == "objects" and self.losses.get("respd_box", 0) > MOST_RESPD_BOX:
+            raise ConfigError(
+                f"crkd.losses: expected at most {MOST_RESPD_BOX:g} for respd_box in its balanced "
+                f"form, got {self.losses['respd_box']:g}; the published form has its own weight, "
+                "--form published"
+            )
+
+    @classmethod
+    def published(cls, **changes: Any) -> Self:
+        """The losses in the forms and with the weights of the paper, but for ``changes``."""
+        return cls(**{**PUBLISHED, **changes})
+
+
+#: The keys that make the losses what was published.
+PUBLISHED: Mapping[str, Any] = {
+    "losses": dict(PUBLISHED_LOSSES),
+    "ramp_steps": 0,
+    "csrd_form": "l1",
+    "csrd_target": "paper",
+    "msfd_adapter": "needed",
+    "msfd_scale": "raw",
+    "msfd_mask": "boxes",
+    "respd_cells": "teacher",
+    "respd_channels": tuple(RESPD_CHANNELS),
+}
 
 
 def check_losses(name: str, losses: Mapping[str, float], *, known: Mapping[str, float]) -> None:

@@ -39,6 +39,12 @@ class DistillationLoss(TrainingLoss):
             losses = {**losses, **terms, "total": total}
         return losses
 
+    def begin(self, step: int) -> None:
+        """The step that comes next, counted from 1: the methods' ramps follow it."""
+        for method in self.methods.values():
+            assert isinstance(method, Method)
+            method.share = method.config.ramp(step)
+
     def check(self) -> None:
         """The teachers must be what they were.
 

@@ -6,8 +6,9 @@ teacher, S the student,
     L = L_detection + w_csrd CSRD + w_msfd_fused MSFD(F) + w_msfd_camera MSFD(g1 F1)
         + w_reld RelD + w_respd_heatmap RespD_heatmap + w_respd_box RespD_box,
 
-one method per loss, without its weight. Everything of T is a constant and on the student's grid.
-Means over cells are over those of all processes that train together.
+one method per loss, without its weight; features.py and responses.py have the distances. A loss
+may have a published and a balanced form (CrkdConfig, decisions/0024). Everything of T is constant
+and on the student's grid. Means over cells are over those of all processes that train together.
 
 Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of all tasks.
 """
@@ -17,25 +18,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import SENSORS, Branch, CrkdConfig, DetectorConfig, check_per_class
 from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.features import RelationAdapter, affinity, masked_error
 from crkd_core.distill.method import Loss, Method
+from crkd_core.distill.responses import (
+    box_distance,
+    cells_of_teacher,
+    objectness,
+    probability,
+    quality_focal,
+)
 from crkd_core.distill.teacher import Teacher
-from crkd_core.losses.detection import CLIP
-from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import Targets
-from crkd_core.model.head import stacked
 from crkd_core.model.output import ModelOutput
 
-#: RespD: probability of the teacher above which a cell counts as a positive of the heatmap.
-POSITIVE = 0.3
-#: RespD: summed probability above which a cell's box counts, and how the bound is lowered where
-#: no cell reaches it.
-BOX_CELL, BOX_CELL_STEP = 0.1, 0.01
 #: Losses that compare task by task.
 PER_TASK = ("csrd", "respd_heatmap", "respd_box")
 #: RespD: the published weights of classes, by name; LIGHT are those of nuScenes' tasks of barriers
@@ -46,8 +46,8 @@ LIGHT, LIGHT_WEIGHT, HEAVY_WEIGHT = ("pedestrian", "traffic_cone", "barrier"), 1
 class Crkd(Method):
     """The losses of CRKD between one student and one teacher.
 
-    Its adapters: RelD's (two convolutions per scale), and a 1x1 convolution wherever channel
-    counts differ.
+    Its adapters: RelD's (two convolutions per scale), and for MSFD a 1x1 convolution on the
+    student's side, always or wherever channel counts differ (``msfd_adapter``).
     """
 
     name = "crkd"
@@ -83,12 +83,17 @@ class Crkd(Method):
         check_per_class("crkd.respd_class_weights", weights, student.classes)
         self.class_weights = dict(zip(student.classes, weights, strict=True))
         # Only what a chosen loss reads: nothing is stored that no gradient reaches.
+        always = config.msfd_adapter == "always"
         fused = student.fused_channels, teacher.config.fused_channels
-        self.fused = _channels(*fused) if "msfd_fused" in config.chosen else nn.Identity()
+        self.fused: nn.Module = nn.Identity()
+        if "msfd_fused" in config.chosen:
+            self.fused = _channels(*fused, always=always)
         self.camera: nn.Module = nn.Identity()
         if "msfd_camera" in config.chosen and student.camera and teacher.config.camera:
             self.camera = _channels(
-                student.camera.context_channels, teacher.config.camera.context_channels
+                student.camera.context_channels,
+                teacher.config.camera.context_channels,
+                always=always,
             )
         self.relation = nn.ModuleList(
             RelationAdapter(*fused) if config.reld_adapter else nn.Identity()
@@ -107,28 +112,36 @@ class Crkd(Method):
         }
 
     def loss_csrd(self, student: ModelOutput, teacher: ModelOutput, targets: Targets) -> Tensor:
-        """Cross-stage radar distillation: mean over cells of |a_S - a_T| (section 3.3).
+        """Cross-stage radar distillation (section 3.3).
 
         a_S [B, 1, X, Y] is the activation read from the calibrated radar features, a_T the
-        ``objectness`` of the teacher's heatmaps.
+        ``objectness`` of the teacher's heatmaps. ``csrd_form`` l1: mean over cells of |a_S - a_T|,
+        as published; focal: a_S are logits under the quality focal loss.
         """
         heatmaps = [maps["heatmap"] for maps in teacher.tasks]
         target = objectness(heatmaps, form=self.config.csrd_target)
-        return (student.need("radar_activation").float() - target).abs().mean()
+        activation = student.need("radar_activation").float()
+        if self.config.csrd_form == "l1":
+            return (activation - target).abs().mean()
+        return quality_focal(activation, target, logits=True)
 
     def loss_msfd_fused(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> Tensor:
         """Mask-scaling feature distillation of the fused features F; see ``masked_error``."""
         ours = self.fused(student.fused.float())
-        return masked_error(ours, teacher.fused, targets.need("foreground"))
+        return self._masked(ours, teacher.fused, targets)
 
     def loss_msfd_camera(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> Tensor:
         """The same of the gated camera features g1 F1."""
         ours = self.camera(student.need("gated_camera").float())
-        return masked_error(ours, teacher.need("gated_camera"), targets.need("foreground"))
+        return self._masked(ours, teacher.need("gated_camera"), targets)
+
+    def _masked(self, ours: Tensor, theirs: Tensor, targets: Targets) -> Tensor:
+        standard = self.config.msfd_scale == "standard"
+        return masked_error(ours, theirs, targets.need("foreground"), standard=standard)
 
     def loss_reld(self, student: ModelOutput, teacher: ModelOutput, targets: Targets) -> Tensor:
         """Relation distillation: sum over scales n of the mean of |K_S - K_T| (section 3.5).
@@ -137,61 +150,61 @@ class Crkd(Method):
         products with ``reld_affinity`` raw. The student's map goes through an adapter before. The
         published form, raw, divided by B, times 0.25, is this times 0.25/B.
         """
+        cosine = self.config.reld_affinity == "cosine"
         total = student.fused.new_zeros((), dtype=torch.float32)
         for size, adapter in zip(self.config.reld_scales, self.relation, strict=True):
             s, t = (
                 F.interpolate(features.float(), (size, size), mode="bilinear")
                 for features in (student.fused, teacher.fused)
             )
-            total = total + (self._affinity(adapter(s)) - self._affinity(t)).abs().mean()
+            ours, theirs = affinity(adapter(s), cosine=cosine), affinity(t, cosine=cosine)
+            total = total + (ours - theirs).abs().mean()
         return total
-
-    def _affinity(self, features: Tensor) -> Tensor:
-        """[B, C, n, n] -> [B, n^2, n^2] cosines or dot products of all pairs of cells."""
-        vectors = features.flatten(2)
-        if self.config.reld_affinity == "cosine":
-            vectors = F.normalize(vectors, dim=1)
-        return vectors.transpose(1, 2) @ vectors
 
     def loss_respd_heatmap(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> Tensor:
         """Response distillation of the heatmaps (section 3.6).
 
-        With H the clipped probabilities and w_k the class weights, summed over tasks: the sum over
-        B, k, cells of w_k |H_S - H_T|^2 BCE(H_S, H_T) / max(1, #{H_T > 0.3}), the quality focal
-        loss (Li et al. 2020) with exponent 2.
+        Summed over tasks: the quality focal loss between the clipped probabilities H, every class
+        with its weight.
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
         for weight, s, t in self._tasks(student, teacher):
-            h_s, h_t = probability(s["heatmap"]), probability(t["heatmap"])
-            focal = (h_s - h_t) ** 2 * F.binary_cross_entropy(h_s, h_t, reduction="none")
-            positives = per_process((h_t > POSITIVE).sum()).clamp(min=1 / process_count())
-            total = total + (weight * focal).sum() / positives
+            total = total + quality_focal(
+                probability(s["heatmap"]), probability(t["heatmap"]), weight
+            )
         return total
 
     def loss_respd_box(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> Tensor:
-        """Response distillation of the boxes, where the teacher sees any (section 3.6).
+        """Response distillation of the boxes (section 3.6).
 
-        With b the ten box channels, summed over tasks: the mean over M and the channels of
-        s SmoothL1(b_S - b_T), where s = sum_k w_k H_T and M = {sum_k H_T > 0.1}, the bound lowered
-        until M is not empty.
+        Summed over tasks: the mean over M and the ``respd_channels`` of s SmoothL1(b_S - b_T) with
+        s = sum_k w_k H_T. M (``respd_cells``) are the cells of the objects of the task, where the
+        teacher's boxes were trained, or all cells where it sees anything, as published.
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
-        for weight, s, t in self._tasks(student, teacher):
+        for (weight, s, t), own in zip(
+            self._tasks(student, teacher), self._own_cells(targets), strict=True
+        ):
             h_t = probability(t["heatmap"])
-            presence, strength = h_t.sum(1), (weight * h_t).sum(1)
-            bound, highest = BOX_CELL, _highest(presence)
-            while highest <= bound:
-                bound -= BOX_CELL_STEP
-            cells = presence > bound
-            b_s, b_t = (stacked(maps).float().permute(0, 2, 3, 1)[cells] for maps in (s, t))
-            error = F.smooth_l1_loss(b_s, b_t, reduction="none")
-            weighted = strength[cells] * error.mean(1)
-            total = total + weighted.sum() / per_process(cells.sum()).clamp(min=1e-6)
+            total = total + box_distance(
+                s,
+                t,
+                cells=cells_of_teacher(h_t) if own is None else own,
+                strength=(weight * h_t).sum(1),
+                channels=self.config.respd_channels,
+            )
         return total
+
+    def _own_cells(self, targets: Targets) -> list[Tensor | None]:
+        """Per task the cells of its objects, counted through the batch; None where not asked."""
+        if self.config.respd_cells == "teacher":
+            return [None for _ in self.student.head.tasks]
+        x, y = self.student.grid.shape
+        return [task.sample * (x * y) + task.cell for task in targets.tasks()]
 
     def _tasks(
         self, student: ModelOutput, teacher: ModelOutput
@@ -202,67 +215,9 @@ class Crkd(Method):
             yield student.fused.new_tensor(weights, dtype=torch.float32)[:, None, None], s, t
 
 
-class RelationAdapter(nn.Sequential):
-    """Conv 3x3, ReLU, conv 1x1: the student's features before their affinities are compared."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU(), nn.Conv2d(outputs, outputs, 1)
-        )
-
-
-def masked_error(student: Tensor, teacher: Tensor, foreground: Tensor) -> Tensor:
-    """MSFD: mean over p in M and c of (S - T)^2 (section 3.4).
-
-    M = cells of the foreground where the teacher's feature is not all zero, over the whole batch;
-    0 where there is none. The published form, (1/B) (1/|M|) sum (1/C) sum 0.5 (S - T)^2 times 10,
-    is this times 5/B.
-
-    Args:
-        student: [B, C, X, Y].
-        teacher: [B, C, X, Y]; an entry that is not a number is left out.
-        foreground: bool [B, X, Y].
-    """
-    teacher = teacher.float()
-    cells = foreground & (teacher != 0).any(1)
-    s, t = (features.permute(0, 2, 3, 1)[cells] for features in (student.float(), teacher))
-    error = F.mse_loss(s, t.where(t.isfinite(), s.detach()), reduction="none")
-    # Without a single cell the sum is 0, and so is the loss.
-    return error.mean(1).sum() / per_process(cells.sum()).clamp(min=1e-6)
-
-
-def probability(logits: Tensor) -> Tensor:
-    """Sigmoid in float32, kept off 0 and 1."""
-    return logits.float().sigmoid().clamp(CLIP, 1 - CLIP)
-
-
-def objectness(heatmaps: list[Tensor], *, form: str) -> Tensor:
-    """Where a teacher sees anything at all, from its heatmap logits [B, n, X, Y] per task.
-
-    Args:
-        heatmaps: one per task.
-        form: "paper": mean over all K classes of the probability. "code": per task the clipped
-            sigmoid of the mean logit, then the mean over tasks, as released.
-
-    Returns:
-        [B, 1, X, Y] in (0, 1).
-    """
-    if form == "paper":
-        return torch.cat(heatmaps, 1).float().sigmoid().mean(1, keepdim=True)
-    per_task = [probability(logits.float().mean(1, keepdim=True)) for logits in heatmaps]
-    return torch.cat(per_task, 1).mean(1, keepdim=True)
-
-
-def _highest(values: Tensor) -> float:
-    """The maximum over all processes."""
-    highest = values.detach().max()
-    if process_count() > 1:
-        dist.all_reduce(highest, dist.ReduceOp.MAX)
-    return float(highest)
-
-
-def _channels(student: int, teacher: int) -> nn.Module:
-    return nn.Identity() if student == teacher else nn.Conv2d(student, teacher, 1)
+def _channels(student: int, teacher: int, *, always: bool) -> nn.Module:
+    same = student == teacher and not always
+    return nn.Identity() if same else nn.Conv2d(student, teacher, 1)
 
 
 def _check(
@@ -297,4 +252,13 @@ def _check(
         raise AdaptError(
             f"student {student.name} has no radar calibration block, whose activation CSRD reads; "
             "distil with --calibration path or side, or with --losses csrd=0"
+        )
+    block = student.radar.calibration_block if student.radar else None
+    needed = {"focal": "residual", "l1": "released"}[config.csrd_form]
+    if "csrd" in config.chosen and block != needed:
+        raise AdaptError(
+            f"student {student.name} has a {block} calibration block, and CSRD in the form "
+            f"{config.csrd_form} needs the activation of a {needed} one; distil with --form "
+            + ("published" if block == "released" else "balanced")
+            + ", or with --losses csrd=0"
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd_core.boxes import Boxes
-from crkd_core.config import EnlargeConfig, GridConfig, TrainConfig
+from crkd_core.config import EnlargeConfig, GridConfig, RayConfig, TrainConfig
 from crkd_core.losses.targets import Targets
 
 
@@ -26,7 +26,11 @@ def with_foreground(
     if crkd is None or not crkd.chosen & {"msfd_fused", "msfd_camera"}:
         return targets
     known = [truth for truth in truths if truth is not None]
-    mask = foreground(known, config.detector.grid, crkd.enlarge)
+    grid = config.detector.grid
+    if crkd.msfd_mask == "rays":
+        mask = ray_foreground(known, grid, crkd.rays)
+    else:
+        mask = foreground(known, grid, crkd.enlarge)
     return dataclasses.replace(targets, foreground=mask)
 
 
@@ -40,6 +44,45 @@ def foreground(truths: Sequence[Boxes], grid: GridConfig, config: EnlargeConfig)
     """
     masks = np.stack([rasterise(enlarge(truth, config), grid) for truth in truths])
     return torch.from_numpy(masks)
+
+
+def ray_foreground(truths: Sequence[Boxes], grid: GridConfig, config: RayConfig) -> Tensor:
+    """Cells whose centre lies in the ellipse of a box. -> bool [B, X, Y], on the CPU.
+
+    An ellipse lies along the ray on which the vehicle sees the box, because cameras err in depth
+    and radars in azimuth (after RCTDistill, Bang et al. 2025; the sizes are ours, see RayConfig).
+    The ray is taken from the origin of the grid frame: cameras and radars are not far from it.
+
+    Args:
+        truths: B sets of boxes in the grid's frame, metres.
+        grid: the grid of the result.
+        config: how much the axes grow with distance.
+    """
+    return torch.from_numpy(np.stack([_ellipses(truth, grid, config) for truth in truths]))
+
+
+def _ellipses(boxes: Boxes, grid: GridConfig, config: RayConfig) -> NDArray[np.bool_]:
+    x, y = _centres(grid)
+    mask = np.zeros(grid.shape, bool)
+    far = np.hypot(*boxes.center[:, :2].T)
+    ray = np.arctan2(boxes.center[:, 1], boxes.center[:, 0])
+    c, s = np.abs(np.cos(boxes.yaw - ray)), np.abs(np.sin(boxes.yaw - ray))
+    length, width = boxes.size[:, 0], boxes.size[:, 1]
+    axes = np.stack(
+        [
+            (length * c + width * s) / 2 + config.along * far,
+            (length * s + width * c) / 2 + config.across * far,
+        ],
+        1,
+    )
+    for center, (along, across), turn in zip(boxes.center, axes, ray, strict=True):
+        reach = max(along, across)
+        i = slice(*np.searchsorted(x, [center[0] - reach, center[0] + reach]))
+        j = slice(*np.searchsorted(y, [center[1] - reach, center[1] + reach]))
+        dx, dy = x[i, None] - center[0], y[None, j] - center[1]
+        u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
+        mask[i, j] |= (u / along) ** 2 + (v / across) ** 2 <= 1
+    return mask
 
 
 def enlarge(boxes: Boxes, config: EnlargeConfig) -> Boxes:
@@ -63,10 +106,7 @@ def enlarge(boxes: Boxes, config: EnlargeConfig) -> Boxes:
 
 def rasterise(boxes: Boxes, grid: GridConfig) -> NDArray[np.bool_]:
     """[X, Y] cells whose centre lies in one of the rotated rectangles, border included."""
-    x, y = (
-        grid.low[axis] + (np.arange(count) + 0.5) * grid.cell
-        for axis, count in enumerate(grid.shape)
-    )
+    x, y = _centres(grid)
     mask = np.zeros(grid.shape, bool)
     for center, size, yaw in zip(boxes.center, boxes.size, boxes.yaw, strict=True):
         reach = np.hypot(size[0], size[1]) / 2
@@ -76,6 +116,12 @@ def rasterise(boxes: Boxes, grid: GridConfig) -> NDArray[np.bool_]:
         along, across = np.cos(yaw) * dx + np.sin(yaw) * dy, np.cos(yaw) * dy - np.sin(yaw) * dx
         mask[i, j] |= (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
     return mask
+
+
+def _centres(grid: GridConfig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres of the cells along x [X] and y [Y], metres."""
+    steps = [np.arange(count, dtype=np.float64) + 0.5 for count in grid.shape]
+    return grid.low[0] + steps[0] * grid.cell, grid.low[1] + steps[1] * grid.cell
 
 
 def _share(

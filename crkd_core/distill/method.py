@@ -29,6 +29,7 @@ class Method(nn.Module):
 
     Attributes:
         name: of its group of keys in TrainConfig.
+        share: factor of all weights, at the step that is computed; see DistillConfig.ramp.
         teacher_reads: features of the teacher that its losses read, beside ``tasks`` and
             ``fused``.
     """
@@ -47,6 +48,7 @@ class Method(nn.Module):
         super().__init__()
         check_fit(student=student, teacher=teacher.config)
         self.config, self.student, self.teacher = config, student, teacher
+        self.share = 1.0
 
     def losses(self) -> Mapping[str, Loss]:
         """All losses of the method by the names of its configuration."""
@@ -73,7 +75,7 @@ class Method(nn.Module):
         """``forward`` with the teacher's answer, on the teacher's grid, at hand."""
         teacher = fitted(teacher, of=self.teacher.config.grid, to=self.student.grid)
         return {
-            name: self.config.losses[name] * loss(student, teacher, targets)
+            name: self.share * self.config.losses[name] * loss(student, teacher, targets)
             for name, loss in self.losses().items()
             if name in self.config.chosen
         }

@@ -141,6 +141,7 @@ def _loop(
         batches = meter.timed(loader)
         for step in range(done + 1, last + 1):
             torch.manual_seed(_seed(config, step, processes))
+            parts.criterion.begin(step)
             one = [batch.to(device) for batch in islice(batches, config.accumulate)]
             losses = train_step(objective, parts, one, config=config)
             if not math.isfinite(losses["total"]):

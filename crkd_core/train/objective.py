@@ -35,6 +35,9 @@ class TrainingLoss(nn.Module):
             losses["total"] = losses["total"] + losses["depth"]
         return losses
 
+    def begin(self, step: int) -> None:
+        """Called before every step, which are counted from 1; for weights that change."""
+
     def check(self) -> None:
         """Called before the first step and before every checkpoint; raises to stop the run."""
 

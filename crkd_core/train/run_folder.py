@@ -20,7 +20,15 @@ from typing import Any
 import torch
 
 import crkd_core
-from crkd_core.config import FORMAT, ConfigError, TrainConfig, from_dict, to_dict, upgraded
+from crkd_core.config import (
+    FORMAT,
+    PUBLISHED,
+    ConfigError,
+    TrainConfig,
+    from_dict,
+    to_dict,
+    upgraded,
+)
 from crkd_core.files import replacing, write_text
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
@@ -199,6 +207,9 @@ def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:
             f"keys; it cannot be resumed or read as a run. Its network can be used: give the file "
             f"{path / 'weights.safetensors'} in the place of the folder"
         )
+    if config.get("crkd") is not None:
+        # Before its losses had two forms, they had the published one and no keys for it.
+        config = {**config, "crkd": {**PUBLISHED, **config["crkd"]}}
     # Plain runs of that time say so by a key that there is no longer.
     return {key: value for key, value in config.items() if key != "distill"}
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crkd_core.boxes import Truth
 from crkd_core.config import (
-    CRKD_LOSSES,
+    PUBLISHED_LOSSES,
     CrkdConfig,
     EnlargeConfig,
     GridConfig,
@@ -24,8 +24,10 @@ from crkd_core.config import (
     RadarConfig,
 )
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.distill.crkd import Crkd, RelationAdapter, masked_error, objectness
+from crkd_core.distill.crkd import Crkd
+from crkd_core.distill.features import RelationAdapter, masked_error
 from crkd_core.distill.foreground import enlarge, foreground
+from crkd_core.distill.responses import objectness
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
 from crkd_core.losses.targets import Targets, targets_of
@@ -74,7 +76,7 @@ class Silent(torch.nn.Module):
 
 
 def crkd(**changes) -> Crkd:
-    config = CrkdConfig(teacher="", teacher_checksum="", **changes)
+    config = CrkdConfig.published(teacher="", teacher_checksum="", **changes)
     return Crkd(config, student=DETECTOR, teacher=Teacher(Silent()))
 
 
@@ -295,7 +297,7 @@ def test_detection_terms(name: str, vectors: Vectors, responses, truths) -> None
 
 def test_sum_of_all_terms(vectors: Vectors, maps, responses, targets, relation: Crkd) -> None:
     """Our total with the weights that make it the published one at two samples."""
-    weights = {**CRKD_LOSSES, "reld": 0.125}
+    weights = {**PUBLISHED_LOSSES, "reld": 0.125}
     relation.config = dataclasses.replace(relation.config, csrd_target="code", losses=weights)
     student, teacher = (
         answer(

@@ -33,12 +33,27 @@ TEACHER = teacher_of()
 
 
 #: CSRD reads the activation of a calibration block.
-CALIBRATED = dataclasses.replace(TINY, radar=RadarConfig(channels=(8, 8), calibration="path"))
+CALIBRATED = dataclasses.replace(
+    TINY,
+    radar=RadarConfig(channels=(8, 8), calibration="side", calibration_block="residual"),
+)
+#: The same as published.
+RELEASED = dataclasses.replace(TINY, radar=RadarConfig(channels=(8, 8), calibration="path"))
 
 
 def crkd(*, student: DetectorConfig = CALIBRATED, teacher: Teacher = TEACHER, **changes) -> Crkd:
+    """The losses in their default forms."""
     torch.manual_seed(0)
     config = CrkdConfig(teacher="", teacher_checksum="", **changes)
+    return Crkd(config, student=student, teacher=teacher)
+
+
+def published(
+    *, student: DetectorConfig = RELEASED, teacher: Teacher = TEACHER, **changes
+) -> Crkd:
+    """The losses in their published forms."""
+    torch.manual_seed(0)
+    config = CrkdConfig.published(teacher="", teacher_checksum="", **changes)
     return Crkd(config, student=student, teacher=teacher)
 
 

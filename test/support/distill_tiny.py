@@ -28,7 +28,10 @@ TEACHER = dataclasses.replace(
         channels=(8, 8),
     ),
 )
-STUDENT = dataclasses.replace(TINY, radar=dataclasses.replace(TINY.radar, calibration="path"))
+STUDENT = dataclasses.replace(
+    TINY,
+    radar=dataclasses.replace(TINY.radar, calibration="path", calibration_block="residual"),
+)
 
 
 def a_frame(seed: int) -> Frame:
@@ -67,7 +70,7 @@ def a_config(teacher_file, *, settings=None, **changes) -> TrainConfig:
         "crkd": CrkdConfig(
             teacher=str(teacher_file),
             teacher_checksum=checksum(load_weights(teacher_file)),
-            **(settings or {}),
+            **({"ramp_steps": 0} | (settings or {})),
         ),
     }
     return TrainConfig(**(values | changes))

@@ -8,6 +8,7 @@ import pytest
 
 from crkd_core.config import (
     CRKD_LOSSES,
+    PUBLISHED_LOSSES,
     ConfigError,
     CrkdConfig,
     TrainConfig,
@@ -75,3 +76,25 @@ def test_a_configuration_with_losses_survives_its_file() -> None:
         override(a_run(), ["crkd.losses.csrd=much"])
     with pytest.raises(ConfigError, match=r"crkd\.losses: expected a mapping, got \['csrd'\]"):
         override(a_run(), ["crkd.losses=[csrd]"])
+
+
+def test_the_published_form_is_one_word() -> None:
+    published = CrkdConfig.published(teacher="", teacher_checksum="", reld_affinity="raw")
+    assert published.losses == PUBLISHED_LOSSES
+    assert (published.csrd_form, published.respd_cells) == ("l1", "teacher")
+    assert published.reld_affinity == "raw"
+    assert CrkdConfig(teacher="", teacher_checksum="").losses == CRKD_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"losses": {"respd_box": 40.0}}, "at most 2 for respd_box.*--form published"),
+        ({"respd_channels": ("place", "speed")}, "unknown speed; known: place, height"),
+        ({"respd_channels": ()}, "got none; --losses respd_box=0"),
+        ({"ramp_steps": -1}, "ramp_steps: expected 0 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        a_run(**changes)

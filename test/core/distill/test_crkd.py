@@ -7,15 +7,31 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import X, Y, crkd, maps, of, only, output, targets, teacher, teacher_of, truths
+from crkd_maps import (
+    CALIBRATED,
+    RELEASED,
+    X,
+    Y,
+    crkd,
+    maps,
+    of,
+    only,
+    output,
+    published,
+    targets,
+    teacher,
+    teacher_of,
+    truths,
+)
 from model_tiny import TINY
 from other_classes import CLASSES, TOY
 from torch import Tensor
 
-from crkd_core.config import CRKD_LOSSES, ConfigError
+from crkd_core.config import CRKD_LOSSES, ConfigError, CrkdConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.adapt import AdaptError
-from crkd_core.distill.crkd import masked_error, objectness, probability
+from crkd_core.distill.features import masked_error
+from crkd_core.distill.responses import objectness, probability
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -36,9 +52,10 @@ def picked(given: ModelOutput, pick: list[int]) -> ModelOutput:
 # ---- what all of them share
 
 
-def test_the_same_samples_twice_are_the_same_loss() -> None:
+@pytest.mark.parametrize("form", [crkd, published])
+def test_the_same_samples_twice_are_the_same_loss(form) -> None:
     """No loss may depend on how many samples a GPU happens to hold."""
-    loss = crkd().requires_grad_(False)
+    loss = form().requires_grad_(False)
     student, master, boxes = output(1), output(2), truths(1, 2)
     once = loss.terms(student, of(master), targets(boxes))
     pick = [1, 0, 1, 0]
@@ -50,10 +67,11 @@ def test_the_same_samples_twice_are_the_same_loss() -> None:
         assert float(more[name]) == pytest.approx(float(value), rel=1e-5), name
 
 
-def test_losses_leave_their_inputs_alone() -> None:
+@pytest.mark.parametrize("form", [crkd, published])
+def test_losses_leave_their_inputs_alone(form) -> None:
     student, master = output(1), teacher(2)
     expected, expected_teacher = output(1), teacher(2)
-    crkd().terms(student, master, targets(truths(1, 2)))
+    form().terms(student, master, targets(truths(1, 2)))
     for found, given in ((student, expected), (master, expected_teacher)):
         for task, before in zip(found.tasks, given.tasks, strict=True):
             for name in task:
@@ -62,12 +80,15 @@ def test_losses_leave_their_inputs_alone() -> None:
         assert torch.equal(found.gated_camera, given.gated_camera)
 
 
-def test_the_teacher_itself_has_nothing_to_learn() -> None:
-    loss = crkd(reld_adapter=False)
+@pytest.mark.parametrize("form", ["balanced", "published"])
+def test_the_teacher_itself_has_nothing_to_learn(form: str) -> None:
+    bare = {"reld_adapter": False, "msfd_adapter": "needed", "msfd_scale": "raw"}
+    loss = published(reld_adapter=False) if form == "published" else crkd(**bare)
     master = teacher(3)
-    student = dataclasses.replace(
-        output(3), radar_activation=objectness([m["heatmap"] for m in master.tasks], form="paper")
-    )
+    activation = objectness([m["heatmap"] for m in master.tasks], form=loss.config.csrd_target)
+    if form == "balanced":
+        activation = torch.logit(activation)
+    student = dataclasses.replace(output(3), radar_activation=activation)
     for name, value in loss.terms(student, master, targets(truths(1, 2))).items():
         assert float(value) == pytest.approx(0, abs=1e-6), name
 
@@ -101,7 +122,7 @@ def test_gradients_reach_what_a_loss_reads_and_nothing_else(name: str) -> None:
         reached |= maps_reached
     assert reached == READS[name]
     parameters = list(loss.parameters())
-    assert bool(parameters) == (name == "reld")
+    assert bool(parameters) == (name in ("reld", "msfd_fused", "msfd_camera"))
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
 
 
@@ -144,13 +165,40 @@ def test_objectness_by_hand() -> None:
 def test_csrd_is_the_mean_distance_and_needs_a_calibration_block() -> None:
     student, master = output(1), teacher(2)
     target = objectness([m["heatmap"] for m in master.tasks], form="paper")
-    found = crkd().loss_csrd(student, master, targets(truths(1, 2)))
+    found = published().loss_csrd(student, master, targets(truths(1, 2)))
     assert student.radar_activation is not None
     expected = np.abs(student.radar_activation.numpy() - target.numpy()).mean()
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     with pytest.raises(AdaptError, match="--calibration path or side, or with --losses csrd=0"):
         crkd(student=TINY)
     crkd(student=TINY, losses=only("reld"))
+    with pytest.raises(AdaptError, match=r"a released calibration block.*--form published"):
+        crkd(student=RELEASED)
+    with pytest.raises(AdaptError, match=r"a residual calibration block.*--form balanced"):
+        published(student=CALIBRATED)
+
+
+def test_csrd_on_logits_against_a_loop() -> None:
+    student, master = output(1), teacher(2)
+    assert student.radar_activation is not None
+    best = torch.stack([m["heatmap"].amax(1) for m in master.tasks]).amax(0)
+    s, t = student.radar_activation[:, 0].double().sigmoid(), probability(best).double()
+    total = 0.0
+    for a, b in zip(s.flatten().tolist(), t.flatten().tolist(), strict=True):
+        total -= (a - b) ** 2 * (b * np.log(a) + (1 - b) * np.log(1 - a))
+    found = crkd().loss_csrd(student, master, targets(truths(1, 2)))
+    assert float(found) == pytest.approx(total / int((t > 0.3).sum()), rel=1e-4)
+
+
+def test_csrd_does_not_die() -> None:
+    """Where an activation is silent, the published ReLU gives no gradient, and a logit does."""
+    for loss, silent, alive in ((published(), 0.0, False), (crkd(), -20.0, True)):
+        activation = torch.full((2, 1, X, Y), silent).requires_grad_()
+        read = activation if alive else activation.relu()
+        student = dataclasses.replace(output(1), radar_activation=read)
+        loss.loss_csrd(student, teacher(2), targets(truths(1, 2))).backward()
+        assert activation.grad is not None
+        assert bool((activation.grad != 0).all()) == alive
 
 
 # ---- MSFD
@@ -184,13 +232,33 @@ def test_msfd_without_foreground_is_zero_and_still_differentiable() -> None:
 def test_far_from_objects_msfd_reads_nothing() -> None:
     student = output(1, grad=True)
     box = truths(1)[0].select(np.array([0]))
-    crkd().loss_msfd_fused(student, teacher(2), targets([box, box])).backward()
+    published().loss_msfd_fused(student, teacher(2), targets([box, box])).backward()
     assert student.fused.grad is not None
     touched = (student.fused.grad != 0).any(1).nonzero()
     centre = (box.center[0, :2] - TINY.grid.low[:2]) / TINY.grid.cell
     reach = (np.hypot(*box.size[0, :2]) + 4) / TINY.grid.cell
     assert len(touched)
     assert (np.abs(touched[:, 1:].numpy() - centre) <= reach).all()
+
+
+def test_standardised_features_against_a_loop() -> None:
+    student, master = output(1).fused, teacher(2).fused * 7 + 3
+    master[0, 2, 1, 1] = torch.nan
+    master[:, 5] = 4.0  # says nothing
+    mask = torch.rand((2, X, Y), generator=torch.Generator().manual_seed(5)) < 0.3
+    mask[0, 1, 1] = True
+    cells = [tuple(cell) for cell in mask.nonzero().tolist()]
+    total = 0.0
+    for c in range(master.shape[1]):
+        values = [float(master[b, c, i, j]) for b, i, j in cells]
+        mean, deviation = np.nanmean(values), max(np.nanstd(values), 1e-3)
+        for (b, i, j), value in zip(cells, values, strict=True):
+            if np.isfinite(value):
+                total += (float(student[b, c, i, j]) - (value - mean) / deviation) ** 2
+    found = masked_error(student, master, mask, standard=True)
+    assert float(found) == pytest.approx(total / len(cells) / master.shape[1], rel=1e-4)
+    scaled = masked_error(student, 100 * master - 5, mask, standard=True)
+    assert float(scaled) == pytest.approx(float(found), rel=1e-3)
 
 
 # ---- RelD
@@ -262,8 +330,8 @@ def respd_by_loops(student, master, weights) -> tuple[float, float]:
 
 
 def respd(student, master, weights) -> tuple[float, float]:
-    """Heatmap and box loss between the maps of two networks."""
-    loss, none = crkd(respd_class_weights=weights), targets(truths(1, 2))
+    """Heatmap and box loss between the maps of two networks, as published."""
+    loss, none = published(respd_class_weights=weights), targets(truths(1, 2))
     ends = [dataclasses.replace(output(1), tasks=tasks) for tasks in (student, master)]
     return float(loss.loss_respd_heatmap(*ends, none)), float(loss.loss_respd_box(*ends, none))
 
@@ -292,3 +360,70 @@ def test_pedestrians_can_weigh_more_than_the_cones_they_share_a_task_with() -> N
     assert terms["pedestrian", 2.0] == pytest.approx(2 * terms["pedestrian", 1.0], rel=1e-4)
     assert terms["traffic_cone", 2.0] == pytest.approx(terms["traffic_cone", 1.0], rel=1e-4)
     assert cone != pedestrian
+
+
+#: Channels of each part of a box in ``stacked`` order.
+PARTS = {
+    "place": (0, 1),
+    "height": (2,),
+    "size": (3, 4, 5),
+    "rotation": (6, 7),
+    "velocity": (8, 9),
+}
+
+
+@pytest.mark.parametrize(
+    "channels", [tuple(PARTS), ("place", "height", "size"), ("velocity",), ("size", "place")]
+)
+def test_boxes_at_their_own_cells_against_a_loop(channels: tuple[str, ...]) -> None:
+    student, master = output(1), teacher(2)
+    loss = crkd(respd_channels=channels)
+    seen, total = targets(truths(1, 2)), 0.0
+    picked = [index for name in channels for index in PARTS[name]]
+    tasks = zip(TINY.head.tasks, student.tasks, master.tasks, seen.tasks(), strict=True)
+    for task, s, t, own in tasks:
+        weights = [loss.class_weights[name] for name in task.classes]
+        parts = []
+        for b, cell in zip(own.sample.tolist(), own.cell.tolist(), strict=True):
+            i, j = divmod(cell, Y)
+            h_t = probability(t["heatmap"])[b, :, i, j].tolist()
+            strength = sum(w * h for w, h in zip(weights, h_t, strict=True))
+            a, z = (torch.cat([m[n][b, :, i, j] for n in REGRESSION]) for m in (s, t))
+            d = (a - z).abs()[picked]
+            parts.append(strength * float(torch.where(d < 1, 0.5 * d * d, d - 0.5).mean()))
+        total += float(np.mean(parts)) if parts else 0.0
+    found = loss.loss_respd_box(student, master, seen)
+    assert total > 0
+    assert float(found) == pytest.approx(total, rel=1e-4)
+
+
+def test_channels_that_do_not_teach_get_no_gradient() -> None:
+    student = output(1, grad=True)
+    loss = crkd(respd_channels=("place", "height", "size"))
+    loss.loss_respd_box(student, teacher(2), targets(truths(1, 2))).backward()
+    for task in student.tasks:
+        for name in ("rot", "vel"):
+            assert task[name].grad is None or not task[name].grad.any()
+    assert any(task["dim"].grad.any() for task in student.tasks if task["dim"].grad is not None)
+
+
+def test_without_objects_no_box_is_compared() -> None:
+    student = output(1, grad=True)
+    empty = [boxes.select(np.zeros(len(boxes), bool)) for boxes in truths(1, 2)]
+    found = crkd().loss_respd_box(student, teacher(2), targets(empty))
+    assert float(found.detach()) == 0
+    found.backward()
+
+
+# ---- what changes over the steps
+
+
+def test_weights_rise_over_the_ramp() -> None:
+    config = CrkdConfig(teacher="", teacher_checksum="", ramp_steps=100)
+    assert [config.ramp(step) for step in (1, 50, 100, 101)] == [0.01, 0.5, 1.0, 1.0]
+    assert CrkdConfig.published(teacher="", teacher_checksum="").ramp(1) == 1.0
+    loss, seen = crkd(losses=only("respd_heatmap")), targets(truths(1, 2))
+    full = loss.terms(output(1), teacher(2), seen)["respd_heatmap"]
+    loss.share = 0.25
+    part = loss.terms(output(1), teacher(2), seen)["respd_heatmap"]
+    assert float(part) == pytest.approx(float(full) / 4, rel=1e-6)

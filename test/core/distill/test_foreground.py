@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 
+import model_tiny
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_tiny import TINY
 from shapely import affinity
-from shapely.geometry import MultiPoint, box
+from shapely.geometry import MultiPoint, Point, box
 
 from crkd_core.boxes import Boxes
-from crkd_core.config import EnlargeConfig, GridConfig
+from crkd_core.config import CrkdConfig, EnlargeConfig, GridConfig, RayConfig, TrainConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.distill.foreground import enlarge, foreground, rasterise
+from crkd_core.distill.foreground import (
+    enlarge,
+    foreground,
+    rasterise,
+    ray_foreground,
+    with_foreground,
+)
+from crkd_core.losses.targets import targets_of
 
 GRID = GridConfig(low=(-12.0, -8.0, -5.0), high=(12.0, 8.0, 3.0), cell=0.8)
 SAME = EnlargeConfig(share=(0.0, 0.0), growth=(0.0, 0.0))
@@ -116,3 +126,44 @@ def test_a_turned_box_has_its_own_area() -> None:
     for yaw in (0, np.pi / 4, np.pi / 2, 2.5):
         area = 0.01 * rasterise(boxes((0.033, 0.021, 4, 2, yaw, 0, 0)), fine).sum()
         assert area == pytest.approx(8, rel=0.05), yaw
+
+
+def test_ellipses_lie_along_the_ray() -> None:
+    """Against shapely: a circle of radius 1, stretched, turned to the ray and moved to the box."""
+    grid = GridConfig(low=(-40.0, -40.0, -5.0), high=(40.0, 40.0, 3.0), cell=0.8)
+    rng = np.random.default_rng(3)
+    truth = model_tiny.truth(rng, 12)
+    rays = RayConfig(along=0.05, across=0.02)
+    found = ray_foreground([truth], grid, rays)[0].numpy()
+    x, y = (grid.low[a] + (np.arange(n) + 0.5) * grid.cell for a, n in enumerate(grid.shape))
+    expected = np.zeros(grid.shape, bool)
+    for center, size, yaw in zip(truth.center, truth.size, truth.yaw, strict=True):
+        ray = np.arctan2(center[1], center[0])
+        corners = affinity.rotate(
+            box(-size[0] / 2, -size[1] / 2, size[0] / 2, size[1] / 2), yaw - ray, use_radians=True
+        )
+        _, _, along, across = corners.bounds
+        far = np.hypot(*center[:2])
+        circle = Point(0, 0).buffer(1, quad_segs=256)
+        shape = affinity.scale(circle, along + 0.05 * far, across + 0.02 * far)
+        shape = affinity.rotate(shape, ray, origin=(0, 0), use_radians=True)
+        shape = affinity.translate(shape, *center[:2])
+        expected |= np.array([[shape.contains(Point(u, v)) for v in y] for u in x])
+    assert (found != expected).sum() <= 2  # a polygon is a little smaller than its ellipse
+    assert expected.sum() > 30
+
+
+def test_the_mask_is_what_the_run_asks_for() -> None:
+    crkd = CrkdConfig(teacher="", teacher_checksum="")
+    run = TrainConfig(detector=TINY, crkd=crkd)
+    truths = [model_tiny.truth(np.random.default_rng(1), 5)]
+    made = targets_of(truths, TINY)
+    enlarged = with_foreground(made, truths, run).foreground
+    rays = with_foreground(
+        made, truths, dataclasses.replace(run, crkd=dataclasses.replace(crkd, msfd_mask="rays"))
+    ).foreground
+    assert torch.equal(enlarged, foreground(truths, TINY.grid, crkd.enlarge))
+    assert torch.equal(rays, ray_foreground(truths, TINY.grid, crkd.rays))
+    heatmaps = dataclasses.replace(crkd, losses={"respd_heatmap": 1.0})
+    run = dataclasses.replace(run, crkd=heatmaps)
+    assert with_foreground(made, truths, run).foreground is None

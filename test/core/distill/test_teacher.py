@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import CALIBRATED, crkd, only, targets, teacher, teacher_of, truths
+from crkd_maps import CALIBRATED, crkd, only, published, targets, teacher, teacher_of, truths
 from model_tiny import TINY, batch, frame, lidar_frame, with_branches
 
 from crkd_core.config import CRKD_LOSSES, ConfigError, CrkdConfig, GridConfig, TaskConfig
@@ -244,9 +244,10 @@ def test_losses_about_a_branch_that_the_student_lacks_are_refused(branches, mess
 
 
 def test_no_adapters_where_none_are_needed() -> None:
-    names = ("csrd", "msfd_fused", "msfd_camera", "respd_heatmap", "respd_box")
+    names = ("csrd", "respd_heatmap", "respd_box")
     assert not list(crkd(losses=only(*names)).parameters())
-    assert len(list(crkd().parameters())) == 4 * 4
+    assert len(list(crkd().parameters())) == 4 * 4 + 2 * 2
+    assert len(list(published().parameters())) == 4 * 4
 
 
 def moved(**changes) -> GridConfig:

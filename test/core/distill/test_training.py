@@ -16,12 +16,13 @@ from train_tiny import logged
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import CRKD_LOSSES, AugmentConfig
+from crkd_core.config import CRKD_LOSSES, PUBLISHED, PUBLISHED_LOSSES, AugmentConfig
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
+from crkd_core.distill.settings import distill_config
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
-from crkd_core.distill.training import DistillError, distill, distill_config
+from crkd_core.distill.training import DistillError, distill, inherit
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
@@ -52,12 +53,12 @@ def test_a_lidar_teacher_teaches_and_only_the_student_is_exported(teacher_file, 
     assert student.state_dict().keys() == build_detector(STUDENT).state_dict().keys()
     assert student.config == STUDENT
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    adapters = {name.rpartition(".relation.")[0] for name in checkpoint["criterion"]}
-    assert adapters == {"methods.crkd"}
+    adapters = {tuple(name.split(".")[:3]) for name in checkpoint["criterion"]}
+    assert adapters == {("methods", "crkd", part) for part in ("fused", "camera", "relation")}
 
 
 def test_a_side_branch_is_trained_and_not_exported(teacher_file, tmp_path) -> None:
-    radar = dataclasses.replace(TINY.radar, calibration="side")
+    radar = dataclasses.replace(STUDENT.radar, calibration="side")
     config = a_config(teacher_file, detector=dataclasses.replace(TINY, radar=radar))
     run = start(tmp_path, config)
     trained = distill(run, FRAMES)
@@ -236,13 +237,22 @@ def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_
 
 
 def test_configurations(teacher_file, tmp_path) -> None:
-    made = distill_config(teacher_file, "demo_student", losses=CRKD_LOSSES)
-    assert made.detector.radar.calibration == "path"
+    made = distill_config(teacher_file, "demo_student")
+    radar = made.detector.radar
+    assert (radar.calibration, radar.calibration_block) == ("side", "residual")
     assert made.start is None
     assert made.crkd is not None
     assert made.crkd.teacher_checksum == checksum(load_weights(teacher_file))
     made = distill_config(teacher_file, "demo_student", losses=only("respd_box"))
     assert made.detector.radar.calibration == "none"
+    made = distill_config(teacher_file, "demo_student", form="published", inherits=True)
+    radar = made.detector.radar
+    assert (radar.calibration, radar.calibration_block) == ("path", "released")
+    assert made.crkd is not None
+    assert made.crkd.losses == PUBLISHED_LOSSES
+    assert made.crkd.inherit == ("decoder", "head")
+    with pytest.raises(ValueError, match="form: expected one of balanced, published, got 'paper'"):
+        distill_config(teacher_file, "demo_student", form="paper")
     with pytest.raises(DistillError, match="CSRD reads the radar calibration block"):
         distill_config(teacher_file, "demo_student", losses=only("csrd"), calibration="none")
     with pytest.raises(DistillError, match="does not say how it was trained; pass --preset"):
@@ -264,6 +274,61 @@ def test_configurations(teacher_file, tmp_path) -> None:
     assert made.crkd.teacher_sensors == CAMERAS
     assert made.start == str(run.path / "weights.safetensors")
     assert made.detector.name == "tiny"
+
+
+def test_a_distillation_from_before_there_were_forms_keeps_the_published_one(
+    teacher_file, tmp_path
+):
+    run = start(tmp_path, a_config(teacher_file))
+    record = json.loads((run.path / "config.json").read_text())
+    for key in PUBLISHED:
+        if key != "losses":
+            del record["config"]["crkd"][key]
+    (run.path / "config.json").write_text(json.dumps(record))
+    crkd = Run.open(run.path).config.crkd
+    assert crkd == dataclasses.replace(
+        run.config.crkd, **{**PUBLISHED, "losses": run.config.crkd.losses}
+    )
+
+
+def test_a_fresh_block_in_the_path_changes_nothing(teacher_file) -> None:
+    """A residual block starts with nothing to add; the released one changes the radar map."""
+    file = teacher_file.with_name("plain.safetensors")
+    plain = settled(TINY)
+    save_weights(plain, file)
+    config = a_config(teacher_file, start=str(file))
+    same = initial_network(config).eval()
+    assert torch.equal(same(batch(0)).fused, plain(batch(0)).fused)
+    radar = dataclasses.replace(config.detector.radar, calibration_block="released")
+    released = dataclasses.replace(
+        config, detector=dataclasses.replace(config.detector, radar=radar)
+    )
+    other = initial_network(released).eval()
+    assert not torch.allclose(other(batch(0)).fused, plain(batch(0)).fused)
+
+
+def test_decoder_and_head_are_inherited(teacher_file) -> None:
+    config = a_config(teacher_file)
+    student, teacher = initial_network(config), Teacher(load_weights(teacher_file))
+    before = {k: v.clone() for k, v in student.state_dict().items()}
+    inherit(student, teacher, ("decoder", "head"))
+    theirs = teacher.model.state_dict()
+    for name, value in student.state_dict().items():
+        inherited = name.startswith(("decoder.", "head."))
+        assert torch.equal(value, (theirs if inherited else before)[name]), name
+    other = dataclasses.replace(STUDENT, fused_channels=24)
+    with pytest.raises(DistillError, match=r"cannot inherit the decoder of teacher tiny_teacher"):
+        inherit(build_detector(other), teacher, ("decoder",))
+
+
+def test_the_ramp_follows_the_steps(teacher_file, tmp_path) -> None:
+    runs = []
+    for ramp in (0, 4):
+        settings = {"losses": only("respd_heatmap"), "ramp_steps": ramp}
+        runs.append(start(tmp_path / str(ramp), a_config(teacher_file, settings=settings)))
+        distill(runs[-1], FRAMES)
+    full, rising = (logged(run)[0]["respd_heatmap"] for run in runs)
+    assert rising == pytest.approx(full / 4, rel=1e-5)
 
 
 def test_a_distillation_of_before_is_refused_and_a_plain_run_is_not(teacher_file, tmp_path):
@@ -343,13 +408,13 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
-    with pytest.raises(RunError, match="Leave --preset, --steps, --losses and --set"):
+    with pytest.raises(RunError, match="Leave --preset, --steps, --losses, --form, --inherit and"):
         CliRunner().invoke(
             app, [*arguments, "--resume", "--losses", "csrd=1"], catch_exceptions=False
         )
     (line,) = logged(Run.open(out))
     assert {"csrd", "msfd_fused", "msfd_camera", "respd_box"} <= set(line)
     assert "reld" not in line
-    assert load_weights(out / "weights.safetensors").config.radar.calibration == "path"
+    assert load_weights(out / "weights.safetensors").config.radar.calibration == "none"
     with pytest.raises(ValueError, match="give --teacher"):
         CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "no")], catch_exceptions=False)

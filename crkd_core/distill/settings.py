@@ -1,0 +1,159 @@
+"""What a new distillation run is made of: teacher, student, forms and weights of the losses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from crkd_core.config import (
+    PUBLISHED,
+    ConfigError,
+    CrkdConfig,
+    DetectorConfig,
+    RadarConfig,
+    TrainConfig,
+)
+from crkd_core.distill.teacher import checksum
+from crkd_core.distill.training import DistillError
+from crkd_core.model.checkpoint import load_weights, read_config
+from crkd_core.presets import PRESETS
+from crkd_core.presets import preset as find_preset
+from crkd_core.train.run_folder import Run
+
+#: Forms of CRKD's losses by the name that the command line has for them: keys of CrkdConfig.
+FORMS: Mapping[str, Mapping[str, Any]] = {"balanced": {}, "published": PUBLISHED}
+
+
+def weights_of(path: Path) -> Path:
+    """The weights file of a run folder, or the file itself.
+
+    Raises:
+        DistillError: neither.
+    """
+    file = path / "weights.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise DistillError(f"{path}: expected a run folder or a .safetensors file")
+    return file
+
+
+def distill_config(
+    teacher: Path,
+    student: str,
+    *,
+    preset: str | None = None,
+    form: str = "balanced",
+    losses: Mapping[str, float] | None = None,
+    inherits: bool = False,
+    calibration: str | None = None,
+    teacher_sensors: tuple[str, ...] = (),
+    cache: Path | None = None,
+) -> TrainConfig:
+    """The configuration of a new distillation run.
+
+    Args:
+        teacher: run folder or weights file. A run folder also tells which sensors it may see.
+        student: name of a preset (random start), run folder or weights file (start from there).
+        preset: whose training settings to take; None = the student's run or preset.
+        form: "balanced" or "published", of CRKD's losses and of a new calibration block.
+        losses: their weights; 0, or not named = off; None = those of the form.
+        inherits: whether decoder and head start from the teacher's.
+        calibration: none, path or side; None = as the student has it, but where CSRD needs one,
+            "side", and "path" in the published form.
+        teacher_sensors: cameras and radars that the teacher may see; () = those it was trained on.
+        cache: folder for the teacher's features.
+
+    Raises:
+        DistillError: a teacher or student that is neither preset, run nor file; a student without
+            calibration for CSRD; no preset to take training settings from.
+        CheckpointError: a weights file that cannot be read, or that holds no configuration.
+        ConfigError: an unknown preset, form or loss.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    crkd = CrkdConfig(teacher="", teacher_checksum="", **FORMS[form])
+    crkd = dataclasses.replace(crkd, losses=dict(crkd.losses if losses is None else losses))
+    weights = weights_of(teacher)
+    trained = _trained_config(teacher)
+    config, start = _student(student, preset)
+    radar = _calibrated(config.detector, crkd, calibration)
+    return dataclasses.replace(
+        config,
+        detector=dataclasses.replace(config.detector, radar=radar),
+        # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
+        paste=None,
+        start=None if start is None else str(start.resolve()),
+        crkd=dataclasses.replace(
+            crkd,
+            teacher=str(weights.resolve()),
+            teacher_checksum=checksum(load_weights(weights)),
+            teacher_sensors=teacher_sensors or (trained.sensors if trained else ()),
+            inherit=("decoder", "head") if inherits else (),
+            cache=None if cache is None else str(cache.resolve()),
+        ),
+    )
+
+
+def _calibrated(
+    detector: DetectorConfig, crkd: CrkdConfig, calibration: str | None
+) -> RadarConfig | None:
+    """The student's radar branch, with the calibration block that is asked for or needed."""
+    reads = "csrd" in crkd.chosen
+    if detector.radar is None:
+        if reads or calibration not in (None, "none"):
+            raise DistillError(
+                f"{detector.name} has no radar branch: there is nothing to calibrate, and CSRD "
+                "reads the calibration block; leave --calibration out and pass --losses csrd=0"
+            )
+        return None
+    has = detector.radar.calibration
+    if calibration is None:
+        new = "side" if crkd.csrd_form == "focal" else "path"
+        calibration = new if has == "none" and reads else has
+    if calibration == "none" and reads:
+        raise DistillError(
+            "CSRD reads the radar calibration block; choose --calibration path or side, or "
+            "--losses csrd=0"
+        )
+    radar = dataclasses.replace(detector.radar, calibration=calibration)  # type: ignore[arg-type]
+    if has == "none" and calibration != "none":
+        # A block that the weights to start from already have stays what it is.
+        block: Literal["residual", "released"]
+        block = "residual" if crkd.csrd_form == "focal" else "released"
+        radar = dataclasses.replace(radar, calibration_block=block)
+    return radar
+
+
+def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
+    """Training settings with the student's detector, and the weights to start from."""
+    path = Path(student)
+    if path.name != student and not path.exists():
+        raise DistillError(
+            f"{student}: no such run or weights file; a preset is one of {', '.join(PRESETS)}"
+        )
+    if student in PRESETS or not path.exists():
+        config = find_preset(student)
+        settings = find_preset(preset) if preset else config
+        return dataclasses.replace(settings, detector=config.detector), None
+    file = weights_of(path)
+    detector = read_config(file)
+    settings_of_run = _trained_config(path)
+    if preset is not None:
+        settings = find_preset(preset)
+    elif settings_of_run is not None:
+        settings = settings_of_run
+    elif detector.name in PRESETS:
+        settings = find_preset(detector.name)
+    else:
+        raise DistillError(
+            f"{student} does not say how it was trained; pass --preset with one of "
+            f"{', '.join(PRESETS)} to take training settings from"
+        )
+    return dataclasses.replace(settings, detector=detector), file
+
+
+def _trained_config(path: Path) -> TrainConfig | None:
+    """How the network of a run folder was trained; None for a weights file."""
+    file = path / "config.json"
+    return Run.open(path).config if path.is_dir() and file.is_file() else None
