@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 #: Corners this close to a side, relative to the sizes, count as inside.
 TOLERANCE = 1e-9
 
+#: Boxes that are compared with each other at once.
+BLOCK = 64
+
 
 def circle_nms(centers: Array, *, distance: float, keep: int) -> NDArray[np.int64]:
     """Greedy suppression of centres [N, 2], best first, within ``distance`` m of a kept one.
@@ -24,10 +27,10 @@ def circle_nms(centers: Array, *, distance: float, keep: int) -> NDArray[np.int6
         Indices of at most ``keep`` survivors, ascending.
     """
 
-    def weaker(best: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return ((centers[rest] - centers[best]) ** 2).sum(1) <= distance**2
+    def near(strong: NDArray[np.int64], weak: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return _squared(centers, strong, weak) <= distance**2
 
-    return _greedy(len(centers), weaker, keep)
+    return _greedy(len(centers), near, keep)
 
 
 def rotated_nms(boxes: Array, *, overlap: float, keep: int) -> NDArray[np.int64]:
@@ -36,30 +39,57 @@ def rotated_nms(boxes: Array, *, overlap: float, keep: int) -> NDArray[np.int64]
     Returns:
         Indices of at most ``keep`` survivors, ascending.
     """
-    reach = np.hypot(boxes[:, 2], boxes[:, 3]) / 2
+    centers, reach = boxes[:, :2], np.hypot(boxes[:, 2], boxes[:, 3]) / 2
 
-    def weaker(best: int, rest: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def overlapping(strong: NDArray[np.int64], weak: NDArray[np.int64]) -> NDArray[np.bool_]:
         # Boxes whose outer circles do not meet cannot overlap: most pairs end here.
-        apart = np.hypot(*(boxes[rest, :2] - boxes[best, :2]).T)
-        near = apart < reach[rest] + reach[best]
-        pairs = rest[near]
-        if len(pairs):
-            near[near] = rotated_iou(np.tile(boxes[best], (len(pairs), 1)), boxes[pairs]) > overlap
-        return near
+        reaches = reach[strong, None] + reach[weak]
+        found = _squared(centers, strong, weak) < reaches**2
+        # Only a stronger box suppresses, so half of the pairs within a block are not asked for.
+        found &= strong[:, None] < weak
+        s, w = found.nonzero()
+        if len(s):
+            found[s, w] = rotated_iou(boxes[strong[s]], boxes[weak[w]]) > overlap
+        return found
 
-    return _greedy(len(boxes), weaker, keep)
+    return _greedy(len(boxes), overlapping, keep)
+
+
+def _squared(
+    centers: Array, strong: NDArray[np.int64], weak: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Squared distances [S, W] of centres."""
+    apart: Array = centers[strong, None] - centers[weak]
+    return np.square(apart[..., 0]) + np.square(apart[..., 1])
 
 
 def _greedy(
-    count: int, weaker: Callable[[int, NDArray[np.int64]], NDArray[np.bool_]], keep: int
+    count: int,
+    suppresses: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]],
+    keep: int,
 ) -> NDArray[np.int64]:
-    rest = np.arange(count)
-    kept: list[int] = []
+    """The greedy choice among ``count`` boxes, best first.
+
+    Block by block: the survivors of a block are found among its own pairs, and then meet all
+    weaker boxes at once. A few large questions cost much less than one per survivor.
+
+    Args:
+        count: of boxes.
+        suppresses: indices [S] and [W] -> bool [S, W], whether the first suppresses the second.
+        keep: at most so many survivors.
+    """
+    rest, kept = np.arange(count), np.zeros(0, np.int64)
     while len(rest) and len(kept) < keep:
-        best, rest = int(rest[0]), rest[1:]
-        kept.append(best)
-        rest = rest[~weaker(best, rest)]
-    return np.array(kept, np.int64)
+        block, rest = rest[:BLOCK], rest[BLOCK:]
+        pairs = suppresses(block, block)
+        alive = np.ones(len(block), bool)
+        for index in range(len(block)):
+            if alive[index]:
+                alive[index + 1 :] &= ~pairs[index, index + 1 :]
+        survivors = block[alive][: keep - len(kept)]
+        kept = np.concatenate([kept, survivors])
+        rest = rest[~suppresses(survivors, rest).any(0)]
+    return kept
 
 
 def rotated_iou(a: Array, b: Array) -> Array:
