@@ -6,13 +6,10 @@ would have seen.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import hashlib
 import json
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -26,13 +23,11 @@ from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
 from crkd_core.frame import Frame
+from crkd_core.orphans import die_with_parent
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.distributed import Processes
 from crkd_core.train.run_folder import Run
-
-#: Option of Linux' prctl: the signal that a process gets when its parent dies.
-_PR_SET_PDEATHSIG = 1
 
 
 class Frames(Protocol):
@@ -148,8 +143,7 @@ def start_worker(_: int) -> None:
     torch's own watch for the parent misses a worker that waits to hand over its samples.
     """
     torch.set_num_threads(1)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
