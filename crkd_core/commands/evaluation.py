@@ -28,6 +28,10 @@ def evaluate(
     dropout: Annotated[
         bool, typer.Option("--dropout", help="With 0/1/3/6 cameras and 0/1/3/5 radars lost.")
     ] = False,
+    slices: Annotated[
+        bool,
+        typer.Option("--slices", help="By range, weather, light and speed of the objects too."),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(help="With --dropout: of which sensors each sample loses [default: 0]."),
@@ -41,11 +45,13 @@ def evaluate(
         raise ConfigError("give either --weights or --submission")
     if dropout and (submission is not None or sensors):
         raise ConfigError("--dropout takes sensors from a detector: give --weights, no --sensor")
+    if dropout and slices:
+        raise ConfigError("--slices scores parts of one evaluation; leave --dropout out")
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
     check_output(out)
     if submission is not None:
-        evaluate_submission(submission, data=data, split=split, out=out)
+        evaluate_submission(submission, data=data, split=split, out=out, slices=slices)
         return
     assert weights is not None
     if dropout:
@@ -61,6 +67,7 @@ def evaluate(
         device=device,
         precision=precision,
         sensors=tuple(sensors or ()),
+        slices=slices,
     )
 
 

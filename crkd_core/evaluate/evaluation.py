@@ -13,7 +13,8 @@ from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_r
 from crkd_core.evaluate.predict import detect, load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
-from crkd_core.evaluate.scoring import score
+from crkd_core.evaluate.scoring import countable
+from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
     Answer,
@@ -39,11 +40,12 @@ def evaluate_weights(
     precision: str = "fp32",
     sensors: Sequence[str] = (),
     score_threshold: float = 0.02,
+    slices: bool = False,
 ) -> Evaluation:
     """Run a detector over a split and score it.
 
-    Writes results.json (the submission), metrics.json, pictures and report.html into ``out``;
-    prints the tables.
+    Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
+    slices.json where asked for; prints the tables.
 
     Args:
         weights: file of ``save_weights``.
@@ -54,6 +56,7 @@ def evaluate_weights(
         precision: "fp32", "bf16", "fp16".
         sensors: cameras and radars that the detector may see; () = all.
         score_threshold: weaker boxes are not submitted. Low, because AP counts the tail.
+        slices: score parts of the split too, see slices.py.
 
     Raises:
         EvaluateError: the version has no annotations (results.json is written nevertheless).
@@ -80,7 +83,7 @@ def evaluate_weights(
     meta["use_lidar"] = LIDAR in used
     submission = make_submission(answers, classes=detector.config.classes, meta=meta)
     write_submission(submission, out / "results.json")
-    result = score(tables, submission, split)
+    result, parts = _scored(tables, submission, split, out, slices=slices)
 
     pictures: dict[str, Path] = {}
     recorded = NuScenesFrames.for_detectors(
@@ -104,15 +107,17 @@ def evaluate_weights(
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."
-    _publish(result, submission, out, text=text, tables=[timing], pictures=pictures)
+    _publish(result, submission, out, text=text, tables=[*parts, timing], pictures=pictures)
     return result
 
 
-def evaluate_submission(results_json: Path, data: Path, split: str, out: Path) -> Evaluation:
+def evaluate_submission(
+    results_json: Path, data: Path, split: str, out: Path, *, slices: bool = False
+) -> Evaluation:
     """Score a submission file of any origin.
 
-    Writes metrics.json, the precision-recall picture and report.html into ``out``; prints the
-    tables.
+    Writes metrics.json, the precision-recall picture and report.html into ``out``, and slices.json
+    where asked for; prints the tables.
 
     Raises:
         SubmissionError: the file is not a sound submission.
@@ -121,10 +126,22 @@ def evaluate_submission(results_json: Path, data: Path, split: str, out: Path) -
     """
     submission = read_submission(results_json)
     tables = NuScenes(data, split=split)
-    result = score(tables, submission, split)
+    result, parts = _scored(tables, submission, split, out, slices=slices)
     text = f"{results_json.name} on {split} of {tables.version}."
-    _publish(result, submission, out, text=text, tables=[], pictures={})
+    _publish(result, submission, out, text=text, tables=parts, pictures={})
     return result
+
+
+def _scored(
+    tables: NuScenes, submission: Submission, split: str, out: Path, *, slices: bool
+) -> tuple[Evaluation, list[Table]]:
+    """Metrics of the whole, and the table of its parts where asked for, which are written too."""
+    counted = countable(tables, submission, split)
+    if not slices:
+        return counted.score(), []
+    parts = score_slices(tables, counted)
+    write_json(parts, out / "slices.json", indent=2)
+    return counted.score(), [slices_table(parts)]
 
 
 def _publish(

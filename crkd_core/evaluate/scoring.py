@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import SPLIT_SUFFIX, custom_splits, read_table
+from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
 from crkd_core.evaluate.submission import Submission
 from crkd_core.evaluate.truth import SampleTruth
@@ -18,6 +21,31 @@ class EvaluateError(ValueError):
     """A submission that does not fit the split, or a split that cannot be scored."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Countable:
+    """What of a submission and of a data set the metrics look at.
+
+    Attributes:
+        tokens: S samples; ``ScoredBoxes.sample`` indexes them.
+        ego: [S, 2] global position of the vehicle, metres.
+        truth, detections: global boxes of the submission's classes, in the data set's order.
+        unscored: classes of the data set that the submission has not.
+        rules: the benchmark's numbers.
+    """
+
+    tokens: tuple[str, ...]
+    ego: NDArray[np.float64]
+    truth: ScoredBoxes
+    detections: ScoredBoxes
+    unscored: tuple[str, ...]
+    rules: DetectionRules
+
+    def score(self) -> Evaluation:
+        """Their metrics."""
+        result = evaluate(self.truth, self.detections, rules=self.rules)
+        return dataclasses.replace(result, unscored=self.unscored)
+
+
 def score(
     tables: NuScenes,
     submission: Submission,
@@ -25,7 +53,18 @@ def score(
     *,
     rules: DetectionRules | None = None,
 ) -> Evaluation:
-    """nuScenes metrics of a submission, over its own classes in the order of the data set.
+    """nuScenes metrics of a submission, over its own classes; see ``countable``."""
+    return countable(tables, submission, split, rules=rules).score()
+
+
+def countable(
+    tables: NuScenes,
+    submission: Submission,
+    split: str | Sequence[str],
+    *,
+    rules: DetectionRules | None = None,
+) -> Countable:
+    """What the metrics of a submission are computed from.
 
     Boxes of equal score keep the devkit's order: that of the file for the predefined splits, that
     of sample.json for splits of splits.json.
@@ -83,10 +122,11 @@ def score(
     rows = np.argsort(boxes.sample, kind="stable")
     boxes = boxes.select(rows[boxes.sample[rows] >= 0])
     classes = [name for name in tables.classes if name in boxes.classes]
-    result = evaluate(
-        truth.boxes.of_classes(classes),
-        truth.countable(boxes).of_classes(classes),
-        rules=rules,
+    return Countable(
+        tokens=truth.tokens,
+        ego=truth.ego,
+        truth=truth.boxes.of_classes(classes),
+        detections=truth.countable(boxes).of_classes(classes),
+        unscored=tuple(name for name in tables.classes if name not in classes),
+        rules=truth.rules,
     )
-    others = tuple(name for name in tables.classes if name not in classes)
-    return dataclasses.replace(result, unscored=others)
