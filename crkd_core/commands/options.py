@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")]
-Split = Annotated[str, typer.Option(help="A split of splits.json or of nuScenes.")]
+Split = Annotated[
+    str, typer.Option(help="A split of splits.json or of nuScenes, or scenes: SCENE,SCENE,...")
+]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]

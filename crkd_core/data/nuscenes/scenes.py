@@ -105,9 +105,15 @@ class NuScenes:
     def scenes_of(self, split: str) -> list[str]:
         """Scene names of a split.
 
+        Args:
+            split: its name, or scenes of this version themselves, joined by commas.
+
         Raises:
             NuScenesError: unknown split, or none of its scenes is here; lists what exists.
         """
+        named = dict.fromkeys(split.split(","))
+        if named.keys() <= self._scene_row.keys():
+            return list(named)
         splits = self.splits()
         if not splits.get(split):
             here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"

@@ -276,3 +276,14 @@ def test_where_the_data_is_read_only_the_user_cache_is_used(root, tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     same(NuScenes(root).index, first)
     assert "cannot keep the index, every start will build it" in caplog.text
+
+
+def test_scenes_joined_by_commas_are_a_split(root):
+    data = NuScenes(root)
+    both = ["scene-0103", "scene-0061"]
+    assert data.scenes_of("scene-0103,scene-0061,scene-0103") == both
+    assert data.samples_of(",".join(both)) == data.samples_of("mini_val") + data.samples_of(
+        "mini_train"
+    )
+    with pytest.raises(NuScenesError, match="split 'scene-0103,nowhere' is not known"):
+        data.scenes_of("scene-0103,nowhere")
