@@ -7,7 +7,7 @@ from typing import ClassVar
 import typer
 
 from crkd_core.command import run
-from crkd_core.commands import bench, evaluation, import_official, training, world
+from crkd_core.commands import bench, evaluation, experiment, import_official, training, world
 from crkd_core.verbs import VerbGroup
 
 
@@ -29,6 +29,7 @@ for verb in (
     training.distill,
     evaluation.evaluate,
     evaluation.compare,
+    experiment.experiment,
     import_official.import_official,
     bench.bench,
 ):

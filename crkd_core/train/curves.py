@@ -14,8 +14,8 @@ from crkd_core.png import write_figure
 from crkd_core.tables import Table
 from crkd_core.train.run_folder import RunError
 
-#: Lines of the log that are no losses.
-_OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
+#: What the log says besides losses.
+OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
 _COLUMNS = 4
 #: The thick line is a mean over this many logged steps.
 _SMOOTH = 10
@@ -38,7 +38,7 @@ def read_losses(run: Path) -> Losses:
     for line in lines:
         logged = json.loads(line)
         for name, value in logged.items():
-            if name not in _OTHERS and isinstance(value, int | float):
+            if name not in OTHERS and isinstance(value, int | float):
                 losses.setdefault(name, []).append((logged["step"], value))
     if not losses:
         raise RunError(f"{run}: nothing is logged yet")

@@ -1,0 +1,45 @@
+"""The command lines of an experiment's runs. Every process works in the experiment's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crkd_core.experiments.folder import Settings
+from crkd_core.experiments.plan import RunSpec
+
+
+def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list[str]:
+    """The words of `crkd` that train a run, or that go on with it."""
+    words = ["train" if spec.teacher is None else "distill", "--data", settings.data]
+    words += ["--split", ",".join(settings.drives[spec.drives]), "--out", f"runs/{spec.name}"]
+    if resume:
+        return [*words, "--resume"]
+    warmup = max(1, round(spec.warmup * settings.scale))
+    changes = [f"warmup_steps={warmup}", *spec.changes, *settings.changes]
+    # The process that computes reads too: one core a run.
+    changes += [f"seed={spec.seed}", "workers=0"]
+    if spec.teacher is None:
+        words += ["--preset", spec.preset]
+        if spec.start is not None:
+            changes.append(f"start=runs/{spec.start}/weights.safetensors")
+    else:
+        words += ["--teacher", f"runs/{spec.teacher}", "--student", f"runs/{spec.start}"]
+    if spec.is_unlabelled:
+        words += ["--unlabelled", ",".join(settings.drives["unlabelled"])]
+    words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
+    return words + [word for change in changes for word in ("--set", change)]
+
+
+def evaluation(name: str, settings: Settings, split: str) -> list[str]:
+    """The words of `crkd` that score a run on the validation or the test drives."""
+    words = ["evaluate", "--weights", f"runs/{name}/weights.safetensors", "--data", settings.data]
+    words += ["--split", ",".join(settings.drives[split])]
+    return [*words, "--out", f"evaluations/{name}/{split}", "--slices"]
+
+
+def shown(words: Iterable[str], settings: Settings) -> str:
+    """A command line for people: parts of the data by their names, no path of this machine."""
+    names = {settings.data: "DATA"}
+    for name, scenes in settings.drives.items():
+        names.setdefault(",".join(scenes), name)
+    return " ".join(["crkd", *(names.get(word, word) for word in words)])

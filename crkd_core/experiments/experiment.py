@@ -1,0 +1,147 @@
+"""An experiment from its name to its tables. Command `crkd experiment`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.experiments.drives import share_out
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.lists import runs_of
+from crkd_core.experiments.plan import RunSpec, in_order
+from crkd_core.experiments.plots import draw_arms, draw_parts
+from crkd_core.experiments.results import SPLITS, read_results, write_result
+from crkd_core.experiments.runner import run_all
+from crkd_core.experiments.table import tables
+from crkd_core.files import write_text
+from crkd_core.tables import Table
+from crkd_core.train.curves import compare_losses
+
+
+def experiment(
+    name: str,
+    path: Path,
+    *,
+    data: Path | None = None,
+    drives: str | None = None,
+    scale: float | None = None,
+    changes: Sequence[str] | None = None,
+    seeds: int | None = None,
+    only: Sequence[str] = (),
+    jobs: int = 2,
+    test: bool = False,
+) -> dict[str, str]:
+    """Train and score the runs of a list that are not yet, and write their tables.
+
+    Args:
+        name: of the list.
+        path: the folder of all lists of one data set; runs that two lists share are made once.
+        data: root of the data set; None = the folder's.
+        drives: see drives.share_out; None = the folder's, or its default.
+        scale: factor of all steps; None = the folder's, or 1.
+        changes: KEY=VALUE for ``--set`` of every training; None = the folder's, or none.
+        seeds: how many; None = as many as the list has.
+        only: runs or arms; their parents are made too.
+        jobs: processes at once, of one core each.
+        test: score on the test drives too.
+
+    Returns:
+        Name -> why, of the runs that failed or wait for one that did.
+
+    Raises:
+        ExperimentError: no data, another set-up than the folder's, or somebody else at work there.
+        PlanError: no such list or run.
+        DrivesError, NuScenesError: drives that cannot be had.
+    """
+    every = in_order(runs_of(name, seeds=seeds))
+    chosen = in_order(runs_of(name, seeds=seeds), only)
+    folder = Folder(path)
+    with folder.locked() as lock:
+        settings = _settings(folder, data, drives, scale, changes)
+        splits = SPLITS if test else SPLITS[:1]
+
+        def publish(failed: Mapping[str, str]) -> list[Table]:
+            for spec in every:
+                write_result(folder, spec, settings)
+            return _publish(name, folder, every, failed)
+
+        failed = run_all(
+            folder,
+            chosen,
+            settings,
+            lock=lock,
+            jobs=jobs,
+            splits=splits,
+            finished=lambda _: publish({}),
+        )
+        publish(failed)
+    return failed
+
+
+def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
+    """The tables of what is ready.
+
+    Raises:
+        PlanError: no such list.
+        ExperimentError: no experiment there.
+    """
+    specs, folder = in_order(runs_of(name, seeds=seeds)), Folder(path)
+    if folder.settings() is None:
+        raise ExperimentError(f"{path} holds no experiment; begin one with --data")
+    results = read_results(folder, specs)
+    splits = [s for s in SPLITS if any(s in result for result in results.values())]
+    found = [table for split in splits for table in tables(specs, results, split, {})[:-1]]
+    return [*found, tables(specs, results, SPLITS[0], {})[-1]]
+
+
+def _publish(
+    name: str, folder: Folder, specs: Sequence[RunSpec], failed: Mapping[str, str]
+) -> list[Table]:
+    """Write ``results/LIST.md`` and the pictures beside it."""
+    results = read_results(folder, specs)
+    place = folder.path / "results"
+    found: list[Table] = []
+    for split in SPLITS:
+        if not any(split in result for result in results.values()):
+            continue
+        found += tables(specs, results, split, failed)[:-1]
+        draw_arms(specs, results, split, place / f"{name}_{split}.png")
+        draw_parts(specs, results, split, place / f"{name}_{split}_parts.png")
+    found.append(tables(specs, results, SPLITS[0], failed)[-1])
+    text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in found)
+    write_text(text, place / f"{name}.md")
+    groups: dict[str, list[Path]] = {}
+    for spec in specs:
+        if folder.lines(spec.name):
+            groups.setdefault(spec.arm, []).append(folder.run(spec.name))
+    if groups:
+        compare_losses(groups, place / f"{name}_losses")
+    return found
+
+
+def _settings(
+    folder: Folder,
+    data: Path | None,
+    drives: str | None,
+    scale: float | None,
+    changes: Sequence[str] | None,
+) -> Settings:
+    """The folder's settings, which are made by the first call and cannot be changed later."""
+    known = folder.settings()
+    if known is None and data is None:
+        raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
+    root = str(data.resolve()) if data is not None else ""
+    if known is not None:
+        root = root or known.data
+    shared = None if known is None else known.drives
+    if drives is not None or shared is None:
+        shared = dict(share_out(NuScenes(root), drives))
+    settings = Settings(
+        data=root,
+        drives=shared,
+        scale=(known.scale if known else 1.0) if scale is None else scale,
+        changes=(known.changes if known else ()) if changes is None else tuple(changes),
+    )
+    folder.set_up(settings)
+    return settings

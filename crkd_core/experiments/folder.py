@@ -1,0 +1,178 @@
+"""The folder of an experiment: what it was set up with, and how far its runs are.
+
+``experiment.json`` the settings; ``runs/RUN`` the folders of crkd train and distill;
+``evaluations/RUN/SPLIT`` those of crkd evaluate; ``logs/RUN.log`` what both said; ``results``
+what is worth keeping. How far a run is, is read from these files alone, so whoever comes after a
+kill knows as much as who was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from crkd_core.files import write_json
+
+#: Seconds in which processes of a killed experiment are gone.
+_DYING = 10.0
+
+
+class ExperimentError(RuntimeError):
+    """An experiment that cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all runs of a folder have in common.
+
+    Attributes:
+        data: root of the data set.
+        drives: part -> scenes, see drives.py.
+        scale: factor of all steps.
+        changes: KEY=VALUE for ``--set`` of every training.
+    """
+
+    data: str
+    drives: dict[str, tuple[str, ...]]
+    scale: float = 1.0
+    changes: tuple[str, ...] = ()
+
+
+class Folder:
+    """Paths and state of an experiment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def settings(self) -> Settings | None:
+        """Those that it was set up with; None where it was not.
+
+        Raises:
+            ExperimentError: they cannot be read.
+        """
+        try:
+            text = (self.path / "experiment.json").read_text()
+        except FileNotFoundError:
+            return None
+        try:
+            stored: dict[str, Any] = json.loads(text)
+            stored["drives"] = {name: tuple(scenes) for name, scenes in stored["drives"].items()}
+            stored["changes"] = tuple(stored["changes"])
+            return Settings(**stored)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ExperimentError(
+                f"{self.path / 'experiment.json'}: cannot be read: {error}; choose another --out"
+            ) from error
+
+    def set_up(self, settings: Settings) -> None:
+        """Keep the settings.
+
+        Raises:
+            ExperimentError: it was set up with others.
+        """
+        known = self.settings()
+        if known is None:
+            write_json(dataclasses.asdict(settings), self.path / "experiment.json", indent=1)
+            return
+        for field in dataclasses.fields(Settings):
+            old, new = getattr(known, field.name), getattr(settings, field.name)
+            if old != new:
+                raise ExperimentError(
+                    f"{self.path} was set up with {field.name} {old!r}, not {new!r}; leave the "
+                    "option out, or choose another --out"
+                )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Alone in the folder; gives the descriptor of the lock, which children hold too.
+
+        Raises:
+            ExperimentError: another experiment is at work there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            until = time.monotonic() + _DYING
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        who = os.read(lock, 100).decode(errors="replace").strip()
+                        raise ExperimentError(
+                            f"{self.path}: another experiment is at work there ({who}); wait for "
+                            "it, end it, or choose another --out"
+                        ) from None
+                    time.sleep(0.2)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
+            yield lock
+        finally:
+            os.close(lock)
+
+    def run(self, name: str) -> Path:
+        """The folder of a training."""
+        return self.path / "runs" / name
+
+    def log(self, name: str) -> Path:
+        """What the processes of a run said."""
+        return self.path / "logs" / f"{name}.log"
+
+    def evaluation(self, name: str, split: str) -> Path:
+        """The folder of an evaluation."""
+        return self.path / "evaluations" / name / split
+
+    def result(self, name: str) -> Path:
+        """What is kept of a run."""
+        return self.path / "results" / f"{name}.json"
+
+    def record(self, name: str) -> dict[str, Any] | None:
+        """config.json of a training; None where it has not begun."""
+        try:
+            found: dict[str, Any] = json.loads((self.run(name) / "config.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The log of a training, one entry a logged step."""
+        try:
+            texts = (self.run(name) / "metrics.jsonl").read_text().splitlines()
+        except OSError:
+            return []
+        found = []
+        for text in texts:
+            with contextlib.suppress(json.JSONDecodeError):  # of a process that was killed
+                found.append(json.loads(text))
+        return found
+
+    def is_trained(self, name: str) -> bool:
+        """Whether its weights are those of its last step."""
+        record, weights = self.record(name), self.run(name) / "weights.safetensors"
+        if record is None or not weights.exists():
+            return False
+        try:
+            with safe_open(weights, "np") as file:
+                step = (file.metadata() or {}).get("step")
+        except (OSError, SafetensorError):
+            return False
+        return step == str(record["config"]["steps"])
+
+    def is_evaluated(self, name: str, split: str) -> bool:
+        """Whether its present weights were scored on a split; the report is written last."""
+        try:
+            scored = (self.evaluation(name, split) / "report.html").stat().st_mtime_ns
+            return scored >= (self.run(name) / "weights.safetensors").stat().st_mtime_ns
+        except OSError:
+            return False

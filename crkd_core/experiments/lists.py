@@ -1,0 +1,231 @@
+"""The experiments, each a list of runs. Steps are for the demo networks on the synthetic world.
+
+The student's and the teacher's first training are shared by all; every other run starts from the
+student's weights (S0) and goes on for the same number of steps in the same order of samples, with
+or without a teacher. A is the student trained on alone, B has its own starting weights as teacher:
+what it gains is owed to soft targets, not to LiDAR.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from crkd_core.config import CRKD_LOSSES
+from crkd_core.experiments.plan import PlanError, RunSpec
+
+#: Steps of first trainings, and of those that go on from them; 4 samples each.
+FIRST_STEPS = 3000
+STEPS = 2500
+FIRST_WARMUP = 300
+WARMUP = 100
+
+#: Weights that fluctuate at the end of a training say little about it, so averages are kept.
+_KEPT = ("checkpoint_steps=100", "average=0.998")
+#: Of a training that goes on: half the rate of the first one.
+_ON = (*_KEPT, "learning_rate=1e-3")
+
+
+def _only(**weights: float) -> tuple[str, ...]:
+    """Words for `crkd distill`: these losses, and no others."""
+    chosen = {name: weights.get(name, 0.0) for name in CRKD_LOSSES}
+    return ("--losses", ",".join(f"{name}={weight:g}" for name, weight in chosen.items()))
+
+
+#: Only the heatmaps teach. A plain start needs no calibration block, so it gets none.
+HEATMAPS = _only(respd_heatmap=4)
+#: For teachers that are no better than the student, on purpose.
+WEAK = ("--allow-weak-teacher",)
+
+S0 = RunSpec(
+    arm="S0",
+    what="camera and radar, the start of all",
+    steps=FIRST_STEPS,
+    warmup=FIRST_WARMUP,
+    changes=_KEPT,
+)
+TEACHER = RunSpec(
+    arm="teacher",
+    what="LiDAR and camera",
+    preset="demo_teacher",
+    steps=FIRST_STEPS,
+    warmup=FIRST_WARMUP,
+    changes=_KEPT,
+)
+CAMERA_ONLY = dataclasses.replace(
+    S0, arm="camera_only", what="camera, as long as S0", preset="demo_camera"
+)
+RADAR_ONLY = dataclasses.replace(
+    S0, arm="radar_only", what="radar, as long as S0", preset="demo_radar"
+)
+A = RunSpec(arm="A", what="no teacher", start="S0", steps=STEPS, warmup=WARMUP, changes=_ON)
+B = dataclasses.replace(
+    A, arm="B", what="its own start teaches, heatmaps", teacher="S0", options=HEATMAPS + WEAK,
+    plain="A",
+)  # fmt: skip
+C = dataclasses.replace(
+    B, arm="C", what="the teacher's heatmaps", teacher="teacher", options=HEATMAPS,
+    self_taught="B",
+)  # fmt: skip
+D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=())
+E = dataclasses.replace(C, arm="E", what="CRKD, as published", options=("--form", "published"))
+F = dataclasses.replace(
+    A, arm="F", what="no teacher, calibration block", plain="A",
+    changes=(*_ON, "detector.radar.calibration=path"),
+)  # fmt: skip
+
+Seeds = Sequence[int]
+
+
+def _seeded(arms: Sequence[RunSpec], seeds: Seeds) -> list[RunSpec]:
+    """The arms with every seed, seed by seed: what is finished early is paired."""
+    return [dataclasses.replace(arm, seed=seed) for seed in seeds for arm in arms]
+
+
+def main(seeds: Seeds) -> list[RunSpec]:
+    """Does a distilled student beat the same one trained as long without a teacher, and why?"""
+    return [S0, TEACHER, RADAR_ONLY, CAMERA_ONLY, *_seeded([A, B, C, D], seeds)]
+
+
+def forms(seeds: Seeds) -> list[RunSpec]:
+    """CRKD as published; the calibration block alone; the teacher's decoder and head first."""
+    inherited = dataclasses.replace(
+        D, arm="inherited", what="D, from the teacher's decoder and head", options=("--inherit",)
+    )
+    return [S0, TEACHER, *_seeded([A, B, D, E, F, inherited], seeds)]
+
+
+def losses(seeds: Seeds) -> list[RunSpec]:
+    """Each loss of balanced CRKD alone, and left out."""
+    alone = [
+        dataclasses.replace(
+            C, arm=f"only_{name}", what=f"{name} alone", options=_only(**{name: weight})
+        )
+        for name, weight in CRKD_LOSSES.items()
+    ]
+    without = [
+        dataclasses.replace(
+            D, arm=f"no_{name}", what=f"D without {name}", options=("--losses", f"{name}=0")
+        )
+        for name in CRKD_LOSSES
+    ]
+    return [S0, TEACHER, *_seeded([A, B, D, *alone, *without], seeds)]
+
+
+def few(seeds: Seeds) -> list[RunSpec]:
+    """A quarter of the drives has boxes; on the others only a teacher speaks.
+
+    Teacher and start know no more boxes than the student.
+    """
+    start = dataclasses.replace(S0, arm="few_S0", what="S0, a quarter of the drives", drives="few")
+    teacher = dataclasses.replace(
+        TEACHER, arm="few_teacher", what="teacher, a quarter of the drives", drives="few"
+    )
+    plain = dataclasses.replace(
+        A, arm="few_A", what="no teacher, a quarter of the drives", start="few_S0", drives="few"
+    )
+    taught = dataclasses.replace(
+        plain, arm="few_C", what="the teacher's heatmaps, the same drives", teacher="few_teacher",
+        options=HEATMAPS, plain="few_A",
+    )  # fmt: skip
+    own = dataclasses.replace(
+        taught, arm="more_B", what="its own start's heatmaps, all drives", teacher="few_S0",
+        options=HEATMAPS + WEAK, is_unlabelled=True,
+    )  # fmt: skip
+    heatmaps = dataclasses.replace(
+        taught, arm="more_C", what="the teacher's heatmaps, all drives", is_unlabelled=True,
+        self_taught="more_B",
+    )  # fmt: skip
+    balanced = dataclasses.replace(
+        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=()
+    )
+    arms = [plain, taught, own, heatmaps, balanced]
+    return [start, teacher, *_seeded(arms, seeds)]
+
+
+def weak(seeds: Seeds) -> list[RunSpec]:
+    """Teachers of three lower levels, made by shorter trainings: from where on does one pay?"""
+    runs = [S0, TEACHER]
+    arms = [A, B, C, D]
+    for name, part in (("half", 2), ("quarter", 4), ("eighth", 8)):
+        teacher = dataclasses.replace(
+            TEACHER, arm=f"teacher_{name}", what=f"teacher, a {name} of the steps",
+            steps=FIRST_STEPS // part, warmup=FIRST_WARMUP // part,
+        )  # fmt: skip
+        runs.append(teacher)
+        arms += [
+            dataclasses.replace(
+                arm, arm=f"{arm.arm}_{name}", what=f"{arm.what}, teacher of a {name}",
+                teacher=teacher.name, options=arm.options + WEAK,
+            )
+            for arm in (C, D)
+        ]  # fmt: skip
+    return [*runs, *_seeded(arms, seeds)]
+
+
+def _other_student(
+    suffix: str, what: str, changes: tuple[str, ...], seeds: Seeds
+) -> list[RunSpec]:
+    """S0, A, B, C and D of another network, with the same teacher."""
+    start = dataclasses.replace(
+        S0, arm=f"S0_{suffix}", what=f"S0, {what}", changes=S0.changes + changes
+    )
+    arms = []
+    for arm in (A, B, C, D):
+        own = "S0" if arm.teacher == "S0" else None
+        arms.append(
+            dataclasses.replace(
+                arm,
+                arm=f"{arm.arm}_{suffix}",
+                what=f"{arm.what}, {what}",
+                start=start.name,
+                teacher=start.name if own else arm.teacher,
+                changes=arm.changes + (changes if arm.teacher is None else ()),
+                plain=arm.plain and f"{arm.plain}_{suffix}",
+                self_taught=arm.self_taught and f"{arm.self_taught}_{suffix}",
+            )
+        )
+    return [start, TEACHER, *_seeded(arms, seeds)]
+
+
+def student(seeds: Seeds) -> list[RunSpec]:
+    """A student of another architecture: bottleneck blocks for images, half a radar branch."""
+    changes = (
+        "detector.camera.backbone.layer=bottleneck",
+        "detector.camera.backbone.depths=[1, 1, 1, 1]",
+        "detector.radar.channels=[16, 16]",
+    )
+    return _other_student("other", "another student", changes, seeds)
+
+
+def ungated(seeds: Seeds) -> list[RunSpec]:
+    """The losses in a detector whose fuser has no gate (BEVFusion's)."""
+    return _other_student("conv", "no gate", ("detector.fuser=conv",), seeds)
+
+
+#: Name -> its runs for given seeds, and how many seeds it has by default.
+LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
+    "main": (main, 5),
+    "forms": (forms, 3),
+    "losses": (losses, 2),
+    "few": (few, 3),
+    "weak": (weak, 2),
+    "student": (student, 3),
+    "ungated": (ungated, 3),
+}
+
+
+def runs_of(name: str, *, seeds: int | None = None) -> list[RunSpec]:
+    """The runs of an experiment.
+
+    Args:
+        name: one of LISTS.
+        seeds: how many, counted from 1; None = as many as the list has.
+
+    Raises:
+        PlanError: no such list.
+    """
+    if name not in LISTS:
+        raise PlanError(f"no experiment {name!r}; there are {', '.join(LISTS)}")
+    runs, default = LISTS[name]
+    return runs(range(1, (default if seeds is None else seeds) + 1))

@@ -1,0 +1,199 @@
+"""Carries out the runs of an experiment: several processes of one core each, parents first.
+
+Nothing is remembered but what lies in the folder (folder.py). Whatever was killed is resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from crkd_core.experiments import commands
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.process import start
+
+#: Seconds between two looks at the processes.
+_LOOK = 0.3
+#: Seconds that a process has to end when the experiment is interrupted.
+_PATIENCE = 5.0
+
+
+@dataclass(kw_only=True)
+class _Job:
+    """A process at work on a run."""
+
+    spec: RunSpec
+    stage: str
+    process: subprocess.Popen[bytes]
+    log: TextIO
+    task: TaskID
+
+
+def run_all(
+    folder: Folder,
+    specs: Sequence[RunSpec],
+    settings: Settings,
+    *,
+    lock: int,
+    jobs: int,
+    splits: Sequence[str],
+    finished: Callable[[RunSpec], object] = lambda _: None,
+) -> dict[str, str]:
+    """Train and evaluate all runs that are not yet.
+
+    Args:
+        folder: of the experiment.
+        specs: parents first.
+        settings: of the folder.
+        lock: the folder's, which every process inherits: while one lives, it is held.
+        jobs: processes at once.
+        splits: "validation", "test": where every run is evaluated.
+        finished: called after every evaluation.
+
+    Returns:
+        Name -> why it failed, for the runs that did, and for those that wait for one of them.
+
+    Raises:
+        ExperimentError: a run folder that another command line has begun.
+    """
+    for spec in specs:
+        _check_same(folder, spec, settings)
+    failed: dict[str, str] = {}
+    waiting = list(specs)
+    running: list[_Job] = []
+    with _progress() as progress:
+        try:
+            while waiting or running:
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    job.log.close()
+                    progress.remove_task(job.task)
+                    if job.process.returncode:
+                        failed[job.spec.name] = _why(folder.log(job.spec.name), job.process)
+                        progress.console.print(f"{job.spec.name}: {failed[job.spec.name]}")
+                    else:
+                        progress.console.print(f"{job.spec.name}: {job.stage} done")
+                        if job.stage in splits:
+                            finished(job.spec)
+                        waiting.insert(0, job.spec)  # Its next stage comes before other runs.
+                for spec in list(waiting):
+                    if lost := [name for name in spec.parents if name in failed]:
+                        failed[spec.name] = f"waits for {lost[0]}, which failed"
+                        waiting.remove(spec)
+                    elif all(folder.is_trained(name) for name in spec.parents):
+                        stage = _next_stage(folder, spec, splits)
+                        if stage is None:
+                            waiting.remove(spec)
+                        elif len(running) < jobs:
+                            waiting.remove(spec)
+                            running.append(_start(folder, spec, settings, stage, lock, progress))
+                for job in running:
+                    if job.stage == "training":
+                        done = _step(folder.run(job.spec.name) / "metrics.jsonl")
+                        progress.update(job.task, completed=done)
+                time.sleep(_LOOK)
+        finally:
+            for job in running:
+                job.process.terminate()
+            for job in running:
+                try:
+                    job.process.wait(_PATIENCE)
+                except subprocess.TimeoutExpired:
+                    job.process.kill()
+                job.log.close()
+    return failed
+
+
+def _next_stage(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
+    """What is to be done next: "training", a split to evaluate on, or nothing."""
+    if not folder.is_trained(spec.name):
+        return "training"
+    return next((s for s in splits if not folder.is_evaluated(spec.name, s)), None)
+
+
+def _start(
+    folder: Folder, spec: RunSpec, settings: Settings, stage: str, lock: int, progress: Progress
+) -> _Job:
+    name = spec.name
+    steps = max(1, round(spec.steps * settings.scale))
+    task = progress.add_task(f"{name}: {stage}", total=steps if stage == "training" else None)
+    if stage == "training":
+        begun = folder.record(name) is not None
+        if not begun:
+            # At most what a process left that was killed before its first file was whole.
+            shutil.rmtree(folder.run(name), ignore_errors=True)
+        words = commands.training(spec, settings, resume=begun)
+    else:
+        words = commands.evaluation(name, settings, stage)
+    folder.log(name).parent.mkdir(parents=True, exist_ok=True)
+    log = folder.log(name).open("a")
+    log.write(f"$ {commands.shown(words, settings)}\n")
+    log.flush()
+    process = start(words, cwd=folder.path, log=log, lock=lock)
+    return _Job(spec=spec, stage=stage, process=process, log=log, task=task)
+
+
+def _check_same(folder: Folder, spec: RunSpec, settings: Settings) -> None:
+    """Refuse to go on with, or to count, a run that was begun otherwise."""
+    record = folder.record(spec.name)
+    words = commands.training(spec, settings)
+    if record is not None and record["command"][1:] != words:
+        was = commands.shown(record["command"][1:], settings)
+        raise ExperimentError(
+            f"{folder.run(spec.name)} was begun as: {was}; the list now says: "
+            f"{commands.shown(words, settings)}; remove that folder to train it anew, or choose "
+            "another --out"
+        )
+
+
+def _why(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """The last thing that a failed process said."""
+    texts = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    last = next((text for text in reversed(texts) if text), "")
+    return f"failed with status {process.returncode}: {last}; see {log}"
+
+
+def _step(log: Path) -> int:
+    """The last step that a training has logged."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
+            tail = file.read().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(tail):
+        head, _, rest = line.partition(b'"step": ')
+        number = rest.split(b",")[0]
+        if head == b"{" and number.isdigit():
+            return int(number)
+    return 0
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        refresh_per_second=1,
+        transient=True,
+    )

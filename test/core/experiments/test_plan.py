@@ -1,0 +1,133 @@
+"""Lists of runs: what they hold, their order, their command lines."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from handmade import write_version
+
+from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.experiments import commands
+from crkd_core.experiments.drives import DrivesError, share_out
+from crkd_core.experiments.folder import Settings
+from crkd_core.experiments.lists import LISTS, S0, A, B, C, runs_of
+from crkd_core.experiments.plan import PlanError, RunSpec, in_order
+
+SETTINGS = Settings(
+    data="/somewhere/world",
+    drives={"train": ("a", "b"), "few": ("a",), "unlabelled": ("b",), "validation": ("c",)},
+    scale=0.1,
+    changes=("batch_size=1",),
+)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_list_is_whole_and_parents_come_first(name):
+    runs = in_order(runs_of(name, seeds=2))
+    before: set[str] = set()
+    for run in runs:
+        assert {*run.parents} <= before
+        before.add(run.name)
+    arms = {run.arm for run in runs}
+    for run in runs:
+        assert {arm for arm in (run.plain, run.self_taught) if arm} <= arms
+        # Arms that are compared go on for as long, over the same drives.
+        for other in runs:
+            if run.plain == other.arm:
+                assert (run.steps, run.warmup, run.drives) == (
+                    *(other.steps, other.warmup, other.drives),
+                )
+                assert run.start == other.start
+
+
+def test_runs_that_two_lists_share_are_the_same():
+    known: dict[str, RunSpec] = {}
+    for name in LISTS:
+        for run in runs_of(name, seeds=1):
+            assert known.setdefault(run.name, run) == run
+
+
+def test_the_main_list_pairs_seed_by_seed():
+    names = [run.name for run in in_order(runs_of("main"))]
+    assert names[:4] == ["S0", "teacher", "radar_only", "camera_only"]
+    assert names[4:9] == ["A-1", "B-1", "C-1", "D-1", "A-2"] and len(names) == 24
+
+
+def test_only_takes_what_it_needs_along():
+    runs = runs_of("main", seeds=2)
+    assert [run.name for run in in_order(runs, ["C-2", "A"])] == [
+        *("S0", "A-1", "A-2", "teacher", "C-2"),
+    ]
+    with pytest.raises(PlanError, match="no run G in this list; it has S0, teacher"):
+        in_order(runs, ["G"])
+
+
+def test_plans_that_cannot_be_carried_out_are_refused():
+    with pytest.raises(PlanError, match="no experiment 'mian'; there are main"):
+        runs_of("mian")
+    with pytest.raises(PlanError, match="A needs S0, which is not in the list"):
+        in_order([A])
+    with pytest.raises(PlanError, match="S0 needs A needs S0: a circle"):
+        in_order([dataclasses.replace(S0, start="A"), A])
+    with pytest.raises(PlanError, match="S0: two different runs"):
+        in_order([S0, dataclasses.replace(S0, steps=1)])
+    with pytest.raises(PlanError, match="needs a run to start from"):
+        dataclasses.replace(C, start=None)
+    with pytest.raises(PlanError, match="need a teacher"):
+        dataclasses.replace(A, is_unlabelled=True)
+
+
+def test_command_lines_follow_from_run_and_settings():
+    plain = commands.training(dataclasses.replace(A, seed=3), SETTINGS)
+    assert plain[:7] == [
+        "train",
+        "--data",
+        "/somewhere/world",
+        "--split",
+        "a,b",
+        "--out",
+        "runs/A-3",
+    ]
+    assert plain[7:11] == ["--preset", "demo_student", "--steps", "250"]
+    changes = plain[12::2]
+    assert plain[11::2] == ["--set"] * len(changes)
+    assert changes[0] == "warmup_steps=10"
+    assert changes[-4:] == [
+        *("batch_size=1", "seed=3", "workers=0", "start=runs/S0/weights.safetensors"),
+    ]
+    taught = commands.training(B, SETTINGS)
+    assert taught[0] == "distill" and "--preset" not in taught
+    assert taught[7:11] == ["--teacher", "runs/S0", "--student", "runs/S0"]
+    resumed = commands.training(B, SETTINGS, resume=True)
+    assert resumed == [*taught[:7], "--resume"]
+    text = commands.shown(commands.evaluation("B", SETTINGS, "validation"), SETTINGS)
+    assert text == (
+        "crkd evaluate --weights runs/B/weights.safetensors --data DATA --split validation "
+        "--out evaluations/B/validation --slices"
+    )
+
+
+def test_drives_are_shared_out_by_numbers_and_by_splits(tmp_path):
+    scenes = tuple(f"scene-{n}" for n in range(6))
+    splits = {"one": list(scenes[:2]), "two": list(scenes[4:])}
+    tables = NuScenes(
+        write_version(tmp_path, scenes=scenes, samples=2, files=False, splits=splits)
+    )
+    shared = share_out(tables)
+    assert shared["train"] == scenes[:3] and shared["validation"] == scenes[3:4]
+    assert shared["test"] == scenes[4:]
+    assert shared["few"] == scenes[:1] and shared["unlabelled"] == scenes[1:3]
+    assert share_out(tables, "1,1,1")["test"] == scenes[2:3]
+    named = share_out(tables, "one, two,two")
+    assert named["train"] == scenes[:2] and named["validation"] == named["test"] == scenes[4:]
+    # What is shared out is a split of every command.
+    assert len(tables.samples_of(",".join(shared["train"]))) == 6
+    for wish, text in (
+        ("1,2", "expected numbers"),
+        ("5,1,1", "at most 6"),
+        ("0,1,1", "at least 1"),
+        ("one,two,one", "2 training drives would be scored"),
+    ):
+        with pytest.raises(DrivesError, match=text):
+            share_out(tables, wish)

@@ -1,0 +1,126 @@
+"""What is made of finished runs: intervals, signatures, tables, pictures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from crkd_core.evaluate.compare import SCORES
+from crkd_core.experiments.lists import runs_of
+from crkd_core.experiments.plan import in_order
+from crkd_core.experiments.plots import draw_arms, draw_parts
+from crkd_core.experiments.signatures import signatures
+from crkd_core.experiments.statistics import interval, paired
+from crkd_core.experiments.table import tables
+
+RUNS = in_order(runs_of("main", seeds=3))
+
+
+def result(spec, value, **more):
+    scores = dict.fromkeys(SCORES, value)
+    slices = [
+        {"group": "range", "name": "0-20 m", "boxes": 5, "mean_ap": value / 2},
+        {"group": "weather", "name": "rain", "boxes": 0},
+    ]
+    one = {"scores": scores, "classes": {"car": value}, "slices": slices}
+    start = {"validation": dict.fromkeys(SCORES, 0.3)}
+    whole = {"steps": 10, "seconds": 90, "start": start, "validation": one, "signatures": []}
+    return {"arm": spec.arm, **whole, **more}
+
+
+@pytest.fixture
+def results():
+    """All but B of seed 2, all D and the camera: D is missing whole."""
+    levels = {"A": 0.40, "B": 0.42, "C": 0.45}
+    noise = {0: 0.0, 1: 0.01, 2: -0.01, 3: 0.005}
+    return {
+        spec.name: result(spec, levels.get(spec.arm, 0.3) + noise[spec.seed] * (spec.arm != "C"))
+        for spec in RUNS
+        if spec.arm not in ("D", "camera_only") and spec.name != "B-2"
+    }
+
+
+def test_an_interval_is_students():
+    values = np.random.default_rng(0).normal(0.02, 0.01, 5)
+    found = interval(list(values))
+    low, high = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values))
+    assert found.mean - found.half == pytest.approx(low)
+    assert found.mean + found.half == pytest.approx(high)
+    assert found.excludes_zero() == (low > 0 or high < 0)
+    assert math.isnan(interval([0.1, math.nan]).half)
+    assert not interval([0.1]).excludes_zero() and interval([0.1]).text() == "+0.100 (1)"
+    assert interval([math.nan]) is None
+    assert paired({1: 0.5, 2: 0.4}, {2: 0.3, 3: 9.0}).text(1) == "+0.1 (1)"
+
+
+def rows(table):
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+
+def test_what_is_missing_is_shown_as_missing(results):
+    scores, changes, parts, part_changes, runs = tables(
+        RUNS, results, "validation", {"D-1": "failed with status 1: out of memory"}
+    )
+    assert [row[0] for row in scores.rows] == [
+        *("S0", "teacher", "radar_only", "camera_only", "A", "B", "C", "D"),
+    ]
+    assert rows(scores)["B"]["runs"] == "2/3" and rows(scores)["B"]["mAP"] == "0.427"
+    assert rows(scores)["D"]["runs"] == "0/3" and rows(scores)["D"]["mAP"] == "missing"
+    assert rows(changes)["B - A"]["seeds"] == "2"
+    assert rows(changes)["B - A"]["mAP"] == "+0.020 ± 0.000 *"
+    assert rows(changes)["C - A"]["seeds"] == "3"
+    assert "*" in rows(changes)["C - A"]["mAP"] and rows(changes)["D - B"]["mAP"] == "missing"
+    # A part of the data without truth is no column.
+    assert parts.columns == ("arm", "0-20 m")
+    assert rows(parts)["C"]["0-20 m"] == "0.225"
+    assert rows(part_changes)["D - A"]["0-20 m"] == "missing"
+    assert rows(runs)["B-2"]["state"] == "missing"
+    assert rows(runs)["D-1"]["state"] == "failed with status 1: out of memory"
+    assert rows(runs)["A-1"]["state"] == "sound" and rows(runs)["A-1"]["mAP start"] == "0.300"
+
+
+def test_pictures_of_a_part_of_the_runs(results, tmp_path):
+    for draw in (draw_arms, draw_parts):
+        for some in (results, {}):
+            draw(RUNS, some, "validation", tmp_path / "a.png")
+            assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def log(**losses):
+    """Fifty logged steps: of each loss a function of the step."""
+    lines = []
+    for step in range(10, 510, 10):
+        values = {name: float(value(step)) for name, value in losses.items()}
+        norm = values.pop("gradient_norm", 5.0)
+        values["total"] = sum(values.values())
+        lines.append({"step": step, "lr": 1e-3, "gradient_norm": norm, **values})
+    return lines
+
+
+def signs(lines, start=0.3, end=0.4):
+    return signatures(lines, clip_norm=35.0, start={"validation": start}, end={"validation": end})
+
+
+def test_signatures_of_failure():
+    sound = log(heatmap=lambda s: 100 / s, csrd=lambda s: 10 / s)
+    assert signs(sound) == []
+    assert signs(sound, end=0.29) == ["ends below its start on validation: mAP 0.300 > 0.290"]
+    # The truth's own losses may be all there is, and so may a ramp begin with nothing.
+    assert signs(log(dim=lambda s: 1.0)) == []
+    ramp = log(heatmap=lambda s: 1.0, csrd=lambda s: 0.1 * min(1, (s - 10) / 100))
+    assert signs(ramp) == []
+    found = signs(log(heatmap=lambda s: 1.0, csrd=lambda s: 3.0))
+    assert found == ["csrd dominates: 75% of the total loss"]
+    found = signs(log(heatmap=lambda s: 1.0, csrd=lambda s: 0.1 * (s < 40)))
+    assert found == ["csrd dies: 0.06 > 0"]
+    found = signs(log(heatmap=lambda s: 1.0, reld=lambda s: 0.0))
+    assert found == ["reld dies: 0 > 0"]
+    wild = log(heatmap=lambda s: 1.0, gradient_norm=lambda s: 1e3 if s % 100 == 0 else 5)
+    assert signs(wild) == ["unstable gradient: 10% of the steps above 10 times the median"]
+    assert signs(log(heatmap=lambda s: 1.0, gradient_norm=lambda s: 50.0)) == [
+        "clipped gradient: 100% of the steps above 35"
+    ]
+    assert len(signs(log(heatmap=lambda s: 1.0, gradient_norm=lambda s: math.nan))) == 2

@@ -1,0 +1,162 @@
+"""An experiment of handfuls of steps on tiny drives, killed and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crkd_core.config import CRKD_LOSSES
+from crkd_core.experiments.drives import share_out
+from crkd_core.experiments.experiment import experiment, shown
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.plan import RunSpec, in_order
+from crkd_core.experiments.runner import run_all
+
+#: A network of seconds out of the demo presets.
+TINY = (
+    *("detector.grid.low=[-12.8, -12.8, -5]", "detector.grid.high=[12.8, 12.8, 3]"),
+    *("detector.grid.cell=0.8", "detector.image.height=64", "detector.image.width=96"),
+    *("augment.image_zoom=[1.0, 1.3]", "batch_size=1", "precision=fp32"),
+    *("log_steps=1", "checkpoint_steps=2", "average=0"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Three drives of two key frames."""
+    from crkd_core.world import write_world
+
+    out = tmp_path_factory.mktemp("world") / "world"
+    return write_world(
+        out, scenes=3, seconds=1.0, seed=23, image_width=64, jobs=1, key_frames_only=True
+    )
+
+
+def spec(arm, steps=2, **more):
+    return RunSpec(arm=arm, what=arm, steps=steps, warmup=1, **more)
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Ids of the processes that work in a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve() == folder.resolve():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition, *, seconds=240):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
+    out = tmp_path / "out"
+    code = "from crkd_core.cli import main; main()"
+    words = ["experiment", "main", "--out", str(out), "--data", str(data), "--drives", "1,1,1"]
+    words += ["--seeds", "1", "--only", "A", "--scale", "0.003"]
+    words += [word for change in TINY for word in ("--set", change)]
+    started = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.DEVNULL)
+    log = out / "runs" / "S0" / "metrics.jsonl"
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3)
+    assert processes_in(out)
+    # Nobody else may work there at the same time.
+    with pytest.raises(ExperimentError, match=f"another .* at work there .process {started.pid}"):
+        experiment("main", out, data=data)
+    os.kill(started.pid, signal.SIGKILL)
+    started.wait()
+    wait_for(lambda: not processes_in(out), seconds=30)
+    assert not (out / "results" / "S0.json").exists()
+    before = json.loads(log.read_text().splitlines()[0])
+
+    failed = experiment("main", out, seeds=1, only=["A"])
+    assert failed == {}
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 10))
+    assert lines[0] == before, "it was begun anew"
+    stored = json.loads((out / "results" / "A-1.json").read_text())
+    assert stored["steps"] == 8 and stored["seconds"] >= 0
+    assert stored["start"]["validation"].keys() == stored["validation"]["scores"].keys()
+    assert stored["command"].startswith("crkd train --data DATA --split train --out runs/A-1 ")
+    assert str(tmp_path) not in json.dumps(stored)
+    assert {one["group"] for one in stored["validation"]["slices"]} == {
+        *("range", "weather", "light", "speed"),
+    }
+    assert sorted(path.name for path in (out / "results").iterdir()) == [
+        *("A-1.json", "S0.json", "main.md", "main_losses"),
+        *("main_validation.png", "main_validation_parts.png"),
+    ]
+
+    # All is done: the same again trains nothing, and scores only on what is new.
+    checkpoint = (out / "runs" / "A-1" / "checkpoint.pt").stat().st_mtime_ns
+    assert experiment("main", out, seeds=1, only=["A"], test=True) == {}
+    assert (out / "runs" / "A-1" / "checkpoint.pt").stat().st_mtime_ns == checkpoint
+    assert "test" in json.loads((out / "results" / "A-1.json").read_text())
+    titles = [table.title for table in shown("main", out, seeds=1)]
+    assert any("on validation" in title for title in titles)
+    assert any("on test" in title for title in titles)
+    with pytest.raises(ExperimentError, match=r"set up with scale 0\.003, not 1\.0"):
+        experiment("main", out, scale=1.0)
+
+
+def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path):
+    from crkd_core.data.nuscenes.scenes import NuScenes
+
+    weights = dict.fromkeys(CRKD_LOSSES, 0.0) | {"respd_heatmap": 1.0}
+    losses = ",".join(f"{name}={weight:g}" for name, weight in weights.items())
+    specs = in_order(
+        [
+            spec("broken", changes=("detector.fuser=glue",)),
+            spec("student"),
+            spec("lidar", preset="demo_teacher"),
+            spec("orphan", start="broken"),
+            spec("taught", start="student", teacher="lidar", options=("--losses", losses)),
+        ]
+    )
+    settings = Settings(
+        data=str(data), drives=dict(share_out(NuScenes(data), "1,1,1")), changes=TINY
+    )
+    folder, done = Folder(tmp_path), []
+    with folder.locked() as lock:
+        failed = run_all(
+            folder,
+            specs,
+            settings,
+            lock=lock,
+            jobs=2,
+            splits=["validation"],
+            finished=lambda one: done.append(one.name),
+        )
+    assert set(failed) == {"broken", "orphan"}
+    assert "failed with status" in failed["broken"] and "glue" in failed["broken"]
+    assert failed["orphan"] == "waits for broken, which failed"
+    assert sorted(done) == ["lidar", "student", "taught"]
+    config = json.loads((folder.run("taught") / "config.json").read_text())["config"]
+    assert config["workers"] == 0 and config["crkd"]["teacher"].endswith(
+        "runs/lidar/weights.safetensors"
+    )
+
+    # What was begun otherwise is neither gone on with nor counted.
+    other = in_order([spec("student", steps=3)])
+    with folder.locked() as lock, pytest.raises(ExperimentError, match="begun as: crkd train"):
+        run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
+
+
+def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):
+    with pytest.raises(ExperimentError, match="say --data"):
+        experiment("main", tmp_path)
+    with pytest.raises(ExperimentError, match="begin one with --data"):
+        shown("main", tmp_path)
