@@ -70,7 +70,7 @@ C = dataclasses.replace(
 D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=())
 E = dataclasses.replace(C, arm="E", what="CRKD, as published", options=("--form", "published"))
 F = dataclasses.replace(
-    A, arm="F", what="no teacher, calibration block", plain="A",
+    A, arm="F", what="no teacher, calibration block in the path as in E", plain="A",
     changes=(*_ON, "detector.radar.calibration=path"),
 )  # fmt: skip
 
