@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.progress import counted
+import numpy as np
+
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
-from crkd_ros.bags.container import Topic
+from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.foreign.kinds import Kind, foreign_layout, recognise
 from crkd_ros.bags.foreign.survey import Survey, survey
 from crkd_ros.bags.reader import open_bag
-from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import Synchronizer
@@ -52,6 +52,7 @@ class BagInfo:
         moving: frames whose ego pose is known.
         missing: what a detector needs and must be given.
         unreadable: topic -> why its messages cannot be decoded.
+        troubles: sentences about single messages that cannot be used.
     """
 
     kind: Kind
@@ -67,6 +68,7 @@ class BagInfo:
     moving: int
     missing: tuple[str, ...]
     unreadable: Mapping[str, str]
+    troubles: tuple[str, ...]
 
 
 def describe(
@@ -98,26 +100,18 @@ def describe(
             progress=progress,
             strict=False,
         )
-        topics = {topic.name: name for name, topic in {**layout.images, **layout.radars}.items()}
-        stamps: list[tuple[int, str]] = []
-        for topic, record_ns, message in counted(
-            bag.messages(list(topics)),
-            f"reading {path.name}",
-            total=sum(bag.topics[topic].count for topic in topics),
-            shown=progress,
-        ):
-            stamp = record_ns if known.record_times else stamp_ns(message.header.stamp)
-            stamps.append((stamp, topics[topic]))
         unreadable = bag.unreadable()
-    stamps.sort()
+        troubles = tuple(_troubles(bag, known))
+    heard = {**layout.images, **layout.radars}
+    stamps = sorted((s, name) for name in heard for s in known.stamps[name].tolist())
     seconds = (stamps[-1][0] - stamps[0][0]) / 1e9 if stamps else 0.0
     sensors = {}
     for name in (*CAMERAS, *RADARS):
-        topic_of = layout.images.get(name) or layout.radars.get(name)
-        own = [stamp for stamp, channel in stamps if channel == name]
+        topic_of = heard.get(name)
+        own = np.sort(known.stamps.get(name, np.zeros(0, np.int64)))
         sensors[name] = SensorInfo(
             topic=topic_of,
-            rate=(len(own) - 1) * 1e9 / (own[-1] - own[0]) if len(own) > 1 else 0.0,
+            rate=(len(own) - 1) * 1e9 / max(int(own[-1] - own[0]), 1) if len(own) > 1 else 0.0,
             calibrated=None if name in RADARS else name in layout.infos or name in known.cameras,
             placed=name in known.extrinsics,
         )
@@ -136,6 +130,7 @@ def describe(
         moving=sum(known.poses.at(one.stamp_ns) is not None for one in frames),
         missing=tuple(_missing(sensors, known)),
         unreadable=unreadable,
+        troubles=troubles,
     )
 
 
@@ -153,6 +148,16 @@ def _frames(stamps: list[tuple[int, str]], config: SyncConfig) -> list[_Formed]:
         sync.add(name, Arrival(stamp, 0.0), None)
     sets += sync.flush()
     return [_Formed(one.stamp_ns, len(one.images), len(one.sweeps)) for one in sets]
+
+
+def _troubles(bag: Bag, known: Survey) -> Iterator[str]:
+    for topic in sorted(known.strays.places):
+        yield known.strays.sentence(topic, bag.topics[topic].count)
+    for topic, (count, reason) in sorted(known.broken.items()):
+        yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
+    if known.strays.back is not None:
+        at_ns, seconds = known.strays.back
+        yield f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s: cut the bag there"
 
 
 def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
@@ -203,6 +208,8 @@ def show(info: BagInfo, path: Path) -> None:
         f"{info.moving}"
     )
     print(f"missing: {'; '.join(info.missing) or 'nothing'}")
+    for trouble in info.troubles:
+        print(f"wrong: {trouble}")
     for topic, reason in info.unreadable.items():
         print(f"not read: {topic}, {reason}")
     calibration = " --calibration FILE" if set(_of_file(info)) else ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.foreign.kinds import Kind, check_container, foreign_layout, recognise
-from crkd_ros.bags.foreign.stream import REORDER_NS, Conversion, ImageFormat
+from crkd_ros.bags.foreign.stream import Conversion, ImageFormat
 from crkd_ros.bags.foreign.survey import survey
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_bag
@@ -89,6 +89,12 @@ def convert_bag(
             stamps=stamps,
             progress=progress,
         )
+        if known.strays.back is not None:
+            at_ns, seconds = known.strays.back
+            raise BagError(
+                f"{source}: at record time {at_ns} ns all stamps go back by {seconds:.1f} s; was "
+                "a bag recorded that was played in a loop, or a clock set? cut the bag there"
+            )
         job = Conversion(
             bag=bag,
             kind=found,
@@ -133,7 +139,10 @@ def _notes(job: Conversion, lidar_wanted: bool) -> Iterator[str]:
             f"{job.without_pose} sensor messages lie outside the poses of "
             f"{job.known.pose_source} and make no frame"
         )
-    if job.late:
-        yield f"{job.late} messages stood more than {REORDER_NS / 1e9:.0f} s from their place"
+    for topic in sorted(job.known.strays.places):
+        yield job.known.strays.sentence(topic, job.bag.topics[topic].count)
+    for topic, (count, reason) in sorted(job.damaged.items()):
+        total = job.bag.topics[topic].count
+        yield f"{topic}: {count} of {total} messages cannot be used: {reason}"
     if lidar_wanted and job.layout.lidar is not None and not job.with_lidar:
         yield "the place of lidar_top is not known: its clouds were left out"

@@ -18,6 +18,7 @@ from crkd_ros.bags import scene_messages
 from crkd_ros.bags.container import Bag
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
+from crkd_ros.bags.foreign.strays import REORDER_NS
 from crkd_ros.bags.foreign.survey import Survey
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError, make
 from crkd_ros.bags.writer import BagWriter, qos
@@ -27,17 +28,17 @@ from crkd_ros.convert.camera_model import CamerasConfig
 
 ImageFormat = Literal["jpeg", "png"]
 
-#: A message may be this much older or newer than its place in the file says. Key frames of the
-#: foxglove family stand up to half a second from their places.
-REORDER_NS = 1_000_000_000
-
 #: (stamp, rank, number, what to write): the order of writing; intrinsics before the image.
 _Waiting = tuple[int, int, int, list[tuple[str, Any]]]
 
 
 @dataclass
 class Conversion:
-    """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened."""
+    """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened.
+
+    ``damaged``: topic -> (how many messages could not be used, why not the first); ``held``:
+    camera -> CameraInfo that holds for its images to come.
+    """
 
     bag: Bag
     kind: Kind
@@ -49,7 +50,8 @@ class Conversion:
     counts: dict[str, int] = field(default_factory=dict)
     span: tuple[int, int] | None = None
     encoded: int = 0
-    late: int = 0
+    damaged: dict[str, tuple[int, str]] = field(default_factory=dict)
+    held: dict[str, Any] = field(default_factory=dict)
     interpolated: int = 0
     without_pose: int = 0
     last_pose: int = -1
@@ -144,30 +146,51 @@ class Conversion:
     def _in_order(self, roles: dict[str, tuple[str, str]], description: str) -> Iterator[_Waiting]:
         """(stamp, rank, number, [(topic, message)]) by stamp; intrinsics before the image."""
         waiting: list[_Waiting] = []
-        newest, written = 0, 0
-        for number, (topic, record_ns, message) in enumerate(
+        newest, seen = 0, dict.fromkeys(roles, -1)
+        strays = self.known.strays.places
+        for number, record in enumerate(
             counted(
-                self.bag.messages(list(roles)),
+                self.bag.records(list(roles)),
                 description,
                 total=sum(self.bag.topics[topic].count for topic in roles),
                 shown=bool(description),
             )
         ):
+            topic = record.topic
             role, channel = roles[topic]
-            stamp = record_ns if self.known.record_times else stamp_ns(message.header.stamp)
-            if stamp <= 0:
-                raise BagError(f"{topic}: a message without a stamp at record time {record_ns} ns")
-            if stamp < written:
-                self.late += 1
+            seen[topic] += 1
+            if seen[topic] in strays.get(topic, ()):
                 continue
-            newest = max(newest, stamp)
-            made = self._convert(role, channel, stamp, message)
+            try:
+                message = record.message()
+                stamp = record.stamp_ns
+                if not self.known.record_times:
+                    stamp = stamp_ns(message.header.stamp)
+                if role == "info" and abs(stamp - newest) > REORDER_NS:
+                    # Latched long ago, or never stamped: it holds for the images that follow.
+                    self.held[channel] = message
+                    continue
+                made = self._convert(role, channel, stamp, message)
+                if role == "image" and channel in self.held:
+                    made[:0] = self._convert("info", channel, stamp, self.held.pop(channel))
+            except BagError as error:
+                self._damaged(topic, error)
+                continue
+            if role != "info":
+                newest = max(newest, stamp)
             heapq.heappush(waiting, (stamp, int(role != "info"), number, made))
             while waiting and waiting[0][0] < newest - REORDER_NS:
-                written = waiting[0][0]
                 yield heapq.heappop(waiting)
         while waiting:
             yield heapq.heappop(waiting)
+
+    def _damaged(self, topic: str, error: BagError) -> None:
+        """One damaged message costs itself; nothing but damaged ones is an error."""
+        count, first = self.damaged.get(topic, (0, str(error)))
+        self.damaged[topic] = count + 1, first
+        usable = self.bag.topics[topic].count - len(self.known.strays.places.get(topic, ()))
+        if count + 1 >= usable:
+            raise BagError(f"{self.bag.path}: {topic}: none of its messages can be used: {first}")
 
     def _convert(self, role: str, channel: str, stamp: int, message: Any) -> list[tuple[str, Any]]:
         name = f"/{channel.lower()}"

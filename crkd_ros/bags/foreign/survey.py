@@ -1,13 +1,14 @@
 """What must be known of a foreign bag before its sensors are converted: poses and calibration.
 
 Other converters write poses late, at the wrong record time or only at key frames, so they are all
-read first. The bag's images are not touched here but for the first of each camera.
+read first. Of images and clouds the stamps are noted, and the first message of each sensor.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.progress import counted
-from crkd_ros.bags.container import Bag, Topic
+from crkd_ros.bags.container import Bag, Record
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
 from crkd_ros.bags.foreign.pose_table import PoseTable
+from crkd_ros.bags.foreign.strays import Strays, Times, find_strays
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.convert.arrays import ConvertError, odometry_pose, stamp_ns, transform_matrix
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
@@ -41,6 +43,11 @@ class Survey:
             CameraInfo is not taken for these.
         frames: channel -> frame name in the bag.
         record_times: True when headers have no stamps and record times stand in for them.
+        stamps: channel -> stamps of its images or clouds, ns, in the order of the file, without
+            strays.
+        strays: sensor messages with wrong stamps; those of CameraInfo, which holds at any time,
+            are none.
+        broken: topic -> (how many messages cannot be decoded, why not the first of them).
     """
 
     poses: PoseTable
@@ -49,6 +56,9 @@ class Survey:
     cameras: dict[str, CameraEntry]
     frames: dict[str, str]
     record_times: bool
+    stamps: dict[str, Times]
+    strays: Strays
+    broken: dict[str, tuple[int, str]]
 
 
 def survey(
@@ -61,7 +71,7 @@ def survey(
     progress: bool = True,
     strict: bool = True,
 ) -> Survey:
-    """Read poses, transforms and the first message of every sensor.
+    """Read the bag once: poses, transforms, stamps and the first message of every sensor.
 
     Args:
         bag: an open bag.
@@ -78,18 +88,15 @@ def survey(
         MotionError: the calibration file cannot be used.
     """
     given = Calibration.load(calibration, base=BASE) if calibration else None
-    # These have no message of their own to look at, so the first one tells.
-    heads = {
-        channel: _first(bag, topic.name)
-        for group in (layout.images, layout.radars)
-        for channel, topic in group.items()
-    }
-    if layout.lidar is not None:
-        heads["LIDAR_TOP"] = _first(bag, layout.lidar.name)
-    record_times = _record_times(heads, path=bag.path, kind=kind, stamps=stamps)
-    found, tf_poses = _transforms(bag, layout, progress)
-    poses, source = _poses(bag, layout, tf_poses, progress)
-    frames = {channel: contents.frame_of(one) for channel, one in heads.items()}
+    heard = _Heard(bag, layout)
+    heard.read(progress)
+    record_times = _record_times(heard, path=bag.path, kind=kind, stamps=stamps)
+    found, tf_poses = heard.transforms()
+    poses, source = tf_poses, ", ".join(topic.name for topic in layout.transforms)
+    # The odometry of the WATonomous lineage is the vehicle's own estimate, not the ego pose.
+    if not len(poses) and layout.odometry is not None:
+        poses, source = heard.odometry, layout.odometry.name
+    frames = {channel: contents.frame_of(one) for channel, one in heard.heads.items()}
     extrinsics: dict[str, Array] = {}
     for channel, frame in frames.items():
         names = (frame, channel, f"{channel}_link")
@@ -99,9 +106,9 @@ def survey(
             extrinsics[channel] = matrix
     cameras: dict[str, CameraEntry] = {}
     for camera in layout.images:
-        entry = _camera(given, (frames[camera], camera, f"{camera}_link"))
-        if entry is not None:
-            size = contents.image_size(heads[camera])
+        entry = _camera(given, (frames.get(camera, ""), camera, f"{camera}_link"))
+        if entry is not None and camera in heard.heads:
+            size = contents.image_size(heard.heads[camera])
             if entry.image_size not in (None, size):
                 raise BagError(
                     f"{calibration}: {camera.lower()} is for images of {entry.image_size} pixels, "
@@ -117,6 +124,7 @@ def survey(
             unknown=[c for c in layout.images if c not in layout.infos and c not in cameras],
             calibration=calibration,
         )
+    times, strays = heard.times(record_times)
     return Survey(
         poses=poses,
         pose_source=source,
@@ -124,39 +132,75 @@ def survey(
         cameras=cameras,
         frames=frames,
         record_times=record_times,
+        stamps=times,
+        strays=strays,
+        broken=heard.broken,
     )
 
 
-def _first(bag: Bag, topic: str) -> Any:
-    for _, _, message in bag.messages([topic]):
-        return message
-    raise BagError(f"{topic} has no message")
+class _Heard:
+    """What one reading of a bag tells."""
 
+    def __init__(self, bag: Bag, layout: ForeignLayout) -> None:
+        self._bag, self._layout = bag, layout
+        self._sensors = {
+            topic.name: channel
+            for group in (layout.images, layout.radars)
+            for channel, topic in group.items()
+        }
+        if layout.lidar is not None:
+            self._sensors[layout.lidar.name] = "LIDAR_TOP"
+        self._tf = {topic.name for topic in layout.transforms}
+        self._tree, self._above = Calibration(base=BASE), dict[str, Array]()
+        self._poses = PoseTable()
+        #: Topic -> the number of its last message, also of those that cannot be read.
+        self._places = dict.fromkeys(self._sensors, -1)
+        self._topics: list[str] = []
+        self._numbers = array("q")
+        self._stamps, self._records = array("q"), array("q")
+        self.odometry = PoseTable()
+        self.heads: dict[str, Any] = {}
+        self.broken: dict[str, tuple[int, str]] = {}
 
-def _record_times(heads: dict[str, Any], *, path: Path, kind: Kind, stamps: str) -> bool:
-    if stamps != "auto":
-        return stamps == "record"
-    empty = sorted(c for c, message in heads.items() if not stamp_ns(message.header.stamp))
-    if not empty:
-        return False
-    if kind is not Kind.NUSCENES2BAG_ROS2:
-        raise BagError(
-            f"{path}: headers of {', '.join(c.lower() for c in empty)} have no stamp; if the "
-            "record times are the sensors' own times, pass --stamps record"
-        )
-    return True
+    def read(self, progress: bool) -> None:
+        """Read it all. Raises BagError."""
+        bag, unreadable = self._bag, self._bag.unreadable()
+        odometry = self._layout.odometry
+        topics = [*self._sensors, *self._tf, *([] if odometry is None else [odometry.name])]
+        for topic in self._sensors:
+            if topic in unreadable:
+                raise BagError(f"{bag.path}: {topic}: {unreadable[topic]}")
+        total = sum(bag.topics[topic].count for topic in topics)
+        for record in counted(
+            bag.records(topics), f"reading {bag.path.name}", total=total, shown=progress
+        ):
+            try:
+                self._take(record)
+            except (BagError, ConvertError) as error:
+                count, first = self.broken.get(record.topic, (0, str(error)))
+                self.broken[record.topic] = count + 1, first
 
+    def _take(self, record: Record) -> None:
+        channel = self._sensors.get(record.topic)
+        if channel is not None:
+            self._places[record.topic] += 1
+            message = record.message()
+            stamp = stamp_ns(message.header.stamp)
+            self.heads.setdefault(channel, message)
+            self._topics.append(record.topic)
+            self._numbers.append(self._places[record.topic])
+            self._records.append(record.stamp_ns)
+            self._stamps.append(stamp)
+        elif record.topic in self._tf:
+            self._take_transforms(record.message().transforms)
+        else:
+            message = record.message()
+            self.odometry.add(stamp_ns(message.header.stamp), odometry_pose(message))
 
-def _transforms(bag: Bag, layout: ForeignLayout, progress: bool) -> tuple[Calibration, PoseTable]:
-    """The tree of sensor frames, and map_T_base of every transform whose child is the base.
-
-    A frame between (map -> odom -> base_link) counts with its latest transform; without one, the
-    base's own parent is the map.
-    """
-    tree, above, poses = Calibration(base=BASE), dict[str, Array](), PoseTable()
-    for message in _read(bag, layout.transforms, progress):
+    def _take_transforms(self, transforms: Sequence[Any]) -> None:
+        """A frame between (map -> odom -> base_link) counts with its latest transform."""
         bases = []
-        for transform in message.transforms:
+        for transform in transforms:
             child = transform.child_frame_id.lstrip("/")
             try:
                 matrix = transform_matrix(transform)
@@ -165,44 +209,45 @@ def _transforms(bag: Bag, layout: ForeignLayout, progress: bool) -> tuple[Calibr
             if child.lower() == BASE:
                 bases.append((transform, matrix))
             elif child.lower() == "odom":
-                above[child] = matrix
+                self._above[child] = matrix
             else:
-                tree.add(transform.header.frame_id, child, matrix)
+                self._tree.add(transform.header.frame_id, child, matrix)
         for transform, matrix in bases:
-            parent = above.get(transform.header.frame_id.lstrip("/"))
+            parent = self._above.get(transform.header.frame_id.lstrip("/"))
             stamp = stamp_ns(transform.header.stamp)
-            poses.add(stamp, matrix if parent is None else parent @ matrix)
-    return tree, poses
+            self._poses.add(stamp, matrix if parent is None else parent @ matrix)
+
+    def unstamped(self) -> list[str]:
+        """Channels none of whose messages has a stamp."""
+        stamped = {self._sensors[t] for t, s in zip(self._topics, self._stamps, strict=True) if s}
+        return sorted(set(self._sensors.values()) - stamped)
+
+    def times(self, record_times: bool) -> tuple[dict[str, Times], Strays]:
+        """Stamps of every channel without strays, and the strays."""
+        records = np.array(self._records, np.int64)
+        stamps = records if record_times else np.array(self._stamps, np.int64)
+        strays = find_strays(self._topics, self._numbers, stamps, records)
+        kept: dict[str, list[int]] = {channel: [] for channel in self._sensors.values()}
+        for topic, number, stamp in zip(self._topics, self._numbers, stamps.tolist(), strict=True):
+            if number not in strays.places.get(topic, ()):
+                kept[self._sensors[topic]].append(stamp)
+        return {name: np.array(own, np.int64) for name, own in kept.items()}, strays
+
+    def transforms(self) -> tuple[Calibration, PoseTable]:
+        """The tree of sensor frames, and map_T_base of every transform whose child is the base."""
+        return self._tree, self._poses
 
 
-def _poses(
-    bag: Bag, layout: ForeignLayout, tf_poses: PoseTable, progress: bool
-) -> tuple[PoseTable, str]:
-    """The poses of /tf, whose exactness is known; of odometry where /tf has none.
-
-    The odometry of the WATonomous lineage is the vehicle's own estimate, not the ego pose.
-    """
-    if len(tf_poses):
-        return tf_poses, ", ".join(topic.name for topic in layout.transforms)
-    poses = PoseTable()
-    if layout.odometry is None:
-        return poses, ""
-    try:
-        for message in _read(bag, [layout.odometry], progress):
-            poses.add(stamp_ns(message.header.stamp), odometry_pose(message))
-    except ConvertError as error:
-        raise BagError(f"{layout.odometry.name}: {error}") from error
-    return poses, layout.odometry.name
-
-
-def _read(bag: Bag, topics: Sequence[Topic], progress: bool) -> Iterator[Any]:
-    for _, _, message in counted(
-        bag.messages([topic.name for topic in topics]),
-        "reading poses",
-        total=sum(topic.count for topic in topics),
-        shown=progress,
-    ):
-        yield message
+def _record_times(heard: _Heard, *, path: Path, kind: Kind, stamps: str) -> bool:
+    empty = heard.unstamped()
+    if stamps == "record" or not empty:
+        return stamps == "record"
+    if stamps == "header" or kind is not Kind.NUSCENES2BAG_ROS2:
+        raise BagError(
+            f"{path}: headers of {', '.join(c.lower() for c in empty)} have no stamp; if the "
+            "record times are the sensors' own times, pass --stamps record"
+        )
+    return True
 
 
 def _base_T(calibration: Calibration | None, names: Sequence[str]) -> Array | None:
