@@ -169,8 +169,10 @@ def demo_teacher() -> TrainConfig:
         lidar=LidarConfig(
             kind="pillars",
             voxel=(0.4, 0.4, 0.5),
+            # Three sweeps together: finer steps would cost a voxel for every sweep.
+            age_step=0.15,
             max_points=64,
-            max_voxels=(40_000, 40_000),
+            max_voxels=(80_000, 80_000),
             channels=(32, 48),
         ),
     )

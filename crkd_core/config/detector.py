@@ -137,6 +137,9 @@ class LidarConfig:
     sweeps: int = 10
     #: Voxel edges, metres. Pillars: points are first averaged per voxel; it divides the BEV cell.
     voxel: tuple[float, float, float] = (0.075, 0.075, 0.2)
+    #: Pillars: points are averaged only with those whose ages lie within the same step, seconds:
+    #: what has moved between sweeps stays apart, and is how this network sees speed. None = all.
+    age_step: float | None = None
     #: Points averaged per voxel, and voxels kept per sample in training and in evaluation; the
     #: first ones in the order of the cloud.
     max_points: int = 10

@@ -75,7 +75,8 @@ class SparseLidar(nn.Module):
 class LidarPillars(nn.Module):
     """Voxel means through Linear-BatchNorm-ReLU layers, maximum per cell (after PointPillars).
 
-    Averaging within voxels first makes ten sweeps of a standing world one tenth of the work.
+    Averaging within voxels first makes ten sweeps of a standing world one tenth of the work; with
+    ``age_step`` only sweeps of about the same age are averaged, and motion is not.
     """
 
     low: Tensor
@@ -114,7 +115,11 @@ class LidarPillars(nn.Module):
         Raises:
             LidarError: another number of point features.
         """
-        voxels = _voxels(points, sample, self.config, self.grid, training=self.training)
+        step = self.config.age_step
+        layer = None if step is None or points.ndim != 2 else (points[:, -1] / step).long()
+        voxels = _voxels(
+            points, sample, self.config, self.grid, training=self.training, layer=layer
+        )
         size_x, size_y = self.grid.shape
         dtype = next(self.parameters()).dtype
         across = [round(self.grid.cell / edge) for edge in self.config.voxel[:2]]
@@ -146,7 +151,13 @@ def build_lidar(config: LidarConfig, grid: GridConfig) -> SparseLidar | LidarPil
 
 
 def _voxels(
-    points: Tensor, sample: Tensor, config: LidarConfig, grid: GridConfig, *, training: bool
+    points: Tensor,
+    sample: Tensor,
+    config: LidarConfig,
+    grid: GridConfig,
+    *,
+    training: bool,
+    layer: Tensor | None = None,
 ) -> Voxels:
     if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
         raise LidarError(
@@ -161,4 +172,5 @@ def _voxels(
         voxel=config.voxel,
         max_points=config.max_points,
         max_voxels=config.max_voxels[0 if training else 1],
+        layer=layer,
     )

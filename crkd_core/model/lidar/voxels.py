@@ -48,6 +48,7 @@ def voxelise(
     voxel: Sequence[float],
     max_points: int,
     max_voxels: int,
+    layer: Tensor | None = None,
 ) -> Voxels:
     """Hard voxelisation as in VoxelNet (Zhou & Tuzel 2018, 2.1.3), with the mean as the feature.
 
@@ -63,6 +64,7 @@ def voxelise(
         voxel: edges, metres.
         max_points: 1 or more.
         max_voxels: 1 or more.
+        layer: int64 [L], 0 or more; only points of one layer share a voxel. None = all do.
 
     Raises:
         VoxelError: another shape, or samples that are not in order.
@@ -80,6 +82,8 @@ def voxelise(
     inside = ((cell >= 0) & (cell < cell.new_tensor(sizes))).all(1)
     points, sample, cell = points[inside], sample[inside], cell[inside].long()
     key = ((sample * sizes[0] + cell[:, 0]) * sizes[1] + cell[:, 1]) * sizes[2] + cell[:, 2]
+    if layer is not None and len(key):
+        key = key * (int(layer.max()) + 1) + layer[inside]
 
     # A stable sort puts the points of a voxel side by side, the earliest first.
     key, order = key.sort(stable=True)

@@ -94,6 +94,19 @@ def test_pillars_equal_a_loop_over_voxels():
     torch.testing.assert_close(branch(points, sample, 2), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_pillars_with_age_steps_see_which_way_things_move():
+    """The same two points, in the other order of time: equal means, another motion."""
+    points = torch.tensor([[0.1, 0.1, 0.5, 9, 0.0], [0.3, 0.1, 0.5, 9, 0.4]])
+    back = points.clone()
+    back[:, 0] = points[:, 0].flip(0)
+    sample = torch.zeros(2, dtype=torch.int64)
+    for step, differs in ((None, False), (0.15, True)):
+        torch.manual_seed(0)
+        branch = LidarPillars(dataclasses.replace(PILLARS, age_step=step), GRID).eval()
+        a, b = (branch(cloud, sample, 1) for cloud in (points, back))
+        assert torch.allclose(a, b, atol=1e-6) != differs
+
+
 def test_evaluation_keeps_more_voxels_than_training():
     config = dataclasses.replace(PILLARS, max_voxels=(5, 300))
     branch = LidarPillars(config, GRID)

@@ -16,14 +16,14 @@ def cloud(seed, count, samples=2):
     return torch.from_numpy(points.astype(np.float32)), torch.from_numpy(sample)
 
 
-def slow(points, sample, max_points, max_voxels):
+def slow(points, sample, max_points, max_voxels, layers):
     """One point after the other, as the published routine does it."""
     voxels, per_sample = {}, {}
-    for point, owner in zip(points.numpy(), sample.tolist(), strict=True):
+    for point, owner, layer in zip(points.numpy(), sample.tolist(), layers, strict=True):
         cell = np.floor((point[:3] - np.float32(LOW)) / np.float32(VOXEL)).astype(int)
         if (cell < 0).any() or (cell >= (8, 8, 2)).any():
             continue
-        key = (owner, *cell.tolist())
+        key = (owner, *cell.tolist(), layer)
         if key not in voxels:
             if per_sample.get(owner, 0) >= max_voxels:
                 continue
@@ -34,7 +34,7 @@ def slow(points, sample, max_points, max_voxels):
     return voxels
 
 
-def run(points, sample, max_points=3, max_voxels=20):
+def run(points, sample, max_points=3, max_voxels=20, layer=None):
     return voxelise(
         points,
         sample,
@@ -43,6 +43,7 @@ def run(points, sample, max_points=3, max_voxels=20):
         voxel=VOXEL,
         max_points=max_points,
         max_voxels=max_voxels,
+        layer=layer,
     )
 
 
@@ -52,13 +53,16 @@ def run(points, sample, max_points=3, max_voxels=20):
     count=st.integers(0, 150),
     max_points=st.integers(1, 4),
     max_voxels=st.integers(1, 60),
+    layers=st.sampled_from([None, 1, 3]),
 )
-def test_equals_the_point_by_point_routine(seed, count, max_points, max_voxels):
+def test_equals_the_point_by_point_routine(seed, count, max_points, max_voxels, layers):
     points, sample = cloud(seed, count)
-    found = run(points, sample, max_points, max_voxels)
-    expected = slow(points, sample, max_points, max_voxels)
+    layer = None if layers is None else (points[:, 4] * layers).long().clamp(max=layers - 1)
+    found = run(points, sample, max_points, max_voxels, layer)
+    per_point = [0] * count if layer is None else layer.tolist()
+    expected = slow(points, sample, max_points, max_voxels, per_point)
     # dict keeps the order of insertion: that of the voxels' first points.
-    assert [tuple(c) for c in found.coords.tolist()] == list(expected)
+    assert [tuple(c) for c in found.coords.tolist()] == [key[:-1] for key in expected]
     assert found.counts.tolist() == [len(v) for v in expected.values()]
     means = [np.mean(v, 0) for v in expected.values()] or np.zeros((0, 5))
     np.testing.assert_allclose(found.features, np.stack([*means]) if len(means) else means, 1e-5)
