@@ -43,19 +43,27 @@ def depth_images(
         [P, h, w] float32 metres along the optical axis, cameras in the order of ``present``.
     """
     height, width = size
-    maps = points.new_zeros((int(present.sum()), height, width), dtype=torch.float32)
+    cells = height * width
+    nearest = points.new_full((int(present.sum()) * cells,), torch.inf, dtype=torch.float32)
     homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
     per_cell = homogeneous.new_tensor([cell[1], cell[0]])
-    for slot, (index, camera) in enumerate(present.nonzero().tolist()):
-        pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, camera].double())
-        scaled = homogeneous[sample == index] @ pixel_T_grid[:3].T
-        scaled = scaled[scaled[:, 2] > near]
-        # Floor, before the conversion to int, which would take -0.5 into the image.
-        place = torch.floor(scaled[:, :2] / scaled[:, 2:] / per_cell - first)
-        inside = ((place >= 0) & (place < place.new_tensor([width, height]))).all(1)
-        column, row = place[inside].long().unbind(1)
-        nearest = maps.new_full((height * width,), torch.inf)
-        depth = scaled[inside, 2].float()
-        nearest = nearest.scatter_reduce(0, row * width + column, depth, "amin")
-        maps[slot] = nearest.where(nearest.isfinite(), 0.0).view(height, width)
+    limit = per_cell.new_tensor([width, height])
+    slot = 0
+    for index, seen in enumerate(present):
+        pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, seen].double())
+        own = homogeneous[sample == index]
+        for matrix in pixel_T_grid:
+            # The depth alone first: most points are behind or beside a camera.
+            depth = own @ matrix[2]
+            ahead = (depth > near).nonzero()[:, 0]
+            depth = depth[ahead]
+            pixel = own[ahead] @ matrix[:2].T / depth[:, None]
+            # Floor, before the conversion to int, which would take -0.5 into the image.
+            place = torch.floor(pixel / per_cell - first)
+            inside = ((place >= 0) & (place < limit)).all(1)
+            column, row = place[inside].long().unbind(1)
+            target = slot * cells + row * width + column
+            nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
+            slot += 1
+    maps = nearest.where(nearest.isfinite(), 0.0).view(-1, height, width)
     return maps
