@@ -11,7 +11,7 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import commands
 from crkd_core.experiments.drives import DrivesError, share_out
 from crkd_core.experiments.folder import Settings
-from crkd_core.experiments.lists import LISTS, S0, A, B, C, runs_of
+from crkd_core.experiments.lists import LISTS, S0, STEPS, WARMUP, A, B, C, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 
 SETTINGS = Settings(
@@ -89,10 +89,10 @@ def test_command_lines_follow_from_run_and_settings():
         "--out",
         "runs/A-3",
     ]
-    assert plain[7:11] == ["--preset", "demo_student", "--steps", "250"]
+    assert plain[7:11] == ["--preset", "demo_student", "--steps", str(STEPS // 10)]
     changes = plain[12::2]
     assert plain[11::2] == ["--set"] * len(changes)
-    assert changes[0] == "warmup_steps=10"
+    assert changes[0] == f"warmup_steps={WARMUP // 10}"
     assert changes[-4:] == [
         *("batch_size=1", "seed=3", "workers=0", "start=runs/S0/weights.safetensors"),
     ]
