@@ -71,13 +71,23 @@ def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
     Raises:
         LidarError: wrong width; names the file.
     """
-    path = Path(path)
+    try:
+        data = encode_bin(points)
+    except LidarError as error:
+        raise LidarError(f"{path}: {error}") from error
+    write_bytes(data, path)
+
+
+def encode_bin(points: NDArray[np.floating]) -> bytes:
+    """What ``write_bin`` writes.
+
+    Raises:
+        LidarError: wrong width.
+    """
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != len(LIDAR_FIELDS):
-        raise LidarError(
-            f"{path}: expected LiDAR points [N, {len(LIDAR_FIELDS)}], got {points.shape}"
-        )
-    write_bytes(np.ascontiguousarray(points, "<f4").tobytes(), path)
+        raise LidarError(f"expected LiDAR points [N, {len(LIDAR_FIELDS)}], got {points.shape}")
+    return np.ascontiguousarray(points, "<f4").tobytes()
 
 
 def accumulate(

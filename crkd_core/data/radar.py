@@ -166,11 +166,20 @@ def write_pcd(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
     Raises:
         RadarError: wrong width, or an integer field outside its range; names the file.
     """
-    path = Path(path)
     try:
-        records = to_records(points)
+        data = encode_pcd(points)
     except RadarError as error:
         raise RadarError(f"{path}: {error}") from error
+    write_bytes(data, path)
+
+
+def encode_pcd(points: NDArray[np.floating]) -> bytes:
+    """What ``write_pcd`` writes.
+
+    Raises:
+        RadarError: wrong width, or an integer field outside its range.
+    """
+    records = to_records(points)
     if not len(records):
         records = np.zeros(1, RADAR_DTYPE)
         records["x"] = np.nan
@@ -191,7 +200,7 @@ def write_pcd(path: str | os.PathLike[str], points: NDArray[np.floating]) -> Non
         ]
     )
     # The devkit's reader demands one more byte behind the last record.
-    write_bytes(header.encode() + b"\n" + records.tobytes() + b"\n", path)
+    return header.encode() + b"\n" + records.tobytes() + b"\n"
 
 
 def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float32]:
