@@ -17,12 +17,22 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a synthetic v1.0-mini: scene-0061 and scene-0103, 2 s each, key frames only."""
+    """Root of a synthetic v1.0-mini: scene-0061 and scene-0103, 2 s each, key frames only.
+
+    All ten classes are there, and the sky is clear.
+    """
     from crkd_core.world import write_world
 
     out = tmp_path_factory.mktemp("world") / "tiny_world"
     return write_world(
-        out, scenes=2, seconds=2.0, seed=23, image_width=160, jobs=1, key_frames_only=True
+        out,
+        scenes=2,
+        seconds=2.0,
+        seed=23,
+        image_width=160,
+        key_frames_only=True,
+        mix="balanced",
+        weather={"clear": 1.0},
     )
 
 
@@ -32,4 +42,12 @@ def tiny_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from crkd_core.world import write_world
 
     out = tmp_path_factory.mktemp("drive") / "tiny_drive"
-    return write_world(out, scenes=1, seconds=1.5, seed=12, image_width=160, jobs=1)
+    return write_world(
+        out,
+        scenes=1,
+        seconds=1.5,
+        seed=12,
+        image_width=160,
+        mix="balanced",
+        weather={"clear": 1.0},
+    )

@@ -22,10 +22,22 @@ def world(
     key_frames_only: Annotated[
         bool, typer.Option(help="Leave the camera sweeps out (training sets).")
     ] = False,
+    lidar_sweeps: Annotated[
+        int, typer.Option(min=0, max=9, help="LiDAR sweeps kept before each key frame.")
+    ] = 9,
+    radar_sweeps: Annotated[
+        int, typer.Option(min=0, max=13, help="Sweeps of each radar kept before each key frame.")
+    ] = 13,
+    mix: Annotated[
+        str, typer.Option(help="real: classes as in nuScenes; balanced: all in every drive.")
+    ] = "real",
+    weather: Annotated[
+        str, typer.Option(help="Shares of the drives, or one kind: rain.")
+    ] = "clear=0.7,rain=0.2,night=0.1",
     version: Annotated[str, typer.Option(help="Name of the version folder.")] = "v1.0-mini",
 ) -> None:
     """Make synthetic drives as a genuine nuScenes data set."""
-    from crkd_core.world import write_world
+    from crkd_core.world import parse_shares, write_world
 
     check_output(out)
     write_world(
@@ -36,6 +48,10 @@ def world(
         image_width=image_width,
         jobs=jobs,
         key_frames_only=key_frames_only,
+        lidar_sweeps=lidar_sweeps,
+        radar_sweeps=radar_sweeps,
+        mix=mix,
+        weather=parse_shares(weather),
         version=version,
     )
 

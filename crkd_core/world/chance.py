@@ -37,15 +37,29 @@ def normal(*keys: ArrayLike) -> NDArray[np.float64]:
     return np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
 
 
-def wandering(t: float, period: float, *keys: ArrayLike) -> NDArray[np.float64]:
-    """Standard normal numbers that change smoothly with time; forgotten after about ``period``.
+class Wandering:
+    """Standard normal numbers that change smoothly with time.
 
     Args:
-        t: seconds.
-        period: seconds between two independent numbers.
-        keys: whose numbers.
+        period: seconds after which they are forgotten.
+        keys: whose numbers (broadcast).
     """
-    phase = t / period + uniform(*keys, 3)
-    step = np.floor(phase).astype(np.int64)
-    angle = (phase - step) * (np.pi / 2)
-    return normal(*keys, 4, step) * np.cos(angle) + normal(*keys, 4, step + 1) * np.sin(angle)
+
+    def __init__(self, period: float, *keys: ArrayLike) -> None:
+        self._period, self._keys = period, keys
+        self._phase = float(uniform(*(np.ravel(key)[0] for key in keys), 3))
+        self._knots: dict[int, NDArray[np.float64]] = {}
+
+    def at(self, t: float) -> NDArray[np.float64]:
+        """The numbers at t seconds."""
+        place = t / self._period + self._phase
+        step = int(np.floor(place))
+        angle = (place - step) * (np.pi / 2)
+        return self._knot(step) * np.cos(angle) + self._knot(step + 1) * np.sin(angle)
+
+    def _knot(self, step: int) -> NDArray[np.float64]:
+        if step not in self._knots:
+            if len(self._knots) > 8:
+                self._knots.clear()
+            self._knots[step] = normal(*self._keys, 4, step)
+        return self._knots[step]

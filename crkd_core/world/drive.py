@@ -11,17 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.lidar import write_bin
-from crkd_core.data.radar import write_pcd
+from crkd_core.data.lidar import encode_bin
+from crkd_core.data.radar import encode_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import rig
+from crkd_core.world.calibration import mounted, recorded_rig
+from crkd_core.world.content.mix import MIXES
 from crkd_core.world.content.scene import Scene
-from crkd_core.world.rig import Shot
-from crkd_core.world.sensors.camera import Camera, encode_jpeg
+from crkd_core.world.rig import Shot, Sweeps
+from crkd_core.world.sensors.camera import Camera
 from crkd_core.world.sensors.caster import Caster
+from crkd_core.world.sensors.lens import encode_jpeg
 from crkd_core.world.sensors.lidar import Lidar
-from crkd_core.world.sensors.radar.sweep import FIELD_OF_VIEW, Radar
-from crkd_core.world.truth import Annotation, annotate
+from crkd_core.world.sensors.radar.sweep import Radar
+from crkd_core.world.truth import Annotation, Annotator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,9 @@ class Stretch:
         first, last: range of key frames of this job.
         base_us: timestamp of the first key frame, microseconds.
         image_width: pixels.
-        key_frames_only: leave out the images between key frames.
+        sweeps: what is written between key frames.
+        mix: name of the mix of classes.
+        weather: kind of weather.
         out: root of the dataset.
     """
 
@@ -48,7 +53,9 @@ class Stretch:
     last: int
     base_us: int
     image_width: int
-    key_frames_only: bool
+    sweeps: Sweeps
+    mix: str
+    weather: str
     out: Path
 
 
@@ -57,7 +64,6 @@ class ActorInfo:
     """What the tables say of an actor besides where it is."""
 
     category: str
-    attribute: str
     size_wlh: list[float]
 
 
@@ -67,14 +73,14 @@ class Recorded:
 
     Attributes:
         stretch: the job.
-        weather: name of the drive's weather.
+        description: of the drive.
         shots: every firing with the ego pose at its time (translation, quaternion wxyz).
         truth: annotations by key frame.
         actors: by index, those that were annotated.
     """
 
     stretch: Stretch
-    weather: str
+    description: str
     shots: list[tuple[Shot, list[float], list[float]]] = field(default_factory=list)
     truth: dict[int, list[Annotation]] = field(default_factory=dict)
     actors: dict[int, ActorInfo] = field(default_factory=dict)
@@ -96,45 +102,45 @@ def shot_file(stretch: Stretch, shot: Shot) -> str:
 
 
 class _Drive:
-    """A scene with its caster and sensors."""
+    """A scene with its caster and sensors, where they truly are and where they are said to be."""
 
-    def __init__(self, *, seed: int, number: int, key_frames: int, image_width: int) -> None:
-        self.scene = Scene(seed=seed, number=number, key_frames=key_frames)
+    def __init__(
+        self, *, seed: int, number: int, key_frames: int, image_width: int, mix: str, weather: str
+    ) -> None:
+        self.scene = Scene(
+            seed=seed, number=number, key_frames=key_frames, mix=MIXES[mix], weather=weather
+        )
         self.caster = Caster(self.scene)
-        self.rig = rig.build_rig(image_width)
-        self.cameras = {n: Camera(scene=self.scene, mount=self.rig[n]) for n in CAMERAS}
-        self.radars = {n: Radar(scene=self.scene, mount=self.rig[n]) for n in RADARS}
-        self.views = {name: _view(mount) for name, mount in self.rig.items()}
-        self.lidar = Lidar(scene=self.scene, mount=self.rig[rig.LIDAR])
-
-
-def _view(mount: rig.Mount) -> tuple[float, float] | None:
-    """Heading and half the opening angle of a sensor in the ego frame; None looks everywhere."""
-    if mount.modality == "lidar":
-        return None
-    if mount.intrinsics is None:
-        return geometry.yaw_of(mount.ego_T_sensor), FIELD_OF_VIEW
-    forward = mount.ego_T_sensor[:3, 2]
-    half = np.arctan(mount.width / 2 / mount.intrinsics[0, 0]) + np.deg2rad(2)
-    return float(np.arctan2(forward[1], forward[0])), float(half)
+        self.recorded = recorded_rig(self.scene.key, image_width)
+        true = mounted(self.recorded, self.scene.key)
+        self.cameras = {n: Camera(scene=self.scene, mount=true[n]) for n in CAMERAS}
+        self.radars = {n: Radar(scene=self.scene, mount=true[n]) for n in RADARS}
+        self.lidar = Lidar(scene=self.scene, mount=true[rig.LIDAR])
+        self.annotator = Annotator(scene=self.scene, mounts=[self.recorded[n] for n in CAMERAS])
 
 
 # A worker gets several stretches of one drive after another; the last drive is kept.
 @lru_cache(maxsize=1)
-def _open(seed: int, number: int, key_frames: int, image_width: int) -> _Drive:
-    return _Drive(seed=seed, number=number, key_frames=key_frames, image_width=image_width)
+def _open(
+    seed: int, number: int, key_frames: int, image_width: int, mix: str, weather: str
+) -> _Drive:
+    return _Drive(
+        seed=seed, number=number, key_frames=key_frames, image_width=image_width, mix=mix,
+        weather=weather,
+    )  # fmt: skip
 
 
 def record(stretch: Stretch) -> Recorded:
     """Fire every sensor of a stretch. Pure: the same job writes the same bytes in any process."""
     cv2.setNumThreads(1)
-    drive = _open(stretch.seed, stretch.number, stretch.key_frames, stretch.image_width)
+    drive = _open(
+        stretch.seed, stretch.number, stretch.key_frames, stretch.image_width, stretch.mix,
+        stretch.weather,
+    )  # fmt: skip
     scene = drive.scene
-    result = Recorded(stretch=stretch, weather=scene.weather.name)
+    result = Recorded(stretch=stretch, description=scene.description)
     clouds: dict[int, dict[str, NDArray]] = {k: {} for k in range(stretch.first, stretch.last)}
-    shots = rig.schedule(
-        stretch.key_frames, phases=scene.radar_phases, key_frames_only=stretch.key_frames_only
-    )
+    shots = rig.schedule(stretch.key_frames, phases=scene.radar_phases, sweeps=stretch.sweeps)
     for shot in shots:
         if not stretch.first <= shot.sample < stretch.last:
             continue
@@ -145,23 +151,18 @@ def record(stretch: Stretch) -> Recorded:
         result.shots.append((shot, global_T_ego[:3, 3].tolist(), quat.tolist()))
         points = _fire(drive, stretch, shot)
         if shot.is_key and points is not None:
-            local_T_sensor = local_T_ego @ drive.rig[shot.channel].ego_T_sensor
+            local_T_sensor = local_T_ego @ drive.recorded[shot.channel].ego_T_sensor
             clouds[shot.sample][shot.channel] = geometry.apply(local_T_sensor, points[:, :3])
     for k, by_channel in clouds.items():
-        rng = np.random.default_rng([stretch.seed, stretch.number, 3, k])
-        result.truth[k] = annotate(
-            scene=scene,
-            moment=drive.caster.at(k * rig.KEY_US / 1e6),
-            mounts=[drive.rig[n] for n in CAMERAS],
+        result.truth[k] = drive.annotator.annotate(
+            drive.caster.at(k * rig.KEY_US / 1e6),
             lidar=by_channel[rig.LIDAR],
             radar=np.concatenate([by_channel[n] for n in RADARS]),
-            rng=rng,
         )
         for row in result.truth[k]:
             actor = scene.actors[row.actor]
             result.actors[row.actor] = ActorInfo(
                 category=actor.category,
-                attribute=actor.attribute,
                 size_wlh=geometry.lwh_to_wlh(actor.size).tolist(),
             )
     if stretch.first == 0:
@@ -177,20 +178,23 @@ def map_file(stretch: Stretch) -> str:
 
 
 def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray | None:
-    """Write one sensor file; the points of a LiDAR or radar sweep, None for a camera."""
+    """Write one sensor file; the points of a LiDAR or radar sweep, None for a camera.
+
+    The folder of the whole set gets its name last (writer.py), so that files need no care.
+    """
     code = rig.CHANNELS.index(shot.channel)
     # Time is moved into the positive: seeds are not negative.
     stamp = shot.time_us + 10 * rig.LEAD_IN_US
     rng = np.random.default_rng([stretch.seed, stretch.number, 2, code, stamp])
-    moment = drive.caster.at(shot.time_us / 1e6, view=drive.views[shot.channel])
+    moment = drive.caster.at(shot.time_us / 1e6)
     path = stretch.out / shot_file(stretch, shot)
     if shot.channel in CAMERAS:
         path.write_bytes(encode_jpeg(drive.cameras[shot.channel].render(moment, rng)))
         return None
     if shot.channel == rig.LIDAR:
         points = drive.lidar.sweep(moment, rng)
-        write_bin(path, points)
+        path.write_bytes(encode_bin(points))
     else:
         points = drive.radars[shot.channel].sweep(moment, rng)
-        write_pcd(path, points)
+        path.write_bytes(encode_pcd(points))
     return points

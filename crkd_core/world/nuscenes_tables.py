@@ -10,7 +10,10 @@ from crkd_core import geometry
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
 from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
+from crkd_core.world.calibration import recorded_rig
+from crkd_core.world.content.scene import scene_key
 from crkd_core.world.drive import Recorded, log_name, map_file, shot_file
+from crkd_core.world.rig import Mount
 from crkd_core.world.truth import noticed
 
 Row = dict[str, Any]
@@ -77,7 +80,7 @@ class Tables:
 
     def __init__(self, *, seed: int, image_width: int) -> None:
         self._seed = seed
-        self._rig = rig.build_rig(image_width)
+        self._image_width = image_width
         self.rows: dict[str, list[Row]] = {name: [] for name in TABLES}
         for i, name in enumerate(CATEGORIES):
             self._add("category", name, name=name, description="", index=i + 1)
@@ -88,7 +91,7 @@ class Tables:
             self.rows["visibility"].append(
                 {"token": level, "level": text, "description": description}
             )
-        for channel, mount in self._rig.items():
+        for channel, mount in rig.build_rig(image_width).items():
             self._add("sensor", channel, channel=channel, modality=mount.modality)
 
     def token(self, *parts: object) -> str:
@@ -115,7 +118,7 @@ class Tables:
         count = stretch.key_frames
         self._add(
             "scene", name, name=name, log_token=self.token("log", name), nbr_samples=count,
-            description=f"{parts[0].weather}, synthetic town",
+            description=parts[0].description,
             first_sample_token=self.token("sample", name, 0),
             last_sample_token=self.token("sample", name, count - 1),
         )  # fmt: skip
@@ -125,7 +128,9 @@ class Tables:
                 scene_token=self.token("scene", name),
                 **self._links(k, count, lambda i: self.token("sample", name, i)),
             )  # fmt: skip
-        for channel, mount in self._rig.items():
+        key = scene_key(self._seed, stretch.number)
+        mounts = recorded_rig(key, self._image_width)
+        for channel, mount in mounts.items():
             intrinsics = mount.intrinsics
             self._add(
                 "calibrated_sensor", name, channel,
@@ -134,14 +139,14 @@ class Tables:
                 rotation=geometry.matrix_to_quat_wxyz(mount.ego_T_sensor[:3, :3]).tolist(),
                 camera_intrinsic=[] if intrinsics is None else intrinsics.tolist(),
             )  # fmt: skip
-        self._add_data(parts)
+        self._add_data(parts, mounts)
         self._add_annotations(parts)
 
     @staticmethod
     def _links(i: int, count: int, token: Any) -> Row:
         return {"prev": token(i - 1) if i else "", "next": token(i + 1) if i + 1 < count else ""}
 
-    def _add_data(self, parts: Sequence[Recorded]) -> None:
+    def _add_data(self, parts: Sequence[Recorded], mounts: dict[str, Mount]) -> None:
         stretch = parts[0].stretch
         name = stretch.name
         by_channel: dict[str, list[tuple]] = {channel: [] for channel in rig.CHANNELS}
@@ -150,13 +155,13 @@ class Tables:
                 by_channel[shot[0].channel].append(shot)
         for channel, shots in by_channel.items():
             shots.sort(key=lambda entry: entry[0].time_us)
-            mount = self._rig[channel]
+            mount = mounts[channel]
             tokens = [self.token("sample_data", name, channel, s[0].time_us) for s in shots]
             for i, (shot, translation, rotation) in enumerate(shots):
                 stamp = stretch.base_us + shot.time_us
                 key = (name, channel, shot.time_us)
                 self._add(
-                    "ego_pose", *key, translation=[*translation[:2], 0.0], rotation=rotation,
+                    "ego_pose", *key, translation=translation, rotation=rotation,
                     timestamp=stamp,
                 )  # fmt: skip
                 self._add(
@@ -196,7 +201,7 @@ class Tables:
                 chain, actor = chains[row.actor], actors[row.actor]
                 tokens = links[row.actor]
                 level = next(v for v, end, _ in VISIBILITY if row.visible < end)
-                attributes = [self.token("attribute", actor.attribute)] if actor.attribute else []
+                attributes = [self.token("attribute", row.attribute)] if row.attribute else []
                 self._add(
                     "sample_annotation", name, row.actor, k,
                     sample_token=self.token("sample", name, k),

@@ -133,15 +133,29 @@ class Shot:
     is_key: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sweeps:
+    """What is written between key frames.
+
+    Attributes:
+        cameras: the images.
+        lidar, radar: so many sweeps of a sensor before each of its key sweeps.
+    """
+
+    cameras: bool = True
+    lidar: int = KEY_ROTATIONS - 1
+    radar: int = RADAR_HZ
+
+
 def schedule(
-    key_frames: int, *, phases: NDArray[np.float64], key_frames_only: bool = False
+    key_frames: int, *, phases: NDArray[np.float64], sweeps: Sweeps = Sweeps()
 ) -> list[Shot]:
     """Every firing of a drive with ``key_frames`` key frames, sorted by time.
 
     Args:
         key_frames: how many key frames, 0.5 s apart.
         phases: [5] in [0, 1), the phase of each radar as a fraction of its period.
-        key_frames_only: leave out the images between key frames.
+        sweeps: which of those between key frames.
     """
     shots: list[Shot] = []
     last_us = (key_frames - 1) * KEY_US
@@ -149,8 +163,9 @@ def schedule(
         end_us = rotation * ROTATION_US
         is_key = rotation >= 0 and rotation % KEY_ROTATIONS == 0
         sample = max(0, -(-rotation // KEY_ROTATIONS))
-        shots.append(Shot(end_us, LIDAR, sample, is_key))
-        if rotation % 5 not in CAMERA_ROTATIONS or (key_frames_only and not is_key):
+        if -rotation % KEY_ROTATIONS <= sweeps.lidar:
+            shots.append(Shot(end_us, LIDAR, sample, is_key))
+        if rotation % 5 not in CAMERA_ROTATIONS or not (sweeps.cameras or is_key):
             continue
         for name in CAMERAS:
             time_us = end_us - ROTATION_US + CAMERA_PHASE_US[name]
@@ -162,5 +177,7 @@ def schedule(
         keys = np.abs(times[None] - np.arange(key_frames)[:, None] * KEY_US).argmin(1)
         for i in range(int(keys[-1]) + 1):
             sample = int(np.searchsorted(keys, i))
+            if keys[sample] - i > sweeps.radar:
+                continue
             shots.append(Shot(int(times[i]), name, sample, bool(keys[sample] == i)))
     return sorted(shots)

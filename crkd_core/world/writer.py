@@ -12,7 +12,7 @@ other versions, so splits.json does not repeat them.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -24,8 +24,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crkd_core.files import replacing
 from crkd_core.world import rig
+from crkd_core.world.content.mix import MIXES
+from crkd_core.world.content.weather import SHARES, check_shares, weather_kind
 from crkd_core.world.drive import Recorded, Stretch, record
 from crkd_core.world.nuscenes_tables import Tables
+from crkd_core.world.rig import Sweeps
 
 MINI_TRAIN = tuple(
     f"scene-{n}" for n in ("0061", "0553", "0655", "0757", "0796", "1077", "1094", "1100")
@@ -61,6 +64,10 @@ def write_world(
     image_width: int = 800,
     jobs: int = 1,
     key_frames_only: bool = False,
+    lidar_sweeps: int = Sweeps.lidar,
+    radar_sweeps: int = Sweeps.radar,
+    mix: str = "real",
+    weather: Mapping[str, float] = SHARES,
     version: str = "v1.0-mini",
 ) -> Path:
     """Make drives and write them as a nuScenes dataset.
@@ -75,17 +82,26 @@ def write_world(
         seed: not negative.
         image_width: pixels, 64 to 1600; pictures are 16:9.
         jobs: processes. More than one needs an importable main module (``spawn``).
-        key_frames_only: leave out the images between key frames; LiDAR and radar sweeps stay.
+        key_frames_only: leave out the images between key frames.
+        lidar_sweeps: keep so many LiDAR sweeps before each key sweep; a network that reads ten
+            needs nine. Fewer make a smaller set.
+        radar_sweeps: the same of every radar.
+        mix: how often each class occurs: "real" as in nuScenes, "balanced" for all ten classes in
+            sight of every drive.
+        weather: shares of the drives that are clear, rain and night; which drive is which follows
+            from seed and number alone.
         version: name of the folder of the tables.
 
     Returns:
         ``out``.
 
     Raises:
+        WeatherError: shares of unknown weather.
         WorldError: ``out`` already holds something, or an argument is out of range.
     """
     out = Path(out)
     _check(out, scenes=scenes, seconds=seconds, seed=seed, image_width=image_width, jobs=jobs,
+           lidar_sweeps=lidar_sweeps, radar_sweeps=radar_sweeps, mix=mix, weather=weather,
            version=version)  # fmt: skip
     with replacing(out) as part:
         for channel in rig.CHANNELS:
@@ -105,7 +121,11 @@ def write_world(
                     last=min(first + STRETCH, key_frames),
                     base_us=EPOCH_US + number * DRIVE_US,
                     image_width=image_width,
-                    key_frames_only=key_frames_only,
+                    sweeps=Sweeps(
+                        cameras=not key_frames_only, lidar=lidar_sweeps, radar=radar_sweeps
+                    ),
+                    mix=mix,
+                    weather=weather_kind(seed, number, weather),
                     out=part,
                 )
                 for first in range(0, key_frames, STRETCH)
@@ -133,6 +153,10 @@ def _check(
     seed: int,
     image_width: int,
     jobs: int,
+    lidar_sweeps: int,
+    radar_sweeps: int,
+    mix: str,
+    weather: Mapping[str, float],
     version: str,
 ) -> None:
     ranges: dict[str, tuple[float, float, float]] = {
@@ -141,10 +165,15 @@ def _check(
         "seed": (seed, 0, 2**31),
         "image_width": (image_width, 64, 1600),
         "jobs": (jobs, 1, 256),
+        "lidar_sweeps": (lidar_sweeps, 0, Sweeps.lidar),
+        "radar_sweeps": (radar_sweeps, 0, Sweeps.radar),
     }
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:
             raise WorldError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
+    if mix not in MIXES:
+        raise WorldError(f"mix: expected one of {', '.join(MIXES)}, got {mix!r}")
+    check_shares(weather)
     if not version or Path(version).name != version:
         raise WorldError(f"version: expected the name of a folder, got {version!r}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -61,6 +61,8 @@ def _make(folder: Path) -> None:
             seed=_SEED,
             image_width=_IMAGE_WIDTH,
             jobs=2,
+            mix="balanced",
+            weather={"clear": 1.0},
         )
     tables = NuScenes(folder / "world")
     (scene,) = tables.scenes

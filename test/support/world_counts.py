@@ -31,6 +31,7 @@ def count(scenes: Iterable[Scene], key_frames: Iterable[int]) -> tuple[BoxCounts
     samples = 0
     for scene in scenes:
         caster = Caster(scene)
+        annotator = truth.Annotator(scene=scene, mounts=[mounts[name] for name in CAMERAS])
         lidar = Lidar(scene=scene, mount=mounts[rig.LIDAR])
         radars = {name: Radar(scene=scene, mount=mounts[name]) for name in RADARS}
         for k in key_frames:
@@ -45,13 +46,10 @@ def count(scenes: Iterable[Scene], key_frames: Iterable[int]) -> tuple[BoxCounts
                     geometry.apply(local_T_ego @ mounts[name].ego_T_sensor, sweep[:, :3])
                 )
             points = lidar_sweeps[-1][:, :3]
-            boxes = truth.annotate(
-                scene=scene,
-                moment=moment,
-                mounts=[mounts[name] for name in CAMERAS],
+            boxes = annotator.annotate(
+                moment,
                 lidar=geometry.apply(local_T_ego @ mounts[rig.LIDAR].ego_T_sensor, points),
                 radar=np.concatenate(returns),
-                rng=np.random.default_rng(k),
             )
             samples += 1
             here = (scene.global_T_local @ local_T_ego)[:2, 3]

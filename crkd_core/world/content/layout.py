@@ -1,19 +1,22 @@
-"""Who is where: fills a road with traffic, parked vehicles, people, work zones and buildings.
+"""Makes the objects of a drive and remembers what has been put where.
 
-Sizes follow the mean sizes of the nuScenes classes; rare classes are drawn more often than in
-life, so that all ten stand near the road in every drive. Both sides of the road are cut into
-blocks of 26 m, and each block gets a theme from a shuffled list that is gone through completely.
+Sizes follow the mean sizes of the nuScenes classes. Both sides of the road are cut into blocks of
+26 m (themes.py); what moves keeps to lines of the road (traffic.py, motion.py).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crkd_core.world.content import models
+from crkd_core.world.content.mix import Mix
 from crkd_core.world.content.road import Road, SideRoad
 from crkd_core.world.content.shapes import Mesh
+from crkd_core.world.content.terrain import Terrain
 
 #: Mean length, width, height in metres and their relative spread.
 SIZES = {
@@ -47,16 +50,15 @@ CAR_COLOURS = (
 BUS_COLOURS = ((0.75, 0.12, 0.1), (0.1, 0.45, 0.25), (0.85, 0.8, 0.65), (0.15, 0.35, 0.65))
 YELLOW = ((0.92, 0.68, 0.05), (0.95, 0.6, 0.03), (0.85, 0.72, 0.1))
 BLOCK = 26.0
-#: People walk on these lines of the pavement, one speed per line: nobody walks into another.
-WALK_LINES = (13.3, 13.95, 14.6)
 
 
 @dataclass(kw_only=True)
 class Actor:
     """One annotated object.
 
-    It either follows ``lane`` (an index into the profiles of the drive) from ``s`` at lateral
-    ``d``, or stays at / moves straight from (x, y) along ``yaw`` with ``speed``.
+    It either follows ``lane`` (a line of motion.py) from ``s`` at lateral ``d``, or stays at /
+    moves straight from (x, y) along ``yaw`` with ``speed``. ``attribute`` is that of a moving
+    object; while it stands it has another (truth.py).
     """
 
     label: str
@@ -76,11 +78,34 @@ class Actor:
 
 @dataclass(kw_only=True)
 class Layout:
-    """Everything in a drive that is not the ground."""
+    """Everything in a drive that is not the ground.
+
+    Attributes:
+        actors: annotated objects.
+        scenery: all other solids.
+        lots: paved rectangles, see ``Ground``.
+        lamps: [3] light of each street lamp, local frame.
+        words: what a description of the drive would name.
+    """
 
     actors: list[Actor] = field(default_factory=list)
     scenery: list[Mesh] = field(default_factory=list)
     lots: list[tuple[float, float, float, float]] = field(default_factory=list)
+    lamps: list[NDArray[np.float64]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def say(self, word: str) -> None:
+        """Add a word to the description, once."""
+        if word not in self.words:
+            self.words.append(word)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mood:
+    """How crowded the pavement and the lanes of a drive are; 1 is the mean."""
+
+    crowd: float = 1.0
+    traffic: float = 1.0
 
 
 class Filler:
@@ -88,16 +113,22 @@ class Filler:
 
     Args:
         road: where to.
+        terrain: how high.
         side_roads: crossings, kept free.
+        mix: how often what.
         rng: draws everything.
     """
 
     def __init__(
-        self, *, road: Road, side_roads: list[SideRoad], rng: np.random.Generator
-    ) -> None:
-        self.road, self.side_roads, self.rng = road, side_roads, rng
+        self, *, road: Road, terrain: Terrain, side_roads: list[SideRoad], mix: Mix,
+        rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        self.road, self.terrain, self.side_roads = road, terrain, side_roads
+        self.mix, self.rng = mix, rng
         self.layout = Layout()
         self.work_side = int(rng.choice([1, -1]))
+        moods = np.exp(rng.normal(0, (0.6, 0.3)) - (0.18, 0.045)) if mix.moods else (1.0, 1.0)
+        self.mood = Mood(crowd=float(moods[0]), traffic=float(moods[1]))
 
     def make(self, label: str, attribute: str, **place: float) -> Actor:
         """A new object of a class with its own size, colour and mesh."""
@@ -141,55 +172,15 @@ class Filler:
         extra = {"rider": rider} if label in ("motorcycle", "bicycle") else {}
         return models.BUILDERS[label](size, colour, rng, **extra)
 
+    def place(self, mesh: Mesh, s: float, d: float) -> None:
+        """Put scenery at (s, d), turned along the road."""
+        x, y, yaw = self.road.at(s, d)
+        c, n = np.cos(yaw), np.sin(yaw)
+        turn = np.array([[c, -n, 0], [n, c, 0], [0, 0, 1]])
+        vertices = mesh.vertices @ turn.T + [x, y, self.terrain.height(x)]
+        self.layout.scenery.append(dataclasses.replace(mesh, vertices=vertices.astype(np.float32)))
+
     def stand(self, label: str, attribute: str, s: float, d: float, turn: float) -> None:
         """A standing object; ``turn`` is its yaw against the road."""
         x, y, yaw = self.road.at(s, d)
         self.make(label, attribute, x=float(x), y=float(y), yaw=float(yaw) + turn)
-
-    def traffic(self, lane: int, d: float, low: float, high: float, forward: bool, speed: float,
-                keep: float | None) -> None:  # fmt: skip
-        """Fill a lane with vehicles from s = low to high, leaving out 16 m around ``keep``."""
-        rng = self.rng
-        labels = ("car", "truck", "bus", "motorcycle", "trailer", "construction_vehicle")
-        chance = (0.45, 0.13, 0.1, 0.15, 0.11, 0.06)
-        attribute = "vehicle.moving" if speed > 0.5 else "vehicle.stopped"
-        turn = 0.0 if forward else np.pi
-        s = low + rng.uniform(0, 25)
-        while s < high:
-            label = str(rng.choice(labels, p=chance))
-            rider = "cycle.with_rider" if label == "motorcycle" else attribute
-            group = ["truck", "trailer"] if label == "trailer" else [label]
-            group = group if not forward else group[::-1]
-            lengths = [SIZES[g][0][0] for g in group]
-            extent = sum(lengths) * 1.15 + 1.0
-            if keep is None or s + extent < keep - 10 or s > keep + 12:
-                at = s
-                for g, length in zip(group, lengths, strict=True):
-                    self.make(
-                        g, rider, lane=lane, s=at + 0.55 * length, d=d + rng.normal(0, 0.12),
-                        turn=turn,
-                    )  # fmt: skip
-                    at += 1.15 * length + 1.0
-            gap = rng.exponential(24) + (rng.uniform(5, 9) if speed > 0.5 else rng.uniform(1.5, 4))
-            s += extent + gap
-
-    def walkers(self, lane: int, d: float, low: float, high: float, forward: bool) -> None:
-        """People on one line of the pavement."""
-        s = low + self.rng.uniform(0, 15)
-        while s < high:
-            self.make(
-                "pedestrian", "pedestrian.moving", lane=lane, s=s, d=d,
-                turn=0.0 if forward else np.pi,
-            )  # fmt: skip
-            s += 1.2 + self.rng.exponential(100)
-
-    def cyclists(self, lane: int, d: float, low: float, high: float, forward: bool) -> None:
-        """Riders in a bicycle lane."""
-        s = low + self.rng.uniform(0, 30)
-        while s < high:
-            label = "bicycle" if self.rng.random() < 0.65 else "motorcycle"
-            self.make(
-                label, "cycle.with_rider", lane=lane, s=s, d=d + self.rng.normal(0, 0.1),
-                turn=0.0 if forward else np.pi,
-            )  # fmt: skip
-            s += 5 + self.rng.exponential(20)

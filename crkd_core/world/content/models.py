@@ -16,6 +16,7 @@ from crkd_core.world.content.shapes import (
     CLOTH,
     COACH,
     DARK,
+    LIGHT,
     METAL,
     SIGNAL,
     Colour,
@@ -51,8 +52,8 @@ def _lights(l: float, w: float, z: float) -> list[Mesh]:
     parts = []
     for s in (1, -1):
         inner, outer = sorted((s * y * 0.55, s * y * 0.95))
-        parts.append(panel(x + 0.02, None, (inner, z - 0.09), (outer, z + 0.09), LAMP))
-        parts.append(panel(-x - 0.02, None, (inner, z - 0.1), (outer, z + 0.1), RED))
+        parts.append(panel(x + 0.02, None, (inner, z - 0.09), (outer, z + 0.09), LAMP, LIGHT))
+        parts.append(panel(-x - 0.02, None, (inner, z - 0.1), (outer, z + 0.1), RED, LIGHT))
     return parts
 
 
@@ -109,7 +110,9 @@ def bus(size: Vector, colour: Colour, rng: np.random.Generator) -> Mesh:
             block((-l / 2, -w / 2, 0.3), (l / 2, w / 2, h), colour, COACH, taper=(0.99, 0.95)),
             block((l / 2 - 0.05, -0.45 * w, 0.35 * h), (l / 2 + 0.02, 0.45 * w, top), GLASS, DARK),
             block((-l / 2 - 0.02, -0.4 * w, 0.6 * h), (-l / 2 + 0.05, 0.4 * w, top), GLASS, DARK),
-            block((l / 2 - 0.05, -0.3 * w, 0.86 * h), (l / 2 + 0.03, 0.3 * w, 0.95 * h), LAMP),
+            block(
+                (l / 2 - 0.05, -0.3 * w, 0.86 * h), (l / 2 + 0.03, 0.3 * w, 0.95 * h), LAMP, LIGHT
+            ),
             *windows,
             *_wheels((-0.28 * l, 0.3 * l), w / 2 + 0.01, 0.5),
             *_lights(l, w, 0.7),
@@ -212,6 +215,8 @@ def motorcycle(size: Vector, colour: Colour, rng: np.random.Generator, rider: bo
         block((-0.4 * l, -0.12, 0.75), (-0.02 * l, 0.12, 0.88), TYRE, DARK),
         block((0.3 * l, -w / 2, 0.98), (0.33 * l, w / 2, 1.05), STEEL, METAL),
         tube((0.38 * l, 0, 0.3), (0.3 * l, 0, 1.1), 0.06, STEEL, METAL, sides=4),
+        block((0.33 * l, -0.09, 0.86), (0.4 * l, 0.09, 1.0), LAMP, LIGHT),
+        block((-0.44 * l, -0.08, 0.7), (-0.4 * l, 0.08, 0.8), RED, LIGHT),
     ]
     shirt = tuple(rng.uniform(0.05, 0.5, 3))
     return join([*parts, *(_rider(0.85, h, shirt) if rider else ())])

@@ -32,7 +32,7 @@ class Road:
 
     Args:
         start, end: range of s that is needed, metres.
-        rng: draws the curvature (radius at least 160 m).
+        rng: draws the curvature (radius at least 90 m, mostly much more).
     """
 
     def __init__(self, *, start: float, end: float, rng: np.random.Generator) -> None:
@@ -40,7 +40,7 @@ class Road:
         bend = np.zeros_like(self.s)
         for wavelength in rng.uniform(120, 500, 3):
             bend += np.sin(self.s / wavelength * 2 * np.pi + rng.uniform(0, 2 * np.pi))
-        bend *= rng.uniform(0.1, 1.0) / 160 / np.abs(bend).max()
+        bend *= rng.uniform(0.05, 1.0) ** 1.5 / 90 / np.abs(bend).max()
         self.yaw = np.cumsum(bend) * _STEP
         self.yaw -= self.yaw.mean()
         mid = self.yaw - bend * _STEP / 2
@@ -57,10 +57,17 @@ class Road:
 
 @dataclass(frozen=True, kw_only=True)
 class SideRoad:
-    """A straight road that crosses at a right angle, at ``s`` of the main road."""
+    """A straight road that crosses at a right angle, at ``s`` of the main road.
+
+    Attributes:
+        s: metres along the main road.
+        length: metres to either side.
+        lights: traffic lights stop the main road for it.
+    """
 
     s: float
     length: float = 90.0
+    lights: bool = False
 
 
 class Ground:
@@ -71,6 +78,10 @@ class Ground:
         side_roads: crossings.
         lots: (s0, s1, d0, d1) paved rectangles beside the road.
         rng: draws the texture.
+
+    Attributes:
+        low, high: [2] corners, metres.
+        drivable: the picture's places that are road, 255.
     """
 
     METRES = 0.125
@@ -86,8 +97,8 @@ class Ground:
     ) -> None:
         self._road = road
         self.low = np.array([road.x.min(), road.y.min()]) - self.MARGIN
-        high = np.array([road.x.max(), road.y.max()]) + self.MARGIN
-        width, height = np.ceil((high - self.low) / self.METRES).astype(int)
+        self.high = np.array([road.x.max(), road.y.max()]) + self.MARGIN
+        width, height = np.ceil((self.high - self.low) / self.METRES).astype(int)
         # Row = y, column = x: the picture is stored with y upwards.
         image = np.full((height, width, 3), GRASS, np.uint8)
         self.drivable = np.zeros((height, width), np.uint8)

@@ -11,58 +11,20 @@ from crkd_core import geometry
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import RADARS
 from crkd_core.world import rig
-from crkd_core.world.content.layout import WALK_LINES, Actor, Filler
+from crkd_core.world.content.backdrop import fill_backdrop
+from crkd_core.world.content.layout import Actor, Filler
+from crkd_core.world.content.mix import REAL, Mix
+from crkd_core.world.content.motion import STOP_LINE, Motion
 from crkd_core.world.content.reflectors import reflectors
-from crkd_core.world.content.road import BIKE_LANE, LANES, Ground, Road, SideRoad
+from crkd_core.world.content.road import LANES, Ground, Road, SideRoad
+from crkd_core.world.content.terrain import Terrain
 from crkd_core.world.content.themes import fill_blocks
+from crkd_core.world.content.traffic import Traffic
+from crkd_core.world.content.weather import CLEAR, draw_weather
 
 #: Nothing further from the car than this is simulated, metres.
 HORIZON = 105.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weather:
-    """Light and air of a drive; ``name`` goes into the scene's description.
-
-    Attributes:
-        sun: [3] unit vector towards the sun.
-        direct, ambient: brightness of sun and sky.
-        haze: metres after which 63 % of a colour is replaced by the sky's.
-        noise: standard deviation of the image noise, grey levels.
-    """
-
-    name: str
-    sun: NDArray[np.float64]
-    direct: float
-    ambient: float
-    haze: float
-    noise: float
-    zenith: tuple[float, float, float]
-    horizon: tuple[float, float, float]
-
-
-def draw_weather(rng: np.random.Generator) -> Weather:
-    """Mostly sunny or cloudy, now and then rain or night."""
-    name = str(rng.choice(("Sunny", "Cloudy", "Rain", "Night"), p=(0.52, 0.28, 0.12, 0.08)))
-    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 65))
-    sun = np.array(
-        [
-            np.cos(azimuth) * np.cos(elevation),
-            np.sin(azimuth) * np.cos(elevation),
-            np.sin(elevation),
-        ]
-    )
-    gain = rng.uniform(0.85, 1.12)
-    direct, ambient, haze, noise, zenith, horizon = {
-        "Sunny": (0.8, 0.45, 900.0, 2.0, (0.28, 0.47, 0.78), (0.72, 0.8, 0.88)),
-        "Cloudy": (0.18, 0.82, 500.0, 2.0, (0.62, 0.66, 0.7), (0.8, 0.82, 0.84)),
-        "Rain": (0.05, 0.68, 170.0, 3.0, (0.45, 0.48, 0.52), (0.6, 0.62, 0.64)),
-        "Night": (0.1, 0.2, 400.0, 5.0, (0.03, 0.04, 0.08), (0.12, 0.12, 0.15)),
-    }[name]
-    return Weather(
-        name=name, sun=sun, direct=direct * gain, ambient=ambient * gain, haze=haze, noise=noise,
-        zenith=zenith, horizon=horizon,
-    )  # fmt: skip
+_BURNING = ("vehicle.moving", "vehicle.stopped", "cycle.with_rider")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,42 +44,73 @@ class State:
     velocity: NDArray[np.float64]
 
 
+def scene_key(seed: int, number: int) -> int:
+    """Names a drive in numbers that belong to it (crkd_core/world/chance.py)."""
+    return seed * 1009 + number
+
+
 class Scene:
-    """A drive, a pure function of seed, number and length.
+    """A drive, a pure function of its arguments.
+
+    Args:
+        seed: of the world.
+        number: of the drive.
+        key_frames: its length.
+        mix: how often what occurs.
+        weather: kind of weather.
 
     Attributes:
         actors: every annotated object.
         moving: [A] bool, which of them ever change place.
         labels: [A] index into NUSCENES_CLASSES.
         sizes: [A, 3] length, width, height.
-        global_T_local: [4, 4] pose of the local frame on the map.
+        scenery: all other solids.
+        lamps: [L, 3] lights of the street lamps.
+        lit: [A + 1] bool, whose lights burn at night; the last is scenery.
+        terrain, ground: height and picture of the ground.
         reflectors: what only radars see.
-        key: names the drive in numbers that belong to it (crkd_core/world/chance.py).
+        lights: where on the road the red light is; infinity without one.
+        global_T_local: [4, 4] pose of the local frame on the map.
+        key: see ``scene_key``.
     """
 
-    def __init__(self, *, seed: int, number: int, key_frames: int) -> None:
+    def __init__(
+        self, *, seed: int, number: int, key_frames: int, mix: Mix = REAL, weather: str = CLEAR
+    ) -> None:
         rng = np.random.default_rng([seed, number, 1])
         self.number, self.key_frames = number, key_frames
-        self.key = seed * 1009 + number
-        self.weather = draw_weather(rng)
+        self.key = scene_key(seed, number)
+        self.weather = draw_weather(weather, np.random.default_rng([seed, number, 4]))
         self.radar_phases = rng.uniform(0.02, 0.98, len(RADARS))
+        self.motion = Motion(key_frames=key_frames, rng=rng)
         end_t = (key_frames - 1) * rig.KEY_US / 1e6 + 0.1
-        self._draw_profiles(rng)
         times = np.linspace(-rig.LEAD_IN_US / 1e6 - 0.1, end_t, 200)
-        ego_s = self._advance(np.full(times.shape, self._ego_lane), times)
+        ego_s = self.motion.advance(self.motion.ego_lane, times)
         low, high = float(ego_s.min()) - HORIZON, float(ego_s.max()) + HORIZON
         self.road = Road(start=low - 30, end=high + 30, rng=rng)
-        side_roads = []
-        s = low + rng.uniform(10, 130)
-        while s < high:
-            # Where the drive starts is a work zone, see fill_blocks.
-            if not -15 < s < 55:
-                side_roads.append(SideRoad(s=float(s)))
-            s += rng.uniform(90, 180)
-        filler = Filler(road=self.road, side_roads=side_roads, rng=rng)
-        self._fill(filler, ego_s, times, low, high)
+        self.terrain = Terrain(
+            low=float(self.road.x.min()) - 30, high=float(self.road.x.max()) + 30, rng=rng
+        )
+        junction = self._junction(rng)
+        self.lights = np.inf if junction is None else junction
+        side_roads = _side_roads(low, high, junction, clear_start=bool(mix.begin), rng=rng)
+        filler = Filler(
+            road=self.road, terrain=self.terrain, side_roads=side_roads, mix=mix, rng=rng
+        )
+        Traffic(
+            filler=filler, motion=self.motion, times=times, horizon=HORIZON, junction=junction
+        ).fill()
+        for side in (1, -1):
+            fill_blocks(filler, side, low, high)
+        fill_backdrop(filler, low, high)
         self.actors: list[Actor] = filler.layout.actors
         self.scenery = filler.layout.scenery
+        self.lamps = np.array(filler.layout.lamps).reshape(-1, 3)
+        self._words = filler.layout.words
+        if any(ego_s.min() < side.s < ego_s.max() + 40 for side in side_roads):
+            self._words.insert(0, "intersection" if junction is None else "wait at intersection")
+        if filler.mood.crowd > 1.5:
+            self._words.append("many peds")
         self.ground = Ground(
             road=self.road, side_roads=side_roads, lots=filler.layout.lots, rng=rng
         )
@@ -126,47 +119,23 @@ class Scene:
         quat = geometry.yaw_to_quat_wxyz(rng.uniform(-np.pi, np.pi))
         self.global_T_local = geometry.pose([x, y, 0], quat)
         self._index()
+        # The sensors of one moment ask for the same again and again.
+        self._state: tuple[float, State] | None = None
+        self._pose: tuple[float, NDArray[np.float64]] | None = None
 
-    def _draw_profiles(self, rng: np.random.Generator) -> None:
-        """Speed of each line of movement: four lanes, two bicycle lanes, the pavement lines."""
-        lines = len(LANES) + 2 + 2 * len(WALK_LINES)
-        self._v = np.zeros(lines)
-        self._v[: len(LANES)] = rng.uniform(5, 12, len(LANES)) * [1, 1, -1, -1]
-        self._ego_lane = int(rng.integers(2))
-        queue = rng.integers(len(LANES))
-        if rng.random() < 0.25:
-            self._v[queue] *= 0.0 if queue != self._ego_lane else 0.3
-        self._v[len(LANES) : len(LANES) + 2] = rng.uniform(3, 6, 2) * [1, -1]
-        walk = rng.uniform(0.7, 1.7, 2 * len(WALK_LINES))
-        self._v[len(LANES) + 2 :] = walk * rng.choice([-1, 1], len(walk))
-        self._swing = self._v * rng.uniform(0, 0.3, lines)
-        self._rate = rng.uniform(0.25, 0.7, lines)
-        self._phase = rng.uniform(0, 2 * np.pi, lines)
+    @property
+    def description(self) -> str:
+        """In the words of nuScenes: "Rain, intersection, parked cars"."""
+        weather = [] if self.weather.kind == CLEAR else [self.weather.kind]
+        text = ", ".join([*weather, *self._words]) or "street"
+        return text[0].upper() + text[1:]
 
-    def _advance(self, line: NDArray, t: NDArray | float) -> NDArray:
-        """Metres along the road that a line has moved since t = 0."""
-        rate, phase = self._rate[line], self._phase[line]
-        sway = self._swing[line] / rate * (np.cos(phase) - np.cos(rate * t + phase))
-        return self._v[line] * t + sway
-
-    def _fill(
-        self, filler: Filler, ego_s: NDArray, times: NDArray, low: float, high: float
-    ) -> None:
-        def reach(line: int) -> tuple[float, float]:
-            gap = ego_s - self._advance(np.full(times.shape, line), times)
-            return float(gap.min()) - HORIZON, float(gap.max()) + HORIZON
-
-        for lane, d in enumerate(LANES):
-            keep = 0.0 if lane == self._ego_lane else None
-            filler.traffic(lane, d, *reach(lane), lane < 2, abs(float(self._v[lane])), keep)
-        for i, d in enumerate((-BIKE_LANE, BIKE_LANE)):
-            line = len(LANES) + i
-            filler.cyclists(line, d, *reach(line), i == 0)
-        for i, d in enumerate([*WALK_LINES, *(-x for x in WALK_LINES)]):
-            line = len(LANES) + 2 + i
-            filler.walkers(line, d, *reach(line), bool(self._v[line] > 0))
-        for side in (1, -1):
-            fill_blocks(filler, side, low, high)
+    def _junction(self, rng: np.random.Generator) -> float | None:
+        """Where the red light of the drive is: before the car that waits for it."""
+        ahead = STOP_LINE + rng.uniform(4.5, 22)
+        if self.motion.halt is None:
+            return None
+        return float(self.motion.advance(self.motion.ego_lane, self.motion.halt.begin)) + ahead
 
     def _index(self) -> None:
         actors = self.actors
@@ -178,18 +147,32 @@ class Scene:
         self._s, self._d, self._turn, self._yaw = place.values()
         self._xy = np.array([[a.x, a.y] for a in actors])
         self._speed = np.array([a.speed for a in actors])
-        lane_moves = (self._line >= 0) & (np.abs(self._v[self._line]) > 0)
+        # What has lamps burning at night: scenery (the last) and who takes part in traffic.
+        self.lit = np.array([a.attribute in _BURNING for a in actors] + [True])
+        lane_moves = (self._line >= 0) & (np.abs(self.motion.speed[self._line]) > 0)
         self.moving = lane_moves | (self._speed > 0)
 
     def ego_pose(self, t: float) -> NDArray[np.float64]:
-        """``local_T_ego`` at t seconds after the first key frame. [4, 4]."""
-        s = self._advance(np.array(self._ego_lane), t)
-        x, y, yaw = self.road.at(s, LANES[self._ego_lane])
-        return geometry.pose([float(x), float(y), 0.0], geometry.yaw_to_quat_wxyz(float(yaw)))
+        """[4, 4] ``local_T_ego`` at t seconds after the first key frame, pitched with the road."""
+        if self._pose is None or self._pose[0] != t:
+            self._pose = (t, self._ego_pose_at(t))
+        return self._pose[1]
+
+    def _ego_pose_at(self, t: float) -> NDArray[np.float64]:
+        s = self.motion.advance(self.motion.ego_lane, t)
+        x, y, yaw = (float(v) for v in self.road.at(s, LANES[self.motion.ego_lane]))
+        rise = np.arctan(float(self.terrain.slope(x)) * np.cos(yaw))
+        c, n, level, up = np.cos(yaw), np.sin(yaw), np.cos(rise), np.sin(rise)
+        pose = np.eye(4)
+        pose[:3, 0] = c * level, n * level, up
+        pose[:3, 1] = -n, c, 0.0
+        pose[:3, 2] = -c * up, -n * up, level
+        pose[:3, 3] = x, y, float(self.terrain.height(x))
+        return pose
 
     def ego_velocity(self, t: float) -> tuple[NDArray[np.float64], float]:
         """Velocity of the ego origin over ground ([2] m/s, local axes) and yaw rate (rad/s)."""
-        a, b = self.ego_pose(t - 0.01), self.ego_pose(t + 0.01)
+        a, b = self._ego_pose_at(t - 0.01), self._ego_pose_at(t + 0.01)
         turn = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))
         return (b[:2, 3] - a[:2, 3]) / 0.02, float(turn) / 0.02
 
@@ -200,25 +183,50 @@ class Scene:
         )
         yaw = self._yaw.copy()
         on = self._on_line
-        s = self._s[on] + self._advance(self._line[on], t)
+        s = self._s[on] + self.motion.advance(self._line[on], t)
         x, y, heading = self.road.at(s, self._d[on])
         xy[on, 0], xy[on, 1], yaw[on] = x, y, heading + self._turn[on]
-        self._last_s = s
         return xy, yaw
 
-    def state(self, t: float, *, only: NDArray[np.bool_] | None = None) -> State:
-        """The actors within HORIZON of the car at t; ``only`` [A] picks among them."""
+    def upright(self, xy: NDArray, index: NDArray | slice = slice(None)) -> NDArray[np.float64]:
+        """[N, 3] centres of actors that stand on the ground at places [N, 2]."""
+        z = self.terrain.height(xy[:, 0]) + self.sizes[index, 2] / 2
+        return np.concatenate([xy, z[:, None]], 1)
+
+    def state(self, t: float) -> State:
+        """The actors within HORIZON of the car at t."""
+        if self._state is None or self._state[0] != t:
+            self._state = (t, self._state_at(t))
+        return self._state[1]
+
+    def _state_at(self, t: float) -> State:
         xy, yaw = self.place(t)
         inside = np.ones(len(xy), bool)
         low, high = self.road.s[0] + 1, self.road.s[-1] - 1
-        inside[self._on_line] = (self._last_s > low) & (self._last_s < high)
+        s = self._s[self._on_line] + self.motion.advance(self._line[self._on_line], t)
+        inside[self._on_line] = (s > low) & (s < high)
         ego = self.ego_pose(t)[:2, 3]
-        near = inside & (np.hypot(*(xy - ego).T) < HORIZON)
-        if only is not None:
-            near &= only
-        index = np.flatnonzero(near)
+        index = np.flatnonzero(inside & (np.hypot(*(xy - ego).T) < HORIZON))
         before, _ = self.place(t - 0.01)
         after, _ = self.place(t + 0.01)
-        position = np.concatenate([xy[index], self.sizes[index, 2:] / 2], 1)
-        velocity = (after - before)[index] / 0.02
-        return State(index=index, position=position, yaw=yaw[index], velocity=velocity)
+        return State(
+            index=index,
+            position=self.upright(xy[index], index),
+            yaw=yaw[index],
+            velocity=(after - before)[index] / 0.02,
+        )
+
+
+def _side_roads(
+    low: float, high: float, junction: float | None, *, clear_start: bool,
+    rng: np.random.Generator,
+) -> list[SideRoad]:  # fmt: skip
+    """Crossings 90 to 180 m apart; with ``clear_start`` none where the drive begins."""
+    result = [] if junction is None else [SideRoad(s=junction, lights=True)]
+    s = low + rng.uniform(10, 130)
+    while s < high:
+        apart = junction is None or abs(s - junction) > 70
+        if apart and not (clear_start and -15 < s < 55):
+            result.append(SideRoad(s=float(s)))
+        s += rng.uniform(90, 180)
+    return result

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Materials. They select the texture in the pictures and the echo in LiDAR and radar.
-PAINT, DARK, CLOTH, SIGNAL, WALL, LEAF, WOOD, METAL, COACH = range(9)
+PAINT, DARK, CLOTH, SIGNAL, WALL, LEAF, WOOD, METAL, COACH, LIGHT = range(10)
 
 Colour = Sequence[float] | NDArray[np.float64]
 Vector = Sequence[float] | NDArray[np.float64]

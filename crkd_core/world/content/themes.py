@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from crkd_core.world.content import shapes
+from crkd_core.world.content.backdrop import tree
 from crkd_core.world.content.layout import BLOCK, SIZES, Filler
 from crkd_core.world.content.road import KERB, PARKING, SIDE_ROAD_HALF
-from crkd_core.world.content.shapes import LEAF, METAL, WALL, WOOD, Mesh
+from crkd_core.world.content.shapes import LIGHT, METAL, WALL
 
-#: Themes of a cycle of blocks; all are used before the next cycle begins.
-THEMES = ("work", "cars", "heavy", "work", "stop", "cycles", "lot")
 WALL_COLOURS = (
     (0.58, 0.36, 0.28), (0.72, 0.66, 0.55), (0.5, 0.5, 0.52), (0.8, 0.78, 0.74), (0.42, 0.34, 0.3),
     (0.62, 0.6, 0.45),
@@ -23,17 +22,19 @@ def fill_blocks(filler: Filler, side: int, low: float, high: float) -> None:
     themes: list[str] = []
     for start in np.arange(low, high, BLOCK):
         if not themes:
-            themes = [str(t) for t in rng.permutation(THEMES)]
+            themes = [str(t) for t in rng.permutation(filler.mix.themes)]
         crossing = [r for r in filler.side_roads if start - 10 < r.s < start + BLOCK + 10]
         if crossing:
-            _corner(filler, side, crossing[0].s)
+            if not crossing[0].lights:
+                _corner(filler, side, crossing[0].s)
             continue
-        # The shortest drive has a work zone in range too: one lies ahead of where it starts.
-        ahead = side == filler.work_side and start <= 20 < start + BLOCK
-        theme = "work" if ahead else themes.pop()
+        if filler.mix.begin and start <= 20 < start + BLOCK:
+            theme = filler.mix.begin[int(side != filler.work_side)]
+        else:
+            theme = themes.pop()
         _BLOCKS[theme](filler, side, float(start))
-        if theme != "cycles" and rng.random() < 0.3:
-            _loiter(filler, side, float(start), int(rng.integers(1, 3)))
+        if theme != "cycles" and rng.random() < filler.mix.loiter * filler.mood.crowd:
+            _loiter(filler, side, float(start), 1 + int(rng.poisson(0.6 * filler.mood.crowd)))
         _houses(filler, side, float(start), 26.5 if theme == "lot" else rng.uniform(16.8, 19.5))
         _street(filler, side, float(start), trees=bool(rng.random() < 0.7))
 
@@ -56,7 +57,13 @@ def _row(filler: Filler, side: int, start: float, labels: list[str], attribute: 
 
 
 def _cars(filler: Filler, side: int, start: float) -> None:
+    filler.layout.say("parked cars")
     _row(filler, side, start, ["car"] * 5, "vehicle.parked")
+
+
+def _plain(filler: Filler, side: int, start: float) -> None:
+    """Nobody parks here, or almost."""
+    _row(filler, side, start, ["car"] * int(filler.rng.integers(0, 2)), "vehicle.parked")
 
 
 def _heavy(filler: Filler, side: int, start: float) -> None:
@@ -66,6 +73,7 @@ def _heavy(filler: Filler, side: int, start: float) -> None:
 
 def _stop(filler: Filler, side: int, start: float) -> None:
     rng = filler.rng
+    filler.layout.say("bus stop")
     state = "vehicle.stopped" if rng.random() < 0.6 else "vehicle.parked"
     _row(filler, side, start + 3, ["bus"], state)
     _row(filler, side, start + 17.5, ["car"], "vehicle.parked")
@@ -98,6 +106,7 @@ def _cycles(filler: Filler, side: int, start: float) -> None:
 
 def _work(filler: Filler, side: int, start: float) -> None:
     rng = filler.rng
+    filler.layout.say("construction")
     s0, s1 = start + 2.0, start + BLOCK - 2.0
     first, second = (str(x) for x in rng.permutation(["barrier", "traffic_cone"]))
     for label, low, high in ((first, s0, (s0 + s1) / 2), (second, (s0 + s1) / 2 + 1, s1)):
@@ -107,11 +116,17 @@ def _work(filler: Filler, side: int, start: float) -> None:
             filler.stand(
                 label, "", s + rng.normal(0, 0.06), side * (9.0 + rng.normal(0, 0.1)), turn
             )
+    if rng.random() < filler.mix.fences:
+        for s in np.arange(s0 + 1.5, s1 - 1.0, 2.75):
+            turn = np.pi / 2 + rng.normal(0, 0.04)
+            filler.stand("barrier", "", s, side * (12.72 + rng.normal(0, 0.04)), turn)
     for s in (s0 - 0.8, s1 + 0.8):
         filler.stand("traffic_cone", "", s, side * (10.2 + rng.normal(0, 0.2)), 0.0)
-    machine = "construction_vehicle" if rng.random() < 0.8 else "truck"
     along = rng.uniform(s0 + 5, s1 - 5)
-    filler.stand(machine, "vehicle.parked", along, side * 11.2, _heading(filler, side))
+    draw = rng.random()
+    if draw < 2 * filler.mix.machines:
+        machine = "construction_vehicle" if draw < filler.mix.machines else "truck"
+        filler.stand(machine, "vehicle.parked", along, side * 11.2, _heading(filler, side))
     for s in (along - 6.5, along + 6.5):
         if rng.random() < 0.8:
             filler.stand(
@@ -123,15 +138,14 @@ def _work(filler: Filler, side: int, start: float) -> None:
 
 def _lot(filler: Filler, side: int, start: float) -> None:
     rng = filler.rng
+    filler.layout.say("parking lot")
     filler.layout.lots.append(
         (start, start + BLOCK, *sorted((side * 15.0, side * 26.0)))  # type: ignore[arg-type]
     )
     s = start + 1.0
     while s < start + BLOCK - 4:
         draw = rng.random()
-        label = (
-            "car" if draw < 0.7 else str(rng.choice(("truck", "construction_vehicle", "trailer")))
-        )
+        label = "car" if draw < 0.7 else str(rng.choice(filler.mix.lot))
         length, width = SIZES[label][0][0], SIZES[label][0][1]
         if label == "trailer":
             length, width = width, length
@@ -150,7 +164,8 @@ def _lot(filler: Filler, side: int, start: float) -> None:
 
 
 _BLOCKS = {
-    "work": _work, "cars": _cars, "heavy": _heavy, "stop": _stop, "cycles": _cycles, "lot": _lot,
+    "work": _work, "cars": _cars, "plain": _plain, "heavy": _heavy, "stop": _stop,
+    "cycles": _cycles, "lot": _lot,
 }  # fmt: skip
 
 
@@ -178,7 +193,7 @@ def _corner(filler: Filler, side: int, s: float) -> None:
     filler.layout.actors[-1].speed = float(rng.uniform(2, 7))
     for d in np.arange(20.0, 60.0, 6.5):
         if rng.random() < 0.5:
-            filler.stand("car", "vehicle.parked", s + side * 4.4, side * d, out)
+            filler.stand("car", "vehicle.parked", s + side * 4.75, side * d, out)
     for d in np.arange(17.0, 45.0, 9.0):
         if rng.random() < 0.5:
             filler.stand(
@@ -186,22 +201,6 @@ def _corner(filler: Filler, side: int, s: float) -> None:
                 out + (np.pi if rng.random() < 0 else 0.0),
             )  # fmt: skip
             filler.layout.actors[-1].speed = float(rng.uniform(0.7, 1.6))
-
-
-def _place(filler: Filler, mesh: Mesh, s: float, d: float) -> None:
-    """Put scenery at (s, d), turned along the road."""
-    x, y, yaw = filler.road.at(s, d)
-    c, n = np.cos(yaw), np.sin(yaw)
-    turn = np.array([[c, -n, 0], [n, c, 0], [0, 0, 1]])
-    vertices = mesh.vertices @ turn.T + [x, y, 0]
-    filler.layout.scenery.append(
-        Mesh(
-            vertices=vertices.astype(np.float32),
-            faces=mesh.faces,
-            colour=mesh.colour,
-            material=mesh.material,
-        )
-    )
 
 
 def _houses(filler: Filler, side: int, start: float, setback: float) -> None:
@@ -214,36 +213,29 @@ def _houses(filler: Filler, side: int, start: float, setback: float) -> None:
             return
     colour = np.asarray(WALL_COLOURS[rng.integers(len(WALL_COLOURS))]) + rng.normal(0, 0.03, 3)
     parts = [
-        shapes.block((-width / 2, -depth / 2, 0), (width / 2, depth / 2, height), colour, WALL)
+        shapes.block((-width / 2, -depth / 2, -1), (width / 2, depth / 2, height), colour, WALL)
     ]
     if rng.random() < 0.5:
         roof = np.asarray((0.36, 0.2, 0.16)) * rng.uniform(0.7, 1.2)
         low = (-width / 2 - 0.4, -depth / 2 - 0.4, height)
         high = (width / 2 + 0.4, depth / 2 + 0.4, height + rng.uniform(1.5, 4))
         parts.append(shapes.block(low, high, roof, shapes.PAINT, taper=(0.8, 0.1)))
-    _place(filler, shapes.join(parts), start + BLOCK / 2, side * (setback + depth / 2))
+    filler.place(shapes.join(parts), start + BLOCK / 2, side * (setback + depth / 2))
 
 
 def _street(filler: Filler, side: int, start: float, *, trees: bool) -> None:
     rng = filler.rng
     for s in (start + 4, start + 17):
         if trees and rng.random() < 0.8:
-            height, crown = rng.uniform(2.2, 3.2), rng.uniform(1.1, 1.9)
-            green = np.array([0.16, 0.3, 0.1]) * rng.uniform(0.6, 1.3) + rng.normal(0, 0.02, 3)
-            tree = shapes.join(
-                [
-                    shapes.tube((0, 0, 0), (0, 0, height), 0.16, (0.28, 0.2, 0.13), WOOD, sides=6),
-                    shapes.ball(
-                        (0, 0, height + crown * 0.8), (crown, crown, crown * 1.2), green, LEAF
-                    ),
-                ]
-            )
-            _place(filler, tree, s + rng.uniform(-2, 2), side * 15.5)
+            filler.place(tree(rng, rng.uniform(2.2, 3.2)), s + rng.uniform(-2, 2), side * 15.5)
     if rng.random() < 0.6:
         lamp = shapes.join(
             [
                 shapes.tube((0, 0, 0), (0, 0, 7), 0.09, (0.35, 0.36, 0.38), METAL, sides=6),
                 shapes.block((-0.15, -0.9, 6.9), (0.15, 0.9, 7.0), (0.35, 0.36, 0.38), METAL),
+                shapes.block((-0.12, -0.85, 6.86), (0.12, 0.85, 6.9), (1.0, 0.86, 0.6), LIGHT),
             ]
         )
-        _place(filler, lamp, start + 12.5, side * (KERB + 0.25))
+        filler.place(lamp, start + 12.5, side * (KERB + 0.25))
+        x, y, _ = filler.road.at(start + 12.5, side * (KERB - 0.3))
+        filler.layout.lamps.append(np.array([x, y, filler.terrain.height(x) + 6.85]))

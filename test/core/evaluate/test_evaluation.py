@@ -131,7 +131,16 @@ def test_truth_of_the_world_scores_one(tmp_path):
     # classes are there, with attributes and velocities.
     nuscenes = pytest.importorskip("nuscenes")
     data = tmp_path / "data"
-    write_world(data, scenes=1, seconds=1, seed=5, image_width=64, key_frames_only=True)
+    write_world(
+        data,
+        scenes=1,
+        seconds=1,
+        seed=6,
+        image_width=64,
+        key_frames_only=True,
+        lidar_sweeps=0,
+        mix="balanced",
+    )
     tables = NuScenes(data)
     every, seen = truth_as_detections(tables, tables.samples_of("mini_val"))
     # Boxes without points do not count as truth, so whoever reports them is punished.

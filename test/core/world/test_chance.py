@@ -33,12 +33,23 @@ def test_numbers_are_spread_and_independent() -> None:
 
 def test_wandering_lasts_for_its_period_and_not_longer() -> None:
     who = np.arange(5000)
-    now = chance.wandering(10.0, 2.0, who)
+    numbers = chance.Wandering(2.0, who)
+    now = numbers.at(10.0)
     assert abs(now.std() - 1) < 0.05
 
     def likeness(dt: float) -> float:
-        return float(np.corrcoef(now, chance.wandering(10.0 + dt, 2.0, who))[0, 1])
+        return float(np.corrcoef(now, numbers.at(10.0 + dt))[0, 1])
 
     assert likeness(0.077) > 0.97
-    assert 0.2 < likeness(1.0) < 0.8
+    assert 0.2 < likeness(1.0) < 0.9
     assert abs(likeness(5.0)) < 0.06
+
+
+def test_wandering_does_not_depend_on_who_asked_before() -> None:
+    """Processes ask for different times of one drive."""
+    some = chance.Wandering(0.7, 3, np.arange(6)[:, None], np.arange(2))
+    other = chance.Wandering(0.7, 3, np.arange(6)[:, None], np.arange(2))
+    for t in np.linspace(-1, 12, 40):
+        some.at(float(t))
+    np.testing.assert_array_equal(some.at(4.2), other.at(4.2))
+    assert some.at(4.2).shape == (6, 2)

@@ -18,7 +18,7 @@ SLACK = {"rcs": 3.0, "azimuth": 10.0, "share": 0.03}
 
 @pytest.fixture(scope="module")
 def counted() -> tuple[BoxCounts, Sweeps, Sweeps]:
-    return count([Scene(seed=77, number=n, key_frames=10) for n in range(4)], (0, 8))
+    return count([Scene(seed=77, number=n, key_frames=10) for n in range(6)], (0, 8))
 
 
 def test_radar_sweeps_count_like_those_of_nuscenes(
@@ -35,12 +35,9 @@ def test_radar_sweeps_count_like_those_of_nuscenes(
 def test_lidar_sweeps_count_like_those_of_nuscenes(
     counted: tuple[BoxCounts, Sweeps, Sweeps],
 ) -> None:
-    """The table is one sweep of one street: a factor of three says that nothing is absurd.
-
-    Nothing stands further away than the first row of houses, so the table ends at 55 m here.
-    """
+    """The table is one sweep of one street: a factor of three says that nothing is absurd."""
     expected = real()["lidar"]
-    for name, value in list(sweeps.lidar_figures(counted[2]).items())[:-2]:
+    for name, value in sweeps.lidar_figures(counted[2]).items():
         assert expected[name] / 3 < value < 3 * expected[name], (name, value)
 
 
@@ -69,7 +66,7 @@ def test_boxes_are_hit_as_often_as_in_nuscenes(
             if label != "bus":  # nuScenes' own figure rests on 35 boxes of two or three buses
                 assert abs(share - expected) <= slack, (label, band, share, expected)
             compared += 1
-    assert compared >= 10
+    assert compared >= 8
 
 
 def test_most_boxes_have_no_radar_return(counted: tuple[BoxCounts, Sweeps, Sweeps]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -10,10 +12,12 @@ from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import RADAR_COLUMN, RADAR_COMPENSATED, RADAR_VELOCITY, RADARS
 from crkd_core.world import rig
+from crkd_core.world.content.mix import BALANCED
 from crkd_core.world.content.scene import Scene, State
 from crkd_core.world.sensors.caster import Caster
 from crkd_core.world.sensors.radar.codes import SLOW
 from crkd_core.world.sensors.radar.objects import SPEED_NOISE, ObjectEchoes
+from crkd_core.world.sensors.radar.returns import Returns
 from crkd_core.world.sensors.radar.sweep import RETURNS, Radar
 
 T = 0.7
@@ -22,7 +26,7 @@ STEP = 0.25
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return Scene(seed=23, number=0, key_frames=4)
+    return Scene(seed=23, number=0, key_frames=4, mix=BALANCED)
 
 
 @pytest.fixture(scope="module")
@@ -99,15 +103,15 @@ def test_compensated_velocity_is_radial_and_raw_velocity_a_whole_vector(
         )
         np.testing.assert_allclose(raw / STEP, np.rint(raw / STEP), atol=1e-4)
         # A standing place moves against the turning radar by minus its motion.
-        still = np.isin(column(points, "dyn_prop"), [1, 3])
-        still &= column(points, "ambig_state") == 3
+        standing = np.isin(column(points, "dyn_prop"), [1, 3])
+        still = standing & (column(points, "ambig_state") == 3)
         place = points[still, :2]
         expected = -own + rate * np.stack([place[:, 1], -place[:, 0]], 1)
         assert np.abs(raw[still, 1] - expected[:, 1]).max() < STEP / 2 + 0.02
         # Rounding across and Doppler noise, both through the tangent of the angle.
         slack = STEP / 2 + (STEP / 2 + 5 * SPEED_NOISE) * np.abs(1 / along[still, 0])
         assert (np.abs(raw[still, 0] - expected[:, 0]) < slack).mean() > 0.97
-        assert (raw[~still, 1] == 0).all()
+        assert (raw[~standing, 1] == 0).all()
         along_the_ray += np.mean(np.abs(raw[:, 0] * along[:, 1] - raw[:, 1] * along[:, 0]) < 0.1)
     assert along_the_ray / len(sweeps) < 0.5
 
@@ -167,31 +171,20 @@ def lone(label: str, distance: float, scene: Scene) -> State:
     )
 
 
-class Empty:
-    """A moment in which nothing hides anything."""
-
-    def __init__(self, t: float) -> None:
-        self.t = t
-
-    def cast(self, origin: np.ndarray, rays: np.ndarray) -> np.ndarray:
-        return type("Hits", (), {"distance": np.full(len(rays), 1e30, np.float32)})()
-
-    def owner(self, hits: object) -> int:
-        return -1
-
-
-def answers(label: str, distance: float, scene: Scene, radar: int, times: np.ndarray) -> list[int]:
-    """Numbers of returns of a lone object over sweeps."""
+def answers(
+    label: str, distance: float, scene: Scene, radar: int, times: Iterable[float]
+) -> list[Returns]:
+    """What a lone object in plain sight sends back over sweeps."""
     echoes = ObjectEchoes(scene=scene, radar=radar, reach=120.0, half_view=np.deg2rad(60))
-    state, pose = lone(label, distance, scene), scene.ego_pose(T)
-    rng = np.random.default_rng(radar)
-    return [len(echoes.returns(state, Empty(t), pose, rng)) for t in times]
+    pose, rng = scene.ego_pose(T), np.random.default_rng(radar)
+    view = echoes.in_view(lone(label, distance, scene), pose)
+    return [echoes.returns(view, np.ones(1), pose, t, rng) for t in times]
 
 
 def test_big_things_answer_more_often_than_small_ones(scene: Scene) -> None:
-    times = np.arange(40) * 10.0
+    times = np.arange(12) * 10.0
     heard = {
-        name: np.mean([answers(name, 27.0, scene, r, times) for r in range(60)])
+        name: np.mean([[len(a) for a in answers(name, 27.0, scene, r, times)] for r in range(40)])
         for name in ("truck", "car", "pedestrian", "traffic_cone")
     }
     assert heard["truck"] > heard["car"] > heard["pedestrian"] > heard["traffic_cone"] > 0
@@ -200,7 +193,9 @@ def test_big_things_answer_more_often_than_small_ones(scene: Scene) -> None:
 def test_a_miss_lasts(scene: Scene) -> None:
     """Six sweeps in half a second do not cure a miss: their answers are far from independent."""
     times = np.arange(6) / 13
-    heard = np.array([np.array(answers("car", 27.0, scene, r, times)) > 0 for r in range(400)])
+    heard = np.array(
+        [[len(a) > 0 for a in answers("car", 27.0, scene, r, times)] for r in range(400)]
+    )
     share = heard.mean()
     assert 0.1 < share < 0.9
     all_missed = (~heard).all(1).mean()
@@ -212,18 +207,14 @@ def test_a_miss_lasts(scene: Scene) -> None:
 
 def test_where_a_return_comes_from_lasts_and_wanders(scene: Scene) -> None:
     """From one sweep to the next it stays; within seconds it is all over the near outline."""
-    state, pose = lone("bus", 15.0, scene), scene.ego_pose(T)
     near, far, places = [], [], []
-    for radar in range(40):
-        echoes = ObjectEchoes(scene=scene, radar=radar, reach=120.0, half_view=1.0)
-        first = []
-        for t in (0.0, 1 / 13, 9.0):
-            found = echoes.returns(state, Empty(t), pose, np.random.default_rng(radar))
-            first.append(found.distance[0] if len(found) else np.nan)
-            places += [*found.distance]
+    for radar in range(60):
+        found = answers("bus", 15.0, scene, radar, (0.0, 1 / 13, 9.0))
+        first = [f.distance[0] if len(f) else np.nan for f in found]
         near.append(abs(first[1] - first[0]))
         far.append(abs(first[2] - first[0]))
+        places += [d for f in found for d in f.distance]
     assert np.nanmedian(near) < 0.5 * np.nanmedian(far)
-    half = scene.sizes[state.index[0], 0] / 2
+    half = scene.sizes[lone("bus", 15.0, scene).index[0], 0] / 2
     assert 15 - half - 0.5 < np.min(places) < 15 - half + 0.5
     assert np.max(places) > 15

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crkd_core.files import PARTIAL
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import WorldError, rig, write_world, writer
+from crkd_core.world.content.weather import WeatherError
 from crkd_core.world.nuscenes_tables import TABLES
 
 
@@ -90,12 +91,16 @@ def test_an_empty_folder_may_be_used_and_nothing_else_remains(tmp_path: Path) ->
         ({"image_width": 10}, "image_width: expected 64 to 1600, got 10"),
         ({"jobs": 0}, "jobs: expected 1 to 256, got 0"),
         ({"version": "a/b"}, "version: expected the name of a folder, got 'a/b'"),
+        ({"mix": "even"}, "mix: expected one of real, balanced, got 'even'"),
+        ({"lidar_sweeps": 10}, "lidar_sweeps: expected 0 to 9, got 10"),
+        ({"weather": {"snow": 1.0}}, "weather: expected shares of .*, got 'snow=1'"),
+        ({"weather": {"clear": 0.0}}, "weather: expected shares of .*, got 'clear=0'"),
     ],
 )
 def test_bad_arguments_are_refused_before_anything_is_written(
     tmp_path: Path, change: dict, text: str
 ) -> None:
-    with pytest.raises(WorldError, match=text):
+    with pytest.raises((WorldError, WeatherError), match=text):
         write_world(tmp_path / "out", **{"scenes": 1, **change})
     assert list(tmp_path.iterdir()) == []
 
@@ -129,8 +134,17 @@ def test_splits_name_the_scenes(tiny_world: Path) -> None:
 def test_schedule(key_frames: int, phases: list[float]) -> None:
     shots = rig.schedule(key_frames, phases=np.array(phases))
     assert shots == sorted(shots)
-    sparse = rig.schedule(key_frames, phases=np.array(phases), key_frames_only=True)
+    sparse = rig.schedule(key_frames, phases=np.array(phases), sweeps=rig.Sweeps(cameras=False))
     assert sparse == [s for s in shots if s.is_key or s.channel not in CAMERAS]
+    few = rig.schedule(
+        key_frames, phases=np.array(phases), sweeps=rig.Sweeps(cameras=False, lidar=2, radar=3)
+    )
+    assert set(few) <= set(sparse)
+    for channel, most in (("LIDAR_TOP", 2), ("RADAR_FRONT", 3)):
+        for sample in range(key_frames):
+            every = [s for s in sparse if s.channel == channel and s.sample == sample]
+            own = [s for s in few if s.channel == channel and s.sample == sample]
+            assert own == every[-most - 1 :]
     for channel in rig.CHANNELS:
         own = [s for s in shots if s.channel == channel]
         keys = [s for s in own if s.is_key]

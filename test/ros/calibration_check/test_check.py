@@ -91,7 +91,7 @@ def test_a_true_rig_raises_no_doubt_and_everything_was_looked_at(drive):
     assert [finding.text for finding in check.findings] == []
     assert check.summary() == (
         "looks right; checked places of 11 sensors, radar returns in 6 cameras, Doppler of 5 "
-        "radars, standing returns, image motion of 5 cameras"
+        "radars, standing returns, image motion of 6 cameras"
     )
 
 

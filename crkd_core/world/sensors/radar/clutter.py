@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from crkd_core.world import chance
 from crkd_core.world.content.scene import Scene
-from crkd_core.world.sensors.caster import Moment
 from crkd_core.world.sensors.radar.returns import CHILD, CLUTTER, GHOST, OUTSIDE, Returns
 
 #: The view narrows with range: two antennas. Metres, degrees to either side.
 _VIEW = ((0, 62, 75, 95, 120, 240), (60, 60, 42, 27, 11, 7))
 FARTHEST = 232.0
-_FAN = 121
+FAN = 121
 #: Weight of standing clutter: what is behind something, and off the axis (degrees).
 _HIDDEN, _OFF_AXIS = -1.6, 13.0
 
@@ -22,41 +21,49 @@ class Clutter:
     """The clutter of one drive before one radar."""
 
     def __init__(self, *, scene: Scene, radar: int, half_view: float) -> None:
-        self.scene, self.radar = scene, radar
-        self._fan = np.linspace(-half_view, half_view, _FAN)
-        rays = np.stack([np.cos(self._fan), np.sin(self._fan), np.full(_FAN, 0.03)], 1)
-        self._rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
-
-    def walls(self, moment: Moment, local_T_radar: NDArray) -> NDArray[np.float64]:
-        """[fan] metres to what stands in the way, by azimuth."""
-        rays = self._rays @ local_T_radar[:3, :3].T.astype(np.float32)
-        hits = moment.cast(local_T_radar[:3, 3].astype(np.float32), rays)
-        return np.minimum(hits.distance, FARTHEST).astype(float)
+        self._field = scene.reflectors
+        self._fan = np.linspace(-half_view, half_view, FAN)
+        rays = np.stack([np.cos(self._fan), np.sin(self._fan), np.full(FAN, 0.03)], 1)
+        #: [FAN, 3] unit directions that find the walls, radar axes.
+        self.rays = (rays / np.linalg.norm(rays, axis=1, keepdims=True)).astype(np.float32)
+        keys = (scene.key, np.arange(len(self._field.echo)), radar)
+        self._fixed = 0.06 * self._field.echo + 1.3 * chance.normal(*keys, 40)
+        self._draw = chance.Wandering(1.5, *keys, 41)
+        self._aside = chance.Wandering(1.0, *keys, 42)
+        self._louder = chance.Wandering(1.0, *keys, 43)
 
     def standing(
         self, number: int, t: float, walls: NDArray, local_T_radar: NDArray,
         rng: np.random.Generator,
     ) -> Returns:  # fmt: skip
-        """The ``number`` reflectors that answer best now; which they are lasts."""
-        field = self.scene.reflectors
+        """The ``number`` reflectors that answer best now; which they are lasts.
+
+        Args:
+            number: so many, unless there are fewer.
+            t: seconds.
+            walls: [FAN] metres to what stands in the way.
+            local_T_radar: [4, 4] where the radar is.
+            rng: what does not last.
+        """
+        field = self._field
         offset = (field.place - local_T_radar[:2, 3]) @ local_T_radar[:2, :2]
-        distance, azimuth = np.hypot(*offset.T), np.arctan2(offset[:, 1], offset[:, 0])
+        distance = np.sqrt(np.einsum("ij,ij->i", offset, offset))
+        rows = np.flatnonzero((offset[:, 0] > 0) & (distance > 2) & (distance < FARTHEST))
+        distance, azimuth = distance[rows], np.arctan2(offset[rows, 1], offset[rows, 0])
         view = np.deg2rad(np.interp(distance, *_VIEW))
-        rows = np.flatnonzero((np.abs(azimuth) < view) & (distance > 2) & (distance < FARTHEST))
-        distance, azimuth, echo = distance[rows], azimuth[rows], field.echo[rows]
-        key = (self.scene.key, rows, self.radar)
-        best = 0.06 * echo - 1.7 * np.log(distance / 30) - np.maximum(distance - 60, 0) / 300
+        inside = np.abs(azimuth) < view
+        rows, distance, azimuth = rows[inside], distance[inside], azimuth[inside]
+        best = self._fixed[rows] + 0.8 * self._draw.at(t)[rows]
+        best -= 1.7 * np.log(distance / 30) + np.maximum(distance - 60, 0) / 300
         best -= 0.5 * (np.rad2deg(azimuth) / _OFF_AXIS) ** 2
         best += _HIDDEN * (distance > np.interp(azimuth, self._fan, walls) + 1.0)
-        best += 1.3 * chance.normal(*key, 40) + 0.8 * chance.wandering(t, 1.5, *key, 41)
         best += rng.gumbel(0, 0.45, len(rows))
         pick = np.argsort(-best, kind="stable")[:number]
-        distance, azimuth, echo, n = distance[pick], azimuth[pick], echo[pick], len(pick)
-        key = (self.scene.key, rows[pick], self.radar)
+        rows, distance, azimuth, n = rows[pick], distance[pick], azimuth[pick], len(pick)
         slant = (azimuth / np.deg2rad(45)) ** 2
-        azimuth = azimuth + np.deg2rad(0.25 + 0.5 * slant) * chance.wandering(t, 1.0, *key, 42)
+        azimuth = azimuth + np.deg2rad(0.25 + 0.5 * slant) * self._aside.at(t)[rows]
         azimuth += np.deg2rad(0.15 + 0.3 * slant) * rng.standard_normal(n)
-        echo = echo + 2 * chance.wandering(t, 1.0, *key, 43) + rng.normal(0, 1.5, n)
+        echo = field.echo[rows] + 2 * self._louder.at(t)[rows] + rng.normal(0, 1.5, n)
         return Returns(
             distance=np.maximum(distance + rng.normal(0, 0.12, n), 0.5),
             azimuth=azimuth,
@@ -68,7 +75,7 @@ class Clutter:
     def ghosts(self, real: Returns, walls: NDArray, rng: np.random.Generator) -> Returns:
         """Mirror images: moving objects seen by way of a wall, or twice along one ray."""
         moving = np.flatnonzero(np.abs(real.speed) > 1.0)
-        parents = moving[rng.random(len(moving)) < 0.45]
+        parents = moving[rng.random(len(moving)) < 0.8]
         n = len(parents)
         twice = rng.random(n) < 0.3
         azimuth = np.where(
@@ -96,7 +103,7 @@ class Clutter:
             distance=np.maximum(real.distance[parents] + along, 0.5),
             azimuth=real.azimuth[parents] + rng.normal(0, np.deg2rad(1.6), number),
             speed=real.speed[parents] + rng.normal(0, 0.1, number),
-            echo=real.echo[parents] - rng.uniform(1, 8, number),
+            echo=real.echo[parents] - rng.uniform(0, 6, number),
             source=np.full(number, CHILD, np.int8),
         )
 

@@ -10,7 +10,7 @@ from crkd_core.sensors import RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
 from crkd_core.world.sensors.caster import Moment
-from crkd_core.world.sensors.radar.clutter import Clutter
+from crkd_core.world.sensors.radar.clutter import FAN, FARTHEST, Clutter
 from crkd_core.world.sensors.radar.codes import OwnMotion, table
 from crkd_core.world.sensors.radar.objects import ObjectEchoes
 from crkd_core.world.sensors.radar.returns import joined
@@ -42,8 +42,14 @@ class Radar:
         outside = int(rng.binomial(RETURNS, _OUTSIDE))
         children = int(rng.binomial(RETURNS, _CHILDREN))
         room = RETURNS - outside - children
-        real = self._objects.returns(self.scene.state(t), moment, local_T_radar, rng)
-        walls = self._clutter.walls(moment, local_T_radar)
+        view = self._objects.in_view(self.scene.state(t), local_T_radar)
+        fan = self._clutter.rays @ local_T_radar[:3, :3].T.astype(np.float32)
+        distance, owner = moment.glance(
+            local_T_radar[:3, 3].astype(np.float32), np.concatenate([fan, view.rays])
+        )
+        walls = np.minimum(distance[:FAN], FARTHEST).astype(float)
+        sight = view.sight(distance[FAN:], owner[FAN:])
+        real = self._objects.returns(view, sight, local_T_radar, t, rng)
         real = joined([real, self._clutter.ghosts(real, walls, rng)])
         if len(real) > room:
             real = real.take(np.argsort(real.distance, kind="stable")[:room])
