@@ -75,7 +75,7 @@ class SynchronisedNorm(_Norm):
         count = values.new_tensor([x.numel() / x.shape[1]])
         sums = torch.cat([centred.sum(axes), centred.square().sum(axes), count])
         if self.together:
-            sums = _Sum.apply(sums, self.group)
+            sums = _Sum.apply(sums, self.group)  # type: ignore[no-untyped-call]
         total = sums[-1]
         offset, square = sums[:-1].chunk(2)
         if x.ndim == 2 and float(total.detach()) < 2:

@@ -149,7 +149,7 @@ class Tables:
     def _add_data(self, parts: Sequence[Recorded], mounts: dict[str, Mount]) -> None:
         stretch = parts[0].stretch
         name = stretch.name
-        by_channel: dict[str, list[tuple]] = {channel: [] for channel in rig.CHANNELS}
+        by_channel: dict[str, list[tuple[Any, ...]]] = {channel: [] for channel in rig.CHANNELS}
         for part in parts:
             for shot in part.shots:
                 by_channel[shot[0].channel].append(shot)

@@ -29,7 +29,7 @@ Config = TypeVar("Config")
 
 #: Types of a dataclass's fields. They are parsed from their texts, a thousand times a start
 #: otherwise: seconds in which a node that starts hears nothing.
-_hints = functools.cache(typing.get_type_hints)
+_hints: Callable[[type], dict[str, Any]] = functools.cache(typing.get_type_hints)
 
 
 class ParameterError(ValueError):

@@ -65,5 +65,4 @@ def depth_images(
             target = slot * cells + row * width + column
             nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
             slot += 1
-    maps = nearest.where(nearest.isfinite(), 0.0).view(-1, height, width)
-    return maps
+    return nearest.where(nearest.isfinite(), 0.0).view(-1, height, width)

@@ -37,7 +37,7 @@ def gather_matmul_add(
         dtype = torch.get_autocast_dtype(device)
         features, weight = features.to(dtype), weight.to(dtype)
     with torch.autocast(device, enabled=False):
-        return _GatherMatmulAdd.apply(features, weight, pairs, outputs)
+        return _GatherMatmulAdd.apply(features, weight, pairs, outputs)  # type: ignore[no-untyped-call]
 
 
 class _GatherMatmulAdd(torch.autograd.Function):
