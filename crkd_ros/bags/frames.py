@@ -149,7 +149,7 @@ class _Assembler:
         self._tree = Calibration(base=self._base)
         self._extrinsics = calibration or self._tree
         self._poses = OdometryMotion(extrinsics=self._extrinsics, base=self._base)
-        off = framing.motion.source == "off"
+        off = framing.motion.source == "none"
         self._motion: EgoMotion = NoMotion() if off else self._poses
         self.rig = Rig(
             framing,

@@ -44,9 +44,10 @@ DEFAULTS = {
 class RadarFieldsConfig:
     """Field names of the radars' clouds. The coded fields of nuScenes keep their names."""
 
-    x: str = knob("x", "Field of x, forward, m")
-    y: str = knob("y", "Field of y, left, m")
-    z: str = knob("z", "Field of z, up, m; 0 where the cloud has none")
+    #: Together: YAML reads a lone y as true.
+    position: str = knob(
+        "x y z", "Fields of x, forward, y, left, and z, up, m; without the third, heights are 0"
+    )
     rcs: str = knob("rcs", "Field of the radar cross-section, dBsm; empty: use default_rcs")
     vx_comp: str = knob(
         "vx_comp", "Field of the velocity along x without ego motion, m/s; empty: none"
@@ -65,11 +66,31 @@ class RadarFieldsConfig:
 
     def __post_init__(self) -> None:
         check(self, "radar_fields.")
+        if len(self.position.split()) not in (2, 3):
+            raise ParameterError(
+                "radar_fields.position: expected two or three names of fields, such as 'x y z', "
+                f"got {self.position!r}"
+            )
         for one, other in (("vx_comp", "vy_comp"), ("vx", "vy")):
             if bool(getattr(self, one)) != bool(getattr(self, other)):
                 raise ParameterError(
                     f"radar_fields: {one} and {other} must both name a field or both be empty"
                 )
+
+    @property
+    def x(self) -> str:
+        """Name of the field of x."""
+        return self.position.split()[0]
+
+    @property
+    def y(self) -> str:
+        """Name of the field of y."""
+        return self.position.split()[1]
+
+    @property
+    def z(self) -> str:
+        """Name of the field of z; empty: none."""
+        return " ".join(self.position.split()[2:])
 
     @property
     def relative(self) -> bool:

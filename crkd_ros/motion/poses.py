@@ -243,7 +243,7 @@ class PoseBuffer:
 
 
 class NoMotion:
-    """The user's own choice ``motion.source: off``: the vehicle is taken to stand still."""
+    """The user's own choice ``motion.source: none``: the vehicle is taken to stand still."""
 
     def pose(self, stamp_ns: int) -> Array | None:
         """None: no map is known."""

@@ -160,7 +160,9 @@ class Health:
             return Verdict(level=ERROR, text=wrong[-1], values=values)
         if odometry is not None:
             return Verdict(level=odometry.level, text=odometry.text, values=values)
-        text = "off: the vehicle is taken to stand still" if self._motion == "off" else "available"
+        text = (
+            "none: the vehicle is taken to stand still" if self._motion == "none" else "available"
+        )
         return Verdict(level=OK, text=text, values=values)
 
     def _status(self, make: Make, aspect: str, verdict: Verdict) -> Any:

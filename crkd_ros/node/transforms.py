@@ -37,7 +37,7 @@ class Transforms:
 
     def __init__(self, node: Node, *, config: FramingConfig, reporter: Reporter) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
-        if config.radar_fields.relative and source == "off":
+        if config.radar_fields.relative and source == "none":
             reporter.problem(
                 "radar speeds",
                 "radar_fields gives speeds relative to the radars and motion.source is off: right "
@@ -49,7 +49,7 @@ class Transforms:
             if not ros_packages.installed("tf2_ros"):
                 raise MotionError(
                     "tf2_ros is not installed: set calibration_file (config/calibration.yaml "
-                    "explains it), and motion.source to odom or off"
+                    "explains it), and motion.source to odom or none"
                 )
             self._buffer = ros_packages.tf_buffer(node)
             self._tf = functools.partial(
@@ -66,7 +66,7 @@ class Transforms:
         extrinsics: Any = Calibration.load(path, base=base) if path else tf
         self.extrinsics = extrinsics
         odometry = OdometryMotion(extrinsics=extrinsics, base=base, report=reporter.of("odometry"))
-        self.motion: Any = {"odom": odometry, "tf": tf, "off": NoMotion()}[source]
+        self.motion: Any = {"odom": odometry, "tf": tf, "none": NoMotion()}[source]
 
     def place(self, frame: str) -> Place | None:
         """Where the vehicle is in the frame of the outputs; None for '' and its own frame.

@@ -24,7 +24,7 @@ from crkd_ros.parameters.knobs import (
 )
 
 #: YAML reads these words, and ROS numbers, as something else.
-_QUOTES = "texts like off, on, yes, no and 1 need quotes: -p \"motion.source:='off'\""
+_QUOTES = "texts like off, on, yes, no and 1 need quotes: -p \"base_frame:='1'\""
 
 Config = TypeVar("Config")
 

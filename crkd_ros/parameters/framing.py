@@ -60,8 +60,8 @@ class SyncConfig:
 class MotionConfig:
     """Where the ego motion between sensor stamps comes from."""
 
-    source: Literal["odom", "tf", "off"] = knob(
-        "odom", "Ego motion from: odom (nav_msgs/Odometry), tf, or off (vehicle stands still)"
+    source: Literal["odom", "tf", "none"] = knob(
+        "odom", "Ego motion from: odom (nav_msgs/Odometry), tf, or none (vehicle stands still)"
     )
     fixed_frame: str = knob("odom", "Frame that stands still in the world, for source tf")
 
@@ -69,29 +69,31 @@ class MotionConfig:
         check(self, "motion.")
 
 
+#: Stands for the name of a sensor in topics. Braces would be a mapping for YAML, and so for
+#: ``ros2 param set`` and for a file of ``ros2 param dump``.
+SENSOR = "<sensor>"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TopicsConfig:
-    """Input topics; {sensor} becomes cam_front, radar_front and so on. Single ones: remap."""
+    """Input topics; <sensor> becomes cam_front, radar_front and so on. Single ones: remap."""
 
     image_compressed: str = knob(
-        "{sensor}/image_rect_compressed", "Topic of each camera with image_transport compressed"
+        "<sensor>/image_rect_compressed", "Topic of each camera with image_transport compressed"
     )
-    image_raw: str = knob("{sensor}/image_rect", "Topic of each camera with image_transport raw")
-    camera_info: str = knob("{sensor}/camera_info", "CameraInfo topic of each camera")
-    radar: str = knob("{sensor}", "PointCloud2 topic of each radar")
+    image_raw: str = knob("<sensor>/image_rect", "Topic of each camera with image_transport raw")
+    camera_info: str = knob("<sensor>/camera_info", "CameraInfo topic of each camera")
+    radar: str = knob("<sensor>", "PointCloud2 topic of each radar")
     odometry: str = knob("odom", "Topic of nav_msgs/Odometry, for motion.source odom")
 
     def __post_init__(self) -> None:
         for name in ("image_compressed", "image_raw", "camera_info", "radar"):
             topic = getattr(self, name)
-            try:
-                own = topic.format(sensor="a") != topic.format(sensor="b")
-            except (KeyError, ValueError, IndexError):
-                own = False
-            if not own:
+            if SENSOR not in topic:
+                braces = " (braces are a mapping for YAML)" if "{sensor}" in topic else ""
                 raise ParameterError(
-                    f"topics.{name}: expected a topic with {{sensor}}, which becomes the name of "
-                    f"each sensor, got {topic!r}; topics of other names: remap each one"
+                    f"topics.{name}: expected a topic with {SENSOR}{braces}, which becomes the "
+                    f"name of each sensor, got {topic!r}; topics of other names: remap each one"
                 )
 
 
@@ -133,11 +135,11 @@ class FramingConfig:
         if sensor == "odometry":
             return topics.odometry
         images = topics.image_raw if self.image_transport == "raw" else topics.image_compressed
-        return (topics.radar if sensor in RADARS else images).format(sensor=sensor.lower())
+        return (topics.radar if sensor in RADARS else images).replace(SENSOR, sensor.lower())
 
     def info_topic(self, camera: str) -> str:
         """Topic of a camera's CameraInfo; not resolved yet."""
-        return self.topics.camera_info.format(sensor=camera.lower())
+        return self.topics.camera_info.replace(SENSOR, camera.lower())
 
     def for_detector(self: Framing, detector: DetectorConfig) -> Framing:
         """The same for these weights: of ``sensors`` those that they read, and as many sweeps.

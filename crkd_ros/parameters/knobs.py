@@ -24,6 +24,13 @@ _FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
 #: What ROS shows of a parameter that is not ``dynamic``.
 UNCONFIGURED = "may change only while the node is unconfigured"
 
+#: Words without quotes that rcl reads as true and false, and what they mean.
+YAML_BOOLEANS = {
+    word: word.lower() in ("y", "yes", "true", "on")
+    for plain in ("y", "yes", "true", "on", "n", "no", "false", "off")
+    for word in (plain, plain.capitalize(), plain.upper())
+}
+
 Config = TypeVar("Config")
 
 
@@ -183,8 +190,13 @@ def check(config: Any, prefix: str) -> None:
                 raise ParameterError(
                     f"{name}: expected one of {', '.join(choices)}, got {value!r}"
                 )
+        if isinstance(value, str) and value in YAML_BOOLEANS:
+            raise ParameterError(
+                f"{name}: {value!r} is a boolean for YAML, so it would not survive ros2 param "
+                "dump and load; choose another name"
+            )
         # Written so that a NaN fails too.
-        elif parameter.low is not None and not (
+        if parameter.low is not None and not (
             parameter.low <= value <= typing.cast(float, parameter.high)
         ):
             raise ParameterError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,14 @@ from typing import Any, TypeVar
 
 import yaml
 
-from crkd_ros.parameters.knobs import ParameterError, build, class_of, foreign, parameters
+from crkd_ros.parameters.knobs import (
+    YAML_BOOLEANS,
+    ParameterError,
+    build,
+    class_of,
+    foreign,
+    parameters,
+)
 
 Config = TypeVar("Config")
 
@@ -59,7 +68,7 @@ def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:
         ParameterError: no parameter file; names the file.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParameterError(f"{path}: cannot read parameters: {error}") from error
     values: dict[str, Any] = {}
@@ -91,16 +100,31 @@ def as_yaml(kind: type) -> str:
         opened = groups
         indent = "  " * (len(groups) + 2)
         default = parameter.default
-        value = yaml.safe_dump(
-            list(default) if isinstance(default, tuple) else default,
-            default_flow_style=True,
-            width=10_000,
-        )
         limits = "" if parameter.low is None else f" [{parameter.low}, {parameter.high}]"
         change = "; may change while running" if parameter.dynamic else ""
         lines.append(f"{indent}# {parameter.description}{limits}{change}")
-        lines.append(f"{indent}{hidden}{leaf}: {value.splitlines()[0]}")
+        lines.append(f"{indent}{hidden}{leaf}: {_written(default)}")
     return "\n".join(lines) + "\n"
+
+
+def _written(value: Any) -> str:
+    """A value in one line. Texts are quoted: rcl takes more of them for other things than YAML."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return str(yaml.safe_dump(value)).splitlines()[0]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as rcl reads it: y and n without quotes are booleans, too."""
+
+    bool_values: typing.ClassVar = {
+        word.lower(): is_true for word, is_true in YAML_BOOLEANS.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

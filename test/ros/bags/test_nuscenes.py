@@ -245,7 +245,7 @@ def test_what_the_node_makes_frames_of_holds_for_a_bag_too(bag, tmp_path) -> Non
             if record.topic == "/cam_front/image_rect_compressed":
                 # By the alphabet it would come first.
                 out.write_raw("/a/cam_front", record.type_name, record.data, record.stamp_ns)
-    other = TopicsConfig(image_compressed="/a/{sensor}")
+    other = TopicsConfig(image_compressed="/a/<sensor>")
     for topics, name in (
         (TopicsConfig(), "/cam_front/image_rect_compressed"),
         (other, "/a/cam_front"),
@@ -254,7 +254,7 @@ def test_what_the_node_makes_frames_of_holds_for_a_bag_too(bag, tmp_path) -> Non
         assert layout.images["CAM_FRONT"].name == name
         assert layout.images["CAM_BACK"].name == "/cam_back/image_rect_compressed"
     sensors = ("CAM_FRONT", ANCHOR_CAMERA, "RADAR_FRONT")
-    standing = FramingConfig(sensors=sensors, motion=MotionConfig(source="off"))
+    standing = FramingConfig(sensors=sensors, motion=MotionConfig(source="none"))
     frames = list(frames_of_bag(tmp_path / "two", image=IMAGE, framing=standing))
     assert len(frames) == 20
     for present, names in (

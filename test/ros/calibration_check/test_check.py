@@ -240,7 +240,7 @@ def _kmh(pose: Pose) -> Pose:
 MOTIONS = {
     "reversed": (lambda drive: _motion(drive, lambda pose: pose, Reversed), "reversed"),
     "kmh": (lambda drive: _motion(drive, _kmh), r"3\.6\d times"),
-    "off": (lambda drive: NoMotion(), "motion.source off"),
+    "none": (lambda drive: NoMotion(), "motion.source none"),
     "sideways": (
         lambda drive: _motion(
             drive, lambda pose: pose @ geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(0.5))

@@ -147,7 +147,7 @@ RANGE = np.maximum(np.sqrt(X**2 + Y**2 + Z**2), 1e-9)
 
 def test_fields_have_the_names_that_the_parameters_give():
     cloud = table(px=X, py=Y, height=Z, RCS=[1, 2, 3, 4], v_x=[1, 2, 3, 4], v_y=[5, 6, 7, 8])
-    fields = RadarFieldsConfig(x="px", y="py", z="height", rcs="RCS", vx_comp="v_x", vy_comp="v_y")
+    fields = RadarFieldsConfig(position="px py height", rcs="RCS", vx_comp="v_x", vy_comp="v_y")
     points = radar_points(cloud, fields=fields)
     np.testing.assert_array_equal(points[:, :3], np.stack([X, Y, Z], -1).astype(np.float32))
     assert column(points, "rcs").tolist() == [1, 2, 3, 4]
@@ -160,9 +160,9 @@ def test_fields_have_the_names_that_the_parameters_give():
 def test_planar_radars_have_no_z_but_a_name_given_must_be_there():
     cloud = table(x=X, y=Y, rcs=X, vx_comp=X, vy_comp=X)
     assert column(radar_points(cloud), "z").tolist() == [0, 0, 0, 0]
-    assert column(radar_points(cloud, fields=RadarFieldsConfig(z="")), "z").max() == 0
+    assert column(radar_points(cloud, fields=RadarFieldsConfig(position="x y")), "z").max() == 0
     with pytest.raises(ConvertError, match="lacks height; found rcs, vx_comp, vy_comp, x, y"):
-        radar_points(cloud, fields=RadarFieldsConfig(z="height"))
+        radar_points(cloud, fields=RadarFieldsConfig(position="x y height"))
     with pytest.raises(ConvertError, match="lacks v_rel"):
         radar_points(cloud, fields=RadarFieldsConfig(vx="v_rel", vy="vy"))
 

@@ -164,7 +164,7 @@ def test_motion_has_its_own_entry_for_each_source():
     def motion(rig):
         return rig.report()["motion"][:2]
 
-    assert motion(Rig(motion="off")) == (0, "off: the vehicle is taken to stand still")
+    assert motion(Rig(motion="none")) == (0, "none: the vehicle is taken to stand still")
     tf = Rig(motion="tf")
     tf.reporter.problem("MotionError", "frame dropped: tf: no odom")
     assert motion(tf) == (2, "frame dropped: tf: no odom")

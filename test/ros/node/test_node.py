@@ -61,7 +61,7 @@ def process(weights, tmp_path_factory):
         score_threshold=0.0,
         health={"period": 0.2},
         sync={"wait": 0.1},
-        motion={"source": "off"},
+        motion={"source": "none"},
     )
     bench.peer.advertise(drive(0.1))
     yield bench
@@ -134,7 +134,7 @@ def test_boxes_of_a_drive_equal_those_of_the_same_messages_offline(process, weig
     assert peer.status("problems")[0] == "none at present"
     assert peer.status("frames")[1]["dropped (see problems)"] == "0"
     bench.back()
-    assert peer.set(sync__wait=0.1, score_threshold=0.0, motion__source="off") == ""
+    assert peer.set(sync__wait=0.1, score_threshold=0.0, motion__source="none") == ""
 
 
 def test_a_camera_that_never_speaks_is_masked_and_reported(bench):

@@ -38,7 +38,7 @@ def test_the_node_sees_what_replay_sees(tmp_path):
         score_threshold=0.05,
         sensors=[CAMERA, RADAR],
         image_transport="raw",
-        topics={"image_raw": "{sensor}/image_raw"},
+        topics={"image_raw": "<sensor>/image_raw"},
         radar_fields={"rcs": FIELDS.rcs, "doppler": FIELDS.doppler},
         sync={"wait": 5.0},
         health={"period": 0.2},

@@ -53,7 +53,7 @@ def test_a_life(weights, tmp_path):
         assert "parameter weights is required" in process.output()
         bench.wait(lambda: "unconfigured: parameter weights is" in peer.status("state")[0])
         assert "expected one of fp32, bf16, fp16" in peer.set(precision="int8")
-        assert peer.set(weights=str(weights), sync__wait=0.1, motion__source="off") == ""
+        assert peer.set(weights=str(weights), sync__wait=0.1, motion__source="none") == ""
         assert peer.change("configure"), process.output()
         assert peer.state() == "inactive"
 
@@ -120,7 +120,7 @@ sys.exit(detector_node.main())
 
 
 def test_a_signal_ends_the_node_while_the_network_runs(weights, tmp_path):
-    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "off"})
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "none"})
     process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=SLOW)
     peer = node_rig.Peer(process)
     try:
@@ -144,7 +144,7 @@ def test_a_signal_ends_the_node_while_the_network_runs(weights, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_while_it_loads(number, weights, tmp_path):
-    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "off"})
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "none"})
     code = SLOW.replace("load(config)", "print('loading', flush=True) or load(config)")
     process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=code)
     try:

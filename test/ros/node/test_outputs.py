@@ -247,7 +247,7 @@ def test_the_place_in_the_output_frame_comes_from_odometry_or_is_refused(ros, tm
     node = rclpy.create_node("transforms")
     config = NodeConfig(calibration_file=str(tmp_path / "calibration.yaml"))
     transforms = Transforms(node, config=config, reporter=Reporter())
-    standing = dataclasses.replace(config, motion=MotionConfig(source="off"))
+    standing = dataclasses.replace(config, motion=MotionConfig(source="none"))
     still = Transforms(node, config=standing, reporter=Reporter())
     try:
         for name in ("", "base_link", "/base_link"):

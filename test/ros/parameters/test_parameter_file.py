@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+
 import pytest
 import yaml
 
@@ -78,7 +81,7 @@ def test_any_class_can_be_meant(path):
 
 def test_what_ros_reads_is_what_we_read(path):
     """The same file through the real node's declaration."""
-    rclpy = pytest.importorskip("rclpy")
+    pytest.importorskip("rclpy")
     from crkd_ros.parameters.declaration import declare
 
     text = yaml.safe_dump(
@@ -93,11 +96,63 @@ def test_what_ros_reads_is_what_we_read(path):
         }
     )
     ours = read(path, text)
+    with started(path) as node:
+        assert declare(node, NodeConfig) == ours
+
+
+@contextlib.contextmanager
+def started(path):
+    """A node that was started with a parameter file."""
+    rclpy = pytest.importorskip("rclpy")
     context = rclpy.Context()
     rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context)
     node = rclpy.create_node("detector_node", context=context)
     try:
-        assert declare(node, NodeConfig) == ours
+        yield node
     finally:
         node.destroy_node()
         rclpy.shutdown(context=context)
+
+
+@pytest.mark.parametrize("name", ["detector", "vehicle", "replay"])
+def test_shipped_files_survive_rcl_dump_and_load(name, path, request):
+    """rcl reads what we read, also from what `ros2 param dump` would write of it."""
+    pytest.importorskip("rclpy")
+    from crkd_ros.parameters.declaration import declare
+
+    shipped = request.config.rootpath / "config" / f"{name}.yaml"
+    expected = load(shipped, NodeConfig, node="detector_node")
+    with started(shipped) as node:
+        assert declare(node, NodeConfig) == expected
+        nested: dict = {}
+        for parameter in node.get_parameters_by_prefix("").values():
+            *groups, leaf = parameter.name.split(".")
+            inner = nested
+            for group in groups:
+                inner = inner.setdefault(group, {})
+            value = parameter.value
+            inner[leaf] = list(value) if isinstance(value, tuple | array.array) else value
+    # As the verb of ros2cli writes it.
+    path.write_text(
+        yaml.dump({"/detector_node": {"ros__parameters": nested}}, default_flow_style=False)
+    )
+    with started(path) as node:
+        assert declare(node, NodeConfig) == expected
+    assert load(path, NodeConfig, node="detector_node") == expected
+
+
+@pytest.mark.parametrize("word", ["y", "n", "on", "off", "Yes", "NO"])
+def test_words_that_rcl_takes_for_booleans_are_no_texts(word, path):
+    pytest.importorskip("rclpy")
+    from crkd_ros.parameters.declaration import declare
+
+    text = f"/**: {{ros__parameters: {{base_frame: {word}}}}}\n"
+    with pytest.raises(ParameterError, match="is of another type than the default 'base_link'"):
+        read(path, text)
+    with started(path) as node, pytest.raises(ParameterError, match=r"base_frame.*BOOL"):
+        declare(node, NodeConfig)
+    quoted = f"/**: {{ros__parameters: {{base_frame: '{word}'}}}}\n"
+    with pytest.raises(ParameterError, match="is a boolean for YAML"):
+        read(path, quoted)
+    with started(path) as node, pytest.raises(ParameterError, match="is a boolean for YAML"):
+        declare(node, NodeConfig)

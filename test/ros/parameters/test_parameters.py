@@ -56,10 +56,10 @@ def test_the_shipped_file_is_the_dataclass(request):
 def test_values_reach_the_field_of_their_name():
     config = knobs.build(
         NodeConfig,
-        {"sync.wait": 0.2, "motion.source": "off", "sensors": ["CAM_FRONT"], "device": "cuda"},
+        {"sync.wait": 0.2, "motion.source": "none", "sensors": ["CAM_FRONT"], "device": "cuda"},
     )
     assert config.sync == dataclasses.replace(SyncConfig(), wait=0.2)
-    assert config.motion == MotionConfig(source="off")
+    assert config.motion == MotionConfig(source="none")
     assert config.sensors == ("CAM_FRONT",)
     assert config.device == "cuda"
     assert knobs.build(NodeConfig, {}) == NodeConfig()
@@ -73,13 +73,15 @@ def test_values_reach_the_field_of_their_name():
         ({"score_threshold": 1.5}, r"score_threshold: expected 0\.0 to 0\.999, got 1\.5"),
         ({"score_threshold": float("nan")}, "score_threshold: .* got nan"),
         ({"decode_threads": 0}, "decode_threads: expected 1 to 64, got 0"),
-        ({"motion.source": "gps"}, r"motion\.source: expected one of odom, tf, off, got 'gps'"),
+        ({"motion.source": "gps"}, r"motion\.source: expected one of odom, tf, none, got 'gps'"),
         ({"sync.jump": -1.0}, r"sync\.jump: expected"),
         ({"sensors": ["CAM_TOP"]}, "sensors: expected some of CAM_FRONT, .*got CAM_TOP"),
         ({"sensors": []}, "sensors: .* got none"),
-        ({"topics.radar": "/radar"}, r"topics\.radar: expected a topic with \{sensor\}"),
+        ({"topics.radar": "/radar"}, r"topics\.radar: expected a topic with <sensor>, which"),
         ({"topics.image_raw": "{camera}/image"}, r"topics\.image_raw: .*got '\{camera\}/image'"),
-        ({"topics.camera_info": "{sensor/info"}, r"topics\.camera_info: expected a topic"),
+        ({"topics.camera_info": "{sensor}/info"}, r"a topic with <sensor> \(braces are a mapping"),
+        ({"output_frame": "n"}, "output_frame: 'n' is a boolean for YAML"),
+        ({"radar_fields.position": "x"}, "radar_fields.position: expected two or three"),
         ({"thresholds.tram": (1.5,)}, r"thresholds\.tram: expected one score"),
         ({"tracking.gate.tram": 99.0}, r"tracking\.gate\.tram: expected 0\.1 to 20\.0, got 99"),
         ({"tracking.tram": 1.0}, "unknown parameter 'tracking.tram'"),

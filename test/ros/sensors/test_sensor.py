@@ -157,7 +157,7 @@ def test_a_radar_s_fields_are_those_of_the_parameters():
 def test_topics_are_those_of_the_transport_and_of_each_sensor():
     framing = FramingConfig(
         image_transport="raw",
-        topics=TopicsConfig(image_raw="{sensor}/raw", radar="front/{sensor}", odometry="o"),
+        topics=TopicsConfig(image_raw="<sensor>/raw", radar="front/<sensor>", odometry="o"),
     )
     assert framing.topic("CAM_BACK") == "cam_back/raw"
     assert framing.info_topic("CAM_BACK") == "cam_back/camera_info"
