@@ -20,7 +20,9 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from crkd_ros.parameters import parameter_file
+from crkd_core.sensors import CAMERAS, RADARS
+from crkd_ros.parameters import knobs, parameter_file
+from crkd_ros.parameters.framing import SENSOR, TopicsConfig
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -70,6 +72,9 @@ def nodes(context):
     def wanted(name):
         return truth(name, given(name))
 
+    config = Path(given("config"))
+    if not config.is_file():
+        raise RuntimeError(f"argument config: there is no file {config}")
     chosen = {}
     for name, kind, _ in PARAMETERS:
         if given(name):
@@ -94,20 +99,47 @@ def nodes(context):
     sim_time = []
     if wanted("rviz") or wanted("foxglove"):
         # On the detector's clock, wherever that is chosen.
-        file = parameter_file.given(
-            Path(given("config")), node="detector_node", namespace=given("namespace")
-        )
+        file = parameter_file.given(config, node="detector_node", namespace=given("namespace"))
         sim_time = [{"use_sim_time": {**file, **chosen}.get("use_sim_time", False)}]
     if wanted("rviz"):
         rviz = PathJoinSubstitution([SHARE, "rviz", "detector.rviz"])
+        named = {name: given(name) for name in OUTPUTS}
         actions.append(
-            Node(package="rviz2", executable="rviz2", arguments=["-d", rviz], parameters=sim_time)
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                arguments=["-d", rviz],
+                parameters=sim_time,
+                remappings=moved(file, namespace=given("namespace"), outputs=named),
+            )
         )
     if wanted("foxglove"):
         actions.append(
             Node(package="foxglove_bridge", executable="foxglove_bridge", parameters=sim_time)
         )
     return actions
+
+
+def moved(file, *, namespace, outputs):
+    """Remappings for a viewer whose file has the default topics: to where the node has them.
+
+    ``file``: what the parameter file gives to the node; ``outputs``: names of the outputs.
+    """
+    pairs = [(f"~/{name}", topic) for name, topic in outputs.items()]
+    for name, default in knobs.values(TopicsConfig()).items():
+        topic = file.get(f"topics.{name}", default)
+        for sensor in RADARS if name == "radar" else CAMERAS:
+            pairs.append(tuple(t.replace(SENSOR, sensor.lower()) for t in (default, topic)))
+    found = {absolute(default): absolute(topic, namespace) for default, topic in pairs}
+    return [(default, topic) for default, topic in found.items() if default != topic]
+
+
+def absolute(topic, namespace=""):
+    """A topic of the detector node, seen from outside."""
+    if topic.startswith("/"):
+        return topic
+    topic = topic.replace("~", "detector_node", 1) if topic.startswith("~/") else topic
+    return "/" + "/".join(part for part in (namespace.strip("/"), topic) if part)
 
 
 def ended(event, context):

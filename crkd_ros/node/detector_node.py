@@ -213,7 +213,7 @@ class DetectorNode(LifecycleNode):
         self._reporter = Reporter(self.get_logger().warning)
         self._health = Health(
             self._reporter,
-            name=self.get_name(),
+            name=self.get_fully_qualified_name(),
             hardware=f"{self.config.device}, {self.config.precision}",
             config=self.config.health,
             motion=self.config.motion.source,

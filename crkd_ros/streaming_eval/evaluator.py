@@ -66,7 +66,7 @@ class EvaluatorNode(Node):
 
         self._tables = NuScenes(Path(self.config.data), split=self.config.split)
         self._tables.scenes_of(self.config.split)  # Not after the whole bag has been played.
-        self._recorder = Recorder(node=self.config.detector.rpartition("/")[2])
+        self._recorder = Recorder(node=self.resolve_topic_name(self.config.detector))
         subscribe(self, self._recorder, detector=self.config.detector)
         self.get_logger().info(
             f"recording {self.config.detector}/boxes; waiting for /clock (play with --clock)"

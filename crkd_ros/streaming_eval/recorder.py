@@ -120,12 +120,12 @@ class Recorder:
     """Takes the messages; ``passes`` holds what came. Thread-safe.
 
     Args:
-        node: name of the detector node, as it appears in /diagnostics.
+        node: fully qualified name of the detector node, as it appears in /diagnostics.
         clock: real time, seconds, steadily growing.
     """
 
     def __init__(
-        self, *, node: str = "detector_node", clock: Callable[[], float] = time.monotonic
+        self, *, node: str = "/detector_node", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._node, self._now = node, clock
         self._lock = threading.Lock()

@@ -13,9 +13,11 @@ import yaml
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.node.latency import PARTS
 from crkd_ros.parameters import knobs
+from crkd_ros.parameters.framing import SENSOR
 from crkd_ros.parameters.node import NodeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = str(ROOT / "config" / "vehicle.yaml")
 #: What the files may name besides the detector's topics: topics of bags of crkd bag.
 OF_BAGS = {"/markers/annotations", "/lidar_top"}
 without_launch = pytest.mark.skipif(launch_rig.REAL, reason="launch is installed")
@@ -27,9 +29,9 @@ def inputs() -> dict[str, str]:
     found = {f"/{topics.odometry}": "odometry"}
     for camera in CAMERAS:
         for pattern in (topics.image_compressed, topics.image_raw, topics.camera_info):
-            found["/" + pattern.format(sensor=camera.lower())] = camera
+            found["/" + pattern.replace(SENSOR, camera.lower())] = camera
     for radar in RADARS:
-        found["/" + topics.radar.format(sensor=radar.lower())] = radar
+        found["/" + topics.radar.replace(SENSOR, radar.lower())] = radar
     return found
 
 
@@ -81,7 +83,7 @@ def detect(monkeypatch, **given):
     """The actions of detect.launch.py for these arguments."""
     module = launch_rig.load("detect.launch.py", monkeypatch)
     values = {name: default for name, default, _ in module.ARGUMENTS}
-    values["config"] = "node.yaml"
+    values["config"] = CONFIG
     return module.nodes(launch_rig.Context({**values, **given}))
 
 
@@ -90,7 +92,7 @@ def test_without_arguments_the_parameter_file_rules(monkeypatch):
     _, node = detect(monkeypatch)
     assert node.kind == "Node"
     assert node.kwargs["executable"] == "detector_node"
-    assert node.kwargs["parameters"] == ["node.yaml"]
+    assert node.kwargs["parameters"] == [CONFIG]
     assert node.kwargs["remappings"] == [] and node.kwargs["namespace"] == ""
 
 
@@ -106,13 +108,46 @@ def test_arguments_stand_above_the_parameter_file(monkeypatch):
         log_level="debug",
     )
     file, chosen = node.kwargs["parameters"]
-    assert file == "node.yaml"
+    assert file == CONFIG
     assert chosen["use_sim_time"] is True and chosen["tracking.enabled"] is False
     assert (chosen["weights"].args, chosen["weights"].kwargs) == (("0123",), {"value_type": str})
     assert set(chosen) == {"weights", "use_sim_time", "tracking.enabled"}
     assert node.kwargs["remappings"] == [("~/boxes", "/perception/boxes")]
     assert node.kwargs["namespace"] == "car"
     assert node.kwargs["arguments"] == ["--ros-args", "--log-level", "debug"]
+
+
+@without_launch
+def test_rviz_looks_where_the_node_publishes_and_listens(monkeypatch):
+    shown = {
+        value["Topic"]["Value"] if isinstance(value.get("Topic"), dict) else None
+        for value in yaml.safe_load((ROOT / "rviz" / "detector.rviz").read_text())[
+            "Visualization Manager"
+        ]["Displays"]
+    }
+    assert "/detector_node/markers" in shown
+
+    def remapped(**given):
+        *_, rviz = detect(monkeypatch, rviz="true", **given)
+        return dict(rviz.kwargs["remappings"])
+
+    # The vehicle's file has other topics than the defaults, with which the file of RViz was made.
+    assert remapped()["/radar_front"] == "/radar_front/points"
+    assert "/detector_node/markers" not in remapped()
+    car = remapped(namespace="car", boxes="/perception/boxes")
+    assert car["/detector_node/markers"] == "/car/detector_node/markers"
+    assert car["/detector_node/boxes"] == "/perception/boxes"
+    assert car["/cam_back/image_rect"] == "/car/cam_back/image_rect"
+    assert car["/radar_front"] == "/car/radar_front/points"
+    assert remapped(markers="boxes3d")["/detector_node/markers"] == "/boxes3d"
+    default = remapped(config=str(ROOT / "config" / "detector.yaml"))
+    assert default == {}
+
+
+@without_launch
+def test_a_parameter_file_that_is_not_there_is_refused(monkeypatch):
+    with pytest.raises(RuntimeError, match=r"argument config: there is no file nowhere\.yaml"):
+        detect(monkeypatch, config="nowhere.yaml")
 
 
 @without_launch
@@ -341,7 +376,7 @@ def test_parameter_files_hold_known_parameters(name):
     overrides = values.pop("qos_overrides", {})
     values.pop("use_sim_time", None)
     knobs.build(NodeConfig, dict(flat(values)))
-    raw = {f"/{NodeConfig().topics.image_raw.format(sensor=name.lower())}" for name in CAMERAS}
+    raw = {f"/{NodeConfig().topics.image_raw.replace(SENSOR, name.lower())}" for name in CAMERAS}
     assert not overrides or set(overrides) == set(inputs()) - raw
 
 

@@ -34,7 +34,7 @@ class Rig:
             for sensor in sensors
         }
         self._health = Health(
-            self.reporter, name="detector_node", hardware="cpu", clock=self.clock, **options
+            self.reporter, name="/car/detector_node", hardware="cpu", clock=self.clock, **options
         )
 
     def deliver(self, sensor, *, hz=12, seconds=1.0) -> None:
@@ -52,7 +52,7 @@ class Rig:
             statuses=statuses,
         )
         return {
-            status.name.removeprefix("detector_node: "): (
+            status.name.removeprefix("/car/detector_node: "): (
                 status.level[0],
                 status.message,
                 {pair.key: pair.value for pair in status.values},

@@ -58,7 +58,7 @@ def status(name: str, **values):
     return SimpleNamespace(status=[SimpleNamespace(name=name, values=pairs)])
 
 
-def classes_status(name: str = "detector_node"):
+def classes_status(name: str = "/detector_node"):
     names = {str(label): one for label, one in enumerate(NUSCENES_CLASSES)}
     return status(f"{name}: classes", **names)
 
@@ -127,17 +127,17 @@ def test_counters_of_the_node_are_taken_per_pass():
     counters = {"published": 5, "skipped (newer one was ready)": 3, "dropped (see problems)": 1}
     recorder.on_clock(clock(START + 9 * SECOND))
     assert recorder.passes[0].skipped is None
-    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
     recorder.on_diagnostics(status("other: frames", **{"skipped": 99}))
     recorder.on_clock(clock(START))
     counters["skipped (newer one was ready)"] = 7
-    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
     assert [(one.skipped, one.dropped) for one in recorder.passes] == [(3, 1), (4, 0)]
 
 
 def test_classes_of_the_node_are_those_of_every_pass():
     recorder = Recorder(clock=Time())
-    recorder.on_diagnostics(status("detector_node: classes"))  # No weights are loaded yet.
+    recorder.on_diagnostics(status("/detector_node: classes"))  # No weights are loaded yet.
     recorder.on_clock(clock(START + 9 * SECOND))
     assert recorder.passes[0].classes == ()
     recorder.on_diagnostics(classes_status("other"))
@@ -150,7 +150,7 @@ def test_classes_of_the_node_are_those_of_every_pass():
 def test_stage_means_are_weighted_by_frames():
     recorder = Recorder(clock=Time())
     recorder.on_clock(clock(START))
-    name = "detector_node: latency"
+    name = "/detector_node: latency"
     first = {"frames": 1, "network mean (ms)": 40, "wait mean (ms)": 8, "network max (ms)": 99}
     recorder.on_diagnostics(status(name, **first))
     recorder.on_diagnostics(status(name, **{"frames": 3, "network mean (ms)": 80}))
@@ -165,7 +165,7 @@ def test_the_detectors_own_diagnostics_are_understood():
     from crkd_ros.reporter import Reporter
 
     reporter = Reporter()
-    health = Health(reporter, name="detector_node", hardware="cpu")
+    health = Health(reporter, name="/detector_node", hardware="cpu")
     reporter.published({"network": 0.05, "other": 0.01, "total": 0.06})
     reporter.skipped(2)
     reporter.dropped()
@@ -211,7 +211,7 @@ def recorded(tables) -> Pass:
             recorder.on_boxes(boxes(stamp, found))
         time.now += 0.15
     counters = {"skipped (newer one was ready)": 1, "dropped (see problems)": 0}
-    recorder.on_diagnostics(status("detector_node: frames", **counters))
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
     recorder.on_diagnostics(classes_status())
     return recorder.passes[0]
 
