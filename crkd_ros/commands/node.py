@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from crkd_core.command import run
 from crkd_ros.commands.ros_arguments import node_command
+from crkd_ros.signals import die_by_them
 
 
 def _detector_node(args: list[str]) -> int:
+    die_by_them()
     from crkd_ros.node import detector_node
 
     return detector_node.main(args)

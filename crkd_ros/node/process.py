@@ -11,8 +11,12 @@ import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from crkd_ros.signals import ENDING
+
 #: Longest wait for the node's own threads when the process ends, seconds.
 _PATIENCE = 1.0
+#: So long after a signal, seconds, it is raised again, until it is noticed.
+_AGAIN = 0.3
 _NAME = "detector_node"
 
 
@@ -28,12 +32,12 @@ def run(kind: type[Any], args: list[str] | None) -> int:
     Returns:
         Exit code, 0: stopped by the user; 1: could not start, and a line on stderr says why.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Before rclpy.init, whose own handlers call these: they only wake the executor, which
-        # would not help while the weights are being loaded.
-        signal.signal(number, _interrupt)
     node, stopped = None, True
     try:
+        for number in ENDING:
+            # Before rclpy.init, whose own handlers call these: they only wake the executor, which
+            # would not help while the weights are being loaded.
+            signal.signal(number, _interrupt)
         try:
             rclpy.init(args=args)
         except RuntimeError as error:  # Arguments or a parameter file that rcl cannot read.
@@ -51,9 +55,13 @@ def run(kind: type[Any], args: list[str] | None) -> int:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return 1
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if node is not None:
             stopped = node.close(patience=_PATIENCE)
         rclpy.try_shutdown()
+        for number in ENDING:
+            # Python's end gives signals back to the system, whose way is to kill the process.
+            signal.signal(number, signal.SIG_IGN)
     if not stopped:
         # Python would end the thread inside the network's C++, which aborts the process.
         sys.stdout.flush()
@@ -63,7 +71,17 @@ def run(kind: type[Any], args: list[str] | None) -> int:
 
 
 def _interrupt(*_: Any) -> None:
-    """The first signal ends the node; those that follow must not disturb its end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """The first signal ends the node; those that follow must not disturb its end.
+
+    The exception comes again and again until ``run`` has it: libraries that are imported while the
+    weights are loaded, and callbacks, may swallow one.
+    """
+    for number in ENDING:
         signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGALRM, _raise)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+    raise KeyboardInterrupt
+
+
+def _raise(*_: Any) -> None:
     raise KeyboardInterrupt

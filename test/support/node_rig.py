@@ -47,6 +47,17 @@ _TRANSITIONS = {
 PLAIN = "import sys; from crkd_ros.node.detector_node import main; sys.exit(main())"
 
 
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "detector_node"
+#: As `ros2 run` starts it: the executable of lib/crkd_ros, which then says that it has begun.
+AS_ROS2_RUN = f"""
+import runpy, sys
+from crkd_ros.signals import die_by_them
+die_by_them()
+print("begun", flush=True)
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+"""
+
+
 class Process:
     """A node's process and its output.
 
@@ -92,6 +103,14 @@ class Process:
             self._process.send_signal(number)
         self._process.wait(LIMIT)
         return time.monotonic() - begun
+
+    def pester(self, number: int) -> int:
+        """Send a signal again and again until the process is gone. -> exit code"""
+        deadline = time.monotonic() + LIMIT
+        while self._process.poll() is None and time.monotonic() < deadline:
+            self._process.send_signal(number)
+            time.sleep(0.02)
+        return self.end()
 
     def kill(self) -> None:
         if self._process.poll() is None:
@@ -197,7 +216,7 @@ class Peer:
         """(message, values) of an aspect in the newest report; empty where there is none."""
         for report in self._reports[-1:]:
             for status in report.status:
-                if status.name == f"{NAME[1:]}: {aspect}":
+                if status.name == f"{NAME}: {aspect}":
                     return status.message, {pair.key: pair.value for pair in status.values}
         return "", {}
 

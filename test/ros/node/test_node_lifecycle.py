@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import ros_rig
@@ -151,6 +152,55 @@ def test_a_signal_ends_the_node_while_it_loads(number, weights, tmp_path):
         wait_until(lambda: "loading" in process.output(), process)
         assert process.interrupt(number) < quick()
         assert process.end() == 0, process.output()
+        assert "Traceback" not in process.output()
+    finally:
+        process.kill()
+
+
+#: An import that answers any exception by going on.
+STUBBORN = """
+import sys, time
+from crkd_ros.node import detector_node, live_detector
+
+def load(config):
+    print("loading", flush=True)
+    try:
+        time.sleep(3600)
+    except BaseException:
+        pass
+    time.sleep(3600)
+
+live_detector.load_detector = load
+sys.exit(detector_node.main())
+"""
+
+
+def test_an_import_that_swallows_a_signal_does_not_keep_the_node_alive(weights, tmp_path):
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "none"})
+    process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=STUBBORN)
+    try:
+        wait_until(lambda: "loading" in process.output(), process)
+        assert process.interrupt() < quick()
+        assert process.end() == 0, process.output()
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5, 1.0, 2.0, 4.0])
+def test_any_number_of_signals_at_any_moment_is_one_clean_end(delay, weights, tmp_path):
+    """From the process's first moment on; then until it is gone, its own end included."""
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "none"})
+    process = node_rig.Process(
+        *("--params-file", str(path)), log=tmp_path / "log", code=node_rig.AS_ROS2_RUN
+    )
+    try:
+        wait_until(lambda: "begun" in process.output(), process)
+        time.sleep(delay)
+        code = process.pester(signal.SIGINT)
+        # Before there is a node to be ended, the signal itself ends the process.
+        assert code in (0, -signal.SIGINT), process.output()
+        if "active" in process.output():
+            assert code == 0, process.output()
         assert "Traceback" not in process.output()
     finally:
         process.kill()
