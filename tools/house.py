@@ -25,6 +25,7 @@ FLOORS = {
             *("crkd_core.files", "crkd_core.tables", "crkd_core.png", "crkd_core.progress"),
             *("crkd_core.colors", "crkd_core.extras", "crkd_core.config", "crkd_core.orphans"),
             *("crkd_ros.convert", "crkd_ros.motion", "crkd_ros.parameters", "crkd_ros.shipped"),
+            "crkd_ros.signals",
         ),
         1,
     ),

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crkd_core.files import replacing
+from crkd_core.orphans import die_with_parent
 from crkd_core.world import rig
 from crkd_core.world.content.mix import MIXES
 from crkd_core.world.content.weather import SHARES, check_shares, weather_kind
@@ -211,7 +212,9 @@ def _record_all(stretches: list[Stretch], *, jobs: int) -> dict[tuple[int, int],
             for stretch in stretches:
                 keep(record(stretch))
             return recorded
-        with ProcessPoolExecutor(min(jobs, len(stretches)), get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            min(jobs, len(stretches)), get_context("spawn"), initializer=die_with_parent
+        ) as pool:
             futures = [pool.submit(record, stretch) for stretch in stretches]
             try:
                 for future in as_completed(futures):

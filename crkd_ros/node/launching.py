@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from crkd_core.orphans import not_outliving_us
 from crkd_ros.shipped import shipped
 
 #: Seconds that a process may take to end after SIGINT before it is killed.
@@ -114,7 +115,10 @@ def process(command: Sequence[str], *, log: Path) -> Iterator[Running]:
     with log.open("wb") as file:
         # A session of its own: Ctrl-C at the terminal is for us, who end it in good order.
         started = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            not_outliving_us(command),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             yield Running(started, log)

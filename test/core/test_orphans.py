@@ -1,0 +1,60 @@
+"""What is started here ends with its parent, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crkd_core.orphans import not_outliving_us
+
+PARENT = """
+import subprocess, sys, time
+from crkd_core.orphans import not_outliving_us
+child = subprocess.Popen(not_outliving_us(sys.argv[1:]), start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(3600)
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_child_ends_when_its_parent_is_killed(number: int) -> None:
+    command = [sys.executable, "-c", PARENT, "sleep", "3600"]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(f"/proc/{child}/cmdline").read_bytes().startswith(b"sleep"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        parent.send_signal(number)
+        parent.wait()
+        while alive(child):
+            assert time.monotonic() < deadline, "it runs on"
+            time.sleep(0.01)
+    finally:
+        for pid in (parent.pid, child):
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_the_process_is_the_program_itself() -> None:
+    done = subprocess.run(
+        not_outliving_us([sys.executable, "-c", "import sys; sys.exit(7)"]), check=False
+    )
+    assert done.returncode == 7
