@@ -1,8 +1,8 @@
 """Writing so that a reader never sees half of it: files and folders appear when they are whole.
 
 What is being written lies in a room of its own beside its place, ``.NAME.xxxxxxxx.partial``, and
-is renamed at the end. Whoever writes there next sweeps away what a killed process has left: a room
-is locked while its process lives, whatever way that ends.
+is renamed at the end. Whoever writes in that folder next sweeps away what a killed process has
+left: a room is locked while its process lives, whatever way that ends.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ from pathlib import Path
 
 #: Every unfinished thing ends so, and nothing else does.
 PARTIAL = ".partial"
+
+_ROOM = re.compile(rf"\..+\.\w{{8}}{re.escape(PARTIAL)}")
+
+# Descriptors that hold locks. A lock lasts until the last process that has it open is gone: one
+# that is forked off, such as a loading process of a training, must not keep those of its parent.
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class OutputError(ValueError):
@@ -60,7 +75,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    sweep(path.parent)
     room, lock = _open_room(path)
     try:
         yield room / path.name
@@ -71,7 +86,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
             _sync(path.parent)
     finally:
         shutil.rmtree(room, ignore_errors=True)
-        os.close(lock)
+        _release(lock)
 
 
 def write_bytes(data: bytes, path: str | os.PathLike[str], *, durable: bool = False) -> None:
@@ -97,21 +112,53 @@ def _open_room(path: Path) -> tuple[Path, int]:
         # Another process may sweep it away before it is locked.
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(room, os.O_RDONLY)
+            _held.add(lock)
             # A file system without locks is never swept.
             with contextlib.suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_SH)
             if room.exists():
                 return room, lock
-            os.close(lock)
+            _release(lock)
 
 
-def _sweep(path: Path) -> None:
-    """Remove the rooms of ``path`` whose processes are gone."""
-    ours = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}{re.escape(PARTIAL)}")
-    with os.scandir(path.parent) as entries:
-        names = [entry.name for entry in entries if ours.fullmatch(entry.name)]
+def _release(lock: int) -> None:
+    if lock in _held:
+        _held.discard(lock)
+        os.close(lock)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold an existing folder against other processes that ask for it; nothing is left behind.
+
+    On a file system without locks nobody is refused.
+
+    Raises:
+        OutputError: another process, or another thread of this one, holds it.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    _held.add(lock)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder}: another process is writing into it; wait until it has ended, or "
+                "choose another --out"
+            ) from error
+        except OSError:
+            pass
+        yield
+    finally:
+        _release(lock)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that are gone have left unfinished in a folder."""
+    with os.scandir(folder) as entries:
+        names = [one.name for one in entries if _ROOM.fullmatch(one.name) and one.is_dir()]
     for name in names:
-        room = path.parent / name
+        room = folder / name
         with contextlib.suppress(OSError):
             lock = os.open(room, os.O_RDONLY)
             try:

@@ -56,8 +56,10 @@ def train(
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
     frames = _recorded(data, split, config)
-    if not resume:
-        run = Run.start(out, config, data=str(data), split=split)
+    if resume:
+        run.check_data(frames.digest())
+    else:
+        run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
     print(f"weights: {run.path / 'weights.safetensors'}")
 
@@ -144,8 +146,10 @@ def distill(
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
     frames = _recorded(data, split, config, *teacher_configs(config))
-    if not resume:
-        run = Run.start(out, config, data=str(data), split=split)
+    if resume:
+        run.check_data(frames.digest())
+    else:
+        run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     distill_run(run, frames, resume=resume, device=device)
     print(f"weights: {run.path / 'weights.safetensors'}")
 

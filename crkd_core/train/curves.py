@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
-from crkd_core.train.run_folder import RunError
+from crkd_core.train.run_folder import RunError, read_log
 
 #: What the log says besides losses.
 OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
@@ -30,16 +29,14 @@ def read_losses(run: Path) -> Losses:
     Raises:
         RunError: the folder has no metrics.jsonl, or nothing is logged in it.
     """
+    losses: Losses = {}
     try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        for logged in read_log(run / "metrics.jsonl"):
+            for name, value in logged.items():
+                if name not in OTHERS and isinstance(value, int | float):
+                    losses.setdefault(name, []).append((logged["step"], value))
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
-    losses: Losses = {}
-    for line in lines:
-        logged = json.loads(line)
-        for name, value in logged.items():
-            if name not in OTHERS and isinstance(value, int | float):
-                losses.setdefault(name, []).append((logged["step"], value))
     if not losses:
         raise RunError(f"{run}: nothing is logged yet")
     return losses

@@ -68,6 +68,8 @@ def train(
         TrainError: an empty set, a distillation without its criterion, fp16 without CUDA, or a
             loss that is not finite; the message then names the samples, and the run folder holds
             the batch.
+        OutputError: another process trains in this folder.
+        RunError: it cannot be resumed; see Run.restore.
     """
     config = run.config
     if len(frames) == 0:
@@ -78,7 +80,7 @@ def train(
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
     warn_if_emulated(config.precision, device)
     processes = Processes.of_environment()
-    with distributed.joined(processes, device) as device:
+    with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
         model = (model or initial_network(config)).to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -3,7 +3,7 @@
 ``config.json`` the resolved configuration, the command and the revision; ``metrics.jsonl`` one
 line per logged step; ``checkpoint.pt`` everything that resuming needs; ``weights.safetensors``
 what a Detector loads. Files appear when they are whole, so a killed run leaves the last complete
-ones.
+ones. One process at a time trains in a folder (of several that train together, the first holds it).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ from crkd_core.config import (
     to_dict,
     upgraded,
 )
-from crkd_core.files import replacing, write_text
-from crkd_core.model.checkpoint import save_weights
+from crkd_core.files import alone_in, replacing, sweep, write_text
+from crkd_core.model.checkpoint import CheckpointError, read_metadata, save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
 from crkd_core.train.distributed import Processes
@@ -68,41 +69,56 @@ class Run:
     Attributes:
         path: the folder.
         config: the resolved configuration of the run.
+        digest: of the training set that it began with; None = not known.
     """
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
-        self.path, self.config = path, config
+    def __init__(self, path: Path, config: TrainConfig, *, digest: str | None = None) -> None:
+        self.path, self.config, self.digest = path, config, digest
         self.writes = Processes.of_environment().first
 
     @classmethod
-    def start(cls, path: Path, config: TrainConfig, *, data: str, split: str) -> Run:
+    def start(
+        cls, path: Path, config: TrainConfig, *, data: str, split: str, digest: str | None = None
+    ) -> Run:
         """A new run folder.
+
+        Args:
+            path: a new or an empty folder.
+            config: of the run.
+            data, split: the training set, in words.
+            digest: of it, see ``NuScenesFrames.digest``; None = not known, never compared.
 
         Raises:
             RunError: the folder already holds a run, or anything else.
+            OutputError: another process has just begun there.
         """
-        run = cls(path, config)
+        run = cls(path, config, digest=digest)
         if not run.writes:
             return run
-        if (path / "config.json").exists():
-            raise RunError(
-                f"{path} already holds a run; pass --resume to go on with it, or choose another "
-                "--out"
-            )
-        if path.is_dir() and any(path.iterdir()):
-            raise RunError(f"{path} holds other files; choose a new or an empty folder as --out")
         path.mkdir(parents=True, exist_ok=True)
-        record = {
-            "format": FORMAT,
-            "config": to_dict(config),
-            "data": data,
-            "split": split,
-            "command": sys.argv,
-            "version": crkd_core.__version__,
-            "revision": revision(),
-            "torch": torch.__version__,
-        }
-        write_text(json.dumps(record, indent=2) + "\n", path / "config.json")
+        with alone_in(path):
+            sweep(path)
+            if (path / "config.json").exists():
+                raise RunError(
+                    f"{path} already holds a run; pass --resume to go on with it, or choose "
+                    "another --out"
+                )
+            if any(path.iterdir()):
+                raise RunError(
+                    f"{path} holds other files; choose a new or an empty folder as --out"
+                )
+            record = {
+                "format": FORMAT,
+                "config": to_dict(config),
+                "data": data,
+                "split": split,
+                "digest": digest,
+                "command": sys.argv,
+                "version": crkd_core.__version__,
+                "revision": revision(),
+                "torch": torch.__version__,
+            }
+            write_text(json.dumps(record, indent=2) + "\n", path / "config.json")
         return run
 
     @classmethod
@@ -117,23 +133,55 @@ class Run:
             RunError: there is no run, its configuration cannot be read, or it was started on
                 another split.
         """
+        file = path / "config.json"
         try:
-            record = json.loads((path / "config.json").read_text())
+            record = json.loads(file.read_bytes())
         except FileNotFoundError as error:
             raise RunError(f"{path} holds no run (no config.json); leave --resume out") from error
-        except json.JSONDecodeError as error:
-            raise RunError(f"{path / 'config.json'}: not JSON: {error}") from error
-        if split not in (None, record["split"]):
-            raise RunError(
-                f"{path} was started on split {record['split']!r}, not on {split!r}; "
-                f"pass --split {record['split']}, or start a new run"
-            )
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{file}: not JSON: {error}") from error
         try:
+            if split not in (None, record["split"]):
+                raise RunError(
+                    f"{path} was started on split {record['split']!r}, not on {split!r}; "
+                    f"pass --split {record['split']}, or start a new run"
+                )
             data = _readable(record["config"], path)
             data = {**data, "detector": upgraded(data["detector"], format=record.get("format"))}
-            return cls(path, from_dict(TrainConfig, data))
-        except (ConfigError, KeyError) as error:
-            raise RunError(f"{path / 'config.json'}: cannot be read: {error}") from error
+            config = from_dict(TrainConfig, data)
+        except ConfigError as error:
+            raise RunError(f"{file}: cannot be read: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                f"{file}: expected what crkd train or distill writes, with config and split; "
+                f"found something else ({type(error).__name__}: {error})"
+            ) from error
+        return cls(path, config, digest=record.get("digest"))
+
+    def check_data(self, digest: str) -> None:
+        """Refuse to go on with another training set than the run began with.
+
+        Args:
+            digest: of the one that is there now.
+
+        Raises:
+            RunError: it is another one.
+        """
+        if self.digest not in (None, digest):
+            raise RunError(
+                f"{self.path}: the training set is not the one that the run began with (digest "
+                f"{digest}, then {self.digest}): tables or split have changed; bring them back, "
+                f"or start a new run, from these weights with --set start="
+                f"{self.path / 'weights.safetensors'}"
+            )
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the folder while training in it.
+
+        Raises:
+            OutputError: another process trains there.
+        """
+        return alone_in(self.path) if self.writes else nullcontext()
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -169,9 +217,11 @@ class Run:
             The number of steps done. Lines of metrics.jsonl from later steps are dropped.
 
         Raises:
-            RunError: the checkpoint cannot be read or does not fit the configuration.
+            RunError: the checkpoint cannot be read, does not fit the configuration, is older than
+                the weights, or is missing although there was one.
         """
         path = self.path / "checkpoint.pt"
+        log = self.path / "metrics.jsonl"
         step = 0
         if path.exists():
             try:
@@ -186,13 +236,38 @@ class Run:
                     parts.average.model.load_state_dict(state["average"])
                 step = int(state["step"])
             except Exception as error:
-                raise RunError(f"{path}: cannot resume from this checkpoint: {error}") from error
-        log = self.path / "metrics.jsonl"
+                text = (str(error).splitlines() or [type(error).__name__])[0]
+                raise RunError(f"{path}: cannot resume from this checkpoint: {text}") from error
+        self._check_step(step)
         if self.writes and log.exists():
-            lines = list(_records(log.read_text()))
-            kept = [json.dumps(line) for line in lines if line["step"] <= step]
+            kept = [json.dumps(line) for line in read_log(log) if line["step"] <= step]
             write_text("".join(line + "\n" for line in kept), log)
         return step
+
+    def _check_step(self, step: int) -> None:
+        """Refuse to go on at a step behind which there is work that would be overwritten."""
+        if step > self.config.steps:
+            raise RunError(
+                f"{self.path / 'checkpoint.pt'}: is of step {step}, and the run has "
+                f"{self.config.steps}; it belongs to another run"
+            )
+        weights, log = self.path / "weights.safetensors", self.path / "metrics.jsonl"
+        saved = 0
+        if weights.exists():
+            saved = 1
+            with contextlib.suppress(CheckpointError, ValueError):
+                saved = int(read_metadata(weights).get("step", saved))
+        if step == 0 and log.exists():
+            # Until its first checkpoint a run may be killed and begin again.
+            first = min(self.config.checkpoint_steps, self.config.steps)
+            saved = max([saved, *(line["step"] for line in read_log(log) if line["step"] > first)])
+        if saved > step:
+            what = f"is of step {step}" if step else "is missing"
+            raise RunError(
+                f"{self.path}: checkpoint.pt {what}, and the run had reached step {saved}: going "
+                "on would overwrite its weights and its log; put the last checkpoint.pt back, or "
+                f"start a new run, from these weights with --set start={weights}"
+            )
 
 
 def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -214,11 +289,16 @@ def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "distill"}
 
 
-def _records(text: str) -> Iterator[dict[str, Any]]:
-    """The records of metrics.jsonl; what a killed process left of a line is passed over."""
-    for line in text.splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            yield json.loads(line)
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a metrics.jsonl, each with its "step".
+
+    What a killed process left of a line is passed over, and so is what no training wrote.
+    """
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and isinstance(record.get("step"), int):
+                yield record
 
 
 def revision() -> str:

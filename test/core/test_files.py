@@ -18,8 +18,10 @@ from matplotlib.figure import Figure
 from crkd_core.files import (
     PARTIAL,
     OutputError,
+    alone_in,
     check_output,
     replacing,
+    sweep,
     write_bytes,
     write_json,
     write_text,
@@ -127,11 +129,44 @@ def test_the_next_to_write_sweeps_what_a_killed_process_left(tmp_path) -> None:
     process.communicate("die\n", timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert len(names(tmp_path)) == 2
-    write_json(2, tmp_path / "a1.json")  # another place
     mine = tmp_path / ".a[1].json.notes.partial"
     mine.write_text("not one of ours")
-    write_json(2, path)
+    write_json(2, tmp_path / "a1.json")  # anything in that folder
     assert names(tmp_path) == [mine.name, "a1.json", "a[1].json"]
+    sweep(tmp_path)
+    assert names(tmp_path) == [mine.name, "a1.json", "a[1].json"]
+
+
+HOLDS = """
+import os, sys
+from pathlib import Path
+from crkd_core.files import alone_in
+with alone_in(Path(sys.argv[1])):
+    if os.fork() == 0:
+        sys.stdin.readline()  # a child that outlives its parent
+        os._exit(0)
+    print("holding", flush=True)
+    sys.stdout.close()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_folder_is_held_by_one_at_a_time_and_not_beyond_death(tmp_path) -> None:
+    with alone_in(tmp_path):
+        with pytest.raises(OutputError, match=r"another process is writing into it; wait"):
+            with alone_in(tmp_path):
+                pass
+        write_json(1, tmp_path / "a.json")  # who holds it writes as ever
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == b"holding\n"
+    process.wait(60)
+    with alone_in(tmp_path):
+        pass
+    process.stdin.close()
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_all_who_write_at_once_succeed(tmp_path) -> None:

@@ -15,6 +15,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig, ImageConfig
 from crkd_core.data import cameras, lidar, radar
+from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
 from crkd_core.data.nuscenes.scenes import NuScenes, Record
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -158,6 +159,10 @@ class NuScenesFrames(Sequence[Frame]):
     def truth(self, index: int) -> Truth:
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""
         return self.tables.truth_global(self.tokens[index])
+
+    def digest(self) -> str:
+        """Changes when the tables say other things of these samples; see ``identity.digest``."""
+        return digest(self.tables.index, np.array(self._rows, np.int64))
 
     def lidar_only(self) -> NuScenesFrames:
         """The same samples without cameras and radars, for what reads only LiDAR and truth."""

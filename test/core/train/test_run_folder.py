@@ -1,0 +1,143 @@
+"""A run folder is gone on with as it was left, by one process, on its own data; or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import handmade
+import pytest
+from train_tiny import FRAMES, a_config, logged
+
+from crkd_core.commands import training
+from crkd_core.files import OutputError
+from crkd_core.model.checkpoint import read_metadata
+from crkd_core.train.loop import train
+from crkd_core.train.run_folder import Run, RunError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of four steps with a checkpoint every two."""
+    path = tmp_path_factory.mktemp("run") / "run"
+    train(Run.start(path, a_config(steps=4), data="", split=""), FRAMES)
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_a_run_without_its_checkpoint_does_not_begin_again(run):
+    (run / "checkpoint.pt").unlink()
+    before = contents(run)
+    with pytest.raises(RunError, match=r"checkpoint.pt is missing.*reached step 4.*put the last"):
+        train(Run.open(run), FRAMES, resume=True)
+    assert contents(run) == before
+    # Without the weights the log tells.
+    (run / "weights.safetensors").unlink()
+    with pytest.raises(RunError, match=r"checkpoint.pt is missing.*reached step 4"):
+        train(Run.open(run), FRAMES, resume=True)
+    # With damaged weights nobody knows how far it was, but that it was.
+    (run / "metrics.jsonl").unlink()
+    (run / "weights.safetensors").write_bytes(b"?")
+    with pytest.raises(RunError, match=r"checkpoint.pt is missing.*reached step 1"):
+        train(Run.open(run), FRAMES, resume=True)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(run, trained):
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:2]))
+    for name in ("checkpoint.pt", "weights.safetensors"):
+        (run / name).unlink()
+    train(Run.open(run), FRAMES, resume=True)
+    assert logged(Run.open(run)) == logged(Run.open(trained))
+
+
+def test_an_older_or_a_foreign_checkpoint_is_refused(run, trained, tmp_path):
+    other = Run.start(tmp_path / "short", a_config(steps=2), data="", split="")
+    train(other, FRAMES)
+    shutil.copy(other.path / "checkpoint.pt", run)
+    with pytest.raises(RunError, match=r"checkpoint.pt is of step 2.*reached step 4"):
+        train(Run.open(run), FRAMES, resume=True)
+    shutil.copy(trained / "checkpoint.pt", other.path)
+    with pytest.raises(RunError, match=r"is of step 4, and the run has 2; it belongs to another"):
+        train(Run.open(other.path), FRAMES, resume=True)
+
+
+def test_two_do_not_train_in_one_folder(run):
+    before = contents(run)
+    one, other = Run.open(run), Run.open(run)
+    with one.alone(), pytest.raises(OutputError, match="another process is writing into it"):
+        train(other, FRAMES, resume=True)
+    assert contents(run) == before
+    train(other, FRAMES, resume=True)
+
+
+def test_what_a_killed_start_left_does_not_block(tmp_path):
+    room = tmp_path / ".config.json.abcd1234.partial"
+    room.mkdir()
+    (room / "config.json").write_text("{")
+    Run.start(tmp_path, a_config(), data="", split="")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "expected what crkd train or distill writes"),
+        (b"7", "expected what crkd train or distill writes"),
+        (b"{}", "expected what crkd train or distill writes"),
+        (b'{"split": "a"}', "expected what crkd train or distill writes"),
+        (b'{"split": "a", "config": []}', "expected what crkd train or distill writes"),
+        (b'{"split": "a", "config": {"detector": 3}}', "expected"),
+        (b'{"split": "a", "config": {"detector": {}}}', "expected what|missing"),
+        (b'{"split": "a", "config": {"steps": "x", "detector": {}}}', "steps: expected int"),
+    ],
+)
+def test_odd_run_folders_are_refused_in_words(tmp_path, text, said):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(RunError, match=rf"config\.json: .*({said})"):
+        Run.open(tmp_path, split="a")
+
+
+def test_an_odd_log_is_read_as_far_as_it_goes(run, trained):
+    log = run / "metrics.jsonl"
+    log.write_bytes(b'[1]\n{"total": 2}\n\xff\xfe\n' + log.read_bytes() + b'{"step": 4, "to')
+    train(Run.open(run), FRAMES, resume=True)
+    assert logged(Run.open(run)) == logged(Run.open(trained))
+
+
+def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
+    """The command, but for the training itself."""
+    root = handmade.write_version(tmp_path / "data", samples=2, files=False)
+    monkeypatch.setattr("crkd_core.train.loop.train", lambda *_, **__: None)
+    out = tmp_path / "run"
+    training.train(root, "mini_val", out)
+    moved = root.rename(tmp_path / "moved")
+    training.train(moved, "mini_val", out, resume=True)
+    path = moved / "v1.0-mini" / "sample_annotation.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["size"][0] += 1
+    path.write_text(json.dumps(rows))
+    with pytest.raises(RunError, match="training set is not the one that the run began with"):
+        training.train(moved, "mini_val", out, resume=True)
+    # A run of an earlier version does not know.
+    record = json.loads((out / "config.json").read_text())
+    del record["digest"]
+    (out / "config.json").write_text(json.dumps(record))
+    training.train(moved, "mini_val", out, resume=True)
+
+
+def test_the_weights_say_their_step(trained):
+    assert read_metadata(trained / "weights.safetensors")["step"] == "4"
