@@ -1,4 +1,6 @@
-"""Writing so that a reader never sees half of it: files and folders appear when they are whole.
+"""Reading what is a file and no device, and writing so that a reader never sees half of it.
+
+Files and folders appear when they are whole.
 
 What is being written lies in a room of its own beside its place, ``.NAME.xxxxxxxx.partial``, and
 is renamed at the end. Whoever writes in that folder next sweeps away what a killed process has
@@ -8,15 +10,21 @@ left: a room is locked while its process lives, whatever way that ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+#: More bytes than any file has that is read whole: an image, a radar or LiDAR sweep, a result.
+LARGEST = 1 << 30
 
 #: Every unfinished thing ends so, and nothing else does.
 PARTIAL = ".partial"
@@ -56,6 +64,34 @@ def check_output(path: Path) -> None:
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; a symbolic link to one is fine.
+
+    Raises:
+        OSError: there is none, or it is a folder, a device, a pipe or a socket, which could be
+            without end; names it.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is a device or a pipe, not a file", str(path))
+    return Path(path).open("rb")
+
+
+def read_file(path: str | os.PathLike[str], *, most: int = LARGEST) -> bytes:
+    """All bytes of a regular file.
+
+    Raises:
+        OSError: see ``open_file``; or it has more than ``most`` bytes.
+    """
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"has {size} bytes, expected at most {most}", str(path))
+        return file.read()
 
 
 @contextmanager

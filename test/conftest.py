@@ -51,3 +51,12 @@ def tiny_drive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mix="balanced",
         weather={"clear": 1.0},
     )
+
+
+@pytest.fixture(scope="session")
+def shared_real() -> Path:
+    """Folder of small real recordings, which are in no repository; skips where it is not there."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings in {folder}")
+    return folder

@@ -153,9 +153,9 @@ with alone_in(Path(sys.argv[1])):
 
 def test_a_folder_is_held_by_one_at_a_time_and_not_beyond_death(tmp_path) -> None:
     with alone_in(tmp_path):
-        with pytest.raises(OutputError, match=r"another process is writing into it; wait"):
-            with alone_in(tmp_path):
-                pass
+        text = r"another process is writing into it; wait"
+        with pytest.raises(OutputError, match=text), alone_in(tmp_path):
+            pass
         write_json(1, tmp_path / "a.json")  # who holds it writes as ever
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDS, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -18,11 +18,17 @@ from crkd_core import geometry
 from crkd_core.data.nuscenes import columns
 from crkd_core.data.nuscenes.columns import Advance
 from crkd_core.data.nuscenes.index_boxes import read_boxes
-from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
+from crkd_core.data.nuscenes.links import links, velocity_of_vehicle
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
 #: Sensors that the index holds, in the order of its channel columns.
 CHANNELS = (*CAMERAS, *RADARS, LIDAR)
+
+# What tells units apart, medians over a data set: samples of a scene lie so far apart, seconds; no
+# car drives faster, m/s.
+_SAMPLE_PERIOD = (1e-3, 120.0)
+_SPEED = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,8 @@ class Index:
     box_attribute: NDArray[np.int8]
     box_lidar: NDArray[np.int32]
     box_radar: NDArray[np.int32]
+    #: What the tables lack and the reader does without, in words.
+    notes: NDArray[np.bytes_]
 
 
 def build_index(folder: Path, advance: Advance = lambda _: None) -> Index:
@@ -78,66 +86,82 @@ def build_index(folder: Path, advance: Advance = lambda _: None) -> Index:
         advance: called with the bytes read since the last call.
 
     Raises:
-        NuScenesError: a missing or malformed table, a missing field, a value of the wrong type, or
-            a token that no row has; names the file.
+        NuScenesError: a missing or malformed table; a row with a field that is missing or not what
+            schema.py expects, a token that it has in common with another row or that no row has,
+            a ``prev`` or ``next`` that runs in a circle; scenes of one name; units that are not
+            those of nuScenes. Names the table, and where it can the row and the field.
     """
+    notes: list[str] = []
     parts = _scenes_and_samples(folder, advance)
     samples = {token.decode(): i for i, token in enumerate(parts["sample_token"])}
-    calibrations, calib_parts = _calibrations(folder, advance)
+    calibrations, calib_parts = _calibrations(folder, advance, notes)
     parts |= calib_parts
-    parts |= _records(folder, advance, samples, calibrations, parts)
-    parts |= read_boxes(folder, advance, samples, parts["sample_stamp"])
-    return Index(**parts)
+    parts |= _records(folder, advance, samples, calibrations, parts, notes)
+    parts |= read_boxes(folder, advance, samples, parts["sample_stamp"], notes)
+    # One more, so that the array has a width; it is no note.
+    kept = np.array([*(note.encode() for note in notes), b"-"], np.bytes_)[: len(notes)]
+    return Index(**parts, notes=kept)
 
 
 def _scenes_and_samples(folder: Path, advance: Advance) -> dict[str, Any]:
-    path, rows = columns.whole_table(folder, "log", advance)
-    log = columns.numbered(path, rows)
-    locations = columns.strings(path, rows, "location")
-    path, rows = columns.whole_table(folder, "scene", advance)
-    scenes = columns.numbered(path, rows)
-    logs = np.array(columns.lookup(path, rows, "log_token", log, "log"), np.int64)
-    parts = {
-        "scene_name": columns.strings(path, rows, "name"),
-        "scene_description": columns.strings(path, rows, "description"),
+    part = columns.whole(folder, "log", advance)
+    log, locations = columns.numbered(part), part.bytes_of("location")
+    part = columns.whole(folder, "scene", advance)
+    scenes = columns.numbered(part)
+    columns.check_distinct(part, "name")
+    logs = np.array(part.lookup("log_token", log, "log"), np.int64)
+    found = {
+        "scene_name": part.bytes_of("name"),
+        "scene_description": part.bytes_of("description"),
         "scene_location": locations[logs],
     }
-    path, rows = columns.whole_table(folder, "sample", advance)
-    scene = columns.lookup(path, rows, "scene_token", scenes, "scene")
-    stamp = columns.numbers(path, rows, "timestamp", np.int64) * 1000
+    part = columns.whole(folder, "sample", advance)
+    columns.numbered(part)
+    scene = np.array(part.lookup("scene_token", scenes, "scene"), np.int32)
+    stamp = part["timestamp"] * 1000
     order = np.lexsort((stamp, scene))
-    return parts | {
-        "sample_token": columns.strings(path, rows, "token")[order],
-        "sample_stamp": stamp[order],
-        "sample_scene": np.array(scene, np.int32)[order],
+    scene, stamp = scene[order], stamp[order]
+    apart = np.diff(stamp)[np.diff(scene) == 0] * 1e-9
+    low, high = _SAMPLE_PERIOD
+    if len(apart) and not low <= np.median(apart) <= high:
+        raise NuScenesError(
+            f"{part.path}: timestamp: expected microseconds; read so, the samples of a scene lie "
+            f"{np.median(apart):.3g} s apart (median), not {low:g} to {high:g} s"
+        )
+    return found | {
+        "sample_token": part.bytes_of("token")[order],
+        "sample_stamp": stamp,
+        "sample_scene": scene,
     }
 
 
-def _calibrations(folder: Path, advance: Advance) -> tuple[dict[str, int], dict[str, Any]]:
-    path, rows = columns.whole_table(folder, "sensor", advance)
-    names = columns.column(path, rows, "channel")
-    channels = dict(zip(columns.column(path, rows, "token"), names, strict=True))
-    path, rows = columns.whole_table(folder, "calibrated_sensor", advance)
-    names = columns.lookup(path, rows, "sensor_token", channels, "sensor")
-    intrinsics = np.zeros((len(rows), 3, 3))
-    for index, matrix in enumerate(columns.column(path, rows, "camera_intrinsic")):
-        if matrix:
-            try:
-                intrinsics[index] = matrix
-            except (ValueError, TypeError) as error:
-                raise NuScenesError(
-                    f"{path}: camera_intrinsic of {rows[index].get('token')!r}: expected a 3x3 "
-                    f"matrix or [], got {matrix!r}"
-                ) from error
-    poses = columns.poses(path, rows)
-    matrices = np.tile(np.eye(4), (len(rows), 1, 1))
-    matrices[:, :3, :3] = geometry.quat_wxyz_to_matrix(poses[:, 3:])
-    matrices[:, :3, 3] = poses[:, :3]
+def _calibrations(
+    folder: Path, advance: Advance, notes: list[str]
+) -> tuple[dict[str, int], dict[str, Any]]:
+    part = columns.whole(folder, "sensor", advance)
+    columns.numbered(part)
+    channels = dict(zip(part["token"], part["channel"], strict=True))
+    others = sorted({*channels.values()} - {*CHANNELS})
+    if len({*channels.values()}) == len(others):
+        raise NuScenesError(
+            f"{part.path}: channel: none of {', '.join(others[:10]) or 'no sensors'} is a sensor "
+            f"that is known here; expected some of {', '.join(CHANNELS)}"
+        )
+    if others:
+        notes.append(f"{part.path.name}: sensors that nothing reads: {', '.join(others[:20])}")
+    part = columns.whole(folder, "calibrated_sensor", advance)
+    names = part.lookup("sensor_token", channels, "sensor")
+    for index, name in enumerate(names):
+        if name in CAMERAS and not part["camera_intrinsic"][index].any():
+            raise part.error(index, f"camera_intrinsic: {name} needs a 3x3 matrix, got none")
+    matrices = np.tile(np.eye(4), (len(part), 1, 1))
+    matrices[:, :3, :3] = geometry.quat_wxyz_to_matrix(part["rotation"])
+    matrices[:, :3, 3] = part["translation"]
     channel = [CHANNELS.index(name) if name in CHANNELS else -1 for name in names]
-    return columns.numbered(path, rows), {
+    return columns.numbered(part), {
         "calib_channel": np.array(channel, np.int8),
         "calib_pose": matrices,
-        "calib_intrinsics": intrinsics,
+        "calib_intrinsics": part["camera_intrinsic"],
     }
 
 
@@ -147,43 +171,41 @@ def _records(
     samples: dict[str, int],
     calibrations: dict[str, int],
     known: dict[str, Any],
+    notes: list[str],
 ) -> dict[str, Any]:
     poses: list[NDArray[np.float64]] = []
     pose_row: dict[str, int] = {}
-    path = folder / "ego_pose.json"
-    for rows in read_table(path, advance):
-        columns.numbered(path, rows, pose_row)
-        poses.append(columns.poses(path, rows))
+    for part in columns.parts(folder, "ego_pose", advance):
+        columns.numbered(part, pose_row)
+        poses.append(part.poses())
     pose = columns.concatenate(poses, (0, 7))
 
     path = folder / "sample_data.json"
     row_of: dict[str, int] = {}
-    parts: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     previous: list[str] = []
-    for rows in read_table(path, advance):
-        columns.numbered(path, rows, row_of)
-        previous += columns.column(path, rows, "prev")
-        size = [[row.get("width") or 0, row.get("height") or 0] for row in rows]
+    for part in columns.parts(folder, "sample_data", advance):
+        columns.numbered(part, row_of)
+        previous += part["prev"]
+        calib = part.lookup("calibrated_sensor_token", calibrations, "calibrated_sensor")
         for name, values in {
-            "stamp": columns.numbers(path, rows, "timestamp", np.int64) * 1000,
-            "calib": _rows_of(path, rows, "calibrated_sensor_token", calibrations),
-            "sample": _rows_of(path, rows, "sample_token", samples),
-            "is_key": columns.numbers(path, rows, "is_key_frame", np.bool_),
-            "pose": pose[_rows_of(path, rows, "ego_pose_token", pose_row)],
-            "file": columns.strings(path, rows, "filename"),
-            "size": np.array(size, np.int32).reshape(-1, 2),
+            "stamp": part["timestamp"] * 1000,
+            "calib": np.array(calib, np.int32),
+            "sample": np.array(part.lookup("sample_token", samples, "sample"), np.int32),
+            "is_key": part["is_key_frame"],
+            "pose": pose[part.lookup("ego_pose_token", pose_row, "ego_pose")],
+            "file": part.bytes_of("filename"),
+            "size": np.stack([part["width"], part["height"]], 1),
         }.items():
-            parts.setdefault(name, []).append(values)
+            found.setdefault(name, []).append(values)
     if not row_of:
         raise NuScenesError(f"{path}: no records; expected the sensor files of the samples")
-    whole = {name: np.concatenate(values) for name, values in parts.items()}
-    before = np.array([row_of.get(token, -2) if token else -1 for token in previous], np.int32)
-    if (before == -2).any():
-        token = previous[int(np.argmax(before == -2))]
-        raise NuScenesError(f"{path}: a record's prev is {token!r}, which no record has as token")
-
+    whole = {name: np.concatenate(values) for name, values in found.items()}
     channel = known["calib_channel"][whole["calib"]]
     scene = known["sample_scene"][whole["sample"]]
+    before = links(
+        path, previous, row_of, field="prev", notes=notes, stamp=whole["stamp"], same=channel
+    )
     order = np.lexsort((whole["stamp"], channel, scene))
     order = order[channel[order] >= 0]
     new_row = np.full(len(channel) + 1, -1, np.int32)
@@ -191,23 +213,34 @@ def _records(
     result = {f"record_{name}": values[order] for name, values in whole.items()}
     block = scene[order].astype(np.int64) * len(CHANNELS) + channel[order]
     blocks = np.arange(len(known["scene_name"]) * len(CHANNELS) + 1)
+    speed = velocity_of_vehicle(result["record_stamp"], result["record_pose"], block)
+    if speed > _SPEED:
+        raise NuScenesError(
+            f"{folder / 'ego_pose.json'}: translation: expected metres; read so, the vehicle "
+            f"drives at {speed:.3g} m/s (median)"
+        )
     # "No record", -1, picks the last of new_row, which is -1.
     before = new_row[before[order]]
     after = np.full(len(order), -1, np.int32)
     after[before[before >= 0]] = np.flatnonzero(before >= 0)
     key = np.full((len(samples), len(CHANNELS)), -1, np.int32)
     keys = np.flatnonzero(result["record_is_key"])
-    key[result["record_sample"][keys], channel[order][keys]] = keys
+    place = result["record_sample"][keys], channel[order][keys]
+    key[place] = keys
+    if (key[place] != keys).any():
+        first = int(np.argmax(key[place] != keys))
+        one, other = (int(order[row]) for row in (keys[first], key[place][first]))
+        tokens = list(row_of)
+        raise columns.bad_row(
+            path,
+            other,
+            tokens[other],
+            f"is_key_frame: {CHANNELS[channel[other]]} has two key frames in one sample, this and "
+            f"row {one} ({tokens[one]})",
+        )
     return result | {
         "record_previous": before,
         "record_next": after,
         "sample_key": key,
         "scene_records": np.searchsorted(block, blocks),
     }
-
-
-def _rows_of(path: Path, rows: list[Row], field: str, table: dict[str, int]) -> NDArray[np.int32]:
-    """Row numbers that the tokens of one field point to."""
-    return np.array(
-        columns.lookup(path, rows, field, table, field.removesuffix("_token")), np.int32
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from crkd_core import geometry
 from crkd_core.data.nuscenes import columns
 from crkd_core.data.nuscenes.classes import CATEGORY_CLASS, NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.data.nuscenes.columns import Advance
-from crkd_core.data.nuscenes.tables import NuScenesError, Row, read_table
+from crkd_core.data.nuscenes.links import links
 
 #: Values of ``box_label`` beside the class numbers.
 OTHER, BICYCLE_RACK = -1, -2
@@ -23,7 +22,11 @@ _MAX_TIME_DIFFERENCE = 1.5
 
 
 def read_boxes(
-    folder: Path, advance: Advance, samples: dict[str, int], sample_stamp: NDArray[np.int64]
+    folder: Path,
+    advance: Advance,
+    samples: dict[str, int],
+    sample_stamp: NDArray[np.int64],
+    notes: list[str],
 ) -> dict[str, Any]:
     """The ``box_`` arrays of Index and its ``sample_boxes``.
 
@@ -32,58 +35,62 @@ def read_boxes(
         advance: called with the bytes read since the last call.
         samples: token -> row of Index.
         sample_stamp: [S] times of these rows, nanoseconds.
+        notes: takes what is missing, in words.
 
     Raises:
         NuScenesError: see ``build_index``.
     """
-    path, rows = columns.whole_table(folder, "category", advance)
+    part = columns.whole(folder, "category", advance)
+    columns.numbered(part)
     labels = {
         token: NUSCENES_CLASSES.index(CATEGORY_CLASS[name])
         if name in CATEGORY_CLASS
         else (BICYCLE_RACK if name == "static_object.bicycle_rack" else OTHER)
-        for token, name in _names(path, rows)
+        for token, name in zip(part["token"], part["name"], strict=True)
     }
-    path, rows = columns.whole_table(folder, "attribute", advance)
+    part = columns.whole(folder, "attribute", advance)
+    columns.numbered(part)
     attributes = {
         token: NUSCENES_ATTRIBUTES.index(name) if name in NUSCENES_ATTRIBUTES else -1
-        for token, name in _names(path, rows)
+        for token, name in zip(part["token"], part["name"], strict=True)
     }
-    path, rows = columns.whole_table(folder, "instance", advance)
-    categories = columns.lookup(path, rows, "category_token", labels, "category")
-    label_of = dict(zip(columns.column(path, rows, "token"), categories, strict=True))
+    part = columns.whole(folder, "instance", advance)
+    instances = columns.numbered(part)
+    label_of = np.array(part.lookup("category_token", labels, "category"), np.int64)
 
-    path = folder / "sample_annotation.json"
-    parts: dict[str, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     row_of: dict[str, int] = {}
-    links: dict[str, list[str]] = {"prev": [], "next": []}
-    for rows in read_table(path, advance):
-        columns.numbered(path, rows, row_of)
-        for name, values in links.items():
-            values += columns.column(path, rows, name)
-        sample = columns.lookup(path, rows, "sample_token", samples, "sample")
-        label = columns.lookup(path, rows, "instance_token", label_of, "instance")
-        pose = columns.poses(path, rows)
-        forward = geometry.quat_wxyz_to_matrix(pose[:, 3:])[:, :, 0]
+    near: dict[str, list[str]] = {"prev": [], "next": []}
+    for part in columns.parts(folder, "sample_annotation", advance):
+        columns.numbered(part, row_of)
+        for name, values in near.items():
+            values += part[name]
+        forward = geometry.quat_wxyz_to_matrix(part["rotation"])[:, :, 0]
         for name, array in {
-            "sample": np.array(sample),
-            "label": np.array(label),
-            "center": pose[:, :3],
+            "sample": np.array(part.lookup("sample_token", samples, "sample"), np.int64),
+            "object": np.array(part.lookup("instance_token", instances, "instance"), np.int64),
+            "center": part["translation"],
             "yaw": np.arctan2(forward[:, 1], forward[:, 0]),
-            "size": _sizes(path, rows),
-            "attribute": np.array(_attributes(path, rows, attributes)),
-            "lidar": columns.numbers(path, rows, "num_lidar_pts", np.int32),
-            "radar": columns.numbers(path, rows, "num_radar_pts", np.int32),
+            "size": geometry.wlh_to_lwh(part["size"]),
+            "attribute": np.array(_attributes(part, attributes)),
+            "lidar": part["num_lidar_pts"],
+            "radar": part["num_radar_pts"],
         }.items():
-            parts.setdefault(name, []).append(array)
+            found.setdefault(name, []).append(array)
     shapes: dict[str, tuple[int, ...]] = {"center": (0, 3), "size": (0, 3)}
+    names = ("sample", "object", "center", "yaw", "size", "attribute", "lidar", "radar")
     whole = {
-        name: columns.concatenate(parts.get(name, []), shapes.get(name, (0,)))
-        for name in ("sample", "label", "center", "yaw", "size", "attribute", "lidar", "radar")
+        name: columns.concatenate(found.get(name, []), shapes.get(name, (0,))) for name in names
     }
-    sample_row = whole.pop("sample").astype(np.int64)
-    whole["velocity"] = _velocity(
-        path, whole["center"], sample_stamp[sample_row], row_of, links["prev"], links["next"]
-    )
+    sample_row, objects = (whole.pop(name).astype(np.int64) for name in ("sample", "object"))
+    whole["label"] = label_of[objects]
+    stamp = sample_stamp[sample_row]
+    path = folder / "sample_annotation.json"
+    ends = {
+        name: links(path, tokens, row_of, field=name, notes=notes, stamp=stamp, same=objects)
+        for name, tokens in near.items()
+    }
+    whole["velocity"] = _velocity(whole["center"], stamp, ends["prev"], ends["next"])
     # Stable: boxes of a sample stay in the order of the table, as in the devkit.
     order = np.argsort(sample_row, kind="stable")
     types = {"label": np.int8, "attribute": np.int8, "lidar": np.int32, "radar": np.int32}
@@ -95,43 +102,16 @@ def read_boxes(
     return result | {"sample_boxes": bounds.astype(np.int64)}
 
 
-def _names(path: Path, rows: list[Row]) -> list[tuple[str, str]]:
-    tokens, names = (columns.column(path, rows, field) for field in ("token", "name"))
-    return list(zip(tokens, names, strict=True))
-
-
-def _sizes(path: Path, rows: list[Row]) -> NDArray[np.float64]:
-    """[rows, 3] length, width, height."""
-    size = columns.numbers(path, rows, "size", np.float64, (3,))
-    bad = ~(size > 0).all(1)
-    if bad.any():
-        row = rows[int(np.argmax(bad))]
-        raise NuScenesError(
-            f"{path}: record {row.get('token')!r}: size: expected three numbers above 0, got "
-            f"{row['size']}"
-        )
-    return geometry.wlh_to_lwh(size)
-
-
 def _velocity(
-    path: Path,
     center: NDArray[np.float64],
     stamp: NDArray[np.int64],
-    row_of: dict[str, int],
-    previous: Sequence[str],
-    following: Sequence[str],
+    previous: NDArray[np.int64],
+    following: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """[B, 2] global velocity by the devkit's rule: centred, one-sided, or NaN."""
     rows = np.arange(len(center))
-    ends, has = [], []
-    for field, tokens in (("prev", previous), ("next", following)):
-        found = np.array([row_of.get(token, -2) if token else -1 for token in tokens], np.int64)
-        if (found == -2).any():
-            token = tokens[int(np.argmax(found == -2))]
-            raise NuScenesError(f"{path}: an annotation's {field} is {token!r}, which none has")
-        has.append(found >= 0)
-        ends.append(np.where(found >= 0, found, rows))
-    first, last = ends
+    has = [found >= 0 for found in (previous, following)]
+    first, last = (np.where(found >= 0, found, rows) for found in (previous, following))
     # The devkit's arithmetic, rounding included, so that its limit is hit at the same times.
     seconds = 1e-6 * (stamp // 1000)
     elapsed = seconds[last] - seconds[first]
@@ -142,12 +122,13 @@ def _velocity(
     return np.where(known[:, None] & np.isfinite(velocity), velocity, np.nan)
 
 
-def _attributes(path: Path, rows: list[Row], attributes: dict[str, int]) -> list[int]:
-    lists = columns.column(path, rows, "attribute_tokens")
-    for row, tokens in zip(rows, lists, strict=True):
+def _attributes(part: columns.Part, attributes: dict[str, int]) -> list[int]:
+    lists = part["attribute_tokens"]
+    for index, tokens in enumerate(lists):
         if len(tokens) > 1 or any(token not in attributes for token in tokens):
-            raise NuScenesError(
-                f"{path}: annotation {row.get('token')!r}: expected at most one attribute, known "
-                f"to attribute.json, got {tokens!r}"
+            raise part.error(
+                index,
+                f"attribute_tokens: expected at most one attribute, known to attribute.json, got "
+                f"{columns.shown(tokens)}",
             )
     return [attributes[tokens[0]] if tokens else -1 for tokens in lists]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from crkd_core.data.nuscenes.tables import (
     predefined_splits,
 )
 from crkd_core.sensors import LIDAR
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class NuScenes:
         root: folder that holds the version folder, ``samples`` and ``sweeps``.
         version: name of the version folder; None = the only one, or the one that holds ``split``.
         split: helps to choose a version, nothing else.
+        quiet: do not warn of what the tables lack; for whoever opens them again.
 
     Attributes:
         root, version: as chosen.
@@ -77,11 +81,14 @@ class NuScenes:
         *,
         version: str | None = None,
         split: str | None = None,
+        quiet: bool = False,
     ) -> None:
         self.root = Path(root)
         self.version = find_version(self.root, version, split)
         self.classes = NUSCENES_CLASSES
         self.index: Index = open_index(self.root / self.version)
+        for note in () if quiet else self.index.notes.tolist():
+            logger.warning("%s: %s", self.root / self.version, note.decode())
         self._sample_row = {t.decode(): i for i, t in enumerate(self.index.sample_token)}
         self._scene_row = {name.decode(): i for i, name in enumerate(self.index.scene_name)}
 
@@ -317,7 +324,7 @@ class NuScenes:
 
 
 def _reopen(root: str, version: str) -> NuScenes:
-    return NuScenes(root, version=version)
+    return NuScenes(root, version=version, quiet=True)
 
 
 def _channel(channel: str) -> int:

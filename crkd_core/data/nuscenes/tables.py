@@ -13,6 +13,8 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crkd_core.files import open_file, read_file
+
 #: Predefined splits and the ending of the versions that hold them (docs/nuscenes.md, "Files
 #: and tables").
 SPLIT_SUFFIX = {
@@ -39,6 +41,8 @@ TABLES = (
 )
 
 _CHUNK_BYTES = 1 << 25
+# Longer than any row of any table.
+_LONGEST_ROW = 1 << 28
 _PROGRESS_BYTES = 50_000_000
 
 Row = dict[str, Any]
@@ -94,12 +98,19 @@ def custom_splits(folder: Path) -> dict[str, list[str]]:
     path = folder / "splits.json"
     if not path.exists():
         return {}
-    splits = _parse(path, path.read_bytes(), 0)
+    try:
+        splits = _parse(path, read_file(path), 0)
+    except OSError as error:
+        raise NuScenesError(f"{path}: cannot read the splits: {error.strerror}") from error
     if not isinstance(splits, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names)
         for names in splits.values()
     ):
         raise NuScenesError(f"{path}: expected a mapping from split names to lists of scene names")
+    for split, names in splits.items():
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise NuScenesError(f"{path}: split {split!r} names {', '.join(twice[:5])} twice")
     return splits
 
 
@@ -124,7 +135,7 @@ def read_table(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
         NuScenesError: missing, malformed, or not a list of objects; names the file and the byte.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             rest, start = b"", 0
             while piece := file.read(_CHUNK_BYTES):
                 advance(len(piece))
@@ -133,6 +144,11 @@ def read_table(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
                 # two objects: the big tables hold tokens, numbers and file names, never "},{"
                 # inside a string.
                 cut = _last_boundary(rest) if len(piece) == _CHUNK_BYTES else None
+                if cut is None and len(rest) > _LONGEST_ROW:
+                    raise NuScenesError(
+                        f"{path}: no end of a row in {len(rest)} bytes; expected a JSON list of "
+                        "objects"
+                    )
                 if cut is not None:
                     end, begin = cut
                     yield _rows(path, rest[:end] + b"]", start)
@@ -168,6 +184,10 @@ def _last_boundary(data: bytes) -> tuple[int, int] | None:
 
 
 def _rows(path: Path, data: bytes, start: int) -> list[Row]:
+    # Arrays of texts would lose it at the end of one, and so make two texts equal.
+    if b"\\u0000" in data:
+        place = start + data.index(b"\\u0000")
+        raise NuScenesError(f"{path}: a text with the character NUL near byte {place}")
     rows = _parse(path, data, start)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise NuScenesError(f"{path}: expected a JSON list of objects, got something else")
@@ -178,7 +198,12 @@ def _parse(path: Path, data: bytes, start: int) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise NuScenesError(
-            f"{path}: malformed JSON near byte {start + error.pos}: {error.msg}; "
-            "the file is damaged or incomplete, copy it again"
-        ) from error
+        found = error
+    if (b"NaN" in data or b"Infinity" in data) and b"\\ud" not in data.lower():
+        # No JSON, but the devkit reads it, and it may be in a field that nobody looks at.
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(data)
+    raise NuScenesError(
+        f"{path}: malformed JSON near byte {start + found.pos}: {found.msg}; "
+        "the file is damaged or incomplete, copy it again"
+    ) from found
