@@ -108,6 +108,8 @@ setup(
         # The names of its modules are keys of our weights files.
         "transformers>=5.17,<6",
         "opencv-python-headless>=4.8,<5",
+        # Says when a JPEG is damaged, which OpenCV hides.
+        "simplejpeg>=1.8",
         "safetensors>=0.4",
         "scipy>=1.11",
         "orjson>=3.9",

@@ -73,7 +73,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
         OSError: there is none, or it is a folder, a device, a pipe or a socket, which could be
             without end; names it.
     """
-    mode = os.stat(path).st_mode
+    mode = Path(path).stat().st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):

@@ -8,36 +8,82 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
+import re
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
+from crkd_core.files import read_file
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS
 
+#: No camera has more (8192 x 4096); a header that asks for more is damaged, and is refused before
+#: the memory for it is.
+MAX_PIXELS = 1 << 25
+
 # Some writers pad after the end-of-image marker; more than this is another file, or a torn one.
 _TRAILER_BYTES = 64
+
+# What libjpeg says of an image that it fills up or guesses at. Others of its warnings are about
+# the frame around an image, such as an unknown revision of JFIF.
+_DAMAGE = re.compile(r"Corrupt JPEG data(?!: bad ICC)|Premature end")
+# Cameras that stuff a few bytes in front of the end marker are common; the image is whole.
+_STUFFED = re.compile(r"Corrupt JPEG data: ([1-8]) extraneous bytes before marker 0xd9")
 
 
 class CameraError(ValueError):
     """Bytes that are not one whole JPEG, or an image that cannot be prepared."""
 
 
-def decode_jpeg(data: bytes, *, source: str) -> NDArray[np.uint8]:
+def decode_jpeg(
+    data: bytes, *, source: str, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
     """Pixels of one JPEG, as stored (an EXIF rotation would break the intrinsics: ignored).
+
+    Damage inside the image is found where the code of its coefficients breaks, which is nearly
+    always; a few changed bytes that are a code again are not.
 
     Args:
         data: the whole file or message payload.
         source: file or topic, for error texts.
+        size: width and height that the image must have; None = any.
 
     Returns:
         uint8 [H, W, 3] RGB.
 
     Raises:
-        CameraError: not a JPEG, cut short, or damaged.
+        CameraError: not a JPEG, cut short, damaged, of another size, or of more than MAX_PIXELS.
+    """
+    width, height = jpeg_size(data, source=source)
+    if size is not None and size != (width, height):
+        raise CameraError(
+            f"{source}: expected {size[0]} x {size[1]} pixels, as the data set's tables or the "
+            f"camera's calibration say, got {width} x {height}; an image of another size needs "
+            "other intrinsics"
+        )
+    image = np.empty((height, width, 3), np.uint8)
+    try:
+        simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=image)
+    except ValueError as error:
+        text = str(error)
+        if _DAMAGE.search(text) and not _STUFFED.fullmatch(text):
+            raise CameraError(f"{source}: damaged JPEG: {text}; copy the file again") from error
+        # The decoder stops at the first warning. Without it, only what is no image is refused.
+        try:
+            simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=image, strict=False)
+        except ValueError as worse:
+            raise CameraError(f"{source}: this JPEG cannot be decoded: {worse}") from worse
+    return image
+
+
+def jpeg_size(data: bytes, *, source: str) -> tuple[int, int]:
+    """Width and height of a whole JPEG by its header; it is not decoded.
+
+    Raises:
+        CameraError: not a JPEG, cut short, of more than MAX_PIXELS, or of no colours of a camera.
     """
     head = bytes(data[:2])
     if head != b"\xff\xd8":
@@ -45,35 +91,43 @@ def decode_jpeg(data: bytes, *, source: str) -> NDArray[np.uint8]:
             f"{source}: expected a JPEG (first bytes ff d8), got {len(data)} bytes beginning with "
             f"{head.hex(' ') or 'nothing'}; check that the file or message is complete"
         )
-    # OpenCV fills the missing rows of a truncated JPEG with grey and reports success, so the
-    # end marker is looked for here. Entropy-coded data never holds it.
+    # The missing rows of a truncated JPEG are filled with grey if it has an end marker somewhere.
     if bytes(data[-_TRAILER_BYTES:]).rfind(b"\xff\xd9") < 0:
         raise CameraError(
             f"{source}: truncated JPEG, no end-of-image marker in the last {_TRAILER_BYTES} of "
             f"{len(data)} bytes; copy the file again"
         )
     try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+    except ValueError as error:
+        raise CameraError(f"{source}: this JPEG cannot be decoded: {error}") from error
+    if width * height > MAX_PIXELS:
+        raise CameraError(
+            f"{source}: its header says {width} x {height} pixels, more than any camera has "
+            f"({MAX_PIXELS}); it is damaged"
         )
-    except cv2.error as error:
-        raise CameraError(f"{source}: OpenCV cannot decode this JPEG: {error}") from error
-    if image is None:
-        raise CameraError(f"{source}: OpenCV cannot decode this JPEG of {len(data)} bytes")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    if colours in ("CMYK", "YCCK"):
+        raise CameraError(f"{source}: expected a colour or grey JPEG, got {colours}, as of a print")
+    return width, height
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_image(
+    path: str | os.PathLike[str], *, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
     """Pixels of one JPEG file, uint8 [H, W, 3] RGB.
 
+    Args:
+        path: the file.
+        size: width and height that it must have; None = any.
+
     Raises:
-        CameraError: missing, not a JPEG, cut short or damaged; names the file.
+        CameraError: missing, or see ``decode_jpeg``; names the file.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise CameraError(f"{path}: cannot read image: {error.strerror}") from error
-    return decode_jpeg(data, source=str(path))
+    return decode_jpeg(data, source=str(path), size=size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

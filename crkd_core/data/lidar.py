@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.files import write_bytes
+from crkd_core.files import read_file, write_bytes
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
 
 _RECORD = 4 * len(LIDAR_FIELDS)
+# Farther than any LiDAR sees, metres: what tells units apart.
+_FARTHEST = 1000.0
 
 
 class LidarError(ValueError):
@@ -51,10 +53,11 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         float32 [N, 5], columns LIDAR_FIELDS: metres in the sensor frame, intensity 0..255, ring.
 
     Raises:
-        LidarError: missing, or not a whole number of 20-byte records; names the file.
+        LidarError: missing, not a whole number of 20-byte records, or not in metres; names the
+            file.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise LidarError(f"{path}: cannot read LiDAR file: {error.strerror}") from error
     if len(data) % _RECORD:
@@ -62,7 +65,14 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             f"{path}: truncated, expected a multiple of {_RECORD} bytes "
             f"({len(LIDAR_FIELDS)} float32 per point), got {len(data)}"
         )
-    return np.frombuffer(data, "<f4").reshape(-1, len(LIDAR_FIELDS)).astype(np.float32)
+    points = np.frombuffer(data, "<f4").reshape(-1, len(LIDAR_FIELDS)).astype(np.float32)
+    far = np.abs(points[np.isfinite(points[:, :3]).all(1), :3]).max(1)
+    if len(far) and np.median(far) > _FARTHEST:
+        raise LidarError(
+            f"{path}: x, y, z: expected metres; read so, half of the points lie beyond "
+            f"{np.median(far):.3g} m"
+        )
+    return points
 
 
 def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> None:

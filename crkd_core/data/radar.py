@@ -7,6 +7,7 @@ is filtered by its state codes: the network sees the codes (docs/method.md 1.2).
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.files import write_bytes
+from crkd_core.files import read_file, write_bytes
 from crkd_core.sensors import (
     RADAR_AGE,
     RADAR_COLUMN,
@@ -29,6 +30,8 @@ from crkd_core.sensors import (
     RADARS,
 )
 
+logger = logging.getLogger(__name__)
+
 _FLOATS = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 
 #: One packed record of a file or of a PointCloud2, 43 bytes.
@@ -38,6 +41,34 @@ RADAR_DTYPE = np.dtype(
         for name in RADAR_FIELDS
     ]
 )
+
+#: Columns without which a return is none: what the network reads of it.
+USED = (
+    *("x", "y", "z", "dyn_prop", "rcs", "vx_comp", "vy_comp"),
+    *("ambig_state", "invalid_state", "pdh0"),
+)
+
+_USED = [RADAR_COLUMN[name] for name in USED]
+# Columns that nobody reads and that files hold as whole numbers, which NaN is not.
+_IDLE = [
+    index
+    for index, name in enumerate(RADAR_FIELDS)
+    if name not in USED and name not in ("vx", "vy")
+]
+
+# What tells units apart, and damage: no radar sees so far (m), nothing is so fast (m/s), and no
+# echo is so strong (dBsm).
+_LIMITS = {
+    **dict.fromkeys(("x", "y", "z"), 1000.0),
+    **dict.fromkeys(("vx", "vy", "vx_comp", "vy_comp"), 200.0),
+    "rcs": 200.0,
+}
+
+#: TYPE and SIZE of a field.
+_KINDS = ("I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8", "F4", "F8")
+
+# A header is eleven lines of text.
+_HEADER_BYTES = 1 << 16
 
 #: Columns of ``encode``, in order (docs/method.md 1.2).
 ENCODED_COLUMNS = (
@@ -87,7 +118,8 @@ class RadarSweep:
 def from_records(records: NDArray[np.void]) -> NDArray[np.float32]:
     """Structured records that have the fields RADAR_FIELDS to [N, 18] float32.
 
-    Rows with a NaN or an infinity are dropped by mask: nuScenes writes a NaN row for "no returns".
+    Returns that are none are left out, see ``kept_returns``: nuScenes writes a NaN row for "no
+    returns".
 
     Raises:
         RadarError: a field is missing; the text names the fields found.
@@ -99,10 +131,28 @@ def from_records(records: NDArray[np.void]) -> NDArray[np.float32]:
             f"radar fields {', '.join(missing)} are missing; found {', '.join(found) or 'none'}"
         )
     points = np.empty((len(records), len(RADAR_FIELDS)), np.float32)
-    for index, name in enumerate(RADAR_FIELDS):
-        points[:, index] = records[name]
-    finite = np.isfinite(points).all(1)
-    return points if finite.all() else points[finite]
+    # A double beyond float32 becomes an infinity.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for index, name in enumerate(RADAR_FIELDS):
+            points[:, index] = records[name]
+    return kept_returns(points)
+
+
+def kept_returns(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The returns [M, 18] of [N, 18] that have a finite number in every column of USED.
+
+    The other columns decide nothing: of those that nobody reads what is not finite becomes 0, and
+    a speed against the sensor (``vx``, ``vy``) that is not known stays NaN. A height of NaN, as
+    of a radar that measures none, is 0.
+    """
+    points = points.copy()
+    height = points[:, RADAR_COLUMN["z"]]
+    height[np.isnan(height)] = 0.0
+    idle = points[:, _IDLE]
+    points[:, _IDLE] = np.where(np.isfinite(idle), idle, 0.0)
+    velocity = points[:, RADAR_VELOCITY]
+    velocity[np.isinf(velocity)] = np.nan
+    return points[np.isfinite(points[:, _USED]).all(1)]
 
 
 def to_records(points: NDArray[np.floating]) -> NDArray[np.void]:
@@ -134,13 +184,15 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Read one nuScenes radar file.
 
     Returns:
-        float32 [N, 18], columns RADAR_FIELDS; rows that are not finite are left out.
+        float32 [N, 18], columns RADAR_FIELDS, without what is no return (``kept_returns``). Where
+        nothing is left of several, it warns.
 
     Raises:
-        RadarError: missing, truncated, or not a binary PCD with the 18 fields; names the file.
+        RadarError: missing, truncated, not a binary PCD with the 18 fields, or with values of
+            another unit; names the file, and the field.
     """
     try:
-        data = Path(path).read_bytes()
+        data = read_file(path)
     except OSError as error:
         raise RadarError(f"{path}: cannot read radar file: {error.strerror}") from error
     try:
@@ -152,9 +204,26 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
                 f"truncated: header promises {count} points of {dtype.itemsize} bytes = {need} "
                 f"bytes, file holds {len(data) - offset}"
             )
-        return from_records(np.frombuffer(data, dtype, count, offset))
+        records = np.frombuffer(data, dtype, count, offset)
+        points = from_records(records)
+        for name, limit in _LIMITS.items():
+            most = np.abs(points[:, RADAR_COLUMN[name]]).max(initial=0.0)
+            if most > limit:
+                raise RadarError(
+                    f"field {name}: expected at most {limit:g} (m, m/s, dBsm), got {most:g}; the "
+                    "file is damaged or in other units"
+                )
     except RadarError as error:
         raise RadarError(f"{path}: {error}") from error
+    if count > 1 and not len(points):
+        lost = [name for name in USED if not np.isfinite(records[name]).any()]
+        logger.warning(
+            "%s: none of its %d returns is left: %s is not finite in any",
+            path,
+            count,
+            ", ".join(lost) or "some field",
+        )
+    return points
 
 
 def write_pcd(path: str | os.PathLike[str], points: NDArray[np.floating]) -> None:
@@ -275,7 +344,7 @@ def _parse_header(data: bytes) -> tuple[dict[str, list[str]], int]:
     offset = 0
     while "DATA" not in header:
         end = data.find(b"\n", offset, offset + 4096)
-        if end < 0:
+        if end < 0 or offset > _HEADER_BYTES:
             raise RadarError(
                 "truncated or not a PCD file: no DATA line in the header; expected a text header "
                 "with FIELDS, SIZE, TYPE, COUNT, POINTS and DATA"
@@ -296,8 +365,15 @@ def _layout(header: dict[str, list[str]]) -> tuple[np.dtype, int]:
         counts = header.get("COUNT", ["1"] * len(names))
         if any(count != "1" for count in counts):
             raise RadarError(f"expected COUNT 1 for every field, got {' '.join(counts)}")
-        kinds = [f"<{kind.lower()}{size}" for kind, size in zip(types, sizes, strict=True)]
-        return np.dtype(list(zip(names, kinds, strict=True))), int(header["POINTS"][0])
+        kinds = [f"{kind}{size}" for kind, size in zip(types, sizes, strict=True)]
+        if other := sorted({*kinds} - {*_KINDS}):
+            raise RadarError(f"expected fields of {', '.join(_KINDS)}, got {', '.join(other)}")
+        dtype = np.dtype([(n, f"<{k.lower()}") for n, k in zip(names, kinds, strict=True)])
+        count = int(header["POINTS"][0])
+        size = [int(header[name][0]) for name in ("WIDTH", "HEIGHT") if name in header]
+        if count < 0 or (len(size) == 2 and size[0] * size[1] != count):
+            raise RadarError(f"expected POINTS of WIDTH x HEIGHT, got {count} of {size}")
+        return dtype, count
     except (KeyError, IndexError, ValueError, TypeError) as error:
         if isinstance(error, RadarError):
             raise

@@ -3,18 +3,79 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from crkd_core.boxes import Detections
 from crkd_core.config import Precision, check_classes
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
+from crkd_core.tables import Table
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
+
+
+@dataclass
+class Account:
+    """What the samples of an evaluation had for the detector to read.
+
+    Attributes:
+        sensors: those that it reads.
+        samples: how many there were.
+        blind: tokens of those that had nothing that it could use.
+        had: sensor -> samples that had it.
+    """
+
+    sensors: tuple[str, ...]
+    samples: int = 0
+    blind: list[str] = field(default_factory=list)
+    had: Counter[str] = field(default_factory=Counter)
+
+    def add(self, frame: Frame, *, usable: bool) -> None:
+        """One sample."""
+        self.samples += 1
+        self.had.update(frame.sensors & {*self.sensors})
+        if not usable:
+            self.blind.append(frame.token)
+
+    def check(self, where: str) -> None:
+        """Refuse to score what no sample had anything for.
+
+        Raises:
+            EvaluateError: that is so.
+        """
+        if self.samples and len(self.blind) == self.samples:
+            raise EvaluateError(
+                f"none of the {self.samples} samples of {where} has what the detector reads "
+                f"({', '.join(self.sensors)}); other --sensor, other weights or other data are "
+                "needed"
+            )
+
+    def note(self) -> str:
+        """How many samples had an empty answer because there was nothing to see; "" = none."""
+        if not self.blind:
+            return ""
+        return (
+            f"{len(self.blind)} of {self.samples} samples had no sensor that the detector could "
+            f"use and count as seen with nothing found, first {self.blind[0]}"
+        )
+
+    def table(self) -> Table:
+        """Samples by sensor."""
+        return Table(
+            title="samples by sensor",
+            columns=("sensor", "samples", "without"),
+            rows=[
+                [name, str(self.had[name]), str(self.samples - self.had[name])]
+                for name in self.sensors
+            ],
+        )
 
 
 def load_detector(
@@ -59,8 +120,11 @@ def detect(
     total: int | None = None,
     stays: bool = False,
     stages: dict[str, list[float]] | None = None,
+    account: Account | None = None,
 ) -> Iterator[tuple[Frame, Detections]]:
     """Each Frame with what the detector finds in it, one by one, with a bar beside.
+
+    A Frame that has nothing that it reads has an empty answer (docs/decisions/0009).
 
     Args:
         detector: sees every Frame once, in this order.
@@ -69,12 +133,16 @@ def detect(
         total: how many Frames there are, where ``frames`` does not know.
         stays: whether the bar is still there at the end.
         stages: takes the seconds of each Frame, by stage: "read" and those of ``Detector.timing``.
+        account: takes what each Frame had.
     """
     start = time.perf_counter()
     for frame in counted(frames, text, total=total, stays=stays):
         read = time.perf_counter() - start
-        found = detector(frame)
-        if stages is not None:
+        usable = detector.can_use(frame)
+        found = detector(frame) if usable else Detections.empty(detector.config.classes)
+        if account is not None:
+            account.add(frame, usable=usable)
+        if stages is not None and usable:
             for stage, seconds in {"read": read, **detector.timing}.items():
                 stages.setdefault(stage, []).append(seconds)
         yield frame, found

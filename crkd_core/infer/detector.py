@@ -16,6 +16,7 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES, warn_if_emulated
+from crkd_core.sensors import LIDAR
 
 
 class InferError(RuntimeError):
@@ -96,6 +97,11 @@ class Detector:
             precision=precision,
             score_threshold=score_threshold,
         )
+
+    def can_use(self, frame: Frame) -> bool:
+        """Whether a Frame has a sensor that it reads; LiDAR, where it has a branch for that."""
+        read = frame.sensors & {*self.config.sensors}
+        return bool(read) and ("lidar" not in self.config.branches or LIDAR in read)
 
     def __call__(self, frame: Frame) -> Detections:
         """The boxes in one Frame, in its ego axes, best first.

@@ -3,7 +3,7 @@
 ``config.json`` the resolved configuration, the command and the revision; ``metrics.jsonl`` one
 line per logged step; ``checkpoint.pt`` everything that resuming needs; ``weights.safetensors``
 what a Detector loads. Files appear when they are whole, so a killed run leaves the last complete
-ones. One process at a time trains in a folder (of several that train together, the first holds it).
+ones. One process at a time trains in a folder; of several that train together, the first holds it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Run:
         Args:
             path: a new or an empty folder.
             config: of the run.
-            data, split: the training set, in words.
+            data: root of the training set, in words.
+            split: its name.
             digest: of it, see ``NuScenesFrames.digest``; None = not known, never compared.
 
         Raises:

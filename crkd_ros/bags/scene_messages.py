@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.data import lidar, radar
+from crkd_core.data.cameras import CameraError, jpeg_size
 from crkd_core.data.nuscenes.reader import Record
+from crkd_core.files import read_file
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import box_messages
@@ -73,7 +74,7 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
                 "sensor_msgs/msg/CompressedImage",
                 header=head,
                 format="jpeg",
-                data=_jpeg(path),
+                data=_jpeg(record),
             ),
         )
     elif record.channel in RADARS:
@@ -83,14 +84,22 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
         yield f"/{name}", cloud(head, points.view(_LIDAR_DTYPE)[:, 0])
 
 
-def _jpeg(path: Path) -> bytes:
+def _jpeg(record: Record) -> bytes:
+    # Not decoded (that would be most of the time of a bag), but a torn file is noticed, and one
+    # that the intrinsics are not for.
+    path = record.path
     try:
-        data = path.read_bytes()
+        data = read_file(path)
+        size = jpeg_size(data, source=str(path))
     except OSError as error:
         raise BagError(f"{path}: cannot read image: {error.strerror}") from error
-    # Not decoded (that would be most of the time of a bag), but a torn file is noticed.
-    if data[:2] != b"\xff\xd8" or b"\xff\xd9" not in data[-64:]:
-        raise BagError(f"{path}: truncated or not a JPEG ({len(data)} bytes)")
+    except CameraError as error:
+        raise BagError(str(error)) from error
+    if record.size not in (None, size):
+        raise BagError(
+            f"{path}: expected {record.width} x {record.height} pixels as sample_data.json says, "
+            f"got {size[0]} x {size[1]}"
+        )
     return data
 
 

@@ -59,6 +59,8 @@ class MovedSweep:
 def own_velocity(sweep: MovedSweep, rng: np.random.Generator) -> Array | None:
     """The radar's own velocity [2], m/s in radar axes, by Doppler; None where it cannot tell."""
     points = sweep.points.astype(np.float64)
+    # A speed that is not known is NaN.
+    points = points[np.isfinite(points[:, RADAR_VELOCITY]).all(1)]
     raw = points[:, RADAR_VELOCITY]
     over_ground = points[:, RADAR_COMPENSATED]
     distance = np.hypot(points[:, 0], points[:, 1])

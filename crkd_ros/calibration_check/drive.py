@@ -112,9 +112,10 @@ def _loaded(frame_set: FrameSet, config: ImageConfig) -> FrameSet:
     """The set with what the files hold instead of their records."""
     images = {}
     for camera, (stamp_ns, record) in frame_set.images.items():
-        pixels, matrix = prepare_image(read_image(record.path), record.intrinsics, config)
-        image = PreparedImage(pixels=pixels, intrinsics=matrix, frame_id=camera.lower())
-        images[camera] = Timed(stamp_ns, image)
+        image = read_image(record.path, size=record.size)
+        pixels, matrix = prepare_image(image, record.intrinsics, config)
+        prepared = PreparedImage(pixels=pixels, intrinsics=matrix, frame_id=camera.lower())
+        images[camera] = Timed(stamp_ns, prepared)
     sweeps = {
         name: tuple(
             Timed(stamp_ns, Sweep(points=radar.read_pcd(record.path), frame_id=name.lower()))

@@ -14,12 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.cameras import CameraError, decode_jpeg
+from crkd_core.data.cameras import MAX_PIXELS, CameraError, decode_jpeg
 from crkd_ros.convert import ros_packages
 from crkd_ros.convert.arrays import ConvertError
-
-#: No camera image has more pixels; a header that says so is broken (8192 x 4096).
-MAX_PIXELS = 1 << 25
 
 #: Other names for an encoding. Content without a colour is taken for what OpenCV users mean by it.
 _SAME_AS = {

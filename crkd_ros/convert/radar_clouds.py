@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.data.radar import kept_returns
 from crkd_core.sensors import (
     RADAR_COLUMN,
     RADAR_COMPENSATED,
@@ -149,7 +150,7 @@ def radar_points(
 ) -> NDArray[np.float32]:
     """Points of a radar cloud, float32 [N, 18], columns RADAR_FIELDS; see ``sweep``.
 
-    Rows with a NaN or an infinity are dropped.
+    Rows that are no returns are left out as in files, see ``data.radar.kept_returns``.
     """
     fields = fields or RadarFieldsConfig()
     names = _names(message, fields, source)
@@ -162,6 +163,9 @@ def radar_points(
     with np.errstate(over="ignore", invalid="ignore"):
         for column, name in names.items():
             points[:, RADAR_COLUMN[column]] = records[name]
+        # A radar that measures no height may say so by NaN; rays need a number.
+        height = points[:, RADAR_COLUMN["z"]]
+        height[np.isnan(height)] = 0.0
         if fields.doppler:
             radial = records[fields.doppler].astype(np.float32)
             radial = -radial if fields.doppler_approaching else radial
@@ -173,8 +177,7 @@ def radar_points(
         for column, instead in (("vx", "vx_comp"), ("vy", "vy_comp")):
             if column not in names:
                 points[:, RADAR_COLUMN[column]] = points[:, RADAR_COLUMN[instead]]
-    finite = np.isfinite(points).all(1)
-    return points if finite.all() else points[finite]
+    return kept_returns(points)
 
 
 def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, str]:

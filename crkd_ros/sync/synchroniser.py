@@ -19,20 +19,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS, REFERENCES
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
 from crkd_ros.sync.history import Arrival, Counts, History, Timed
 from crkd_ros.sync.triggers import Trigger, Triggers
 
-#: Who triggers: the first of these that is alive. The cameras are in the reverse of a nuScenes
-#: rig's firing order, so that a stand-in for the anchor still sees most of the others' images of
-#: its set. Radars come last: with every camera dead, frames go on at the radar's rate.
-TRIGGERS = (
-    ANCHOR_CAMERA,
-    *("CAM_BACK", "CAM_BACK_RIGHT", "CAM_FRONT_RIGHT", "CAM_FRONT", "CAM_FRONT_LEFT"),
-    *RADARS,
-)
+#: Who triggers: the first of these that is alive, as in the reader of data sets.
+TRIGGERS = REFERENCES
 
 _IMAGES_KEPT = 8
 _SWEEPS_KEPT_BEYOND = 8

@@ -1,7 +1,8 @@
 """nuScenes to Frames, without the devkit (docs/nuscenes.md).
 
-The reference of a Frame is the key image of ANCHOR_CAMERA: its stamp and its ego pose. Everything
-else goes sensor -> ego at the sensor's own time -> global -> ego at the reference.
+The reference of a Frame is the key image of ANCHOR_CAMERA, or of the first of REFERENCES that the
+sample has: its stamp and its ego pose. Everything else goes sensor -> ego at the sensor's own time
+-> global -> ego at the reference.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig, ImageConfig
 from crkd_core.data import cameras, lidar, radar
+from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
-from crkd_core.data.nuscenes.scenes import NuScenes, Record
+from crkd_core.data.nuscenes.record import Record
+from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.frame import Frame
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, LIDAR, RADARS
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
 __all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
 
@@ -28,9 +31,10 @@ __all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
 class NuScenesFrames(Sequence[Frame]):
     """The samples of a split as Frames, read from disk when asked for.
 
-    - Cameras: the key images.
+    - Cameras: the key images. A camera without one is missing.
     - Radars: of each, the last ``radar_sweeps`` sweeps not later than the reference; fewer at the
-      start of a drive. A radar without any is not present.
+      start of a drive, and where the files of sweeps are not on disk (warned of). A radar without
+      any is not present.
     - LiDAR: the key sweep and the sweeps before it. The key sweep ends about a millisecond after
       the reference image, so ages count from the key sweep, and are never negative; all points are
       moved to ego at the reference, like everything else.
@@ -73,6 +77,10 @@ class NuScenesFrames(Sequence[Frame]):
         self._radar_sweeps, self.lidar_sweeps = radar_sweeps, lidar_sweeps
         self._image = image
         self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
+        swept = [name for name in RADARS if name in self._sensors and radar_sweeps]
+        swept += [LIDAR] if lidar_sweeps else []
+        scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
+        self._absent = absent_records(tables.root, tables.index, scenes, swept)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -121,21 +129,17 @@ class NuScenesFrames(Sequence[Frame]):
 
         Raises:
             IndexError: no such sample.
-            NuScenesError: the sample has no key image of ANCHOR_CAMERA.
-            CameraError, RadarError, LidarError: a file is missing or damaged; names the file.
+            NuScenesError: the sample has no key-frame file of any sensor.
+            CameraError, RadarError, LidarError: a key-frame file is missing, or any is damaged or
+                not what the tables say; names the file.
         """
         sample = self._rows[index]
         table = self.tables.index
         keys = table.sample_key[sample]
-        anchor = int(keys[CHANNELS.index(ANCHOR_CAMERA)])
         token = self.tokens[index]
-        if anchor < 0:
-            raise NuScenesError(
-                f"sample {token}: no key-frame record of {ANCHOR_CAMERA} in sample_data.json; a "
-                "Frame takes its time and pose from it"
-            )
-        stamp = int(table.record_stamp[anchor])
-        global_T_ego = self.tables.poses_of([anchor])[0]
+        reference = self.tables.reference_row(sample)
+        stamp = int(table.record_stamp[reference])
+        global_T_ego = self.tables.poses_of([reference])[0]
         ego_T_global = geometry.invert(global_T_ego)
         images, intrinsics, ego_T_cam = self._cameras(keys, ego_T_global)
         points, present = self._radars(keys, stamp, ego_T_global)
@@ -183,7 +187,9 @@ class NuScenesFrames(Sequence[Frame]):
                 intrinsics[camera] = table.calib_intrinsics[table.record_calib[row]]
                 ego_T_cam[camera] = self._moved([row], ego_T_global)[0]
                 if name in self._sensors:
-                    image = cameras.read_image(self.tables.path_of(row))
+                    image = cameras.read_image(
+                        self.tables.path_of(row), size=self.tables.image_size(row)
+                    )
                     if self._image is not None:
                         image, intrinsics[camera] = cameras.prepare_image(
                             image, intrinsics[camera], self._image
@@ -201,7 +207,7 @@ class NuScenesFrames(Sequence[Frame]):
         sensors: list[int] = []
         for sensor, name in enumerate(RADARS):
             row = int(keys[CHANNELS.index(name)]) if name in self._sensors else -1
-            chain = self._last_until(row, stamp, self._radar_sweeps)
+            chain = self._last_until(row, stamp, self._radar_sweeps, key=row)
             present[sensor] = bool(chain)
             rows += chain
             sensors += [sensor] * len(chain)
@@ -225,7 +231,7 @@ class NuScenesFrames(Sequence[Frame]):
             return None
         table = self.tables.index
         stamp = int(table.record_stamp[row])
-        rows = self._last_until(row, stamp, self.lidar_sweeps)
+        rows = self._last_until(row, stamp, self.lidar_sweeps, key=row)
         sweeps = [
             lidar.LidarSweep(
                 stamp_ns=int(table.record_stamp[one]),
@@ -236,8 +242,12 @@ class NuScenesFrames(Sequence[Frame]):
         ]
         return lidar.accumulate(sweeps, stamp)
 
-    def _last_until(self, row: int, stamp: int, count: int) -> list[int]:
-        """The last ``count`` records of a chain not later than ``stamp``, newest first."""
+    def _last_until(self, row: int, stamp: int, count: int, *, key: int) -> list[int]:
+        """The last ``count`` records of a chain not later than ``stamp``, newest first.
+
+        Those whose files are not there are left out, and no older ones taken in their place; of
+        the key frame there must be one.
+        """
         table = self.tables.index
         while row >= 0 and table.record_next[row] >= 0:
             if table.record_stamp[table.record_next[row]] > stamp:
@@ -249,6 +259,9 @@ class NuScenesFrames(Sequence[Frame]):
         while row >= 0 and len(chain) < count:
             chain.append(row)
             row = int(table.record_previous[row])
+        if len(self._absent):
+            gone = np.isin(chain, self._absent)
+            chain = [one for one, absent in zip(chain, gone, strict=True) if one == key or not absent]
         return chain
 
     def _moved(self, rows: list[int], ego_T_global: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.index import CHANNELS, Index
 from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
 from crkd_core.data.nuscenes.index_cache import open_index
+from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.tables import (
     SPLIT_SUFFIX,
     NuScenesError,
@@ -24,37 +24,9 @@ from crkd_core.data.nuscenes.tables import (
     find_version,
     predefined_splits,
 )
-from crkd_core.sensors import LIDAR
+from crkd_core.sensors import LIDAR, REFERENCES
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """One file of one sensor.
-
-    Attributes:
-        channel: one of CHANNELS.
-        stamp_ns: time of the file, nanoseconds.
-        path: the file.
-        is_key_frame: whether it belongs to an annotated sample (else it lies between samples).
-        sample_token: that sample, or the one that follows.
-        ego_T_sensor: [4, 4] mounting pose.
-        global_T_ego: [4, 4] ego pose at ``stamp_ns``.
-        intrinsics: [3, 3], zeros unless a camera.
-        width, height: pixels, 0 unless a camera.
-    """
-
-    channel: str
-    stamp_ns: int
-    path: Path
-    is_key_frame: bool
-    sample_token: str
-    ego_T_sensor: NDArray[np.float64]
-    global_T_ego: NDArray[np.float64]
-    intrinsics: NDArray[np.float64]
-    width: int
-    height: int
 
 
 class NuScenes:
@@ -198,6 +170,27 @@ class NuScenes:
         row = int(self.index.sample_key[self.sample_row(sample_token), _channel(channel)])
         return self._record(row) if row >= 0 else None
 
+    def reference(self, sample_token: str) -> Record:
+        """The key-frame file that sets time and pose of a sample's Frame.
+
+        It is that of the first sensor in REFERENCES that has one, else the LiDAR's.
+
+        Raises:
+            NuScenesError: unknown sample, or one without any key-frame file.
+        """
+        return self._record(self.reference_row(self.sample_row(sample_token)))
+
+    def reference_row(self, sample: int) -> int:
+        """Row among the records of the reference of a sample, by the sample's row."""
+        keys = self.index.sample_key[sample]
+        for channel in (*REFERENCES, LIDAR):
+            if (row := int(keys[CHANNELS.index(channel)])) >= 0:
+                return row
+        raise NuScenesError(
+            f"sample {self.index.sample_token[sample].decode()}: no key-frame record of any known "
+            "sensor in sample_data.json; a Frame takes its time and pose from one"
+        )
+
     def stamp_ns(self, sample_token: str) -> int:
         """Time of a sample (of its annotations), nanoseconds."""
         return int(self.index.sample_stamp[self.sample_row(sample_token)])
@@ -250,15 +243,15 @@ class NuScenes:
     def ego_translation(self, sample_token: str) -> NDArray[np.float64]:
         """[3] global position of ego at the key LiDAR sweep: the metrics measure range from it.
 
+        Where there is no LiDAR (the devkit cannot score that), it is that at the reference.
+
         Raises:
-            NuScenesError: unknown sample, or a sample without a key LIDAR_TOP record.
+            NuScenesError: unknown sample, or one without any key-frame file.
         """
-        row = self.index.sample_key[self.sample_row(sample_token), CHANNELS.index(LIDAR)]
+        sample = self.sample_row(sample_token)
+        row = int(self.index.sample_key[sample, CHANNELS.index(LIDAR)])
         if row < 0:
-            raise NuScenesError(
-                f"sample {sample_token}: no key-frame record of {LIDAR} in sample_data.json; the "
-                "metrics measure range from its ego pose"
-            )
+            row = self.reference_row(sample)
         return self.index.record_pose[row, :3].copy()
 
     @property
@@ -279,6 +272,11 @@ class NuScenes:
                 f"no sample {sample_token!r} in {self.root / self.version}, which has "
                 f"{len(self._sample_row)} samples"
             ) from None
+
+    def image_size(self, row: int) -> tuple[int, int] | None:
+        """Width and height of one row of the records; None where the table does not say."""
+        width, height = self.index.record_size[row].tolist()
+        return (width, height) if width and height else None
 
     def path_of(self, row: int) -> Path:
         """File of one row of the records in ``index``."""

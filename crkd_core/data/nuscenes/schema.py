@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: Of a stamp, microseconds since 1970: to the year 2100. Nanoseconds would be a thousand times more.
+#: Of a stamp, microseconds since 1970: to the year 2100. Nanoseconds are a thousand times more.
 LAST_STAMP = 4_102_444_800_000_000
 
 #: Farther from the vehicle's origin no sensor is mounted, metres.

@@ -1,0 +1,78 @@
+"""Sweeps that the tables list and the disk does not hold: downloads of key frames alone are common."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.data.nuscenes.index import CHANNELS, Index
+
+logger = logging.getLogger(__name__)
+
+# Of fewer files each is asked for; otherwise their folder is listed.
+_FEW = 2000
+
+
+def absent_records(
+    root: Path, index: Index, scenes: Iterable[int], channels: Iterable[str]
+) -> NDArray[np.int64]:
+    """Rows of the records of some scenes and channels whose files are not there, ascending.
+
+    Warns of them, once.
+
+    Args:
+        root: of the data set.
+        index: its tables.
+        scenes: rows of ``index``.
+        channels: those that are read in sweeps.
+    """
+    numbers = [CHANNELS.index(channel) for channel in channels]
+    blocks = [scene * len(CHANNELS) + number for scene in scenes for number in numbers]
+    bounds = [index.scene_records[block : block + 2] for block in blocks]
+    rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(*bound) for bound in bounds)])
+    names = index.record_file[rows].tolist()
+    folders = Counter(name.rpartition(b"/")[0] for name in names)
+    listed = {
+        folder: _listing(root / os.fsdecode(folder))
+        for folder, count in folders.items()
+        if count >= _FEW
+    }
+
+    def is_there(name: bytes) -> bool:
+        folder, _, file = name.rpartition(b"/")
+        if folder in listed:
+            return file in listed[folder]
+        return (root / os.fsdecode(name)).exists()
+
+    gone = rows[np.array([not is_there(name) for name in names], bool)]
+    if len(gone):
+        channel = index.calib_channel[index.record_calib]
+        of = Counter(channel[rows].tolist())
+        counts = [
+            f"{CHANNELS[number]} {count} of {of[number]}"
+            for number, count in sorted(Counter(channel[gone].tolist()).items())
+        ]
+        _tell(
+            f"{root}: files that sample_data.json lists are not there: {', '.join(counts)}, first "
+            f"{index.record_file[gone[0]].decode()}; clouds hold the sweeps that are"
+        )
+    return np.sort(gone)
+
+
+def _listing(folder: Path) -> frozenset[bytes]:
+    try:
+        return frozenset(os.listdir(os.fsencode(folder)))
+    except OSError:
+        return frozenset()
+
+
+@functools.cache
+def _tell(text: str) -> None:
+    logger.warning("%s", text)
