@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from crkd_core import extras
+from crkd_core.progress import stderr_console
 
 #: What the command line itself is wrong in. Newer releases of typer do not use click's own class.
 _Usage: type[Exception] = next(
@@ -79,4 +79,4 @@ def _without_trace(text: str) -> str:
 def _say(text: str) -> None:
     if text:
         line = f"[bold red]error:[/] {escape(text)}"
-        Console(stderr=True).print(line, soft_wrap=True, highlight=False)
+        stderr_console().print(line, soft_wrap=True, highlight=False)

@@ -18,13 +18,16 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 #: More bytes than any file has that is read whole: an image, a radar or LiDAR sweep, a result.
 LARGEST = 1 << 30
+
+#: For ``check_output``: the path is what is written.
+ITSELF = ("",)
 
 #: Every unfinished thing ends so, and nothing else does.
 PARTIAL = ".partial"
@@ -49,13 +52,33 @@ class OutputError(ValueError):
     """A place where a command cannot write."""
 
 
-def check_output(path: Path) -> None:
-    """Refuse a place where nothing can be written before long work is begun for it.
+def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = False) -> None:
+    """Refuse a place where nothing can or must be written before long work is begun for it.
+
+    The rule for all commands (docs/decisions/0026): results are never replaced unasked.
+
+    Args:
+        path: the folder that results go into, or the file.
+        results: what a command writes into that folder; ``ITSELF`` = the path is a file.
+        overwrite: whether results that are there are replaced.
 
     Raises:
-        OutputError: something on the way to ``path`` is no folder, or may not be written.
+        OutputError: something on the way to ``path`` is no folder, or may not be written; or
+            results are there already.
     """
+    there = [path / name for name in results if os.path.lexists(path / name)]
+    if there and not overwrite:
+        names = ", ".join(place.name for place in there)
+        where = path.parent if results == ITSELF else path
+        raise OutputError(
+            f"{where} already holds {names}; pass --overwrite to replace "
+            f"{'it' if len(there) == 1 else 'them'}, or choose another --out"
+        )
     folder = path.absolute()
+    if results == ITSELF:
+        if folder.is_dir():
+            raise OutputError(f"cannot write to {path}: it is a folder; choose another --out")
+        folder = folder.parent
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():

@@ -1,14 +1,54 @@
-"""A bar on stderr while something long is counted off."""
+"""What is said on stderr beside the work: a bar while something long is counted off.
+
+That nobody listens, because stderr is closed or its disk is full, never ends the work.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import track
 
 Item = TypeVar("Item")
+
+
+class _Stderr:
+    """sys.stderr as it is at that moment, but for errors of writing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    @property
+    def rich_proxied_file(self) -> _Stderr:
+        """What rich writes to while it has replaced sys.stderr."""
+        return self
+
+    def write(self, text: str) -> int:
+        # Where stderr was closed before Python started there is None.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._file().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            self._file().flush()
+
+    @staticmethod
+    def _file() -> Any:
+        return getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+
+
+def stderr_console(*, quiet: bool = False) -> Console:
+    """A rich console on stderr.
+
+    Args:
+        quiet: it says nothing.
+    """
+    return Console(file=cast(IO[str], _Stderr()), quiet=quiet)
 
 
 def counted(
@@ -32,7 +72,7 @@ def counted(
         items,
         description=text,
         total=total,
-        console=Console(stderr=True),
+        console=stderr_console(),
         disable=not shown,
         transient=not stays,
     )

@@ -28,9 +28,9 @@ LIDAR = "LIDAR_TOP"
 #: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).
 ANCHOR_CAMERA = "CAM_BACK_LEFT"
 
-#: Who sets the time of a Frame: the first of these that is there. The cameras are in the reverse of
-#: a nuScenes rig's firing order, so that a stand-in for the anchor still sees most of the others'
-#: images of its turn. Radars come last: without any camera, Frames are at the radar's times.
+#: Who sets the time of a Frame: the first of these that is there. The cameras are in the reverse
+#: of a nuScenes rig's firing order, so that a stand-in for the anchor still sees most of the
+#: others' images of its turn. Radars come last: without any camera, Frames are at their times.
 REFERENCES = (
     ANCHOR_CAMERA,
     *("CAM_BACK", "CAM_BACK_RIGHT", "CAM_FRONT_RIGHT", "CAM_FRONT", "CAM_FRONT_LEFT"),

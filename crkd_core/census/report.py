@@ -76,14 +76,19 @@ def _short(value: float) -> str:
 
 
 def world_report(
-    root: Path, *, split: str | None = None, most: int = 400, out: Path | None = None
+    root: Path,
+    *,
+    split: str | None = None,
+    most: int = 400,
+    out: Path | None = None,
+    version: str | None = None,
 ) -> list[Table]:
     """Tables of a data set; with ``out``, the picture too.
 
     Raises:
         NuScenesError: not a nuScenes data set, or unknown split.
     """
-    census = take_census(NuScenes(root, split=split), split=split, most=most)
+    census = take_census(NuScenes(root, split=split, version=version), split=split, most=most)
     if out is not None:
         draw_census(census, out)
     return tables(census)

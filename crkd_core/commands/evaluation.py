@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Precision, Split
+from crkd_core.commands.options import Data, Device, Out, Overwrite, Precision, Split, Version
 from crkd_core.config import ConfigError
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
@@ -36,6 +36,8 @@ def evaluate(
         int | None,
         typer.Option(help="With --dropout: of which sensors each sample loses [default: 0]."),
     ] = None,
+    version: Version = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """nuScenes metrics of a detector, with sensors lost too, or of any submission file."""
     from crkd_core.evaluate.dropout import evaluate_dropout
@@ -49,14 +51,26 @@ def evaluate(
         raise ConfigError("--slices scores parts of one evaluation; leave --dropout out")
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
-    check_output(out)
+    results: tuple[str, ...] = ("results.json", "metrics.json", "report.html")
+    if dropout:
+        results = ("dropout.json", "dropout.md")
+    check_output(out, results=results, overwrite=overwrite)
     if submission is not None:
-        evaluate_submission(submission, data=data, split=split, out=out, slices=slices)
+        evaluate_submission(
+            submission, data=data, split=split, out=out, slices=slices, version=version
+        )
         return
     assert weights is not None
     if dropout:
         evaluate_dropout(
-            weights, data, split, out, seed=seed or 0, device=device, precision=precision
+            weights,
+            data,
+            split,
+            out,
+            seed=seed or 0,
+            device=device,
+            precision=precision,
+            version=version,
         )
         return
     evaluate_weights(
@@ -68,6 +82,7 @@ def evaluate(
         precision=precision,
         sensors=tuple(sensors or ()),
         slices=slices,
+        version=version,
     )
 
 
@@ -84,15 +99,18 @@ def compare(
         Path | None,
         typer.Option(help="Folder for compare.md, compare.json, compare.png and losses.png."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluations and training runs side by side: scores, losses, their spread over seeds."""
     from crkd_core.evaluate.compare import compare as compare_evaluations
     from crkd_core.evaluate.compare import parse
     from crkd_core.train.curves import compare_losses
 
-    if out is not None:
-        check_output(out)
     evaluations, runs = parse(folders)
+    if out is not None:
+        results = ["compare.md", "compare.json", "compare.png"] if evaluations else []
+        results += ["losses.png"] if runs else []
+        check_output(out, results=results, overwrite=overwrite)
     if evaluations:
         print_tables(compare_evaluations(evaluations, out))
     if runs:

@@ -14,3 +14,10 @@ Split = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Version = Annotated[
+    str | None,
+    typer.Option(help="Version folder of the data set; needed only if several hold the split."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that are there already.")
+]

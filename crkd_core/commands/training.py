@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Split
+from crkd_core.commands.options import Data, Device, Out, Split, Version
 from crkd_core.config import (
     CRKD_LOSSES,
     PUBLISHED_LOSSES,
@@ -41,6 +41,7 @@ def train(
         typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. augment.bev_flip=0."),
     ] = None,
     device: Device = "cpu",
+    version: Version = None,
 ) -> None:
     """Train a detector of a preset; see the run folder for weights and metrics."""
     from crkd_core.train.loop import train as train_run
@@ -55,7 +56,7 @@ def train(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    frames = _recorded(data, split, config)
+    frames = _recorded(data, split, config, version=version)
     if resume:
         run.check_data(frames.digest())
     else:
@@ -111,6 +112,7 @@ def distill(
         typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. crkd.csrd_target=code."),
     ] = None,
     device: Device = "cpu",
+    version: Version = None,
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
     from crkd_core.distill.settings import distill_config
@@ -145,7 +147,7 @@ def distill(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
-    frames = _recorded(data, split, config, *teacher_configs(config))
+    frames = _recorded(data, split, config, *teacher_configs(config), version=version)
     if resume:
         run.check_data(frames.digest())
     else:
@@ -185,7 +187,11 @@ def _resumed(
 
 
 def _recorded(
-    data: Path, split: str, config: TrainConfig, *teachers: DetectorConfig
+    data: Path,
+    split: str,
+    config: TrainConfig,
+    *teachers: DetectorConfig,
+    version: str | None,
 ) -> NuScenesFrames:
     """The training set, images as recorded: all that network, losses and teachers read.
 
@@ -193,7 +199,7 @@ def _recorded(
     """
     from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 
-    tables = NuScenes(data, split=split)
+    tables = NuScenes(data, split=split, version=version)
     check_classes(config.detector.name, config.detector.classes, tables.classes)
     return NuScenesFrames.for_detectors(
         tables,

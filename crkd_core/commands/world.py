@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Out
-from crkd_core.files import check_output
+from crkd_core.commands.options import Out, Overwrite, Version
+from crkd_core.files import ITSELF, check_output
 from crkd_core.tables import print_tables
 
 
@@ -63,12 +63,16 @@ def world_report(
         int, typer.Option(min=1, help="Read the sweeps of at most so many key frames.")
     ] = 400,
     out: Annotated[Path | None, typer.Option(help="A PNG to write.")] = None,
+    version: Version = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Count what the sensors of a data set see, beside real nuScenes."""
     from crkd_core.census.report import world_report as report
     from crkd_core.census.take import real
 
-    print_tables(*report(data, split=split, most=samples, out=out))
+    if out is not None:
+        check_output(out, results=ITSELF, overwrite=overwrite)
+    print_tables(*report(data, split=split, most=samples, out=out, version=version))
     print(f"nuScenes: {real()['source']}")
     if out is not None:
         print(f"written: {out}")

@@ -98,7 +98,7 @@ def jpeg_size(data: bytes, *, source: str) -> tuple[int, int]:
             f"{len(data)} bytes; copy the file again"
         )
     try:
-        height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
+        height, width, colours, _ = _header(data)
     except ValueError as error:
         raise CameraError(f"{source}: this JPEG cannot be decoded: {error}") from error
     if width * height > MAX_PIXELS:
@@ -107,8 +107,22 @@ def jpeg_size(data: bytes, *, source: str) -> tuple[int, int]:
             f"({MAX_PIXELS}); it is damaged"
         )
     if colours in ("CMYK", "YCCK"):
-        raise CameraError(f"{source}: expected a colour or grey JPEG, got {colours}, as of a print")
+        raise CameraError(
+            f"{source}: expected a colour or grey JPEG, got {colours}, as of a print"
+        )
     return width, height
+
+
+def _header(data: bytes) -> tuple[int, int, str, str]:
+    """Height, width, colour space and subsampling. Raises ValueError: there is no header."""
+    try:
+        return simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        # A mere warning, or not: then it fails again, without a word.
+        try:
+            return simplejpeg.decode_jpeg_header(data, strict=False)
+        except (ValueError, KeyError):
+            raise error from None
 
 
 def read_image(

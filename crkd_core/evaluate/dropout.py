@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.predict import detect, load_detector
+from crkd_core.evaluate.predict import Account, detect, load_detector
 from crkd_core.evaluate.scoring import EvaluateError, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -77,6 +77,7 @@ def evaluate_dropout(
     device: str = "cpu",
     precision: str = "fp32",
     score_threshold: float = 0.02,
+    version: str | None = None,
 ) -> dict[Case, Evaluation]:
     """Score a detector under every case, reading each sample once.
 
@@ -91,12 +92,14 @@ def evaluate_dropout(
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
         score_threshold: weaker boxes are not scored.
+        version: version folder of the data set; None = the one that holds the split.
 
     Raises:
-        EvaluateError: a detector of other sensors, or a version without annotations.
+        EvaluateError: a detector of other sensors, a version without annotations, or no sample
+            with anything that the detector reads.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
-    tables = NuScenes(data, split=split)
+    tables = NuScenes(data, split=split, version=version)
     if not tables.annotated:
         raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
     detector = load_detector(
@@ -109,6 +112,7 @@ def evaluate_dropout(
         )
     frames = NuScenesFrames.for_detectors(tables, split, detector.config)
     answers: dict[Case, list[Answer]] = {case: [] for case in CASES}
+    accounts = {case: Account(sensors=detector.config.sensors) for case in CASES}
     masks = (masked(frame, case, seed) for frame in frames for case in CASES)
     answered = detect(
         detector,
@@ -119,6 +123,8 @@ def evaluate_dropout(
     )
     for case, (frame, found) in zip(itertools.cycle(CASES), answered, strict=False):
         answers[case].append(Answer.to(frame, found))
+        accounts[case].add(frame, usable=detector.can_use(frame))
+    accounts[CASES[0]].check(f"split {split!r}")
     results = {}
     for case in counted(CASES, "scoring", stays=True):
         submission = make_submission(answers.pop(case), classes=detector.config.classes)
@@ -126,7 +132,12 @@ def evaluate_dropout(
     shown = dropout_tables(results)
     facts = {"weights": weights.name, "split": split, "samples": len(frames), "seed": seed}
     figures = [
-        {"cameras_lost": case.cameras, "radars_lost": case.radars, **_figures(result)}
+        {
+            "cameras_lost": case.cameras,
+            "radars_lost": case.radars,
+            **_figures(result),
+            "samples_without_input": len(accounts[case].blind),
+        }
         for case, result in results.items()
     ]
     write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
@@ -134,6 +145,9 @@ def evaluate_dropout(
     write_text(text, out / "dropout.md")
     draw_dropout(results, out / "dropout.png")
     print_tables(*shown)
+    for case, account in accounts.items():
+        if account.blind:
+            print(f"{case.cameras} cameras and {case.radars} radars lost: {account.note()}")
     print(f"written: {out}")
     return results
 

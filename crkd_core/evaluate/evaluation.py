@@ -10,7 +10,7 @@ import numpy as np
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.predict import detect, load_detector
+from crkd_core.evaluate.predict import Account, detect, load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
 from crkd_core.evaluate.scoring import countable
@@ -41,11 +41,13 @@ def evaluate_weights(
     sensors: Sequence[str] = (),
     score_threshold: float = 0.02,
     slices: bool = False,
+    version: str | None = None,
 ) -> Evaluation:
     """Run a detector over a split and score it.
 
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
-    slices.json where asked for; prints the tables.
+    slices.json where asked for; prints the tables. A sample that has nothing that the detector
+    reads has an empty answer; these are counted in metrics.json and in what is printed.
 
     Args:
         weights: file of ``save_weights``.
@@ -57,13 +59,15 @@ def evaluate_weights(
         sensors: cameras and radars that the detector may see; () = all.
         score_threshold: weaker boxes are not submitted. Low, because AP counts the tail.
         slices: score parts of the split too, see slices.py.
+        version: version folder of the data set; None = the one that holds the split.
 
     Raises:
-        EvaluateError: the version has no annotations (results.json is written nevertheless).
+        EvaluateError: the version has no annotations (results.json is written nevertheless), or
+            no sample has anything that the detector reads.
         ConfigError: the detector has a class that the data set does not know.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
-    tables = NuScenes(data, split=split)
+    tables = NuScenes(data, split=split, version=version)
     detector = load_detector(
         weights, tables, device=device, precision=precision, score_threshold=score_threshold
     )
@@ -71,19 +75,21 @@ def evaluate_weights(
     used = {LIDAR, *sensors} & {*read} if sensors else {*read}
     frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
     stages: dict[str, list[float]] = {}
+    account = Account(sensors=tuple(name for name in read if name in used))
     answers = [
         Answer.to(frame, found)
         for frame, found in detect(
-            detector, frames, f"evaluating {split}", stays=True, stages=stages
+            detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
         )
     ]
+    account.check(f"split {split!r}")
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
     meta["use_radar"] = any(name in used for name in RADARS)
     meta["use_lidar"] = LIDAR in used
     submission = make_submission(answers, classes=detector.config.classes, meta=meta)
     write_submission(submission, out / "results.json")
-    result, parts = _scored(tables, submission, split, out, slices=slices)
+    result, parts = _scored(tables, submission, split, out, slices=slices, account=account)
 
     pictures: dict[str, Path] = {}
     recorded = NuScenesFrames.for_detectors(
@@ -107,12 +113,26 @@ def evaluate_weights(
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."
-    _publish(result, submission, out, text=text, tables=[*parts, timing], pictures=pictures)
+    note = account.note()
+    _publish(
+        result,
+        out,
+        text=text,
+        notes=[note] if note else [],
+        tables=[*parts, account.table(), timing],
+        pictures=pictures,
+    )
     return result
 
 
 def evaluate_submission(
-    results_json: Path, data: Path, split: str, out: Path, *, slices: bool = False
+    results_json: Path,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    slices: bool = False,
+    version: str | None = None,
 ) -> Evaluation:
     """Score a submission file of any origin.
 
@@ -125,48 +145,61 @@ def evaluate_submission(
         NuScenesError: the data set cannot be used.
     """
     submission = read_submission(results_json)
-    tables = NuScenes(data, split=split)
+    tables = NuScenes(data, split=split, version=version)
     result, parts = _scored(tables, submission, split, out, slices=slices)
     text = f"{results_json.name} on {split} of {tables.version}."
-    _publish(result, submission, out, text=text, tables=parts, pictures={})
+    _publish(result, out, text=text, notes=[], tables=parts, pictures={})
     return result
 
 
 def _scored(
-    tables: NuScenes, submission: Submission, split: str, out: Path, *, slices: bool
+    tables: NuScenes,
+    submission: Submission,
+    split: str,
+    out: Path,
+    *,
+    slices: bool,
+    account: Account | None = None,
 ) -> tuple[Evaluation, list[Table]]:
-    """Metrics of the whole, and the table of its parts where asked for, which are written too."""
+    """Metrics of the whole, and the table of its parts where asked for; both are written.
+
+    They are written before anything is drawn or printed, which may fail.
+    """
     counted = countable(tables, submission, split)
+    result = counted.score()
+    metrics = {**result.summary, "meta": dict(submission.meta)}
+    if account is not None and account.blind:
+        metrics["samples_without_input"] = len(account.blind)
+    write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        return counted.score(), []
+        return result, []
     parts = score_slices(tables, counted)
     write_json(parts, out / "slices.json", indent=2)
-    return counted.score(), [slices_table(parts)]
+    return result, [slices_table(parts)]
 
 
 def _publish(
     result: Evaluation,
-    submission: Submission,
     out: Path,
     *,
     text: str,
+    notes: list[str],
     tables: list[Table],
     pictures: dict[str, Path],
 ) -> None:
-    """Write metrics.json, curves and report; print the tables on stdout."""
-    write_json({**result.summary, "meta": dict(submission.meta)}, out / "metrics.json", indent=2)
+    """Write curves and report; print the tables, and then the notes, on stdout."""
     curves = out / "precision_recall.png"
     draw_precision_recall(result, curves)
-    note = unscored_note(result)
+    notes = [note for note in (*notes, unscored_note(result)) if note]
     every = [*metrics_tables(result.summary), *tables]
     write_report(
         out / "report.html",
         title="nuScenes detection evaluation",
         tables=every,
         pictures={"precision over recall": curves, **pictures},
-        text=f"{text}\n\n{note}",
+        text="\n\n".join([text, *notes]),
     )
     print_tables(*every)
-    if note:
+    for note in notes:
         print(note)
     print(f"written: {out}")

@@ -16,6 +16,7 @@ from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSE
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.submission import Submission, SubmissionError
+from crkd_core.files import read_file
 
 _VECTORS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 
@@ -24,7 +25,7 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
     """Read and check a results JSON. Samples and boxes keep the order of the file.
 
     It can hold any of the ten classes of nuScenes. Quaternions are normalised; an unknown velocity
-    may be NaN.
+    may be NaN. A box that says ``num_pts: 0`` is left out, as the devkit does.
 
     Raises:
         SubmissionError: no such file, not JSON, a key missing, or a value that the benchmark would
@@ -64,26 +65,28 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
     velocity = read.vectors("velocity")
     read.check("velocity", ~np.any(np.isinf(velocity), -1), "finite values or NaN")
     counts = [len(listed) for listed in results.values()]
+    boxes = ScoredBoxes(
+        center=center,
+        size=geometry.wlh_to_lwh(size),
+        yaw=np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]),
+        velocity=velocity,
+        label=read.indices("detection_name", NUSCENES_CLASSES),
+        sample=np.repeat(np.arange(len(results)), counts),
+        attribute=read.indices("attribute_name", ("", *NUSCENES_ATTRIBUTES)) - 1,
+        score=score,
+        classes=NUSCENES_CLASSES,
+    )
+    points = read.points()
     return Submission(
         tokens=tuple(results),
-        boxes=ScoredBoxes(
-            center=center,
-            size=geometry.wlh_to_lwh(size),
-            yaw=np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]),
-            velocity=velocity,
-            label=read.indices("detection_name", NUSCENES_CLASSES),
-            sample=np.repeat(np.arange(len(results)), counts),
-            attribute=read.indices("attribute_name", ("", *NUSCENES_ATTRIBUTES)) - 1,
-            score=score,
-            classes=NUSCENES_CLASSES,
-        ),
+        boxes=boxes if points.all() else boxes.select(np.flatnonzero(points)),
         meta=data["meta"],
     )
 
 
 def _parse(path: Path) -> Any:
     try:
-        text = path.read_bytes()
+        text = read_file(path)
     except OSError as error:
         raise SubmissionError(
             f"{path}: cannot be read: {error.strerror}; expected a nuScenes results JSON"
@@ -141,6 +144,14 @@ class _Reader:
                 expected = f"{key}: expected one of {', '.join(map(repr, known))}"
                 _refuse(self.path, token, i, expected, value)
         return np.array([index[value] for value in values], np.int64)
+
+    def points(self) -> NDArray[np.int64]:
+        """``num_pts`` as the devkit takes it: the whole part of a number, else -1."""
+        values = [box.get("num_pts", -1) for box in self.raw]
+        for (token, i), value in zip(self.owners, values, strict=True):
+            if type(value) not in (int, float) or not abs(value) < 2**31:
+                _refuse(self.path, token, i, "num_pts: expected a number", value)
+        return np.array([int(value) for value in values], np.int64)
 
     def vectors(self, key: str) -> NDArray[np.float64]:
         return self.numbers(key, (_VECTORS[key],))

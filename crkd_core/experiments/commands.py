@@ -34,7 +34,8 @@ def evaluation(name: str, settings: Settings, split: str) -> list[str]:
     """The words of `crkd` that score a run on the validation or the test drives."""
     words = ["evaluate", "--weights", f"runs/{name}/weights.safetensors", "--data", settings.data]
     words += ["--split", ",".join(settings.drives[split])]
-    return [*words, "--out", f"evaluations/{name}/{split}", "--slices"]
+    # What a killed evaluation has left is replaced.
+    return [*words, "--out", f"evaluations/{name}/{split}", "--slices", "--overwrite"]
 
 
 def shown(words: Iterable[str], settings: Settings) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,6 +27,7 @@ from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
+from crkd_core.progress import stderr_console
 
 #: Seconds between two looks at the processes.
 _LOOK = 0.3
@@ -193,7 +193,7 @@ def _progress() -> Progress:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=stderr_console(),
         refresh_per_second=1,
         transient=True,
     )

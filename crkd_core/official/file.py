@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from crkd_core.files import ITSELF, check_output
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
@@ -19,23 +20,27 @@ from crkd_core.official.networks import Part, convert
 from crkd_core.official.source import OfficialError
 
 
-def import_official(path: str | Path, out: str | Path, *, part: Part = "auto") -> None:
+def import_official(
+    path: str | Path, out: str | Path, *, part: Part = "auto", overwrite: bool = False
+) -> None:
     """Read a released .pth and write weights with their configuration.
 
     Args:
         path: a checkpoint of mmcv (with a "state_dict" inside) or a bare state dict.
-        out: a .safetensors file that does not exist yet; appears only when it is complete.
+        out: a .safetensors file; appears only when it is complete.
         part: which half of a distilled file, see ``convert``.
+        overwrite: whether ``out`` is replaced where it exists.
 
     Raises:
-        OfficialError: the file cannot be read, holds another network, or ``out`` exists.
+        OfficialError: the file cannot be read, or holds another network.
+        OutputError: ``out`` exists, or cannot be written.
         OSError: the folder cannot be written.
     """
     path, out = Path(path), Path(out)
-    _check_free(out)
+    check_output(out, results=ITSELF, overwrite=overwrite)
     model = read_official(path, part=part)
     extra = {"imported_from": path.name, "imported_sha256": _sha256(path)}
-    _check_free(out)
+    check_output(out, results=ITSELF, overwrite=overwrite)
     save_weights(model, out, extra=extra)
 
 
@@ -81,11 +86,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"{path}: expected a state dict or a checkpoint with one, got {type(data).__name__}"
         )
     return dict(data)
-
-
-def _check_free(out: Path) -> None:
-    if out.exists():
-        raise OfficialError(f"{out} exists; give another --out, or remove it first")
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -21,6 +20,7 @@ from crkd_core.config import TrainConfig
 from crkd_core.files import replacing
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import warn_if_emulated
+from crkd_core.progress import stderr_console
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
@@ -260,7 +260,7 @@ def _progress(*, shown: bool) -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
-        console=Console(stderr=True, quiet=not shown),
+        console=stderr_console(quiet=not shown),
         refresh_per_second=2,
         disable=not shown,
     )

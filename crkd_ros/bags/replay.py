@@ -21,7 +21,6 @@ from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission, write_submission
 from crkd_core.files import write_json
 from crkd_core.frame import Frame
-from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.detections import write_detections
 from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
 from crkd_ros.bags.message_types import BagError
@@ -48,10 +47,9 @@ _TOP_SPEED = 60.0
 def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
     """Reference stamp, ns -> sample token, of every sample of these scenes."""
     return {
-        record.stamp_ns: record.sample_token
+        tables.reference(token).stamp_ns: token
         for scene in scenes
-        for record in tables.records(scene, ANCHOR_CAMERA)
-        if record.is_key_frame
+        for token in tables.samples_of_scene(scene)
     }
 
 
@@ -82,6 +80,7 @@ def replay(
     key_frames_only: bool = False,
     score_threshold: float = 0.0,
     framing: FramingConfig | None = None,
+    version: str | None = None,
     on_frame: Callable[[Frame, Detections], None] | None = None,
 ) -> ReplayReport:
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
@@ -101,6 +100,7 @@ def replay(
         score_threshold: weaker detections are scored, but left out of the bag.
         framing: of which messages frames are made, as the node has it; of its sensors those that
             the detector reads.
+        version: version folder of ``data``; None = the one that holds the split.
         on_frame: called with every frame and its detections.
 
     Raises:
@@ -121,7 +121,7 @@ def replay(
     if data is not None and split is not None:
         from crkd_core.data.nuscenes.reader import NuScenes
 
-        tables = NuScenes(data, split=split)
+        tables = NuScenes(data, split=split, version=version)
         check_classes(detector.config.name, detector.config.classes, tables.classes)
         references = references_of_bag(path, image=image, framing=framing)
         samples = find_samples(path, references, tables, split)
@@ -178,8 +178,8 @@ def replay(
 
 def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:
     """Refuse to score boxes that would land elsewhere: two data sets can have the same stamps."""
-    record = tables.key_record(frame.token, ANCHOR_CAMERA)
-    if record is None or frame.global_T_ego is None:
+    record = tables.reference(frame.token)
+    if frame.global_T_ego is None:
         return
     apart = float(np.linalg.norm((frame.global_T_ego - record.global_T_ego)[:2, 3]))
     if apart > POSE_TOLERANCE + _TOP_SPEED * abs(frame.stamp_ns - record.stamp_ns) * 1e-9:

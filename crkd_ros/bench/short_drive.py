@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.progress import stderr_console
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
 
@@ -52,7 +51,7 @@ def short_drive(
 def _make(folder: Path) -> None:
     from crkd_core.world import write_world
 
-    Console(stderr=True).print(f"making a drive of {_SECONDS:g} s in {folder}", soft_wrap=True)
+    stderr_console().print(f"making a drive of {_SECONDS:g} s in {folder}", soft_wrap=True)
     if not (folder / "world").exists():
         write_world(
             folder / "world",

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
+from crkd_core.progress import stderr_console
 from crkd_ros.bench import soak_report
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.node_peer import by_sensor, connect, peer
@@ -146,7 +146,7 @@ class _Watch:
 
     def _run(self) -> None:
         saved = time.monotonic()
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=stderr_console(), transient=True) as progress:
             task = progress.add_task("soak", total=self._limits.seconds)
             while not self._end.wait(1.0):
                 try:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.files import OutputError, check_output
+from crkd_core.commands.options import Overwrite
+from crkd_core.files import ITSELF, check_output
 from crkd_core.tables import Table, print_tables
 
 if TYPE_CHECKING:
@@ -29,17 +30,16 @@ Base = Annotated[str, typer.Option(help="Frame of the vehicle in --bag.")]
 
 @app.command()
 def write(
-    out: Annotated[Path, typer.Option(help="The new file; must not exist.")],
+    out: Annotated[Path, typer.Option(help="The new file.")],
     data: Data = None,
     bag: Bag = None,
     scene: Scene = None,
     version: Version = None,
     base: Base = "base_link",
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the calibration of a data set or a bag as a file for the node."""
-    if out.exists():
-        raise OutputError(f"{out} exists already; remove it or choose another --out")
-    check_output(out)
+    check_output(out, results=ITSELF, overwrite=overwrite)
     calibration, source = _load(data=data, bag=bag, scene=scene, version=version, base=base)
     out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
 
@@ -37,6 +38,8 @@ def live(
     offline: Annotated[
         bool, typer.Option(help="Also run the detector on every key frame, for comparison.")
     ] = True,
+    version: Version = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Play a bag to the live node and score its detections at the moment they came."""
     from crkd_ros.bags.frames import layout_of
@@ -50,16 +53,18 @@ def live(
         raise SessionError(f"--rate: expected numbers above 0, got {min(rates):g}")
     if not weights.is_file():
         raise SessionError(f"--weights: there is no file {weights}")
-    check_output(out)
+    check_output(out, results=("metrics.json", "report.html"), overwrite=overwrite)
     layout_of(bag)
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.streaming_eval.rates import score_rates
     from crkd_ros.streaming_eval.report import write_scores
 
+    tables = NuScenes(data, split=split, version=version)
+    tables.scenes_of(split)  # Not after the whole bag has been played.
     passes, reference = score_rates(
         bag,
         weights=weights,
-        tables=NuScenes(data, split=split),
+        tables=tables,
         split=split,
         out=out,
         rates=rates,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.commands.options import Overwrite
 from crkd_core.files import check_output, write_text
 from crkd_core.tables import print_tables
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
@@ -24,12 +25,13 @@ def overhead(
     cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
     bag: PlayedBag = None,
     calibration: PlayedCalibration = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure what the node costs beside its network."""
     from crkd_ros.bench import overhead as measuring
     from crkd_ros.bench.short_drive import short_drive
 
-    check_output(out)
+    check_output(out, results=("overhead.json",), overwrite=overwrite)
     if not weights.exists():
         raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
     out.mkdir(parents=True, exist_ok=True)
@@ -41,6 +43,6 @@ def overhead(
         rate_hz=rate_hz,
         cores=cores,
     )
-    print_tables(*measuring.tables(found))
     write_text(measuring.as_json(found), out / "overhead.json")
+    print_tables(*measuring.tables(found))
     print(f"figures: {out / 'overhead.json'}")

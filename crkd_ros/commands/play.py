@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crkd_core.command import run_function
+from crkd_core.progress import stderr_console
 
 
 def play(
@@ -38,7 +38,7 @@ def play(
         start_offset=start_offset,
         passes=None if loop else 1,
     )
-    Console(stderr=True).print(
+    stderr_console().print(
         f"{sum(report.messages.values())} messages in {report.seconds:.1f} s, "
         f"at most {report.late * 1e3:.0f} ms late",
         soft_wrap=True,

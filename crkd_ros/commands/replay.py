@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from crkd_core.command import run_function
+from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
 
@@ -32,18 +34,18 @@ def replay(
         Path | None,
         typer.Option(help="The node's parameter file: what frames are made of holds."),
     ] = None,
+    version: Version = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run a detector over a rosbag2; with --data and --split also score it."""
     from crkd_ros.bags import replay as replaying
     from crkd_ros.bags.frames import layout_of
-    from crkd_ros.bags.message_types import BagError
     from crkd_ros.parameters.node import NodeConfig
     from crkd_ros.parameters.parameter_file import load
 
     # What is plainly wrong is said before torch is loaded.
-    if (out / "detections").exists():
-        raise BagError(f"{out / 'detections'} exists already; remove it or choose another --out")
-    check_output(out)
+    results = ["detections", *([] if data is None else ["results.json", "metrics.json"])]
+    check_output(out, results=results, overwrite=overwrite)
     framing = None if params is None else load(params, NodeConfig, node="detector_node")
     layout_of(bag, framing)
     from crkd_core.evaluate.report import metrics_tables, unscored_note
@@ -56,6 +58,8 @@ def replay(
         precision=precision,  # type: ignore[arg-type]  # Detector names the known ones
         score_threshold=score_threshold if data is None else min(score_threshold, scored_from),
     )
+    if overwrite:
+        shutil.rmtree(out / "detections", ignore_errors=True)
     report = replaying.replay(
         bag,
         detector,
@@ -65,6 +69,7 @@ def replay(
         key_frames_only=key_frames_only,
         score_threshold=score_threshold,
         framing=framing,
+        version=version,
     )
     if report.evaluation is not None:
         print_tables(*metrics_tables(report.evaluation.summary))

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.commands.options import Overwrite
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
@@ -30,13 +31,14 @@ def soak(
     parameter: Annotated[
         list[str] | None, typer.Option(help="Of the node, NAME:=VALUE (repeatable).")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
     from crkd_ros.bench import soak as soaking
     from crkd_ros.bench import soak_report
     from crkd_ros.bench.short_drive import short_drive
 
-    check_output(out)
+    check_output(out, results=("soak.json", "soak.png"), overwrite=overwrite)
     # A shell that starts us in the background has SIGINT ignored; `kill` means the same to us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

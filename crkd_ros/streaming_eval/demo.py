@@ -24,7 +24,6 @@ from crkd_core.evaluate.predict import detect, load_detector
 from crkd_core.evaluate.report import metrics_tables, write_report
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission, write_submission
-from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_core.tables import Table, print_tables
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
@@ -135,7 +134,7 @@ def _report(
     answers = [boxes.get(stamps[token], nothing) for token in tokens]
     evaluations = {}
     for name, found in (("live node", answers), ("offline", offline)):
-        poses = [tables.key_record(token, ANCHOR_CAMERA) for token in tokens]
+        poses = [tables.reference(token) for token in tokens]
         said = [
             Answer(token, record.global_T_ego, boxes)
             for token, record, boxes in zip(tokens, poses, found, strict=True)

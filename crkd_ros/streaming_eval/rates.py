@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from crkd_core.progress import stderr_console
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.replay import SCORED_FROM
 from crkd_ros.streaming_eval.players import PlayerName
@@ -58,7 +59,7 @@ def score_rates(
     """
     from crkd_ros.streaming_eval.scores import samples_between, score_pass
 
-    say = console or Console(stderr=True)
+    say = console or stderr_console()
     out.mkdir(parents=True, exist_ok=True)
     recorded_calibration.of_bag(bag).save(out / "calibration.yaml")
     chosen = {

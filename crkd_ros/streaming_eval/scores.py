@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.replay import POSE_TOLERANCE, key_frames
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.streaming_eval.recorder import Pass
@@ -156,7 +155,9 @@ def score_pass(
         )
     stream = Stream(answers, classes=one.classes)
     anchors = (
-        record.stamp_ns for scene in scenes for record in tables.records(scene, ANCHOR_CAMERA)
+        record.stamp_ns
+        for scene in scenes
+        for record in tables.records(scene, tables.anchor(scene))
     )
     return PassScores(
         rate=rate,

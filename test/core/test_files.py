@@ -16,10 +16,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from crkd_core.files import (
+    ITSELF,
     PARTIAL,
     OutputError,
     alone_in,
     check_output,
+    read_file,
     replacing,
     sweep,
     write_bytes,
@@ -190,6 +192,37 @@ def test_places_that_cannot_be_written_are_told_early(tmp_path) -> None:
     file.write_text("")
     with pytest.raises(OutputError, match=r"file is not a folder; choose another --out"):
         check_output(file / "a")
+
+
+def test_results_that_are_there_are_told_early(tmp_path) -> None:
+    check_output(tmp_path, results=("a.json", "b.json"))
+    (tmp_path / "a.json").touch()
+    (tmp_path / "b.json").symlink_to("nowhere")
+    text = r"already holds a.json, b.json; pass --overwrite to replace them, or choose another"
+    with pytest.raises(OutputError, match=text):
+        check_output(tmp_path, results=("a.json", "b.json", "c.json"))
+    check_output(tmp_path, results=("a.json",), overwrite=True)
+    check_output(tmp_path / "new.json", results=ITSELF)
+    with pytest.raises(OutputError, match=r"already holds a.json; pass --overwrite to replace it"):
+        check_output(tmp_path / "a.json", results=ITSELF)
+    check_output(tmp_path / "a.json", results=ITSELF, overwrite=True)
+    with pytest.raises(OutputError, match="it is a folder; choose another --out"):
+        check_output(tmp_path, results=ITSELF, overwrite=True)
+
+
+def test_only_files_are_read(tmp_path) -> None:
+    write_bytes(b"12345", tmp_path / "a")
+    (tmp_path / "link").symlink_to("a")
+    assert read_file(tmp_path / "a") == read_file(tmp_path / "link") == b"12345"
+    with pytest.raises(OSError, match="has 5 bytes, expected at most 4"):
+        read_file(tmp_path / "a", most=4)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(OSError, match="is a device or a pipe, not a file"):
+            read_file(tmp_path / name)
+    with pytest.raises(IsADirectoryError):
+        read_file(tmp_path)
 
 
 def test_pictures(tmp_path) -> None:

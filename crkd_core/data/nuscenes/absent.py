@@ -1,4 +1,4 @@
-"""Sweeps that the tables list and the disk does not hold: downloads of key frames alone are common."""
+"""Sweeps that the tables list and the disk does not hold, as with key frames downloaded alone."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ def absent_records(
 
 def _listing(folder: Path) -> frozenset[bytes]:
     try:
-        return frozenset(os.listdir(os.fsencode(folder)))
+        with os.scandir(os.fsencode(folder)) as entries:
+            return frozenset(entry.name for entry in entries)
     except OSError:
         return frozenset()
 

@@ -261,7 +261,9 @@ class NuScenesFrames(Sequence[Frame]):
             row = int(table.record_previous[row])
         if len(self._absent):
             gone = np.isin(chain, self._absent)
-            chain = [one for one, absent in zip(chain, gone, strict=True) if one == key or not absent]
+            chain = [
+                one for one, absent in zip(chain, gone, strict=True) if one == key or not absent
+            ]
         return chain
 
     def _moved(self, rows: list[int], ego_T_global: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +180,17 @@ class NuScenes:
             NuScenesError: unknown sample, or one without any key-frame file.
         """
         return self._record(self.reference_row(self.sample_row(sample_token)))
+
+    def anchor(self, scene: str) -> str:
+        """The sensor that sets the time of most Frames of a scene.
+
+        Raises:
+            NuScenesError: unknown scene, or one without samples or files.
+        """
+        channels = Counter(self.reference(t).channel for t in self.samples_of_scene(scene))
+        if not channels:
+            raise NuScenesError(f"{self.root / self.version}: scene {scene} has no samples")
+        return channels.most_common(1)[0][0]
 
     def reference_row(self, sample: int) -> int:
         """Row among the records of the reference of a sample, by the sample's row."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from crkd_core.files import open_file, read_file
+from crkd_core.progress import stderr_console
 
 #: Predefined splits and the ending of the versions that hold them (docs/nuscenes.md, "Files
 #: and tables").
@@ -85,7 +85,7 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
             choice = [name for name in found if name.endswith(SPLIT_SUFFIX[split])]
     if len(choice) != 1:
         reason = "expected one version" if split is None else f"no single version for {split!r}"
-        raise NuScenesError(f"{root}: {reason}; {listing}; name one of them")
+        raise NuScenesError(f"{root}: {reason}; {listing}; choose one with --version")
     return choice[0]
 
 
@@ -167,7 +167,7 @@ def table_progress(folder: Path) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with Progress(*columns, TimeRemainingColumn(), console=stderr_console()) as progress:
         task = progress.add_task(f"indexing {folder.name} (once)", total=total)
         yield lambda count: progress.advance(task, count)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from crkd_core.data.radar import (
     ENCODED_COLUMNS,
     RADAR_DTYPE,
+    USED,
     RadarError,
     RadarSweep,
     accumulate,
@@ -66,6 +67,108 @@ def test_rows_that_are_not_finite_are_dropped(tmp_path):
     records["rcs"][1] = np.nan
     records["vx_comp"][3] = np.inf
     assert np.array_equal(from_records(records), points[[0, 2, 4]])
+
+
+@pytest.mark.parametrize("name", ["id", "x_rms", "vy_rms", "is_quality_valid", "vx", "vy", "z"])
+def test_columns_that_nobody_reads_do_not_decide(name, caplog):
+    points = cloud(np.random.default_rng(2), 5)
+    wide = np.dtype([(field, "<f4") for field in RADAR_FIELDS])
+    records = points.astype("<f4").view(wide)[:, 0].copy()
+    records[name] = np.nan
+    kept = from_records(records)
+    assert len(kept) == 5
+    used = [COLUMN[one] for one in USED if one != "z"]
+    assert np.array_equal(kept[:, used], points[:, used])
+    assert np.isfinite(encode_all(kept)).all()
+    assert np.isnan(kept[:, COLUMN[name]]).all() == (name in ("vx", "vy"))
+
+
+def encode_all(points):
+    """What the network sees of a sweep."""
+    one = np.eye(4)
+    one[:2, :2] = [[0.6, -0.8], [0.8, 0.6]]
+    sweep = RadarSweep(stamp_ns=0, sensor=0, points=points, ego_T_radar=one)
+    return encode(accumulate([sweep], 0))
+
+
+def test_a_cloud_that_is_emptied_is_reported(tmp_path, caplog):
+    points = cloud(np.random.default_rng(2), 5)
+    write_pcd(tmp_path / "a.pcd", points)
+    data = (tmp_path / "a.pcd").read_bytes()
+    records = to_records(points)
+    records["rcs"] = np.nan
+    start = data.index(b"DATA binary\n") + len(b"DATA binary\n")
+    (tmp_path / "a.pcd").write_bytes(data[:start] + records.tobytes() + b"\n")
+    assert len(read_pcd(tmp_path / "a.pcd")) == 0
+    assert "a.pcd: none of its 5 returns is left: rcs is not finite in any" in caplog.text
+    caplog.clear()
+    # How nuScenes says that there are no returns.
+    write_pcd(tmp_path / "a.pcd", points[:0])
+    assert len(read_pcd(tmp_path / "a.pcd")) == 0 and not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("field", "factor"), [("x", 1000.0), ("y", -1000.0), ("vx_comp", 1e4), ("rcs", 1e6)]
+)
+def test_other_units_are_refused_with_the_field(tmp_path, field, factor):
+    points = cloud(np.random.default_rng(2), 50)
+    points[:, COLUMN[field]] *= factor
+    write_pcd(tmp_path / "a.pcd", points)
+    with pytest.raises(RadarError, match=rf"a\.pcd: field {field}: expected at most"):
+        read_pcd(tmp_path / "a.pcd")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = tmp_path_factory.mktemp("fuzz") / "a.pcd"
+    write_pcd(path, cloud(np.random.default_rng(4), 6))
+    return path, path.read_bytes()
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    place=st.one_of(st.floats(0, 1, exclude_max=True), st.floats(0, 0.6)),
+    cut=st.integers(0, 12),
+    put=st.binary(max_size=12),
+)
+def test_any_damage_of_a_file_is_refused_or_a_cloud(good, place, cut, put):
+    path, data = good
+    at = int(place * len(data))
+    other = path.with_name("b.pcd")
+    other.write_bytes(data[:at] + put + data[at + cut :])
+    try:
+        points = read_pcd(other)
+    except RadarError as error:
+        assert str(error).startswith(f"{other}: ") and "\n" not in str(error)
+    else:
+        assert points.shape[1] == 18 and np.isfinite(encode_all(points)).all()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    key=st.sampled_from(["FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "POINTS", "DATA"]),
+    word=st.integers(0, 17),
+    value=st.one_of(
+        st.integers(-(2**65), 2**65).map(str),
+        st.sampled_from(["", "F", "O", "M", "V", "U", "x", "nan", "1e3", "-1", "0", "\xff", "8"]),
+    ),
+)
+def test_any_header_is_refused_or_read_as_it_is_meant(good, key, word, value):
+    path, data = good
+    lines = data.split(b"\n", 11)
+    row = next(i for i, line in enumerate(lines) if line.startswith(key.encode()))
+    words = lines[row].split(b" ")
+    words[1 + word % (len(words) - 1)] = value.encode("latin-1")
+    lines[row] = b" ".join(words)
+    other = path.with_name("c.pcd")
+    other.write_bytes(b"\n".join(lines))
+    try:
+        points = read_pcd(other)
+    except RadarError as error:
+        assert "\n" not in str(error)
+    else:
+        # Nothing but what was there; a type of the same width may read other numbers out of it.
+        assert len(points) <= 6
 
 
 @pytest.mark.parametrize("lost", [2, 44, 400, 700])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import cv2
@@ -14,6 +15,7 @@ from model_tiny import TINY, frame
 from typer.testing import CliRunner, Result
 
 from crkd_core.cli import app
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
 from crkd_core.evaluate.evaluation import evaluate_weights
 from crkd_core.evaluate.scoring import EvaluateError
@@ -90,6 +92,56 @@ def test_tables_figures_and_picture(place, tmp_path, capsys) -> None:
     picture = cv2.imread(str(tmp_path / "dropout.png"))
     assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert "NDS" in capsys.readouterr().out
+
+
+def test_a_sample_that_sees_nothing_has_an_empty_answer_and_is_counted(tmp_path, capsys) -> None:
+    """As the first samples of real scenes: radar records later than the reference image."""
+    data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
+    path = data / "v1.0-mini" / "sample_data.json"
+    first = NuScenes(data).samples_of(SPLIT)[0]
+    rows = json.loads(path.read_text())
+    rows = [
+        row
+        for row in rows
+        if "RADAR_FRONT/" not in row["filename"] or row["sample_token"] != first
+    ]
+    path.write_text(json.dumps(rows))
+    torch.manual_seed(0)
+    save_weights(build_detector(TINY), tmp_path / "w.safetensors")
+    words = ["evaluate", "--data", str(data), "--split", SPLIT]
+    words += ["--weights", str(tmp_path / "w.safetensors")]
+    out = tmp_path / "out"
+    done = CliRunner().invoke(app, [*words, "--out", str(out), "--sensor", "RADAR_FRONT"])
+    assert done.exit_code == 0, done.exception
+    text = f"1 of 2 samples had no sensor that the detector could use .* first {first}"
+    assert re.search(text, done.output) and re.search(text, (out / "report.html").read_text())
+    assert json.loads((out / "metrics.json").read_text())["samples_without_input"] == 1
+    assert json.loads((out / "results.json").read_text())["results"][first] == []
+    assert re.search(r"RADAR_FRONT\W+1\W+1\W", done.output)
+    done = CliRunner().invoke(app, [*words, "--out", str(out), "--dropout"])
+    assert done.exit_code == 0, done.exception
+    cases = json.loads((out / "dropout.json").read_text())["cases"]
+    assert cases[0]["samples_without_input"] == 0
+    # Where nobody sees anything, there is nothing to score.
+    rows = [row for row in rows if "RADAR_FRONT/" not in row["filename"]]
+    path.write_text(json.dumps(rows))
+    more = ["--out", str(tmp_path / "none"), "--sensor", "RADAR_FRONT"]
+    done = CliRunner().invoke(app, [*words, *more])
+    assert "none of the 2 samples of split 'mini_val' has what" in str(done.exception)
+    assert not (tmp_path / "none").exists()
+
+
+def test_results_are_not_replaced_unasked(place, tmp_path) -> None:
+    words = ["evaluate", "--data", str(place / "data"), "--split", SPLIT, "--out", str(tmp_path)]
+    words += ["--weights", str(place / "weights.safetensors")]
+    (tmp_path / "metrics.json").write_text("mine")
+    (tmp_path / "config.json").write_text("a run may be there")
+    done = CliRunner().invoke(app, words)
+    assert "already holds metrics.json; pass --overwrite to replace it, or" in str(done.exception)
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+    done = CliRunner().invoke(app, [*words, "--overwrite"])
+    assert done.exit_code == 0, done.exception
+    assert "mean_ap" in (tmp_path / "metrics.json").read_text()
 
 
 def test_the_option_of_the_command(place, tmp_path) -> None:

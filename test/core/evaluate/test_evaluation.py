@@ -208,6 +208,31 @@ def test_a_set_without_a_single_box_gives_zeros(weights, tmp_path):
     assert again.summary["nd_score"] == 0
 
 
+def test_boxes_without_points_and_unknown_samples_are_taken_as_the_devkit_takes_them(
+    data, devkit, tmp_path
+):
+    tables = NuScenes(data)
+    made = adversarial(tables, tables.samples_of("one"), np.random.default_rng(1))
+    write_submission(made, tmp_path / "results.json")
+    content = json.loads((tmp_path / "results.json").read_text())
+    for index, box in enumerate(b for boxes in content["results"].values() for b in boxes):
+        box["num_pts"] = (0, 1, -1, 0.5, 3)[index % 5]
+    content["results"]["nobody"] = []
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    ours = evaluate_submission(tmp_path / "results.json", data, "one", tmp_path / "ours")
+    theirs = devkit_summary(devkit, tmp_path / "results.json", "one", tmp_path / "theirs")
+    assert 0 < ours.summary["mean_ap"] != score(tables, made, "one").summary["mean_ap"]
+    assert_same(
+        json.loads((tmp_path / "ours" / "metrics.json").read_text()),
+        json.loads(json.dumps(theirs)),
+    )
+    for boxes in content["results"].values():
+        for box in boxes:
+            box["num_pts"] = 0
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert len(read_submission(tmp_path / "results.json").boxes) == 0
+
+
 def test_samples_outside_a_custom_split_do_not_count(data):
     tables = NuScenes(data)
     rng = np.random.default_rng(0)

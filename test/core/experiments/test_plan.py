@@ -104,7 +104,7 @@ def test_command_lines_follow_from_run_and_settings():
     text = commands.shown(commands.evaluation("B", SETTINGS, "validation"), SETTINGS)
     assert text == (
         "crkd evaluate --weights runs/B/weights.safetensors --data DATA --split validation "
-        "--out evaluations/B/validation --slices"
+        "--out evaluations/B/validation --slices --overwrite"
     )
 
 

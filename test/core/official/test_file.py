@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import DetectorConfig, from_dict
+from crkd_core.files import OutputError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.official import OfficialError, convert, import_official
 from crkd_core.official.file import read_state_dict
@@ -46,9 +47,11 @@ def test_import_and_load(released: Path, tmp_path: Path) -> None:
 
     # A second import must not touch it.
     before = out.stat()
-    with pytest.raises(OfficialError, match="exists; give another --out"):
+    with pytest.raises(OutputError, match=r"already holds \w+\.safetensors; pass --overwrite"):
         import_official(released, out)
     assert (out.stat().st_mtime_ns, out.stat().st_size) == (before.st_mtime_ns, before.st_size)
+    import_official(released, out, overwrite=True)
+    assert out.stat().st_mtime_ns > before.st_mtime_ns
 
 
 def test_bare_state_dict(tmp_path: Path) -> None:

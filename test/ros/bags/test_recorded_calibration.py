@@ -261,7 +261,7 @@ def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["c.yaml"]
     again = command("write", "--data", tiny_drive, "--out", file)
     assert isinstance(again.exception, OutputError)
-    assert "exists already" in str(again.exception)
+    assert "pass --overwrite to replace it" in str(again.exception)
     shown = command("show", file)
     # Every car is a little different; these are the places of all, give or take some centimetres.
     row = r"cam_back_left +(1\.\d\d) +(0\.\d\d) +(1\.\d\d) +(1\d\d\.\d\d) +-?\d\.\d\d +160 x 90"

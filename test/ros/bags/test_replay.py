@@ -286,7 +286,7 @@ def test_the_command(place, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 frames, 3 of them samples" in done.stdout and "NDS" in done.stdout
     again = run(place / "bag", *weights, "--out", tmp_path)
-    assert again.returncode == 1 and "exists already" in again.stderr
+    assert again.returncode == 1 and "already holds detections; pass --overwrite" in again.stderr
     assert "Traceback" not in again.stderr
     missing = run(tmp_path / "no", *weights, "--out", tmp_path / "x")
     assert missing.returncode == 1 and "no such bag" in missing.stderr
