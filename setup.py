@@ -89,7 +89,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["crkd_core*", "crkd_ros*"]),
-    package_data={"": ["*.json", "py.typed"]},
+    package_data={"": ["*.json", "*.js", "py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -7,7 +7,15 @@ from typing import ClassVar
 import typer
 
 from crkd_core.command import run
-from crkd_core.commands import bench, evaluation, experiment, import_official, training, world
+from crkd_core.commands import (
+    bench,
+    evaluation,
+    experiment,
+    import_official,
+    report,
+    training,
+    world,
+)
 from crkd_core.verbs import VerbGroup
 
 
@@ -30,6 +38,7 @@ for verb in (
     evaluation.evaluate,
     evaluation.compare,
     experiment.experiment,
+    report.report,
     import_official.import_official,
     bench.bench,
 ):

@@ -99,7 +99,7 @@ def draw_bev(
         _outline(axes, truth, ["#ffffff"] * len(truth), 1.6, 2)
         handles.append(_line("#ffffff", "truth"))
     shown = detections.select(detections.score >= min_score)
-    colors = [_hex(color) for color in _colors(shown)]
+    colors = [_hex(color) for color in colors_of(shown)]
     _outline(axes, shown, [colors[label] for label in shown.label], 1.2, 3)
     handles += [_line(colors[k], shown.classes[k]) for k in np.unique(shown.label)]
     axes.plot([-0.9, -0.9, 0.9, 0.9, -0.9], [-1, 3.4, 3.4, -1, -1], color="#39d353", linewidth=1.5)
@@ -151,7 +151,7 @@ def draw_cameras(
             if truth is not None:
                 colors = [_TRUTH_COLOR] * len(truth)
                 _draw_boxes(tile, truth, colors, project, frame.ego_T_cam[i], 1)
-            colors = [_colors(shown)[label] for label in shown.label]
+            colors = [colors_of(shown)[label] for label in shown.label]
             _draw_boxes(tile, shown, colors, project, frame.ego_T_cam[i], 2)
         label = name if image is not None else f"{name} (missing)"
         for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
@@ -260,7 +260,7 @@ def _draw_boxes(
             )
 
 
-def _colors(boxes: Boxes) -> list[tuple[int, int, int]]:
+def colors_of(boxes: Boxes) -> list[tuple[int, int, int]]:
     """RGB, 0 to 255, of every class that boxes can be of."""
     chosen = {n: (r / 255, g / 255, b / 255) for n, (r, g, b) in NUSCENES_COLORS.items()}
     made = class_colors(boxes.classes, chosen)

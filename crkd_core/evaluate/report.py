@@ -34,8 +34,12 @@ figcaption { color: #5b6675; font-size: .9rem; } pre { white-space: pre-wrap; }
 """
 
 
+#: First bytes of a picture -> its kind.
+_KINDS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+
+
 class ReportError(ValueError):
-    """A report that cannot be written: a picture that is not PNG."""
+    """A report that cannot be written: a picture that is neither PNG nor JPEG."""
 
 
 def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
@@ -91,28 +95,46 @@ def write_report(
         path: file to write; a reader never sees half of it.
         title: heading of the page.
         tables: shown first.
-        pictures: caption -> PNG file.
+        pictures: caption -> PNG or JPEG file.
         text: plain text under the heading; blank lines separate paragraphs.
 
     Raises:
-        ReportError: a picture that is not a PNG file.
+        ReportError: a picture that is not a PNG or JPEG file.
         OSError: a picture cannot be read or the page cannot be written.
     """
-    parts = [f"<p>{html.escape(block)}</p>\n" for block in text.split("\n\n") if block.strip()]
-    parts += [table.html() + "<br>\n" for table in tables]
-    for caption, picture in (pictures or {}).items():
-        data = picture.read_bytes()
-        if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-            raise ReportError(f"{picture}: expected a PNG file")
-        parts.append(
-            f'<figure><img alt="{html.escape(caption, quote=True)}" src="data:image/png;base64,'
-            f'{base64.b64encode(data).decode()}"><figcaption>{html.escape(caption)}</figcaption>'
-            "</figure>\n"
-        )
-    page = (
+    parts = [*paragraphs(text), *(table.html() + "<br>\n" for table in tables)]
+    parts += [figure(caption, picture) for caption, picture in (pictures or {}).items()]
+    write_text(page(title, parts), path)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Plain text as HTML; blank lines separate paragraphs."""
+    return [f"<p>{html.escape(block)}</p>\n" for block in text.split("\n\n") if block.strip()]
+
+
+def figure(caption: str, picture: Path) -> str:
+    """A picture with its caption as HTML that needs no other file.
+
+    Raises:
+        ReportError: not a PNG or JPEG file.
+        OSError: it cannot be read.
+    """
+    data = picture.read_bytes()
+    kind = next((kind for magic, kind in _KINDS.items() if data.startswith(magic)), None)
+    if kind is None:
+        raise ReportError(f"{picture}: expected a PNG or JPEG file")
+    return (
+        f'<figure><img alt="{html.escape(caption, quote=True)}" src="data:image/{kind};base64,'
+        f'{base64.b64encode(data).decode()}"><figcaption>{html.escape(caption)}</figcaption>'
+        "</figure>\n"
+    )
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole web page of HTML fragments, which loads nothing from elsewhere."""
+    return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
         f"<h1>{html.escape(title)}</h1>\n{''.join(parts)}</body></html>\n"
     )
-    write_text(page, path)

@@ -14,7 +14,7 @@ import tree
 ROOT = tree.ROOT
 CORE = (
     *("world", "world-report", "train", "distill", "evaluate", "compare"),
-    *("experiment", "import-official", "bench"),
+    *("experiment", "report", "import-official", "bench"),
 )
 ROS = ("bag", "calibration", "demo", "live", "node", "overhead", "play", "replay", "soak")
 SUB = {"bag": ("nuscenes", "convert", "info"), "calibration": ("write", "show", "check")}

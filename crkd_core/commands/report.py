@@ -1,0 +1,36 @@
+"""`crkd report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crkd_core.commands.options import Data, Device, Split
+from crkd_core.files import check_output
+
+
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of crkd train or distill, or weights files. The first is what the "
+            "others are compared with, the last what the pictures are about.",
+            metavar="[NAME=]RUN...",
+        ),
+    ],
+    data: Data,
+    split: Split,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    drive: Annotated[
+        str | None, typer.Option(help="Scene of the player [default: the typical one].")
+    ] = None,
+    device: Device = "cpu",
+) -> None:
+    """One web page about training runs: scores, curves, pictures, what losses see, a player."""
+    from crkd_core.report.report import report as write_page
+
+    check_output(out.parent)
+    write_page(runs, out, data=data, split=split, drive=drive, device=device)
+    print(f"written: {out}")

@@ -1,0 +1,139 @@
+"""The networks that a report is about: their runs, and what they answer on a split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crkd_core.boxes import Detections
+from crkd_core.config import TrainConfig
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.evaluate.predict import detect, load_detector
+from crkd_core.evaluate.scoring import Countable, countable
+from crkd_core.evaluate.slices import score_slices
+from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.train.run_folder import Run, RunError
+
+#: Weaker boxes are no answers, as in `crkd evaluate`.
+SCORE_THRESHOLD = 0.02
+
+
+class SubjectError(ValueError):
+    """An argument that names no run and no weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What an argument of the command names.
+
+    Attributes:
+        name: in tables and legends.
+        weights: file of the network.
+        run: folder of its training; None = only the weights are known.
+    """
+
+    name: str
+    weights: Path
+    run: Path | None
+
+    @property
+    def config(self) -> TrainConfig | None:
+        """Of the training; None where it is not known or too old to be read."""
+        if self.run is None:
+            return None
+        try:
+            return Run.open(self.run).config
+        except RunError:
+            return None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """config.json of the training; {} where it is not known."""
+        if self.run is None:
+            return {}
+        found: dict[str, Any] = json.loads((self.run / "config.json").read_text())
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network and its answers on a split.
+
+    Attributes:
+        source: where it comes from.
+        answers: one per sample, in the order of the split.
+        counted: truth and detections that count; its samples have an order of their own.
+        result: its metrics.
+        parts: those of the parts of the split, see evaluate/slices.py.
+    """
+
+    source: Source
+    answers: list[Detections]
+    counted: Countable
+    result: Evaluation
+    parts: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """In tables and legends."""
+        return self.source.name
+
+
+def parse(arguments: list[str]) -> list[Source]:
+    """[NAME=]PATH arguments, run folders or weights files; a name comes once.
+
+    Raises:
+        SubjectError: nothing there, a folder without weights, or two of one name.
+    """
+    found: dict[str, Source] = {}
+    for argument in arguments:
+        name, separator, text = argument.partition("=")
+        if not separator or Path(argument).exists():
+            name, text = "", argument
+        path = Path(text)
+        weights = path / "weights.safetensors" if path.is_dir() else path
+        if not weights.is_file():
+            raise SubjectError(
+                f"{text}: expected a folder of crkd train or distill with weights.safetensors, or "
+                "a weights file"
+            )
+        run = path if (path / "config.json").is_file() else None
+        name = name or (path.name if path.is_dir() else path.stem)
+        if name in found:
+            raise SubjectError(f"{name}: two have this name; call one otherwise, NAME={text}")
+        found[name] = Source(name=name, weights=weights, run=run)
+    if not found:
+        raise SubjectError("nothing to report on; give [NAME=]RUN at least once")
+    return list(found.values())
+
+
+def observe(source: Source, tables: NuScenes, split: str, *, device: str = "cpu") -> Subject:
+    """Run a network over a split and score it.
+
+    Raises:
+        EvaluateError: the data set has no annotations.
+        ConfigError: the network has a class that the data set does not know.
+        NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
+    """
+    detector = load_detector(
+        source.weights, tables, device=device, score_threshold=SCORE_THRESHOLD
+    )
+    config = source.config
+    sensors = () if config is None else config.sensors
+    frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
+    pairs = [
+        (Answer.to(frame, found), found)
+        for frame, found in detect(detector, frames, f"{source.name} on {split}", stays=True)
+    ]
+    submission = make_submission((a for a, _ in pairs), classes=detector.config.classes)
+    counted = countable(tables, submission, split)
+    return Subject(
+        source=source,
+        answers=[found for _, found in pairs],
+        counted=counted,
+        result=counted.score(),
+        parts=score_slices(tables, counted),
+    )
