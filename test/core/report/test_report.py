@@ -1,0 +1,180 @@
+"""The web page about runs: what is chosen for it, that it is whole, and what a browser shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from distill_tiny import FRAMES, TEACHER, a_config, settled
+from typer.testing import CliRunner
+
+from crkd_core.boxes import Detections
+from crkd_core.cli import app
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.distill.training import distill
+from crkd_core.evaluate.matching import ScoredBoxes
+from crkd_core.evaluate.metrics import DetectionRules
+from crkd_core.evaluate.scoring import Countable
+from crkd_core.model.checkpoint import save_weights
+from crkd_core.report.frames import chosen, quality
+from crkd_core.report.player import player
+from crkd_core.report.report import report
+from crkd_core.report.subjects import SubjectError, parse
+from crkd_core.train.run_folder import Run
+
+
+def boxes(*rows: tuple[int, float, int, float]) -> ScoredBoxes:
+    """Rows of sample, x, label, score."""
+    n = len(rows)
+    sample, x, label, score = (np.array(column) for column in zip(*rows, strict=True))
+    return ScoredBoxes(
+        center=np.stack([x, np.zeros(n), np.zeros(n)], 1).astype(float),
+        size=np.ones((n, 3)),
+        yaw=np.zeros(n),
+        velocity=np.zeros((n, 2)),
+        label=label,
+        sample=sample,
+        attribute=np.full(n, -1),
+        score=score.astype(float),
+        classes=NUSCENES_CLASSES,
+    )
+
+
+def test_the_quality_of_a_sample_is_f1_of_what_is_drawn():
+    truth = boxes((0, 0.0, 0, 1.0), (0, 9.0, 0, 1.0), (1, 0.0, 5, 1.0), (3, 0.0, 0, 1.0))
+    found = boxes(
+        *((0, 1.9, 0, 0.9), (0, 9.0, 0, 0.2)),  # right; right but weaker than what is drawn
+        *((1, 0.0, 0, 0.9), (2, 0.0, 0, 0.9)),  # another class; a sample without truth
+    )
+    counted = Countable(
+        tokens=("a", "b", "c", "d", "e"),
+        ego=np.zeros((5, 2)),
+        truth=truth,
+        detections=found,
+        unscored=(),
+        rules=DetectionRules(),
+    )
+    assert quality(counted) == {"a": pytest.approx(2 / 3), "b": 0.0, "c": 0.0, "d": 0.0}
+
+
+def test_best_typical_and_worst_are_different_samples():
+    first = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.4, "e": 0.6}
+    assert chosen(first) == {"best": "b", "typical": "a", "worst": "c"}
+    other = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.9, "e": 0.1}
+    assert chosen(first, other) == {
+        **{"best": "b", "typical": "a", "worst": "c"},
+        **{"most gained": "e", "most lost": "d"},
+    }
+    assert chosen({"a": 1.0}) == {"best": "a"} and chosen({}) == {}
+
+
+def test_arguments_that_name_no_network_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for words, text in (
+        ([], "nothing to report on"),
+        ([str(tmp_path / "empty")], "expected a folder of crkd train or distill"),
+        ([str(tmp_path / "gone.safetensors")], "or a weights file"),
+    ):
+        with pytest.raises(SubjectError, match=text):
+            parse(words)
+    (tmp_path / "a.safetensors").touch()
+    with pytest.raises(SubjectError, match="a: two have this name"):
+        parse([str(tmp_path / "a.safetensors"), f"a={tmp_path / 'a.safetensors'}"])
+
+
+def test_no_text_of_a_drive_ends_the_players_script():
+    frame = dataclasses.replace(FRAMES[0], truth=None)
+    classes = ("</script>", "car")
+    page = player([frame], {"</script>": [Detections.empty(classes)]}, title="</script>")
+    assert page.count("</script>") == 2
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A distilled run of two steps, its teacher's weights, and weights without a run."""
+    folder = tmp_path_factory.mktemp("runs")
+    save_weights(settled(TEACHER), folder / "teacher.safetensors")
+    config = a_config(folder / "teacher.safetensors", steps=2)
+    run = Run.start(folder / "taught", config, data="", split="")
+    distill(run, FRAMES)
+    shutil.copy(folder / "taught" / "weights.safetensors", folder / "plain.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(runs, tiny_world, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    words = ["report", str(runs / "plain.safetensors"), f"CRKD={runs / 'taught'}"]
+    words += ["--data", str(tiny_world), "--split", "mini_val", "--out", str(out)]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_the_page_is_one_file_with_every_section(page):
+    text = page.read_text()
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles == [
+        *("Scores", "Training", "Frames", "What the losses see", "A drive from above"),
+    ]
+    outside = re.sub(r"base64,[A-Za-z0-9+/=]*", "", text)
+    assert not re.findall(r"(?:src|href)=\"(?!data:)|https?://|@import|url\(", outside)
+    assert "crkd_core" not in outside
+    for caption in ("CRKD: precision over recall", "mAP of parts", "plain: F1", "losses see"):
+        assert caption in outside
+    assert sorted(path.name for path in page.parent.iterdir()) == ["report.html"]
+
+
+def test_a_drive_that_is_not_there_is_refused_before_anything_is_computed(runs, tiny_world):
+    with pytest.raises(SubjectError, match="--drive scene-9999: not in mini_val, which holds"):
+        report(
+            [str(runs / "plain.safetensors")],
+            Path("unused.html"),
+            data=tiny_world,
+            split="mini_val",
+            drive="scene-9999",
+        )
+    assert NuScenes(tiny_world).scenes_of("mini_val")
+
+
+def test_a_browser_shows_it_without_an_error(page, tmp_path):
+    """Needs playwright and a Chromium: CRKD_CHROMIUM, one of the PATH, or playwright's own."""
+    browsers = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CRKD_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    said: list[str] = []
+    with browsers.sync_playwright() as started:
+        try:
+            browser = started.chromium.launch(
+                executable_path=path,
+                args=["--no-sandbox", "--no-zygote", "--single-process", "--disable-gpu"],
+            )
+        except browsers.Error as error:
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+        shown = browser.new_page(viewport={"width": 1200, "height": 1000})
+        shown.on("pageerror", lambda error: said.append(str(error)))
+        shown.on("console", lambda message: said.append(message.text))
+        shown.on("request", lambda asked: said.append(asked.url[:60]))
+        shown.goto(page.as_uri())
+        loaded = "[...document.images].every(i => i.complete && i.naturalWidth > 0)"
+        assert shown.evaluate(loaded)
+        assert [one for one in said if not one.startswith("data:")] == [page.as_uri()[:60]]
+        canvas = shown.locator(".player canvas")
+        canvas.screenshot(path=tmp_path / "first.png")
+        shown.locator(".player button").click()
+        moved = "document.querySelector('.player input').value > 0"
+        shown.wait_for_function(moved)
+        shown.locator(".player button").click()
+        canvas.screenshot(path=tmp_path / "later.png")
+        assert shown.evaluate("document.body.scrollWidth <= innerWidth")
+        browser.close()
+    first, later = (cv2.imread(str(tmp_path / name)) for name in ("first.png", "later.png"))
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 5
+    assert (first != later).any()
