@@ -29,8 +29,10 @@ from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
 from crkd_core.progress import stderr_console
 
-#: Seconds between two looks at the processes.
-_LOOK = 0.3
+#: Seconds between two looks at the processes: often enough, and next to nothing beside them.
+_LOOK = 1.0
+#: Instead of a stage: nothing is left to do.
+_DONE = ""
 #: Seconds that a process has to end when the experiment is interrupted.
 _PATIENCE = 5.0
 
@@ -80,12 +82,15 @@ def run_all(
     running: list[_Job] = []
     with _progress() as progress:
         try:
+            changed = True
             while waiting or running:
-                for job in [job for job in running if job.process.poll() is not None]:
+                ended = [job for job in running if job.process.poll() is not None]
+                changed = changed or bool(ended)
+                for job in ended:
                     running.remove(job)
                     job.log.close()
                     progress.remove_task(job.task)
-                    if job.process.returncode:
+                    if job.process.returncode or not _is_done(folder, job):
                         failed[job.spec.name] = _why(folder.log(job.spec.name), job.process)
                         progress.console.print(f"{job.spec.name}: {failed[job.spec.name]}")
                     else:
@@ -93,21 +98,20 @@ def run_all(
                         if job.stage in splits:
                             finished(job.spec)
                         waiting.insert(0, job.spec)  # Its next stage comes before other runs.
-                for spec in list(waiting):
-                    if lost := [name for name in spec.parents if name in failed]:
-                        failed[spec.name] = f"waits for {lost[0]}, which failed"
-                        waiting.remove(spec)
-                    elif all(folder.is_trained(name) for name in spec.parents):
-                        stage = _next_stage(folder, spec, splits)
-                        if stage is None:
+                if changed:
+                    _drop_lost(folder, waiting, failed)
+                    for spec in list(waiting):
+                        stage = _ready(folder, spec, splits)
+                        if stage == _DONE:
                             waiting.remove(spec)
-                        elif len(running) < jobs:
+                        elif stage and len(running) < jobs:
                             waiting.remove(spec)
                             running.append(_start(folder, spec, settings, stage, lock, progress))
                 for job in running:
                     if job.stage == "training":
                         done = _step(folder.run(job.spec.name) / "metrics.jsonl")
                         progress.update(job.task, completed=done)
+                changed = False
                 time.sleep(_LOOK)
         finally:
             for job in running:
@@ -121,11 +125,33 @@ def run_all(
     return failed
 
 
-def _next_stage(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
-    """What is to be done next: "training", a split to evaluate on, or nothing."""
+def _is_done(folder: Folder, job: _Job) -> bool:
+    """Whether a process left what it was started for, whatever its exit status says."""
+    name = job.spec.name
+    if job.stage == "training":
+        return folder.is_trained(name)
+    return folder.is_evaluated(name, job.stage)
+
+
+def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -> None:
+    """Give up the runs that wait for the weights of a failed one, and those that wait for these.
+
+    One whose evaluation failed has its weights.
+    """
+    for spec in list(waiting):  # Parents first, so one pass is enough.
+        if folder.is_trained(spec.name):
+            continue
+        lost = [name for name in spec.parents if name in failed and not folder.is_trained(name)]
+        if lost:
+            failed[spec.name] = f"waits for {lost[0]}, which failed"
+            waiting.remove(spec)
+
+
+def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
+    """What can be done next: "training", a split to evaluate on, or _DONE; None = it must wait."""
     if not folder.is_trained(spec.name):
-        return "training"
-    return next((s for s in splits if not folder.is_evaluated(spec.name, s)), None)
+        return "training" if all(map(folder.is_trained, spec.parents)) else None
+    return next((s for s in splits if not folder.is_evaluated(spec.name, s)), _DONE)
 
 
 def _start(
