@@ -21,7 +21,7 @@ from crkd_core.tables import Table
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
 from crkd_ros.bench.node_peer import Told, connect, peer
-from crkd_ros.bench.process_stats import cpu_by_thread
+from crkd_ros.bench.process_stats import MAIN, POOL, cpu_by_thread
 from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.convert import arrays
 from crkd_ros.node.latency import STAGES
@@ -164,21 +164,22 @@ def _summary(values: list[float]) -> tuple[float, float]:
 
 
 def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
-    """Threads by what they do.
+    """Threads by what they do, whatever the middleware: it alone names threads that we do not.
 
     The detecting thread carries the network itself; its part is the network's wall time, as that
     thread is busy throughout.
     """
-    found = dict.fromkeys(("callbacks", "decode", "detect, publish", "DDS", "network"), 0.0)
+    kinds = ("callbacks", "decode", "detect, publish", "DDS", "network", POOL)
+    found = dict.fromkeys(kinds, 0.0)
     for name, milliseconds in spent.items():
-        if name.startswith("dds."):
-            found["DDS"] += milliseconds
+        if name == MAIN:
+            found["callbacks"] += milliseconds
         elif name == "detect":
             inside = min(network, milliseconds)
             found["network"] += inside
             found["detect, publish"] += milliseconds - inside
         else:
-            found[name if name in found else "callbacks"] += milliseconds
+            found[name if name in ("decode", POOL) else "DDS"] += milliseconds
     return found
 
 

@@ -56,13 +56,23 @@ def sample(pid: int) -> ProcessSample:
     )
 
 
+#: Names of ``cpu_by_thread`` that are no thread's own.
+MAIN, POOL = "main thread", "unnamed threads"
+
+
 def cpu_by_thread(pid: int) -> Counter[str]:
-    """Processor seconds of the threads of a process so far, summed by their names."""
+    """Processor seconds of the threads of a process so far, summed by their names.
+
+    MAIN is the main thread; POOL those that nobody has named, which bear the process's own name.
+    """
     seconds: Counter[str] = Counter()
-    for task in Path("/proc", str(pid), "task").iterdir():
-        with contextlib.suppress(OSError):  # It has just ended.
-            name, spent = _cpu(task)
-            seconds[name] += spent  # type: ignore[assignment]
+    with contextlib.suppress(OSError):
+        own, _ = _cpu(Path("/proc", str(pid)))
+        for task in Path("/proc", str(pid), "task").iterdir():
+            with contextlib.suppress(OSError):  # It has just ended.
+                name, spent = _cpu(task)
+                name = MAIN if task.name == str(pid) else POOL if name == own else name
+                seconds[name] += spent  # type: ignore[assignment]
     return seconds
 
 

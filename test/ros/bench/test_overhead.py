@@ -133,3 +133,23 @@ def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
     with pytest.raises(overhead.OverheadError, match="asked for 4096"):
         overhead.overhead(drive, tmp_path, weights=weights, frames=5, rate_hz=2, cores=4096)
     assert not [t for t in threading.enumerate() if t.name == "listen"]
+
+
+@pytest.mark.parametrize(
+    "middleware",
+    [
+        ["dds.asyn", "dds.shm.7413", "dds.udp.7410", "dds.ev"],
+        ["recv", "recvMC", "recvUC", "tev", "gc", "lease", "dq.builtins", "dq.user", "xmit.user"],
+    ],
+    ids=["Fast DDS", "Cyclone DDS"],
+)
+def test_threads_of_any_middleware_are_its_own(middleware):
+    from crkd_ros.bench.overhead import _by_kind
+    from crkd_ros.bench.process_stats import MAIN, POOL
+
+    ours = {MAIN: 7.0, "decode": 3.0, "detect": 50.0, POOL: 2.0}
+    found = _by_kind(ours | dict.fromkeys(middleware, 1.0), network=40.0)
+    assert found == {
+        **{"callbacks": 7.0, "decode": 3.0, "detect, publish": 10.0},
+        **{"DDS": float(len(middleware)), "network": 40.0, POOL: 2.0},
+    }
