@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Split
-from crkd_core.files import check_output
+from crkd_core.commands.options import Data, Device, Overwrite, Split, Version
+from crkd_core.files import ITSELF, check_output
 
 
 def report(
@@ -27,10 +27,12 @@ def report(
         str | None, typer.Option(help="Scene of the player [default: the typical one].")
     ] = None,
     device: Device = "cpu",
+    version: Version = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """One web page about training runs: scores, curves, pictures, what losses see, a player."""
     from crkd_core.report.report import report as write_page
 
-    check_output(out.parent)
-    write_page(runs, out, data=data, split=split, drive=drive, device=device)
+    check_output(out, results=ITSELF, overwrite=overwrite)
+    write_page(runs, out, data=data, split=split, drive=drive, device=device, version=version)
     print(f"written: {out}")

@@ -42,6 +42,7 @@ def report(
     split: str,
     drive: str | None = None,
     device: str = "cpu",
+    version: str | None = None,
 ) -> None:
     """Run the networks over a split and write a page about them.
 
@@ -54,6 +55,7 @@ def report(
         split: of it.
         drive: scene for the player; None = the one of the typical frame.
         device: "cpu", "cuda", "cuda:N".
+        version: version folder of the data set; None = the one that holds the split.
 
     Raises:
         SubjectError: an argument that names no network, or two of one name.
@@ -61,7 +63,7 @@ def report(
             device cannot be used.
     """
     sources = parse([*arguments])
-    tables = NuScenes(data, split=split)
+    tables = NuScenes(data, split=split, version=version)
     if drive is not None and drive not in tables.scenes_of(split):
         raise SubjectError(
             f"--drive {drive}: not in {split}, which holds {', '.join(tables.scenes_of(split))}"
