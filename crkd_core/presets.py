@@ -10,8 +10,6 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from crkd_core.config import (
     AugmentConfig,
     BackboneConfig,
@@ -30,6 +28,7 @@ from crkd_core.config import (
     from_dict,
     to_dict,
 )
+from crkd_core.config.yaml_text import load_yaml
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 
 #: The six tasks of CRKD and BEVFusion with CenterHead, on nuScenes (docs/method.md 1.6).
@@ -251,7 +250,7 @@ def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
                 raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
             inner = inner[parent]
         try:
-            inner[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {change!r}: {text!r} is not a YAML value") from error
+            inner[key] = load_yaml(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set {change!r}: not a YAML value: {error}") from error
     return from_dict(TrainConfig, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -16,6 +17,49 @@ def check_least(name: str, value: float, least: float) -> None:
     """Refuse a number below ``least``, infinity and NaN."""
     if not least <= value < math.inf:
         raise ConfigError(f"{name}: expected {least:g} or more, got {value}")
+
+
+def check_range(name: str, value: Any, least: float, most: float) -> None:
+    """Refuse numbers outside [least, most], and NaN.
+
+    Args:
+        name: of the field, for the error.
+        value: a number, a tuple of numbers (of tuples), or None, which is fine.
+        least: lower bound.
+        most: upper bound. Those of sizes are there so that a damaged file asks for no more memory
+            or time than there is; they are far beyond what anybody trains.
+    """
+    if isinstance(value, tuple):
+        for part in value:
+            check_range(name, part, least, most)
+    elif value is not None and not least <= value <= most:
+        raise ConfigError(f"{name}: expected {least:g} to {most:g}, got {shown(value)}")
+
+
+def check_count(name: str, values: Sequence[object], least: int, most: int) -> None:
+    """Refuse a list of fewer or more entries."""
+    if not least <= len(values) <= most:
+        expected = f"{least}" if least == most else f"{least} to {most}"
+        raise ConfigError(f"{name}: expected {expected} entries, got {len(values)}")
+
+
+def check_rising(name: str, low: float, high: float) -> None:
+    """Refuse an upper bound that is not above the lower one."""
+    if not low < high:
+        raise ConfigError(f"{name}: expected the first below the second, got {low:g} and {high:g}")
+
+
+def check_odd(name: str, value: int) -> None:
+    """Refuse the side of a kernel that has no middle."""
+    check_range(name, value, 1, 15)
+    if value % 2 == 0:
+        raise ConfigError(f"{name}: expected an odd number, got {value}")
+
+
+def shown(value: object) -> str:
+    """A value as an error shows it: not all of a long one."""
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def check_share(name: str, value: float) -> None:

@@ -5,10 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crkd_core.config.checks import ConfigError
+from crkd_core.config.checks import (
+    ConfigError,
+    check_count,
+    check_odd,
+    check_range,
+    check_rising,
+)
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
+#: Most channels of anything, and most pixels of an image and cells of a grid.
+_CHANNELS = 8192
+_PIXELS = 1 << 25
+_CELLS = 1 << 22
+
 Branch = Literal["camera", "radar", "lidar"]
+
+#: What a stage of a backbone or a map of features can be smaller by.
+_STRIDES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 #: The sensors that each branch reads.
 SENSORS: dict[Branch, tuple[str, ...]] = {"camera": CAMERAS, "radar": RADARS, "lidar": (LIDAR,)}
@@ -24,6 +38,15 @@ class GridConfig:
     low: tuple[float, float, float] = (-51.2, -51.2, -5.0)
     high: tuple[float, float, float] = (51.2, 51.2, 3.0)
     cell: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_range("grid.low", self.low, -1000, 1000)
+        check_range("grid.high", self.high, -1000, 1000)
+        check_range("grid.cell", self.cell, 0.01, 100)
+        for low, high in zip(self.low, self.high, strict=True):
+            check_rising("grid.low and grid.high", low, high)
+        x, y = self.shape
+        check_range("grid: cells", x * y, 1, _CELLS)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -50,6 +73,15 @@ class ImageConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    def __post_init__(self) -> None:
+        check_range("image.height", self.height, 1, _CHANNELS)
+        check_range("image.width", self.width, 1, _CHANNELS)
+        check_range("image.zoom", self.zoom, 0.01, 100)
+        check_range("image: pixels", self.height * self.width, 1, _PIXELS)
+        check_range("image: pixels after zoom", self.zoom * self.width, 1, 4 * _CHANNELS)
+        check_range("image.mean", self.mean, -10, 10)
+        check_range("image.std", self.std, 1e-6, 10)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
@@ -67,6 +99,26 @@ class BackboneConfig:
     layer: Literal["basic", "bottleneck"] = "bottleneck"
     heads: tuple[int, ...] = ()
     weights: str | None = None
+
+    def __post_init__(self) -> None:
+        name = "camera.backbone"
+        check_count(f"{name}.depths", self.depths, 1, 8)
+        check_range(f"{name}.depths", self.depths, 1, 200)
+        check_range(f"{name}.embedding", self.embedding, 1, _CHANNELS)
+        if self.kind == "resnet":
+            check_count(f"{name}.hidden", self.hidden, len(self.depths), len(self.depths))
+            # A bottleneck has a quarter of the channels inside.
+            least = 4 if self.layer == "bottleneck" else 1
+            check_range(f"{name}.hidden", self.hidden, least, _CHANNELS)
+        else:
+            check_count(f"{name}.heads", self.heads, len(self.depths), len(self.depths))
+            check_range(f"{name}.heads", self.heads, 1, 1024)
+            widths = [self.embedding << stage for stage in range(len(self.depths))]
+            if any(width % heads for width, heads in zip(widths, self.heads, strict=True)):
+                raise ConfigError(
+                    f"{name}.heads: expected divisors of the stages' widths {widths}, got "
+                    f"{self.heads}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +152,28 @@ class CameraConfig:
     #: released code: one cell below each lower bound counts too, in z a whole bin of 20 m.
     cell_rounding: Literal["floor", "trunc"] = "floor"
 
+    def __post_init__(self) -> None:
+        low, high, step = self.depth
+        check_range("camera.depth", (low, high), 0, 1000)
+        check_range("camera.depth: step", step, 0.01, 1000)
+        check_rising("camera.depth", low, high)
+        check_range("camera.depth: bins", round((high - low) / step), 1, 4096)
+        check_range("camera.neck_channels", self.neck_channels, 1, _CHANNELS)
+        check_range("camera.context_channels", self.context_channels, 1, _CHANNELS)
+        check_count("camera.neck_levels", self.neck_levels, 1, 8)
+        for name, strides in (("neck_levels", self.neck_levels), ("stride", (self.stride,))):
+            if any(stride not in _STRIDES for stride in strides):
+                raise ConfigError(
+                    f"camera.{name}: expected strides out of {_STRIDES}, got {strides}"
+                )
+        if list(self.neck_levels) != sorted({*self.neck_levels}):
+            raise ConfigError(
+                f"camera.neck_levels: expected rising strides, got {self.neck_levels}"
+            )
+        check_range("camera.z", self.z, -1000, 1000)
+        check_rising("camera.z", *self.z)
+        check_range("camera.lift_cell", self.lift_cell, 0.01, 100)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RadarConfig:
@@ -121,6 +195,12 @@ class RadarConfig:
     #: added to the radar map, of which it changes nothing until trained, and the activation is a
     #: logit.
     calibration_block: Literal["released", "residual"] = "released"
+
+    def __post_init__(self) -> None:
+        check_range("radar.sweeps", self.sweeps, 1, 100)
+        check_count("radar.channels", self.channels, 1, 16)
+        check_range("radar.channels", self.channels, 1, _CHANNELS)
+        check_range("radar.points_per_pillar", self.points_per_pillar, 1, 100_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +228,16 @@ class LidarConfig:
     #: Sparse: residual blocks per stage.
     blocks: int = 2
 
+    def __post_init__(self) -> None:
+        check_range("lidar.sweeps", self.sweeps, 1, 100)
+        check_range("lidar.voxel", self.voxel, 0.001, 100)
+        check_range("lidar.age_step", self.age_step, 1e-3, 100)
+        check_range("lidar.max_points", self.max_points, 1, 100_000)
+        check_range("lidar.max_voxels", self.max_voxels, 1, 10_000_000)
+        check_count("lidar.channels", self.channels, 1, 16)
+        check_range("lidar.channels", self.channels, 1, _CHANNELS)
+        check_range("lidar.blocks", self.blocks, 0, 64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
@@ -157,6 +247,14 @@ class DecoderConfig:
     strides: tuple[int, ...] = (2, 2, 1)
     blocks: int = 2
     out_channels: int = 256
+
+    def __post_init__(self) -> None:
+        check_count("decoder.channels", self.channels, 1, 16)
+        check_range("decoder.channels", self.channels, 1, _CHANNELS)
+        check_count("decoder.strides", self.strides, len(self.channels), len(self.channels))
+        check_range("decoder.strides", self.strides, 1, 16)
+        check_range("decoder.blocks", self.blocks, 1, 64)
+        check_range("decoder.out_channels", self.out_channels, 1, _CHANNELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +269,9 @@ class TaskConfig:
     nms_scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        check_count("head.tasks: classes", self.classes, 1, 1000)
+        check_range("head.tasks: nms_threshold", self.nms_threshold, 0, 1000)
+        check_range("head.tasks: nms_scale", self.nms_scale, 0.01, 100)
         if self.nms_scale and len(self.nms_scale) != len(self.classes):
             raise ConfigError(
                 f"nms_scale: expected a factor for each of {', '.join(self.classes)}, or none at "
@@ -204,6 +305,23 @@ class HeadConfig:
     center_limit: tuple[float, float, float] | None = None
     #: Decode: sides are kept between these, metres; an untrained network must not overflow.
     size_limits: tuple[float, float] = (0.01, 100.0)
+
+    def __post_init__(self) -> None:
+        check_count("head.tasks", self.tasks, 1, 100)
+        check_range("head.shared_channels", self.shared_channels, 1, _CHANNELS)
+        check_range("head.branch_channels", self.branch_channels, 1, _CHANNELS)
+        check_odd("head.hidden_kernel", self.hidden_kernel)
+        check_odd("head.output_kernel", self.output_kernel)
+        check_range("head.gaussian_overlap", self.gaussian_overlap, 1e-6, 1)
+        check_range("head.min_radius", self.min_radius, 0, 100)
+        check_count("head.code_weights", self.code_weights, 10, 10)
+        check_range("head.code_weights", self.code_weights, 0, 1e6)
+        check_range("head.box_weight", self.box_weight, 0, 1e6)
+        check_range("head.candidates", self.candidates, 1, 1_000_000)
+        check_range("head.keep", self.keep, 1, 1_000_000)
+        check_range("head.center_limit", self.center_limit, 0, 10_000)
+        check_range("head.size_limits", self.size_limits, 1e-6, 10_000)
+        check_rising("head.size_limits", *self.size_limits)
 
 
 #: A pose that changes nothing.
@@ -247,6 +365,11 @@ class DetectorConfig:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        check_odd("gate_kernel", self.gate_kernel)
+        check_range("fused_channels", self.fused_channels, 1, _CHANNELS)
+        check_range("norm_momentum", self.norm_momentum, 0, 1)
+        check_count("classes", self.classes, 1, 1000)
+        _check_pose(self.ego_T_grid)
         tasks = [name for task in self.head.tasks for name in task.classes]
         problems = [f"unknown {name}" for name in tasks if name not in self.classes]
         problems += [f"no task for {name}" for name in self.classes if name not in tasks]
@@ -287,3 +410,19 @@ class DetectorConfig:
     def lidar_sweeps(self) -> int:
         """LiDAR sweeps that its Frames need; 0 = no LiDAR."""
         return 0 if self.lidar is None else self.lidar.sweeps
+
+
+def _check_pose(pose: tuple[tuple[float, ...], ...]) -> None:
+    """Refuse what does not turn and move the grid, and nothing else."""
+    check_count("ego_T_grid", pose, 4, 4)
+    for row in pose:
+        check_count("ego_T_grid: row", row, 4, 4)
+    check_range("ego_T_grid", pose, -10_000, 10_000)
+    turn = [row[:3] for row in pose[:3]]
+    for i, one in enumerate(turn):
+        for j, other in enumerate(turn):
+            product = sum(a * b for a, b in zip(one, other, strict=True))
+            if abs(product - (i == j)) > 1e-3:
+                raise ConfigError(f"ego_T_grid: expected a rotation and a shift, got {pose}")
+    if pose[3] != (0.0, 0.0, 0.0, 1.0):
+        raise ConfigError(f"ego_T_grid: expected a last row of 0, 0, 0, 1, got {pose[3]}")

@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
-from crkd_core.config.checks import ConfigError
+from crkd_core.config.checks import ConfigError, shown
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def from_dict(cls: type[T], data: dict[str, Any], *, where: str = "") -> T:
     """
     if not isinstance(data, dict):
         name = where.rstrip(".") or cls.__name__
-        raise ConfigError(f"{name}: expected a mapping, got {data!r}")
+        raise ConfigError(f"{name}: expected a mapping, got {shown(data)}")
     hints = typing.get_type_hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
@@ -51,7 +51,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in args:
             raise ConfigError(
-                f"{where}: expected one of {', '.join(map(repr, args))}, got {value!r}"
+                f"{where}: expected one of {', '.join(map(repr, args))}, got {shown(value)}"
             )
         return value
     if origin in (types.UnionType, typing.Union):
@@ -60,7 +60,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(a for a in args if a is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {value!r}")
+            raise ConfigError(f"{where}: expected a list, got {shown(value)}")
         inner = [args[0]] * len(value) if args[-1] is Ellipsis else list(args)
         if len(inner) != len(value):
             raise ConfigError(f"{where}: expected {len(inner)} values, got {len(value)}")
@@ -70,16 +70,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         )
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected a mapping, got {value!r}")
+            raise ConfigError(f"{where}: expected a mapping, got {shown(value)}")
         return {str(key): _convert(args[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is float and isinstance(value, str):
         # YAML reads 1e-3 as a text: it wants 1.0e-3.
         with contextlib.suppress(ValueError):
             return float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(
+                f"{where}: expected a number, got one of hundreds of digits"
+            ) from None
     if isinstance(hint, type) and (
         not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
     ):
-        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {shown(value)}")
     return value

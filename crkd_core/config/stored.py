@@ -29,6 +29,8 @@ def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str,
     Raises:
         ConfigError: a format that this version does not know.
     """
+    if not isinstance(detector, dict):
+        raise ConfigError(f"detector: expected a mapping, got {type(detector).__name__}")
     known = [str(number) for number in range(1, FORMAT + 1)]
     if str(format or 1) not in known:
         raise ConfigError(

@@ -10,6 +10,7 @@ from crkd_core.config.checks import (
     ConfigError,
     check_least,
     check_per_class,
+    check_range,
     check_sensors,
     check_share,
 )
@@ -62,6 +63,11 @@ class PasteConfig:
     min_points: int = 5
     #: From this step on nothing is pasted; None = to the end. Published: three quarters.
     stop_step: int | None = None
+
+    def __post_init__(self) -> None:
+        check_range("paste.counts", self.counts, 0, 1000)
+        check_range("paste.min_points", self.min_points, 1, 1_000_000)
+        check_range("paste.stop_step", self.stop_step, 0, 10**12)
 
 
 @dataclass(frozen=True, kw_only=True)

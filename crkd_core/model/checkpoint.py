@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from crkd_core.config import (
     FORMAT,
@@ -18,12 +24,16 @@ from crkd_core.config import (
     to_dict,
     upgraded,
 )
-from crkd_core.files import write_bytes
+from crkd_core.files import open_file, write_bytes
 from crkd_core.model.build import build_detector
+from crkd_core.model.camera.encoder import ImageError
+from crkd_core.model.camera.lift import LiftError
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.lidar.encoders import LidarError
 
-#: Metadata keys of the DetectorConfig as JSON, and of its format (config/stored.py).
-CONFIG_KEY, FORMAT_KEY = "config", "format"
+#: Metadata keys of the DetectorConfig as JSON, of its format (config/stored.py), and of the
+#: checksum of configuration and tensors, which older files have not.
+CONFIG_KEY, FORMAT_KEY, SUM_KEY = "config", "format", "sha256"
 #: So many tensors that do not fit are named in an error.
 _LISTED = 10
 
@@ -42,15 +52,15 @@ def save_weights(
     Args:
         model: any device, any precision.
         path: ends in .safetensors by custom.
-        extra: further metadata, for example revision and step; not the keys "config" and
-            "format".
+        extra: further metadata, for example revision and step; not the keys "config", "format"
+            and "sha256".
 
     Raises:
-        CheckpointError: ``extra`` holds one of these.
+        CheckpointError: ``extra`` holds one of these, or a tensor is not finite.
         OSError: the folder cannot be written.
     """
     path = Path(path)
-    for key in (CONFIG_KEY, FORMAT_KEY):
+    for key in (CONFIG_KEY, FORMAT_KEY, SUM_KEY):
         if key in (extra or {}):
             raise CheckpointError(f"extra: the key {key!r} is the configuration's own")
     config = model.config
@@ -60,34 +70,29 @@ def save_weights(
         radar = dataclasses.replace(config.radar, calibration="none", calibration_block=block)
         config = dataclasses.replace(config, radar=radar)
         tensors = {k: v for k, v in tensors.items() if not k.startswith("calibration.")}
-    own = {CONFIG_KEY: json.dumps(to_dict(config)), FORMAT_KEY: str(FORMAT)}
+    check_finite(tensors, f"{path.name} is not written")
+    text = json.dumps(to_dict(config))
+    own = {CONFIG_KEY: text, FORMAT_KEY: str(FORMAT), SUM_KEY: _checksum(tensors, text)}
     # Not save_file, which makes files that only their owner may read.
     write_bytes(save(tensors, metadata={**(extra or {}), **own}), path, durable=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata that save_weights wrote: "config", "format" and ``extra``.
+    """The metadata that save_weights wrote: "config", "format", "sha256" and ``extra``.
 
     Raises:
         CheckpointError: no such file, or not safetensors.
     """
-    if Path(path).is_dir():
-        raise CheckpointError(f"{path}: a folder; expected a file, e.g. its weights.safetensors")
-    try:
-        with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        hint = (
-            "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""
-        )
-        raise CheckpointError(f"{path}: cannot be read as safetensors: {error}{hint}") from error
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def read_config(path: str | Path) -> DetectorConfig:
     """The configuration of a weights file, whichever version wrote it; tensors are not read.
 
     Raises:
-        CheckpointError: no such file, not safetensors, no or an unknown configuration.
+        CheckpointError: no such file, not safetensors, no or an unknown configuration, or one with
+            a value outside its range.
     """
     metadata = read_metadata(path)
     if CONFIG_KEY not in metadata:
@@ -98,32 +103,103 @@ def read_config(path: str | Path) -> DetectorConfig:
     try:
         data = upgraded(json.loads(metadata[CONFIG_KEY]), format=metadata.get(FORMAT_KEY))
         return from_dict(DetectorConfig, data)
-    except (ConfigError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: configuration in the metadata: {error}") from error
 
 
 def load_weights(path: str | Path) -> BevDetector:
     """The network that save_weights wrote, in evaluation mode, on the CPU.
 
+    Nothing of the size that the configuration asks for is allocated before the tensors of the file
+    have been found to have it.
+
     Raises:
-        CheckpointError: no such file, not safetensors, no or an unknown configuration, or tensors
-            that are missing, unknown or of another shape; names the first ones.
+        CheckpointError: no such file, not safetensors, no or an unknown configuration, one of
+            which no network can be made, tensors that are missing, unknown, of another shape or
+            type or not finite (names the first ones), or another checksum than the file's own.
     """
-    model = build_detector(read_config(path), pretrained=False)
-    with safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 not a dict
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
-    if expected != found:
-        problems = [f"missing {key}" for key in expected.keys() - found.keys()]
-        problems += [f"unknown {key}" for key in found.keys() - expected.keys()]
-        problems += [
-            f"{key}: expected {expected[key]}, found {found[key]}"
-            for key in expected.keys() & found.keys()
-            if expected[key] != found[key]
-        ]
-        listed = ", ".join(sorted(problems)[:_LISTED])
-        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise CheckpointError(f"{path}: tensors do not fit the configuration: {listed}{more}")
+    config = read_config(path)
+    try:
+        with torch.device("meta"):
+            expected = {k: tuple(v.shape) for k, v in _build(config).state_dict().items()}
+        with _opened(path) as file:
+            # Of the header alone.
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118 not a dict
+            found = {key: tuple(one.get_shape()) for key, one in slices.items()}
+            if expected != found:
+                raise CheckpointError(_misfits(path, expected, found))
+            tensors = {key: file.get_tensor(key) for key in expected}
+            metadata = dict(file.metadata() or {})
+    except (ConfigError, ImageError, LidarError, LiftError) as error:
+        raise CheckpointError(
+            f"{path}: no network can be made of its configuration: {error}"
+        ) from error
+    check_finite(tensors, str(path))
+    if metadata.get(SUM_KEY, "") not in ("", _checksum(tensors, metadata[CONFIG_KEY])):
+        raise CheckpointError(
+            f"{path}: tensors or configuration are not those that were written (checksum); the "
+            "file is damaged, copy it again"
+        )
+    model = _build(config)
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        CheckpointError: a tensor holds some; names it.
+    """
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{where}: {name} holds values that are not finite")
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    try:
+        # safetensors maps whatever it is given: a device has no end.
+        open_file(path).close()
+        opened = safe_open(path, "pt")
+    except IsADirectoryError as error:
+        raise CheckpointError(
+            f"{path}: a folder; expected a file, e.g. its weights.safetensors"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        hint = (
+            "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""
+        )
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise CheckpointError(f"{path}: cannot be read as safetensors: {why}{hint}") from error
+    with opened as file:
+        yield file
+
+
+def _build(config: DetectorConfig) -> BevDetector:
+    return build_detector(config, pretrained=False)
+
+
+def _misfits(
+    path: str | Path, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> str:
+    """In words, which tensors are not as expected."""
+    problems = [f"missing {key}" for key in expected.keys() - found.keys()]
+    problems += [f"unknown {key}" for key in found.keys() - expected.keys()]
+    problems += [
+        f"{key}: expected {expected[key]}, found {found[key]}"
+        for key in expected.keys() & found.keys()
+        if expected[key] != found[key]
+    ]
+    listed = ", ".join(sorted(problems)[:_LISTED])
+    more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+    return f"{path}: tensors do not fit the configuration: {listed}{more}"
+
+
+def _checksum(tensors: Mapping[str, Tensor], config: str) -> str:
+    """SHA-256 of the configuration and of all tensors with their names, types and shapes."""
+    sha = hashlib.sha256(config.encode())
+    for name, value in sorted(tensors.items()):
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha.update(value.reshape(-1).contiguous().view(torch.uint8).numpy())
+    return sha.hexdigest()

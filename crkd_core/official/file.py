@@ -85,6 +85,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise OfficialError(
             f"{path}: expected a state dict or a checkpoint with one, got {type(data).__name__}"
         )
+    odd = [key for key, value in data.items() if not isinstance(key, str)]
+    odd += [key for key, value in data.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise OfficialError(
+            f"{path}: expected a state dict, names to tensors; {odd[0]!r} is none of these"
+        )
     return dict(data)
 
 

@@ -31,7 +31,7 @@ from crkd_core.config import (
     upgraded,
 )
 from crkd_core.files import alone_in, replacing, sweep, write_text
-from crkd_core.model.checkpoint import CheckpointError, read_metadata, save_weights
+from crkd_core.model.checkpoint import CheckpointError, check_finite, read_metadata, save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
 from crkd_core.train.distributed import Processes
@@ -192,9 +192,18 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def save(self, parts: Parts, *, step: int) -> None:
-        """Write checkpoint.pt and weights.safetensors after ``step`` steps."""
+        """Write checkpoint.pt and weights.safetensors after ``step`` steps.
+
+        Raises:
+            CheckpointError: weights or statistics are not finite; the last files stay.
+            OSError: they cannot be written.
+        """
         if not self.writes:
             return
+        # A checkpoint that is good stays: one that is not finite would be no use to anybody.
+        for part in (parts.model, parts.criterion, parts.average and parts.average.model):
+            if part is not None:
+                check_finite(part.state_dict(), f"{self.path}: not saved at step {step}")
         state = {
             "step": step,
             "model": parts.model.state_dict(),

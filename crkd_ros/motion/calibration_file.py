@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
 from crkd_core import geometry
-from crkd_core.files import write_text
+from crkd_core.config import ConfigError
+from crkd_core.config.yaml_text import load_yaml
+from crkd_core.files import read_file, write_text
 from crkd_ros.motion.poses import Array, MotionError
 
 
@@ -109,8 +110,10 @@ class Calibration:
         """
         calibration = cls(base=base)
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            data = load_yaml(read_file(path))
+        except OSError as error:
+            raise MotionError(f"{path}: cannot read calibration file: {error.strerror}") from error
+        except ConfigError as error:
             raise MotionError(f"{path}: cannot read calibration file: {error}") from error
         sensors = data.get("sensors") if isinstance(data, dict) else None
         if not isinstance(sensors, dict) or not sensors:
@@ -121,7 +124,7 @@ class Calibration:
                 camera = _camera_entry(entry)
                 if camera is not None:
                     calibration.add_camera(str(name), camera)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise MotionError(f"{path}: sensor {name!r}: {error}") from error
         return calibration
 

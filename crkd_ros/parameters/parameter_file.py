@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from crkd_core.config import ConfigError
+from crkd_core.config.yaml_text import load_yaml
+from crkd_core.files import read_file
 from crkd_ros.parameters.knobs import (
     YAML_BOOLEANS,
     ParameterError,
@@ -68,8 +71,10 @@ def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:
         ParameterError: no parameter file; names the file.
     """
     try:
-        content = yaml.load(path.read_text(), _Loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = load_yaml(read_file(path), loader=_Loader)
+    except OSError as error:
+        raise ParameterError(f"{path}: cannot read parameters: {error.strerror}") from error
+    except ConfigError as error:
         raise ParameterError(f"{path}: cannot read parameters: {error}") from error
     values: dict[str, Any] = {}
     sections = content if isinstance(content, dict) else {}
