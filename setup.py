@@ -123,7 +123,7 @@ setup(
     cmdclass={"develop": Develop, "install_scripts": InstallScripts},
     entry_points={
         # The only name on anybody's PATH.
-        "console_scripts": ["crkd = crkd_core.cli:main"],
+        "console_scripts": ["crkd = crkd_core.main:main"],
         # Verbs of `crkd`, with the extras that they cannot do without (crkd_core/verbs.py).
         "crkd.commands": [
             "bag = crkd_ros.commands.bag:app [bags]",

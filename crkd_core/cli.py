@@ -46,5 +46,5 @@ for verb in (
 
 
 def main() -> None:
-    """Entry point of `crkd`."""
+    """What `crkd` does, see main.py."""
     run(app)

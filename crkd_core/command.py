@@ -31,7 +31,7 @@ def run(command: typer.Typer) -> NoReturn:
     except _Usage as error:
         _say(_usage(error))
         sys.exit(2)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(_INTERRUPTED)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         _say(explained(error))

@@ -32,6 +32,9 @@ ITSELF = ("",)
 #: Every unfinished thing ends so, and nothing else does.
 PARTIAL = ".partial"
 
+# A disk, a share of one, or a file that must not grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 _ROOM = re.compile(rf"\..+\.\w{{8}}{re.escape(PARTIAL)}")
 
 # Descriptors that hold locks. A lock lasts until the last process that has it open is gone: one
@@ -130,7 +133,8 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
         durable: a file survives a power cut right after the block, too.
 
     Raises:
-        OSError: it cannot be written there, or a folder that is not empty is in the way.
+        OSError: it cannot be written there, or a folder that is not empty is in the way. That of a
+            full disk names ``path``, whatever library wrote.
     """
     path = Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,12 +147,20 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
         (room / path.name).replace(path)
         if durable:
             _sync(path.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if error.errno is None and "written" in str(error):  # NumPy's own words
+            raise OSError(errno.ENOSPC, f"not written whole ({error})", str(path)) from error
+        raise
     finally:
         shutil.rmtree(room, ignore_errors=True)
         _release(lock)
 
 
-def write_bytes(data: bytes, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+def write_bytes(
+    data: bytes | memoryview, path: str | os.PathLike[str], *, durable: bool = False
+) -> None:
     """Write a file as ``replacing`` does."""
     with replacing(path, durable=durable) as partial:
         partial.write_bytes(data)

@@ -52,7 +52,7 @@ FLOORS = {
     ),
     **dict.fromkeys(
         (
-            *("crkd_core.experiments", "crkd_core.commands", "crkd_core.cli"),
+            *("crkd_core.experiments", "crkd_core.commands", "crkd_core.cli", "crkd_core.main"),
             *("crkd_core.command", "crkd_core.verbs", "crkd_core.report"),
             *("crkd_ros.streaming_eval", "crkd_ros.bench", "crkd_ros.commands"),
         ),

@@ -245,7 +245,7 @@ def _not_finite(
         torch.save({"losses": losses, "tokens": tokens, "images": images}, partial)
     return TrainError(
         f"the loss is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
-        f"batch is in {dump}. Lower --learning-rate, or look at these samples"
+        f"batch is in {dump}. Lower it by --set learning_rate=, or look at these samples"
     )
 
 

@@ -9,6 +9,7 @@ ones. One process at a time trains in a folder; of several that train together, 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from crkd_core.config import (
     to_dict,
     upgraded,
 )
-from crkd_core.files import alone_in, replacing, sweep, write_text
+from crkd_core.files import alone_in, sweep, write_bytes, write_text
 from crkd_core.model.checkpoint import CheckpointError, check_finite, read_metadata, save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
@@ -185,18 +186,26 @@ class Run:
         return alone_in(self.path) if self.writes else nullcontext()
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append one line to metrics.jsonl.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         if not self.writes:
             return
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        path = self.path / "metrics.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise _unwritten(path, error) from error
 
     def save(self, parts: Parts, *, step: int) -> None:
         """Write checkpoint.pt and weights.safetensors after ``step`` steps.
 
         Raises:
             CheckpointError: weights or statistics are not finite; the last files stay.
-            OSError: they cannot be written.
+            RunError: they cannot be written, as on a full disk; the last files stay.
         """
         if not self.writes:
             return
@@ -214,11 +223,21 @@ class Run:
         }
         if parts.average is not None:
             state["average"] = parts.average.model.state_dict()
-        with replacing(self.path / "checkpoint.pt", durable=True) as partial:
-            torch.save(state, partial)
+        # Not straight into a file: torch says of a full disk that a position is unexpected.
+        data = io.BytesIO()
+        torch.save(state, data)
+        path = self.path / "checkpoint.pt"
+        try:
+            write_bytes(data.getbuffer(), path, durable=True)
+        except OSError as error:
+            raise _unwritten(path, error) from error
         extra = {"step": str(step), "revision": revision()}
         kept = parts.model if parts.average is None else parts.average.model
-        save_weights(kept, self.path / "weights.safetensors", extra=extra)
+        path = self.path / "weights.safetensors"
+        try:
+            save_weights(kept, path, extra=extra)
+        except OSError as error:
+            raise _unwritten(path, error) from error
 
     def restore(self, parts: Parts) -> int:
         """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
@@ -278,6 +297,13 @@ class Run:
                 "on would overwrite its weights and its log; put the last checkpoint.pt back, or "
                 f"start a new run, from these weights with --set start={weights}"
             )
+
+
+def _unwritten(path: Path, error: OSError) -> RunError:
+    return RunError(
+        f"{path}: cannot be written: {error.strerror or error}; what was saved before is whole: "
+        "make room and go on with --resume"
+    )
 
 
 def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -106,7 +109,8 @@ class BagWriter:
         connection = self._connections[topic]
         if connection.msgtype != type_name:
             raise BagError(f"{topic} carries {connection.msgtype}, not {type_name}")
-        self._writer.write(connection, stamp_ns, data)
+        with self._explained():
+            self._writer.write(connection, stamp_ns, data)
 
     def __exit__(
         self,
@@ -118,7 +122,18 @@ class BagWriter:
 
     def _finish(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            self._writer.close()
+            with self._explained():
+                self._writer.close()
             self._refuse_existing()
         else:
-            self._writer.abort()
+            # A full disk is in the way of giving up, too.
+            with contextlib.suppress(sqlite3.Error, OSError):
+                self._writer.abort()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What SQLite says of a full disk is no OSError."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise BagError(f"{self.path}: cannot be written: {error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from crkd_core.command import run_function
 from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
+from crkd_core.progress import stderr_console
 from crkd_core.tables import print_tables
 
 
@@ -79,10 +79,12 @@ def replay(
     print(f"written: {out / 'detections'}, {report.frames} frames{samples}")
     if report.problems:
         first = report.problems[0]
-        print(
+        stderr_console().print(
             f"{len(report.problems)} messages or frames could not be used, first at "
             f"{first.stamp_ns} ns: {first.reason}",
-            file=sys.stderr,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -169,6 +170,24 @@ def test_a_folder_is_held_by_one_at_a_time_and_not_beyond_death(tmp_path) -> Non
         pass
     process.stdin.close()
     assert names(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_said_with_the_file_and_leaves_nothing(tmp_path) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for error in (full, lambda: np.zeros(1 << 20).tofile("/dev/full")):
+        with (
+            pytest.raises(OSError, match=r"No space left|not written whole") as caught,
+            replacing(tmp_path / "a.npy") as partial,
+        ):
+            partial.write_bytes(b"half")
+            error()
+        assert caught.value.filename == str(tmp_path / "a.npy")
+    with pytest.raises(FileNotFoundError) as other, replacing(tmp_path / "a.npy"):
+        (tmp_path / "gone").read_bytes()
+    assert other.value.filename == str(tmp_path / "gone")
+    assert names(tmp_path) == []
 
 
 def test_all_who_write_at_once_succeed(tmp_path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_tiny import TINY
+from model_tiny import TINY, with_branches
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -170,7 +170,7 @@ def test_tensors_that_are_not_finite_are_neither_read_nor_written(file, tmp_path
     with pytest.raises(CheckpointError, match=f"w.safetensors is not written: {name} holds"):
         save_weights(model, tmp_path / "w.safetensors")
     assert not list(tmp_path.iterdir())
-    tensors = {key: value.clone() for key, value in model.state_dict().items()}
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
     with safe_open(file, "pt") as opened:
         save_file(tensors, tmp_path / "w.safetensors", metadata=opened.metadata())
     refused(tmp_path / "w.safetensors", f"{name} holds values that are not finite")
@@ -233,7 +233,7 @@ _VALUES = st.one_of(
     st.just({}),
 )
 _FUZZ = settings(
-    max_examples=300,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -256,13 +256,25 @@ def test_any_configuration_is_refused_or_that_of_the_network(file, place, value)
         assert got == value or (value == {} or isinstance(value, str))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Without an image backbone, which takes the longest to build."""
+    path = tmp_path_factory.mktemp("small") / "good.safetensors"
+    save_weights(build_detector(with_branches("radar")), path, extra={"step": "7"})
+    return path
+
+
 @_FUZZ
-@given(place=st.floats(0, 1, exclude_max=True), cut=st.integers(0, 9), put=st.binary(max_size=9))
-def test_any_damage_of_a_file_is_refused(file, place, cut, put):
-    data = file.read_bytes()
+@given(
+    place=st.one_of(st.floats(0, 1, exclude_max=True), st.floats(0, 0.2)),
+    cut=st.integers(0, 9),
+    put=st.binary(max_size=9),
+)
+def test_any_damage_of_a_file_is_refused(small, place, cut, put):
+    data = small.read_bytes()
     at = int(place * len(data))
     damaged = data[:at] + put + data[at + cut :]
-    path = file.with_name("damaged.safetensors")
+    path = small.with_name("damaged.safetensors")
     path.write_bytes(damaged)
     if damaged == data:
         load_weights(path)
@@ -272,6 +284,7 @@ def test_any_damage_of_a_file_is_refused(file, place, cut, put):
     except CheckpointError as error:
         assert str(error).startswith(str(path)) and "\n" not in str(error)
     else:
-        # What was damaged is not the network: a name or value of ``extra``.
-        metadata = read_metadata(path)
-        assert {**read_metadata(file), "step": ""} == {**metadata, "step": ""} or len(metadata) > 4
+        # What was damaged is not the network: its step, or the name of the checksum.
+        good, got = read_metadata(small), read_metadata(path)
+        assert got["config"] == good["config"]
+        assert got.get("sha256", "") in ("", good["sha256"])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import handmade
 import pytest
@@ -137,6 +140,44 @@ def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
     del record["digest"]
     (out / "config.json").write_text(json.dumps(record))
     training.train(moved, "mini_val", out, resume=True)
+
+
+LIMITED = """
+import resource, signal, sys
+sys.path[:0] = [sys.argv[2]]
+from pathlib import Path
+from train_tiny import FRAMES, a_config
+from crkd_core.train.loop import train
+from crkd_core.train.run_folder import Run, RunError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+run = Run.start(Path(sys.argv[1]), a_config(steps=4), data="", split="")
+save = run.save
+def limited(parts, *, step):
+    if step == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    save(parts, step=step)
+run.save = limited
+try:
+    train(run, FRAMES)
+except RunError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_later(tmp_path, trained):
+    path = tmp_path / "run"
+    support = Path(__file__).parents[2] / "support"
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, path, support], capture_output=True, text=True, check=False
+    )
+    assert f"{path / 'checkpoint.pt'}: cannot be written: File too large" in done.stdout, (
+        done.stderr[-2000:]
+    )
+    assert "make room and go on with --resume" in done.stdout
+    assert sorted(file.name for file in path.iterdir()) == sorted(contents(trained))
+    assert read_metadata(path / "weights.safetensors")["step"] == "2"
+    train(Run.open(path), FRAMES, resume=True)
+    assert logged(Run.open(path)) == logged(Run.open(trained))
 
 
 def test_the_weights_say_their_step(trained):
