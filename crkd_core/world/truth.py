@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
-from crkd_core.world.sensors.caster import Moment
+from crkd_core.world.sensors.moment import Moment
 
 #: Objects further from the car than this are not annotated, metres in the ground plane.
 ANNOTATION_RANGE = 80.0

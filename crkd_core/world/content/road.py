@@ -133,11 +133,15 @@ class Ground:
             for column in range(0, width, 256):
                 part = image[row : row + 256, column : column + 256]
                 part[:] = cv2.add(part, tile[: len(part), : part.shape[1]], dtype=cv2.CV_8U)
-        self._levels = [image]
+        levels = [image]
         for _ in range(2):
-            self._levels.append(
-                cv2.resize(self._levels[-1], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+            levels.append(
+                cv2.resize(levels[-1], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
             )
+        # A number a pixel is looked up three times as fast as three.
+        self._levels = [
+            cv2.cvtColor(level, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for level in levels
+        ]
 
     def _outline(self, s0: float, s1: float, d0: float, d1: float) -> NDArray[np.int32]:
         s = np.linspace(s0, s1, max(2, int((s1 - s0) / 2) + 1))
@@ -164,21 +168,24 @@ class Ground:
             self._fill(start, start + (3.0 if dashed else 6.0), d - 0.07, d + 0.07, colour)
 
     def colour(self, x: NDArray, y: NDArray, footprint: NDArray) -> NDArray[np.float32]:
-        """[N, 3] albedo (RGB, 0..1) at ground points.
+        """[3, N] albedo (RGB, 0..1) at ground points.
 
         Args:
             x: [N] metres.
             y: [N] metres.
             footprint: [N] size of a pixel on the ground, metres: picks the level of detail.
         """
-        result = np.empty((len(x), 3), np.uint8)
+        result = np.empty(len(x), np.uint32)
         limits = [0.0, self.METRES * 2, self.METRES * 8, np.inf]
         for level, image in enumerate(self._levels):
             pick = np.flatnonzero((footprint >= limits[level]) & (footprint < limits[level + 1]))
-            scale = 1 / (self.METRES * 4**level)
-            column = ((x[pick] - np.float32(self.low[0])) * np.float32(scale)).astype(np.int32)
-            row = ((y[pick] - np.float32(self.low[1])) * np.float32(scale)).astype(np.int32)
+            scale = np.float32(1 / (self.METRES * 4**level))
+            column = ((x.take(pick) - np.float32(self.low[0])) * scale).astype(np.int32)
+            row = ((y.take(pick) - np.float32(self.low[1])) * scale).astype(np.int32)
             np.clip(column, 0, image.shape[1] - 1, out=column)
             np.clip(row, 0, image.shape[0] - 1, out=row)
-            result[pick] = image.reshape(-1, 3).take(row * image.shape[1] + column, 0)
-        return result * np.float32(1 / 255)
+            row *= np.int32(image.shape[1])
+            row += column
+            result[pick] = image.ravel().take(row)
+        planes = np.ascontiguousarray(result.view(np.uint8).reshape(-1, 4)[:, :3].T)
+        return planes * np.float32(1 / 255)

@@ -20,7 +20,7 @@ from crkd_core.world.content.shapes import Mesh
 
 @dataclass(frozen=True, kw_only=True)
 class Faces:
-    """Of triangles: normal [F, 3], colour [F, 3], material [F], owner [F] (actor, or below 0)."""
+    """Of triangles: normal [3, F], colour [3, F], material [F], owner [F] (actor, or below 0)."""
 
     normal: NDArray[np.float32]
     colour: NDArray[np.float32]
@@ -64,8 +64,8 @@ def face_table(meshes: list[Mesh], owners: list[int], places: list[NDArray] | No
     ]  # fmt: skip
     empty = [np.zeros((0, 3), np.float32)]
     return Faces(
-        normal=np.concatenate([*empty, *turned]),
-        colour=np.concatenate([*empty, *(m.colour for m in meshes)]),
+        normal=np.ascontiguousarray(np.concatenate([*empty, *turned]).T),
+        colour=np.ascontiguousarray(np.concatenate([*empty, *(m.colour for m in meshes)]).T),
         material=np.concatenate([np.zeros(0, np.int8), *(m.material for m in meshes)]),
         owner=np.repeat(np.asarray(owners, np.int32), [len(m.faces) for m in meshes]),
     )
@@ -74,8 +74,8 @@ def face_table(meshes: list[Mesh], owners: list[int], places: list[NDArray] | No
 def joined_faces(parts: list[Faces]) -> Faces:
     """Tables one after the other."""
     return Faces(
-        normal=np.concatenate([p.normal for p in parts]),
-        colour=np.concatenate([p.colour for p in parts]),
+        normal=np.concatenate([p.normal for p in parts], 1),
+        colour=np.concatenate([p.colour for p in parts], 1),
         material=np.concatenate([p.material for p in parts]),
         owner=np.concatenate([p.owner for p in parts]),
     )

@@ -27,7 +27,8 @@ from crkd_core.world.content.shapes import (
 )
 from crkd_core.world.content.weather import RAIN
 from crkd_core.world.sensors.bodies import Faces
-from crkd_core.world.sensors.caster import Columns, Moment
+from crkd_core.world.sensors.moment import Moment
+from crkd_core.world.sensors.passing import Columns
 
 BEAMS, STEPS = 32, 1084
 LOWEST, HIGHEST = np.deg2rad(-30.67), np.deg2rad(10.67)
@@ -86,7 +87,7 @@ class Lidar:
         code = np.full(len(rows), _GROUND)
         code[on] = moment.faces.material[face[on]]
         slant = -rays[rows, 2]
-        slant[on] = np.abs(np.einsum("ij,ij->i", moment.normals(face[on]), rays[rows[on]]))
+        slant[on] = np.abs(np.einsum("ij,ji->j", moment.normals(face[on]), rays[rows[on]]))
         slant = np.clip(slant, np.float32(1e-3), np.float32(1))
         share = np.full(len(rows), _KEPT[_GROUND])
         share[on] = self._head_on(moment.faces)[face[on]]
@@ -108,7 +109,7 @@ class Lidar:
     def _head_on(self, faces: Faces) -> NDArray[np.float32]:
         """[F] share of returns kept from each triangle of the drive, near and head on."""
         if self._share is None:
-            colour = faces.colour.mean(1)
+            colour = faces.colour.mean(0)
             self._share = _KEPT[faces.material] + _COLOUR[faces.material] * colour
         return self._share
 

@@ -56,7 +56,6 @@ class GroundShadows:
         spots = np.zeros((len(grid), 3), np.float32)
         spots[:, :2] = (grid + 0.5) * METRES + self._low
         spots[:, 2] = self._terrain.height(spots[:, 0]) + 0.03
-        toward = np.empty_like(spots)
-        toward[:] = self._toward
+        toward = np.broadcast_to(self._toward, spots.shape)
         hidden = self._still.blocked(spots, toward).reshape(TILE, TILE)
         self._map[rows, columns] = np.where(hidden, _HIDDEN, _LIT)

@@ -9,7 +9,7 @@ from crkd_core import geometry
 from crkd_core.sensors import RADARS
 from crkd_core.world import rig
 from crkd_core.world.content.scene import Scene
-from crkd_core.world.sensors.caster import Moment
+from crkd_core.world.sensors.moment import Moment
 from crkd_core.world.sensors.radar.clutter import FAN, FARTHEST, Clutter
 from crkd_core.world.sensors.radar.codes import OwnMotion, table
 from crkd_core.world.sensors.radar.objects import ObjectEchoes
