@@ -97,14 +97,16 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for compare.md, compare.json, compare.png and losses.png."),
+        typer.Option(
+            help="Folder for compare.md, compare.json, compare.png, losses.png and gradients.png."
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Evaluations and training runs side by side: scores, losses, their spread over seeds."""
     from crkd_core.evaluate.compare import compare as compare_evaluations
     from crkd_core.evaluate.compare import parse
-    from crkd_core.train.curves import compare_losses
+    from crkd_core.train.curves import compare_losses, compare_pulls
 
     evaluations, runs = parse(folders)
     if out is not None:
@@ -114,4 +116,5 @@ def compare(
     if evaluations:
         print_tables(compare_evaluations(evaluations, out))
     if runs:
-        print_tables(compare_losses(runs, out))
+        pulls = compare_pulls(runs, out)
+        print_tables(compare_losses(runs, out), *([pulls] if pulls else []))

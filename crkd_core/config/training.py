@@ -103,6 +103,9 @@ class TrainConfig:
     workers: int = 1
     checkpoint_steps: int = 500
     log_steps: int = 10
+    #: Every so many steps the gradient of each further loss is compared with that of the detection
+    #: loss, which costs a backward pass a loss; 0 = never.
+    gradient_steps: int = 200
     #: Cameras and radars that the run may see; () = all that the detector has branches for. A
     #: sensor that is not seen is a mask: its branch stays, and sees nothing.
     sensors: tuple[str, ...] = field(default=())
@@ -123,6 +126,7 @@ class TrainConfig:
             check_least(name, getattr(self, name), 1)
         for name in ("warmup_steps", "workers", "seed", "weight_decay", "depth_weight"):
             check_least(name, getattr(self, name), 0)
+        check_least("gradient_steps", self.gradient_steps, 0)
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             if not 0 < value < math.inf:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
+from crkd_core.train.gradients import COSINE, SHARE, Pulls, means, read_pulls
 from crkd_core.train.run_folder import RunError, read_log
 
 #: What the log says besides losses.
@@ -33,7 +34,8 @@ def read_losses(run: Path) -> Losses:
     try:
         for logged in read_log(run / "metrics.jsonl"):
             for name, value in logged.items():
-                if name not in OTHERS and isinstance(value, int | float):
+                pull = name.startswith((SHARE, COSINE))
+                if name not in OTHERS and not pull and isinstance(value, int | float):
                     losses.setdefault(name, []).append((logged["step"], value))
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
@@ -67,6 +69,54 @@ def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None
     )
 
 
+def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Table | None:
+    """How hard the further losses pulled, and which way; with ``out`` also gradients.png there.
+
+    Args:
+        groups: see ``compare_losses``.
+        out: folder for the picture; None = no picture.
+
+    Returns:
+        Share and cosine over the second half of the runs, mean over the runs of a name; None where
+        no run measured any.
+
+    Raises:
+        RunError: see ``read_losses``.
+    """
+    found = {name: [read_pulls(run) for run in runs] for name, runs in groups.items()}
+    losses = list(dict.fromkeys(n for runs in found.values() for run in runs for n in run))
+    if not losses:
+        return None
+    if out is not None:
+        curves = {name: [_apart(run) for run in runs] for name, runs in found.items()}
+        panels = [f"{kind}{loss}" for loss in losses for kind in (SHARE, COSINE)]
+        _draw(curves, panels, out / "gradients.png")
+    rows = [[loss, *(_pull(loss, runs) for runs in found.values())] for loss in losses]
+    return Table(
+        title="gradients beside the detection loss's: size and cosine, second half of the run",
+        columns=("loss", *found),
+        rows=rows,
+    )
+
+
+def _apart(run: Pulls) -> Losses:
+    """Shares and cosines of a run as curves of their own."""
+    curves: Losses = {}
+    for loss, values in run.items():
+        curves[SHARE + loss] = [(step, share) for step, share, _ in values]
+        curves[COSINE + loss] = [(step, cosine) for step, _, cosine in values]
+    return curves
+
+
+def _pull(loss: str, runs: Sequence[Pulls]) -> str:
+    """Share and cosine of a loss, mean over those runs that have it."""
+    found = [means(run[loss]) for run in runs if loss in run]
+    if not found:
+        return "-"
+    share, cosine = (statistics.fmean(values) for values in zip(*found, strict=True))
+    return f"{share:.3g} at {cosine:+.2f}"
+
+
 def _ends(loss: str, runs: Sequence[Losses]) -> str:
     """How a loss began and ended, mean over those runs that have it."""
     firsts, lasts = [], []
@@ -97,7 +147,10 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
                 smooth = np.convolve(values, np.full(width, 1 / width), "valid")
                 axes.plot(steps[width - 1 :], smooth, color=f"C{index}", label=label)
                 label = None  # A name is once in the legend.
-        axes.set_yscale("log")
+        if loss.startswith(COSINE):
+            axes.set_ylim(-1, 1)
+        else:
+            axes.set_yscale("log")
         axes.set_title(loss, fontsize=9)
         axes.grid(alpha=0.3)
     for axes in grid[len(losses) :]:

@@ -25,6 +25,7 @@ from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
+from crkd_core.train.gradients import pulls
 from crkd_core.train.log import Board, Meter
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
@@ -145,14 +146,15 @@ def _loop(
             torch.manual_seed(_seed(config, step, processes))
             parts.criterion.begin(step)
             one = [batch.to(device) for batch in islice(batches, config.accumulate)]
-            losses = train_step(objective, parts, one, config=config)
+            measured = config.gradient_steps and step % config.gradient_steps == 0
+            losses = train_step(objective, parts, one, config=config, measured=bool(measured))
             if not math.isfinite(losses["total"]):
                 raise _not_finite(run, step, one, losses, processes)
             parts.schedule.step()
             if parts.average is not None:
                 parts.average.update(parts.model, step=step)
             progress.update(task, advance=1, losses=_line(losses))
-            if step % config.log_steps == 0 or step == last:
+            if step % config.log_steps == 0 or step == last or measured:
                 lr = parts.schedule.get_last_lr()[0]
                 record = {"step": step, "lr": lr, "norm_samples": seen, **meter.read(step)}
                 run.log(record | losses)
@@ -164,7 +166,12 @@ def _loop(
 
 
 def train_step(
-    objective: nn.Module, parts: Parts, batches: Sequence[TrainingBatch], *, config: TrainConfig
+    objective: nn.Module,
+    parts: Parts,
+    batches: Sequence[TrainingBatch],
+    *,
+    config: TrainConfig,
+    measured: bool = False,
 ) -> dict[str, float]:
     """Forward, backward, clip, update; the loss terms as numbers. Weights stay when not finite.
 
@@ -173,13 +180,18 @@ def train_step(
         parts: model, criterion and optimiser of this objective.
         batches: their gradients are averaged.
         config: of the run.
+        measured: also say how hard each further loss pulls; see train.gradients.
     """
+    found: dict[str, float] = {}
     terms: list[dict[str, torch.Tensor]] = []
     parts.optimiser.zero_grad(set_to_none=True)
     for index, batch in enumerate(one_step(batches)):
         share_norms(parts.model, batch.inputs)
         with _together(objective, index + 1 == len(batches)):
             losses = objective(batch)
+            if measured and index + 1 == len(batches):
+                scaled = {name: parts.scaler.scale(value) for name, value in losses.items()}
+                found = pulls(scaled, parts.model)
             parts.scaler.scale(losses["total"] / len(batches)).backward()
         terms.append({name: value.detach() for name, value in losses.items()})
     parts.scaler.unscale_(parts.optimiser)
@@ -190,7 +202,7 @@ def train_step(
         parts.scaler.step(parts.optimiser)
     parts.scaler.update()
     joint = {name: torch.stack([t[name] for t in terms]).mean() for name in terms[0]}
-    return distributed.mean(joint) | {"gradient_norm": float(norm)}
+    return distributed.mean(joint) | {"gradient_norm": float(norm)} | found
 
 
 def _together(objective: nn.Module, last: bool) -> AbstractContextManager[None]:
@@ -250,7 +262,8 @@ def _not_finite(
 
 
 def _line(losses: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+    shown = {name: value for name, value in losses.items() if "." not in name}
+    return " ".join(f"{name} {value:.3f}" for name, value in shown.items())
 
 
 def _progress(*, shown: bool) -> Progress:
