@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,7 @@ from crkd_core.presets import preset as find_preset
 
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenesFrames
+    from crkd_core.distill.protocol import Protocol
     from crkd_core.train.run_folder import Run
 
 
@@ -104,7 +106,20 @@ def distill(
         list[str] | None,
         typer.Option("--teacher-sensor", help="The teacher sees only this sensor (repeatable)."),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Keep the teacher's features here.")] = None,
+    held_out: Annotated[
+        str | None,
+        typer.Option(help="Measure teacher and student on this split, before and at the end."),
+    ] = None,
+    held_out_data: Annotated[
+        Path | None, typer.Option(help="Its data set; --data where it is not given.")
+    ] = None,
+    allow_weak_teacher: Annotated[
+        bool,
+        typer.Option(
+            "--allow-weak-teacher", help="Go on with a teacher that is not clearly better."
+        ),
+    ] = False,
+    cache: Annotated[Path | None, typer.Option(help="Keep the teacher's answers here.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     set_: Annotated[
@@ -115,15 +130,18 @@ def distill(
     version: Version = None,
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD)."""
+    from crkd_core.distill import protocol
+    from crkd_core.distill.held_out import HeldOut, check_apart
     from crkd_core.distill.settings import distill_config
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
+    from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
     _check_place(out, device)
     if resume:
         changes = [*(set_ or []), *(text for text in (losses, form) if text is not None)]
-        changes += ["--inherit"] if inherit else []
+        changes += ["a flag"] if inherit or allow_weak_teacher or held_out else []
         run = _resumed(out, split=split, preset=None, steps=steps, changes=changes)
         config = run.config
     elif teacher is None:
@@ -151,9 +169,35 @@ def distill(
     if resume:
         run.check_data(frames.digest())
     else:
+        found = None
+        if held_out is None:
+            print(protocol.UNMEASURED, file=sys.stderr)
+        else:
+            drives = HeldOut(data=held_out_data or data, split=held_out)
+            check_apart(drives, data=data, split=split)
+            config, found = protocol.before(
+                config, drives, allow_weak=allow_weak_teacher, device=device
+            )
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
-    distill_run(run, frames, resume=resume, device=device)
+        if found is not None and run.writes:
+            found.write(run.path)
+            _show(found)
+    student = distill_run(run, frames, resume=resume, device=device)
+    found = protocol.after(run, student, device=device)
+    if found is not None and run.writes:
+        _show(found)
+    for said in failures(read_pulls(run.path)):
+        print(f"warning: {said}", file=sys.stderr)
     print(f"weights: {run.path / 'weights.safetensors'}")
+
+
+def _show(found: Protocol) -> None:
+    """What was measured: the table on stdout, what must be known of it on stderr."""
+    from crkd_core.tables import print_tables
+
+    print_tables(found.table())
+    for note in found.notes:
+        print(f"warning: {note}", file=sys.stderr)
 
 
 def _check_place(out: Path, device: str) -> None:
@@ -181,7 +225,7 @@ def _resumed(
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
             "resumed run keeps its configuration. Leave --preset, --steps, --losses, --form, "
-            "--inherit and --set out, or start a new run"
+            "--inherit, --held-out and --set out, or start a new run"
         )
     return run
 

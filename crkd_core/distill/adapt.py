@@ -71,7 +71,7 @@ def _fitted_task(maps: dict[str, Tensor], *, of: GridConfig, to: GridConfig) -> 
     resample = F.adaptive_max_pool2d if coarser else _interpolated
     # Nearest cell of the teacher to every cell centre of the student, per axis.
     ratio = to.cell / of.cell
-    device = maps["reg"].device
+    device = next(iter(maps.values())).device
     ours = [torch.arange(count, device=device) for count in to.shape]
     theirs = [
         ((index + 0.5) * ratio).long().clamp(max=count - 1)
@@ -82,13 +82,19 @@ def _fitted_task(maps: dict[str, Tensor], *, of: GridConfig, to: GridConfig) -> 
         for name, value in maps.items()
         if name != "heatmap"
     }
-    place = torch.stack(torch.meshgrid(*theirs, indexing="ij"))
-    own = torch.stack(torch.meshgrid(*ours, indexing="ij"))
-    picked["reg"] = (picked["reg"].float() + place) / ratio - own
-    return {**picked, "heatmap": resample(maps["heatmap"].float(), to.shape)}
+    if "reg" in picked:
+        place = torch.stack(torch.meshgrid(*theirs, indexing="ij"))
+        own = torch.stack(torch.meshgrid(*ours, indexing="ij"))
+        picked["reg"] = (picked["reg"].float() + place) / ratio - own
+    if "heatmap" in maps:
+        picked["heatmap"] = resample(maps["heatmap"].float(), to.shape)
+    return picked
 
 
 def _interpolated(maps: Tensor, shape: tuple[int, int]) -> Tensor:
+    if not maps.shape[1]:
+        # A feature that no loss reads; see ModelOutput.keeping.
+        return maps.new_zeros((len(maps), 0, *shape))
     return F.interpolate(maps.float(), shape, mode="bilinear")
 
 

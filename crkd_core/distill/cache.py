@@ -1,9 +1,11 @@
 """What a teacher said, kept on disk.
 
-An entry is named by a digest of all that the teacher looked at: its weights, and the sample's
-pixels, geometry and points after augmentation. So a hit is right whatever the augmentation, and
-nothing has to be declared valid. Without augmentation every epoch after the first is answered from
-disk; with augmentation, a second run over the same stream (an ablation with the same seed) is.
+An entry is named by a digest of all that decides what the teacher sees: its weights and
+configuration, the data set and the sample, and the draws of chance of its view, which are a
+function of seed and stream position. So the name is known before a file is read, and a known
+sample is not prepared for the teacher at all. Without augmentation every epoch after the first is
+answered from disk; with augmentation, a second run over the same stream (another arm with the same
+seed) is.
 
 Shapes: B batch; tensors [B, c, X, Y] by name.
 """
@@ -11,42 +13,77 @@ Shapes: B batch; tensors [B, c, X, Y] by name.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from crkd_core.data.batch import Batch
 from crkd_core.files import write_bytes
+
+#: To be raised whenever reading, augmentation or preparation change what a teacher sees.
+_FORMAT = 1
+
+
+class CacheError(ValueError):
+    """A set of Frames that a cache cannot tell from another one."""
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A set of Frames that says which recordings it holds, as data.nuscenes.NuScenesFrames.
+
+    Attributes:
+        identity: changes when the recordings do.
+        tokens: of the samples, by index.
+    """
+
+    @property
+    def identity(self) -> str:
+        """See the class."""
+        ...
+
+    @property
+    def tokens(self) -> Sequence[str]:
+        """See the class."""
+        ...
 
 
 class FeatureCache:
-    """A folder of one safetensors file per sample, which stops growing at a limit."""
+    """A folder of one safetensors file per sample, which stops growing at a limit.
 
-    def __init__(self, folder: Path, *, gigabytes: float) -> None:
+    Attributes:
+        salt: what all entries have in common.
+    """
+
+    def __init__(self, folder: Path, *, gigabytes: float, salt: str = "") -> None:
         """Open or make ``folder``.
 
         Raises:
             OSError: the folder cannot be made.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self.salt = folder, salt
         files = folder.glob("*/*.safetensors")
         self.room = gigabytes * 1e9 - sum(file.stat().st_size for file in files)
 
-    def read(self, keys: list[str], device: torch.device) -> dict[str, Tensor] | None:
-        """The tensors of a batch, or None unless every sample of it is known and readable."""
-        samples = []
-        for key in keys:
-            try:
-                samples.append(load_file(self._path(key), device=str(device)))
-            except (OSError, SafetensorError):
-                return None
-        return {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+    def key(self, *facts: object) -> str:
+        """The name of an entry about ``facts``, which JSON can write."""
+        text = json.dumps([_FORMAT, self.salt, *facts], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
-    def write(self, keys: list[str], tensors: dict[str, Tensor]) -> None:
+    def read(self, key: str) -> dict[str, Tensor] | None:
+        """The tensors of a sample, without B; None unless it is known and readable."""
+        try:
+            return load_file(self._path(key))
+        except (OSError, SafetensorError):
+            return None
+
+    def write(self, keys: Sequence[str], tensors: dict[str, Tensor]) -> None:
         """Keep the tensors of a batch, where there is room, in the precision they have."""
         for index, key in enumerate(keys):
             path = self._path(key)
@@ -54,8 +91,6 @@ class FeatureCache:
             size = sum(t.nbytes for t in sample.values())
             if size > self.room:
                 return
-            if path.exists():
-                continue
             write_bytes(save(sample), path)
             self.room -= size
 
@@ -63,17 +98,10 @@ class FeatureCache:
         return self.folder / key[:2] / f"{key}.safetensors"
 
 
-def sample_keys(batch: Batch, *, salt: str) -> list[str]:
-    """One digest per sample over everything in it that a teacher could see, and ``salt``."""
-    keys = []
-    for index in range(len(batch)):
-        digest = hashlib.blake2b(salt.encode(), digest_size=20)
-        parts = [batch.images[index], batch.camera_present[index], batch.grid_T_pixel[index]]
-        parts += [batch.radar[batch.radar_sample == index], batch.radar_present[index]]
-        if batch.lidar is not None and batch.lidar_sample is not None:
-            parts.append(batch.lidar[batch.lidar_sample == index])
-        for part in parts:
-            digest.update(str(tuple(part.shape)).encode())
-            digest.update(part.cpu().contiguous().numpy().data)
-        keys.append(digest.hexdigest())
-    return keys
+def stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The precision in which answers are kept: two bytes a number.
+
+    Whoever keeps an answer also learns from it in this precision, so that the run that fills a
+    cache and the one that reads it learn from the same numbers.
+    """
+    return {name: t.half() if t.dtype == torch.float32 else t for name, t in tensors.items()}

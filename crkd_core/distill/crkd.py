@@ -16,6 +16,7 @@ Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,14 @@ class Crkd(Method):
     """
 
     name = "crkd"
-    teacher_reads = ("gated_camera",)
+    teacher_reads: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "csrd": ("heatmap",),
+        "msfd_fused": ("fused",),
+        "msfd_camera": ("gated_camera",),
+        "reld": ("fused",),
+        "respd_heatmap": ("heatmap",),
+        "respd_box": ("heatmap", "boxes"),
+    }
     config: CrkdConfig
 
     def __init__(
@@ -67,7 +75,7 @@ class Crkd(Method):
         Args:
             config: forms and weights of the losses.
             student: the student's configuration.
-            teacher: whose answers hold ``teacher_reads``.
+            teacher: whose answers hold what the chosen losses read.
             sensors: cameras and radars that the student may see; () = all.
 
         Raises:

@@ -11,11 +11,11 @@ from typing import ClassVar, TypeAlias
 from torch import Tensor, nn
 
 from crkd_core.config import DetectorConfig, DistillConfig
-from crkd_core.data.batch import Batch
 from crkd_core.distill.adapt import check_fit, fitted
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
 from crkd_core.model.output import ModelOutput
+from crkd_core.train.batch import Taught
 
 #: (student, teacher, targets) -> scalar. The teacher's answer is a constant on the student's grid.
 #: A loss changes no tensor that it is given, so all of them see the same logits.
@@ -30,12 +30,12 @@ class Method(nn.Module):
     Attributes:
         name: of its group of keys in TrainConfig.
         share: factor of all weights, at the step that is computed; see DistillConfig.ramp.
-        teacher_reads: features of the teacher that its losses read, beside ``tasks`` and
-            ``fused``.
+        teacher_reads: what each loss reads of the teacher; names of features, and of
+            model.output.HEAD.
     """
 
     name: ClassVar[str]
-    teacher_reads: ClassVar[tuple[str, ...]]
+    teacher_reads: ClassVar[Mapping[str, tuple[str, ...]]]
 
     def __init__(
         self, config: DistillConfig, *, student: DetectorConfig, teacher: Teacher
@@ -50,16 +50,21 @@ class Method(nn.Module):
         self.config, self.student, self.teacher = config, student, teacher
         self.share = 1.0
 
+    @classmethod
+    def reads(cls, config: DistillConfig) -> frozenset[str]:
+        """What the chosen losses read of the teacher."""
+        return frozenset(part for name in config.chosen for part in cls.teacher_reads[name])
+
     def losses(self) -> Mapping[str, Loss]:
         """All losses of the method by the names of its configuration."""
         raise NotImplementedError
 
-    def forward(self, student: ModelOutput, seen: Batch, targets: Targets) -> dict[str, Tensor]:
+    def forward(self, student: ModelOutput, seen: Taught, targets: Targets) -> dict[str, Tensor]:
         """The chosen losses of a batch, float32 scalars with their weights.
 
         Args:
             student: its answer to B samples.
-            seen: the same samples as the teacher sees them.
+            seen: the same samples as the teacher sees them, or what it is known to say.
             targets: of the same samples.
 
         Raises:
@@ -67,7 +72,7 @@ class Method(nn.Module):
         """
         if not self.config.chosen:
             return {}
-        return self.terms(student, self.teacher(seen), targets)
+        return self.terms(student, self.teacher.answer(seen), targets)
 
     def terms(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets

@@ -10,13 +10,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
-from crkd_core.distill.cache import FeatureCache, sample_keys
+from crkd_core.distill.cache import FeatureCache, stored
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.model.output import BEV, ModelOutput
+from crkd_core.model.output import BEV, HEAD, ModelOutput
+from crkd_core.train.batch import Taught
+
+#: All that a teacher's answer may hold.
+PARTS = BEV | {*HEAD}
 
 
 class TeacherError(RuntimeError):
@@ -39,7 +43,7 @@ class Teacher:
         self,
         model: nn.Module,
         *,
-        keep: Collection[str] = BEV,
+        keep: Collection[str] = PARTS,
         precision: torch.dtype = torch.float32,
         cache: FeatureCache | None = None,
     ) -> None:
@@ -47,18 +51,18 @@ class Teacher:
 
         Args:
             model: a detector with ``config``.
-            keep: names of the features that losses read beside the head's maps and ``fused``, all
-                on the grid; the others are dropped from its answers.
+            keep: names of what losses read, features on the grid or of model.output.HEAD; all
+                else is dropped from its answers.
             precision: number format of its forward pass.
-            cache: answers kept on disk.
+            cache: answers kept on disk; ``salt_of`` makes its salt.
 
         Raises:
             TeacherError: ``keep`` names what is no map of the grid.
         """
-        if not set(keep) <= BEV:
+        if not set(keep) <= PARTS:
             raise TeacherError(
-                f"a teacher's answer holds maps of the grid, {', '.join(sorted(BEV))}; got "
-                f"{', '.join(sorted(set(keep) - BEV))}"
+                f"a teacher's answer holds maps of the grid, {', '.join(sorted(PARTS))}; got "
+                f"{', '.join(sorted(set(keep) - PARTS))}"
             )
         self.model = model.eval().requires_grad_(False)
         self.config: DetectorConfig = model.config  # type: ignore[assignment]
@@ -73,10 +77,6 @@ class Teacher:
             LidarError: a LiDAR teacher, and no LiDAR in the batch.
             TeacherError: its maps are not of its grid.
         """
-        keys = sample_keys(batch, salt=self._salt()) if self.cache is not None else []
-        known = self.cache.read(keys, batch.images.device) if self.cache is not None else None
-        if known is not None:
-            return ModelOutput.of(known)
         self.model.to(batch.images.device)
         half = self.precision != torch.float32
         with torch.autocast(batch.images.device.type, self.precision, enabled=half):
@@ -86,10 +86,30 @@ class Teacher:
                 f"teacher {self.config.name}: its grid is {self.config.grid.shape} cells, its "
                 f"features are {tuple(output.fused.shape[2:])}"
             )
-        output = output.keeping(self.keep)
-        if self.cache is not None:
-            self.cache.write(keys, output.tensors())
-        return output
+        return output.keeping(self.keep)
+
+    def answer(self, seen: Taught) -> ModelOutput:
+        """What the teacher says about the samples of a batch; known answers are not asked again.
+
+        Raises:
+            LidarError, TeacherError: see ``__call__``.
+        """
+        said: dict[str, Tensor] = {}
+        if seen.batch is not None:
+            said = self(seen.batch).tensors()
+            if self.cache is not None and seen.keys:
+                said = stored(said)
+                self.cache.write(seen.keys, said)
+        if not seen.names:
+            return ModelOutput.of(said)
+        # Where each sample of the batch is, among the known ones and the others after them.
+        flags = torch.tensor(seen.known)
+        order = torch.cat([flags.nonzero()[:, 0], (~flags).nonzero()[:, 0]]).argsort()
+        joined = {}
+        for name, known in zip(seen.names, seen.answers, strict=True):
+            whole = torch.cat([known, said[name].to(known)]) if said else known
+            joined[name] = whole[order.to(whole.device)]
+        return ModelOutput.of(joined)
 
     def verify(self) -> None:
         """Check that the teacher is what was loaded.
@@ -109,14 +129,11 @@ class Teacher:
                 f"{now}. Nothing may write to it; start again from the last checkpoint"
             )
 
-    def _salt(self) -> str:
-        return f"{self.checksum} {self.precision} {' '.join(self.keep)}"
-
 
 def load_teacher(
     path: Path,
     *,
-    keep: Collection[str] = BEV,
+    keep: Collection[str] = PARTS,
     precision: torch.dtype = torch.float32,
     cache: FeatureCache | None = None,
 ) -> Teacher:
@@ -136,3 +153,8 @@ def checksum(model: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def salt_of(checksum: str, *, keep: Collection[str], precision: torch.dtype) -> str:
+    """What tells answers of a teacher from those of another, or of itself in another form."""
+    return f"{checksum} {precision} {' '.join(sorted(keep))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.method import Method
-from crkd_core.distill.teacher import Teacher, load_teacher
+from crkd_core.distill.teacher import Teacher, load_teacher, salt_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.checkpoint import read_config
 from crkd_core.model.detector import BevDetector
@@ -51,11 +51,10 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
     if not config.distillations:
         raise DistillError(f"{run.path} is a plain training; go on with crkd train --resume")
     torch.manual_seed(config.seed)
-    # The student first: with the same seed it starts as it would in a plain training.
-    student = initial_network(config)
     methods = methods_of(config)
-    for method in methods:
-        inherit(student, method.teacher, method.config.inherit)
+    # With the same seed the student starts as it would in a plain training.
+    torch.manual_seed(config.seed)
+    student = first_student(config, [method.teacher for method in methods])
     return train(
         run,
         frames,
@@ -63,8 +62,25 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
         device=device,
         model=student,
         criterion=DistillationLoss(config, methods),
-        views=TaughtViews(frames, config, [method.teacher.config for method in methods]),
+        views=TaughtViews(frames, config, [method.teacher for method in methods]),
     )
+
+
+def first_student(config: TrainConfig, teachers: Sequence[Teacher]) -> BevDetector:
+    """The student of a run before its first step.
+
+    Args:
+        config: of the run.
+        teachers: of its ``distillations``, for what is inherited from them.
+
+    Raises:
+        StartError, CheckpointError: see initial_network.
+        DistillError: see ``inherit``.
+    """
+    student = initial_network(config)
+    for method, teacher in zip(config.distillations, teachers, strict=True):
+        inherit(student, teacher, method.inherit)
+    return student
 
 
 def inherit(student: BevDetector, teacher: Teacher, parts: Collection[str]) -> None:
@@ -98,7 +114,7 @@ def methods_of(config: TrainConfig) -> list[Method]:
     methods: list[Method] = []
     if config.crkd is not None:
         precision = DTYPES[config.precision]
-        teacher = teacher_of(config.crkd, keep=Crkd.teacher_reads, precision=precision)
+        teacher = teacher_of(config.crkd, keep=Crkd.reads(config.crkd), precision=precision)
         methods.append(
             Crkd(config.crkd, student=config.detector, teacher=teacher, sensors=config.sensors)
         )
@@ -114,7 +130,11 @@ def teacher_of(config: DistillConfig, *, keep: Collection[str], precision: torch
     """
     cache = None
     if config.cache:
-        cache = FeatureCache(Path(config.cache), gigabytes=config.cache_gigabytes)
+        cache = FeatureCache(
+            Path(config.cache),
+            gigabytes=config.cache_gigabytes,
+            salt=salt_of(config.teacher_checksum, keep=keep, precision=precision),
+        )
     # Its random weights, soon overwritten, must not change those of adapters.
     with torch.random.fork_rng(devices=[]):
         teacher = load_teacher(Path(config.teacher), keep=keep, precision=precision, cache=cache)

@@ -1,7 +1,8 @@
 """One world, several observers: what the student sees of a sample, and what its teachers do.
 
 All see the same augmented world. A teacher sees all of its sensors, also where the student's are
-dropped at random or taken away by configuration, and at its own image size.
+dropped at random or taken away by configuration, and at its own image size. The student sees what
+it would see in a plain training, to the bit: the same order, draws, dropped sensors, targets.
 """
 
 from __future__ import annotations
@@ -9,55 +10,156 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from crkd_core.config import DetectorConfig, TrainConfig
+import torch
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig, TrainConfig, to_dict
 from crkd_core.data.batch import collate
+from crkd_core.data.nuscenes.reader import NuScenesFrames
+from crkd_core.distill.cache import CacheError, FeatureCache, Identified
 from crkd_core.distill.foreground import with_foreground
+from crkd_core.distill.teacher import Teacher
 from crkd_core.frame import Frame
-from crkd_core.train.batch import TrainingBatch, training_batch
+from crkd_core.train.batch import Taught, TrainingBatch, training_batch
 from crkd_core.train.samples import Frames, Views
 
 
 class TaughtViews(Views):
-    """The stream of a distillation: position -> Frame of the student, Frame of every teacher."""
+    """The stream of a distillation: position -> the student's Frame, and what teachers get."""
 
-    def __init__(
-        self, frames: Frames, config: TrainConfig, teachers: Sequence[DetectorConfig]
-    ) -> None:
-        """Views for the student of ``config`` and the teachers of its ``distillations``."""
+    def __init__(self, frames: Frames, config: TrainConfig, teachers: Sequence[Teacher]) -> None:
+        """Views for the student of ``config`` and the teachers of its ``distillations``.
+
+        Raises:
+            CacheError: a teacher with a cache, and Frames that do not say what they are.
+        """
         super().__init__(frames, config)
-        everything = config.augment and dataclasses.replace(
-            config.augment, drop_camera=0, drop_radar=0, drop_all_cameras=0, drop_all_radars=0
-        )
-        stream, self.teachers = copy.copy(self), []
-        for method, teacher in zip(config.distillations, teachers, strict=True):
-            views = copy.copy(stream)
-            views.config = dataclasses.replace(
-                config,
-                detector=teacher,
-                augment=everything,
-                depth_weight=0.0,
-                sensors=method.teacher_sensors,
+        stream = copy.copy(self)
+        self.teachers = [
+            TeacherViews(
+                stream, teacher.config, sensors=method.teacher_sensors, cache=teacher.cache
             )
-            self.teachers.append(views)
+            for method, teacher in zip(config.distillations, teachers, strict=True)
+        ]
+        # Where no teacher looks, the student needs less LiDAR, or none.
+        self.alone = stream
+        if isinstance(frames, NuScenesFrames) and "lidar" not in config.detector.branches:
+            self.alone = copy.copy(stream)
+            self.alone.frames = frames.with_lidar_sweeps(1 if config.depth_weight else 0)
 
-    def __getitem__(self, position: int) -> tuple[Frame, ...]:
-        """The Frames at a stream position, by the same draws of chance; the student's first."""
-        frame = self.recorded(position)
-        seen = (views.view(frame, position) for views in self.teachers)
-        return self.view(frame, position), *seen
+    def __getitem__(self, position: int) -> tuple[Frame, list[Seen]]:
+        """What everyone gets at a stream position, by the same draws of chance."""
+        known = [views.known(position) for views in self.teachers]
+        asked = any(seen.answer is None for seen in known)
+        frame = (self if asked else self.alone).recorded(position)
+        seen = [
+            dataclasses.replace(one, frame=views.view(frame, position))
+            if one.answer is None
+            else one
+            for views, one in zip(self.teachers, known, strict=True)
+        ]
+        return self.view(self._without_teachers(frame), position), seen
+
+    def _without_teachers(self, frame: Frame) -> Frame:
+        """``frame`` with the LiDAR that a plain training of the student would read."""
+        if frame.lidar is None or "lidar" in self.config.detector.branches:
+            return frame
+        key_sweep = frame.lidar[frame.lidar[:, 4] <= 0] if self.config.depth_weight else None
+        return dataclasses.replace(frame, lidar=key_sweep)
 
     def collate(self, samples: Sequence[Any]) -> TrainingBatch:
-        """The Frames of several positions, as one batch with its targets."""
-        students, *taught = zip(*samples, strict=True)
+        """What ``__getitem__`` gave for several positions, as one batch with its targets."""
+        students, taught = zip(*samples, strict=True)
         batch = training_batch(students, self.config)
         targets = with_foreground(batch.targets, batch.inputs.truth, self.config)
         return dataclasses.replace(
             batch,
             targets=targets,
             taught=tuple(
-                collate(frames, views.config.detector)
-                for frames, views in zip(taught, self.teachers, strict=True)
+                _joined(seen, views.config.detector)
+                for seen, views in zip(zip(*taught, strict=True), self.teachers, strict=True)
             ),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One sample for one teacher.
+
+    Attributes:
+        key: of its answer in the teacher's cache; "" = it has none.
+        answer: what it is known to say; None = it must look at ``frame``.
+        frame: its view of the sample, where it must.
+    """
+
+    key: str = ""
+    answer: dict[str, Tensor] | None = None
+    frame: Frame | None = None
+
+
+class TeacherViews(Views):
+    """The same stream for a teacher: no sensor is dropped, images have its own size."""
+
+    def __init__(
+        self,
+        stream: Views,
+        teacher: DetectorConfig,
+        *,
+        sensors: tuple[str, ...],
+        cache: FeatureCache | None,
+    ) -> None:
+        """Views of ``stream`` for ``teacher``.
+
+        Args:
+            stream: the student's.
+            teacher: the network that looks.
+            sensors: cameras and radars that it may see; () = all.
+            cache: of its answers.
+
+        Raises:
+            CacheError: a cache, and Frames that do not say what they are.
+        """
+        config = stream.config
+        everything = config.augment and dataclasses.replace(
+            config.augment, drop_camera=0, drop_radar=0, drop_all_cameras=0, drop_all_radars=0
+        )
+        self.frames, self.order, self.paste = stream.frames, stream.order, stream.paste
+        self.config = dataclasses.replace(
+            config, detector=teacher, augment=everything, depth_weight=0.0, sensors=sensors
+        )
+        self.cache = cache
+        self.facts: list[object] = []
+        if cache is not None:
+            if not isinstance(self.frames, Identified):
+                raise CacheError(
+                    f"{type(self.frames).__name__} does not say which recordings it holds "
+                    "(identity and tokens), so answers cannot be kept; leave --cache out"
+                )
+            self.facts = [self.frames.identity, to_dict(teacher), sensors]
+            if everything is not None:
+                self.facts += [to_dict(everything), config.seed]
+
+    def known(self, position: int) -> Seen:
+        """What is known of the answer at a stream position before anything is read."""
+        if self.cache is None or not isinstance(self.frames, Identified):
+            return Seen()
+        place = [] if self.config.augment is None else [position]
+        key = self.cache.key(*self.facts, self.frames.tokens[self.order[position]], *place)
+        return Seen(key=key, answer=self.cache.read(key))
+
+
+def _joined(seen: Sequence[Seen], teacher: DetectorConfig) -> Taught:
+    """The samples of a batch for one teacher."""
+    frames = [one.frame for one in seen if one.frame is not None]
+    answers = [one.answer for one in seen if one.answer is not None]
+    names = tuple(answers[0]) if answers else ()
+    return Taught(
+        batch=collate(frames, teacher) if frames else None,
+        keys=tuple(one.key for one in seen if one.frame is not None and one.key),
+        names=names,
+        answers=tuple(torch.stack([answer[name] for answer in answers]) for name in names),
+        known=tuple(one.answer is not None for one in seen),
+    )

@@ -63,9 +63,23 @@ class ModelOutput:
         return value
 
     def keeping(self, names: Collection[str]) -> Self:
-        """The head's maps, ``fused`` and these features; the others are None."""
+        """These features and parts of the head's answer alone.
+
+        Of the others, features are None, ``fused`` has no channel, and the tasks lack their maps.
+
+        Args:
+            names: of features, and of ``HEAD``.
+        """
         gone = {name: None for name in OPTIONAL if name not in names}
-        return dataclasses.replace(self, **gone)  # type: ignore[arg-type]
+        return dataclasses.replace(
+            self,
+            tasks=[
+                {k: v for k, v in task.items() if ("boxes", "heatmap")[k == "heatmap"] in names}
+                for task in self.tasks
+            ],
+            fused=self.fused if "fused" in names else self.fused[:, :0],
+            **gone,  # type: ignore[arg-type]
+        )
 
     def with_maps(
         self,
@@ -99,5 +113,7 @@ class ModelOutput:
 OPTIONAL = tuple(
     field.name for field in dataclasses.fields(ModelOutput) if field.name not in ("tasks", "fused")
 )
+#: Parts of the head's answer: heatmap logits, and the maps of head.REGRESSION.
+HEAD = ("heatmap", "boxes")
 #: Features on the cells of the grid, [B, C, X, Y].
 BEV = frozenset(("fused", *OPTIONAL)) - {"depth_logits"}

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch, collate
 from crkd_core.data.tensors import Tensors
@@ -15,18 +17,37 @@ from crkd_core.losses.targets import Targets, counted_together, targets_of
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taught(Tensors):
+    """The B samples of a batch for a teacher: to be looked at, or with what it said before.
+
+    Attributes:
+        batch: those that it must look at, in their order; None = not one.
+        keys: of these, the names under which its answers can be kept; () = they are not kept.
+        names: of the parts of an answer that is known; () where none is.
+        answers: per name, those parts of all samples that are known, [K, c, X, Y].
+        known: B flags, which samples are known.
+    """
+
+    batch: Batch | None
+    keys: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    answers: tuple[Tensor, ...] = ()
+    known: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingBatch(Tensors):
     """Samples, and all that losses compare the network's answer with.
 
     Attributes:
         inputs: what the network sees.
         targets: of the same samples.
-        taught: for every method of distillation, the same samples as its teacher sees them.
+        taught: for every method of distillation, the same samples for its teacher.
     """
 
     inputs: Batch
     targets: Targets
-    taught: tuple[Batch, ...] = ()
+    taught: tuple[Taught, ...] = ()
 
 
 def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatch:

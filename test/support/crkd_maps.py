@@ -21,11 +21,13 @@ from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
 X, Y = TINY.grid.shape
+#: What the losses of CRKD read of a teacher.
+READ = Crkd.reads(CrkdConfig(teacher="", teacher_checksum=""))
 
 
 def teacher_of(config: DetectorConfig = TINY) -> Teacher:
     """A teacher with random weights."""
-    return Teacher(build_detector(config), keep=Crkd.teacher_reads)
+    return Teacher(build_detector(config), keep=READ)
 
 
 #: One for all: losses only ask it for its configuration.
@@ -96,7 +98,7 @@ def output(seed: int, *, samples: int = 2, grad: bool = False) -> ModelOutput:
 
 def of(given: ModelOutput) -> ModelOutput:
     """What the losses read of a teacher that answered so."""
-    return given.keeping(Crkd.teacher_reads)
+    return given.keeping(READ)
 
 
 def teacher(seed: int, *, samples: int = 2) -> ModelOutput:

@@ -7,6 +7,7 @@ sample has: its stamp and its ego pose. Everything else goes sensor -> ego at th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
+from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -81,6 +83,11 @@ class NuScenesFrames(Sequence[Frame]):
         swept += [LIDAR] if lidar_sweeps else []
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
+
+    @property
+    def identity(self) -> str:
+        """Changes when the tables of the data set do."""
+        return fingerprint(self.tables.root / self.tables.version)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -167,6 +174,12 @@ class NuScenesFrames(Sequence[Frame]):
     def digest(self) -> str:
         """Changes when the tables say other things of these samples; see ``identity.digest``."""
         return digest(self.tables.index, np.array(self._rows, np.int64))
+
+    def with_lidar_sweeps(self, count: int) -> NuScenesFrames:
+        """The same samples with another number of LiDAR sweeps; 0 = no LiDAR."""
+        frames = copy.copy(self)
+        frames.lidar_sweeps = count
+        return frames
 
     def lidar_only(self) -> NuScenesFrames:
         """The same samples without cameras and radars, for what reads only LiDAR and truth."""

@@ -7,18 +7,41 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from crkd_maps import CALIBRATED, crkd, only, published, targets, teacher, teacher_of, truths
+from crkd_maps import (
+    CALIBRATED,
+    READ,
+    X,
+    Y,
+    crkd,
+    only,
+    published,
+    targets,
+    teacher,
+    teacher_of,
+    truths,
+)
 from model_tiny import TINY, batch, frame, lidar_frame, with_branches
 
-from crkd_core.config import CRKD_LOSSES, ConfigError, CrkdConfig, GridConfig, TaskConfig
+from crkd_core.config import (
+    CRKD_LOSSES,
+    AugmentConfig,
+    ConfigError,
+    CrkdConfig,
+    GridConfig,
+    TaskConfig,
+    TrainConfig,
+)
 from crkd_core.data.batch import collate
 from crkd_core.distill.adapt import AdaptError, fitted
-from crkd_core.distill.cache import FeatureCache, sample_keys
+from crkd_core.distill.cache import CacheError, FeatureCache
 from crkd_core.distill.crkd import Crkd
-from crkd_core.distill.teacher import Teacher, TeacherError, checksum
+from crkd_core.distill.teacher import Teacher, TeacherError, checksum, salt_of
+from crkd_core.distill.views import TeacherViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.head import stacked
 from crkd_core.model.output import MissingFeatureError, ModelOutput
+from crkd_core.train.batch import Taught
+from crkd_core.train.samples import Views
 
 CONFIG = CrkdConfig(teacher="", teacher_checksum="")
 
@@ -99,45 +122,109 @@ def test_checksums_tell_names_shapes_and_bytes_apart() -> None:
 # ---- cache
 
 
-def test_answers_come_from_disk_bit_for_bit(model, tmp_path) -> None:
-    plain = Teacher(model)(batch(0, 1))
-    for precision in (torch.float32, torch.bfloat16):
-        master = Teacher(model, precision=precision, cache=FeatureCache(tmp_path, gigabytes=1))
-        first = master(batch(0, 1))
-        master.model = torch.nn.Identity()  # from here on only the disk can answer
-        again = master(batch(1, 0)).tensors()
-        for name, value in first.tensors().items():
-            assert value.dtype == again[name].dtype
-            assert torch.equal(value.flip(0), again[name]), name
-    assert len(list(tmp_path.glob("*/*.safetensors"))) == 4
-    assert torch.equal(plain.fused, Teacher(model)(batch(0, 1)).fused)
+def a_cache(folder, *, gigabytes: float = 1.0) -> FeatureCache:
+    return FeatureCache(folder, gigabytes=gigabytes, salt="salt")
 
 
-def test_keys_see_everything_that_the_teacher_sees() -> None:
-    b = batch(0, 1)
-    lidar = torch.arange(20.0).view(4, 5)
-    b = dataclasses.replace(b, lidar=lidar, lidar_sample=torch.tensor([0, 0, 1, 1]))
-    keys = sample_keys(b, salt="a")
-    assert len(set(keys)) == 2
-    assert sample_keys(b, salt="a") == keys
-    assert not set(sample_keys(b, salt="b")) & set(keys)
-    for name in ("images", "camera_present", "grid_T_pixel", "radar", "radar_present", "lidar"):
-        changed = getattr(b, name).clone()
-        changed.view(-1)[0] = 1 - changed.view(-1)[0].long()
-        other = sample_keys(dataclasses.replace(b, **{name: changed}), salt="a")
-        assert other[0] != keys[0], name
-        assert other[1] == keys[1], name
+def known(cache: FeatureCache, keys: list[str]) -> Taught:
+    """A batch all of which is answered from disk."""
+    answers = [cache.read(key) for key in keys]
+    assert None not in answers
+    names = tuple(answers[0])
+    stacked = tuple(torch.stack([answer[name] for answer in answers]) for name in names)
+    return Taught(batch=None, names=names, answers=stacked, known=(True,) * len(keys))
+
+
+def test_what_is_kept_is_what_was_learned_from(model, tmp_path) -> None:
+    master = Teacher(model, cache=a_cache(tmp_path))
+    first = master.answer(Taught(batch=batch(0, 1), keys=("a0", "b1"))).tensors()
+    plain = master(batch(0, 1)).tensors()
+    for name, value in first.items():
+        assert value.dtype == torch.float16
+        assert torch.equal(value, plain[name].half()), name
+    master.model.forward = None  # from here on only the disk can answer
+    again = master.answer(known(master.cache, ["b1", "a0"])).tensors()
+    for name, value in first.items():
+        assert torch.equal(value.flip(0), again[name]), name
+    del master.model.forward
+
+
+def test_known_and_unknown_samples_of_a_batch_come_in_their_order(model, tmp_path) -> None:
+    master = Teacher(model, cache=a_cache(tmp_path))
+    whole = master.answer(Taught(batch=batch(0, 1, 2, 3), keys=("a0", "b1", "c2", "d3")))
+    some = known(master.cache, ["b1", "d3"])
+    mixed = dataclasses.replace(
+        some, batch=batch(0, 2), keys=("a0", "c2"), known=(False, True, False, True)
+    )
+    found = master.answer(mixed)
+    for name, value in whole.tensors().items():
+        torch.testing.assert_close(found.tensors()[name], value, rtol=2e-3, atol=2e-3)
 
 
 def test_the_cache_stops_growing_and_survives_a_torn_file(model, tmp_path) -> None:
-    small = FeatureCache(tmp_path / "small", gigabytes=1e-6)
-    Teacher(model, cache=small)(batch(0, 1))
+    seen = Taught(batch=batch(0, 1), keys=("a0", "b1"))
+    small = a_cache(tmp_path / "small", gigabytes=1e-6)
+    Teacher(model, cache=small).answer(seen)
     assert not list(small.folder.glob("*/*"))
-    master = Teacher(model, cache=FeatureCache(tmp_path, gigabytes=1))
-    first = master(batch(0, 1))
-    for file in tmp_path.glob("*/*.safetensors"):
+    cache = a_cache(tmp_path)
+    Teacher(model, cache=cache).answer(seen)
+    files = list(tmp_path.glob("*/*.safetensors"))
+    assert len(files) == 2
+    for file in files:
         file.write_bytes(file.read_bytes()[:100])
-    assert torch.equal(master(batch(0, 1)).fused, first.fused)
+    assert cache.read("a0") is None
+    assert cache.read("nothing") is None
+
+
+def test_names_of_answers_say_all_that_decides_them(tmp_path) -> None:
+    """Teacher, what it sees, the recordings, and with augmentation seed and position."""
+    run = TrainConfig(
+        detector=TINY,
+        crkd=CONFIG,
+        augment=AugmentConfig(),
+        seed=3,
+        depth_weight=0.0,
+    )
+
+    class Set(list):
+        identity = "one"
+        tokens = ("frame 0", "frame 1", "frame 2")
+
+    def key(position: int = 4, *, frames=None, config=run, salt="a", teacher=TINY, sensors=()):
+        cache = FeatureCache(tmp_path, gigabytes=1, salt=salt)
+        stream = Views(frames or Set([frame(0)] * 3), config)
+        return TeacherViews(stream, teacher, sensors=sensors, cache=cache).known(position).key
+
+    other = Set([frame(0)] * 3)
+    other.identity = "two"
+    image = dataclasses.replace(TINY.image, zoom=1.1)
+    changed = {
+        "position": key(1),
+        "later": key(4 + 3),
+        "recordings": key(frames=other),
+        "seed": key(config=dataclasses.replace(run, seed=4)),
+        "augmentation": key(
+            config=dataclasses.replace(run, augment=AugmentConfig(bev_rotation=9.0))
+        ),
+        "teacher": key(salt="b"),
+        "image": key(teacher=dataclasses.replace(TINY, image=image)),
+        "sensors": key(sensors=("CAM_FRONT",)),
+    }
+    assert len({*changed.values(), key()}) == len(changed) + 1
+    # What the student misses, the teacher sees.
+    dropped = dataclasses.replace(run, augment=AugmentConfig(drop_camera=0.5))
+    assert key(config=dropped) == key()
+    # Without augmentation a sample is the same in every epoch.
+    still = dataclasses.replace(run, augment=None)
+    order = Views(Set([frame(0)] * 3), still).order
+    later = next(p for p in range(3, 6) if order[p] == order[0])
+    assert key(later, config=still) == key(0, config=still)
+    assert key(1, config=still) != key(0, config=still)
+    with pytest.raises(CacheError, match="list does not say which recordings it holds"):
+        key(frames=[frame(0)])
+    assert key(salt=salt_of("x", keep=("fused",), precision=torch.bfloat16)) != key(
+        salt=salt_of("x", keep=("fused", "boxes"), precision=torch.bfloat16)
+    )
 
 
 # ---- other shapes
@@ -206,7 +293,7 @@ def test_a_teacher_with_other_cells_and_channels_distils() -> None:
     config = dataclasses.replace(CONFIG, losses=only(*names))
     loss = Crkd(config, student=TINY, teacher=master)
     seen = batch(0, 1)
-    terms = loss(student(seen), seen, targets(truths(0, 1)))
+    terms = loss(student(seen), Taught(batch=seen), targets(truths(0, 1)))
     assert terms.keys() == set(names)
     sum(terms.values()).backward()
     assert all(p.grad is not None and p.grad.any() for p in loss.parameters())
@@ -225,7 +312,7 @@ def test_a_teacher_of_lidar_alone_teaches_all_but_camera_features() -> None:
     student = build_detector(CALIBRATED)
     seen = collate([lidar_frame(0), lidar_frame(1)], master.config)
     assert not seen.images.numel()
-    terms = loss(student(batch(0, 1)), seen, targets(truths(0, 1)))
+    terms = loss(student(batch(0, 1)), Taught(batch=seen), targets(truths(0, 1)))
     assert terms.keys() == names
     sum(terms.values()).backward()
     assert all(p.grad is not None for p in loss.parameters())
@@ -301,23 +388,20 @@ def test_other_tasks_are_fine_where_no_loss_reads_them() -> None:
 
 def test_only_what_losses_read_is_kept(model) -> None:
     everything = Teacher(model)(batch(0))
-    kept = Teacher(model, keep=("camera_bev",))(batch(0))
-    assert {name for name in kept.tensors() if not name.startswith("task")} == {
-        "fused",
-        "camera_bev",
-    }
+    kept = Teacher(model, keep=("camera_bev", "heatmap"))(batch(0))
+    tasks = {f"task{index}.heatmap" for index in range(len(TINY.head.tasks))}
+    assert kept.tensors().keys() == {"fused", "camera_bev", *tasks}
+    assert kept.fused.shape == (1, 0, X, Y)
+    small = fitted(kept, of=TINY.grid, to=dataclasses.replace(TINY.grid, cell=4.0))
+    assert small.tasks[0]["heatmap"].shape == (1, 1, X // 2, Y // 2)
+    assert small.fused.shape == (1, 0, X // 2, Y // 2)
+    assert {"boxes", "fused", "gated_camera", "heatmap"} == READ
+    assert Crkd.reads(dataclasses.replace(CONFIG, losses=only("csrd"))) == {"heatmap"}
     assert torch.equal(kept.need("camera_bev"), everything.need("camera_bev"))
     with pytest.raises(MissingFeatureError, match="reads gated_camera"):
         kept.need("gated_camera")
     with pytest.raises(TeacherError, match=r"maps of the grid.*got depth_logits"):
         Teacher(model, keep=("depth_logits",))
-
-
-def test_answers_kept_for_other_losses_are_no_answers(model, tmp_path) -> None:
-    cache = FeatureCache(tmp_path, gigabytes=1)
-    Teacher(model, keep=("camera_bev",), cache=cache)(batch(0))
-    kept = Teacher(model, keep=("gated_camera",), cache=cache)(batch(0))
-    assert kept.gated_camera is not None and kept.camera_bev is None
 
 
 def test_tensors_and_back() -> None:

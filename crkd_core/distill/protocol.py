@@ -1,0 +1,235 @@
+"""Is this teacher fit to teach this student? Both on held-out drives, before and after.
+
+A teacher that is hardly better than its student has nothing to teach but its errors, and a teacher
+that is better on the whole may be worse in one of the numbers of a box (decisions/0025). So both
+networks are measured before the first step: a weak teacher is refused, and what it does not know
+better is taken out of RespD. At the end the student is measured again. All of it stands in
+``protocol.json`` in the run folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crkd_core.config import CrkdConfig, TrainConfig
+from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure
+from crkd_core.distill.teacher import Teacher
+from crkd_core.distill.training import first_student
+from crkd_core.evaluate.metrics import ERROR_NAMES
+from crkd_core.evaluate.report import MEAN_NAMES
+from crkd_core.files import write_json
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.detector import BevDetector
+from crkd_core.tables import Table, number
+from crkd_core.train.run_folder import Run
+
+#: A teacher's mAP must be this much above that of the student that it is to teach.
+MARGIN = 0.15
+#: The error of nuScenes that says whether a teacher knows a channel of RespD better. Height has
+#: none.
+CHANNEL_ERRORS = {
+    "place": "trans_err",
+    "size": "scale_err",
+    "rotation": "orient_err",
+    "velocity": "vel_err",
+}
+FILE = "protocol.json"
+
+UNMEASURED = (
+    "warning: nothing was measured: whether this teacher is better than this student, and in "
+    "what, is not known. --held-out SPLIT measures both on drives that are not trained on, before "
+    "and after"
+)
+
+
+_PLAIN = "a plain training has no teacher to measure; leave --held-out out"
+_RANDOM = (
+    "the student starts at random, so the teacher was compared with nothing; a fair comparison "
+    "starts from trained weights, --student RUN, and from these goes on as long without a teacher"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What was measured, as it stands in ``protocol.json``.
+
+    Attributes:
+        held_out: on which drives.
+        teacher: its scores; it does not change.
+        start: the student's at step 0; None = it starts at random.
+        end: the student's at the end; None = not yet.
+        left_out: channels of RespD that do not teach, with the teacher's error and the student's.
+        notes: what whoever reads the numbers must know.
+    """
+
+    held_out: HeldOut
+    teacher: Scores
+    start: Scores | None
+    end: Scores | None = None
+    left_out: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def write(self, run: Path) -> None:
+        """Write ``protocol.json`` into a run folder."""
+        data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        data["held_out"] = {"data": str(self.held_out.data), "split": self.held_out.split}
+        write_json({"margin": MARGIN, **data}, run / FILE, indent=2)
+
+    @classmethod
+    def read(cls, run: Path) -> Protocol | None:
+        """What a run folder says; None where nothing was measured.
+
+        Raises:
+            ProtocolError: the file cannot be read.
+        """
+        try:
+            data = json.loads((run / FILE).read_text(encoding="utf-8"))
+            held_out = HeldOut(
+                data=Path(data["held_out"]["data"]), split=data["held_out"]["split"]
+            )
+            return cls(
+                held_out=held_out,
+                teacher=data["teacher"],
+                start=data["start"],
+                end=data["end"],
+                left_out={name: (ours, other) for name, (ours, other) in data["left_out"].items()},
+                notes=tuple(data["notes"]),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"{run / FILE}: cannot be read: {error!r}") from error
+
+    def table(self) -> Table:
+        """Every network at every time that was measured."""
+        rows = [["teacher", *_cells(self.teacher)]]
+        for name, scores in (("student, step 0", self.start), ("student, end", self.end)):
+            if scores is not None:
+                rows.append([name, *_cells(scores)])
+        return Table(
+            title=f"on {self.held_out.split}, which nothing was trained on",
+            columns=("network", "mAP", "NDS", *MEAN_NAMES.values()),
+            rows=rows,
+        )
+
+
+def before(
+    config: TrainConfig, held_out: HeldOut, *, allow_weak: bool = False, device: str = "cpu"
+) -> tuple[TrainConfig, Protocol]:
+    """Measure teacher and student before the first step.
+
+    Args:
+        config: of the run that is to start, distilled by CRKD.
+        held_out: drives to measure on.
+        allow_weak: go on with a teacher that is not clearly better.
+        device: where to compute.
+
+    Returns:
+        The configuration without the channels of RespD in which the teacher is not better (the
+        published form stays as it is), and what was measured.
+
+    Raises:
+        ProtocolError: the teacher is not clearly better; the message has the numbers.
+        EvaluateError, ConfigError, NuScenesError: see ``measure``.
+    """
+    crkd = config.crkd
+    if crkd is None:
+        raise ProtocolError(_PLAIN)
+    teacher = load_weights(crkd.teacher)
+    theirs = measure(
+        teacher, held_out, sensors=crkd.teacher_sensors, device=device, text="teacher"
+    )
+    ours = None
+    if config.start is not None:
+        torch.manual_seed(config.seed)
+        student = first_student(config, [Teacher(teacher, keep=())])
+        ours = measure(student, held_out, sensors=config.sensors, device=device, text="student")
+    return judge(config, held_out, teacher=theirs, student=ours, allow_weak=allow_weak)
+
+
+def judge(
+    config: TrainConfig,
+    held_out: HeldOut,
+    *,
+    teacher: Scores,
+    student: Scores | None,
+    allow_weak: bool = False,
+) -> tuple[TrainConfig, Protocol]:
+    """What ``before`` makes of the scores of both; student None = it starts at random.
+
+    Raises:
+        ProtocolError: the teacher is not clearly better; the message has the numbers.
+    """
+    crkd = config.crkd
+    if crkd is None:
+        raise ProtocolError(_PLAIN)
+    notes = [] if student else [_RANDOM]
+    theirs, ours = teacher["mean_ap"], student["mean_ap"] if student else 0.0
+    if theirs - ours < MARGIN:
+        said = (
+            f"the teacher's mAP on {held_out.split} is {theirs:.3f} and the student's {ours:.3f} "
+            f"before it is taught: expected {MARGIN} more, got {theirs - ours:.3f}"
+        )
+        if not allow_weak:
+            raise ProtocolError(
+                f"{said}. Train the teacher longer, or on more drives; --allow-weak-teacher goes "
+                "on nevertheless"
+            )
+        notes.append(said)
+    weak = _weak_channels(crkd, teacher, student) if student else {}
+    listed = ", ".join(f"{name} ({a:.3f}, student {b:.3f})" for name, (a, b) in weak.items())
+    if weak and crkd.respd_cells == "teacher":
+        notes.append(
+            f"the teacher is not better in {listed}; as published, respd_box teaches it still"
+        )
+        weak = {}
+    if weak:
+        notes.append(f"the teacher is not better in {listed}: respd_box leaves that out")
+        left = tuple(name for name in crkd.respd_channels if name not in weak)
+        losses = crkd.losses if left else {**crkd.losses, "respd_box": 0.0}
+        crkd = dataclasses.replace(crkd, losses=losses, respd_channels=left or crkd.respd_channels)
+        config = dataclasses.replace(config, crkd=crkd)
+    return config, Protocol(
+        held_out=held_out, teacher=teacher, start=student, left_out=weak, notes=tuple(notes)
+    )
+
+
+def _weak_channels(
+    crkd: CrkdConfig, teacher: Scores, student: Scores
+) -> dict[str, tuple[float, float]]:
+    """Channels that RespD compares and the teacher knows no better, with the error of both."""
+    weak = {}
+    for channel in crkd.respd_channels if "respd_box" in crkd.chosen else ():
+        if channel in CHANNEL_ERRORS:
+            error = CHANNEL_ERRORS[channel]
+            theirs, ours = teacher["tp_errors"][error], student["tp_errors"][error]
+            if math.isfinite(theirs) and math.isfinite(ours) and theirs >= ours:
+                weak[channel] = (float(theirs), float(ours))
+    return weak
+
+
+def after(run: Run, model: BevDetector, *, device: str = "cpu") -> Protocol | None:
+    """Measure the student that a run ended with; None where nothing was measured at its start.
+
+    Raises:
+        ProtocolError: what was measured at the start cannot be read.
+        EvaluateError, ConfigError, NuScenesError: see ``measure``.
+    """
+    found = Protocol.read(run.path)
+    if found is None or not run.writes:
+        return found
+    end = measure(model, found.held_out, sensors=run.config.sensors, device=device, text="student")
+    found = dataclasses.replace(found, end=end)
+    found.write(run.path)
+    return found
+
+
+def _cells(scores: Scores) -> list[str]:
+    errors = [number(scores["tp_errors"][name]) for name in ERROR_NAMES]
+    return [number(scores["mean_ap"]), number(scores["nd_score"]), *errors]

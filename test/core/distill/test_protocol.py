@@ -1,0 +1,165 @@
+"""Who may teach whom: both networks on held-out drives, before and after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from distill_tiny import settled
+from model_tiny import TINY
+from typer.testing import CliRunner
+
+from crkd_core.cli import app
+from crkd_core.config import RESPD_CHANNELS, CrkdConfig, TrainConfig
+from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart
+from crkd_core.distill.protocol import Protocol, judge
+from crkd_core.evaluate.metrics import ERROR_NAMES
+from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.train.run_folder import Run
+
+DRIVES = HeldOut(data=Path("data"), split="val")
+
+
+def scores(mean_ap: float, **errors: float) -> dict:
+    tp_errors = dict.fromkeys(ERROR_NAMES, 0.5) | errors
+    return {"mean_ap": mean_ap, "nd_score": mean_ap / 2, "tp_errors": tp_errors}
+
+
+def a_run(form=CrkdConfig, **changes) -> TrainConfig:
+    crkd = form(teacher="t", teacher_checksum="0", **changes)
+    return TrainConfig(detector=TINY, crkd=crkd)
+
+
+def test_a_teacher_that_is_hardly_better_is_refused_with_the_numbers() -> None:
+    teacher, student = scores(0.54, trans_err=0.1), scores(0.40)
+    message = (
+        r"teacher's mAP on val is 0\.540 and the student's 0\.400 .* got 0\.140.*--allow-weak"
+    )
+    with pytest.raises(ProtocolError, match=message):
+        judge(a_run(), DRIVES, teacher=teacher, student=student)
+    _, found = judge(a_run(), DRIVES, teacher=teacher, student=student, allow_weak=True)
+    assert any("expected 0.15 more, got 0.140" in note for note in found.notes)
+    _, found = judge(a_run(), DRIVES, teacher=scores(0.55), student=student)
+    assert not any("expected" in note for note in found.notes)
+
+
+def test_what_the_teacher_knows_no_better_is_left_out_of_the_boxes() -> None:
+    teacher = scores(0.8, trans_err=0.3, scale_err=0.2, orient_err=0.5, vel_err=0.81)
+    student = scores(0.5, trans_err=0.4, scale_err=0.3, orient_err=0.5, vel_err=0.54)
+    config, found = judge(a_run(), DRIVES, teacher=teacher, student=student)
+    assert config.crkd is not None
+    assert config.crkd.respd_channels == ("place", "height", "size")
+    assert found.left_out == {"rotation": (0.5, 0.5), "velocity": (0.81, 0.54)}
+    assert "velocity (0.810, student 0.540): respd_box leaves that out" in found.notes[-1]
+    config, found = judge(
+        a_run(respd_channels=("velocity",)), DRIVES, teacher=teacher, student=student
+    )
+    assert config.crkd is not None
+    assert "respd_box" not in config.crkd.chosen
+    config, found = judge(
+        a_run(losses={"respd_heatmap": 4.0}), DRIVES, teacher=teacher, student=student
+    )
+    assert config == a_run(losses={"respd_heatmap": 4.0})
+    assert not found.left_out
+
+
+def test_the_published_form_stays_what_was_published() -> None:
+    run = a_run(CrkdConfig.published)
+    teacher, student = scores(0.8, vel_err=0.9), scores(0.5, vel_err=0.4)
+    config, found = judge(run, DRIVES, teacher=teacher, student=student)
+    assert config == run
+    assert not found.left_out
+    assert "as published, respd_box teaches it still" in found.notes[-1]
+
+
+def test_an_unknown_error_decides_nothing() -> None:
+    nan = float("nan")
+    teacher = scores(0.8, trans_err=nan, scale_err=0.4, orient_err=0.4, vel_err=0.4)
+    config, found = judge(a_run(), DRIVES, teacher=teacher, student=scores(0.5))
+    assert config.crkd is not None
+    assert config.crkd.respd_channels == tuple(RESPD_CHANNELS)
+    assert not found.notes
+
+
+def test_a_random_start_is_compared_with_nothing_and_says_so() -> None:
+    config, found = judge(a_run(), DRIVES, teacher=scores(0.6), student=None)
+    assert config == a_run()
+    assert "starts at random" in found.notes[0]
+    with pytest.raises(ProtocolError, match=r"0\.100 and the student's 0\.000"):
+        judge(a_run(), DRIVES, teacher=scores(0.1), student=None)
+
+
+def test_a_protocol_survives_its_file(tmp_path) -> None:
+    full = Protocol(
+        held_out=DRIVES,
+        teacher=scores(0.8),
+        start=scores(0.5),
+        end=scores(0.6),
+        left_out={"velocity": (0.8, 0.5)},
+        notes=("one", "two"),
+    )
+    assert Protocol.read(tmp_path) is None
+    full.write(tmp_path)
+    assert Protocol.read(tmp_path) == full
+    assert [row[:2] for row in full.table().rows] == [
+        ["teacher", "0.800"],
+        ["student, step 0", "0.500"],
+        ["student, end", "0.600"],
+    ]
+    (tmp_path / "protocol.json").write_text("{}")
+    with pytest.raises(ProtocolError, match=r"protocol\.json: cannot be read"):
+        Protocol.read(tmp_path)
+
+
+def test_samples_that_are_trained_on_are_not_held_out(tiny_world) -> None:
+    with pytest.raises(ProtocolError, match=r"4 of 4 samples of mini_train are trained on"):
+        check_apart(
+            HeldOut(data=tiny_world, split="mini_train"), data=tiny_world, split="mini_train"
+        )
+    check_apart(HeldOut(data=tiny_world, split="mini_val"), data=tiny_world, split="mini_train")
+
+
+def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:
+    """The control without LiDAR: its own checkpoint as teacher, heatmaps only, averaged."""
+    file = tmp_path / "student.safetensors"
+    save_weights(settled(TINY), file)
+    out = tmp_path / "run"
+    arguments = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--out", str(out)]
+    options = ["--teacher", str(file), "--student", str(file), "--preset", "demo_student"]
+    options += ["--steps", "2", "--held-out", "mini_val", "--losses"]
+    options += ["csrd=0,msfd_fused=0,msfd_camera=0,reld=0,respd_box=0"]
+    changes = ["batch_size=1", "workers=0", "precision=fp32", "log_steps=1", "average=0.9"]
+    changes += ["gradient_steps=1", "crkd.ramp_steps=0"]
+    options += [word for change in changes for word in ("--set", change)]
+    with pytest.raises(ProtocolError, match=r"before it is taught: expected 0\.15 more"):
+        CliRunner().invoke(app, [*arguments, *options], catch_exceptions=False)
+    assert not out.exists()
+    done = CliRunner().invoke(
+        app, [*arguments, *options, "--allow-weak-teacher"], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    assert "student, end" in done.output
+    data = json.loads((out / "protocol.json").read_text())
+    assert data["held_out"]["split"] == "mini_val"
+    assert data["start"].keys() == data["end"].keys() == data["teacher"].keys()
+    # It is its own teacher: the same scores, to the last digit.
+    assert data["start"]["mean_ap"] == data["teacher"]["mean_ap"]
+    run = Run.open(out)
+    assert run.config.crkd is not None
+    assert run.config.crkd.chosen == {"respd_heatmap"}
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["share.respd_heatmap"] >= 0 for line in lines)
+    assert load_weights(out / "weights.safetensors").config.name == "tiny"
+    again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
+    assert again.exit_code == 0
+    assert dataclasses.asdict(Protocol.read(out)) == dataclasses.asdict(
+        Protocol(
+            held_out=HeldOut(data=tiny_world, split="mini_val"),
+            teacher=data["teacher"],
+            start=data["start"],
+            end=data["end"],
+            notes=tuple(data["notes"]),
+        )
+    )
