@@ -16,6 +16,7 @@ from crkd_core.config import (
     ConfigError,
     DetectorConfig,
     TrainConfig,
+    UnlabelledConfig,
     check_classes,
     loss_weights,
 )
@@ -26,6 +27,7 @@ from crkd_core.presets import preset as find_preset
 if TYPE_CHECKING:
     from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.distill.protocol import Protocol
+    from crkd_core.train.mixed import MixedFrames
     from crkd_core.train.run_folder import Run
 
 
@@ -119,6 +121,16 @@ def distill(
             "--allow-weak-teacher", help="Go on with a teacher that is not clearly better."
         ),
     ] = False,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Root folder of drives without boxes, where only the teacher speaks."),
+    ] = None,
+    unlabelled_split: Annotated[
+        str | None, typer.Option(help="A split of it; what it says of boxes is not read.")
+    ] = None,
+    unlabelled_share: Annotated[
+        float | None, typer.Option(help="Of all samples, how many are of these drives.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep the teacher's answers here.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
@@ -141,7 +153,7 @@ def distill(
     _check_place(out, device)
     if resume:
         changes = [*(set_ or []), *(text for text in (losses, form) if text is not None)]
-        changes += ["a flag"] if inherit or allow_weak_teacher or held_out else []
+        changes += ["a flag"] if inherit or allow_weak_teacher or held_out or unlabelled else []
         run = _resumed(out, split=split, preset=None, steps=steps, changes=changes)
         config = run.config
     elif teacher is None:
@@ -164,6 +176,7 @@ def distill(
             config = override(config, ["detector.fuser=conv"])
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
+        config = _with_unlabelled(config, unlabelled, unlabelled_split, unlabelled_share)
         config = override(config, set_ or [])
     frames = _recorded(data, split, config, *teacher_configs(config), version=version)
     if resume:
@@ -175,6 +188,9 @@ def distill(
         else:
             drives = HeldOut(data=held_out_data or data, split=held_out)
             check_apart(drives, data=data, split=split)
+            if config.unlabelled is not None:
+                others = config.unlabelled
+                check_apart(drives, data=Path(others.data), split=others.split)
             config, found = protocol.before(
                 config, drives, allow_weak=allow_weak_teacher, device=device
             )
@@ -182,13 +198,30 @@ def distill(
         if found is not None and run.writes:
             found.write(run.path)
             _show(found)
-    student = distill_run(run, frames, resume=resume, device=device)
-    found = protocol.after(run, student, device=device)
+    trained = distill_run(run, frames, resume=resume, device=device)
+    found = protocol.after(run, trained, device=device)
     if found is not None and run.writes:
         _show(found)
     for said in failures(read_pulls(run.path)):
         print(f"warning: {said}", file=sys.stderr)
     print(f"weights: {run.path / 'weights.safetensors'}")
+
+
+def _with_unlabelled(
+    config: TrainConfig, data: Path | None, split: str | None, share: float | None
+) -> TrainConfig:
+    """``config`` with the drives without boxes that the options name."""
+    if data is None and split is None and share is None:
+        return config
+    if data is None or split is None:
+        raise ConfigError(
+            "give --unlabelled DATA and --unlabelled-split SPLIT together, with or without "
+            "--unlabelled-share"
+        )
+    drives = UnlabelledConfig(data=str(data.resolve()), split=split)
+    if share is not None:
+        drives = dataclasses.replace(drives, share=share)
+    return dataclasses.replace(config, unlabelled=drives)
 
 
 def _show(found: Protocol) -> None:
@@ -236,21 +269,29 @@ def _recorded(
     config: TrainConfig,
     *teachers: DetectorConfig,
     version: str | None,
-) -> NuScenesFrames:
+) -> NuScenesFrames | MixedFrames:
     """The training set, images as recorded: all that network, losses and teachers read.
 
     Refused where it lacks a class of the detector.
     """
     from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+    from crkd_core.train.mixed import MixedFrames
+
+    def read(tables: NuScenes, split: str) -> NuScenesFrames:
+        return NuScenesFrames.for_detectors(
+            tables,
+            split,
+            config.detector,
+            *teachers,
+            sensors=() if teachers else config.sensors,
+            lidar_sweeps=1 if config.depth_weight else 0,
+            recorded=True,
+        )
 
     tables = NuScenes(data, split=split, version=version)
     check_classes(config.detector.name, config.detector.classes, tables.classes)
-    return NuScenesFrames.for_detectors(
-        tables,
-        split,
-        config.detector,
-        *teachers,
-        sensors=() if teachers else config.sensors,
-        lidar_sweeps=1 if config.depth_weight else 0,
-        recorded=True,
-    )
+    frames, more = read(tables, split), config.unlabelled
+    if more is None:
+        return frames
+    others = read(NuScenes(Path(more.data), split=more.split), more.split)
+    return MixedFrames(frames, others, share=more.share)

@@ -34,7 +34,13 @@ from crkd_core.config.distill import (
 )
 from crkd_core.config.plain import from_dict, to_dict
 from crkd_core.config.stored import FORMAT, upgraded
-from crkd_core.config.training import AugmentConfig, PasteConfig, Precision, TrainConfig
+from crkd_core.config.training import (
+    AugmentConfig,
+    PasteConfig,
+    Precision,
+    TrainConfig,
+    UnlabelledConfig,
+)
 
 __all__ = [
     "CRKD_LOSSES",
@@ -64,6 +70,7 @@ __all__ = [
     "RayConfig",
     "TaskConfig",
     "TrainConfig",
+    "UnlabelledConfig",
     "check_classes",
     "check_per_class",
     "from_dict",

@@ -71,6 +71,24 @@ class PasteConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnlabelledConfig:
+    """Drives whose boxes nobody drew: only the teachers speak about them (docs/method.md 1.7)."""
+
+    #: Root folder of a nuScenes data set, and a split of it. What it says of boxes is not read.
+    data: str
+    split: str
+    #: Of all samples, how many are of these drives.
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ConfigError(
+                f"unlabelled.share: expected a share between 0 and 1, got {self.share}; leave "
+                "unlabelled out to train on labelled drives alone"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run."""
 
@@ -113,6 +131,8 @@ class TrainConfig:
     start: str | None = None
     #: What is learned from a teacher beside the truth, by CRKD; None = nothing.
     crkd: CrkdConfig | None = None
+    #: Drives without boxes, for the losses of the teachers alone; None = none.
+    unlabelled: UnlabelledConfig | None = None
     #: Write the log for TensorBoard too.
     tensorboard: bool = False
 
@@ -154,6 +174,11 @@ class TrainConfig:
             raise ConfigError(
                 f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "
                 "camera nor radar evidence; leave paste out, or train a detector with LiDAR"
+            )
+        if self.unlabelled is not None and not self.distillations:
+            raise ConfigError(
+                "unlabelled: a plain training learns nothing from drives without boxes; distil, "
+                "or leave unlabelled out"
             )
         if self.paste is not None and self.depth_weight:
             raise ConfigError(

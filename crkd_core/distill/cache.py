@@ -38,12 +38,11 @@ class Identified(Protocol):
     """A set of Frames that says which recordings it holds, as data.nuscenes.NuScenesFrames.
 
     Attributes:
-        identity: changes when the recordings do.
+        digest: changes when the recordings do.
         tokens: of the samples, by index.
     """
 
-    @property
-    def identity(self) -> str:
+    def digest(self) -> str:
         """See the class."""
         ...
 

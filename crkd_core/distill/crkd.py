@@ -30,8 +30,10 @@ from crkd_core.distill.responses import (
     box_distance,
     cells_of_teacher,
     objectness,
+    peaks,
     probability,
     quality_focal,
+    sighted,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
@@ -54,8 +56,8 @@ class Crkd(Method):
     name = "crkd"
     teacher_reads: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "csrd": ("heatmap",),
-        "msfd_fused": ("fused",),
-        "msfd_camera": ("gated_camera",),
+        "msfd_fused": ("fused", "heatmap"),
+        "msfd_camera": ("gated_camera", "heatmap"),
         "reld": ("fused",),
         "respd_heatmap": ("heatmap",),
         "respd_box": ("heatmap", "boxes"),
@@ -138,18 +140,24 @@ class Crkd(Method):
     ) -> Tensor:
         """Mask-scaling feature distillation of the fused features F; see ``masked_error``."""
         ours = self.fused(student.fused.float())
-        return self._masked(ours, teacher.fused, targets)
+        return self._masked(ours, teacher.fused, teacher, targets)
 
     def loss_msfd_camera(
         self, student: ModelOutput, teacher: ModelOutput, targets: Targets
     ) -> Tensor:
         """The same of the gated camera features g1 F1."""
         ours = self.camera(student.need("gated_camera").float())
-        return self._masked(ours, teacher.need("gated_camera"), targets)
+        return self._masked(ours, teacher.need("gated_camera"), teacher, targets)
 
-    def _masked(self, ours: Tensor, theirs: Tensor, targets: Targets) -> Tensor:
-        standard = self.config.msfd_scale == "standard"
-        return masked_error(ours, theirs, targets.need("foreground"), standard=standard)
+    def _masked(
+        self, ours: Tensor, theirs: Tensor, teacher: ModelOutput, targets: Targets
+    ) -> Tensor:
+        mask = targets.need("foreground")
+        if targets.labelled is not None:
+            # Where no box is known, the teacher says where objects are.
+            said = sighted([maps["heatmap"] for maps in teacher.tasks])
+            mask = torch.where(targets.labelled[:, None, None], mask, said)
+        return masked_error(ours, theirs, mask, standard=self.config.msfd_scale == "standard")
 
     def loss_reld(self, student: ModelOutput, teacher: ModelOutput, targets: Targets) -> Tensor:
         """Relation distillation: sum over scales n of the mean of |K_S - K_T| (section 3.5).
@@ -191,13 +199,17 @@ class Crkd(Method):
 
         Summed over tasks: the mean over M and the ``respd_channels`` of s SmoothL1(b_S - b_T) with
         s = sum_k w_k H_T. M (``respd_cells``) are the cells of the objects of the task, where the
-        teacher's boxes were trained, or all cells where it sees anything, as published.
+        teacher's boxes were trained, and the teacher's own peaks in samples without truth; or all
+        cells where it sees anything, as published.
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
         for (weight, s, t), own in zip(
             self._tasks(student, teacher), self._own_cells(targets), strict=True
         ):
             h_t = probability(t["heatmap"])
+            if own is not None and targets.labelled is not None:
+                said = peaks(h_t) & ~targets.labelled[:, None, None]
+                own = torch.cat([own, said.flatten().nonzero()[:, 0]])
             total = total + box_distance(
                 s,
                 t,

@@ -25,7 +25,8 @@ def with_foreground(
     crkd = config.crkd
     if crkd is None or not crkd.chosen & {"msfd_fused", "msfd_camera"}:
         return targets
-    known = [truth for truth in truths if truth is not None]
+    none = Boxes.empty(config.detector.classes)
+    known = [none if truth is None else truth for truth in truths]
     grid = config.detector.grid
     if crkd.msfd_mask == "rays":
         mask = ray_foreground(known, grid, crkd.rays)

@@ -82,6 +82,25 @@ def cells_of_teacher(heatmap: Tensor) -> Tensor:
     return presence > bound
 
 
+def sighted(heatmaps: list[Tensor]) -> Tensor:
+    """bool [B, X, Y]: where a teacher sees something, or beside it: the foreground without truth.
+
+    Cells that touch one where the largest probability [B, n, X, Y] of all tasks is above 0.1.
+    """
+    seen = objectness(heatmaps, form="maximum") > BOX_CELL
+    return F.max_pool2d(seen.float(), 3, stride=1, padding=1)[:, 0] > 0
+
+
+def peaks(heatmap: Tensor) -> Tensor:
+    """bool [B, X, Y]: where a teacher sees an object's centre: the objects' cells without truth.
+
+    Cells with a probability [B, n, X, Y] above 0.3 that no neighbour exceeds.
+    """
+    best = heatmap.amax(1, keepdim=True)
+    highest = F.max_pool2d(best, 3, stride=1, padding=1)
+    return ((best == highest) & (best > POSITIVE))[:, 0]
+
+
 def box_distance(
     student: dict[str, Tensor],
     teacher: dict[str, Tensor],

@@ -24,6 +24,7 @@ from crkd_core.distill.foreground import with_foreground
 from crkd_core.distill.teacher import Teacher
 from crkd_core.frame import Frame
 from crkd_core.train.batch import Taught, TrainingBatch, training_batch
+from crkd_core.train.mixed import MixedFrames
 from crkd_core.train.samples import Frames, Views
 
 
@@ -46,7 +47,10 @@ class TaughtViews(Views):
         ]
         # Where no teacher looks, the student needs less LiDAR, or none.
         self.alone = stream
-        if isinstance(frames, NuScenesFrames) and "lidar" not in config.detector.branches:
+        if (
+            isinstance(frames, NuScenesFrames | MixedFrames)
+            and "lidar" not in config.detector.branches
+        ):
             self.alone = copy.copy(stream)
             self.alone.frames = frames.with_lidar_sweeps(1 if config.depth_weight else 0)
 
@@ -136,9 +140,9 @@ class TeacherViews(Views):
             if not isinstance(self.frames, Identified):
                 raise CacheError(
                     f"{type(self.frames).__name__} does not say which recordings it holds "
-                    "(identity and tokens), so answers cannot be kept; leave --cache out"
+                    "(digest and tokens), so answers cannot be kept; leave --cache out"
                 )
-            self.facts = [self.frames.identity, to_dict(teacher), sensors]
+            self.facts = [self.frames.digest(), to_dict(teacher), sensors]
             if everything is not None:
                 self.facts += [to_dict(everything), config.seed]
 

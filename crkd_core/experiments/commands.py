@@ -25,7 +25,10 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     else:
         words += ["--teacher", f"runs/{spec.teacher}", "--student", f"runs/{spec.start}"]
     if spec.is_unlabelled:
-        words += ["--unlabelled", ",".join(settings.drives["unlabelled"])]
+        words += ["--unlabelled", settings.data]
+        words += ["--unlabelled-split", ",".join(settings.drives["unlabelled"])]
+    if spec.is_measured:
+        words += ["--held-out", ",".join(settings.drives["validation"])]
     words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
     return words + [word for change in changes for word in ("--set", change)]
 

@@ -68,7 +68,7 @@ C = dataclasses.replace(
     B, arm="C", what="the teacher's heatmaps", teacher="teacher", options=HEATMAPS,
     self_taught="B",
 )  # fmt: skip
-D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=())
+D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=(), is_measured=True)
 E = dataclasses.replace(C, arm="E", what="CRKD, as published", options=("--form", "published"))
 F = dataclasses.replace(
     A, arm="F", what="no teacher, calibration block in the path as in E", plain="A",
@@ -138,7 +138,7 @@ def few(seeds: Seeds) -> list[RunSpec]:
         self_taught="more_B",
     )  # fmt: skip
     balanced = dataclasses.replace(
-        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=()
+        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=(), is_measured=True
     )
     arms = [plain, taught, own, heatmaps, balanced]
     return [start, teacher, *_seeded(arms, seeds)]

@@ -32,6 +32,8 @@ class RunSpec:
         changes: KEY=VALUE for ``--set``.
         drives: those with boxes.
         is_unlabelled: it also learns from the teacher on the other training drives.
+        is_measured: its teacher is compared with its start on the validation drives first, and
+            teaches only what it knows better.
         plain, self_taught: arms that its runs are compared with, seed by seed: the same without a
             teacher, and the same with its own start as teacher.
     """
@@ -48,6 +50,7 @@ class RunSpec:
     changes: tuple[str, ...] = ()
     drives: Drives = "train"
     is_unlabelled: bool = False
+    is_measured: bool = False
     plain: str | None = None
     self_taught: str | None = None
 

@@ -55,9 +55,11 @@ class DetectionLoss(nn.Module):
         for maps, target, (peaks, boxes) in zip(
             output.tasks, targets.tasks(), targets.divisors, strict=True
         ):
-            losses["heatmap"] = losses["heatmap"] + gaussian_focal(
-                maps["heatmap"], target.heatmap, divisor=peaks
-            )
+            heatmaps = maps["heatmap"], target.heatmap
+            if targets.labelled is not None:
+                # Where no box is known, none may be called wrong.
+                heatmaps = heatmaps[0][targets.labelled], heatmaps[1][targets.labelled]
+            losses["heatmap"] = losses["heatmap"] + gaussian_focal(*heatmaps, divisor=peaks)
             for name, loss in self.box_loss(maps, target, divisor=boxes).items():
                 losses[name] = losses[name] + loss
         return {"total": sum(losses.values(), torch.zeros_like(losses["heatmap"])), **losses}

@@ -63,6 +63,8 @@ class Targets(Tensors):
         peaks: per task the cells that are 1 in its heatmaps; two boxes may share one.
         divisors: per task what the sums of its heatmap loss and its box loss are divided by; of
             the larger batch where this one is a part of one, see ``counted_together``.
+        labelled: [B] bool, the samples whose boxes are known; the others have no boxes here and
+            are no part of the detection loss. None = all.
         depth: [P, h, w] float32, see losses.depth.depth_truth.
         foreground: bool [B, X, Y], see distill.foreground.foreground.
     """
@@ -75,6 +77,7 @@ class Targets(Tensors):
     boxes: tuple[int, ...]
     peaks: tuple[int, ...]
     divisors: tuple[tuple[float, float], ...]
+    labelled: Tensor | None = None
     depth: Tensor | None = None
     foreground: Tensor | None = None
 
@@ -120,17 +123,26 @@ class Targets(Tensors):
         ]
 
 
-def targets_of(truths: Sequence[Boxes | None], config: DetectorConfig) -> Targets:
+def targets_of(
+    truths: Sequence[Boxes | None], config: DetectorConfig, *, partly: bool = False
+) -> Targets:
     """What a detector should answer to a batch.
 
     Args:
         truths: B sets of boxes in its grid frame. An empty set is an answer; None is not.
         config: the detector's.
+        partly: whether samples may be without truth; they are then not ``labelled``.
 
     Raises:
         TargetError: a sample without truth, or truth that is none; see ``build_targets``.
     """
     known = [truth for truth in truths if truth is not None]
+    if partly:
+        none = Boxes.empty(config.classes)
+        every = [none if truth is None else truth for truth in truths]
+        targets = Targets.of(build_targets(every, config))
+        flags = torch.tensor([truth is not None for truth in truths])
+        return dataclasses.replace(targets, labelled=flags)
     if len(known) < len(truths):
         missing = [index for index, truth in enumerate(truths) if truth is None]
         raise TargetError(

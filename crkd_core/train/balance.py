@@ -32,8 +32,8 @@ class Annotated(Protocol):
 class Order:
     """The endless stream of frames: position -> index; every frame once an epoch."""
 
-    def __init__(self, frames: int, *, seed: int) -> None:
-        self.frames, self.seed = frames, seed
+    def __init__(self, frames: int, *, seed: int, stream: int = 0) -> None:
+        self.frames, self.seed, self.stream = frames, seed, stream
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, np.int64))
 
     def __len__(self) -> int:
@@ -44,7 +44,10 @@ class Order:
         """Frame at a position; the same for the same seed."""
         epoch, place = divmod(position, len(self))
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.draw(np.random.default_rng((self.seed, 0, epoch))))
+            self._epoch = (
+                epoch,
+                self.draw(np.random.default_rng((self.seed, self.stream, epoch))),
+            )
         return int(self._epoch[1][place])
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:

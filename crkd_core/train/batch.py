@@ -54,14 +54,18 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
     """Frames to the batch of a plain training.
 
     Raises:
-        TargetError: a Frame without truth, or with impossible truth.
+        TargetError: a Frame without truth, and no ``unlabelled`` in the configuration, or with
+            impossible truth.
         DepthLossError: Frames without LiDAR, with a weight of the depth loss.
         FrameError: see data.batch.collate.
     """
     inputs = collate(frames, config.detector)
-    targets = targets_of(inputs.truth, config.detector)
+    targets = targets_of(inputs.truth, config.detector, partly=config.unlabelled is not None)
     if config.depth_weight:
         depth = depth_truth(inputs, config.detector)
+        if targets.labelled is not None:
+            # A cell without a return; what is learned of these samples is the teacher's alone.
+            depth[~targets.labelled[inputs.camera_present.nonzero()[:, 0]]] = 0
         targets = dataclasses.replace(targets, depth=depth)
     if "lidar" not in config.detector.branches:
         # From here on nobody looks at it, and it is large.

@@ -63,7 +63,9 @@ def pulls(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, float]:
             continue
         dot = float(sum((a * b).sum() for a, b in pairs))
         ours, other = (float(sum(pair[k].square().sum() for pair in pairs)) ** 0.5 for k in (0, 1))
-        found[SHARE + name] = other / max(ours, 1e-12)
+        if not ours:
+            continue  # A batch without a labelled sample.
+        found[SHARE + name] = other / ours
         found[COSINE + name] = dot / max(ours * other, 1e-24)
     return found
 

@@ -27,6 +27,7 @@ from crkd_core.orphans import die_with_parent
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.distributed import Processes
+from crkd_core.train.mixed import MixedFrames, MixedOrder
 from crkd_core.train.run_folder import Run
 
 
@@ -80,11 +81,14 @@ class Views(Dataset[Any]):
 
     def __init__(self, frames: Frames, config: TrainConfig, *, paste: Paste | None = None) -> None:
         self.frames, self.config, self.paste = frames, config, paste
+        labelled = frames.labelled if isinstance(frames, MixedFrames) else frames
         self.order = (
-            BalancedOrder(classes_held(frames, config.detector.classes), seed=config.seed)
+            BalancedOrder(classes_held(labelled, config.detector.classes), seed=config.seed)
             if config.balanced
-            else Order(len(frames), seed=config.seed)
+            else Order(len(labelled), seed=config.seed)
         )
+        if isinstance(frames, MixedFrames):
+            self.order = MixedOrder(self.order, len(frames.unlabelled), share=frames.share)
 
     def __getitem__(self, position: int) -> Any:
         """The Frame at a stream position; the same for the same seed, set and configuration."""

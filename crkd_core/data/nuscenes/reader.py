@@ -20,7 +20,6 @@ from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
-from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -83,11 +82,6 @@ class NuScenesFrames(Sequence[Frame]):
         swept += [LIDAR] if lidar_sweeps else []
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
-
-    @property
-    def identity(self) -> str:
-        """Changes when the tables of the data set do."""
-        return fingerprint(self.tables.root / self.tables.version)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -187,7 +187,9 @@ def test_names_of_answers_say_all_that_decides_them(tmp_path) -> None:
     )
 
     class Set(list):
-        identity = "one"
+        def digest(self):
+            return "one"
+
         tokens = ("frame 0", "frame 1", "frame 2")
 
     def key(position: int = 4, *, frames=None, config=run, salt="a", teacher=TINY, sensors=()):
@@ -196,7 +198,7 @@ def test_names_of_answers_say_all_that_decides_them(tmp_path) -> None:
         return TeacherViews(stream, teacher, sensors=sensors, cache=cache).known(position).key
 
     other = Set([frame(0)] * 3)
-    other.identity = "two"
+    other.digest = lambda: "two"
     image = dataclasses.replace(TINY.image, zoom=1.1)
     changed = {
         "position": key(1),
