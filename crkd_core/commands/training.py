@@ -258,7 +258,7 @@ def _resumed(
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
             "resumed run keeps its configuration. Leave --preset, --steps, --losses, --form, "
-            "--inherit, --held-out and --set out, or start a new run"
+            "--inherit, --held-out, --unlabelled and --set out, or start a new run"
         )
     return run
 

@@ -77,7 +77,7 @@ def test_what_unlabelled_drives_say_of_boxes_is_not_read(tiny_world, bare_world)
     assert full[count].truth is None
     assert bare[count].truth is None
     assert full[count].token == bare[count].token == full.tokens[count]
-    assert full.digest() != bare.identity
+    assert full.digest() != bare.digest()
     run = a_config_with(share=0.5)
     views = Views(full, run)
     batch = views.collate([views[position] for position in range(4)])
