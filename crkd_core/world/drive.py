@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -139,7 +140,9 @@ def record(stretch: Stretch) -> Recorded:
     )  # fmt: skip
     scene = drive.scene
     result = Recorded(stretch=stretch, description=scene.description)
-    clouds: dict[int, dict[str, NDArray]] = {k: {} for k in range(stretch.first, stretch.last)}
+    clouds: dict[int, dict[str, NDArray[Any]]] = {
+        k: {} for k in range(stretch.first, stretch.last)
+    }
     shots = rig.schedule(stretch.key_frames, phases=scene.radar_phases, sweeps=stretch.sweeps)
     for shot in shots:
         if not stretch.first <= shot.sample < stretch.last:
@@ -177,7 +180,7 @@ def map_file(stretch: Stretch) -> str:
     return f"maps/{log_name(stretch.seed, stretch.name)}.png"
 
 
-def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray | None:
+def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray[Any] | None:
     """Write one sensor file; the points of a LiDAR or radar sweep, None for a camera.
 
     The folder of the whole set gets its name last (writer.py), so that files need no care.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,12 @@ def attribute_of(name: str, speed: float) -> str:
 
 
 def count_inside(
-    points: NDArray, centers: NDArray, sizes: NDArray, yaws: NDArray, *, flat: bool = False
+    points: NDArray[Any],
+    centers: NDArray[Any],
+    sizes: NDArray[Any],
+    yaws: NDArray[Any],
+    *,
+    flat: bool = False,
 ) -> NDArray[np.int64]:
     """[B] how many points [P, 3] lie in each of B boxes; ``flat`` ignores height."""
     points = points[np.argsort(points[:, 0], kind="stable")]
@@ -160,7 +166,7 @@ class Annotator:
         return self._probes[actor]
 
     def _seen(
-        self, moment: Moment, index: NDArray, center: NDArray, yaw: NDArray
+        self, moment: Moment, index: NDArray[Any], center: NDArray[Any], yaw: NDArray[Any]
     ) -> NDArray[np.float64]:
         """[N] fraction of each object's probes that some camera sees.
 

@@ -8,6 +8,7 @@ lane is therefore there twice, once halting and once not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class Motion:
         zero = np.argmin(np.abs(t))
         self._way = way - way[:, zero : zero + 1]
 
-    def advance(self, line: NDArray | int, t: NDArray | float) -> NDArray[np.float64]:
+    def advance(self, line: NDArray[Any] | int, t: NDArray[Any] | float) -> NDArray[np.float64]:
         """Metres along the road that lines have moved since t = 0 (broadcast)."""
         place = np.clip((np.asarray(t) - self._start) / _STEP, 0, self._way.shape[1] - 1.001)
         low = place.astype(int)
@@ -89,7 +90,7 @@ class Motion:
         return self._way[line, low] * (1 - share) + self._way[line, low + 1] * share
 
 
-def _gate(t: NDArray, halt: Halt) -> NDArray[np.float64]:
+def _gate(t: NDArray[Any], halt: Halt) -> NDArray[np.float64]:
     """1 for driving, 0 for standing, smooth between."""
     stop = np.clip((halt.begin - t) / _BRAKE, 0, 1)
     go = np.clip((t - halt.end) / _START, 0, 1)

@@ -7,6 +7,7 @@ reach further than everything else that is simulated, because radars do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def reflectors(road: Road, rng: np.random.Generator) -> Reflectors:
     return Reflectors(place=np.concatenate(places), echo=np.concatenate(echoes))
 
 
-def _beyond(road: Road, s: NDArray, d: NDArray) -> NDArray[np.float64]:
+def _beyond(road: Road, s: NDArray[Any], d: NDArray[Any]) -> NDArray[np.float64]:
     """[N, 2] places at (s, d); the road goes on straight where it is not known."""
     x, y, yaw = road.at(s, d)
     over = s - np.clip(s, road.s[0], road.s[-1])

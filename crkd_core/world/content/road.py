@@ -7,6 +7,7 @@ ground. A place on the road is (s, d): metres along the centre line, metres to t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -47,7 +48,9 @@ class Road:
         self.x = np.cumsum(np.cos(mid)) * _STEP
         self.y = np.cumsum(np.sin(mid)) * _STEP
 
-    def at(self, s: NDArray | float, d: NDArray | float) -> tuple[NDArray, NDArray, NDArray]:
+    def at(
+        self, s: NDArray[Any] | float, d: NDArray[Any] | float
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """x, y and heading of the road at (s, d); s outside the range is clamped."""
         yaw = np.interp(s, self.s, self.yaw)
         x = np.interp(s, self.s, self.x) - d * np.sin(yaw)
@@ -167,7 +170,9 @@ class Ground:
         for start in s:
             self._fill(start, start + (3.0 if dashed else 6.0), d - 0.07, d + 0.07, colour)
 
-    def colour(self, x: NDArray, y: NDArray, footprint: NDArray) -> NDArray[np.float32]:
+    def colour(
+        self, x: NDArray[Any], y: NDArray[Any], footprint: NDArray[Any]
+    ) -> NDArray[np.float32]:
         """[3, N] albedo (RGB, 0..1) at ground points.
 
         Args:

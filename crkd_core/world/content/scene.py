@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +177,7 @@ class Scene:
         turn = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))
         return (b[:2, 3] - a[:2, 3]) / 0.02, float(turn) / 0.02
 
-    def place(self, t: float) -> tuple[NDArray, NDArray]:
+    def place(self, t: float) -> tuple[NDArray[Any], NDArray[Any]]:
         """Position [A, 2] and yaw [A] of every actor at t, wherever the car is."""
         xy = self._xy + (t * self._speed)[:, None] * np.stack(
             [np.cos(self._yaw), np.sin(self._yaw)], 1
@@ -188,7 +189,9 @@ class Scene:
         xy[on, 0], xy[on, 1], yaw[on] = x, y, heading + self._turn[on]
         return xy, yaw
 
-    def upright(self, xy: NDArray, index: NDArray | slice = slice(None)) -> NDArray[np.float64]:
+    def upright(
+        self, xy: NDArray[Any], index: NDArray[Any] | slice = slice(None)
+    ) -> NDArray[np.float64]:
         """[N, 3] centres of actors that stand on the ground at places [N, 2]."""
         z = self.terrain.height(xy[:, 0]) + self.sizes[index, 2] / 2
         return np.concatenate([xy, z[:, None]], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def join(parts: Sequence[Mesh]) -> Mesh:
     )
 
 
-def solid(vertices: NDArray, faces: NDArray, colour: Colour, material: int) -> Mesh:
+def solid(vertices: NDArray[Any], faces: NDArray[Any], colour: Colour, material: int) -> Mesh:
     """A mesh of one colour and material."""
     return Mesh(
         vertices=np.asarray(vertices, np.float32),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,11 +33,11 @@ class Terrain:
         height = np.cumsum(slope) * STEP
         self.z = height - np.interp(0.0, self.x, height)
 
-    def height(self, x: NDArray | float) -> NDArray[np.float64]:
+    def height(self, x: NDArray[Any] | float) -> NDArray[np.float64]:
         """Metres above the origin of the local frame."""
         return np.asarray(np.interp(x, self.x, self.z))
 
-    def slope(self, x: NDArray | float) -> NDArray[np.float64]:
+    def slope(self, x: NDArray[Any] | float) -> NDArray[np.float64]:
         """Rise to a metre along x, smoothed over a few metres."""
         return (self.height(x + STEP) - self.height(x - STEP)) / (2 * STEP)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ class Traffic:
     """
 
     def __init__(
-        self, *, filler: Filler, motion: Motion, times: NDArray, horizon: float,
+        self, *, filler: Filler, motion: Motion, times: NDArray[Any], horizon: float,
         junction: float | None,
     ) -> None:  # fmt: skip
         self._filler, self._motion, self._rng = filler, motion, filler.rng

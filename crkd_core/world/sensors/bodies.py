@@ -8,6 +8,7 @@ firing of a sensor costs more than all rays that meet it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
@@ -31,23 +32,25 @@ class Faces:
 class Tree:
     """Some triangles as an Embree scene."""
 
-    def __init__(self, device: EmbreeDevice, vertices: NDArray, faces: NDArray) -> None:
+    def __init__(self, device: EmbreeDevice, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
         self._scene = EmbreeScene(device)
         self._mesh = TriangleMesh(
             self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces)
         )
 
-    def first(self, origins: NDArray, directions: NDArray) -> tuple[NDArray, NDArray]:
+    def first(
+        self, origins: NDArray[Any], directions: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Triangle (-1 for none) and distance of the first hit of each ray, float32 [N, 3]."""
         answer = self._scene.run(origins, directions, output=True)
         return answer["primID"], answer["tfar"]
 
-    def blocked(self, origins: NDArray, directions: NDArray) -> NDArray[np.bool_]:
+    def blocked(self, origins: NDArray[Any], directions: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether each ray meets anything."""
         return self._scene.run(origins, directions, query="OCCLUDED") != -1
 
 
-def normals(vertices: NDArray, faces: NDArray) -> NDArray[np.float32]:
+def normals(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[np.float32]:
     """[F, 3] unit normals."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
@@ -55,7 +58,7 @@ def normals(vertices: NDArray, faces: NDArray) -> NDArray[np.float32]:
     return normal.astype(np.float32)
 
 
-def face_table(meshes: list[Mesh], owners: list[int], places: list[NDArray] | None) -> Faces:
+def face_table(meshes: list[Mesh], owners: list[int], places: list[NDArray[Any]] | None) -> Faces:
     """Attributes of all triangles of meshes, one after the other; ``places`` [4, 4] turn them."""
     turned = [
         normals(m.vertices, m.faces) if places is None

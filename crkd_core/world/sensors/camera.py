@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -119,7 +121,7 @@ class Camera:
 
     def _mirror(
         self, moment: Moment, colour: NDArray[np.float32], rays: NDArray[np.float32],
-        ground: NDArray, points: NDArray[np.float32],
+        ground: NDArray[Any], points: NDArray[np.float32],
     ) -> None:  # fmt: skip
         """Darken the wet ground in ``colour`` and add what mirrors in it, traced coarsely.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from embreex.rtcore import EmbreeDevice
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from crkd_core.world.sensors.shadows import GroundShadows
 HAZE = 900.0
 
 
-def placement(position: NDArray, yaw: float) -> NDArray[np.float32]:
+def placement(position: NDArray[Any], yaw: float) -> NDArray[np.float32]:
     """Pose of an upright object, float32 [4, 4]."""
     c, s = np.cos(yaw), np.sin(yaw)
     x, y, z = position

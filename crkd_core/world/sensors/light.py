@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -91,7 +93,7 @@ def lamplight(
 
 
 def _add(
-    light: NDArray[np.float32], lamp: NDArray, points: NDArray[np.float32],
+    light: NDArray[np.float32], lamp: NDArray[Any], points: NDArray[np.float32],
     normal: NDArray[np.float32], *, soft: float, reach: float,
 ) -> None:  # fmt: skip
     """Add a lamp in the open, unit strength: inverse square, softened near and cut off far.
@@ -119,7 +121,7 @@ def _add(
 
 
 def _beam(
-    local_T_ego: NDArray, points: NDArray[np.float32], normal: NDArray[np.float32]
+    local_T_ego: NDArray[Any], points: NDArray[np.float32], normal: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Of the own low beam: which points [M] it reaches, and how brightly [M].
 

@@ -7,6 +7,7 @@ here, so that they agree on what hides what.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Moment:
         self._shadows, self._sun = shadows, sun
 
     def cast(
-        self, origin: NDArray, directions: NDArray[np.float32], columns: Columns | None = None
+        self, origin: NDArray[Any], directions: NDArray[np.float32], columns: Columns | None = None
     ) -> Hits:
         """First hits of rays from one origin [3], or from one for each ray [N, 3].
 
@@ -96,7 +97,7 @@ class Moment:
         return Hits(distance=distance, face=face)
 
     def glance(
-        self, origin: NDArray, directions: NDArray[np.float32]
+        self, origin: NDArray[Any], directions: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Distance and owner of what few rays meet first, moving bodies taken for their boxes.
 
@@ -187,7 +188,7 @@ class Moment:
         owner[on] = self.faces.owner[hits.face[on]]
         return owner
 
-    def normals(self, face: NDArray) -> NDArray[np.float32]:
+    def normals(self, face: NDArray[Any]) -> NDArray[np.float32]:
         """[3, N] unit normals of triangles in the local frame."""
         normal = self.faces.normal.take(face, 1)
         # The last row is for scenery, whose owner is below 0.

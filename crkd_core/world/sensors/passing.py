@@ -7,6 +7,7 @@ most columns need not even be looked at.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,9 @@ class Bodies:
     turn: NDArray[np.float32]
 
 
-def _cones(bodies: Bodies, origin: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def _cones(
+    bodies: Bodies, origin: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Offset [B, 3] of the bodies, distance [B], least scalar product [B] that meets one."""
     offset = bodies.place - origin
     away = np.sqrt(np.einsum("ij,ij->i", offset, offset))
@@ -63,8 +66,8 @@ def _cones(bodies: Bodies, origin: NDArray) -> tuple[NDArray, NDArray, NDArray]:
 
 
 def along_any(
-    bodies: Bodies, origin: NDArray, directions: NDArray, distance: NDArray
-) -> list[tuple[int, NDArray]]:
+    bodies: Bodies, origin: NDArray[Any], directions: NDArray[Any], distance: NDArray[Any]
+) -> list[tuple[int, NDArray[Any]]]:
     """Bodies and the rays from one place that may meet them, rays in any order."""
     offset, nearest, limit = _cones(bodies, origin)
     if not len(offset):
@@ -75,12 +78,12 @@ def along_any(
 
 def along_columns(
     bodies: Bodies,
-    origin: NDArray,
-    directions: NDArray,
-    distance: NDArray,
+    origin: NDArray[Any],
+    directions: NDArray[Any],
+    distance: NDArray[Any],
     columns: Columns,
     heading: float,
-) -> list[tuple[int, NDArray]]:
+) -> list[tuple[int, NDArray[Any]]]:
     """The same for rays in columns: those that pass the upright outline of each box."""
     size = len(directions) // len(columns.azimuth)
     offset = bodies.place - origin
@@ -122,8 +125,8 @@ def along_columns(
 
 
 def along_each(
-    bodies: Bodies, origins: NDArray, directions: NDArray, distance: NDArray
-) -> list[tuple[int, NDArray]]:
+    bodies: Bodies, origins: NDArray[Any], directions: NDArray[Any], distance: NDArray[Any]
+) -> list[tuple[int, NDArray[Any]]]:
     """The same for rays with an origin each."""
     result = []
     for i, (place, radius) in enumerate(zip(bodies.place, bodies.radius, strict=True)):

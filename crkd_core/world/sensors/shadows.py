@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,13 @@ class GroundShadows:
     """
 
     def __init__(
-        self, *, still: Tree, terrain: Terrain, low: NDArray, high: NDArray, direction: NDArray
+        self,
+        *,
+        still: Tree,
+        terrain: Terrain,
+        low: NDArray[Any],
+        high: NDArray[Any],
+        direction: NDArray[Any],
     ) -> None:
         self._still, self._terrain = still, terrain
         self._low = np.asarray(low, np.float32)

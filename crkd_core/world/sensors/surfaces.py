@@ -6,6 +6,8 @@ many rows of three.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,7 +84,7 @@ class Surfaces:
         return colour
 
     def _texture(
-        self, face: NDArray, points: NDArray[np.float32], normal: NDArray[np.float32]
+        self, face: NDArray[Any], points: NDArray[np.float32], normal: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Colours of triangles where rays meet them, [3, N], and what glows there at night."""
         faces = self._moment.faces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +35,7 @@ class Clutter:
         self._louder = chance.Wandering(1.0, *keys, 43)
 
     def standing(
-        self, number: int, t: float, walls: NDArray, local_T_radar: NDArray,
+        self, number: int, t: float, walls: NDArray[Any], local_T_radar: NDArray[Any],
         rng: np.random.Generator,
     ) -> Returns:  # fmt: skip
         """The ``number`` reflectors that answer best now; which they are lasts.
@@ -72,7 +74,7 @@ class Clutter:
             source=np.full(n, CLUTTER, np.int8),
         )
 
-    def ghosts(self, real: Returns, walls: NDArray, rng: np.random.Generator) -> Returns:
+    def ghosts(self, real: Returns, walls: NDArray[Any], rng: np.random.Generator) -> Returns:
         """Mirror images: moving objects seen by way of a wall, or twice along one ray."""
         moving = np.flatnonzero(np.abs(real.speed) > 1.0)
         parents = moving[rng.random(len(moving)) < 0.8]

@@ -9,6 +9,7 @@ along the ray: the radial part of ``vx, vy`` with the own motion taken out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,11 @@ def table(returns: Returns, own: OwnMotion, rng: np.random.Generator) -> NDArray
 
 
 def _raw_velocity(
-    place: NDArray, along: NDArray, over_ground: NDArray, standing: NDArray, own: OwnMotion
+    place: NDArray[Any],
+    along: NDArray[Any],
+    over_ground: NDArray[Any],
+    standing: NDArray[Any],
+    own: OwnMotion,
 ) -> NDArray[np.float64]:
     """[N, 2] relative velocities in the axes of the turning radar, in steps."""
     radial = over_ground - along @ own.velocity

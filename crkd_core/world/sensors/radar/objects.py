@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ class InView:
     rays: NDArray[np.float32]
     length: NDArray[np.float64]
 
-    def sight(self, distance: NDArray, owner: NDArray) -> NDArray[np.float64]:
+    def sight(self, distance: NDArray[Any], owner: NDArray[Any]) -> NDArray[np.float64]:
         """[N] share of the places that nothing hides, from what ``rays`` met and whose it is."""
         free = (distance >= self.length) | (owner == np.repeat(self.actor, SPOTS))
         return free.reshape(-1, SPOTS).mean(1)
@@ -129,7 +130,7 @@ class ObjectEchoes:
         self._slide = [chance.Wandering(1.5, *each, 22 + k) for k in range(2)]
         self._off = [chance.Wandering(1.0, key, actor, radar, 30 + k) for k in range(3)]
 
-    def in_view(self, state: State, local_T_radar: NDArray) -> InView:
+    def in_view(self, state: State, local_T_radar: NDArray[Any]) -> InView:
         """The objects that may answer."""
         origin, forward = local_T_radar[:2, 3], local_T_radar[:2, 0]
         offset = state.position[:, :2] - origin
@@ -157,7 +158,7 @@ class ObjectEchoes:
         )
 
     def returns(
-        self, view: InView, sight: NDArray, local_T_radar: NDArray, t: float,
+        self, view: InView, sight: NDArray[Any], local_T_radar: NDArray[Any], t: float,
         rng: np.random.Generator,
     ) -> Returns:  # fmt: skip
         """What the objects in view send back.
@@ -186,7 +187,7 @@ class ObjectEchoes:
         return self._measure(view, one, nth, local_T_radar, t, rng)
 
     def _places(
-        self, view: InView, one: NDArray, nth: NDArray, origin: NDArray, t: float
+        self, view: InView, one: NDArray[Any], nth: NDArray[Any], origin: NDArray[Any], t: float
     ) -> NDArray[np.float64]:
         """[N, 2] where on its object each return comes from, local frame."""
         which = (view.actor[one], nth % _PLACES)
@@ -215,8 +216,8 @@ class ObjectEchoes:
         return center + _turned(place, yaw)
 
     def _measure(
-        self, view: InView, one: NDArray, nth: NDArray, local_T_radar: NDArray, t: float,
-        rng: np.random.Generator,
+        self, view: InView, one: NDArray[Any], nth: NDArray[Any], local_T_radar: NDArray[Any],
+        t: float, rng: np.random.Generator,
     ) -> Returns:  # fmt: skip
         origin, forward = local_T_radar[:2, 3], local_T_radar[:2, 0]
         offset = self._places(view, one, nth, origin, t) - origin
@@ -238,19 +239,19 @@ class ObjectEchoes:
         )
 
 
-def _turned(vectors: NDArray, yaw: NDArray) -> NDArray[np.float64]:
+def _turned(vectors: NDArray[Any], yaw: NDArray[Any]) -> NDArray[np.float64]:
     """Vectors [..., 2] turned by angles [...]."""
     c, s = np.cos(yaw), np.sin(yaw)
     x, y = vectors[..., 0], vectors[..., 1]
     return np.stack([c * x - s * y, s * x + c * y], -1)
 
 
-def _azimuth(offset: NDArray, forward: NDArray) -> NDArray[np.float64]:
+def _azimuth(offset: NDArray[Any], forward: NDArray[Any]) -> NDArray[np.float64]:
     """[N] angle of offsets [N, 2] against a direction [2], radians, to the left."""
     return np.arctan2(forward[0] * offset[:, 1] - forward[1] * offset[:, 0], offset @ forward)
 
 
-def _at_distance(table: NDArray, distance: NDArray) -> NDArray[np.float64]:
+def _at_distance(table: NDArray[Any], distance: NDArray[Any]) -> NDArray[np.float64]:
     """[N] values of tables [N, 4] at distances."""
     place = np.interp(np.log(np.maximum(distance, 1.0)), _AT, np.arange(len(_AT)))
     low = np.minimum(place.astype(int), len(_AT) - 2)

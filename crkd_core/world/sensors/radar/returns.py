@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Returns:
     def __len__(self) -> int:
         return len(self.distance)
 
-    def take(self, rows: NDArray) -> Returns:
+    def take(self, rows: NDArray[Any]) -> Returns:
         """Some of them, in the order of ``rows``."""
         return Returns(
             distance=self.distance[rows],
