@@ -14,6 +14,7 @@ and the pose of an instant is written before the sensor messages of that instant
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from crkd_core.sensors import LIDAR
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.writer import BagWriter, Storage, qos
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,9 @@ def write_bag(
 ) -> BagSummary:
     """Write one scene, key frames and sweeps of every sensor, in time order.
 
+    Sweeps whose files are not there, as with key frames downloaded alone, are left out with a
+    warning; their poses stay.
+
     Args:
         tables: an opened nuScenes data set.
         scene: its name, e.g. "scene-0103".
@@ -59,7 +65,7 @@ def write_bag(
         progress: a bar on stderr.
 
     Raises:
-        BagError: the bag exists, or a file of the scene is missing or damaged.
+        BagError: the bag exists, a key-frame file is missing, or a file is damaged.
     """
     records = sorted(
         (record for channel in CHANNELS for record in tables.records(scene, channel)),
@@ -67,6 +73,22 @@ def write_bag(
     )
     if not records:
         raise BagError(f"{scene} has no sensor data in {tables.root}")
+    gone = {
+        record.path
+        for record in records
+        if not record.is_key_frame
+        and (with_lidar or record.channel != LIDAR)
+        and not record.path.exists()
+    }
+    if gone:
+        logger.warning(
+            "%s: %d of %d files that sample_data.json lists are not there, first %s; the bag "
+            "holds those that are",
+            scene,
+            len(gone),
+            len(records),
+            min(gone),
+        )
     poses = {record.stamp_ns: record.global_T_ego for record in records}
     twists = scene_messages.twists(poses)
     truths = []
@@ -106,7 +128,7 @@ def write_bag(
                 last_pose = now
                 write("/tf", scene_messages.tf(now, poses[now]), now)
                 write("/odom", scene_messages.odometry(now, poses[now], *twists[now]), now)
-            if record.channel == LIDAR and not with_lidar:
+            if record.path in gone or (record.channel == LIDAR and not with_lidar):
                 continue
             for topic, message in scene_messages.sensor_messages(record):
                 write(topic, message, now)

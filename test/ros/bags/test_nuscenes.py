@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -319,6 +320,17 @@ def test_a_bad_file_is_named_and_no_bag_remains(tmp_path, damage) -> None:
     with pytest.raises((BagError, radar.RadarError), match=path.name):
         write_bag(tables, SCENE, tmp_path / "out" / "bag", progress=False)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_key_frames_alone_make_a_bag(tmp_path, caplog) -> None:
+    tables = NuScenes(write_version(tmp_path / "data", samples=2, scenes=(SCENE,)))
+    shutil.rmtree(tmp_path / "data" / "sweeps")
+    summary = write_bag(tables, SCENE, tmp_path / "bag", progress=False)
+    assert "files that sample_data.json lists are not there, first" in caplog.text
+    assert summary.messages["/cam_back/image_rect_compressed"] == 2
+    assert summary.messages["/radar_front"] == 2
+    # The vehicle's way is known as before.
+    assert summary.messages["/odom"] > 20
 
 
 def test_the_command_writes_refuses_and_explains(tmp_path) -> None:
