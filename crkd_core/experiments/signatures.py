@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from crkd_core.model.head import REGRESSION
-from crkd_core.train.curves import OTHERS
+from crkd_core.train.curves import is_loss
 
 #: A loss above this share of the total, in the middle of all logged steps, dominates.
 DOMINATES = 0.5
@@ -42,7 +42,7 @@ def signatures(
         for split, value in end.items()
         if split in start and value < start[split]
     ]
-    names = dict.fromkeys(name for line in lines for name in line if name not in OTHERS)
+    names = dict.fromkeys(name for line in lines for name in line if is_loss(name))
     for name in names:
         having = [line for line in lines if isinstance(line.get(name), int | float)]
         values = [line[name] for line in having]

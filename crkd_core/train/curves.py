@@ -15,13 +15,18 @@ from crkd_core.train.gradients import COSINE, SHARE, Pulls, means, read_pulls
 from crkd_core.train.run_folder import RunError, read_log
 
 #: What the log says besides losses.
-OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
+_OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
 _COLUMNS = 4
 #: The thick line is a mean over this many logged steps.
 _SMOOTH = 10
 
 #: Loss -> (step, value) of every logged step, in the order in which the log names them.
 Losses = dict[str, list[tuple[int, float]]]
+
+
+def is_loss(name: str) -> bool:
+    """Whether a name in the log is that of a loss: no rate, and no ``share.`` or ``cosine.``."""
+    return name not in _OTHERS and not name.startswith((SHARE, COSINE))
 
 
 def read_losses(run: Path) -> Losses:
@@ -34,8 +39,7 @@ def read_losses(run: Path) -> Losses:
     try:
         for logged in read_log(run / "metrics.jsonl"):
             for name, value in logged.items():
-                pull = name.startswith((SHARE, COSINE))
-                if name not in OTHERS and not pull and isinstance(value, int | float):
+                if is_loss(name) and isinstance(value, int | float):
                     losses.setdefault(name, []).append((logged["step"], value))
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error

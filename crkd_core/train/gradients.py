@@ -7,7 +7,6 @@ detection. None of it can be seen in the values of the losses.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.model.head import REGRESSION
-from crkd_core.train.run_folder import RunError
+from crkd_core.train.run_folder import RunError, read_log
 
 #: The terms that are the detection loss.
 DETECTION = ("heatmap", *REGRESSION)
@@ -80,17 +79,17 @@ def read_pulls(run: Path) -> Pulls:
     Raises:
         RunError: the folder has no metrics.jsonl.
     """
+    found: Pulls = {}
     try:
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        for logged in read_log(run / "metrics.jsonl"):
+            for key, share in logged.items():
+                if key.startswith(SHARE):
+                    name = key.removeprefix(SHARE)
+                    found.setdefault(name, []).append(
+                        (logged["step"], share, logged[COSINE + name])
+                    )
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
-    found: Pulls = {}
-    for line in lines:
-        logged = json.loads(line)
-        for key, share in logged.items():
-            if key.startswith(SHARE):
-                name = key.removeprefix(SHARE)
-                found.setdefault(name, []).append((logged["step"], share, logged[COSINE + name]))
     return found
 
 
