@@ -186,11 +186,13 @@ def distill(
         if held_out is None:
             print(protocol.UNMEASURED, file=sys.stderr)
         else:
-            drives = HeldOut(data=held_out_data or data, split=held_out)
-            check_apart(drives, data=data, split=split)
+            drives = HeldOut(data=data, split=held_out, version=version)
+            if held_out_data is not None:
+                drives = HeldOut(data=held_out_data, split=held_out)
+            check_apart(drives, HeldOut(data=data, split=split, version=version))
             if config.unlabelled is not None:
                 others = config.unlabelled
-                check_apart(drives, data=Path(others.data), split=others.split)
+                check_apart(drives, HeldOut(data=Path(others.data), split=others.split))
             config, found = protocol.before(
                 config, drives, allow_weak=allow_weak_teacher, device=device
             )

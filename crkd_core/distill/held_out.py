@@ -33,10 +33,20 @@ class HeldOut:
     Attributes:
         data: root of a nuScenes data set.
         split: name of a split of it.
+        version: of the data set; None = the only one, or the one that has the split.
     """
 
     data: Path
     split: str
+    version: str | None = None
+
+    def tables(self) -> NuScenes:
+        """The data set.
+
+        Raises:
+            NuScenesError: it cannot be used.
+        """
+        return NuScenes(self.data, split=self.split, version=self.version)
 
 
 def measure(
@@ -61,7 +71,7 @@ def measure(
         ConfigError: it has a class that the data set does not know.
         NuScenesError: the data cannot be used.
     """
-    tables = NuScenes(held_out.data, split=held_out.split)
+    tables = held_out.tables()
     check_classes(model.config.name, model.config.classes, tables.classes)
     detector = Detector(model, device=device, score_threshold=SCORE_THRESHOLD)
     frames = NuScenesFrames.for_detectors(tables, held_out.split, model.config, sensors=sensors)
@@ -72,18 +82,18 @@ def measure(
     return {name: summary[name] for name in kept}
 
 
-def check_apart(held_out: HeldOut, *, data: Path, split: str) -> None:
+def check_apart(held_out: HeldOut, trained: HeldOut) -> None:
     """Refuse to measure on samples that a run is trained on.
 
     Raises:
         ProtocolError: a sample is in both splits.
         NuScenesError: data or split cannot be used.
     """
-    trained = {*NuScenes(data, split=split).samples_of(split)}
-    measured = NuScenes(held_out.data, split=held_out.split).samples_of(held_out.split)
-    both = [token for token in measured if token in trained]
+    taught = {*trained.tables().samples_of(trained.split)}
+    measured = held_out.tables().samples_of(held_out.split)
+    both = [token for token in measured if token in taught]
     if both:
         raise ProtocolError(
             f"{len(both)} of {len(measured)} samples of {held_out.split} are trained on in "
-            f"{split}, the first is {both[0]}; hold out other drives"
+            f"{trained.split}, the first is {both[0]}; hold out other drives"
         )

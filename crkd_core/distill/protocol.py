@@ -1,7 +1,7 @@
 """Is this teacher fit to teach this student? Both on held-out drives, before and after.
 
 A teacher that is hardly better than its student has nothing to teach but its errors, and a teacher
-that is better on the whole may be worse in one of the numbers of a box (decisions/0025). So both
+that is better on the whole may be worse in one of the numbers of a box (decisions/0028). So both
 networks are measured before the first step: a weak teacher is refused, and what it does not know
 better is taken out of RespD. At the end the student is measured again. All of it stands in
 ``protocol.json`` in the run folder.
@@ -78,7 +78,7 @@ class Protocol:
     def write(self, run: Path) -> None:
         """Write ``protocol.json`` into a run folder."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        data["held_out"] = {"data": str(self.held_out.data), "split": self.held_out.split}
+        data["held_out"] = dataclasses.asdict(self.held_out) | {"data": str(self.held_out.data)}
         write_json({"margin": MARGIN, **data}, run / FILE, indent=2)
 
     @classmethod
@@ -90,9 +90,8 @@ class Protocol:
         """
         try:
             data = json.loads((run / FILE).read_text(encoding="utf-8"))
-            held_out = HeldOut(
-                data=Path(data["held_out"]["data"]), split=data["held_out"]["split"]
-            )
+            drives = data["held_out"]
+            held_out = HeldOut(**{**drives, "data": Path(drives["data"])})
             return cls(
                 held_out=held_out,
                 teacher=data["teacher"],

@@ -114,11 +114,10 @@ def test_a_protocol_survives_its_file(tmp_path) -> None:
 
 
 def test_samples_that_are_trained_on_are_not_held_out(tiny_world) -> None:
+    trained = HeldOut(data=tiny_world, split="mini_train")
     with pytest.raises(ProtocolError, match=r"4 of 4 samples of mini_train are trained on"):
-        check_apart(
-            HeldOut(data=tiny_world, split="mini_train"), data=tiny_world, split="mini_train"
-        )
-    check_apart(HeldOut(data=tiny_world, split="mini_val"), data=tiny_world, split="mini_train")
+        check_apart(trained, trained)
+    check_apart(HeldOut(data=tiny_world, split="mini_val"), trained)
 
 
 def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:
