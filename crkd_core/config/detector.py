@@ -320,7 +320,8 @@ class HeadConfig:
         check_range("head.candidates", self.candidates, 1, 1_000_000)
         check_range("head.keep", self.keep, 1, 1_000_000)
         check_range("head.center_limit", self.center_limit, 0, 10_000)
-        check_range("head.size_limits", self.size_limits, 1e-6, 10_000)
+        # So wide for released weights, which have no limits of their own.
+        check_range("head.size_limits", self.size_limits, 1e-30, 1e30)
         check_rising("head.size_limits", *self.size_limits)
 
 

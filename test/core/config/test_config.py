@@ -95,7 +95,7 @@ def test_override_takes_branches_away_and_makes_them():
         ("learning_rate=.nan", "learning_rate: expected a number above 0, got nan"),
         ("augment.bev_flip=2", r"augment\.bev_flip: expected 0 to 1, got 2\.0"),
         ("augment.bev_scale=[1.1, 0.9]", r"augment\.bev_scale: expected 0 < low <= high"),
-        ("steps=[", "'\\[' is not a YAML value"),
+        ("steps=[", "not a YAML value"),
         ("=3", r"expected KEY\.KEY=VALUE"),
         ("augment=1", "augment: expected a mapping, got 1"),
         ("detector.camera=null", "depth_weight: demo_student has no cameras"),

@@ -7,7 +7,7 @@ from model_tiny import TINY, batch, frame, roughen
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from crkd_core.config import BackboneConfig
+from crkd_core.config import BackboneConfig, ConfigError
 from crkd_core.data.batch import collate
 from crkd_core.infer.bench import random_frame
 from crkd_core.model.build import build_detector
@@ -168,13 +168,17 @@ def test_configurations_that_cannot_be_are_refused(tmp_path):
         "holds no config.json": dataclasses.replace(
             camera, backbone=dataclasses.replace(camera.backbone, weights=str(tmp_path))
         ),
-        "one number per stage": dataclasses.replace(camera, backbone=BackboneConfig(kind="swin")),
     }
     for message, bad in wrong.items():
         with pytest.raises(ImageError, match=message):
             build_detector(dataclasses.replace(TINY, camera=bad))
     with pytest.raises(ImageError, match="multiples of the coarsest stride 16"):
         build_detector(dataclasses.replace(TINY, image=dataclasses.replace(image, width=72)))
+
+
+def test_a_swin_needs_heads_at_every_stage():
+    with pytest.raises(ConfigError, match=r"backbone\.heads: expected 4 entries, got 0"):
+        dataclasses.replace(TINY.camera, backbone=BackboneConfig(kind="swin"))
 
 
 def test_images_of_another_size_are_refused(model):
