@@ -271,7 +271,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         check_count("head.tasks: classes", self.classes, 1, 1000)
         check_range("head.tasks: nms_threshold", self.nms_threshold, 0, 1000)
-        check_range("head.tasks: nms_scale", self.nms_scale, 0.01, 100)
+        check_range("head.tasks: nms_scale", self.nms_scale, 1e-9, 1e6)
         if self.nms_scale and len(self.nms_scale) != len(self.classes):
             raise ConfigError(
                 f"nms_scale: expected a factor for each of {', '.join(self.classes)}, or none at "
