@@ -33,6 +33,9 @@ def _only(**weights: float) -> tuple[str, ...]:
     return ("--losses", ",".join(f"{name}={weight:g}" for name, weight in chosen.items()))
 
 
+#: A distilled one says how hard each loss pulls, five times on its way.
+_TAUGHT = (*_ON, f"gradient_steps={STEPS // 5}")
+
 #: Only the heatmaps teach. A plain start needs no calibration block, so it gets none.
 HEATMAPS = _only(respd_heatmap=4)
 #: For teachers that are no better than the student, on purpose.
@@ -62,7 +65,7 @@ RADAR_ONLY = dataclasses.replace(
 A = RunSpec(arm="A", what="no teacher", start="S0", steps=STEPS, warmup=WARMUP, changes=_ON)
 B = dataclasses.replace(
     A, arm="B", what="its own start teaches, heatmaps", teacher="S0", options=HEATMAPS + WEAK,
-    plain="A",
+    plain="A", changes=_TAUGHT,
 )  # fmt: skip
 C = dataclasses.replace(
     B, arm="C", what="the teacher's heatmaps", teacher="teacher", options=HEATMAPS,
@@ -127,7 +130,7 @@ def few(seeds: Seeds) -> list[RunSpec]:
     )
     taught = dataclasses.replace(
         plain, arm="few_C", what="the teacher's heatmaps, the same drives", teacher="few_teacher",
-        options=HEATMAPS, plain="few_A",
+        options=HEATMAPS, plain="few_A", changes=_TAUGHT,
     )  # fmt: skip
     own = dataclasses.replace(
         taught, arm="more_B", what="its own start's heatmaps, all drives", teacher="few_S0",

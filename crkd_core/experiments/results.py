@@ -12,6 +12,7 @@ from crkd_core.experiments.folder import Folder, Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.signatures import signatures
 from crkd_core.files import write_json
+from crkd_core.train.gradients import read_pulls
 
 #: Where runs are scored; the test drives only when asked for.
 SPLITS = ("validation", "test")
@@ -55,6 +56,7 @@ def write_result(folder: Folder, spec: RunSpec, settings: Settings) -> dict[str,
         **_rounded(scored),
         "signatures": signatures(
             lines,
+            read_pulls(folder.run(spec.name)),
             clip_norm=record["config"]["clip_norm"],
             start={split: values["mAP"] for split, values in start.items()},
             end={split: values["scores"]["mAP"] for split, values in scored.items()},

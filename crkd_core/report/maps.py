@@ -57,9 +57,11 @@ def loss_maps(model: BevDetector, config: TrainConfig, frame: Frame) -> tuple[Ma
         AdaptError, DistillError, CheckpointError: teacher and student cannot be compared, or the
             teacher's file is gone.
     """
-    config = dataclasses.replace(config, augment=None, depth_weight=0.0)
+    if config.crkd is not None:
+        config = dataclasses.replace(config, crkd=dataclasses.replace(config.crkd, cache=None))
+    config = dataclasses.replace(config, augment=None, depth_weight=0.0, unlabelled=None)
     method = methods_of(config)[0]
-    views = TaughtViews([frame], config, [method.teacher.config])
+    views = TaughtViews([frame], config, [method.teacher])
     batch = views.collate([views[0]])
     with torch.no_grad():
         student: ModelOutput = model(batch.inputs)
@@ -67,7 +69,7 @@ def loss_maps(model: BevDetector, config: TrainConfig, frame: Frame) -> tuple[Ma
         if activation is None and model.calibration is not None and student.radar_bev is not None:
             activation = model.calibration(student.radar_bev)[1]
         teacher = fitted(
-            method.teacher(batch.taught[0]),
+            method.teacher.answer(batch.taught[0]),
             of=method.teacher.config.grid,
             to=config.detector.grid,
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import typer
 from handmade import write_version
 
+from crkd_core.cli import app
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import commands
 from crkd_core.experiments.drives import DrivesError, share_out
@@ -99,6 +101,14 @@ def test_command_lines_follow_from_run_and_settings():
     taught = commands.training(B, SETTINGS)
     assert taught[0] == "distill" and "--preset" not in taught
     assert taught[7:11] == ["--teacher", "runs/S0", "--student", "runs/S0"]
+    more = dataclasses.replace(B, drives="few", is_unlabelled=True, is_measured=True)
+    words = commands.training(more, SETTINGS)
+    place = words.index("--unlabelled")
+    assert words[place : place + 4] == [
+        *("--unlabelled", "/somewhere/world", "--unlabelled-split", "b"),
+    ]
+    assert words[place + 4 : place + 6] == ["--held-out", "c"]
+    assert words[words.index("--split") + 1] == "a"
     resumed = commands.training(B, SETTINGS, resume=True)
     assert resumed == [*taught[:7], "--resume"]
     text = commands.shown(commands.evaluation("B", SETTINGS, "validation"), SETTINGS)
@@ -106,6 +116,17 @@ def test_command_lines_follow_from_run_and_settings():
         "crkd evaluate --weights runs/B/weights.safetensors --data DATA --split validation "
         "--out evaluations/B/validation --slices --overwrite"
     )
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_every_command_line_is_one_that_crkd_knows(name):
+    verbs = typer.main.get_command(app)
+    for run in runs_of(name, seeds=1):
+        for resume in (False, True):
+            verb, *words = commands.training(run, SETTINGS, resume=resume)
+            verbs.get_command(None, verb).make_context(verb, words)
+    verb, *words = commands.evaluation("A", SETTINGS, "validation")
+    verbs.get_command(None, verb).make_context(verb, words)
 
 
 def test_drives_are_shared_out_by_numbers_and_by_splits(tmp_path):
