@@ -201,5 +201,5 @@ def _checksum(tensors: Mapping[str, Tensor], config: str) -> str:
     sha = hashlib.sha256(config.encode())
     for name, value in sorted(tensors.items()):
         sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha.update(value.reshape(-1).contiguous().view(torch.uint8).numpy())
+        sha.update(value.reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return sha.hexdigest()

@@ -210,9 +210,9 @@ class Run:
         if not self.writes:
             return
         # A checkpoint that is good stays: one that is not finite would be no use to anybody.
-        for part in (parts.model, parts.criterion, parts.average and parts.average.model):
-            if part is not None:
-                check_finite(part.state_dict(), f"{self.path}: not saved at step {step}")
+        averaged = [] if parts.average is None else [parts.average.model]
+        for part in (parts.model, parts.criterion, *averaged):
+            check_finite(part.state_dict(), f"{self.path}: not saved at step {step}")
         state = {
             "step": step,
             "model": parts.model.state_dict(),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from crkd_core.progress import counted
@@ -14,3 +18,36 @@ def test_items_come_through_and_a_log_holds_what_stays(shown, stays, capfd) -> N
     out, err = capfd.readouterr()
     assert out == ""
     assert ("counting" in err and "100%" in err) == (shown and stays)
+
+
+BAR = """
+import sys, warnings
+from crkd_core.command import run_function
+from crkd_core.progress import counted, stderr_console
+if sys.argv[1] == "closed":
+    sys.stderr.close()
+
+def work() -> None:
+    for _ in counted(range(3), "working", stays=True):
+        stderr_console().print("said beside")
+    print("the result")
+
+sys.argv[1:] = []
+run_function(work)
+"""
+
+
+@pytest.mark.parametrize("stderr", ["closed", "none", "full"])
+def test_work_is_not_lost_where_nobody_listens(stderr):
+    words = [sys.executable, "-c", BAR, stderr]
+    if stderr == "none":
+        words = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *words]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=full if stderr == "full" else None,
+            text=True,
+            check=False,
+        )
+    assert (done.stdout, done.returncode) == ("the result\n", 0)
