@@ -178,7 +178,7 @@ def _speed_findings(ratios: dict[str, float]) -> list[Finding]:
         ratio = float(np.median(list(wrong.values())))
         reason = "is odometry in other units (km/h are 3.6 times m/s), or of wheel slip?"
         if ratio < 0.1:
-            reason = "is motion.source off, or odometry dead, while the vehicle moves?"
+            reason = "is motion.source none, or odometry dead, while the vehicle moves?"
         text = f"expected the speed that the radars measure, got {ratio:.2f} times that; {reason}"
         return [Finding(sensor="", text=f"ego motion: {text}")]
     return [

@@ -6,9 +6,10 @@ import torch
 from model_tiny import TINY, batch, truth
 
 from crkd_core.boxes import Truth
+from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.depth import DepthLoss, DepthLossError, depth_truth
-from crkd_core.losses.detection import DetectionLoss, LossError, gaussian_focal
+from crkd_core.losses.detection import DetectionLoss, gaussian_focal
 from crkd_core.losses.targets import TargetError, Targets, build_targets, targets_of
 from crkd_core.model.build import build_detector
 
@@ -91,9 +92,8 @@ def test_unknown_truth_is_refused():
 
 
 def test_code_weights_must_be_ten():
-    head = dataclasses.replace(TINY.head, code_weights=(1.0,) * 8)
-    with pytest.raises(LossError, match="expected 10 values"):
-        DetectionLoss(dataclasses.replace(TINY, head=head))
+    with pytest.raises(ConfigError, match=r"head\.code_weights: expected 10 entries, got 8"):
+        dataclasses.replace(TINY.head, code_weights=(1.0,) * 8)
 
 
 def test_every_weight_gets_a_gradient(model):

@@ -128,7 +128,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
         side.connect(process)
         play(side, found, late_ns=100 * MS, rate=2.0)
         reporter = Reporter()
-        health = Health(reporter, name="detector_node", hardware="cpu")
+        health = Health(reporter, name="/detector_node", hardware="cpu")
         reporter.detects(NUSCENES_CLASSES)
         reporter.skipped(2)
         side.send(
