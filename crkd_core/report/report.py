@@ -197,9 +197,10 @@ def _pictures(
             parts.append(figure(f"{caption}, from above", path))
             draw_cameras(frame, found, path, min_score=MIN_SCORE)
             photo = path.with_suffix(".jpg")
-            _, coded = cv2.imencode(
-                ".jpg", cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-            )
+            drawn = cv2.imread(str(path))
+            if drawn is None:
+                raise OSError(f"{path}: written just now, and cannot be read back")
+            _, coded = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
             write_bytes(coded.tobytes(), photo)
             parts.append(figure(f"{caption}, in the cameras", photo))
     return _section("Frames", parts)
