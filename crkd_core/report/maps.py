@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.config import GridConfig, TrainConfig
 from crkd_core.distill.adapt import fitted
 from crkd_core.distill.responses import objectness
+from crkd_core.distill.teacher import PARTS
 from crkd_core.distill.training import methods_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.frame import Frame
@@ -61,6 +62,8 @@ def loss_maps(model: BevDetector, config: TrainConfig, frame: Frame) -> tuple[Ma
         config = dataclasses.replace(config, crkd=dataclasses.replace(config.crkd, cache=None))
     config = dataclasses.replace(config, augment=None, depth_weight=0.0, unlabelled=None)
     method = methods_of(config)[0]
+    # All that it says, not only what the chosen losses read.
+    method.teacher.keep = tuple(sorted(PARTS))
     views = TaughtViews([frame], config, [method.teacher])
     batch = views.collate([views[0]])
     with torch.no_grad():

@@ -29,6 +29,7 @@ from crkd_core.distill.training import DistillError, distill, inherit
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
+from crkd_core.report.maps import loss_maps
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.batch import Taught
 from crkd_core.train.loop import TrainError, train
@@ -484,3 +485,9 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     assert load_weights(out / "weights.safetensors").config.radar.calibration == "none"
     with pytest.raises(ValueError, match="give --teacher"):
         CliRunner().invoke(app, [*arguments[:-1], str(tmp_path / "no")], catch_exceptions=False)
+
+
+def test_a_report_sees_all_maps_whatever_the_losses_read(teacher_file) -> None:
+    config = a_config(teacher_file, settings={"losses": only("reld")})
+    maps, _ = loss_maps(build_detector(STUDENT).eval(), config, FRAMES[0])
+    assert {"teacher, highest class", "student, highest class"} <= maps.keys()
