@@ -73,10 +73,19 @@ class Table:
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def html(self) -> str:
-        """As an HTML fragment."""
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self.columns)
+        """As an HTML fragment; cells of ``texts`` have the class "text"."""
+        kinds = [' class="text"' if name in self.texts else "" for name in self.columns]
+        head = "".join(
+            f"<th{kind}>{html.escape(name)}</th>"
+            for name, kind in zip(self.columns, kinds, strict=True)
+        )
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n"
+            "<tr>"
+            + "".join(
+                f"<td{kind}>{html.escape(cell)}</td>"
+                for cell, kind in zip(row, kinds, strict=True)
+            )
+            + "</tr>\n"
             for row in self.rows
         )
         return (

@@ -28,7 +28,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; }
 th, td { padding: .25rem .8rem; border-bottom: 1px solid #dfe3e8; text-align: right;
          font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .text { text-align: left; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; border-radius: 6px; }
 figcaption { color: #5b6675; font-size: .9rem; } pre { white-space: pre-wrap; }
 """

@@ -30,6 +30,8 @@ from crkd_core.sensors import RADARS
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses
 
+#: Longer lists of scenes are not spelled out in command lines.
+_SCENES = 8
 #: Of the pictures of cameras, JPEG.
 _QUALITY = 82
 
@@ -160,7 +162,7 @@ def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
         if not record or subject.source.run is None:
             continue
         config = record["config"]
-        command = " ".join(["crkd", *record["command"][1:]])
+        command = " ".join(["crkd", *map(_shortened, record["command"][1:])])
         rows.append([subject.name, str(config["steps"]), str(config["seed"]), command])
         if (subject.source.run / "metrics.jsonl").exists():
             logged[subject.name] = [subject.source.run]
@@ -172,6 +174,12 @@ def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
         parts.append(compare_losses(logged, rooms / "losses").html())
         parts.append(figure("losses over steps, weighted", rooms / "losses" / "losses.png"))
     return _section("Training", parts)
+
+
+def _shortened(word: str) -> str:
+    """A word of a command line; of a long list of scenes only how many there are."""
+    count = word.count(",") + 1
+    return f"({count} scenes)" if count > _SCENES and "=" not in word else word
 
 
 def _pictures(
