@@ -252,5 +252,7 @@ def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
         try:
             inner[key] = load_yaml(text)
         except ConfigError as error:
-            raise ConfigError(f"--set {change!r}: not a YAML value: {error}") from error
+            raise ConfigError(
+                f"--set {change!r}: {text!r} is not a YAML value: {error}"
+            ) from error
     return from_dict(TrainConfig, data)
