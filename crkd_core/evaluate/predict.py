@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 from crkd_core.boxes import Detections
 from crkd_core.config import Precision, check_classes
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
 from crkd_core.tables import Table
@@ -43,19 +42,6 @@ class Account:
         self.had.update(frame.sensors & {*self.sensors})
         if not usable:
             self.blind.append(frame.token)
-
-    def check(self, where: str) -> None:
-        """Refuse to score what no sample had anything for.
-
-        Raises:
-            EvaluateError: that is so.
-        """
-        if self.samples and len(self.blind) == self.samples:
-            raise EvaluateError(
-                f"none of the {self.samples} samples of {where} has what the detector reads "
-                f"({', '.join(self.sensors)}); other --sensor, other weights or other data are "
-                "needed"
-            )
 
     def note(self) -> str:
         """How many samples had an empty answer because there was nothing to see; "" = none."""

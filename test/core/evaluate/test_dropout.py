@@ -122,13 +122,15 @@ def test_a_sample_that_sees_nothing_has_an_empty_answer_and_is_counted(tmp_path,
     assert done.exit_code == 0, done.exception
     cases = json.loads((out / "dropout.json").read_text())["cases"]
     assert cases[0]["samples_without_input"] == 0
-    # Where nobody sees anything, there is nothing to score.
+    # Where nobody sees anything, nothing is found.
     rows = [row for row in rows if "RADAR_FRONT/" not in row["filename"]]
     path.write_text(json.dumps(rows))
     more = ["--out", str(tmp_path / "none"), "--sensor", "RADAR_FRONT"]
     done = CliRunner().invoke(app, [*words, *more])
-    assert "none of the 2 samples of split 'mini_val' has what" in str(done.exception)
-    assert not (tmp_path / "none").exists()
+    assert done.exit_code == 0, done.exception
+    assert "2 of 2 samples had no sensor that the detector could use" in done.output
+    metrics = json.loads((tmp_path / "none" / "metrics.json").read_text())
+    assert (metrics["samples_without_input"], metrics["nd_score"]) == (2, 0)
 
 
 def test_results_are_not_replaced_unasked(place, tmp_path) -> None:

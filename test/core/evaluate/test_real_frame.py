@@ -11,8 +11,8 @@ import torch
 from model_tiny import TINY
 
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.evaluate.dropout import evaluate_dropout
 from crkd_core.evaluate.evaluation import evaluate_weights
-from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.sensors import CAMERAS
@@ -42,9 +42,14 @@ def test_a_real_sample_is_scored_and_one_that_sees_nothing_is_told(data, tmp_pat
     evaluate_weights(weights, data, SPLIT, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["mean_ap"] >= 0
     assert "samples by sensor" in capsys.readouterr().out
-    # The only sample of this set: nothing at all is there to be scored.
-    with pytest.raises(EvaluateError, match="none of the 1 samples of split 'mini_train' has"):
-        evaluate_weights(weights, data, SPLIT, tmp_path / "no", sensors=("RADAR_FRONT",))
+    evaluate_weights(weights, data, SPLIT, tmp_path / "no", sensors=("RADAR_FRONT",))
+    assert "1 of 1 samples had no sensor that the detector could use" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "no" / "metrics.json").read_text())
+    assert metrics["samples_without_input"] == 1 and metrics["mean_ap"] == 0
+    evaluate_dropout(weights, data, SPLIT, tmp_path / "dropout")
+    cases = json.loads((tmp_path / "dropout" / "dropout.json").read_text())["cases"]
+    blind = {(c["cameras_lost"], c["radars_lost"]): c["samples_without_input"] for c in cases}
+    assert blind[0, 0] == 0 and set(blind.values()) <= {0, 1}
 
 
 def test_tables_of_somebody_else_are_refused_in_one_line(shared_real, tmp_path):
