@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crkd_core.evaluate.report import MEAN_NAMES
-from crkd_core.files import write_json, write_text
+from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
 
@@ -40,7 +40,7 @@ def read_scores(path: Path) -> dict[str, float]:
     """
     file = path / "metrics.json" if path.is_dir() else path
     try:
-        summary = json.loads(file.read_bytes())
+        summary = json.loads(read_file(file))
         errors = {name: summary["tp_errors"][error] for error, name in MEAN_NAMES.items()}
         scores = {"mAP": summary["mean_ap"], "NDS": summary["nd_score"], **errors}
         return {name: float(value) for name, value in scores.items()}
@@ -48,7 +48,7 @@ def read_scores(path: Path) -> dict[str, float]:
         raise CompareError(
             f"{file}: expected the metrics.json that crkd evaluate writes: {error}"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CompareError(f"{file}: no nuScenes detection metrics: {error!r}") from error
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from crkd_core.files import ITSELF, check_output
+from crkd_core.files import ITSELF, check_output, open_file
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
@@ -67,6 +67,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         OfficialError: no such file, damaged, no state dict, or it holds more than plain data.
     """
     try:
+        open_file(path).close()
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise OfficialError(f"{path}: cannot be read: {error.strerror or error}") from error

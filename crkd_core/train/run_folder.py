@@ -31,7 +31,7 @@ from crkd_core.config import (
     to_dict,
     upgraded,
 )
-from crkd_core.files import alone_in, sweep, write_bytes, write_text
+from crkd_core.files import alone_in, read_file, sweep, write_bytes, write_text
 from crkd_core.model.checkpoint import CheckpointError, check_finite, read_metadata, save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
@@ -137,7 +137,7 @@ class Run:
         """
         file = path / "config.json"
         try:
-            record = json.loads(file.read_bytes())
+            record = json.loads(read_file(file))
         except FileNotFoundError as error:
             raise RunError(f"{path} holds no run (no config.json); leave --resume out") from error
         except (ValueError, RecursionError) as error:
@@ -330,7 +330,7 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
 
     What a killed process left of a line is passed over, and so is what no training wrote.
     """
-    for line in path.read_bytes().splitlines():
+    for line in read_file(path).splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("step"), int):

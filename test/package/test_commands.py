@@ -5,6 +5,7 @@ import sys
 import pytest
 import typer
 
+from crkd_core import main
 from crkd_core.command import run, run_function
 from crkd_core.files import OutputError, check_output
 
@@ -113,6 +114,16 @@ def test_exit_statuses_of_commands_are_kept(monkeypatch):
         with pytest.raises(SystemExit) as exit_:
             run_function(function)
         assert exit_.value.code == status
+
+
+def test_an_interrupt_before_a_command_is_known_is_status_130(monkeypatch, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crkd_core.cli.main", interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        main.main()
+    assert exit_.value.code == 130 and capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

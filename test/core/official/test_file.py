@@ -60,6 +60,15 @@ def test_bare_state_dict(tmp_path: Path) -> None:
     assert read_state_dict(path)["encoders.x"].tolist() == [1, 1]
 
 
+@pytest.mark.parametrize(
+    "state", [{0: torch.ones(2)}, {"a": 3}, {"state_dict": {1: torch.ones(1)}}, {None: None}]
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, state) -> None:
+    torch.save(state, tmp_path / "odd.pth")
+    with pytest.raises(OfficialError, match=r"odd\.pth: expected a state dict, names to tensors"):
+        read_state_dict(tmp_path / "odd.pth")
+
+
 class Surprise:
     """Runs code when it is unpickled the careless way."""
 
