@@ -46,6 +46,12 @@ def experiment(
     show: Annotated[
         bool, typer.Option("--show", help="Only print the tables of what is ready.")
     ] = False,
+    start_image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights whose image branch the first trainings start from [default: random]."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY.KEY=YAML for every training (repeatable)."),
@@ -65,6 +71,7 @@ def experiment(
             drives=drives,
             scale=scale,
             changes=set_ or None,
+            start_image=start_image,
             seeds=seeds,
             only=only or (),
             jobs=jobs,

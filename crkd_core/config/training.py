@@ -129,6 +129,9 @@ class TrainConfig:
     sensors: tuple[str, ...] = field(default=())
     #: Weights file that the network starts from; None = random, or the backbone's own.
     start: str | None = None
+    #: Weights file of any detector with cameras, whose image branch (backbone and neck) this one
+    #: starts from; the rest is as without it.
+    start_image: str | None = None
     #: What is learned from a teacher beside the truth, by CRKD; None = nothing.
     crkd: CrkdConfig | None = None
     #: Drives without boxes, for the losses of the teachers alone; None = none.
@@ -169,6 +172,14 @@ class TrainConfig:
             raise ConfigError(
                 f"depth_weight: {self.detector.name} has no cameras whose depth it could learn; "
                 "set depth_weight to 0"
+            )
+        if self.start_image is not None and "camera" not in self.detector.branches:
+            raise ConfigError(
+                f"start_image: {self.detector.name} has no cameras; leave start_image out"
+            )
+        if self.start_image is not None and self.start is not None:
+            raise ConfigError(
+                "start_image: start already brings an image branch; give one of both"
             )
         if self.paste is not None and "lidar" not in self.detector.branches:
             raise ConfigError(

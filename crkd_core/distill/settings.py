@@ -84,6 +84,7 @@ def distill_config(
         # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
         paste=None,
         start=None if start is None else str(start.resolve()),
+        start_image=config.start_image if start is None else None,
         crkd=dataclasses.replace(
             crkd,
             teacher=str(weights.resolve()),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from crkd_core.experiments.folder import Settings
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.presets import preset
 
 
 def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list[str]:
@@ -22,6 +24,8 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
         words += ["--preset", spec.preset]
         if spec.start is not None:
             changes.append(f"start=runs/{spec.start}/weights.safetensors")
+        elif settings.start_image is not None and "camera" in branches(spec.preset):
+            changes.append(f"start_image={settings.start_image}")
     else:
         words += ["--teacher", f"runs/{spec.teacher}", "--student", f"runs/{spec.start}"]
     if spec.is_unlabelled:
@@ -31,6 +35,11 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
         words += ["--held-out", ",".join(settings.drives["validation"])]
     words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
     return words + [word for change in changes for word in ("--set", change)]
+
+
+def branches(name: str) -> frozenset[str]:
+    """The branches of a preset's network."""
+    return frozenset(preset(name).detector.branches)
 
 
 def evaluation(name: str, settings: Settings, split: str) -> list[str]:
@@ -44,6 +53,10 @@ def evaluation(name: str, settings: Settings, split: str) -> list[str]:
 def shown(words: Iterable[str], settings: Settings) -> str:
     """A command line for people: parts of the data by their names, no path of this machine."""
     names = {settings.data: "DATA"}
+    if settings.start_image is not None:
+        names[f"start_image={settings.start_image}"] = (
+            f"start_image={Path(settings.start_image).name}"
+        )
     for name, scenes in settings.drives.items():
         names.setdefault(",".join(scenes), name)
     return " ".join(["crkd", *(names.get(word, word) for word in words)])

@@ -27,6 +27,7 @@ def experiment(
     drives: str | None = None,
     scale: float | None = None,
     changes: Sequence[str] | None = None,
+    start_image: Path | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
     jobs: int = 2,
@@ -41,6 +42,8 @@ def experiment(
         drives: see drives.share_out; None = the folder's, or its default.
         scale: factor of all steps; None = the folder's, or 1.
         changes: KEY=VALUE for ``--set`` of every training; None = the folder's, or none.
+        start_image: weights file whose image branch the trainings that start from no other run
+            start from; None = the folder's, or random.
         seeds: how many; None = as many as the list has.
         only: runs or arms; their parents are made too.
         jobs: processes at once, of one core each.
@@ -58,7 +61,7 @@ def experiment(
     chosen = in_order(runs_of(name, seeds=seeds), only)
     folder = Folder(path)
     with folder.locked() as lock:
-        settings = _settings(folder, data, drives, scale, changes)
+        settings = _settings(folder, data, drives, scale, changes, start_image)
         splits = SPLITS if test else SPLITS[:1]
 
         def publish(failed: Mapping[str, str]) -> list[Table]:
@@ -126,6 +129,7 @@ def _settings(
     drives: str | None,
     scale: float | None,
     changes: Sequence[str] | None,
+    start_image: Path | None,
 ) -> Settings:
     """The folder's settings, which are made by the first call and cannot be changed later."""
     known = folder.settings()
@@ -142,6 +146,9 @@ def _settings(
         drives=shared,
         scale=(known.scale if known else 1.0) if scale is None else scale,
         changes=(known.changes if known else ()) if changes is None else tuple(changes),
+        start_image=str(start_image.resolve())
+        if start_image is not None
+        else (known.start_image if known else None),
     )
     folder.set_up(settings)
     return settings

@@ -40,12 +40,14 @@ class Settings:
         drives: part -> scenes, see drives.py.
         scale: factor of all steps.
         changes: KEY=VALUE for ``--set`` of every training.
+        start_image: weights file whose image branch the first trainings start from; None = random.
     """
 
     data: str
     drives: dict[str, tuple[str, ...]]
     scale: float = 1.0
     changes: tuple[str, ...] = ()
+    start_image: str | None = None
 
 
 class Folder:

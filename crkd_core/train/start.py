@@ -9,6 +9,8 @@ from crkd_core.model.detector import BevDetector
 
 #: Parts of a network that weights to start from may lack: a plain student has no calibration.
 FRESH = "calibration."
+#: Where the parameters of a detector's image branch are.
+IMAGE = "image."
 
 
 class StartError(RuntimeError):
@@ -16,18 +18,23 @@ class StartError(RuntimeError):
 
 
 def initial_network(config: TrainConfig) -> BevDetector:
-    """A new network, with the weights of ``config.start`` where that is given.
+    """A new network, with the weights of ``config.start`` or ``start_image`` where one is given.
 
     Raises:
-        StartError: those weights belong to another network. A calibration block may be missing.
+        StartError: those weights belong to another network. A calibration block may be missing;
+            of ``start_image`` only the image branch counts.
         CheckpointError: the file cannot be read.
     """
-    path = config.start
+    path = config.start or config.start_image
     model = build_detector(config.detector, pretrained=path is None)
     if path is None:
         return model
     given = load_weights(path).state_dict()
-    own = model.state_dict()
+    if config.start is None:
+        given = {k: v for k, v in given.items() if k.startswith(IMAGE)}
+        own = {k: v for k, v in model.state_dict().items() if k.startswith(IMAGE)}
+    else:
+        own = model.state_dict()
     problems = [f"missing {k}" for k in own.keys() - given.keys() if not k.startswith(FRESH)]
     problems += [f"unknown {k}" for k in given.keys() - own.keys() if not k.startswith(FRESH)]
     problems += [
@@ -36,10 +43,11 @@ def initial_network(config: TrainConfig) -> BevDetector:
         if own[k].shape != given[k].shape
     ]
     if problems:
+        part = "" if config.start else "image branch of the "
         raise StartError(
-            f"{path} does not fit the network {config.detector.name}: {sorted(problems)[:8]} "
-            f"({len(problems)} tensors); start from other weights, or leave its architecture as "
-            "it is in --set detector..."
+            f"{path} does not fit the {part}network {config.detector.name}: "
+            f"{sorted(problems)[:8]} ({len(problems)} tensors); start from other weights, or leave "
+            "its architecture as it is in --set detector..."
         )
     model.load_state_dict({k: v for k, v in given.items() if k in own}, strict=False)
     return model

@@ -16,7 +16,14 @@ from train_tiny import logged
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import CRKD_LOSSES, PUBLISHED, PUBLISHED_LOSSES, AugmentConfig
+from crkd_core.config import (
+    CRKD_LOSSES,
+    PUBLISHED,
+    PUBLISHED_LOSSES,
+    AugmentConfig,
+    ConfigError,
+    TrainConfig,
+)
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.tensors import Tensors
 from crkd_core.distill.adapt import AdaptError
@@ -299,6 +306,32 @@ def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_
     other = dataclasses.replace(STUDENT, fused_channels=24)
     with pytest.raises(StartError, match=r"does not fit the network.*expected \(24"):
         initial_network(dataclasses.replace(config, detector=other))
+
+
+def test_the_image_branch_starts_from_that_of_another_detector(tmp_path) -> None:
+    file = tmp_path / "other.safetensors"
+    trained = settled(dataclasses.replace(TINY, fused_channels=24, radar=None))
+    save_weights(trained, file)
+    config = TrainConfig(detector=TINY, start_image=str(file))
+    torch.manual_seed(0)
+    plain = initial_network(dataclasses.replace(config, start_image=None)).state_dict()
+    torch.manual_seed(0)
+    model = initial_network(config).state_dict()
+    taken = {name for name in model if name.startswith("image.")}
+    assert taken and all(torch.equal(model[k], trained.state_dict()[k]) for k in taken)
+    assert any(not torch.equal(model[k], plain[k]) for k in taken)
+    assert all(torch.equal(model[k], plain[k]) for k in model.keys() - taken)
+    wider = dataclasses.replace(TINY.camera, neck_channels=TINY.camera.neck_channels + 8)
+    with pytest.raises(StartError, match="does not fit the image branch of the network"):
+        initial_network(
+            dataclasses.replace(config, detector=dataclasses.replace(TINY, camera=wider))
+        )
+    with pytest.raises(ConfigError, match="start already brings an image branch"):
+        dataclasses.replace(config, start=str(file))
+    with pytest.raises(ConfigError, match="has no cameras"):
+        dataclasses.replace(
+            config, depth_weight=0.0, detector=dataclasses.replace(TINY, camera=None)
+        )
 
 
 def test_configurations(teacher_file, tmp_path) -> None:

@@ -118,6 +118,16 @@ def test_command_lines_follow_from_run_and_settings():
     )
 
 
+def test_first_trainings_with_cameras_start_from_an_image_branch():
+    settings = dataclasses.replace(SETTINGS, start_image="/somewhere/image.safetensors")
+    words = commands.training(S0, settings)
+    assert words[-1] == "start_image=/somewhere/image.safetensors"
+    assert commands.shown(words, settings).endswith("--set start_image=image.safetensors")
+    radar = next(run for run in runs_of("main") if run.arm == "radar_only")
+    for run in (radar, A, B):
+        assert not any("start_image" in word for word in commands.training(run, settings))
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_every_command_line_is_one_that_crkd_knows(name):
     verbs = typer.main.get_command(app)
