@@ -108,17 +108,22 @@ def cloud_records(message: Any, *, source: str) -> NDArray[np.void]:
         ConvertError: sizes, fields or data that contradict each other. Nothing is read or reserved
             before they have been compared with the bytes that came.
     """
-    _check_cloud(message, source)
+    check_cloud(message, source)
     if not message.width * message.height:
         return np.zeros(0, [(name, "f4") for name in {field.name for field in message.fields}])
     try:
         return ros_packages.read_points(message)
-    except (ValueError, TypeError, KeyError) as error:  # Such as two fields of one name.
+    # sensor_msgs_py asserts what it expects.
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise ConvertError(f"{source}: cloud cannot be read: {error}") from error
 
 
-def _check_cloud(message: Any, source: str) -> None:
-    """Sizes that contradict each other must not become reads beyond the data."""
+def check_cloud(message: Any, source: str) -> None:
+    """Sizes that contradict each other must not become reads beyond the data.
+
+    Raises:
+        ConvertError: they do, or a field is none that every implementation of read_points reads.
+    """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
     sizes = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 8}
     for field in message.fields:
@@ -133,6 +138,17 @@ def _check_cloud(message: Any, source: str) -> None:
             f"{source}: {width} x {height} points of {step} bytes in rows of {row} need "
             f"{_bytes_needed(message)} bytes, got {len(message.data)}"
         )
+    names: list[str] = []
+    for field in message.fields:
+        if not field.count:
+            raise ConvertError(
+                f"{source}: field {field.name!r} has count 0; expected 1, or more for an array"
+            )
+        if field.count <= _MOST_COLUMNS:  # More is refused below, and not written out here.
+            parts = [f"_{part}" for part in range(field.count)] if field.count > 1 else [""]
+            names += [field.name + part for part in parts if field.name]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConvertError(f"{source}: fields of one name: {', '.join(twice)}")
     columns = sum(field.count for field in message.fields)
     if columns > _MOST_COLUMNS:
         raise ConvertError(

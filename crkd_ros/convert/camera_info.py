@@ -17,7 +17,21 @@ MODELS = {
 }
 
 #: Other names under which drivers publish these models.
-_SAME_AS = {"fisheye": "equidistant", "kannala_brandt4": "equidistant"}
+_SAME_AS = {
+    "fisheye": "equidistant",
+    "kannala_brandt": "equidistant",
+    "kannala_brandt4": "equidistant",
+    "radtan": "plumb_bob",
+    "brown": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+}
+
+#: Polynomials in the pinhole's image: without coefficients nothing is left but the pinhole. Any
+#: other model is a lens of its own even if all its coefficients are zero.
+_POLYNOMIALS = (
+    *("", "none", "pinhole", "perspective", "plumb_bob", "rational_polynomial"),
+    *("inverse_brown_conrady", "modified_brown_conrady", "thin_prism"),
+)
 
 #: Far beyond any camera, but inverting such a matrix still works.
 _LARGEST = 1e6
@@ -27,7 +41,7 @@ STRAIGHT = "none"
 
 
 def distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
-    """The model and its coefficients; no coefficient but zeros means none, whatever the model.
+    """The model and its coefficients; of a polynomial, no coefficient but zeros means none.
 
     Raises:
         ConvertError: numbers that are not finite, or a model or a count that is not known.
@@ -35,14 +49,17 @@ def distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
     values = np.asarray(d, np.float64)
     if not np.isfinite(values).all() or (np.abs(values) > _LARGEST).any():
         raise ConvertError(f"{name}: d = {values.tolist()} is not a calibration; calibrate again")
-    if not values.any():
+    plain = kind.strip().lower().replace(" ", "_")
+    model = _SAME_AS.get(plain, plain)
+    if not values.any() and model in _POLYNOMIALS:
         return STRAIGHT, ()
-    model = _SAME_AS.get(kind, kind)
     if model not in MODELS:
         raise ConvertError(
             f"{name}: distortion_model {kind!r} is not known; expected one of "
             f"{', '.join(MODELS)}, or publish rectified images"
         )
+    if not len(values):
+        values = np.zeros(MODELS[model][0])
     if len(values) not in MODELS[model]:
         raise ConvertError(
             f"{name}: distortion_model {model} has "
@@ -52,14 +69,15 @@ def distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
 
 
 def calibration(values: Any, columns: int, name: str) -> NDArray[np.float64]:
-    """A pinhole matrix [3, columns]. Raises ConvertError when it is none."""
+    """A pinhole matrix [3, columns], with skew or without. Raises ConvertError when it is none."""
     matrix = np.asarray(values, np.float64).reshape(3, columns)
     good = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
-    good = good and np.abs(matrix).max() <= _LARGEST
-    if not good or matrix[2, :3].tolist() != [0, 0, 1] or matrix[0, 1] or matrix[1, 0]:
+    good = good and np.abs(matrix).max() <= _LARGEST and not matrix[1, 0]
+    # A skew of more than the focal length is no lens: the matrix is turned or transposed.
+    if not good or matrix[2, :3].tolist() != [0, 0, 1] or abs(matrix[0, 1]) > matrix[0, 0]:
         raise ConvertError(
             f"{name} = {matrix.ravel().tolist()} is not a calibration (k[0] = 0 means "
-            "uncalibrated); expected fx 0 cx 0 fy cy 0 0 1; publish a calibrated camera_info"
+            "uncalibrated); expected fx skew cx 0 fy cy 0 0 1; publish a calibrated camera_info"
         )
     return matrix
 

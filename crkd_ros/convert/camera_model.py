@@ -38,6 +38,12 @@ class CamerasConfig:
         "auto",
         "Images are rectified (P of CameraInfo holds): auto (topic says rect), always or never",
     )
+    bits: int = knob(
+        0,
+        "Bits of a camera that fill 16-bit images from below; 0: 12 where no value needs more",
+        low=0,
+        high=16,
+    )
 
     def __post_init__(self) -> None:
         check(self, "cameras.")
@@ -85,6 +91,7 @@ class CameraModel:
         distortion, coefficients = camera_info.distortion(
             entry.distortion_model, entry.distortion, f"calibration of {name}"
         )
+        _refuse_skew(entry.intrinsics, distortion, f"calibration of {name}")
         matrix = _frozen(entry.intrinsics)
         return cls(
             matrix=matrix,
@@ -101,18 +108,24 @@ class CameraModel:
         Args:
             info: sensor_msgs/CameraInfo.
             rectified: the images went through image_proc or alike: P holds and D is done with. A
-                calibration without P and without distortion is taken for rectified by itself.
+                calibration without P and without distortion is taken for rectified by itself. Of
+                rectified images P alone is enough.
 
         Raises:
             ConvertError: not calibrated, numbers that are not finite, a model or a number of
                 coefficients that is not known, or a region of interest outside the sensor.
         """
         name = f"CameraInfo of {info.header.frame_id!r}"
-        matrix = straight = camera_info.calibration(info.k, 3, f"{name}: k")
-        distortion, coefficients = camera_info.distortion(info.distortion_model, info.d, name)
-        rotation = np.eye(3)
-        # P is all zeros where nobody rectifies.
+        # P is all zeros where nobody rectifies, and K where only the rectified images are known.
         has_projection = bool(np.any(info.p))
+        k = info.k
+        if rectified and has_projection and not np.any(k):
+            k = np.asarray(info.p, np.float64).reshape(3, 4)[:, :3]
+        matrix = straight = camera_info.calibration(k, 3, f"{name}: k")
+        distortion, coefficients = STRAIGHT, tuple[float, ...]()
+        if not (rectified and has_projection):  # Else whatever the lens was is done with.
+            distortion, coefficients = camera_info.distortion(info.distortion_model, info.d, name)
+        rotation = np.eye(3)
         if has_projection and (rectified or distortion != STRAIGHT):
             projection = camera_info.calibration(info.p, 4, f"{name}: p")
             straight = projection[:, :3]
@@ -130,6 +143,7 @@ class CameraModel:
             if has_projection:
                 rotation = camera_info.rotation(info.r)
             matrix, distortion, coefficients = straight, STRAIGHT, ()
+        _refuse_skew(matrix, distortion, name)
         window = camera_info.window(info, name)
         return cls(
             matrix=_frozen(window @ matrix),
@@ -195,7 +209,7 @@ class PreparedImage:
 
 
 def prepared_image(
-    message: Any, model: CameraModel, config: ImageConfig, *, camera: str
+    message: Any, model: CameraModel, config: ImageConfig, *, camera: str, bits: int = 0
 ) -> PreparedImage:
     """Decode an image message and prepare it for the network.
 
@@ -204,11 +218,12 @@ def prepared_image(
         model: of the image as sent.
         config: the detector's ``config.image``.
         camera: its name, for error texts; also the frame where the header names none.
+        bits: see ``image_rgb``.
 
     Raises:
         ConvertError: see ``image_rgb`` and ``CameraModel.prepare``; names the camera.
     """
-    image = image_rgb(message, source=camera)
+    image = image_rgb(message, source=camera, bits=bits)
     try:
         pixels, matrix = model.prepare(image, config)
     except (CameraError, ConvertError, cv2.error) as error:
@@ -256,6 +271,15 @@ def _maps(model: CameraModel, config: ImageConfig) -> _Maps:
     )
     matrix = place.matrix(columns, rows) @ np.array(model.straight)
     return _Maps(shrink, whole, fraction, matrix)
+
+
+def _refuse_skew(matrix: NDArray[np.floating], distortion: str, name: str) -> None:
+    """OpenCV passes over it where a lens is straightened."""
+    if matrix[0, 1] and distortion != STRAIGHT:
+        raise ConvertError(
+            f"{name}: a skew of {matrix[0, 1]:g} and a distortion together are not known here; "
+            "calibrate without skew, or publish rectified images"
+        )
 
 
 def _frozen(matrix: NDArray[np.floating]) -> Matrix:

@@ -7,13 +7,14 @@ the table.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.radar import kept_returns
+from crkd_core.data.radar import USED, kept_returns
 from crkd_core.sensors import (
     RADAR_COLUMN,
     RADAR_COMPENSATED,
@@ -58,6 +59,11 @@ class RadarFieldsConfig:
     )
     vx: str = knob("vx", "Field of the velocity along x relative to the radar, m/s; empty: none")
     vy: str = knob("vy", "Field of the velocity along y relative to the radar, m/s; empty: none")
+    range: str = knob("", "Field of the distance, m, read with azimuth instead of position")
+    azimuth: str = knob("", "Field of the angle from ahead to the left, radians")
+    elevation: str = knob("", "Field of the angle upwards, radians; empty: 0")
+    degrees: bool = knob(False, "Angles are in degrees")
+    clockwise: bool = knob(False, "The azimuth is positive to the right")
     doppler: str = knob("", "Field of the radial speed, m/s, read instead of the velocities")
     doppler_compensated: bool = knob(False, "The radial speed is without ego motion")
     doppler_approaching: bool = knob(False, "The radial speed is positive for what comes closer")
@@ -77,6 +83,11 @@ class RadarFieldsConfig:
                 raise ParameterError(
                     f"radar_fields: {one} and {other} must both name a field or both be empty"
                 )
+        if bool(self.range) != bool(self.azimuth) or (self.elevation and not self.range):
+            raise ParameterError(
+                "radar_fields: range and azimuth belong together, and elevation to them; got "
+                f"range {self.range!r}, azimuth {self.azimuth!r}, elevation {self.elevation!r}"
+            )
 
     @property
     def x(self) -> str:
@@ -151,6 +162,10 @@ def radar_points(
     """Points of a radar cloud, float32 [N, 18], columns RADAR_FIELDS; see ``sweep``.
 
     Rows that are no returns are left out as in files, see ``data.radar.kept_returns``.
+
+    Raises:
+        ConvertError: see ``sweep``; or returns have places, and every one is left out for another
+            column.
     """
     fields = fields or RadarFieldsConfig()
     names = _names(message, fields, source)
@@ -163,6 +178,8 @@ def radar_points(
     with np.errstate(over="ignore", invalid="ignore"):
         for column, name in names.items():
             points[:, RADAR_COLUMN[column]] = records[name]
+        if fields.range:
+            points[:, RADAR_XYZ] = _places(records, fields)
         # A radar that measures no height may say so by NaN; rays need a number.
         height = points[:, RADAR_COLUMN["z"]]
         height[np.isnan(height)] = 0.0
@@ -177,7 +194,29 @@ def radar_points(
         for column, instead in (("vx", "vx_comp"), ("vy", "vy_comp")):
             if column not in names:
                 points[:, RADAR_COLUMN[column]] = points[:, RADAR_COLUMN[instead]]
-    return kept_returns(points)
+    kept = kept_returns(points)
+    placed = points[np.isfinite(points[:, RADAR_XYZ]).all(1)]
+    if len(placed) and not len(kept):
+        bad = ~np.isfinite(placed).all(0)
+        wrong = [name for name in USED if bad[RADAR_COLUMN[name]]]
+        raise ConvertError(
+            f"{source}: {len(placed)} returns, and not one has a finite {', '.join(wrong)}; "
+            "radar_fields.* name the fields that are read"
+        )
+    return kept
+
+
+def _places(records: NDArray[np.void], fields: RadarFieldsConfig) -> NDArray[np.float32]:
+    """x, y, z [N, 3] of polar coordinates."""
+    distance = records[fields.range].astype(np.float64)
+    unit = np.pi / 180 if fields.degrees else 1.0
+    azimuth = records[fields.azimuth].astype(np.float64) * (-unit if fields.clockwise else unit)
+    elevation = np.zeros(len(records))
+    if fields.elevation:
+        elevation = np.nan_to_num(records[fields.elevation].astype(np.float64) * unit, nan=0.0)
+    ground = distance * np.cos(elevation)
+    places = [ground * np.cos(azimuth), ground * np.sin(azimuth), distance * np.sin(elevation)]
+    return np.stack(places, 1).astype(np.float32)
 
 
 def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, str]:
@@ -186,19 +225,70 @@ def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, st
     wanted = {name: getattr(fields, name) for name in ("x", "y", "z", "rcs", "vx", "vy")}
     if not fields.doppler:
         wanted |= {name: getattr(fields, name) for name in ("vx_comp", "vy_comp")}
+    polar = {fields.range, fields.azimuth, fields.elevation} - {""}
+    if polar:
+        for name in ("x", "y", "z"):
+            del wanted[name]
     optional = {"z"} if fields.z == "z" else set()
     if not fields.relative or fields.doppler:
         optional |= {name for name in ("vx", "vy") if wanted[name] == name}
     needed = {wanted[name] for name in wanted if wanted[name] and name not in optional}
-    missing = sorted((needed | {fields.x, fields.y, fields.doppler}) - {""} - found)
-    if missing or not (fields.x and fields.y):
+    needed |= polar or {fields.x, fields.y}
+    missing = sorted((needed | {fields.doppler}) - {""} - found)
+    if missing or not (polar or (fields.x and fields.y)):
+        hint = suggestion(found)
         raise ConvertError(
             f"{source}: radar cloud lacks {', '.join(missing) or 'x and y'}; found "
             f"{', '.join(sorted(found)) or 'no fields'}; parameters radar_fields.* name the "
             "fields of your radar (doppler: one with radial speed)"
+            + (f"; perhaps {hint}" if hint else "")
         )
     wanted |= {name: name for name in DEFAULTS}
     return {column: name for column, name in wanted.items() if name in found}
+
+
+#: What makers call the fields: for a suggestion, never for reading.
+_CALLED = {
+    "range": ("range", "r", "distance", "radius", "f_range"),
+    "azimuth": ("azimuth", "azimuth_angle", "angle", "f_azimuthangle", "az"),
+    "elevation": ("elevation", "elevation_angle", "f_elevationangle", "el"),
+    "rcs": ("rcs", "u_rcs", "rcs_dbsm"),
+    "over_ground": ("v_r_compensated", "vr_compensated", "v_r_comp", "doppler_compensated"),
+    "radial": ("v_r", "vr", "doppler", "velocity", "radial_speed", "speed", "range_rate"),
+}
+_CALLED["radial"] += ("doppler_velocity", "radial_velocity", "f_rangerate", "v_doppler")
+
+
+def suggestion(found: Collection[str]) -> str:
+    """The ``radar_fields`` that fields of such names probably need; "": nobody can tell.
+
+    Args:
+        found: names of the cloud's fields.
+    """
+
+    def called(what: str) -> str:
+        lower = {name.lower(): name for name in found}
+        return next((lower[name] for name in _CALLED[what] if name in lower), "")
+
+    chosen: dict[str, str] = {}
+    if not {"x", "y"} <= set(found):
+        if not (called("range") and called("azimuth")):
+            return ""
+        chosen |= {what: called(what) for what in ("range", "azimuth", "elevation")}
+        chosen = {what: name for what, name in chosen.items() if name}
+    if "rcs" not in found:
+        chosen["rcs"] = called("rcs") or "''"
+    if not {"vx_comp", "vy_comp"} <= set(found):
+        if over := called("over_ground"):
+            chosen |= {"doppler": over, "doppler_compensated": "true"}
+        elif {"vx", "vy"} <= set(found):
+            chosen |= {"vx_comp": "''", "vy_comp": "''"}
+        elif radial := called("radial"):
+            chosen["doppler"] = radial
+        else:
+            chosen |= dict.fromkeys(("vx_comp", "vy_comp", "vx", "vy"), "''")
+    texts = ", ".join(f"{name}: {value}" for name, value in chosen.items())
+    return f"radar_fields: {{{texts}}}" if texts else ""
 
 
 def _rays(positions: NDArray[np.float32]) -> NDArray[np.float32]:

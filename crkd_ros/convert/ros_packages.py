@@ -97,9 +97,11 @@ def read_points(cloud: Any, **options: Any) -> NDArray[np.void]:
     """``sensor_msgs_py.point_cloud2.read_points``; the stand-in where that is not installed.
 
     The real one accepts only the installed message class, reads padded rows as if they were not,
-    and swaps bytes within the message: clouds of rosbags and those take the stand-in too.
+    swaps bytes within the message, and its releases differ about fields without a name: clouds of
+    rosbags and those take the stand-in too.
     """
     plain = not cloud.is_bigendian and cloud.row_step == cloud.width * cloud.point_step
+    plain = plain and all(field.name for field in cloud.fields)
     if (
         plain
         and installed("sensor_msgs_py")

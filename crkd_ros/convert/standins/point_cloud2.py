@@ -17,14 +17,20 @@ DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "
 def dtype_from_fields(
     fields: Iterable[Any], point_step: int | None = None, *, byte_order: str = "<"
 ) -> np.dtype:
-    """Structured dtype of PointFields; a field of count n > 1 becomes name_0 .. name_(n-1)."""
+    """Structured dtype of PointFields; a field of count n > 1 becomes name_0 .. name_(n-1).
+
+    Raises what the original raises: AssertionError for a count of 0, or two fields of one name.
+    """
     names: list[str] = []
     formats: list[str] = []
     offsets: list[int] = []
-    for field in fields:
+    for place, field in enumerate(fields):
         kind = DATATYPES[field.datatype]
+        name = field.name or f"unnamed_field_{place}"
+        assert field.count > 0, "Can't process fields with count = 0."
         for part in range(field.count):
-            names.append(field.name if field.count == 1 else f"{field.name}_{part}")
+            names.append(name if field.count == 1 else f"{name}_{part}")
+            assert names[-1] not in names[:-1], "Duplicate field names are not allowed!"
             formats.append(byte_order + kind)
             offsets.append(field.offset + part * int(kind[1]))
     layout: dict[str, Any] = {"names": names, "formats": formats, "offsets": offsets}

@@ -148,7 +148,7 @@ def test_choices_are_checked():
 
 
 @pytest.mark.parametrize("d", [(), (0.0,) * 5, (0.0,) * 8])
-@pytest.mark.parametrize("model", ["plumb_bob", "", "equidistant", "my_lens"])
+@pytest.mark.parametrize("model", ["plumb_bob", "", "rational_polynomial", "none", "pinhole"])
 def test_without_distortion_the_pixels_are_those_of_the_core(d, model):
     image = cv2.resize(ros_rig.pixels(1), (WIDTH, HEIGHT))
     camera = CameraModel.of_info(
@@ -366,7 +366,7 @@ def test_images_are_prepared_by_the_cores_own_function(make):
         ({"k": np.zeros(9)}, r"k = .*not a calibration .k\[0\] = 0 means uncalibrated"),
         ({"k": np.full(9, np.nan)}, "k = .*not a calibration"),
         ({"k": K * 1e9}, "k = .*not a calibration"),
-        ({"k": K.T}, "k = .*expected fx 0 cx 0 fy cy 0 0 1"),
+        ({"k": K.T}, "k = .*expected fx skew cx 0 fy cy 0 0 1"),
         ({"d": (np.nan, 0, 0, 0, 0)}, "d = .*not a calibration"),
         ({"d": (0.1, np.inf, 0, 0, 0)}, "d = .*not a calibration"),
         (
@@ -430,3 +430,46 @@ def test_an_image_of_an_impossible_shape_is_an_error(d, shape):
     camera = CameraModel.of_info(camera_info(d=d, width=0), rectified=False)
     with pytest.raises(ConvertError, match=f"got one of {shape[1]} x {shape[0]} pixels"):
         camera.prepare(np.zeros((*shape, 3), np.uint8), NET)
+
+
+@pytest.mark.parametrize("d", [(), (0.0,) * 4])
+@pytest.mark.parametrize("model", ["equidistant", "fisheye", "kannala_brandt"])
+def test_an_ideal_fisheye_is_no_pinhole(d, model):
+    """r = f theta: without coefficients too, only polynomials leave the pinhole."""
+    camera = CameraModel.of_info(camera_info(d=d, model=model), rectified=False)
+    assert (camera.distortion, camera.coefficients) == ("equidistant", (0.0,) * 4)
+    angle = np.deg2rad(24)
+    raw = K[:2, 2] + [K[0, 0] * angle, 0]
+    got, matrix = camera.prepare(blob(raw, (WIDTH, HEIGHT), sigma=5), NET)
+    u, v, w = matrix @ [np.tan(angle), 0, 1]
+    assert np.abs(middle(got) - [u / w, v / w]).max() < 0.5
+    entry = CameraEntry(intrinsics=K, distortion_model=model, distortion=tuple(d))
+    assert CameraModel.of_entry(entry, name="cam").distortion == "equidistant"
+    # Once it is straightened, P holds, whatever the lens was.
+    info = camera_info(d=d, model="double_sphere", p=np.c_[K, np.zeros(3)])
+    assert CameraModel.of_info(info, rectified=True).distortion == "none"
+
+
+@pytest.mark.parametrize("model", ["double_sphere", "omnidirectional", "my_lens", "fov"])
+def test_a_lens_that_is_not_known_is_refused_also_without_coefficients(model):
+    with pytest.raises(ConvertError, match=f"distortion_model '{model}' is not known"):
+        CameraModel.of_info(camera_info(d=(), model=model), rectified=False)
+
+
+def test_a_skew_is_a_calibration_and_counts():
+    skewed = K.copy()
+    skewed[0, 1] = 3.5
+    camera = CameraModel.of_info(camera_info(k=skewed), rectified=False)
+    np.testing.assert_array_equal(camera.matrix, skewed)
+    with pytest.raises(ConvertError, match=r"a skew of 3\.5 and a distortion together"):
+        CameraModel.of_info(camera_info(k=skewed, d=LENSES["plumb_bob"]), rectified=False)
+    with pytest.raises(ConvertError, match="is not a calibration"):
+        CameraModel.of_info(camera_info(k=skewed.T), rectified=False)
+
+
+def test_rectified_images_need_p_alone():
+    p = np.c_[K, np.zeros(3)]
+    camera = CameraModel.of_info(camera_info(k=np.zeros((3, 3)), p=p), rectified=True)
+    np.testing.assert_array_equal(camera.matrix, K)
+    with pytest.raises(ConvertError, match="is not a calibration"):
+        CameraModel.of_info(camera_info(k=np.zeros((3, 3)), p=p), rectified=False)

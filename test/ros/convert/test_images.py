@@ -19,7 +19,7 @@ from crkd_core.data.cameras import MAX_PIXELS, decode_jpeg
 from crkd_ros.bags import message_types
 from crkd_ros.convert import images, ros_packages
 from crkd_ros.convert.arrays import ConvertError
-from crkd_ros.convert.images import image_rgb
+from crkd_ros.convert.images import image_rgb, picture_of
 from crkd_ros.convert.standins import cv_bridge as standin
 
 
@@ -359,3 +359,69 @@ def test_any_raw_image_is_an_error_or_pixels(encoding, sizes, length, big):
         tracemalloc.stop()
     # What is declared reserves nothing; what came does.
     assert peak < 1e6
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg"])
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_mosaic_within_a_compressed_image_has_colours(make, pattern, extension):
+    """As image_transport sends a Bayer image: the pixels as they are, their encoding in format."""
+    flat = np.empty((32, 48, 3), np.uint8)
+    flat[:] = (200, 90, 30)
+    kind = f"bayer_{pattern}8; {'png' if extension == '.png' else 'jpeg'} compressed "
+    data = encoded(mosaic(flat, pattern), extension)
+    got = image_rgb(compressed(make, data, kind))[4:-4, 4:-4].astype(int)
+    assert np.abs(got - [200, 90, 30]).max() < (3 if extension == ".png" else 25)
+    want = image_rgb(raw(make, f"bayer_{pattern}8", mosaic(flat, pattern), width=48))
+    if extension == ".png":
+        np.testing.assert_array_equal(image_rgb(compressed(make, data, kind)), want)
+        deep = mosaic(flat, pattern).astype(np.uint16) * 257
+        kind16 = f"bayer_{pattern}16; png compressed "
+        np.testing.assert_array_equal(
+            image_rgb(compressed(make, encoded(deep, ".png"), kind16)), want
+        )
+    # What the publisher has already made colours of is left alone, and what is neither is refused.
+    colours = encoded(flat[..., ::-1], extension)
+    done = image_rgb(compressed(make, colours, f"{kind.strip()} bgr8")).astype(int)
+    assert np.abs(done - [200, 90, 30]).max() < 12
+    with pytest.raises(ConvertError, match="the image within has colours"):
+        image_rgb(compressed(make, colours, kind))
+
+
+@pytest.mark.parametrize("kind", ["16UC1; png compressed ", "32FC1; png compressed ", "16UC1"])
+def test_depth_within_a_compressed_image_is_refused(make, kind):
+    deep = np.full((8, 8), 900, np.uint16)
+    with pytest.raises(ConvertError, match="is a depth image, not a picture"):
+        image_rgb(compressed(make, encoded(deep, ".png"), kind))
+
+
+@pytest.mark.parametrize("name", ["mono", "rgb", "bgr", "bayer_rggb"])
+def test_twelve_bits_in_sixteen_are_no_black_picture(make, name):
+    channels = 3 if name in ("rgb", "bgr") else 1
+    full = noise(12, 10, channels, depth=16) if channels == 3 else noise(12, 10, depth=16)
+    twelve = (full >> 4).astype(np.uint16)
+    encoding = f"{name}16"
+    got = image_rgb(raw(make, encoding, twelve, width=10)).astype(int)
+    want = image_rgb(raw(make, encoding, full, width=10)).astype(int)
+    assert np.abs(got - want).max() <= 1
+    dark = image_rgb(raw(make, encoding, twelve, width=10), bits=16)
+    assert dark.max() <= 16
+    ten = image_rgb(raw(make, encoding, (full >> 6).astype(np.uint16), width=10), bits=10)
+    assert np.abs(ten.astype(int) - want).max() <= 1
+    if name == "mono":
+        png = image_rgb(compressed(make, encoded(twelve, ".png"), "mono16; png compressed "))
+        assert np.abs(png.astype(int) - want).max() <= 1
+
+
+def test_what_a_picture_is_is_told_by_its_header(make):
+    rgb = np.zeros((30, 40, 3), np.uint8)
+    for data, kind in ((encoded(rgb, ".jpg"), "jpeg"), (encoded(rgb, ".png"), "png")):
+        assert picture_of(compressed(make, data, kind)) == (40, 30, True)
+    for extension in (".jpg", ".png"):
+        grey = compressed(make, encoded(rgb[..., 0], extension), "mono8")
+        assert picture_of(grey) == (40, 30, False)
+    assert picture_of(raw(make, "bayer_rggb8", rgb[..., 0], width=40)) == (40, 30, True)
+    assert picture_of(raw(make, "mono16", rgb[..., 0].astype(np.uint16), width=40))[2] is False
+    with pytest.raises(ConvertError, match="no colour or grey image"):
+        picture_of(raw(make, "32FC1", rgb[..., 0], width=10))
+    with pytest.raises(ConvertError, match="expected a JPEG or PNG"):
+        picture_of(compressed(make, np.zeros(40, np.uint8), "h264"))

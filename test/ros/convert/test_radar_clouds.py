@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import ros_rig
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from crkd_core.data.radar import USED, to_records
 from crkd_core.sensors import RADAR_FIELDS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types
-from crkd_ros.convert import radar_clouds
+from crkd_ros.convert import radar_clouds, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
@@ -339,3 +340,160 @@ def test_any_cloud_is_an_error_or_points(data):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 4e6
+
+
+def columns(**fields) -> np.ndarray:
+    """Structured records of float32 columns."""
+    records = np.zeros(len(next(iter(fields.values()))), [(name, "<f4") for name in fields])
+    for name, values in fields.items():
+        records[name] = values
+    return records
+
+
+def of(records, fields=None):
+    cloud = ros_rig.cloud(message_types.make, "radar_front", STAMP, records)
+    return radar_points(cloud, source="RADAR_FRONT", fields=fields)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", RADAR_FIELDS)
+def test_only_columns_in_use_drop_a_return(name, value):
+    points = np.abs(ros_rig.radar_points(2, count=6)) + 1
+    values = {field: points[:, i].copy() for i, field in enumerate(RADAR_FIELDS)}
+    values[name][2] = value
+    got = of(columns(**values))
+    if name in USED and not (name == "z" and np.isnan(value)):
+        np.testing.assert_array_equal(got, np.delete(points, 2, 0))
+        return
+    assert len(got) == 6
+    if name in ("vx", "vy"):
+        assert np.isnan(got[2, RADAR_FIELDS.index(name)])
+    else:
+        assert np.isfinite(got).all() and got[2, RADAR_FIELDS.index(name)] == 0
+    # A column that nobody fills costs no return.
+    values[name][:] = value
+    assert len(of(columns(**values))) == 6
+
+
+def test_an_emptied_cloud_is_an_error_and_an_empty_one_is_none():
+    points = ros_rig.radar_points(2, count=6)
+    values = {field: points[:, i].copy() for i, field in enumerate(RADAR_FIELDS)}
+    values["rcs"][:] = np.nan
+    with pytest.raises(ConvertError, match="RADAR_FRONT: 6 returns, and not one has a finite rcs"):
+        of(columns(**values))
+    values["x"][:] = np.nan  # "No return", as nuScenes writes it.
+    assert len(of(columns(**values))) == 0
+    assert len(of(columns(**{name: [] for name in RADAR_FIELDS}))) == 0
+
+
+MAKERS = {
+    "View-of-Delft": (
+        "x y z RCS v_r v_r_compensated time",
+        "rcs: RCS, doppler: v_r_compensated, doppler_compensated: true",
+    ),
+    "77 GHz board": ("x y z velocity intensity", "rcs: '', doppler: velocity"),
+    "polar": (
+        "range azimuth elevation doppler rcs",
+        "range: range, azimuth: azimuth, elevation: elevation, doppler: doppler",
+    ),
+    "relative": ("x y vx vy rcs", "vx_comp: '', vy_comp: ''"),
+    "places only": ("x y z", "rcs: '', vx_comp: '', vy_comp: '', vx: '', vy: ''"),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+def test_the_error_names_a_mapping_that_reads_the_cloud(maker):
+    names, said = MAKERS[maker]
+    records = columns(**{name: np.linspace(0.1, 0.9, 5) for name in names.split()})
+    with pytest.raises(ConvertError) as caught:
+        of(records)
+    text = str(caught.value)
+    assert f"perhaps radar_fields: {{{said}}}" in text, text
+    mapping = yaml.safe_load(text.partition("perhaps radar_fields: ")[2])
+    assert len(of(records, RadarFieldsConfig(**mapping))) == 5
+
+
+def test_polar_coordinates_become_places():
+    records = columns(r=[10.0, 20.0], az=[0.0, 90.0], el=[30.0, np.nan], v=[1.0, -2.0])
+    fields = RadarFieldsConfig(
+        range="r", azimuth="az", elevation="el", degrees=True, rcs="", doppler="v"
+    )
+    got = of(records, fields)
+    np.testing.assert_allclose(got[:, :3], [[8.6602540, 0, 5], [0, 20, 0]], atol=1e-5)
+    np.testing.assert_allclose(got[:, 8:10], [[0.8660254, 0], [0, -2]], atol=1e-6)
+    right = of(records, dataclasses.replace(fields, clockwise=True))
+    np.testing.assert_allclose(right[1, :2], [0, -20], atol=1e-5)
+    for wrong in ({"range": "r"}, {"azimuth": "az"}, {"elevation": "el"}):
+        with pytest.raises(ParameterError, match="range and azimuth belong together"):
+            RadarFieldsConfig(**wrong)
+
+
+def real_read_points(cloud):
+    """What sensor_msgs_py.point_cloud2 does (ROS 2 humble and jazzy), for clouds of any class."""
+    kinds = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 8: "<f8"}
+    names, offsets, formats = [], [], []
+    for i, field in enumerate(cloud.fields):
+        kind = np.dtype(kinds[field.datatype])
+        name = field.name or f"unnamed_field_{i}"
+        assert field.count > 0, "Can't process fields with count = 0."
+        for a in range(field.count):
+            part = f"{name}_{a}" if field.count > 1 else name
+            assert part not in names, "Duplicate field names are not allowed!"
+            names.append(part)
+            offsets.append(field.offset + a * kind.itemsize)
+            formats.append(kind.str)
+    dtype = np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": cloud.point_step}
+    )
+    return np.ndarray((cloud.width * cloud.height,), dtype, buffer=cloud.data)
+
+
+def hostile_clouds():
+    """(what is wrong, cloud)."""
+
+    def cloud(**changes):
+        made = ros_rig.radar_cloud(message_types.make, "RADAR_FRONT", STAMP, seed=1)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
+
+    def field(number, **changes):
+        made = cloud()
+        for name, value in changes.items():
+            setattr(made.fields[number], name, value)
+        return made
+
+    yield "nothing", cloud()
+    yield "count 0 of x", field(0, count=0)
+    yield "count 0 of an unused one", field(4, count=0)
+    yield "no name", field(4, name="")
+    yield "no names", cloud(fields=[])
+    yield "two names", field(4, name="x")
+    yield "an array of two", field(4, count=2, datatype=2)
+    yield "an array called as a field", field(4, name="id", count=2, datatype=2)
+    yield "datatype 0", field(4, datatype=0)
+    yield "datatype 9", field(4, datatype=9)
+    yield "an offset beyond", field(4, offset=43)
+    yield "step 0", cloud(point_step=0)
+    yield "step 1", cloud(point_step=1)
+    yield "more points than bytes", cloud(width=10**6)
+    yield "rows", cloud(height=2)
+    yield "no data", cloud(data=np.zeros(0, np.uint8))
+    yield "no points", cloud(width=0, data=np.zeros(0, np.uint8))
+
+
+@pytest.mark.parametrize("what", [name for name, _ in hostile_clouds()])
+def test_the_stand_in_and_the_real_reader_give_one_verdict(what, monkeypatch):
+    verdicts = []
+    for reader in (ros_packages.read_points, real_read_points):
+        monkeypatch.setattr(ros_packages, "read_points", reader)
+        try:
+            points = radar_points(dict(hostile_clouds())[what], source="RADAR_FRONT")
+            verdicts.append(points.tolist())
+        except ConvertError as error:
+            verdicts.append(type(error))
+    assert verdicts[0] == verdicts[1]
+    assert (verdicts[0] is ConvertError) == (
+        what
+        not in ("nothing", "no name", "an array of two", "no points", "an array called as a field")
+    )
