@@ -26,22 +26,22 @@ from crkd_ros.sync.synchroniser import FrameSet
 _STEP_NS = 50_000_000
 
 
-def decoded(frame_set: FrameSet, problem: Callable[[int, str], None]) -> FrameSet:
+def decoded(frame_set: FrameSet, problem: Callable[[int, str, str], None]) -> FrameSet:
     """The set with images; one that cannot be decoded masks its camera.
 
     Args:
         frame_set: its items are those of Camera and Radar (sensors/sensor.py).
-        problem: takes the stamp of such an image, ns, and what is wrong with it.
+        problem: takes the stamp of such an image, ns, its camera, and what is wrong with it.
     """
     images = {}
     for camera, (stamp_ns, decode) in frame_set.images.items():
         try:
             images[camera] = Timed(stamp_ns, decode())
         except ConvertError as error:
-            problem(stamp_ns, str(error))
+            problem(stamp_ns, camera, str(error))
         # Whatever the decoder says, it is this camera's trouble alone.
         except Exception as error:
-            problem(stamp_ns, f"{camera}: {type(error).__name__}: {error}")
+            problem(stamp_ns, camera, f"{camera}: {type(error).__name__}: {error}")
     return dataclasses.replace(frame_set, images=images)
 
 
@@ -80,14 +80,14 @@ def frame_from_set(
             continue
         stamp, item = frame_set.images[camera]
         images[index], matrices[index] = item.pixels, item.intrinsics
-        ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id]
+        ego_T_cam[index] = motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id, stamp]
         ego_T_cam[index, :3, :3] = ego_T_cam[index, :3, :3] @ np.array(item.rotation)
     sweeps = [
         RadarSweep(
             stamp_ns=stamp,
             sensor=RADARS.index(radar),
-            points=_over_ground(item, stamp, base_T[item.frame_id], motion),
-            ego_T_radar=motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id],
+            points=_over_ground(item, stamp, base_T[item.frame_id, stamp], motion),
+            ego_T_radar=motion.ego_T_ego(stamp, reference) @ base_T[item.frame_id, stamp],
         )
         for radar in RADARS
         for stamp, item in frame_set.sweeps.get(radar, ())
@@ -105,19 +105,18 @@ def frame_from_set(
     )
 
 
-def _places(frame_set: FrameSet, extrinsics: Extrinsics) -> dict[str, Array]:
-    """``base_T_frame`` of every frame that an item of the set was taken in. Raises NoTransform."""
-    frames = {name: [item.frame_id] for name, (_, item) in frame_set.images.items()}
-    for name, sweeps in frame_set.sweeps.items():
-        frames[name] = [item.frame_id for _, item in sweeps]
-    places: dict[str, Array] = {}
+def _places(frame_set: FrameSet, extrinsics: Extrinsics) -> dict[tuple[str, int], Array]:
+    """(frame, stamp) of every item of the set -> ``base_T_frame`` then. Raises NoTransform."""
+    items = {name: [timed] for name, timed in frame_set.images.items()}
+    items |= {name: list(sweeps) for name, sweeps in frame_set.sweeps.items()}
+    places: dict[tuple[str, int], Array] = {}
     unknown: dict[str, str] = {}
-    for sensor, frame_ids in frames.items():
-        for frame in frame_ids:
-            if frame in places or sensor in unknown:
+    for sensor, timed in items.items():
+        for stamp, item in timed:
+            if sensor in unknown:
                 continue
             try:
-                places[frame] = extrinsics.base_T(frame)
+                places[item.frame_id, stamp] = extrinsics.base_T(item.frame_id, stamp)
             except MotionError as error:
                 unknown[sensor] = str(error)
     if unknown:

@@ -81,8 +81,8 @@ class Calibration:
         """Learn or replace what CameraInfo would say of a camera."""
         self._cameras[_key(frame)] = camera
 
-    def base_T(self, frame: str) -> Array:
-        """``base_T_frame`` [4, 4] along the chain of parents.
+    def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
+        """``base_T_frame`` [4, 4] along the chain of parents, at any time.
 
         Raises:
             MotionError: the chain does not reach the base frame; names the frames that are known.

@@ -47,7 +47,7 @@ class OdometryMotion:
         parent: str = "",
         child: str = "",
         twist: ArrayLike | None = None,
-    ) -> None:
+    ) -> bool:
         """Learn one pose.
 
         Args:
@@ -56,6 +56,9 @@ class OdometryMotion:
             parent: frame of the pose.
             child: frame on the vehicle; empty is the base.
             twist: [6] in child axes, see ``PoseBuffer.add``.
+
+        Returns:
+            False: it contradicts those before it, see ``PoseBuffer.add``.
         """
         frames = parent.lstrip("/"), child.lstrip("/") or self._base
         with self._lock:
@@ -67,7 +70,7 @@ class OdometryMotion:
                     "there two publishers? poses before that are not used"
                 )
             self._frames = frames
-            self._poses.add(stamp_ns, parent_T_child, twist=twist)
+            return self._poses.add(stamp_ns, parent_T_child, twist=twist)
 
     def clear(self) -> None:
         """Forget everything."""

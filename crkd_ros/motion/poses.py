@@ -28,9 +28,20 @@ LONGEST_GAP = 1.0
 FASTEST, POSE_NOISE = 70.0, 0.3
 
 _JUMP_NS = 1_000_000_000
+#: A stamp so far ahead must be confirmed by the next ones.
+_FAR_NS = 10_000_000_000
+#: So many poses in a row say that time was set; so many that the map has jumped.
+_AGREE, _TWICE = 3, 2
+#: So many poses far ahead of the next one are strays.
+_FEW = 3
 #: Speed is taken over at least this time: differences of poses closer together are noise.
 _SPEED_NS = 10_000_000
 _WINDOW_NS = 50_000_000
+
+#: The speed of a twist may differ from that of its poses by so much, m/s, or by this share of it:
+#: poses are noisy; its rate of turning by so much, rad/s, or by this share of it.
+SPEED_NOISE, SPEED_SHARE = 1.0, 0.25
+TURN_NOISE, TURN_SHARE = 0.2, 0.5
 
 #: Takes one sentence about something that the user should know.
 Report = Callable[[str], None]
@@ -59,8 +70,8 @@ class NoTransform(MotionError):
 class Extrinsics(Protocol):
     """Answers where a sensor sits."""
 
-    def base_T(self, frame: str) -> Array:
-        """``base_T_frame`` [4, 4]. Raises MotionError when not known."""
+    def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
+        """``base_T_frame`` [4, 4] at a time (None: now). Raises MotionError when not known."""
 
 
 class EgoMotion(Protocol):
@@ -83,6 +94,15 @@ def silent(text: str) -> None:
 def too_fast(metres: float, seconds: float) -> bool:
     """Whether no vehicle can have moved so far in that time: the map has jumped, not the car."""
     return metres > FASTEST * abs(seconds) + POSE_NOISE
+
+
+def agrees(twist: Array, moved: Array) -> bool:
+    """Whether a twist [6] is that by which poses moved [6]: m/s and rad/s, own axes."""
+    speed = float(np.linalg.norm(moved[:3]))
+    turn = float(np.linalg.norm(moved[3:]))
+    apart = np.linalg.norm(twist[:3] - moved[:3]) <= SPEED_NOISE + SPEED_SHARE * speed
+    turned = np.linalg.norm(twist[3:] - moved[3:]) <= TURN_NOISE + TURN_SHARE * turn
+    return bool(apart and turned)
 
 
 def advance(map_T_base: Array, twist: ArrayLike, seconds: float) -> Array:
@@ -137,53 +157,103 @@ class PoseBuffer:
         self._report = report
         self._stamps: list[int] = []
         self._known: list[_Known] = []
+        self._aside: list[tuple[int, _Known]] = []
+        self._doubted = False
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
         return len(self._stamps)
 
-    def add(self, stamp_ns: int, map_T_base: Array, *, twist: ArrayLike | None = None) -> None:
-        """Learn one pose. A stamp far behind the newest means that time was set back: forget.
+    def add(self, stamp_ns: int, map_T_base: Array, *, twist: ArrayLike | None = None) -> bool:
+        """Learn one pose.
+
+        One that contradicts those before it is set aside: it is wrong, unless the next ones agree
+        with it. Then time was set (far from the newest), or the map has jumped (where no vehicle
+        gets to): what was known before is forgotten.
 
         Args:
             stamp_ns: its time.
             map_T_base: [4, 4].
             twist: [6] linear m/s and angular rad/s in base axes; None or all zeros = not known
                 (drivers that do not fill it send zeros).
+
+        Returns:
+            False: it was set aside, or is wrong.
         """
         speed = None if twist is None or not np.any(twist) else np.asarray(twist, np.float64)
         known = _Known(map_T_base, speed)
         with self._lock:
-            stamps = self._stamps
-            if stamps and stamp_ns < stamps[-1] - _JUMP_NS:
-                self.clear()
-            place = bisect.bisect_left(stamps, stamp_ns)
-            if place < len(stamps) and stamps[place] == stamp_ns:
-                self._known[place] = known
-                return
-            if stamps and place == len(stamps):
-                self._forget_before_a_leap(stamp_ns, map_T_base)
-                place = len(stamps)
-            stamps.insert(place, stamp_ns)
-            self._known.insert(place, known)
-            old = bisect.bisect_left(stamps, stamps[-1] - self._history_ns)
-            del stamps[:old], self._known[:old]
+            self._forget_strays_ahead(stamp_ns)
+            behind = bool(self._stamps) and stamp_ns < self._stamps[-1] - _JUMP_NS
+            ahead = bool(self._stamps) and stamp_ns > self._stamps[-1] + _FAR_NS
+            leap = not behind and bool(self._stamps) and self._leaps(stamp_ns, map_T_base)
+            if behind or ahead or leap:
+                if not self._believed(stamp_ns, known, _TWICE if leap else _AGREE):
+                    return False
+                if leap:
+                    self._report(
+                        f"the ego pose jumped {self._metres(map_T_base):.1f} m: poses before that "
+                        "are not used (a relocalisation? prefer odometry that drifts but does not "
+                        "jump)"
+                    )
+                aside = list(self._aside)
+                if not ahead:
+                    self.clear()
+                for stamp, one in aside:
+                    self._insert(stamp, one)
+            else:
+                self._insert(stamp_ns, known)
+            self._aside.clear()
+            return True
 
-    def _forget_before_a_leap(self, stamp_ns: int, map_T_base: Array) -> None:
-        seconds = (stamp_ns - self._stamps[-1]) * 1e-9
-        metres = float(np.linalg.norm(map_T_base[:3, 3] - self._known[-1].pose[:3, 3]))
-        if too_fast(metres, seconds):
-            self.clear()
-            self._report(
-                f"the ego pose jumped {metres:.1f} m in {seconds:.3f} s: poses before that are "
-                "not used (a relocalisation? prefer odometry that drifts but does not jump)"
-            )
+    def _insert(self, stamp_ns: int, known: _Known) -> None:
+        stamps = self._stamps
+        place = bisect.bisect_left(stamps, stamp_ns)
+        if place < len(stamps) and stamps[place] == stamp_ns:
+            self._known[place] = known
+            return
+        stamps.insert(place, stamp_ns)
+        self._known.insert(place, known)
+        old = bisect.bisect_left(stamps, stamps[-1] - self._history_ns)
+        del stamps[:old], self._known[:old]
+
+    def _forget_strays_ahead(self, stamp_ns: int) -> None:
+        """Few poses far ahead of this one and of all before them had wrong stamps."""
+        place = bisect.bisect_right(self._stamps, stamp_ns)
+        ahead = len(self._stamps) - place
+        if not 0 < ahead <= _FEW or not place:
+            return
+        gap = self._stamps[place] - self._stamps[place - 1]
+        near = stamp_ns - self._stamps[place - 1] <= _JUMP_NS
+        if gap > _JUMP_NS and near and self._stamps[place] - stamp_ns > _JUMP_NS:
+            del self._stamps[place:], self._known[place:]
+
+    def _believed(self, stamp_ns: int, known: _Known, times: int) -> bool:
+        """Set a pose aside; whether so many in a row agree with one another."""
+        if self._aside:
+            stamp, before = self._aside[-1]
+            metres = float(np.linalg.norm(known.pose[:3, 3] - before.pose[:3, 3]))
+            seconds = (stamp_ns - stamp) * 1e-9
+            if abs(seconds) > _JUMP_NS * 1e-9 or too_fast(metres, seconds):
+                self._aside.clear()
+        self._aside.append((stamp_ns, known))
+        return len(self._aside) >= times
+
+    def _leaps(self, stamp_ns: int, map_T_base: Array) -> bool:
+        """Whether no vehicle can have come here from the newest pose."""
+        if stamp_ns <= self._stamps[-1]:
+            return False
+        return too_fast(self._metres(map_T_base), (stamp_ns - self._stamps[-1]) * 1e-9)
+
+    def _metres(self, map_T_base: Array) -> float:
+        return float(np.linalg.norm(map_T_base[:3, 3] - self._known[-1].pose[:3, 3]))
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
             self._stamps.clear()
             self._known.clear()
+            self._aside = []
 
     def at(self, stamp_ns: int) -> Array:
         """``map_T_base`` [4, 4] at a time.
@@ -229,9 +299,31 @@ class PoseBuffer:
                 f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
                 "needs two or a twist); is odometry late or dead?"
             )
-        if known[-1].twist is not None:
-            return advance(known[-1].pose, known[-1].twist, beyond * 1e-9)
+        twist = known[-1].twist
+        if twist is not None and not self._contradicts(twist, known[window].pose, base):
+            return advance(known[-1].pose, twist, beyond * 1e-9)
         return geometry.interpolate(known[window].pose, known[-1].pose, 1 + beyond / base)
+
+    def _contradicts(self, twist: Array, before: Array, base_ns: int) -> bool:
+        """Whether the newest twist is not that of the newest poses, which are believed."""
+        if base_ns < _SPEED_NS:
+            return False
+        now = self._known[-1].pose
+        seconds = base_ns * 1e-9
+        linear = now[:3, :3].T @ (now[:3, 3] - before[:3, 3]) / seconds
+        turned = float(geometry.wrap_angle(geometry.yaw_of(now) - geometry.yaw_of(before)))
+        moved = np.array([*linear, 0.0, 0.0, turned / seconds])
+        if agrees(np.array([*twist[:3], 0.0, 0.0, twist[5]]), moved):
+            return False
+        if not self._doubted:
+            self._doubted = True
+            self._report(
+                f"the twist of odometry ({np.round(twist[:3], 1).tolist()} m/s, "
+                f"{twist[5]:.2f} rad/s) contradicts its own poses "
+                f"({np.round(linear, 1).tolist()} m/s, {moved[5]:.2f} rad/s), which are believed: "
+                "is it in axes of the world, in km/h, or of another frame?"
+            )
+        return True
 
     def pose(self, stamp_ns: int) -> Array | None:
         """``at``, under the name that EgoMotion asks for."""

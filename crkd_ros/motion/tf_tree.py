@@ -21,6 +21,8 @@ _ADVICE = {
 }
 #: A sensor that moved less than this is one whose calibration was rounded: metres, radians.
 _MOVED, _TURNED = 1e-3, 1e-3
+#: So many looks in a row at a sensor that has moved: it does not stand still.
+_MOVES = 3
 
 
 @dataclass
@@ -35,7 +37,8 @@ class TfMotion:
     """Extrinsics and ego motion from a tf2 buffer. For one thread, which must not spin the node.
 
     A sensor's pose is kept and asked for again every ``period`` seconds: one that changes (a new
-    calibration on /tf_static) is used and reported.
+    calibration on /tf_static) is used and reported. One that has changed time and again moves (a
+    mast, a turning head): from then on it is asked for at each stamp.
 
     Args:
         buffer: a ``tf2_ros.Buffer``.
@@ -69,10 +72,18 @@ class TfMotion:
         self._base, self._fixed = base.lstrip("/"), fixed.lstrip("/")
         self._period, self._clock, self._report = period, clock, report
         self._sensors: dict[str, _Looked] = {}
+        self._changes: dict[str, int] = {}  # Frame -> looks in a row that found it moved.
 
-    def base_T(self, frame: str) -> Array:
-        """``base_T_frame`` [4, 4], the latest. Raises MotionError."""
+    def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
+        """``base_T_frame`` [4, 4], the latest; at a stamp if it moves. Raises MotionError."""
         frame, now = frame.lstrip("/"), self._clock()
+        if stamp_ns is not None and self._changes.get(frame, 0) >= _MOVES:
+            return self._ask(
+                f"{self._base} <- {frame}",
+                self._buffer.lookup_transform,
+                *(self._base, frame, self._time(stamp_ns)),
+                timeout=self._timeout,
+            )
         known = self._sensors.get(frame)
         if known is not None and now - known.at < self._period:
             return known.base_T_frame
@@ -125,11 +136,17 @@ class TfMotion:
         metres = float(np.linalg.norm(difference[:3, 3]))
         cosine = np.clip((np.trace(difference[:3, :3]) - 1) / 2, -1, 1)
         radians = float(np.arccos(cosine))
-        if metres > _MOVED or radians > _TURNED:
-            self._report(
-                f"the calibration of {frame} changed by {metres:.3f} m and "
-                f"{np.rad2deg(radians):.2f} degrees; the new one is used from now on"
-            )
+        if metres <= _MOVED and radians <= _TURNED:
+            self._changes.pop(frame, None)
+            return
+        self._changes[frame] = self._changes.get(frame, 0) + 1
+        then = "the new one is used from now on"
+        if self._changes[frame] >= _MOVES:
+            then = "it moves: its place is asked for at every stamp from now on"
+        self._report(
+            f"the calibration of {frame} changed by {metres:.3f} m and "
+            f"{np.rad2deg(radians):.2f} degrees; {then}"
+        )
 
     def _ask(self, what: str, lookup: Callable[..., Any], *args: Any, **options: Any) -> Array:
         try:

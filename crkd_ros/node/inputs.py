@@ -155,8 +155,8 @@ class Inputs:
         for _ in range(1 + _POSES):
             with self._safely(odometry):
                 arrival = self._arrived(odometry, message)
-                odometry.on_pose(message)
-                self._worker.add_pose(arrival.stamp_ns)
+                if odometry.on_pose(message):
+                    self._worker.add_pose(arrival.stamp_ns)
             with self._poses.handle:
                 waiting = self._poses.handle.take_message(self._poses.msg_type, False)
             if waiting is None:

@@ -142,7 +142,7 @@ class FrameWorker:
                 self._wake.wait(None if deadline is None else deadline - time.monotonic())
         return None
 
-    def _broken_image(self, _: int, text: str) -> None:
+    def _broken_image(self, _: int, camera: str, text: str) -> None:
         self._reporter.problem("image", text)
 
     def _detect(self, undecoded: FrameSet) -> None:

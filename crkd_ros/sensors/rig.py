@@ -66,7 +66,7 @@ class Rig:
                 name,
                 history=histories[name],
                 health=self.healths[name],
-                rectified=framing.cameras.is_rectified(self.healths[name].topic),
+                cameras=framing.cameras,
                 image=image,
                 calibration=calibration,
                 defer=defer,

@@ -12,7 +12,12 @@ from typing import Any
 
 from crkd_core.config import ImageConfig
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
+from crkd_ros.convert.camera_model import (
+    CameraModel,
+    CamerasConfig,
+    PreparedImage,
+    prepared_image,
+)
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
@@ -41,7 +46,7 @@ class Camera:
         name: one of CAMERAS.
         history: its recent images.
         health: how it does; knows its topic.
-        rectified: its images went through image_proc or alike.
+        cameras: how images and CameraInfo belong together.
         image: how images are prepared (``detector.config.image``).
         calibration: may know the camera where no CameraInfo comes.
         defer: when and where images are decoded.
@@ -56,14 +61,15 @@ class Camera:
         *,
         history: History,
         health: SensorHealth,
-        rectified: bool,
+        cameras: CamerasConfig,
         image: ImageConfig,
         calibration: Calibration | None = None,
         defer: Defer = when_used,
     ) -> None:
         self.name, self.history, self.health = name, history, health
         self.model: CameraModel | None = None
-        self._rectified, self._image = rectified, image
+        self._rectified, self._bits = cameras.is_rectified(health.topic), cameras.bits
+        self._image = image
         self._calibration, self._defer = calibration, defer
 
     def on_info(self, message: Any) -> None:
@@ -91,7 +97,7 @@ class Camera:
     def _decode(self, message: Any, model: CameraModel) -> PreparedImage:
         """In whatever thread. A broken image counts, also one of a frame that was skipped."""
         try:
-            return prepared_image(message, model, self._image, camera=self.name)
+            return prepared_image(message, model, self._image, camera=self.name, bits=self._bits)
         except Exception as error:
             self.health.trouble("unusable", str(error))
             raise
@@ -131,10 +137,13 @@ class Odometry:
     def __init__(self, *, motion: OdometryMotion, health: SensorHealth) -> None:
         self.health, self._motion = health, motion
 
-    def on_pose(self, message: Any) -> None:
-        """Take a nav_msgs/Odometry. Raises ConvertError."""
-        self._motion.add(
-            arrays.stamp_ns(message.header.stamp),
+    def on_pose(self, message: Any) -> bool:
+        """Take a nav_msgs/Odometry; False: it contradicts those before it. Raises ConvertError."""
+        stamp_ns = arrays.stamp_ns(message.header.stamp)
+        if stamp_ns <= 0:
+            raise arrays.ConvertError("odometry: the header's stamp is zero, pose not used")
+        return self._motion.add(
+            stamp_ns,
             arrays.odometry_pose(message),
             parent=message.header.frame_id,
             child=message.child_frame_id,

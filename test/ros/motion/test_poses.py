@@ -64,8 +64,10 @@ def test_extrapolation_is_limited_and_errors_say_how_far():
 def test_time_set_back_and_old_poses_are_forgotten():
     poses = filled(range(T0, T0 + 20 * SECOND, SECOND // 10))
     assert len(poses) == 101
-    poses.add(T0, steady(T0))
-    assert len(poses) == 1
+    # One alone may be wrong; three in a row are not.
+    for i, count in enumerate((101, 101, 3)):
+        assert poses.add(T0 + i * SECOND // 10, steady(T0 + i * SECOND // 10)) is (i == 2)
+        assert len(poses) == count
     poses.clear()
     assert not len(poses)
 
@@ -271,3 +273,53 @@ def test_a_jump_of_the_map_is_no_ego_motion():
         tf.ego_T_ego(T0, T0 + SECOND // 10)
     tf.clear()
     assert buffer.cleared
+
+
+@pytest.mark.parametrize("apart", [3600.0, -3600.0, 1e9, 30.0, 3.0, -3.0])
+@pytest.mark.parametrize("strays", [1, 2])
+def test_a_stray_stamp_costs_no_pose(apart, strays):
+    stamps = list(range(T0, T0 + 2 * SECOND, SECOND // 50))
+    poses = filled(stamps[:60])
+    for i in range(strays):
+        at = stamps[59] + round(apart * SECOND) + i * SECOND // 50
+        poses.add(at, steady(stamps[59]))
+    for stamp in stamps[60:]:
+        poses.add(stamp, steady(stamp))
+        # Whatever is asked now is known, as if nothing had happened.
+        np.testing.assert_allclose(poses.at(stamp - SECOND // 100), steady(stamp - SECOND // 100))
+    assert len(poses) == len(stamps)
+    np.testing.assert_allclose(poses.at(T0 + SECOND // 3), steady(T0 + SECOND // 3), atol=1e-6)
+
+
+def test_a_single_pose_that_no_vehicle_can_reach_costs_nothing():
+    said: list[str] = []
+    poses = PoseBuffer(report=said.append)
+    for i in range(60):
+        at = T0 + i * SECOND // 50
+        far = geometry.pose([400.0, 0, 0], [1, 0, 0, 0])
+        assert poses.add(at, far @ steady(at) if i == 30 else steady(at)) is (i != 30)
+    assert len(poses) == 59 and said == []
+    np.testing.assert_allclose(poses.at(T0 + 30 * SECOND // 50), steady(T0 + 30 * SECOND // 50))
+
+
+WRONG_TWISTS = {
+    "world axes": lambda pose, twist: np.array([*(pose[:3, :3] @ twist[:3]), *twist[3:]]),
+    "km/h": lambda pose, twist: np.array([*(3.6 * twist[:3]), *twist[3:]]),
+    "degrees": lambda pose, twist: np.array([*twist[:3], *np.rad2deg(twist[3:])]),
+    "reversed": lambda pose, twist: np.array([*(-twist[:3]), *twist[3:]]),
+}
+
+
+@pytest.mark.parametrize("what", [*WRONG_TWISTS, "right"])
+def test_positions_lead_where_a_twist_contradicts_them(what):
+    said: list[str] = []
+    poses = PoseBuffer(report=said.append)
+    wrong = WRONG_TWISTS.get(what, lambda pose, twist: twist)
+    own = np.array([*(steady(T0)[:3, :3].T @ [10, -3, 0.1]), 0, 0, 0.5])
+    later = T0 + 2 * SECOND
+    for stamp in range(T0, later + 1, SECOND // 50):
+        turned = steady(stamp)[:3, :3].T @ [10, -3, 0.1]
+        poses.add(stamp, steady(stamp), twist=wrong(steady(stamp), np.array([*turned, *own[3:]])))
+    got = poses.at(later + SECOND // 10)
+    assert np.linalg.norm(got[:3, 3] - steady(later + SECOND // 10)[:3, 3]) < 0.1
+    assert [("contradicts its own poses" in text) for text in said] == [True] * (what != "right")

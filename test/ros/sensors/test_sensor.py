@@ -118,11 +118,11 @@ def test_a_broken_image_masks_its_camera_and_counts_also_when_no_frame_takes_it(
     assert [name for name, _ in waiting] == list(found.cameras)
     assert "unusable" not in figures(found.cameras["CAM_FRONT"])
     (frame_set,) = found.sync.flush()
-    problems: list[tuple[int, str]] = []
+    problems: list[tuple[int, str, str]] = []
     decoded = frames.decoded(frame_set, lambda *problem: problems.append(problem))
     assert list(decoded.images) == [ANCHOR_CAMERA]
-    ((stamp, text),) = problems
-    assert stamp == START
+    ((stamp, camera, text),) = problems
+    assert (stamp, camera) == (START, "CAM_FRONT")
     assert text.startswith("CAM_FRONT: expected a JPEG")
     assert figures(found.cameras["CAM_FRONT"])["unusable"] == "1"
     frame = frames.frame_from_set(
@@ -140,7 +140,7 @@ def test_whatever_a_decoder_says_is_its_camera_s_trouble_alone():
     found.sync.add(ANCHOR_CAMERA, Arrival(START, 0.0), fail)
     (frame_set,) = found.sync.flush()
     problems: list[str] = []
-    assert frames.decoded(frame_set, lambda _, text: problems.append(text)).images == {}
+    assert frames.decoded(frame_set, lambda _, camera, text: problems.append(text)).images == {}
     assert problems == [f"{ANCHOR_CAMERA}: MemoryError: too large"]
 
 
