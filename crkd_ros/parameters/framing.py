@@ -6,10 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from crkd_core.config import DetectorConfig
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.parameters.knobs import ParameterError, check, knob
+
+CameraName = Literal[
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_FRONT_LEFT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_BACK_RIGHT",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +29,14 @@ class SyncConfig:
         "anchor",
         "Sets of images: anchor (survives lost messages and dead sensors), or message_filters "
         "(the stock ApproximateTimeSynchronizer: needs every camera in every set)",
+    )
+    anchor: CameraName = knob(
+        ANCHOR_CAMERA, "Camera whose stamps frames have, while it lives: the one that fires last"
+    )
+    firing: Literal["auto", "in_turn", "at_once", "free"] = knob(
+        "auto",
+        "How the cameras fire: in_turn (a frame is a turn up to its anchor), at_once (a frame is "
+        "one trigger), free (each at its own rate), or auto: measured in the first second",
     )
     camera_spread: float = knob(
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0

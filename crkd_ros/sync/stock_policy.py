@@ -117,7 +117,7 @@ class FilterSynchronizer(Synchronizer):
                 self._sets[trigger] = {one.sensor: one.image for one in found}
         return taken
 
-    def _find(self) -> Trigger | None:
+    def _find(self, *, ended: bool = False) -> Trigger | None:
         last_ns = 0 if self._last is None else self._last.reference_ns
         self._sets = {
             trigger: images

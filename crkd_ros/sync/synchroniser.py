@@ -1,8 +1,9 @@
 """Which images and radar sweeps form a frame. Pure policy: no ROS, no clock of its own.
 
 Frames are asked for at certain stamps, the references: as a rule those of the anchor camera, see
-triggers.py. A frame then takes, of every other camera, the latest image not later than the
-reference, and of every radar its last sweeps not later than the reference. All of it depends on
+triggers.py. A frame then takes, of every other camera, the latest image that the way in which the
+cameras fire makes one of its turn (firing.py: in turn, not later than the reference), and of every
+radar its last sweeps not later than the reference. All of it depends on
 stamps only, so the live node and the deterministic replay form the same frames from the same
 messages. What arrival order does change is WHEN the choice can be made: over DDS an image of the
 same set may arrive after the trigger's. A reference is therefore settled when each live sensor has
@@ -22,6 +23,7 @@ from typing import Any
 from crkd_core.sensors import CAMERAS, RADARS, REFERENCES
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
+from crkd_ros.sync.firing import WINDOWS_NS, Firing, measure, unmeasured
 from crkd_ros.sync.history import Arrival, Counts, History, Timed
 from crkd_ros.sync.triggers import Trigger, Triggers
 
@@ -77,6 +79,8 @@ class Synchronizer:
         self.config = config or SyncConfig()
         self._cameras, self._radars = tuple(cameras), tuple(radars)
         names = (*cameras, *radars)
+        anchor = self.config.anchor
+        triggers = (anchor, *(name for name in triggers if name != anchor))
         triggers = tuple(name for name in triggers if name in names)
         if not triggers:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")
@@ -85,8 +89,18 @@ class Synchronizer:
             name: History(radar_kept if name in radars else _IMAGES_KEPT) for name in names
         }
         self._triggers = Triggers(
-            self.config, histories=self.histories, triggers=triggers, cameras=self._cameras
+            self.config,
+            histories=self.histories,
+            triggers=triggers,
+            cameras=self._cameras,
+            firing=self.firing,
         )
+        self._firing = unmeasured(self.config)
+        self._anchors = [name for name in triggers if name in cameras]
+        #: What was measured, and the stamp from which on it holds.
+        self._measured: tuple[int, Firing] | None = None
+        self._windows = list(WINDOWS_NS)
+        self._earliest_ns: int | None = None
         self._guard = ClockJumpGuard(self.config.jump * 1e9, self.histories)
         self._pose_ns: int | None = None
         self._last: Trigger | None = None  # The newest one handed out.
@@ -124,11 +138,18 @@ class Synchronizer:
         if self._pose_ns is None or stamp_ns > self._pose_ns or back:
             self._pose_ns = stamp_ns
 
+    def firing(self, reference_ns: int | None = None) -> Firing:
+        """The rule of a frame's images at a reference; None: the latest known."""
+        if self._measured is None:
+            return self._firing
+        since, measured = self._measured
+        return measured if reference_ns is None or reference_ns > since else self._firing
+
     def take(self, now: float) -> list[FrameSet]:
         """The frames that are settled, or have waited long enough, oldest first."""
         frames = []
         while (trigger := self._next) is not None:
-            if now < self._deadline(trigger) and not self._settled(trigger.needs_ns):
+            if now < self._deadline(trigger) and not self._settled(trigger):
                 break
             frames.append(self._choose(trigger))
             self._went(trigger)
@@ -142,11 +163,20 @@ class Synchronizer:
         """
         frames = []
         while (trigger := self._next) is not None:
-            if before_ns is not None and trigger.known_ns >= before_ns:
-                break
+            if before_ns is not None:
+                after_ns = self.firing(trigger.reference_ns).after_ns
+                if max(trigger.known_ns, trigger.reference_ns + after_ns) >= before_ns:
+                    break
             frames.append(self._choose(trigger))
             self._went(trigger)
+        if before_ns is None and self._last_turn() is not None:
+            return frames + self.flush()
         return frames
+
+    def _last_turn(self) -> Trigger | None:
+        """At the end of all messages: the frame that only a message to come would ask for."""
+        self._next = self._find(ended=True)
+        return self._next
 
     def deadline(self) -> float | None:
         """When ``take`` will have a frame even if no message comes; None: nothing is pending."""
@@ -157,7 +187,9 @@ class Synchronizer:
         for history in self.histories.values():
             history.clear()
         self._guard.clear()
-        self._pose_ns = self._last = self._next = self._first_ns = None
+        self._pose_ns = self._last = self._next = self._first_ns = self._earliest_ns = None
+        if self._measured is not None:
+            self._measured = 0, self._measured[1]  # The rig is the same, whatever the time.
 
     def _add(self, message: Message) -> bool:
         counts = self.histories[message.sensor].counts
@@ -178,6 +210,7 @@ class Synchronizer:
         for one in verdict.take:
             taken = self._insert(one)
         if verdict.take or before != self.histories[message.sensor].newest_ns:
+            self._measure(message)
             self._next = self._find()
         return taken
 
@@ -200,9 +233,34 @@ class Synchronizer:
             self._went(self._next)
         return True
 
-    def _find(self) -> Trigger | None:
-        """The next trigger, as far as the messages tell."""
-        return self._triggers.next(self._last, self._first_ns)
+    def _measure(self, message: Message) -> None:
+        """Find out how the cameras fire, once the first stamps are complete."""
+        if self._measured is not None or not self._windows:
+            return
+        # The earliest stamp, not the first to arrive, which live is another one than in replay.
+        self._earliest_ns = min(self._earliest_ns or message.stamp_ns, message.stamp_ns)
+        until = self._earliest_ns + self._windows[0]
+        # From then on it holds: a frame of before may have been handed out already.
+        since = until + round(self.config.wait * 1e9)
+        if message.stamp_ns <= since:
+            return
+        self._windows.pop(0)
+        stamps = {
+            name: [one.stamp_ns for one in self.histories[name].heard if one.stamp_ns <= until]
+            for name in self._anchors
+        }
+        found = measure(stamps, self._anchors, self.config)
+        if found is not None:
+            self._measured = since, found
+
+    def _find(self, *, ended: bool = False) -> Trigger | None:
+        """The next trigger, as far as the messages tell; ``ended``: no more will come."""
+        return self._triggers.next(self._last, self._first_ns, ended=ended)
+
+    def _needs_ns(self, trigger: Trigger) -> int:
+        """Messages up to this stamp bear on a frame."""
+        after_ns = self.firing(trigger.reference_ns).after_ns
+        return max(trigger.needs_ns, trigger.reference_ns + round(after_ns))
 
     def _went(self, trigger: Trigger) -> None:
         """A trigger was handed out or given up: references only grow."""
@@ -212,10 +270,16 @@ class Synchronizer:
     def _deadline(self, trigger: Trigger) -> float:
         """When to stop waiting: what tells of a trigger comes later than what it lacks."""
         known = (trigger.known_ns - trigger.needs_ns) / 1e9
-        return trigger.at + max(0.0, self.config.wait - known)
+        return trigger.at + self._later(trigger) + max(0.0, self.config.wait - known)
 
-    def _settled(self, needs_ns: int) -> bool:
-        """Whether nothing that is under way can be as old as this."""
+    def _later(self, trigger: Trigger) -> float:
+        """How much later than its reference images of a frame come by more than jitter, s."""
+        after = self.firing(trigger.reference_ns).after_ns / 1e9
+        return after if after > self.config.jitter else 0.0
+
+    def _settled(self, trigger: Trigger) -> bool:
+        """Whether nothing that is under way can be as old as what a frame needs."""
+        needs_ns = self._needs_ns(trigger)
         dead_after, jitter = self.config.dead_after * 1e9, self.config.jitter * 1e9
         # A drive that begins: give every sensor a chance to say its first word.
         starting = self._first_ns is not None and needs_ns - self._first_ns < dead_after
@@ -231,20 +295,25 @@ class Synchronizer:
             period = history.period_ns(share=0.25)
             if period is None or newest + period <= needs_ns + jitter:
                 return False
-        pose = self._pose_ns
-        return pose is None or pose >= needs_ns or needs_ns - pose > dead_after
+        pose, posed_ns = self._pose_ns, trigger.needs_ns + round(self._later(trigger) * 1e9)
+        return pose is None or pose >= posed_ns or posed_ns - pose > dead_after
 
     def _choose(self, trigger: Trigger) -> FrameSet:
         reference = trigger.reference_ns
+        firing = self.firing(reference)
+        newest = reference + round(firing.after_ns)
         images = {
             name: latest[-1]
             for name in self._cameras
-            if (latest := self._within(name, reference, self.config.camera_spread))
+            if (latest := self._within(name, reference - firing.oldest_ns(name), newest))
         }
+        if trigger.sensor in images:  # Its next image may be as near.
+            own = self._within(trigger.sensor, reference, reference)
+            images[trigger.sensor] = own[-1] if own else images[trigger.sensor]
         sweeps = {
             name: tuple(reversed(recent[-self.config.sweeps :]))
             for name in self._radars
-            if (recent := self._within(name, reference, self.config.sweep_age))
+            if (recent := self._within(name, reference - self.config.sweep_age * 1e9, reference))
             and reference - recent[-1].stamp_ns <= self.config.radar_timeout * 1e9
         }
         return FrameSet(
@@ -255,7 +324,6 @@ class Synchronizer:
             arrived=self.histories[trigger.sensor].came_at(reference, trigger.at),
         )
 
-    def _within(self, sensor: str, reference: int, age: float) -> list[Timed]:
-        oldest = reference - age * 1e9
-        messages: Iterable[Timed] = self.histories[sensor].until(reference)
+    def _within(self, sensor: str, oldest: float, newest: int) -> list[Timed]:
+        messages: Iterable[Timed] = self.histories[sensor].until(newest)
         return [message for message in messages if message.stamp_ns >= oldest]

@@ -10,10 +10,11 @@ each better one that is alive has missed the time at which it was due.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.firing import Firing
 from crkd_ros.sync.history import History
 
 #: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.
@@ -46,6 +47,7 @@ class Triggers:
         histories: sensor -> what was heard of it.
         triggers: who may trigger, best first.
         cameras: those among them that are cameras. Radars trigger only while no camera lives.
+        firing: how the cameras fire at a reference.
     """
 
     def __init__(
@@ -55,21 +57,26 @@ class Triggers:
         histories: Mapping[str, History],
         triggers: Sequence[str],
         cameras: Sequence[str],
+        firing: Callable[[int], Firing],
     ) -> None:
         self._spread = config.camera_spread * 1e9
         self._dead_after = config.dead_after * 1e9
         self._jitter = config.jitter * 1e9
-        self._names = tuple(triggers)
+        self._names, self._firing = tuple(triggers), firing
         self._histories = [histories[name] for name in triggers]
         self._cameras = [rank for rank, name in enumerate(triggers) if name in cameras]
 
-    def next(self, last: Trigger | None, first_ns: int | None) -> Trigger | None:
+    def next(
+        self, last: Trigger | None, first_ns: int | None, *, ended: bool = False
+    ) -> Trigger | None:
         """The frame after ``last``; None: what was heard so far ends no turn of the cameras.
 
         Args:
             last: the last one that was handed out.
             first_ns: the first stamp of all sensors: who has not spoken yet may still do so for
                 ``dead_after``.
+            ended: nothing more will come: images that no frame has shown are a turn if those who
+                would have ended it are dead, missing or overdue.
         """
         after = None if last is None else last.reference_ns
         events = sorted(
@@ -95,11 +102,17 @@ class Triggers:
                 # Unless it comes so late that those unshown must be of a turn before its own.
                 found = self._stand_in(unshown, min(unshown), stamp, at, rank) if unshown else None
                 return found or Trigger(stamp, self._names[rank], stamp, stamp, at)
+            if self._firing(stamp).kind == "free":
+                continue  # Images of other rates are wasted as a rule: the best one alive asks.
             if rank in unshown:
                 found = self._stand_in(unshown, rank, stamp, at)
                 if found is not None:
                     return found
             unshown[rank] = stamp
+        if ended and unshown:
+            newest = max(heard.newest for heard in self._histories if heard.newest is not None)
+            old = min(unshown, key=lambda one: unshown[one])
+            return self._stand_in(unshown, old, newest.stamp_ns, newest.at)
         return None
 
     def _alive(self, rank: int, stamp: int, first_ns: int | None) -> bool:
@@ -124,7 +137,8 @@ class Triggers:
             return False
         period = self._histories[place].period_ns(last.reference_ns)
         better = new and rank < place
-        return since <= self._jitter or (
+        together = max(self._jitter, self._firing(last.reference_ns).after_ns)
+        return since <= together or (
             better and since < (self._spread if period is None else period)
         )
 
