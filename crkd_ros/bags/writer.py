@@ -23,6 +23,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from typing_extensions import Self
 
 from crkd_core.files import replacing
+from crkd_ros.bags.mcap_crc import add_checksums
 from crkd_ros.bags.message_types import BagError, serialize, typestore
 
 Storage = Literal["mcap", "sqlite3"]
@@ -76,8 +77,8 @@ class BagWriter:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             # rosbag2 names the file inside after the folder: the unfinished bag has its name too.
-            partial = stack.enter_context(replacing(self.path))
-            self._writer = Writer(partial, version=BAG_VERSION, storage_plugin=self._storage)
+            self._partial = stack.enter_context(replacing(self.path))
+            self._writer = Writer(self._partial, version=BAG_VERSION, storage_plugin=self._storage)
             self._writer.open()
             stack.push(self._finish)
             self._stack = stack.pop_all()
@@ -124,6 +125,8 @@ class BagWriter:
         if kind is None:
             with self._explained():
                 self._writer.close()
+            for file in self._partial.glob("*.mcap"):
+                add_checksums(file)
             self._refuse_existing()
         else:
             # A full disk is in the way of giving up, too.

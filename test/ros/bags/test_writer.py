@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
+import numpy as np
 import pytest
+from mcap.reader import make_reader
+from mcap.records import Chunk, DataEnd, Footer
+from mcap.stream_reader import StreamReader
 
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -85,3 +90,31 @@ def test_two_types_on_one_topic_are_refused(tmp_path: Path) -> None:
     ):
         bag.write("/t", make("std_msgs/msg/Header"), 5)
         bag.write("/t", make("std_msgs/msg/String"), 6)
+
+
+def test_mcap_files_have_checksums_that_find_a_flipped_bit(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for i in range(40):  # Several chunks.
+            data = np.full(100_000, i, np.uint8)
+            bag.write("/t", make("sensor_msgs/msg/CompressedImage", data=data), i)
+    path = tmp_path / "bag" / "bag.mcap"
+    with path.open("rb") as file:
+        reader = make_reader(file, validate_crcs=True)
+        summary = reader.get_summary()
+        assert len(summary.chunk_indexes) > 2
+        assert sum(1 for _ in reader.iter_messages()) == 40
+    with path.open("rb") as file:
+        records = list(StreamReader(file, emit_chunks=True, validate_crcs=True).records)
+    assert all(one.uncompressed_crc for one in records if isinstance(one, Chunk))
+    (end,) = [one for one in records if isinstance(one, DataEnd)]
+    (footer,) = [one for one in records if isinstance(one, Footer)]
+    whole = path.read_bytes()
+    assert end.data_section_crc and footer.summary_crc
+    begin = footer.summary_start
+    assert footer.summary_crc == crc32(whole[begin : len(whole) - 8 - 4])
+    assert end.data_section_crc == crc32(whole[: begin - 13])
+    damaged = bytearray(whole)
+    damaged[whole.index(bytes([7]) * 1000) + 500] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(BagError, match="the bag is damaged"):
+        list(read_bag(tmp_path / "bag"))
