@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from crkd_ros.bags.message_types import make, serialize
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.writer import BagWriter, Storage, qos
 from crkd_ros.convert import box_messages
-from crkd_ros.convert.markers import marker_array
+from crkd_ros.convert.markers import MarkersConfig, marker_array
 
 #: What the output bag takes over, so that it opens alone in Foxglove and RViz.
 COPIED = ("/tf_static", "/tf", "/markers/annotations")
@@ -30,13 +31,44 @@ LABELS = "/detector_node/label_info"
 _LABEL_INFO = "vision_msgs/msg/LabelInfo"
 
 
-def output_messages(detections: Detections, stamp_ns: int) -> dict[str, Any]:
-    """What the node would publish for one frame: topic of OUTPUTS -> message."""
+@dataclass(frozen=True, kw_only=True)
+class Publishing:
+    """What becomes of the detections of a frame before they are written.
+
+    Attributes:
+        apply: takes detections in axes of the vehicle and the stamp of their frame, ns; raises
+            MotionError where they cannot be published.
+        frame_id: frame of what it answers.
+        markers: what markers show.
+        threshold: the score that all detections are above.
+    """
+
+    apply: Callable[[Detections, int], Detections] = lambda detections, stamp_ns: detections
+    frame_id: str = "base_link"
+    markers: MarkersConfig = MarkersConfig()
+    threshold: float = 0.0
+
+
+def output_messages(
+    detections: Detections, stamp_ns: int, publishing: Publishing | None = None
+) -> dict[str, Any]:
+    """What the node would publish for one frame: topic of OUTPUTS -> message.
+
+    Args:
+        detections: as ``publishing.apply`` answers them.
+        stamp_ns: of the frame.
+        publishing: their frame, and what markers show.
+    """
+    publishing = publishing or Publishing()
     boxes, markers, found = OUTPUTS
-    arguments: dict[str, Any] = {"stamp_ns": stamp_ns, "make": make}
+    arguments: dict[str, Any] = {
+        "stamp_ns": stamp_ns,
+        "make": make,
+        "frame_id": publishing.frame_id,
+    }
     return {
         boxes: box_messages.boxes_cloud(detections, **arguments),
-        markers: marker_array(detections, **arguments),
+        markers: marker_array(detections, **arguments, config=publishing.markers),
         found: box_messages.detection_array(detections, **arguments),
     }
 
@@ -47,7 +79,7 @@ def write_detections(
     *,
     source: Path,
     classes: Sequence[str],
-    threshold: float = 0.0,
+    publishing: Publishing | None = None,
     storage: Storage = "mcap",
 ) -> int:
     """Write detections as a bag that opens alone.
@@ -55,11 +87,12 @@ def write_detections(
     It has the transforms and the truth of its source, and what the labels mean.
 
     Args:
-        answers: (reference stamp ns, detections in base_link) in time order; taken one by one.
+        answers: (reference stamp ns, detections as ``publishing.apply`` answers them) in time
+            order; taken one by one.
         out: the new bag; must not exist.
         source: the bag that the frames came from.
         classes: of the detector.
-        threshold: the score that all detections are above.
+        publishing: see ``output_messages``.
         storage: "mcap" or "sqlite3".
 
     Returns:
@@ -68,7 +101,7 @@ def write_detections(
     Raises:
         BagError: the bag exists, or the source cannot be read.
     """
-    known = topics_of(source)
+    known, publishing = topics_of(source), publishing or Publishing()
     count = 0
 
     def found() -> Iterator[Record]:
@@ -77,7 +110,11 @@ def write_detections(
             count += 1
             if count == 1:
                 info = box_messages.label_info(
-                    classes, stamp_ns=stamp_ns, make=make, threshold=threshold
+                    classes,
+                    stamp_ns=stamp_ns,
+                    make=make,
+                    threshold=publishing.threshold,
+                    frame_id=publishing.frame_id,
                 )
                 yield Record(
                     topic=LABELS,
@@ -85,7 +122,7 @@ def write_detections(
                     stamp_ns=stamp_ns,
                     data=bytes(serialize(info)),
                 )
-            for topic, message in output_messages(detections, stamp_ns).items():
+            for topic, message in output_messages(detections, stamp_ns, publishing).items():
                 yield Record(
                     topic=topic,
                     type_name=OUTPUTS[topic],

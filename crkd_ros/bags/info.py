@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
 from crkd_ros.bags.container import Bag, Topic
-from crkd_ros.bags.foreign.kinds import Kind, foreign_layout, recognise
-from crkd_ros.bags.foreign.survey import Survey, survey
+from crkd_ros.bags.foreign.conversion import foreign_clouds
+from crkd_ros.bags.foreign.kinds import Kind, recognise
+from crkd_ros.bags.foreign.survey import Known, calibrated, look_through
+from crkd_ros.bags.layout import find_layout
+from crkd_ros.bags.motion_source import MotionSource
 from crkd_ros.bags.reader import open_bag
-from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.motion.poses import MotionError
+from crkd_ros.parameters.framing import FramingConfig, SyncConfig
+from crkd_ros.sync.firing import Firing, measure
 from crkd_ros.sync.history import Arrival
-from crkd_ros.sync.synchroniser import Synchronizer
+from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,123 +50,149 @@ class BagInfo:
         kind: who wrote it.
         seconds: between the first and the last sensor message.
         sensors: channel -> what is known of it; all six cameras and five radars.
-        pose_source: topics of the ego poses, "" for none; ``poses`` of them, ``pose_interval``
-            seconds apart.
+        motion: where the ego motion comes from.
         frames: frames that the synchroniser forms of all messages in the order of their stamps.
-        references: images of the anchor camera.
+        firing: how its cameras fire, in words.
+        trigger: the sensor at whose stamps most of them are.
         cameras, radars: how many of them a frame has on average.
-        moving: frames whose ego pose is known.
+        moving: frames that a replay can make: every pose and place in them is known.
         missing: what a detector needs and must be given.
         unreadable: topic -> why its messages cannot be decoded.
         troubles: sentences about single messages that cannot be used.
+        chosen: sentences about topics that were taken or not, and fields that must be named.
     """
 
     kind: Kind
     seconds: float
     sensors: Mapping[str, SensorInfo]
-    pose_source: str
-    poses: int
-    pose_interval: float
+    motion: MotionSource
     frames: int
-    references: int
+    firing: str
+    trigger: str
     cameras: float
     radars: float
     moving: int
     missing: tuple[str, ...]
     unreadable: Mapping[str, str]
     troubles: tuple[str, ...]
+    chosen: tuple[str, ...]
 
 
 def describe(
     path: Path,
     *,
     calibration: Path | None = None,
-    sync: SyncConfig | None = None,
+    framing: FramingConfig | None = None,
+    topics: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> BagInfo:
-    """Read a bag of any known converter, ours included. All messages are read, none decoded.
+    """Read a bag of any known converter, ours included. All messages are read, no picture decoded.
 
     Args:
         path: the bag.
         calibration: a calibration file that would be given to the node or to `convert`.
-        sync: limits of a frame.
+        framing: as the node has it.
+        topics: what the user names, see ``find_layout``.
         progress: a bar on stderr.
 
     Raises:
         BagError: not a readable bag, or no sensor in it.
         MotionError: the calibration file cannot be used.
     """
+    framing = framing or FramingConfig()
+    if calibration is None and framing.calibration_file:
+        calibration = Path(framing.calibration_file)
     with open_bag(path) as bag:
-        kind, layout = recognise(bag), foreign_layout(bag)
-        known = survey(
+        layout = find_layout(bag, framing=framing, named=topics)
+        kind = recognise(bag, layout)
+        known = look_through(
             bag,
             layout,
             kind=kind,
             calibration=calibration,
+            motion=framing.motion,
             progress=progress,
             strict=False,
         )
         unreadable = bag.unreadable()
         troubles = tuple(_troubles(bag, known))
-    heard = {**layout.images, **layout.radars}
+    heard = layout.sensors
     stamps = sorted((s, name) for name in heard for s in known.stamps[name].tolist())
     seconds = (stamps[-1][0] - stamps[0][0]) / 1e9 if stamps else 0.0
     sensors = {}
     for name in (*CAMERAS, *RADARS):
-        topic_of = heard.get(name)
         own = np.sort(known.stamps.get(name, np.zeros(0, np.int64)))
+        told = name in known.cameras or calibrated(known.survey, name)
         sensors[name] = SensorInfo(
-            topic=topic_of,
+            topic=heard.get(name),
             rate=(len(own) - 1) * 1e9 / max(int(own[-1] - own[0]), 1) if len(own) > 1 else 0.0,
-            calibrated=None if name in RADARS else name in layout.infos or name in known.cameras,
+            calibrated=None if name in RADARS else told,
             placed=name in known.extrinsics,
         )
-    frames = _frames(stamps, sync or SyncConfig())
+    frames, firing = _frames(stamps, framing.sync, sensors=framing.sensors)
     return BagInfo(
         kind=kind,
         seconds=seconds,
         sensors=sensors,
-        pose_source=known.pose_source,
-        poses=len(known.poses),
-        pose_interval=known.poses.interval_ns / 1e9,
+        motion=known.motion,
         frames=len(frames),
-        references=sum(name == ANCHOR_CAMERA for _, name in stamps),
-        cameras=sum(one.cameras for one in frames) / max(len(frames), 1),
-        radars=sum(one.radars for one in frames) / max(len(frames), 1),
-        moving=sum(known.poses.at(one.stamp_ns) is not None for one in frames),
+        firing=firing.text(),
+        trigger=Counter(one.trigger for one in frames).most_common(1)[0][0] if frames else "",
+        cameras=sum(len(one.images) for one in frames) / max(len(frames), 1),
+        radars=sum(len(one.sweeps) for one in frames) / max(len(frames), 1),
+        moving=sum(_is_known(one, known, still=framing.motion.source == "none") for one in frames),
         missing=tuple(_missing(sensors, known)),
         unreadable=unreadable,
         troubles=troubles,
+        chosen=(*layout.sentences(), *foreign_clouds(known.survey, framing)),
     )
 
 
-@dataclass(frozen=True)
-class _Formed:
-    stamp_ns: int
-    cameras: int
-    radars: int
-
-
-def _frames(stamps: list[tuple[int, str]], config: SyncConfig) -> list[_Formed]:
-    sync, sets = Synchronizer(config), []
+def _frames(
+    stamps: list[tuple[int, str]], config: SyncConfig, *, sensors: Sequence[str]
+) -> tuple[list[FrameSet], Firing]:
+    """What the synchroniser makes of the stamps, and how it finds the cameras to fire."""
+    cameras = [name for name in CAMERAS if name in sensors]
+    radars = [name for name in RADARS if name in sensors]
+    sync, sets = Synchronizer(config, cameras=cameras, radars=radars), []
     for stamp, name in stamps:
         sets += sync.flush(before_ns=stamp)
         sync.add(name, Arrival(stamp, 0.0), None)
     sets += sync.flush()
-    return [_Formed(one.stamp_ns, len(one.images), len(one.sweeps)) for one in sets]
+    firing = sync.firing()
+    if not firing.periods_ns:  # Too short a bag to be measured on the way.
+        own = {camera: [s for s, name in stamps if name == camera] for camera in cameras}
+        firing = measure(own, [config.anchor, *cameras], config) or firing
+    return sets, firing
 
 
-def _troubles(bag: Bag, known: Survey) -> Iterator[str]:
+def _is_known(one: FrameSet, known: Known, *, still: bool) -> bool:
+    """Whether a replay can make this frame: every pose and every place that it needs."""
+    stamps = [one.stamp_ns, *(image.stamp_ns for image in one.images.values())]
+    stamps += [sweep.stamp_ns for sweeps in one.sweeps.values() for sweep in sweeps]
+    placed = known.extrinsics.keys() >= {*one.images, *one.sweeps}
+    if still:
+        return placed
+    table = known.motion.table
+    try:
+        # Also that the map does not jump in between.
+        table.ego_T_ego(min(stamps), one.stamp_ns)
+    except MotionError:
+        return False
+    return placed and bool(table.known(np.array(stamps, np.int64)).all())
+
+
+def _troubles(bag: Bag, known: Known) -> Iterator[str]:
     for topic in sorted(known.strays.places):
         yield known.strays.sentence(topic, bag.topics[topic].count)
-    for topic, (count, reason) in sorted(known.broken.items()):
+    for topic, (count, reason) in sorted(known.survey.broken.items()):
         yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
     if known.strays.back is not None:
         at_ns, seconds = known.strays.back
         yield f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s: cut the bag there"
 
 
-def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
+def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
     found = []
     for text, names in (
         ("messages of", [n for n, s in sensors.items() if s.topic is None]),
@@ -169,7 +201,7 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Survey) -> list[str]:
     ):
         if names:
             found.append(f"{text} {', '.join(name.lower() for name in names)}")
-    if not len(known.poses):
+    if not len(known.motion.table):
         found.append("ego motion")
     return found
 
@@ -197,15 +229,13 @@ def show(info: BagInfo, path: Path) -> None:
         )
     texts = ("topic", "type", "intrinsics", "place")
     print_tables(Table(columns=columns, rows=rows, texts=texts))
-    if info.pose_source:
-        print(
-            f"ego motion: {info.poses} poses of {info.pose_source}, "
-            f"{info.pose_interval:.3f} s apart"
-        )
+    for sentence in (*info.chosen, *info.motion.sentences()):
+        print(sentence)
+    print(f"cameras fire: {info.firing}")
+    at = f" at stamps of {info.trigger.lower()}" if info.trigger else ""
     print(
-        f"frames: {info.frames} (images of {ANCHOR_CAMERA.lower()}: {info.references}), "
-        f"{info.cameras:.2f} cameras and {info.radars:.2f} radars each; ego motion is known for "
-        f"{info.moving}"
+        f"frames: {info.frames}{at}, {info.cameras:.2f} cameras and {info.radars:.2f} radars "
+        f"each; all that a replay needs is known for {info.moving}"
     )
     print(f"missing: {'; '.join(info.missing) or 'nothing'}")
     for trouble in info.troubles:

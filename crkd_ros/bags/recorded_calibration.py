@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.frames import layout_in
 from crkd_ros.bags.reader import open_rosbag2
-from crkd_ros.convert import arrays
-from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
+from crkd_ros.bags.survey import Survey
+from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.poses import MotionError
+from crkd_ros.parameters.framing import FramingConfig
 
 #: Poses and intrinsics closer together than this are one calibration: metres and radians, pixels.
 _SAME_POSE, _SAME_PIXELS = 1e-3, 0.5
@@ -74,78 +75,58 @@ def of_dataset(tables: NuScenes, scene: str | None = None) -> Calibration:
     return calibration
 
 
-def of_bag(path: Path, *, base: str = "base_link") -> Calibration:
-    """The calibration in a bag: /tf_static (or sensors on /tf), and CameraInfo.
+def of_bag(
+    path: Path,
+    *,
+    base: str = "base_link",
+    framing: FramingConfig | None = None,
+    topics: Mapping[str, str] | None = None,
+) -> Calibration:
+    """The calibration in a bag: its transforms, static ones and others, and CameraInfo.
 
     Args:
-        path: a rosbag2, see ``layout_of``.
+        path: a rosbag2, see ``find_layout``.
         base: the vehicle's frame.
+        framing: as the node has it.
+        topics: what the user names, see ``find_layout``.
 
     Raises:
         BagError: not a readable bag, or no known sensor in it.
         CalibrationError: no transforms, none of a sensor, or two different ones of one.
     """
+    framing = replace(framing or FramingConfig(), base_frame=base, calibration_file="")
     with open_rosbag2(path) as bag:
-        layout = layout_in(bag)
-        tree, moving = _sensor_tree(bag, base)
-        heads = _first_messages(bag, [*layout.images.values(), *layout.radars.values()])
-        infos = _first_messages(bag, [layout.infos[camera] for camera in layout.images])
+        layout = layout_in(bag, framing, topics)
+        survey = Survey(bag, layout, base=base, heads_only=True)
+    tree = survey.tree
+    if not set(tree.frames) - set(tree.ancestors(base)):
+        raise CalibrationError(
+            f"{path}: no sensor transform on /tf_static or /tf; write the file from the data "
+            "set instead (--data), or by hand (config/calibration.yaml)"
+        )
     calibration = Calibration(base=base)
     for sensor in CAMERAS + RADARS:
-        topic = layout.images.get(sensor) or layout.radars.get(sensor)
-        if topic is None or topic.name not in heads:
+        if sensor not in survey.heads:
             continue
-        frame = heads[topic.name].header.frame_id or sensor.lower()
+        frame = survey.frames[sensor] or sensor.lower()
         try:
             matrix = tree.base_T(frame)
+            moving = tree.moving(frame)
         except MotionError as error:
             raise CalibrationError(f"{path}: {sensor}: {error}") from error
-        if changed := moving & set(tree.chain(frame)):
+        if moving:
             raise CalibrationError(
-                f"{path}: the transform of {', '.join(sorted(changed))} changes within the bag, "
+                f"{path}: the transform of {', '.join(moving)} changes within the bag, "
                 f"so no file can say where {sensor} sits; use tf live, or cut the bag"
             )
         calibration.add(base, frame, matrix)
         if sensor in layout.images:
-            info = layout.infos[sensor].name
-            if info not in infos:
-                raise CalibrationError(f"{path}: {info} holds no message")
-            rectified = CamerasConfig().is_rectified(topic.name)
-            calibration.add_camera(frame, camera_entry(infos[info], rectified=rectified))
+            if sensor not in survey.infos:
+                raise CalibrationError(f"{path}: {sensor} has no camera_info")
+            rectified = framing.cameras.is_rectified(layout.images[sensor].name)
+            entry = camera_entry(survey.infos[sensor], rectified=rectified)
+            calibration.add_camera(frame, entry)
     return calibration
-
-
-def _sensor_tree(bag: Bag, base: str) -> tuple[Calibration, set[str]]:
-    """All transforms but those of the vehicle itself, and the frames whose transform changes."""
-    tree, moving, transforms = Calibration(base=base), set[str](), 0
-    for _, _, message in bag.messages(["/tf_static", "/tf"]):
-        for transform in message.transforms:
-            child = transform.child_frame_id.lstrip("/").lower()
-            if child == base.lstrip("/").lower():
-                continue
-            matrix = arrays.transform_matrix(transform)
-            transforms += 1
-            if child in tree.frames and not _same_pose(tree.parent_T(child), matrix):
-                moving.add(child)
-            tree.add(transform.header.frame_id, child, matrix)
-    if not transforms:
-        raise CalibrationError(
-            f"{bag.path}: no sensor transform on /tf_static or /tf; write the file from the data "
-            "set instead (--data), or by hand (config/calibration.yaml)"
-        )
-    return tree, moving
-
-
-def _first_messages(bag: Bag, topics: Iterable[Topic]) -> dict[str, Any]:
-    """Topic -> its first message; the rest of the bag is not read."""
-    wanted = {topic.name for topic in topics if topic.count}
-    found: dict[str, Any] = {}
-    if wanted:
-        for topic, _, message in bag.messages(wanted):
-            found.setdefault(topic, message)
-            if len(found) == len(wanted):
-                break
-    return found
 
 
 def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:

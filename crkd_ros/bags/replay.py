@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,11 @@ from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission, write_submission
 from crkd_core.files import write_json
 from crkd_core.frame import Frame
-from crkd_ros.bags.detections import write_detections
-from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of, references_of_bag
+from crkd_ros.bags.account import Account
+from crkd_ros.bags.detections import Publishing, write_detections
+from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.motion.poses import MotionError
 from crkd_ros.parameters.framing import FramingConfig
 
 if TYPE_CHECKING:
@@ -61,12 +63,16 @@ class ReplayReport:
         frames: frames that the detector answered.
         key_frames: those among them that are samples of the data set.
         problems: messages and frames that could not be used.
+        account: what became of every sensor's messages.
+        notes: sentences: which topics and which ego motion were taken.
         evaluation: nuScenes metrics, None without a data set.
     """
 
     frames: int
     key_frames: int
     problems: tuple[BagProblem, ...]
+    account: Account
+    notes: tuple[str, ...]
     evaluation: Evaluation | None
 
 
@@ -78,8 +84,9 @@ def replay(
     data: Path | None = None,
     split: str | None = None,
     key_frames_only: bool = False,
-    score_threshold: float = 0.0,
+    publishing: Callable[[Recording], Publishing] | None = None,
     framing: FramingConfig | None = None,
+    topics: Mapping[str, str] | None = None,
     version: str | None = None,
     on_frame: Callable[[Frame, Detections], None] | None = None,
 ) -> ReplayReport:
@@ -97,14 +104,17 @@ def replay(
         data: root of the nuScenes data set that the bag was made of.
         split: its split.
         key_frames_only: run only on samples; needs ``data``.
-        score_threshold: weaker detections are scored, but left out of the bag.
+        publishing: of an open recording, what becomes of detections before they are written, as
+            the node's parameters say it (node/offline.py); what is scored is what the network
+            answered.
         framing: of which messages frames are made, as the node has it; of its sensors those that
             the detector reads.
+        topics: what the user names, see ``find_layout``.
         version: version folder of ``data``; None = the one that holds the split.
         on_frame: called with every frame and its detections.
 
     Raises:
-        BagError: see ``frames_of_bag``; ``out/detections`` exists; not one frame could be formed;
+        BagError: see ``Recording``; ``out/detections`` exists; not one frame could be formed;
             no sample of the split is in the bag, or the bag's poses are not those of the data set;
             ``data`` without ``split`` or ``key_frames_only`` without both.
             ConfigError: the detector has a class that the data set does not know.
@@ -115,65 +125,106 @@ def replay(
     if key_frames_only and data is None:
         raise BagError("--key-frames-only needs --data and --split: a bag does not name samples")
     framing = (framing or FramingConfig()).for_detector(detector.config)
-    image = detector.config.image
-    tables, samples = None, Samples(tokens={}, missed=())
-    total = max((topic.count for topic in layout_of(path, framing).images.values()), default=None)
-    if data is not None and split is not None:
-        from crkd_core.data.nuscenes.reader import NuScenes
+    with Recording(path, framing=framing, topics=topics) as recording:
+        how = Publishing() if publishing is None else publishing(recording)
+        return _Replay(recording, detector, out, how, on_frame).run(
+            data=data, split=split, version=version, key_frames_only=key_frames_only
+        )
 
-        tables = NuScenes(data, split=split, version=version)
-        check_classes(detector.config.name, detector.config.classes, tables.classes)
-        references = references_of_bag(path, image=image, framing=framing)
-        samples = find_samples(path, references, tables, split)
-        total = len(samples.tokens) if key_frames_only else len(references)
-    problems: list[BagProblem] = []
-    answers: list[Answer] = []
 
-    def frames() -> Iterator[Frame]:
-        for frame in frames_of_bag(
-            path,
-            image=image,
-            framing=framing,
-            tokens=samples.tokens,
-            only=samples.tokens if key_frames_only else None,
-            problems=problems,
-        ):
-            if tables is not None and frame.token:
-                _check_pose(path, tables, frame)
-            yield frame
+class _Replay:
+    """One replay of an open recording."""
 
-    def run() -> Iterator[tuple[int, Detections]]:
-        formed = False
-        for frame, found in detect(detector, frames(), f"replaying {path.name}", total=total):
+    def __init__(
+        self,
+        recording: Recording,
+        detector: Detector,
+        out: Path,
+        publishing: Publishing,
+        on_frame: Callable[[Frame, Detections], None] | None,
+    ) -> None:
+        self._recording, self._detector, self._out = recording, detector, out
+        self._publishing, self._on_frame = publishing, on_frame
+        self._problems: list[BagProblem] = []
+        self._answers: list[Answer] = []
+        self._account = recording.new_account()
+        self._tables: NuScenes | None = None
+
+    def run(
+        self,
+        *,
+        data: Path | None,
+        split: str | None,
+        version: str | None,
+        key_frames_only: bool,
+    ) -> ReplayReport:
+        """See ``replay``."""
+        recording, detector = self._recording, self._detector.config
+        samples = Samples(tokens={}, missed=())
+        total = max((t.count for t in recording.layout.images.values()), default=None)
+        if data is not None and split is not None:
+            from crkd_core.data.nuscenes.reader import NuScenes
+
+            self._tables = tables = NuScenes(data, split=split, version=version)
+            check_classes(detector.name, detector.classes, tables.classes)
+            references = recording.references(detector.image)
+            samples = find_samples(recording.path, references, tables, split)
+            total = len(samples.tokens) if key_frames_only else len(references)
+        count = write_detections(
+            self._detected(samples, total, only_samples=key_frames_only),
+            self._out / "detections",
+            source=recording.path,
+            classes=detector.classes,
+            publishing=self._publishing,
+        )
+        evaluation = None
+        if self._tables is not None:
+            tokens = [*samples.tokens.values(), *samples.missed]
+            evaluation = _score(self._tables, detector.classes, self._answers, tokens, self._out)
+        return ReplayReport(
+            frames=count,
+            key_frames=len(self._answers),
+            problems=tuple(self._problems),
+            account=self._account,
+            notes=(*recording.layout.sentences(), *recording.source.sentences()),
+            evaluation=evaluation,
+        )
+
+    def _detected(
+        self, samples: Samples, total: int | None, *, only_samples: bool
+    ) -> Iterator[tuple[int, Detections]]:
+        path, formed = self._recording.path, False
+        frames = self._frames(samples, only_samples=only_samples)
+        for frame, found in detect(self._detector, frames, f"replaying {path.name}", total=total):
             if frame.token:
-                answers.append(Answer.to(frame, found))
-            if on_frame is not None:
-                on_frame(frame, found)
+                self._answers.append(Answer.to(frame, found))
+            if self._on_frame is not None:
+                self._on_frame(frame, found)
             formed = True
-            yield frame.stamp_ns, found.select(found.score > score_threshold)
+            strong = found.select(found.score > self._publishing.threshold)
+            try:
+                published = self._publishing.apply(strong, frame.stamp_ns)
+            except MotionError as error:
+                self._problems.append(BagProblem(stamp_ns=frame.stamp_ns, reason=str(error)))
+                continue
+            yield frame.stamp_ns, published
         if not formed:
-            reason = problems[0].reason if problems else "no camera and no radar message"
+            reason = "no camera and no radar message"
+            if self._problems:
+                reason = self._problems[0].reason
             raise BagError(f"{path}: not one frame could be formed; first problem: {reason}")
 
-    count = write_detections(
-        run(),
-        out / "detections",
-        source=path,
-        classes=detector.config.classes,
-        threshold=score_threshold,
-    )
-    evaluation = None
-    if tables is not None:
-        evaluation = _score(
-            tables,
-            detector.config.classes,
-            answers,
-            [*samples.tokens.values(), *samples.missed],
-            out,
-        )
-    return ReplayReport(
-        frames=count, key_frames=len(answers), problems=tuple(problems), evaluation=evaluation
-    )
+    def _frames(self, samples: Samples, *, only_samples: bool) -> Iterator[Frame]:
+        for frame in self._recording.frames(
+            self._detector.config.image,
+            tokens=samples.tokens,
+            only=samples.tokens if only_samples else None,
+            problems=self._problems,
+            account=self._account,
+        ):
+            if self._tables is not None and frame.token:
+                _check_pose(self._recording.path, self._tables, frame)
+            yield frame
 
 
 def _check_pose(path: Path, tables: NuScenes, frame: Frame) -> None:

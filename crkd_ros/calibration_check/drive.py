@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from crkd_core.config import ImageConfig
@@ -18,6 +18,7 @@ from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
+from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.sync.history import Arrival, Timed
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
@@ -49,14 +50,21 @@ def check_dataset(
 
 
 def check_bag(
-    path: Path, calibration: Calibration | None = None, *, frames: int = 48
+    path: Path,
+    calibration: Calibration | None = None,
+    *,
+    frames: int = 48,
+    framing: FramingConfig | None = None,
+    topics: Mapping[str, str] | None = None,
 ) -> CalibrationCheck:
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
-        path: a rosbag2, see ``bags.frames.layout_of``.
+        path: a rosbag2, see ``bags.layout.find_layout``.
         calibration: to be checked; None = that of the bag.
         frames: how many frames.
+        framing: as the node has it.
+        topics: what the user names, see ``find_layout``.
 
     Raises:
         BagError: not a readable bag, or no frame could be made of it; the text says why.
@@ -70,7 +78,13 @@ def check_bag(
 
     problems: list[BagProblem] = []
     for _ in frames_of_bag(
-        path, image=IMAGE, calibration=calibration, look=look, problems=problems
+        path,
+        image=IMAGE,
+        framing=framing,
+        topics=topics,
+        calibration=calibration,
+        look=look,
+        problems=problems,
     ):
         if checks[0].done:
             break

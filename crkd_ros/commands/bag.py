@@ -9,6 +9,7 @@ import typer
 
 from crkd_core.command import run_function
 from crkd_core.files import check_output
+from crkd_ros.commands.options import Params, SensorTopics, node_config, sensor_topics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,8 +74,10 @@ def convert(
     jpeg_quality: Annotated[int, typer.Option(min=1, max=100, help="Of raw images.")] = 95,
     storage: Annotated[str, typer.Option(help="mcap or sqlite3.")] = "mcap",
     lidar: Annotated[bool, typer.Option(help="Write the LiDAR clouds.")] = True,
+    topic: SensorTopics = None,
+    params: Params = None,
 ) -> None:
-    """Convert a bag of another nuScenes converter."""
+    """Convert a bag of another nuScenes converter, or of a vehicle of your own."""
     from crkd_ros.bags.foreign.kinds import Kind
 
     known = [one.value for one in Kind if one is not Kind.OURS]
@@ -95,6 +98,8 @@ def convert(
         jpeg_quality=jpeg_quality,
         storage=storage,  # type: ignore[arg-type]  # checked above
         with_lidar=lidar,
+        framing=node_config(params),
+        topics=sensor_topics(topic),
     )
     print(f"{source}: {summary.kind.value} ({summary.kind.converter})")
     for note in summary.notes:
@@ -110,11 +115,14 @@ def info(
     calibration: Annotated[
         Path | None, typer.Option(help="Calibration file that goes with it.")
     ] = None,
+    topic: SensorTopics = None,
+    params: Params = None,
 ) -> None:
     """Show what a bag offers to the detector: sensors, rates, expected frames, what is missing."""
     from crkd_ros.bags.info import describe, show
 
-    show(describe(bag, calibration=calibration), bag)
+    framing, topics = node_config(params), sensor_topics(topic)
+    show(describe(bag, calibration=calibration, framing=framing, topics=topics), bag)
 
 
 def _choice(option: str, value: str, known: list[str]) -> None:

@@ -10,6 +10,7 @@ import typer
 from crkd_core.commands.options import Overwrite
 from crkd_core.files import ITSELF, check_output
 from crkd_core.tables import Table, print_tables
+from crkd_ros.commands.options import Params, SensorTopics, node_config, sensor_topics
 
 if TYPE_CHECKING:
     from crkd_ros.motion.calibration_file import Calibration
@@ -36,11 +37,19 @@ def write(
     scene: Scene = None,
     version: Version = None,
     base: Base = "base_link",
+    topic: SensorTopics = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the calibration of a data set or a bag as a file for the node."""
     check_output(out, results=ITSELF, overwrite=overwrite)
-    calibration, source = _load(data=data, bag=bag, scene=scene, version=version, base=base)
+    calibration, source = _load(
+        data=data,
+        bag=bag,
+        scene=scene,
+        version=version,
+        base=base,
+        topics=sensor_topics(topic),
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(
         out,
@@ -87,6 +96,8 @@ def check(
     scene: Scene = None,
     version: Version = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames to look at.")] = 48,
+    topic: SensorTopics = None,
+    params: Params = None,
 ) -> None:
     """Check the calibration over a drive, as the node does; exit status 1 when it looks wrong."""
     from crkd_core.data.nuscenes.reader import NuScenes
@@ -103,7 +114,9 @@ def check(
         result = check_dataset(tables, scene, known or of_dataset(tables, scene), frames=frames)
     else:
         assert bag is not None
-        result = check_bag(bag, known, frames=frames)
+        result = check_bag(
+            bag, known, frames=frames, framing=node_config(params), topics=sensor_topics(topic)
+        )
     for finding in result.findings:
         print(f"- {finding.text}")
     print(result.summary())
@@ -112,7 +125,13 @@ def check(
 
 
 def _load(
-    *, data: Path | None, bag: Path | None, scene: str | None, version: str | None, base: str
+    *,
+    data: Path | None,
+    bag: Path | None,
+    scene: str | None,
+    version: str | None,
+    base: str,
+    topics: dict[str, str],
 ) -> tuple[Calibration, str]:
     """The calibration of the one source that was named, and that source in words."""
     from crkd_core.data.nuscenes.reader import NuScenes
@@ -127,4 +146,4 @@ def _load(
     assert bag is not None
     if scene is not None or version is not None:
         raise CalibrationError("--scene and --version belong to --data; a bag holds one drive")
-    return of_bag(bag, base=base), f"bag {bag.name}"
+    return of_bag(bag, base=base, topics=topics), f"bag {bag.name}"

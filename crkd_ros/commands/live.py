@@ -10,6 +10,7 @@ import typer
 from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
+from crkd_ros.commands.options import SensorTopics, sensor_topics
 
 if TYPE_CHECKING:
     from crkd_ros.streaming_eval.players import PlayerName
@@ -38,11 +39,13 @@ def live(
     offline: Annotated[
         bool, typer.Option(help="Also run the detector on every key frame, for comparison.")
     ] = True,
+    topic: SensorTopics = None,
     version: Version = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Play a bag to the live node and score its detections at the moment they came."""
     from crkd_ros.bags.frames import layout_of
+    from crkd_ros.streaming_eval.naming import naming
     from crkd_ros.streaming_eval.players import SessionError
 
     if player not in ("auto", "ros2", "own"):
@@ -54,7 +57,11 @@ def live(
     if not weights.is_file():
         raise SessionError(f"--weights: there is no file {weights}")
     check_output(out, results=("metrics.json", "report.html"), overwrite=overwrite)
-    layout_of(bag)
+    topics = sensor_topics(topic)
+    layout = layout_of(bag, topics=topics)
+    for sentence in layout.sentences():
+        print(sentence)
+    naming(layout)
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.streaming_eval.rates import score_rates
     from crkd_ros.streaming_eval.report import write_scores
@@ -72,6 +79,7 @@ def live(
         files=config or (),
         player=cast("PlayerName", player),
         offline=offline,
+        topics=topics,
     )
     about = {"bag": bag.name, "weights": weights.name, "split": split, **parameters}
     print_tables(*write_scores(out, passes, offline=reference, about=about))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crkd_ros.shipped import shipped
+
+if TYPE_CHECKING:
+    from crkd_ros.parameters.node import NodeConfig
 
 #: Of commands that work without being given a detector.
 SHIPPED_WEIGHTS = shipped("weights/demo_student.safetensors")
@@ -19,3 +22,39 @@ PlayedBag = Annotated[
 PlayedCalibration = Annotated[
     Path | None, typer.Option(help="Of the bag's vehicle; default: from the bag itself.")
 ]
+
+#: Wherever a bag is read.
+SensorTopics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--topic",
+        help="SENSOR=/TOPIC (repeatable): which topic is a sensor's, e.g. "
+        "CAM_FRONT=/camera/image_raw; CAM_FRONT/camera_info=/..., odometry=/... too. "
+        "CAM_FRONT= leaves it out.",
+    ),
+]
+Params = Annotated[
+    Path | None,
+    typer.Option(help="The node's parameter file: what frames are made of holds."),
+]
+
+
+def sensor_topics(given: list[str] | None) -> dict[str, str]:
+    """What ``--topic`` says: sensor -> topic. Raises BagError."""
+    from crkd_ros.bags.message_types import BagError
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        sensor, sign, topic = text.partition("=")
+        if not sign or not sensor:
+            raise BagError(f"--topic: expected SENSOR=/TOPIC, got {text!r}")
+        found[sensor] = topic
+    return found
+
+
+def node_config(params: Path | None) -> NodeConfig | None:
+    """What ``--params`` says; None: nothing. Raises ParameterError."""
+    from crkd_ros.parameters.node import NodeConfig
+    from crkd_ros.parameters.parameter_file import load
+
+    return None if params is None else load(params, NodeConfig, node="detector_node")

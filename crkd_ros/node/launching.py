@@ -61,6 +61,7 @@ def detector_command(
     parameters: Mapping[str, object],
     *,
     files: Sequence[Path] = (),
+    remaps: Mapping[str, str] | None = None,
     cores: Collection[int] | None = None,
 ) -> list[str]:
     """The command line of the detector node.
@@ -68,10 +69,14 @@ def detector_command(
     Args:
         parameters: dotted names; they stand above the files.
         files: parameter files.
+        remaps: names of its topics -> other names.
         cores: see ``module_command``.
     """
     words = [word for file in files for word in ("--params-file", str(file))]
     words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    words += [
+        word for name, other in (remaps or {}).items() for word in ("-r", f"{name}:={other}")
+    ]
     return module_command("commands.node", ["--ros-args", *words], cores=cores)
 
 

@@ -14,7 +14,9 @@ from rich.console import Console
 
 from crkd_core.progress import stderr_console
 from crkd_ros.bags import recorded_calibration
+from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.replay import SCORED_FROM
+from crkd_ros.streaming_eval.naming import naming
 from crkd_ros.streaming_eval.players import PlayerName
 from crkd_ros.streaming_eval.session import run_session
 
@@ -36,6 +38,7 @@ def score_rates(
     files: Sequence[Path] = (),
     player: PlayerName = "auto",
     offline: bool = True,
+    topics: Mapping[str, str] | None = None,
     console: Console | None = None,
 ) -> tuple[list[PassScores], Evaluation | None]:
     """Play a bag at several rates and score each; logs and calibration land in ``out``.
@@ -51,6 +54,7 @@ def score_rates(
         files: parameter files of the node.
         player: see ``player_command``.
         offline: also run the detector on every key frame, for comparison.
+        topics: what the user names, see ``find_layout``.
         console: for progress.
 
     Raises:
@@ -61,7 +65,8 @@ def score_rates(
 
     say = console or stderr_console()
     out.mkdir(parents=True, exist_ok=True)
-    recorded_calibration.of_bag(bag).save(out / "calibration.yaml")
+    recorded_calibration.of_bag(bag, topics=topics).save(out / "calibration.yaml")
+    names = naming(layout_of(bag, topics=topics))
     chosen = {
         "weights": weights.absolute(),
         "calibration_file": (out / "calibration.yaml").absolute(),
@@ -73,7 +78,15 @@ def score_rates(
     for rate in rates:
         say.print(f"live at {rate:g}x", highlight=False)
         logs = out / f"rate_{rate:g}"
-        one = run_session(bag, parameters=chosen, logs=logs, rate=rate, files=files, player=player)
+        one = run_session(
+            bag,
+            parameters=chosen,
+            logs=logs,
+            rate=rate,
+            files=files,
+            player=player,
+            naming=names,
+        )
         spans.append((one.first_ns, one.last_ns))
         passes.append(score_pass(tables, split, one, base_frame=base, rate=rate))
     if not offline:

@@ -15,6 +15,7 @@ from typing import Any
 
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
+from crkd_ros.streaming_eval.naming import Naming
 from crkd_ros.streaming_eval.players import PlayerName, SessionError, player_command
 from crkd_ros.streaming_eval.recorder import Pass, Recorder
 
@@ -26,13 +27,16 @@ _QUIET = 1.5
 _FIRST = 30.0
 
 
-def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node") -> None:
+def subscribe(
+    node: Any, recorder: Recorder, *, detector: str = "detector_node", odometry: str = "odom"
+) -> None:
     """Hand a recorder what it records.
 
     Args:
         node: an rclpy node.
         recorder: takes the messages.
         detector: name of the detector node; without a leading slash in the namespace of ``node``.
+        odometry: topic of odometry.
     """
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -41,7 +45,7 @@ def subscribe(node: Any, recorder: Recorder, *, detector: str = "detector_node")
     loose, firm = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
     for topic, kind, callback, reliability in (
         ("/clock", "rosgraph_msgs/msg/Clock", recorder.on_clock, loose),
-        ("odom", "nav_msgs/msg/Odometry", recorder.on_odometry, loose),
+        (odometry, "nav_msgs/msg/Odometry", recorder.on_odometry, loose),
         (f"{detector}/boxes", "sensor_msgs/msg/PointCloud2", recorder.on_boxes, firm),
         ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
     ):
@@ -57,6 +61,7 @@ def run_session(
     rate: float = 1.0,
     files: Sequence[Path] = (),
     player: PlayerName = "auto",
+    naming: Naming | None = None,
 ) -> Pass:
     """Play a bag to a node once and record what it publishes.
 
@@ -69,6 +74,7 @@ def run_session(
         rate: of playing.
         files: parameter files of the node; ``parameters`` stand above them.
         player: see ``player_command``.
+        naming: where the bag's topics have other names than the node's.
 
     Raises:
         ProcessError: the node did not come up, or ended early.
@@ -84,12 +90,15 @@ def run_session(
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     recorder = Recorder()
-    subscribe(node, recorder)
+    naming = naming or Naming()
+    subscribe(node, recorder, odometry=naming.odometry)
     thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
     thread.start()
     node_log, player_log = logs / "node.log", logs / "player.log"
     try:
-        command = detector_command(parameters, files=files)
+        command = detector_command(
+            {**naming.parameters, **parameters}, files=files, remaps=naming.remaps
+        )
         with process(command, log=node_log) as detector:
             wait_until(lambda: _is_up(node), detector, limit=START_TIMEOUT)
             command = player_command(bag, rate=rate, player=player)

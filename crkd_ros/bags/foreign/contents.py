@@ -18,6 +18,7 @@ from crkd_core.sensors import RADAR_FIELDS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds
+from crkd_ros.convert.camera_info import STRAIGHT, distortion
 
 _INT8 = tuple(
     name
@@ -33,10 +34,10 @@ def frame_of(message: Any) -> str:
 
 
 def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
-    """RadarObjects or a radar PointCloud2 as PointCloud2 of the 18 native fields, 43 bytes.
+    """RadarObjects or a radar PointCloud2 of nuScenes' fields as 18 native fields, 43 bytes.
 
     Rows that are not finite ("no returns") are left out, as when a nuScenes file is read. A cloud
-    of other fields keeps them: the detector's field mapping reads those.
+    with other fields, fewer or more, keeps all it has: ``radar_fields`` says what they mean.
 
     Raises:
         BagError: it is no radar message, or a code is outside its range; names the channel.
@@ -44,8 +45,11 @@ def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
     try:
         if hasattr(message, "objects"):
             points = _objects(message.objects)
-        else:
+        elif {field.name for field in message.fields} == set(RADAR_FIELDS):
             points = to_records(radar_clouds.radar_points(message, source=channel))
+        else:
+            arrays.check_cloud(message, channel)
+            return cloud(message, stamp=stamp, channel=channel)
     except (ValueError, AttributeError) as error:
         raise BagError(f"{channel}: {error}") from error
     return scene_messages.cloud(box_messages.header(stamp, channel, make), points)
@@ -95,16 +99,16 @@ def cloud(message: Any, *, stamp: int, channel: str) -> Any:
 
 
 def compressed_image(
-    message: Any, *, stamp: int, channel: str, image_format: str, jpeg_quality: int
+    message: Any, *, stamp: int, channel: str, image_format: str, jpeg_quality: int, bits: int = 0
 ) -> Any:
-    """An Image or CompressedImage as CompressedImage. Compressed ones keep their bytes.
+    """An Image or CompressedImage as CompressedImage. Compressed ones keep bytes and format.
 
     Raises:
         BagError: an encoding we cannot read, or compressed bytes that are neither JPEG nor PNG.
     """
     if hasattr(message, "encoding"):
         try:
-            rgb = images.image_rgb(message, source=channel)
+            rgb = images.image_rgb(message, source=channel, bits=bits)
         except arrays.ConvertError as error:
             raise BagError(str(error)) from error
         options = {
@@ -116,11 +120,10 @@ def compressed_image(
             raise BagError(f"{channel}: OpenCV cannot encode {rgb.shape} as {image_format}")
         data: Any = encoded.ravel()
     else:
-        data, image_format = message.data, "jpeg"
+        data = message.data
         head = bytes(data[:4])
-        if head == _PNG:
-            image_format = "png"
-        elif head[:2] != _JPEG:
+        image_format = message.format or ("png" if head == _PNG else "jpeg")
+        if head != _PNG and head[:2] != _JPEG:
             raise BagError(
                 f"{channel}: expected JPEG or PNG data, got {len(data)} bytes beginning with "
                 f"{head.hex(' ') or 'nothing'}"
@@ -145,7 +148,7 @@ def image_size(message: Any) -> tuple[int, int]:
 
 def info_matrix(message: Any) -> NDArray[np.float64]:
     """``k`` (ROS 1: ``K``) of a CameraInfo, [3, 3]. Raises BagError when it is none."""
-    k = np.asarray(message.k if hasattr(message, "k") else message.K, np.float64).reshape(3, 3)
+    k = _numbers(message, "k").reshape(3, 3)
     if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
         raise BagError(
             f"CameraInfo of {frame_of(message)!r} is not calibrated: k = {k.ravel().tolist()}; "
@@ -154,13 +157,63 @@ def info_matrix(message: Any) -> NDArray[np.float64]:
     return k
 
 
+def is_calibrated(message: Any) -> bool:
+    """Whether a CameraInfo knows its camera: by k, or by p where images are rectified."""
+    return any(_numbers(message, name)[0] > 0 for name in ("k", "p"))
+
+
+def is_straight(message: Any) -> bool:
+    """Whether a CameraInfo is of images without distortion."""
+    try:
+        model, _ = distortion(message.distortion_model, _numbers(message, "d"), "")
+    except arrays.ConvertError:
+        return False
+    return model == STRAIGHT
+
+
+def is_plain(message: Any) -> bool:
+    """Whether ``k`` and the size are all that a CameraInfo says, as converters of nuScenes do."""
+    region = message.roi
+    window = (region.x_offset, region.y_offset, region.width, region.height)
+    binned = max(message.binning_x, message.binning_y) > 1
+    k = _numbers(message, "k")
+    return is_straight(message) and not any(window) and not binned and bool(k[0] > 0)
+
+
+def whole_info(message: Any, *, stamp: int, channel: str) -> Any:
+    """A CameraInfo of ROS 1 or 2 with all it says, under our header."""
+    region = message.roi
+    return make(
+        "sensor_msgs/msg/CameraInfo",
+        header=box_messages.header(stamp, channel, make),
+        width=message.width,
+        height=message.height,
+        distortion_model=message.distortion_model,
+        **{name: _numbers(message, name) for name in "dkrp"},
+        binning_x=message.binning_x,
+        binning_y=message.binning_y,
+        roi=make(
+            "sensor_msgs/msg/RegionOfInterest",
+            **{
+                name: getattr(region, name)
+                for name in ("x_offset", "y_offset", "height", "width", "do_rectify")
+            },
+        ),
+    )
+
+
+def _numbers(message: Any, name: str) -> NDArray[np.float64]:
+    """A field that ROS 1 writes in capitals."""
+    return np.asarray(getattr(message, name if hasattr(message, name) else name.upper()), float)
+
+
 def camera_info(
     *,
     stamp: int,
     channel: str,
     k: NDArray[np.float64],
     size: tuple[int, int],
-    distortion: tuple[str, Sequence[float]] = ("plumb_bob", ()),
+    lens: tuple[str, Sequence[float]] = ("plumb_bob", ()),
 ) -> Any:
     """CameraInfo with p = [k|0] and r = identity, whatever the other converter wrote there."""
     return make(
@@ -168,8 +221,8 @@ def camera_info(
         header=box_messages.header(stamp, channel, make),
         width=size[0],
         height=size[1],
-        distortion_model=distortion[0] or "plumb_bob",
-        d=np.asarray(distortion[1], np.float64),
+        distortion_model=lens[0] or "plumb_bob",
+        d=np.asarray(lens[1], np.float64),
         k=k,
         r=np.eye(3),
         p=np.concatenate([k, np.zeros((3, 1))], 1),

@@ -6,17 +6,22 @@ stream (foreign/stream.py). Memory does not grow with the bag but for the poses 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.foreign.kinds import Kind, check_container, foreign_layout, recognise
+from crkd_ros.bags.foreign.kinds import Kind, check_container, recognise
 from crkd_ros.bags.foreign.stream import Conversion, ImageFormat
-from crkd_ros.bags.foreign.survey import survey
+from crkd_ros.bags.foreign.survey import look_through
+from crkd_ros.bags.layout import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_bag
+from crkd_ros.bags.survey import Survey
 from crkd_ros.bags.writer import BagWriter, Storage
+from crkd_ros.convert.arrays import ConvertError
+from crkd_ros.convert.radar_clouds import radar_points
+from crkd_ros.parameters.framing import FramingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,8 @@ def convert_bag(
     jpeg_quality: int = 95,
     storage: Storage = "mcap",
     with_lidar: bool = True,
+    framing: FramingConfig | None = None,
+    topics: Mapping[str, str] | None = None,
     progress: bool = True,
 ) -> ConvertSummary:
     """Convert one bag. The new one appears when it is whole.
@@ -65,6 +72,10 @@ def convert_bag(
         jpeg_quality: of raw images that become JPEG, 1 to 100.
         storage: of the new bag.
         with_lidar: False leaves the LiDAR clouds out.
+        framing: as the node has it: ``sensors``, ``topics``, ``cameras``, ``motion`` and
+            ``calibration_file`` (where ``calibration`` is None) hold; ``radar_fields`` say which
+            clouds are a radar's.
+        topics: what the user names, see ``find_layout``.
         progress: a bar on stderr.
 
     Raises:
@@ -72,21 +83,25 @@ def convert_bag(
             message is damaged, or ``out`` exists.
         MotionError: the calibration file cannot be used.
     """
+    framing = framing or FramingConfig()
+    if calibration is None and framing.calibration_file:
+        calibration = Path(framing.calibration_file)
     with open_bag(source) as bag:
-        found = recognise(bag) if kind is None else kind
+        layout = find_layout(bag, framing=framing, named=topics)
+        found = recognise(bag, layout) if kind is None else kind
         if found is Kind.OURS:
             raise BagError(
                 f"{source} has the layout of crkd bag already; if it is another converter's, "
                 f"pass --kind {Kind.ROS2.value}"
             )
         check_container(bag, found)
-        layout = foreign_layout(bag)
-        known = survey(
+        known = look_through(
             bag,
             layout,
             kind=found,
             calibration=calibration,
             stamps=stamps,
+            motion=framing.motion,
             progress=progress,
         )
         if known.strays.back is not None:
@@ -100,6 +115,7 @@ def convert_bag(
             kind=found,
             layout=layout,
             known=known,
+            cameras=framing.cameras,
             image_format=image_format,
             jpeg_quality=jpeg_quality,
             with_lidar=with_lidar and layout.lidar is not None and "LIDAR_TOP" in known.extrinsics,
@@ -113,36 +129,64 @@ def convert_bag(
             messages=job.counts,
             start_ns=job.span[0],
             end_ns=job.span[1],
-            notes=tuple(_notes(job, with_lidar)),
+            notes=tuple(_notes(job, with_lidar, framing)),
         )
 
 
-def _notes(job: Conversion, lidar_wanted: bool) -> Iterator[str]:
-    missing = [name.lower() for name in CAMERAS if name not in job.layout.images]
-    missing += [name.lower() for name in RADARS if name not in job.layout.radars]
+def _notes(job: Conversion, lidar_wanted: bool, framing: FramingConfig) -> Iterator[str]:
+    known, layout, topics = job.known, job.layout, job.bag.topics
+    missing = [name.lower() for name in (*CAMERAS, *RADARS) if name not in layout.sensors]
     if missing:
         yield f"the bag holds no {', '.join(missing)}"
+    yield from layout.sentences()
     for topic, reason in job.bag.unreadable().items():
         yield f"{topic} is not read: {reason}"
     if job.encoded:
         loss = "without loss" if job.image_format == "png" else f"quality {job.jpeg_quality}"
         yield f"{job.encoded} raw images became {job.image_format.upper()}, {loss}"
-    if job.known.record_times:
+    if known.record_times:
         yield "headers have no stamps: record times were taken"
+    yield from known.motion.sentences()
     if job.interpolated:
         yield (
             f"{job.interpolated} poses at sensor stamps were interpolated between those of "
-            f"{job.known.pose_source}, {job.known.poses.interval_ns / 1e9:.3f} s apart"
+            f"{known.motion.taken.name}, {known.motion.table.interval_ns / 1e9:.3f} s apart"
         )
     if job.without_pose:
         yield (
             f"{job.without_pose} sensor messages lie outside the poses of "
-            f"{job.known.pose_source} and make no frame"
+            f"{known.motion.taken.name} and make no frame"
         )
-    for topic in sorted(job.known.strays.places):
-        yield job.known.strays.sentence(topic, job.bag.topics[topic].count)
-    for topic, (count, reason) in sorted(job.damaged.items()):
-        total = job.bag.topics[topic].count
+    for topic in sorted(known.strays.places):
+        yield known.strays.sentence(topic, topics[topic].count)
+    for topic, (count, reason) in sorted((known.survey.broken | job.damaged).items()):
+        total = topics[topic].count
         yield f"{topic}: {count} of {total} messages cannot be used: {reason}"
-    if lidar_wanted and job.layout.lidar is not None and not job.with_lidar:
+    for channel, reasons in sorted(job.unplaced.items()):
+        text = f"its place is not known for {len(reasons)} messages: {reasons[0]}"
+        yield f"{channel.lower()}: {text}"
+    yield from foreign_clouds(known.survey, framing)
+    if lidar_wanted and layout.lidar is not None and not job.with_lidar:
         yield "the place of lidar_top is not known: its clouds were left out"
+    used = {topic.name for topic in (*layout.sensors.values(), *layout.infos.values())}
+    used |= {topic.name for topic in (*layout.transforms, *layout.odometry)}
+    used |= {layout.lidar.name} if layout.lidar is not None else set()
+    left = [t for name, t in sorted(topics.items()) if t.count and name not in used]
+    if left:
+        texts = (f"{t.name} ({t.type_name.rpartition('/')[2]}, {t.count})" for t in left)
+        yield f"left out, as no detector reads it: {', '.join(texts)}"
+
+
+def foreign_clouds(survey: Survey, framing: FramingConfig) -> Iterator[str]:
+    """What to give for radars whose fields are others than ``radar_fields`` names."""
+    reasons: dict[str, list[str]] = {}
+    for radar in survey.layout.radars:
+        head = survey.heads.get(radar)
+        if head is None or hasattr(head, "objects"):
+            continue
+        try:
+            radar_points(head, source="", fields=framing.radar_fields)
+        except ConvertError as error:
+            reasons.setdefault(str(error).lstrip(": "), []).append(radar.lower())
+    for reason, radars in reasons.items():
+        yield f"{', '.join(radars)}: {reason}; name them in a parameter file (--params FILE)"

@@ -1,4 +1,4 @@
-"""Bags of other nuScenes converters: which one wrote a bag, and which topic carries what.
+"""Bags of other nuScenes converters: which one wrote a bag.
 
 Facts about each converter are in docs/ros.md, "Bags of others". A bag of a converter that is not
 listed but uses standard ROS 2 types is read too (``Kind.ROS2``).
@@ -7,14 +7,12 @@ listed but uses standard ROS 2 types is read too (``Kind.ROS2``).
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from crkd_core.data.nuscenes.reader import CHANNELS
-from crkd_core.sensors import CAMERAS, LIDAR, RADARS
-from crkd_ros.bags.container import CONTAINERS, Bag, Container, Topic
+from crkd_ros.bags.container import CONTAINERS, Bag, Container
 from crkd_ros.bags.definitions import is_radar_objects
-from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.message_types import IMAGES, BagError
 
 
 class Kind(enum.Enum):
@@ -47,75 +45,17 @@ _CONVERTERS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ForeignLayout:
-    """Which topic carries what. Channels are those of nuScenes, in capitals.
-
-    Attributes:
-        images, infos, radars: channel -> topic.
-        lidar: the cloud of LIDAR_TOP.
-        transforms: topics of tf messages, static ones included.
-        odometry: the topic with poses, if any.
-    """
-
-    images: Mapping[str, Topic]
-    infos: Mapping[str, Topic]
-    radars: Mapping[str, Topic]
-    lidar: Topic | None
-    transforms: tuple[Topic, ...]
-    odometry: Topic | None
-
-
-def foreign_layout(bag: Bag) -> ForeignLayout:
-    """Find the sensors by topic type and by the channel in the topic's name, any case.
-
-    A topic whose messages cannot be decoded is taken only where there is no other.
-    """
-    topics = sorted((t for t in bag.topics.values() if t.count), key=lambda t: t.name)
-    unreadable = bag.unreadable()
-
-    def of(channel: str, *kinds: str) -> Topic | None:
-        found = [
-            topic
-            for topic in topics
-            if channel.lower() in topic.name.lower().split("/")
-            and (
-                topic.type_name in kinds
-                or ("RadarObjects" in kinds and is_radar_objects(topic.type_name))
-            )
-        ]
-        # A compressed image is preferred to the same image raw.
-        return min(
-            found,
-            key=lambda t: (t.name in unreadable, t.type_name not in kinds[:1], t.name),
-            default=None,
-        )
-
-    def all_of(channels: Collection[str], *kinds: str) -> dict[str, Topic]:
-        return {name: topic for name in channels if (topic := of(name, *kinds)) is not None}
-
-    odometry = [topic for topic in topics if topic.type_name == ODOMETRY]
-    return ForeignLayout(
-        images=all_of(CAMERAS, *IMAGES),
-        infos=all_of(CAMERAS, INFO),
-        radars=all_of(RADARS, CLOUD, "RadarObjects"),
-        lidar=of(LIDAR, CLOUD),
-        transforms=tuple(topic for topic in topics if topic.type_name in TF),
-        odometry=min(odometry, key=lambda t: (t.name.strip("/") != "odom", t.name), default=None),
-    )
-
-
-def recognise(bag: Bag) -> Kind:
+def recognise(bag: Bag, layout: Layout) -> Kind:
     """Which converter wrote this bag, from its container, topics and types.
 
     Raises:
         BagError: neither a camera nor a radar of nuScenes is in it; the text lists the topics.
     """
-    layout = foreign_layout(bag)
     if not layout.images and not layout.radars:
         raise BagError(
             f"{bag.path}: no camera image and no radar message in a topic named after "
-            f"{', '.join(name.lower() for name in CHANNELS[:2])}, ...; its topics: "
+            f"{', '.join(name.lower() for name in CHANNELS[:2])}, ... (if they have other names, "
+            "say which is which: --topic CAM_FRONT=/camera/image_raw); its topics: "
             f"{', '.join(f'{t.name} ({t.type_name})' for t in bag.topics.values()) or 'none'}"
         )
     objects = [topic for topic in layout.radars.values() if is_radar_objects(topic.type_name)]

@@ -6,7 +6,7 @@ pose of its time written before it.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,14 +17,17 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.container import Bag
 from crkd_ros.bags.foreign import contents
-from crkd_ros.bags.foreign.kinds import ForeignLayout, Kind
-from crkd_ros.bags.foreign.strays import REORDER_NS
-from crkd_ros.bags.foreign.survey import Survey
+from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.foreign.survey import BASE, Known
+from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError, make
+from crkd_ros.bags.strays import REORDER_NS
 from crkd_ros.bags.writer import BagWriter, qos
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
-from crkd_ros.convert.camera_model import CamerasConfig
+from crkd_ros.convert.camera_info import STRAIGHT
+from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
+from crkd_ros.motion.poses import MotionError
 
 ImageFormat = Literal["jpeg", "png"]
 
@@ -37,13 +40,15 @@ class Conversion:
     """The second pass. ``counts``, ``span`` and the rest tell afterwards what happened.
 
     ``damaged``: topic -> (how many messages could not be used, why not the first); ``held``:
-    camera -> CameraInfo that holds for its images to come.
+    camera -> CameraInfo that holds for its images to come; ``unplaced``: channel -> why the place
+    of a message is not known.
     """
 
     bag: Bag
     kind: Kind
-    layout: ForeignLayout
-    known: Survey
+    layout: Layout
+    known: Known
+    cameras: CamerasConfig
     image_format: ImageFormat
     jpeg_quality: int
     with_lidar: bool
@@ -52,9 +57,24 @@ class Conversion:
     encoded: int = 0
     damaged: dict[str, tuple[int, str]] = field(default_factory=dict)
     held: dict[str, Any] = field(default_factory=dict)
+    unplaced: dict[str, list[str]] = field(default_factory=dict)
     interpolated: int = 0
     without_pose: int = 0
     last_pose: int = -1
+    last_info: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Until a later one comes, and for images before the first one, that holds.
+        infos = self.known.survey.infos.items()
+        self.held = {name: one for name, one in infos if name not in self.known.cameras}
+        tree = self.known.survey.tree
+        frames = self.known.survey.frames.items()
+        #: Channel -> its frame in the bag, where it moves against the vehicle.
+        self.moving: dict[str, str] = {}
+        for channel, frame in frames:
+            with contextlib.suppress(MotionError):
+                if channel not in self.known.given and tree.moving(frame):
+                    self.moving[channel] = frame
 
     def run(self, writer: BagWriter, description: str) -> None:
         """Write everything. Raises BagError."""
@@ -67,21 +87,24 @@ class Conversion:
                 static = {
                     name: pose
                     for name, pose in self.known.extrinsics.items()
-                    if name != "LIDAR_TOP" or self.with_lidar
+                    if name not in self.moving and (name != "LIDAR_TOP" or self.with_lidar)
                 }
                 self._write(writer, "/tf_static", scene_messages.static(stamp, static), stamp)
                 # Poses from before the first sensor message serve nobody.
-                next_pose = int((self.known.poses.stamps < stamp).sum())
+                next_pose = int((self.known.motion.table.stamps < stamp).sum())
             self.span = (self.span[0] if self.span else stamp, stamp)
             next_pose = self._poses(writer, next_pose, stamp)
             for topic, message in messages:
+                channel = topic.split("/")[1].upper()
+                if channel in self.moving and not topic.endswith("camera_info"):
+                    self._place(writer, channel, stamp)
                 self._write(writer, topic, message, stamp)
         if self.span is None:
             raise BagError("the bag holds no sensor message")
 
     def _poses(self, writer: BagWriter, place: int, stamp: int) -> int:
         """Write the poses until a sensor's stamp and that of the stamp itself."""
-        table = self.known.poses
+        table = self.known.motion.table
         while place < len(table) and table.stamps[place] <= stamp:
             self._pose(writer, int(table.stamps[place]))
             place += 1
@@ -94,12 +117,22 @@ class Conversion:
         return place
 
     def _pose(self, writer: BagWriter, stamp: int) -> None:
-        matrix = self.known.poses.at(stamp)
+        matrix = self.known.motion.table.at(stamp)
         assert matrix is not None
         self.last_pose = stamp
         self._write(writer, "/tf", scene_messages.tf(stamp, matrix), stamp)
-        twist = self.known.poses.twist(stamp)
+        twist = self.known.motion.table.twist(stamp)
         self._write(writer, "/odom", scene_messages.odometry(stamp, matrix, *twist), stamp)
+
+    def _place(self, writer: BagWriter, channel: str, stamp: int) -> None:
+        """Where a sensor sits that moves against the vehicle (a mast, a turning head)."""
+        try:
+            matrix = self.known.survey.tree.base_T(self.moving[channel], stamp)
+        except MotionError as error:
+            self.unplaced.setdefault(channel, []).append(str(error))
+            return
+        transform = box_messages.transform(matrix, BASE, channel.lower(), stamp, make)
+        self._write(writer, "/tf", make(TF[0], transforms=[transform]), stamp)
 
     def _write(self, writer: BagWriter, topic: str, message: Any, stamp: int) -> None:
         writer.write(topic, message, stamp)
@@ -113,7 +146,7 @@ class Conversion:
         roles |= {
             topic.name: ("info", name)
             for name, topic in layout.infos.items()
-            if name in layout.images and name not in self.known.cameras
+            if name not in self.known.cameras
         }
         if self.with_lidar and layout.lidar is not None:
             roles[layout.lidar.name] = ("lidar", "LIDAR_TOP")
@@ -133,13 +166,16 @@ class Conversion:
 
     def _image_topic(self, camera: str) -> str:
         """Images that are not rectified must not be called so: the detector straightens them."""
-        given = self.known.cameras.get(camera)
+        given, info = self.known.cameras.get(camera), self.known.survey.infos.get(camera)
         if given is not None:
-            rectified = not any(given.distortion)
+            model = CameraModel.of_entry(given, name=camera)
+            rectified = model.distortion == STRAIGHT
         else:
-            # All of nuScenes is rectified, whatever its converters call the topics.
+            # All of nuScenes is rectified, whatever its converters call the topics; what a
+            # message says itself stands above that.
+            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_straight(info)
             name = self.layout.images[camera].name
-            rectified = self.kind is not Kind.ROS2 or CamerasConfig().is_rectified(name)
+            rectified = guess or self.cameras.is_rectified(name)
         base = "image_rect_compressed" if rectified else "image_raw/compressed"
         return f"/{camera.lower()}/{base}"
 
@@ -171,8 +207,14 @@ class Conversion:
                     self.held[channel] = message
                     continue
                 made = self._convert(role, channel, stamp, message)
-                if role == "image" and channel in self.held:
+                if role == "info":
+                    if stamp == self.last_info.get(channel):
+                        continue
+                    self.held.pop(channel, None)
+                    self.last_info[channel] = stamp
+                elif role == "image" and channel in self.held:
                     made[:0] = self._convert("info", channel, stamp, self.held.pop(channel))
+                    self.last_info[channel] = stamp
             except BagError as error:
                 self._damaged(topic, error)
                 continue
@@ -200,9 +242,8 @@ class Conversion:
         if role == "lidar":
             return [(name, contents.cloud(message, stamp=stamp, channel=frame))]
         if role == "info":
-            if self.kind is Kind.ROS2:
-                head = box_messages.header(stamp, frame, make)
-                info = dataclasses.replace(message, header=head)
+            if self.kind is Kind.ROS2 or not contents.is_plain(message):
+                info = contents.whole_info(message, stamp=stamp, channel=frame)
             else:
                 info = contents.camera_info(
                     stamp=stamp,
@@ -218,6 +259,7 @@ class Conversion:
             channel=frame,
             image_format=self.image_format,
             jpeg_quality=self.jpeg_quality,
+            bits=self.cameras.bits,
         )
         made = [(self._image_topic(channel), image)]
         if channel in self.known.cameras:
@@ -228,7 +270,7 @@ class Conversion:
                 channel=frame,
                 k=entry.intrinsics,
                 size=entry.image_size,
-                distortion=(entry.distortion_model, entry.distortion),
+                lens=(entry.distortion_model, entry.distortion),
             )
             made.insert(0, (f"{name}/camera_info", info))
         return made

@@ -21,7 +21,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student, preset
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.detections import OUTPUTS
+from crkd_ros.bags.detections import OUTPUTS, Publishing
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -158,7 +158,13 @@ def test_weak_detections_are_scored_but_not_drawn(place, detector, tmp_path) -> 
     replay(place / "bag", detector, tmp_path / "all", **arguments)
     every = boxes_of(tmp_path / "all" / "detections")
     limit = float(np.median(np.concatenate([boxes.score for boxes in every.values()])))
-    replay(place / "bag", detector, tmp_path / "few", score_threshold=limit, **arguments)
+    replay(
+        place / "bag",
+        detector,
+        tmp_path / "few",
+        publishing=lambda _: Publishing(threshold=limit),
+        **arguments,
+    )
     for stamp, boxes in boxes_of(tmp_path / "few" / "detections").items():
         assert 0 < len(boxes) < len(every[stamp])
         assert boxes.score.min() >= limit - 1e-6

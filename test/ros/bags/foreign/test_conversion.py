@@ -149,7 +149,7 @@ def test_poses_at_key_frames_only(tables, ours, tmp_path, ros1) -> None:
     bag = foreign.watonomous(tables, SCENE, tmp_path / ("x.bag" if ros1 else "x"), ros1=ros1)
     kind = Kind.FOXGLOVE_ROS1 if ros1 else Kind.WATONOMOUS
     done = converted(bag, tmp_path / "out", kind)
-    assert any("interpolated between those of /tf, 0.5" in note for note in done.notes)
+    assert any("between those of /tf (map -> base_link), 0.5" in note for note in done.notes)
     check(ours, tmp_path / "out", apart=0.05, since=0.5)
 
 

@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
-from crkd_ros.bags.foreign.pose_table import PoseTable
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
@@ -26,6 +25,7 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
 from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.pose_table import PoseTable
 
 SCENE = "scene-0103"
 
@@ -211,13 +211,16 @@ def test_distorted_images_are_not_called_rectified(watonomous, tmp_path) -> None
 
 def test_what_a_bag_offers(tables, chris, tmp_path) -> None:
     found = describe(chris, progress=False)
-    assert found.kind is Kind.CHRIS7462 and found.frames == found.references > 5
-    assert found.cameras > 5.5 and found.radars > 4.5 and found.moving == found.frames
+    assert (found.kind, found.trigger) == (Kind.CHRIS7462, "CAM_BACK_LEFT")
+    assert found.frames == found.sensors["CAM_BACK_LEFT"].topic.count > 5
+    assert found.firing.startswith("in turn, 12.")
+    assert found.cameras > 5.5 and found.radars > 4.5 and found.moving == 0
     assert found.sensors["CAM_BACK"].rate == pytest.approx(12, rel=0.1)
     (missing,) = found.missing
     assert missing.startswith("the place of cam_front,") and "radar_back_right" in missing
     file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
-    assert describe(chris, calibration=file, progress=False).missing == ()
+    placed = describe(chris, calibration=file, progress=False)
+    assert placed.missing == () and placed.moving == placed.frames == found.frames
     write_bag(tables, SCENE, tmp_path / "ours", with_lidar=False, progress=False)
     ours = describe(tmp_path / "ours", progress=False)
     assert ours.kind is Kind.OURS and ours.missing == () and ours.frames == found.frames

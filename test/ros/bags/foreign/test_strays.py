@@ -15,10 +15,10 @@ from ros_rig import header
 
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.foreign.conversion import convert_bag
-from crkd_ros.bags.foreign.strays import find_strays
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import read_bag, topics_of
+from crkd_ros.bags.strays import find_strays
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert.arrays import stamp_ns
 

@@ -1,0 +1,190 @@
+"""What one reading of a bag tells before its sensors are used.
+
+Poses and transforms may come late, at the wrong record time or only at key frames, so they are all
+read first. Of images and clouds the stamps are noted, and the first message of each sensor. Memory
+does not grow with a bag but for 64 bytes a pose and 32 a message.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.progress import counted
+from crkd_core.sensors import LIDAR
+from crkd_ros.bags.container import Bag, Record
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.strays import Strays, Times, find_strays
+from crkd_ros.convert import arrays
+from crkd_ros.convert.arrays import ConvertError, stamp_ns
+from crkd_ros.motion.pose_table import PoseTable
+from crkd_ros.motion.transform_tree import TransformTree
+
+#: So many twists of an odometry are compared with its poses.
+_TWISTS = 5000
+
+
+class OdometryLog:
+    """The messages of one odometry topic.
+
+    Attributes:
+        tables: (frame, child frame) -> poses of the child in the frame.
+        twists: the same -> rows of stamp, ns, and the first of them, [7]: linear and angular.
+    """
+
+    def __init__(self) -> None:
+        self.tables: dict[tuple[str, str], PoseTable] = {}
+        self.twists: dict[tuple[str, str], list[tuple[int, NDArray[np.float64]]]] = {}
+
+    def take(self, message: Any, topic: str) -> None:
+        """Note one nav_msgs/Odometry. Raises ConvertError."""
+        stamp, pose = stamp_ns(message.header.stamp), arrays.odometry_pose(message)
+        if stamp <= 0:
+            raise ConvertError("odometry without a stamp")
+        frames = message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
+        self.tables.setdefault(frames, PoseTable(topic)).add(stamp, pose)
+        twist, known = arrays.odometry_twist(message), self.twists.setdefault(frames, [])
+        if twist is not None and twist.any() and len(known) < _TWISTS:
+            known.append((stamp, twist))
+
+    def most(self) -> tuple[str, str] | None:
+        """The frame and child frame that most messages have; None: there is none."""
+        return max(self.tables, key=lambda one: len(self.tables[one]), default=None)
+
+
+class Survey:
+    """One reading of a bag.
+
+    Args:
+        bag: an open bag.
+        layout: its topics.
+        base: the vehicle's frame.
+        progress: a bar on stderr.
+        heads_only: of sensors only the first messages are read, which is much faster.
+
+    Attributes:
+        layout: as given.
+        heads: channel -> the first of its messages that can be read; LIDAR_TOP too.
+        infos: camera -> its first CameraInfo that can be read.
+        tree: all transforms.
+        odometry: topic -> what it says.
+        broken: topic -> (how many of its messages cannot be read, why not the first of them).
+
+    Raises:
+        BagError: the bag is damaged, or the messages of a sensor cannot be read at all.
+    """
+
+    def __init__(
+        self,
+        bag: Bag,
+        layout: Layout,
+        *,
+        base: str = "base_link",
+        progress: bool = False,
+        heads_only: bool = False,
+    ) -> None:
+        self.layout = layout
+        self.heads: dict[str, Any] = {}
+        self.infos: dict[str, Any] = {}
+        self.tree = TransformTree(base=base)
+        self.odometry = {topic.name: OdometryLog() for topic in layout.odometry}
+        self.broken: dict[str, tuple[int, str]] = {}
+        self._sensors = {topic.name: channel for channel, topic in layout.sensors.items()}
+        if layout.lidar is not None:
+            self._sensors[layout.lidar.name] = LIDAR
+        self._infos: dict[str, list[str]] = {}
+        for camera, topic in layout.infos.items():
+            self._infos.setdefault(topic.name, []).append(camera)
+        self._tf = {topic.name for topic in layout.transforms}
+        #: Topic -> the number of its last message, also of those that cannot be read.
+        self._places = dict.fromkeys(self._sensors, -1)
+        self._topics: list[str] = []
+        self._numbers, self._stamps, self._records = array("q"), array("q"), array("q")
+        unreadable = bag.unreadable()
+        for name in self._sensors:
+            if name in unreadable:
+                raise BagError(f"{bag.path}: {name}: {unreadable[name]}")
+        motion, sensors = {*self._tf, *self.odometry}, {*self._sensors, *self._infos}
+        if heads_only:
+            self._read(bag, motion, progress)
+            self._read(bag, sensors, progress, until_heads=True)
+        else:
+            self._read(bag, motion | sensors, progress)
+
+    @property
+    def frames(self) -> dict[str, str]:
+        """Channel -> frame that its first message names, without the slash of ROS 1; or ""."""
+        return {name: str(one.header.frame_id).lstrip("/") for name, one in self.heads.items()}
+
+    def unstamped(self) -> list[str]:
+        """Channels none of whose messages has a stamp."""
+        stamped = {self._sensors[t] for t, s in zip(self._topics, self._stamps, strict=True) if s}
+        return sorted(set(self._sensors.values()) - stamped)
+
+    def times(self, *, record_times: bool = False) -> tuple[dict[str, Times], Strays]:
+        """Stamps of every channel, ns, in the order of the file and without strays; the strays.
+
+        Args:
+            record_times: headers have no stamps: record times stand in for them.
+        """
+        records = np.array(self._records, np.int64)
+        stamps = records if record_times else np.array(self._stamps, np.int64)
+        strays = find_strays(self._topics, self._numbers, stamps, records)
+        kept: dict[str, list[int]] = {channel: [] for channel in self._sensors.values()}
+        for topic, number, stamp in zip(self._topics, self._numbers, stamps.tolist(), strict=True):
+            if number not in strays.places.get(topic, ()):
+                kept[self._sensors[topic]].append(stamp)
+        return {name: np.array(own, np.int64) for name, own in kept.items()}, strays
+
+    def _read(
+        self, bag: Bag, topics: set[str], progress: bool, *, until_heads: bool = False
+    ) -> None:
+        total = sum(bag.topics[topic].count for topic in topics)
+        records = bag.records(topics)
+        for record in counted(records, f"reading {bag.path.name}", total=total, shown=progress):
+            try:
+                self._take(record)
+            except (BagError, ConvertError) as error:
+                count, first = self.broken.get(record.topic, (0, str(error)))
+                self.broken[record.topic] = count + 1, first
+            wanted = len(self._sensors) + len(self.layout.infos)
+            if until_heads and len(self.heads) + len(self.infos) == wanted:
+                break
+
+    def _take(self, record: Record) -> None:
+        topic = record.topic
+        if topic in self._sensors:
+            self._places[topic] += 1
+            message = record.message()
+            stamp = stamp_ns(message.header.stamp)
+            self.heads.setdefault(self._sensors[topic], message)
+            self._topics.append(topic)
+            self._numbers.append(self._places[topic])
+            self._records.append(record.stamp_ns)
+            self._stamps.append(stamp)
+        elif topic in self._infos:
+            cameras = [one for one in self._infos[topic] if one not in self.infos]
+            if cameras:
+                self.infos |= dict.fromkeys(cameras, record.message())
+        elif topic in self._tf:
+            self._take_transforms(record.message().transforms, "static" in topic)
+        else:
+            self.odometry[topic].take(record.message(), topic)
+
+    def _take_transforms(self, transforms: Sequence[Any], static: bool) -> None:
+        problems = []
+        for one in transforms:
+            try:
+                matrix = arrays.transform_matrix(one)
+            except ConvertError as error:
+                problems.append(f"transform of {one.child_frame_id}: {error}")
+                continue
+            stamp = stamp_ns(one.header.stamp)
+            self.tree.add(one.header.frame_id, one.child_frame_id, stamp, matrix, static=static)
+        if problems:
+            raise ConvertError("; ".join(problems))
