@@ -197,8 +197,8 @@ def radar_points(
     kept = kept_returns(points)
     placed = points[np.isfinite(points[:, RADAR_XYZ]).all(1)]
     if len(placed) and not len(kept):
-        bad = ~np.isfinite(placed).all(0)
-        wrong = [name for name in USED if bad[RADAR_COLUMN[name]]]
+        bad = ~np.all(np.isfinite(placed), axis=0)
+        wrong = [RADAR_FIELDS[i] for i in np.flatnonzero(bad) if RADAR_FIELDS[i] in USED]
         raise ConvertError(
             f"{source}: {len(placed)} returns, and not one has a finite {', '.join(wrong)}; "
             "radar_fields.* name the fields that are read"
