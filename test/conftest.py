@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
+import missing
 import pytest
 
 # Every pytest-xdist worker is its own ROS network, and so are two runs at the same time: nodes of
@@ -13,6 +16,22 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _RUN = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 os.environ["ROS_DOMAIN_ID"] = str(1 + (2 * _RUN + _WORKER) % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, None]:
+    """Files that need what is not installed are skipped."""
+    report = (yield).get_result()
+    if (call := getattr(report, "call", None)) is not None:
+        missing.forgive(report, call, str(collector.path))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, Any, None]:
+    """So are tests and their fixtures."""
+    missing.forgive((yield).get_result(), call, str(item.path))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -211,6 +212,7 @@ def test_viewers_are_opened_when_asked_for(monkeypatch, tmp_path):
     assert clocks((ROOT / "config" / "replay.yaml").read_text()) is True
 
 
+@without_launch
 def test_switches_are_true_or_false(monkeypatch):
     with pytest.raises(RuntimeError, match="argument rviz: expected true or false, got 'maybe'"):
         detect(monkeypatch, rviz="maybe")
@@ -380,6 +382,14 @@ def test_parameter_files_hold_known_parameters(name):
     assert not overrides or set(overrides) == set(inputs()) - raw
 
 
+def seen(look):
+    """What the ROS graph shows; under some middlewares a node's own parts come later to it."""
+    deadline = time.monotonic() + 60.0
+    while not (found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
 def test_the_overrides_of_replay_reach_subscriptions_and_private_names_can_be_remapped():
     rclpy = pytest.importorskip("rclpy")
     from rclpy.qos import QoSReliabilityPolicy, qos_profile_sensor_data
@@ -398,7 +408,7 @@ def test_the_overrides_of_replay_reach_subscriptions_and_private_names_can_be_re
             qos_profile_sensor_data,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
-        (found,) = node.get_subscriptions_info_by_topic("/cam_back/camera_info")
+        (found,) = seen(lambda: node.get_subscriptions_info_by_topic("/cam_back/camera_info"))
         assert found.qos_profile.reliability == QoSReliabilityPolicy.RELIABLE
         assert node.get_parameter("use_sim_time").value is True
         assert node.resolve_topic_name("~/boxes") == "/car/boxes"

@@ -220,7 +220,7 @@ def test_wrong_names_are_refused(elsewhere, named, error) -> None:
 
 def test_the_parameters_names_hold_where_the_bag_has_them(tmp_path) -> None:
     bag = rig_bags.write(tmp_path / "bag", beside(OTHERS["an overlay"]), seconds=0.3)
-    chosen = TopicsConfig(image_raw="{sensor}/annotated/image_rect")
+    chosen = TopicsConfig(image_raw="<sensor>/annotated/image_rect")
     framing = FramingConfig(topics=chosen, image_transport="raw")
     layout = layout_of(bag, framing)
     assert layout.images["CAM_FRONT"].name == "/cam_front/annotated/image_rect"

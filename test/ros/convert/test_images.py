@@ -147,7 +147,12 @@ def test_pixels_are_a_view_of_the_message(make):
 
 
 def test_the_real_cv_bridge_gives_the_pixels_of_the_stand_in():
-    real = pytest.importorskip("cv_bridge").CvBridge()
+    if not ros_packages.installed("cv_bridge"):
+        pytest.skip("cv_bridge is not installed")
+    # Another process tries it first: one that was built for another NumPy ends this one.
+    real = ros_packages.bridge()
+    if isinstance(real, standin.CvBridge):
+        pytest.skip("the installed cv_bridge was built for another NumPy or OpenCV")
     for name, (channels, size) in ros_packages.IMAGE_ENCODINGS.items():
         image = noise(12, 16, channels, depth=8 * size)
         message = raw(ros_packages.make, name, image, width=16)
