@@ -12,7 +12,7 @@ import typer
 from crkd_core.commands.options import Data, Device, Out, Split, Version
 from crkd_core.config import (
     CRKD_LOSSES,
-    PUBLISHED_LOSSES,
+    IMKD_LOSSES,
     ConfigError,
     DetectorConfig,
     TrainConfig,
@@ -82,18 +82,25 @@ def distill(
             help="A preset (random start), or a run folder or weights file to start from.",
         ),
     ] = "demo_student",
+    method: Annotated[
+        str | None, typer.Option(help="crkd (default), imkd, or both: crkd+imkd.")
+    ] = None,
+    imkd_teacher: Annotated[
+        Path | None,
+        typer.Option(help="Of crkd+imkd: another teacher for IMKD, as of LiDAR alone."),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Take the training settings of this preset.")
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option(help="The losses' form: balanced (default), or published, as in the paper."),
+        typer.Option(help="CRKD's losses: balanced (default), or published, as in the paper."),
     ] = None,
     losses: Annotated[
         str | None,
         typer.Option(
-            help="Other weights than those of the form, 0 = off; balanced: "
-            + ",".join(f"{name}={weight:g}" for name, weight in CRKD_LOSSES.items())
+            help="Other weights than those of method and form, 0 = off; balanced: "
+            + ",".join(f"{k}={weight:g}" for k, weight in {**CRKD_LOSSES, **IMKD_LOSSES}.items())
         ),
     ] = None,
     inherit: Annotated[
@@ -141,10 +148,10 @@ def distill(
     device: Device = "cpu",
     version: Version = None,
 ) -> None:
-    """Train a camera-radar student with a teacher (CRKD)."""
+    """Train a camera-radar student with a teacher (CRKD, IMKD)."""
     from crkd_core.distill import protocol
     from crkd_core.distill.held_out import HeldOut, check_apart
-    from crkd_core.distill.settings import distill_config
+    from crkd_core.distill.settings import default_losses, distill_config
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.train.gradients import failures, read_pulls
@@ -152,7 +159,7 @@ def distill(
 
     _check_place(out, device)
     if resume:
-        changes = [*(set_ or []), *(text for text in (losses, form) if text is not None)]
+        changes = [*(set_ or []), *(text for text in (losses, form, method) if text is not None)]
         changes += ["a flag"] if inherit or allow_weak_teacher or held_out or unlabelled else []
         run = _resumed(out, split=split, preset=None, steps=steps, changes=changes)
         config = run.config
@@ -162,14 +169,16 @@ def distill(
         config = distill_config(
             teacher,
             student,
+            method=method or "crkd",
             preset=preset,
             form=form or "balanced",
             losses=loss_weights(
-                losses, defaults=PUBLISHED_LOSSES if form == "published" else CRKD_LOSSES
+                losses, defaults=default_losses(method or "crkd", form or "balanced")
             ),
             inherits=inherit,
             calibration=calibration,
             teacher_sensors=tuple(teacher_sensors or ()),
+            imkd_teacher=imkd_teacher,
             cache=cache,
         )
         if not gate:
@@ -260,7 +269,7 @@ def _resumed(
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
             "resumed run keeps its configuration. Leave --preset, --steps, --losses, --form, "
-            "--inherit, --held-out, --unlabelled and --set out, or start a new run"
+            "--method, --inherit, --held-out, --unlabelled and --set out, or start a new run"
         )
     return run
 

@@ -32,6 +32,7 @@ from crkd_core.config.distill import (
     RayConfig,
     loss_weights,
 )
+from crkd_core.config.imkd import IMKD_LOSSES, CellWeightConfig, ImkdConfig, Intensity
 from crkd_core.config.plain import from_dict, to_dict
 from crkd_core.config.stored import FORMAT, upgraded
 from crkd_core.config.training import (
@@ -46,6 +47,7 @@ __all__ = [
     "CRKD_LOSSES",
     "FORMAT",
     "IDENTITY",
+    "IMKD_LOSSES",
     "PUBLISHED",
     "PUBLISHED_LOSSES",
     "RESPD_CHANNELS",
@@ -54,6 +56,7 @@ __all__ = [
     "BackboneConfig",
     "Branch",
     "CameraConfig",
+    "CellWeightConfig",
     "ConfigError",
     "CrkdConfig",
     "DecoderConfig",
@@ -63,6 +66,8 @@ __all__ = [
     "GridConfig",
     "HeadConfig",
     "ImageConfig",
+    "ImkdConfig",
+    "Intensity",
     "LidarConfig",
     "PasteConfig",
     "Precision",

@@ -98,7 +98,7 @@ class EnlargeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
-    """How MSFD draws an ellipse along the ray for every box (docs/method.md 1.7).
+    """How an ellipse along the ray is drawn for every box (docs/method.md 1.7).
 
     Its half axes are half the box's extents along and across the ray from the vehicle, enlarged by
     these shares of the box's distance: cameras err in depth, radars in azimuth.

@@ -16,6 +16,7 @@ from crkd_core.config.checks import (
 )
 from crkd_core.config.detector import DetectorConfig
 from crkd_core.config.distill import CrkdConfig, DistillConfig
+from crkd_core.config.imkd import ImkdConfig
 from crkd_core.sensors import CAMERAS, RADARS
 
 #: Number format of a network.
@@ -132,8 +133,10 @@ class TrainConfig:
     #: Weights file of any detector with cameras, whose image branch (backbone and neck) this one
     #: starts from; the rest is as without it.
     start_image: str | None = None
-    #: What is learned from a teacher beside the truth, by CRKD; None = nothing.
+    #: What is learned from a teacher beside the truth, by CRKD, by IMKD, or by both; None =
+    #: nothing.
     crkd: CrkdConfig | None = None
+    imkd: ImkdConfig | None = None
     #: Drives without boxes, for the losses of the teachers alone; None = none.
     unlabelled: UnlabelledConfig | None = None
     #: Write the log for TensorBoard too.
@@ -142,7 +145,7 @@ class TrainConfig:
     @property
     def distillations(self) -> tuple[DistillConfig, ...]:
         """The methods of distillation that are on; () = a plain training."""
-        return tuple(method for method in (self.crkd,) if method is not None)
+        return tuple(method for method in (self.crkd, self.imkd) if method is not None)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "log_steps"):

@@ -23,7 +23,6 @@ class DistillationLoss(TrainingLoss):
         """The loss of the student of ``config``; ``methods`` as in ``config.distillations``."""
         super().__init__(config)
         self.methods = nn.ModuleDict({method.name: method for method in methods})
-        self.teachers = [method.teacher for method in methods]
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
@@ -51,5 +50,6 @@ class DistillationLoss(TrainingLoss):
         Raises:
             TeacherError: one is not.
         """
-        for teacher in self.teachers:
-            teacher.verify()
+        for method in self.methods.values():
+            assert isinstance(method, Method)
+            method.verify()

@@ -1,4 +1,4 @@
-"""How features are compared: within a mask (MSFD), and by their relations (RelD).
+"""How features are compared: in a mask (MSFD), weighted (IMKD), by their relations (RelD).
 
 docs/method.md 1.7. Shapes: B batch, C channels, X Y grid cells.
 """
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.losses.normalise import per_process
+from crkd_core.model.layers import BasicBlock, conv_norm
 
 #: A channel whose deviation is smaller than this says nothing, and is not blown up.
 LEAST_DEVIATION = 1e-3
@@ -68,3 +69,38 @@ def standardised(rows: Tensor) -> Tensor:
     mean = total / count.clamp(min=1e-6)
     variance = (squares / count.clamp(min=1e-6) - mean.square()).clamp(min=0)
     return ((rows.double() - mean) / variance.sqrt().clamp(min=LEAST_DEVIATION)).float()
+
+
+class FeatureAdapter(nn.Sequential):
+    """Conv 3x3, BN, ReLU, residual block, conv 1x1: the student's features in a teacher's basis.
+
+    As in LabelDistill, but for the last convolution: there the block's ReLU is the end, and what
+    is compared here is not positive. Trained along and thrown away.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(
+            conv_norm(inputs, outputs),
+            BasicBlock(outputs, outputs),
+            nn.Conv2d(outputs, outputs, 1),
+        )
+
+
+def weighted_error(student: Tensor, teacher: Tensor, weights: Tensor, *, standard: bool) -> Tensor:
+    """sum_p w(p) mean_c (S - T)^2 / sum_p w(p), p over the cells of the whole batch.
+
+    0 where no cell counts.
+
+    Args:
+        student: [B, C, X, Y].
+        teacher: [B, C, X, Y]; an entry that is not a number is left out.
+        weights: [B, X, Y], not negative; 0 = the cell does not count.
+        standard: T less its mean, by its deviation, per channel over the cells that count.
+    """
+    cells = weights > 0
+    s, t = (maps.float().permute(0, 2, 3, 1)[cells] for maps in (student, teacher))
+    w = weights[cells]
+    if standard:
+        t = standardised(t)
+    error = F.mse_loss(s, t.where(t.isfinite(), s.detach()), reduction="none").mean(1)
+    return (w * error).sum() / per_process(w.sum()).clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""Where the objects are: the foreground mask of MSFD (docs/method.md 1.7).
+"""Where the objects are: masks of MSFD and of IMKD (docs/method.md 1.7, 1.10).
 
 Shapes: B samples, N boxes of a sample, X Y grid cells.
 """
@@ -21,18 +21,20 @@ from crkd_core.losses.targets import Targets
 def with_foreground(
     targets: Targets, truths: Sequence[Boxes | None], config: TrainConfig
 ) -> Targets:
-    """``targets`` of these truths, with the foreground where a loss of the run reads it."""
-    crkd = config.crkd
-    if crkd is None or not crkd.chosen & {"msfd_fused", "msfd_camera"}:
-        return targets
+    """``targets`` of these truths, with foreground and rays where losses of the run read them."""
     none = Boxes.empty(config.detector.classes)
     known = [none if truth is None else truth for truth in truths]
-    grid = config.detector.grid
-    if crkd.msfd_mask == "rays":
-        mask = ray_foreground(known, grid, crkd.rays)
-    else:
-        mask = foreground(known, grid, crkd.enlarge)
-    return dataclasses.replace(targets, foreground=mask)
+    grid, crkd, imkd = config.detector.grid, config.crkd, config.imkd
+    if crkd is not None and crkd.chosen & {"msfd_fused", "msfd_camera"}:
+        if crkd.msfd_mask == "rays":
+            mask = ray_foreground(known, grid, crkd.rays)
+        else:
+            mask = foreground(known, grid, crkd.enlarge)
+        targets = dataclasses.replace(targets, foreground=mask)
+    if imkd is not None and "rays" in {imkd.radar.cells, imkd.fused.cells, imkd.label.cells}:
+        rays = ray_foreground(known, grid, imkd.rays)
+        targets = dataclasses.replace(targets, rays=rays)
+    return targets
 
 
 def foreground(truths: Sequence[Boxes], grid: GridConfig, config: EnlargeConfig) -> Tensor:

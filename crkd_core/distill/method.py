@@ -55,6 +55,14 @@ class Method(nn.Module):
         """What the chosen losses read of the teacher."""
         return frozenset(part for name in config.chosen for part in cls.teacher_reads[name])
 
+    def verify(self) -> None:
+        """Check that the teacher, and whatever else it learns from, is what was loaded.
+
+        Raises:
+            TeacherError: it is not.
+        """
+        self.teacher.verify()
+
     def losses(self) -> Mapping[str, Loss]:
         """All losses of the method by the names of its configuration."""
         raise NotImplementedError

@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from crkd_core.config import CrkdConfig, TrainConfig
+from crkd_core.config import CrkdConfig, DistillConfig, ImkdConfig, TrainConfig
 from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.training import first_student
@@ -31,7 +32,7 @@ from crkd_core.train.run_folder import Run
 
 #: A teacher's mAP must be this much above that of the student that it is to teach.
 MARGIN = 0.15
-#: The error of nuScenes that says whether a teacher knows a channel of RespD better. Height has
+#: The error of nuScenes that says whether a teacher knows a channel of boxes better. Height has
 #: none.
 CHANNEL_ERRORS = {
     "place": "trans_err",
@@ -49,6 +50,10 @@ UNMEASURED = (
 
 
 _PLAIN = "a plain training has no teacher to measure; leave --held-out out"
+_OTHER = (
+    "imkd has another teacher than crkd, which was not measured: measure it by a run of --method "
+    "imkd alone"
+)
 _RANDOM = (
     "the student starts at random, so the teacher was compared with nothing; a fair comparison "
     "starts from trained weights, --student RUN, and from these goes on as long without a teacher"
@@ -64,7 +69,7 @@ class Protocol:
         teacher: its scores; it does not change.
         start: the student's at step 0; None = it starts at random.
         end: the student's at the end; None = not yet.
-        left_out: channels of RespD that do not teach, with the teacher's error and the student's.
+        left_out: channels of boxes that do not teach, with the teacher's error and the student's.
         notes: what whoever reads the numbers must know.
     """
 
@@ -124,30 +129,34 @@ def before(
     """Measure teacher and student before the first step.
 
     Args:
-        config: of the run that is to start, distilled by CRKD.
+        config: of the run that is to start, a distillation. Where its methods have different
+            teachers, that of the first one is measured, and the notes say so.
         held_out: drives to measure on.
         allow_weak: go on with a teacher that is not clearly better.
         device: where to compute.
 
     Returns:
-        The configuration without the channels of RespD in which the teacher is not better (the
-        published form stays as it is), and what was measured.
+        The configuration without the channels of boxes in which the teacher is not better
+        (CRKD's published form stays as it is), and what was measured.
 
     Raises:
         ProtocolError: the teacher is not clearly better; the message has the numbers.
         EvaluateError, ConfigError, NuScenesError: see ``measure``.
     """
-    crkd = config.crkd
-    if crkd is None:
+    if not config.distillations:
         raise ProtocolError(_PLAIN)
-    teacher = load_weights(crkd.teacher)
+    first = config.distillations[0]
+    teacher = load_weights(first.teacher)
     theirs = measure(
-        teacher, held_out, sensors=crkd.teacher_sensors, device=device, text="teacher"
+        teacher, held_out, sensors=first.teacher_sensors, device=device, text="teacher"
     )
     ours = None
     if config.start is not None:
         torch.manual_seed(config.seed)
-        student = first_student(config, [Teacher(teacher, keep=())])
+        teachers = [
+            Teacher(load_weights(method.teacher), keep=()) for method in config.distillations
+        ]
+        student = first_student(config, teachers)
         ours = measure(student, held_out, sensors=config.sensors, device=device, text="student")
     return judge(config, held_out, teacher=theirs, student=ours, allow_weak=allow_weak)
 
@@ -165,10 +174,11 @@ def judge(
     Raises:
         ProtocolError: the teacher is not clearly better; the message has the numbers.
     """
-    crkd = config.crkd
-    if crkd is None:
+    if not config.distillations:
         raise ProtocolError(_PLAIN)
     notes = [] if student else [_RANDOM]
+    if len({method.teacher_checksum for method in config.distillations}) > 1:
+        notes.append(_OTHER)
     theirs, ours = teacher["mean_ap"], student["mean_ap"] if student else 0.0
     if theirs - ours < MARGIN:
         said = (
@@ -181,30 +191,56 @@ def judge(
                 "on nevertheless"
             )
         notes.append(said)
-    weak = _weak_channels(crkd, teacher, student) if student else {}
-    listed = ", ".join(f"{name} ({a:.3f}, student {b:.3f})" for name, (a, b) in weak.items())
-    if weak and crkd.respd_cells == "teacher":
-        notes.append(
-            f"the teacher is not better in {listed}; as published, respd_box teaches it still"
-        )
-        weak = {}
-    if weak:
-        notes.append(f"the teacher is not better in {listed}: respd_box leaves that out")
-        left = tuple(name for name in crkd.respd_channels if name not in weak)
-        losses = crkd.losses if left else {**crkd.losses, "respd_box": 0.0}
-        crkd = dataclasses.replace(crkd, losses=losses, respd_channels=left or crkd.respd_channels)
-        config = dataclasses.replace(config, crkd=crkd)
+    left_out: dict[str, tuple[float, float]] = {}
+    for method in config.distillations if student else ():
+        if method.teacher_checksum != config.distillations[0].teacher_checksum:
+            continue
+        loss, channels = _boxes_of(method)
+        asked = channels if loss in method.chosen else ()
+        weak = _weak_channels(asked, teacher, student or {})
+        if not weak:
+            continue
+        listed = ", ".join(f"{name} ({a:.3f}, student {b:.3f})" for name, (a, b) in weak.items())
+        if isinstance(method, CrkdConfig) and method.respd_cells == "teacher":
+            notes.append(
+                f"the teacher is not better in {listed}; as published, {loss} teaches it still"
+            )
+            continue
+        notes.append(f"the teacher is not better in {listed}: {loss} leaves that out")
+        config = _without(config, method, weak)
+        left_out |= weak
     return config, Protocol(
-        held_out=held_out, teacher=teacher, start=student, left_out=weak, notes=tuple(notes)
+        held_out=held_out, teacher=teacher, start=student, left_out=left_out, notes=tuple(notes)
     )
 
 
+def _boxes_of(method: DistillConfig) -> tuple[str, tuple[str, ...]]:
+    """The loss of a method that compares boxes, and what of them."""
+    if isinstance(method, CrkdConfig):
+        return "respd_box", method.respd_channels
+    assert isinstance(method, ImkdConfig)
+    return "response_box", method.response_channels
+
+
+def _without(config: TrainConfig, method: DistillConfig, weak: Collection[str]) -> TrainConfig:
+    """``config`` whose method does not compare these channels of boxes."""
+    loss, channels = _boxes_of(method)
+    left = tuple(name for name in channels if name not in weak)
+    losses = method.losses if left else {**method.losses, loss: 0.0}
+    if isinstance(method, CrkdConfig):
+        changed = dataclasses.replace(method, losses=losses, respd_channels=left or channels)
+        return dataclasses.replace(config, crkd=changed)
+    assert isinstance(method, ImkdConfig)
+    imkd = dataclasses.replace(method, losses=losses, response_channels=left or channels)
+    return dataclasses.replace(config, imkd=imkd)
+
+
 def _weak_channels(
-    crkd: CrkdConfig, teacher: Scores, student: Scores
+    channels: Collection[str], teacher: Scores, student: Scores
 ) -> dict[str, tuple[float, float]]:
-    """Channels that RespD compares and the teacher knows no better, with the error of both."""
+    """Which of these channels the teacher knows no better, with the error of both."""
     weak = {}
-    for channel in crkd.respd_channels if "respd_box" in crkd.chosen else ():
+    for channel in channels:
         if channel in CHANNEL_ERRORS:
             error = CHANNEL_ERRORS[channel]
             theirs, ours = teacher["tp_errors"][error], student["tp_errors"][error]

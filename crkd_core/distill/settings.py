@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crkd_core.config import (
+    CRKD_LOSSES,
+    IMKD_LOSSES,
     PUBLISHED,
+    PUBLISHED_LOSSES,
     ConfigError,
     CrkdConfig,
     DetectorConfig,
+    ImkdConfig,
     RadarConfig,
     TrainConfig,
 )
+from crkd_core.distill.label_teacher import FILE as LABEL_ENCODER
+from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError
 from crkd_core.model.checkpoint import load_weights, read_config
@@ -24,6 +30,36 @@ from crkd_core.train.run_folder import Run
 
 #: Forms of CRKD's losses by the name that the command line has for them: keys of CrkdConfig.
 FORMS: Mapping[str, Mapping[str, Any]] = {"balanced": {}, "published": PUBLISHED}
+#: What one student can be taught by, as the command line names it.
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "crkd": ("crkd",),
+    "imkd": ("imkd",),
+    "crkd+imkd": ("crkd", "imkd"),
+}
+
+
+def default_losses(method: str, form: str) -> dict[str, float]:
+    """Weights of all losses of a method, or of two together.
+
+    Raises:
+        ConfigError: an unknown method or form.
+    """
+    names = _known(method, form)
+    crkd = PUBLISHED_LOSSES if form == "published" else CRKD_LOSSES
+    parts = {"crkd": crkd, "imkd": IMKD_LOSSES}
+    return {loss: weight for name in names for loss, weight in parts[name].items()}
+
+
+def _known(method: str, form: str) -> tuple[str, ...]:
+    if method not in METHODS:
+        raise ConfigError(f"method: expected one of {', '.join(METHODS)}, got {method!r}")
+    if form not in FORMS:
+        raise ConfigError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form != "balanced" and "crkd" not in METHODS[method]:
+        raise ConfigError(
+            f"form: {form} is a form of CRKD's losses; IMKD's have one, leave it out"
+        )
+    return METHODS[method]
 
 
 def weights_of(path: Path) -> Path:
@@ -42,12 +78,14 @@ def distill_config(
     teacher: Path,
     student: str,
     *,
+    method: str = "crkd",
     preset: str | None = None,
     form: str = "balanced",
     losses: Mapping[str, float] | None = None,
     inherits: bool = False,
     calibration: str | None = None,
     teacher_sensors: tuple[str, ...] = (),
+    imkd_teacher: Path | None = None,
     cache: Path | None = None,
 ) -> TrainConfig:
     """The configuration of a new distillation run.
@@ -55,6 +93,7 @@ def distill_config(
     Args:
         teacher: run folder or weights file. A run folder also tells which sensors it may see.
         student: name of a preset (random start), run folder or weights file (start from there).
+        method: of METHODS.
         preset: whose training settings to take; None = the student's run or preset.
         form: "balanced" or "published", of CRKD's losses and of a new calibration block.
         losses: their weights; 0, or not named = off; None = those of the form.
@@ -62,22 +101,42 @@ def distill_config(
         calibration: none, path or side; None = as the student has it, but where CSRD needs one,
             "side", and "path" in the published form.
         teacher_sensors: cameras and radars that the teacher may see; () = those it was trained on.
-        cache: folder for the teacher's features.
+        imkd_teacher: another teacher for IMKD, of two methods; None = the same.
+        cache: folder for the teachers' features.
 
     Raises:
         DistillError: a teacher or student that is neither preset, run nor file; a student without
-            calibration for CSRD; no preset to take training settings from.
+            calibration for CSRD; a teacher without label encoder for label_fused; no preset to
+            take training settings from.
         CheckpointError: a weights file that cannot be read, or that holds no configuration.
-        ConfigError: an unknown preset, form or loss.
+        ConfigError: an unknown preset, method, form or loss.
     """
-    if form not in FORMS:
-        raise ConfigError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-    crkd = CrkdConfig(teacher="", teacher_checksum="", **FORMS[form])
-    crkd = dataclasses.replace(crkd, losses=dict(crkd.losses if losses is None else losses))
-    weights = weights_of(teacher)
-    trained = _trained_config(teacher)
+    names = _known(method, form)
+    chosen = default_losses(method, form) if losses is None else dict(losses)
     config, start = _student(student, preset)
-    radar = _calibrated(config.detector, crkd, calibration)
+    common = {
+        "teacher_sensors": teacher_sensors,
+        "cache": None if cache is None else str(cache.resolve()),
+    }
+    crkd = imkd = None
+    own = {name: weight for name, weight in chosen.items() if name not in IMKD_LOSSES}
+    radar = config.detector.radar
+    if "crkd" in names:
+        made = {**FORMS[form], "losses": own, **common, **_teacher(teacher, teacher_sensors)}
+        crkd = CrkdConfig(**made, inherit=("decoder", "head") if inherits else ())
+        radar = _calibrated(config.detector, crkd, calibration)
+    elif own or calibration is not None:
+        what = ", ".join(own) or "--calibration"
+        raise ConfigError(f"{what}: is of CRKD, and the method is {method}; leave it out")
+    if "imkd" in names:
+        weights = imkd_teacher or teacher
+        made = {**common, **_teacher(weights, teacher_sensors)}
+        made["losses"] = {name: w for name, w in chosen.items() if name in IMKD_LOSSES}
+        if made["losses"].get("label_fused"):
+            made |= _label_encoder(weights)
+        # Two methods cannot both say what the student starts with.
+        is_first = crkd is None
+        imkd = ImkdConfig(**made, inherit=("decoder", "head") if inherits and is_first else ())
     return dataclasses.replace(
         config,
         detector=dataclasses.replace(config.detector, radar=radar),
@@ -85,15 +144,35 @@ def distill_config(
         paste=None,
         start=None if start is None else str(start.resolve()),
         start_image=config.start_image if start is None else None,
-        crkd=dataclasses.replace(
-            crkd,
-            teacher=str(weights.resolve()),
-            teacher_checksum=checksum(load_weights(weights)),
-            teacher_sensors=teacher_sensors or (trained.sensors if trained else ()),
-            inherit=("decoder", "head") if inherits else (),
-            cache=None if cache is None else str(cache.resolve()),
-        ),
+        crkd=crkd,
+        imkd=imkd,
     )
+
+
+def _teacher(path: Path, sensors: tuple[str, ...]) -> dict[str, Any]:
+    """The keys of DistillConfig about a teacher."""
+    weights = weights_of(path)
+    trained = _trained_config(path)
+    return {
+        "teacher": str(weights.resolve()),
+        "teacher_checksum": checksum(load_weights(weights)),
+        "teacher_sensors": sensors or (trained.sensors if trained else ()),
+    }
+
+
+def _label_encoder(teacher: Path) -> dict[str, Any]:
+    """The keys of ImkdConfig about the label encoder beside a teacher's weights."""
+    file = weights_of(teacher).with_name(LABEL_ENCODER)
+    if not file.is_file():
+        raise DistillError(
+            f"label_fused needs {file}, an encoder of labels for this teacher; make it by "
+            f"crkd label-encoder --teacher {teacher}, or leave the loss out, --losses "
+            "label_fused=0"
+        )
+    return {
+        "label_encoder": str(file.resolve()),
+        "label_encoder_checksum": load_label_encoder(file).checksum,
+    }
 
 
 def _calibrated(

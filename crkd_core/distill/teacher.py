@@ -5,6 +5,7 @@ Shapes: B batch, C channels, X Y cells of the teacher's grid.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +17,7 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.distill.cache import FeatureCache, stored
 from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.intensity import lidar_returns
 from crkd_core.model.output import BEV, HEAD, ModelOutput
 from crkd_core.train.batch import Taught
 
@@ -86,6 +88,9 @@ class Teacher:
                 f"teacher {self.config.name}: its grid is {self.config.grid.shape} cells, its "
                 f"features are {tuple(output.fused.shape[2:])}"
             )
+        if "lidar_returns" in self.keep and batch.lidar is not None:
+            returns = lidar_returns(batch, self.config.grid)
+            output = dataclasses.replace(output, lidar_returns=returns)
         return output.keeping(self.keep)
 
     def answer(self, seen: Taught) -> ModelOutput:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import torch
 
-from crkd_core.config import (
-    DetectorConfig,
-    DistillConfig,
-    TrainConfig,
-)
+from crkd_core.config import DetectorConfig, DistillConfig, ImkdConfig, TrainConfig
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
+from crkd_core.distill.imkd import Imkd
+from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder
 from crkd_core.distill.method import Method
 from crkd_core.distill.teacher import Teacher, load_teacher, salt_of
 from crkd_core.distill.views import TaughtViews
@@ -112,13 +110,48 @@ def methods_of(config: TrainConfig) -> list[Method]:
         DistillError, CheckpointError: see ``teacher_of``.
     """
     methods: list[Method] = []
+    precision = DTYPES[config.precision]
     if config.crkd is not None:
-        precision = DTYPES[config.precision]
         teacher = teacher_of(config.crkd, keep=Crkd.reads(config.crkd), precision=precision)
         methods.append(
             Crkd(config.crkd, student=config.detector, teacher=teacher, sensors=config.sensors)
         )
+    if config.imkd is not None:
+        teacher = teacher_of(config.imkd, keep=Imkd.reads(config.imkd), precision=precision)
+        methods.append(
+            Imkd(
+                config.imkd,
+                student=config.detector,
+                teacher=teacher,
+                labels=labels_of(config.imkd),
+                sensors=config.sensors,
+            )
+        )
     return methods
+
+
+def labels_of(config: ImkdConfig) -> LabelTeacher | None:
+    """The label encoder that IMKD's configuration names; None where no loss reads it.
+
+    Raises:
+        DistillError: the file now holds another encoder, or one of another teacher.
+        CheckpointError: the file cannot be read.
+    """
+    if config.label_encoder is None or "label_fused" not in config.chosen:
+        return None
+    labels = load_label_encoder(config.label_encoder)
+    if labels.teacher_checksum != config.teacher_checksum:
+        raise DistillError(
+            f"{config.label_encoder} was made for another teacher (checksum "
+            f"{labels.teacher_checksum}) than this run's ({config.teacher_checksum}); make one by "
+            "crkd label-encoder --teacher"
+        )
+    if labels.checksum != config.label_encoder_checksum:
+        raise DistillError(
+            f"{config.label_encoder} holds another label encoder (checksum {labels.checksum}) "
+            f"than this run began with ({config.label_encoder_checksum}); put the old file back"
+        )
+    return labels
 
 
 def teacher_of(config: DistillConfig, *, keep: Collection[str], precision: torch.dtype) -> Teacher:

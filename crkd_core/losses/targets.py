@@ -67,6 +67,7 @@ class Targets(Tensors):
             are no part of the detection loss. None = all.
         depth: [P, h, w] float32, see losses.depth.depth_truth.
         foreground: bool [B, X, Y], see distill.foreground.foreground.
+        rays: bool [B, X, Y], see distill.foreground.ray_foreground.
     """
 
     heatmap: Tensor
@@ -80,6 +81,7 @@ class Targets(Tensors):
     labelled: Tensor | None = None
     depth: Tensor | None = None
     foreground: Tensor | None = None
+    rays: Tensor | None = None
 
     @classmethod
     def of(cls, tasks: Sequence[TaskTargets]) -> Self:
@@ -98,7 +100,7 @@ class Targets(Tensors):
         )
 
     def need(self, name: str) -> Tensor:
-        """``depth`` or ``foreground``, for a loss that cannot do without.
+        """``depth``, ``foreground`` or ``rays``, for a loss that cannot do without.
 
         Raises:
             TargetError: these targets were made without.

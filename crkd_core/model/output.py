@@ -36,6 +36,8 @@ class ModelOutput:
         lidar_bev: [B, C, X, Y] what the LiDAR branch gives the fuser.
         radar_activation: [B, 1, X, Y] what CSRD compares with the teacher's objectness; None
             without a calibration block, and outside training where that is a side branch.
+        lidar_returns: [B, 2, X, Y] intensity and number of the LiDAR points of every cell, see
+            model.intensity.lidar_returns; of teachers, where a loss asks for it.
     """
 
     tasks: list[dict[str, Tensor]]
@@ -47,6 +49,7 @@ class ModelOutput:
     radar_bev: Tensor | None = None
     lidar_bev: Tensor | None = None
     radar_activation: Tensor | None = None
+    lidar_returns: Tensor | None = None
 
     def need(self, name: str) -> Tensor:
         """The feature of this name, for a loss that cannot do without.

@@ -58,8 +58,13 @@ def loss_maps(model: BevDetector, config: TrainConfig, frame: Frame) -> tuple[Ma
         AdaptError, DistillError, CheckpointError: teacher and student cannot be compared, or the
             teacher's file is gone.
     """
+    # The first method's; of two, the other one has the same student.
     if config.crkd is not None:
-        config = dataclasses.replace(config, crkd=dataclasses.replace(config.crkd, cache=None))
+        crkd = dataclasses.replace(config.crkd, cache=None)
+        config = dataclasses.replace(config, crkd=crkd, imkd=None)
+    elif config.imkd is not None:
+        imkd = dataclasses.replace(config.imkd, cache=None)
+        config = dataclasses.replace(config, imkd=imkd)
     config = dataclasses.replace(config, augment=None, depth_weight=0.0, unlabelled=None)
     method = methods_of(config)[0]
     # All that it says, not only what the chosen losses read.

@@ -13,8 +13,8 @@ import tree
 
 ROOT = tree.ROOT
 CORE = (
-    *("world", "world-report", "train", "distill", "evaluate", "compare"),
-    *("experiment", "report", "import-official", "bench"),
+    *("world", "world-report", "train", "distill", "label-encoder", "evaluate"),
+    *("compare", "experiment", "report", "import-official", "bench"),
 )
 ROS = ("bag", "calibration", "demo", "live", "node", "overhead", "play", "replay", "soak")
 SUB = {"bag": ("nuscenes", "convert", "info"), "calibration": ("write", "show", "check")}

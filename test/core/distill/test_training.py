@@ -507,7 +507,8 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0, again.output
     with pytest.raises(
-        RunError, match="Leave --preset, --steps, --losses, --form, --inherit, --held-out"
+        RunError,
+        match="Leave --preset, --steps, --losses, --form, --method, --inherit, --held-out",
     ):
         CliRunner().invoke(
             app, [*arguments, "--resume", "--losses", "csrd=1"], catch_exceptions=False

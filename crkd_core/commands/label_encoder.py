@@ -1,0 +1,68 @@
+"""`crkd label-encoder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crkd_core.commands.options import Data, Device, Split, Version
+from crkd_core.files import OutputError
+
+
+def label_encoder(
+    data: Data,
+    split: Split,
+    teacher: Annotated[Path, typer.Option(help="A run folder or weights file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; default: beside the teacher's weights.")
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Measure what comes back on this split.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2000,
+    width: Annotated[int, typer.Option(min=1, help="Channels; 256 as in LabelDistill.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of order and start.")] = 0,
+    device: Device = "cpu",
+    version: Version = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an encoder that is there.")
+    ] = False,
+) -> None:
+    """Train an encoder of labels for a teacher, for IMKD's label_fused."""
+    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_core.distill.held_out import HeldOut, check_apart
+    from crkd_core.distill.label_teacher import FILE, save_label_encoder
+    from crkd_core.distill.label_training import (
+        labels_of_split,
+        reconstruction,
+        train_label_encoder,
+    )
+    from crkd_core.distill.settings import weights_of
+    from crkd_core.distill.teacher import load_teacher
+
+    weights = weights_of(teacher)
+    path = out or weights.with_name(FILE)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; pass --overwrite to replace it, or choose --out")
+    drives = None
+    if held_out is not None:
+        drives = HeldOut(data=data, split=held_out, version=version)
+        check_apart(drives, HeldOut(data=data, split=split, version=version))
+    loaded = load_teacher(weights, keep=())
+    frames = labels_of_split(NuScenes(data, split=split, version=version), split)
+    encoder, losses = train_label_encoder(
+        loaded, frames, steps=steps, width=width, batch_size=batch_size, seed=seed, device=device
+    )
+    print(f"loss: {losses[0]:.2f} at first, {losses[-1]:.2f} at the end")
+    measured = None
+    if drives is not None:
+        measured = reconstruction(encoder, loaded, drives, device=device)
+        print(
+            f"truth through the encoder and the teacher's head on {held_out}: mAP "
+            f"{measured['mean_ap']:.3f}, NDS {measured['nd_score']:.3f}"
+        )
+    save_label_encoder(encoder, path, teacher_checksum=loaded.checksum, measured=measured)
+    print(f"label encoder: {path}")

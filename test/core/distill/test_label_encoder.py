@@ -1,0 +1,166 @@
+"""Labels as features: how boxes are drawn, files of encoders, training and measuring them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from crkd_maps import truths
+from distill_tiny import FRAMES, TEACHER, settled
+from model_tiny import TINY
+from typer.testing import CliRunner
+
+from crkd_core.cli import app
+from crkd_core.config import GridConfig
+from crkd_core.distill.label_encoder import LabelEncoder, label_maps
+from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
+from crkd_core.distill.label_training import answered, train_label_encoder
+from crkd_core.distill.teacher import Teacher, TeacherError
+from crkd_core.files import OutputError
+from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.targets import targets_of
+from crkd_core.model.checkpoint import CheckpointError, save_weights
+from crkd_core.model.decode import decode
+from crkd_core.model.output import ModelOutput
+from crkd_core.train.samples import seen
+
+
+def test_boxes_are_drawn_as_the_slow_way_draws_them() -> None:
+    """Every cell of a shrunken box says where its centre is, its sides, yaw, speed and class."""
+    grid = dataclasses.replace(TINY.grid, cell=1.0)
+    config = dataclasses.replace(TINY, grid=grid)
+    boxes = [truth.select(truth.label == truth.label[0]) for truth in truths(3, 4)]
+    boxes = [truth.select(slice(0, 1)) for truth in boxes]
+    numbers, classes = label_maps(targets_of(boxes, config), config)
+    for sample, truth in enumerate(boxes):
+        x, y = truth.center[0, :2]
+        (length, width, height), yaw = truth.size[0], truth.yaw[0]
+        for i, j in np.ndindex(*grid.shape):
+            cx, cy = grid.low[0] + i + 0.5, grid.low[1] + j + 0.5
+            along = np.cos(yaw) * (x - cx) + np.sin(yaw) * (y - cy)
+            across = np.cos(yaw) * (y - cy) - np.sin(yaw) * (x - cx)
+            own = (np.floor(x - grid.low[0]), np.floor(y - grid.low[1])) == (i, j)
+            drawn = own or (abs(along) <= length / 4 and abs(across) <= width / 4)
+            found = numbers[sample, :, i, j].numpy()
+            expected = np.zeros(10)
+            if drawn:
+                expected = np.array(
+                    [
+                        *(x - grid.low[0] - i, y - grid.low[1] - j, truth.center[0, 2]),
+                        *np.log([length, width, height]),
+                        *(np.sin(yaw), np.cos(yaw), *truth.velocity[0]),
+                    ]
+                )
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+            assert classes[sample, :, i, j].sum() == drawn
+            if drawn:
+                assert classes[sample, truth.label[0], i, j] == 1
+
+
+def test_of_two_boxes_the_nearer_counts_and_unknown_speed_is_none() -> None:
+    truth = truths(3)[0].select(slice(0, 2))
+    truth = dataclasses.replace(
+        truth,
+        center=np.array([[0.5, 0.5, 0], [4.5, 0.5, 0]]),
+        size=np.tile([40.0, 4, 2], (2, 1)),
+        yaw=np.zeros(2),
+        label=np.array([0, 1]),
+        velocity=np.full((2, 2), np.nan),
+    )
+    numbers, classes = label_maps(targets_of([truth], TINY), TINY)
+    assert numbers.isfinite().all()
+    row = classes[0, :2, :, 8]
+    middle = int((2.5 + 24) / 2)
+    assert row[0, 8:middle].all() and not row[0, middle + 1 :].any()
+    assert row[1, middle + 1 : 15].all()
+
+
+def test_a_file_keeps_the_encoder_and_its_teacher(tmp_path) -> None:
+    torch.manual_seed(0)
+    encoder, path = LabelEncoder(TEACHER, width=8).eval(), tmp_path / "labels.safetensors"
+    save_label_encoder(encoder, path, teacher_checksum="abc", measured={"mean_ap": 0.9})
+    found = load_label_encoder(path)
+    assert found.teacher_checksum == "abc"
+    given = targets_of(truths(3, 4), TINY)
+    with torch.no_grad():
+        assert torch.equal(found(given), encoder(given))
+    found.verify()
+    found.encoder.out[0].bias.data += 1
+    with pytest.raises(TeacherError, match="label encoder of tiny_teacher has changed"):
+        found.verify()
+    save_weights(settled(TINY), tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="expected a label encoder"):
+        load_label_encoder(tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="expected a label encoder"):
+        load_label_encoder(tmp_path / "none.safetensors")
+
+
+def a_taught_teacher() -> Teacher:
+    """Decoder and head that answer labels: a random head answers nothing, whatever it is shown."""
+    teacher = Teacher(settled(TEACHER))
+    teacher.model.requires_grad_(True)
+    encoder, criterion = LabelEncoder(TEACHER, width=16), DetectionLoss(TEACHER)
+    given = targets_of([seen(frame).truth for frame in FRAMES], TEACHER)
+    optimiser = torch.optim.AdamW([*teacher.model.parameters(), *encoder.parameters()], lr=3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        criterion(answered(encoder, teacher, given), given)["total"].backward()
+        optimiser.step()
+    return Teacher(teacher.model.zero_grad() or teacher.model)
+
+
+def test_training_goes_through_the_frozen_teacher() -> None:
+    teacher = a_taught_teacher()
+    encoder, losses = train_label_encoder(teacher, FRAMES, steps=60, width=16, batch_size=2)
+    teacher.verify()
+    assert len(losses) == 60
+    # Batches differ more than few steps help, so before and after are compared on the same boxes.
+    given, criterion = targets_of([seen(f).truth for f in FRAMES], TEACHER), DetectionLoss(TEACHER)
+    after, before = (
+        float(criterion(answered(one, teacher, given), given)["total"].detach())
+        for one in (encoder, LabelEncoder(TEACHER, width=16).eval())
+    )
+    assert after < before
+    again, same = train_label_encoder(teacher, FRAMES, steps=3, width=16, batch_size=2)
+    _, other = train_label_encoder(teacher, FRAMES, steps=3, width=16, batch_size=2)
+    assert same == other
+    LabelTeacher(again, teacher_checksum=teacher.checksum).verify()
+    assert not encoder.training
+
+
+def test_what_a_perfect_encoder_would_give_back() -> None:
+    """Head maps that are the targets themselves decode to the boxes they are of."""
+    config = dataclasses.replace(TINY, grid=GridConfig(low=(-24, -16, -5), high=(24, 16, 3)))
+    truth = truths(3)[0].select(slice(0, 3))
+    given = targets_of([truth], config)
+    tasks = []
+    for task in given.tasks():
+        maps = {"heatmap": torch.logit(task.heatmap.clamp(1e-3, 1 - 1e-3))}
+        code = torch.zeros((1, 10, *config.grid.shape)).flatten(2)
+        code[0][:, task.cell] = task.code.T
+        parts = code.unflatten(2, config.grid.shape).split([2, 1, 3, 2, 2], 1)
+        maps |= dict(zip(("reg", "height", "dim", "rot", "vel"), parts, strict=True))
+        tasks.append(maps)
+    found = decode(ModelOutput(tasks=tasks, fused=torch.zeros(1)), config, score_threshold=0.9)[0]
+    order = np.argsort(found.center[:, 0])
+    np.testing.assert_allclose(
+        found.center[order], truth.center[np.argsort(truth.center[:, 0])], atol=1e-3
+    )
+
+
+def test_the_command(tiny_world, tmp_path) -> None:
+    teacher = settled(TEACHER)
+    save_weights(teacher, tmp_path / "weights.safetensors")
+    words = ["label-encoder", "--data", tiny_world, "--split", "mini_train", "--teacher", tmp_path]
+    words += ["--steps", 2, "--width", 8, "--held-out", "mini_val"]
+    done = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "truth through the encoder and the teacher's head on mini_val: mAP" in done.output
+    found = load_label_encoder(tmp_path / "label_encoder.safetensors")
+    assert found.teacher_checksum == Teacher(teacher).checksum
+    with pytest.raises(OutputError, match="pass --overwrite"):
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    out = answered(found.encoder, Teacher(teacher), targets_of(truths(3), TEACHER))
+    assert out.tasks[0]["heatmap"].shape[2:] == TEACHER.grid.shape
