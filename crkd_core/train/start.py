@@ -46,8 +46,8 @@ def initial_network(config: TrainConfig) -> BevDetector:
         part = "" if config.start else "image branch of the "
         raise StartError(
             f"{path} does not fit the {part}network {config.detector.name}: "
-            f"{sorted(problems)[:8]} ({len(problems)} tensors); start from other weights, or leave "
-            "its architecture as it is in --set detector..."
+            f"{sorted(problems)[:8]} ({len(problems)} tensors); start from other weights, or "
+            "leave its architecture as it is in --set detector..."
         )
     model.load_state_dict({k: v for k, v in given.items() if k in own}, strict=False)
     return model
