@@ -69,7 +69,7 @@ class Told:
         """The node's own counts, as they are now."""
         for status in message.status:
             name, _, aspect = status.name.partition(": ")
-            if name != NODE.strip("/"):
+            if name != NODE:
                 continue
             values = {pair.key: pair.value for pair in status.values}
             if aspect == "motion":

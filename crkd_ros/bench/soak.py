@@ -176,5 +176,9 @@ def _drain(record: SoakRecord, loop: DriveLoop, watch: _Watch) -> None:
     """Wait for the node to tell of the last messages."""
     deadline = time.monotonic() + _DRAIN
     watch.note()
-    while record.lost() and time.monotonic() < deadline and not record.error:
+    while (
+        (record.lost() or not record.told.frames)
+        and time.monotonic() < deadline
+        and not record.error
+    ):
         time.sleep(0.2)

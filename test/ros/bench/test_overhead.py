@@ -85,7 +85,9 @@ def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
     options |= {"minutes": 30, "rate-hz": 3, "warm-up": 0, "parameter": "score_threshold:=0.0"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     with command("soak", *words, log=log) as (process, told):
-        wait_until(lambda: len(told.latency["total"]) >= 3, process, log)
+        wait_until(
+            lambda: len(told.latency["total"]) >= 3 and told.frames.get("published"), process, log
+        )
         process.send_signal(signal.SIGINT)
         process.wait(timeout=LIMIT)
     text = log.read_text()
