@@ -12,6 +12,7 @@ import command_lines
 import numpy as np
 import pytest
 import ros_rig
+from model_tiny import TINY
 
 from crkd_core import geometry
 from crkd_core.boxes import Detections
@@ -362,17 +363,16 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
 
     from crkd_core.model.build import build_detector
     from crkd_core.model.checkpoint import save_weights
-    from crkd_core.presets import demo_student
     from crkd_ros.bags.nuscenes import write_bag
 
     torch.manual_seed(0)
-    save_weights(build_detector(demo_student().detector), tmp_path / "random.safetensors")
+    save_weights(build_detector(TINY), tmp_path / "random.safetensors")
     data = NuScenes(tiny_drive)
     write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
     done = command_lines.run(
         *("live", tmp_path / "bag", "--weights", tmp_path / "random.safetensors"),
         *("--data", tiny_drive, "--split", "world_all", "--out", tmp_path / "out"),
-        *("--rate", "0.25", "--player", "own", "--parameter", "score_threshold=0.3"),
+        *("--rate", "0.5", "--player", "own", "--parameter", "score_threshold=0.3"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
