@@ -60,7 +60,8 @@ class ImageConfig:
     """How a recorded image becomes a network input.
 
     The image is resized so that its width is ``zoom * width``; the crop of height x width keeps
-    the bottom rows and the middle columns. ``mean`` and ``std`` are of RGB in [0, 1].
+    the middle columns and, unless the horizon lies above them, the bottom rows. ``mean`` and
+    ``std`` are of RGB in [0, 1].
     """
 
     height: int = 256

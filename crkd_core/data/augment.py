@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.config import AugmentConfig, ImageConfig
+from crkd_core.data.crop import Placement, horizon_row
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -87,7 +88,7 @@ def augment_images(
         matrix = _about_half_pixel(np.diag([size[0] / width, size[1] / height, 1.0]))
         crop = np.eye(3)
         crop[0, 2] = -round(left * max(0, size[0] - image.width))
-        crop[1, 2] = image.height - size[1]
+        crop[1, 2] = image.height - size[1] + round(_raised(frame, k, image) * size[1])
         turn = _turn(angle, center=((image.width - 1) / 2, (image.height - 1) / 2))
         if flip:
             turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
@@ -96,6 +97,16 @@ def augment_images(
         images.append(np.asarray(warped, np.uint8))
         intrinsics[k] = place @ matrix @ frame.intrinsics[k]
     return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=image)
+
+
+def _raised(frame: Frame, camera: int, image: ImageConfig) -> float:
+    """How much higher than the bottom rows the network's crop is, of the image's height."""
+    source = frame.images[camera]
+    assert source is not None
+    height, width = source.shape[:2]
+    horizon = horizon_row(frame.intrinsics[camera], frame.ego_T_cam[camera, 2, :3], width)
+    place = Placement.of(width, height, image, horizon=horizon)
+    return (place.height - image.height - place.top) / place.height
 
 
 def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -16,6 +16,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
+from crkd_core.data.crop import Placement, horizon_row
 from crkd_core.files import read_file
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS
@@ -144,47 +145,12 @@ def read_image(
     return decode_jpeg(data, source=str(path), size=size)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Placement:
-    """Where an image goes: resized to (width, height), then cropped at (left, top) of the result.
-
-    A negative left or top means black padding of that many pixels. ``half`` is where the middle of
-    a pixel sits in it: 0.5, or 0 in the released code, which lets a zoom s map u to s u.
-    """
-
-    width: int
-    height: int
-    left: int
-    top: int
-    half: float = 0.5
-
-    @classmethod
-    def of(cls, image_width: int, image_height: int, config: ImageConfig) -> Placement:
-        """The placement of an image of this size: bottom rows and middle columns are kept."""
-        width = max(1, round(config.zoom * config.width))
-        height = max(1, round(image_height * width / image_width))
-        return cls(
-            width=width,
-            height=height,
-            left=(width - config.width) // 2,
-            top=height - config.height,
-            half=0.5 if config.resize == "area" else 0.0,
-        )
-
-    def matrix(self, image_width: int, image_height: int) -> NDArray[np.float64]:
-        """[3, 3] map of homogeneous pixels of the recorded image to pixels of the prepared one."""
-        sx, sy = self.width / image_width, self.height / image_height
-        return np.array(
-            [
-                [sx, 0.0, self.half * (sx - 1) - self.left],
-                [0.0, sy, self.half * (sy - 1) - self.top],
-                [0.0, 0.0, 1.0],
-            ]
-        )
-
-
 def prepare_image(
-    image: NDArray[np.uint8], intrinsics: NDArray[np.float64], config: ImageConfig
+    image: NDArray[np.uint8],
+    intrinsics: NDArray[np.float64],
+    config: ImageConfig,
+    *,
+    up: NDArray[np.floating] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Resize and crop one image for the network (docs/method.md 1.2, test-time placement).
 
@@ -192,6 +158,8 @@ def prepare_image(
         image: uint8 [H, W, 3] RGB as recorded.
         intrinsics: [3, 3] of that image.
         config: target size and zoom.
+        up: [3] the vehicle's upward direction in the camera's optical axes, that is the third row
+            of the rotation of ``base_T_cam``; None = not known: the bottom rows are kept.
 
     Returns:
         uint8 [config.height, config.width, 3] (black where the image does not reach), and the
@@ -203,7 +171,8 @@ def prepare_image(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise CameraError(f"expected a uint8 [H, W, 3] image, got {image.dtype} {image.shape}")
     rows, columns = image.shape[:2]
-    place = Placement.of(columns, rows, config)
+    horizon = None if up is None else horizon_row(intrinsics, up, columns)
+    place = Placement.of(columns, rows, config, horizon=horizon)
     matrix = place.matrix(columns, rows)
     if config.resize == "released":
         image = bicubic(image, place.width, place.height)
@@ -256,7 +225,9 @@ def prepare(frame: Frame, config: ImageConfig) -> Frame:
     for index, image in enumerate(frame.images):
         if image is not None:
             try:
-                image, intrinsics[index] = prepare_image(image, intrinsics[index], config)
+                image, intrinsics[index] = prepare_image(
+                    image, intrinsics[index], config, up=frame.ego_T_cam[index, 2, :3]
+                )
             except CameraError as error:
                 raise CameraError(f"{CAMERAS[index]}: {error}") from error
         images.append(image)

@@ -228,6 +228,7 @@ class Recording:
             image=image,
             topics={name: topic.name for name, topic in self.layout.sensors.items()},
             calibration=self._calibration,
+            extrinsics=self.extrinsics,
         )
         for name, info in self.survey.infos.items():
             with contextlib.suppress(

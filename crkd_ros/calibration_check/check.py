@@ -16,7 +16,12 @@ from crkd_core.sensors import CAMERAS, RADAR_XYZ, RADARS
 from crkd_ros.calibration_check.coverage import CoverageRules, View
 from crkd_ros.calibration_check.doppler import MotionRules, MovedSweep
 from crkd_ros.calibration_check.flow import FlowRules, Shot
-from crkd_ros.calibration_check.placement import Finding, check_intrinsics, check_places
+from crkd_ros.calibration_check.placement import (
+    Finding,
+    check_intrinsics,
+    check_places,
+    check_view,
+)
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.motion.poses import Array, EgoMotion, Extrinsics, MotionError
 from crkd_ros.reporter import Reporter
@@ -115,6 +120,7 @@ class CalibrationCheck:
             if camera not in self._places:
                 fresh = True
                 found += check_intrinsics(camera, image.intrinsics, width, height)
+                found += check_view(camera, pose, image.intrinsics, width, height)
             self._places[camera] = pose
             views[camera] = View(pose, image.intrinsics, width, height)
         clouds = [np.zeros((0, 3))]

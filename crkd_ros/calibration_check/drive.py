@@ -127,7 +127,9 @@ def _loaded(frame_set: FrameSet, config: ImageConfig) -> FrameSet:
     images = {}
     for camera, (stamp_ns, record) in frame_set.images.items():
         image = read_image(record.path, size=record.size)
-        pixels, matrix = prepare_image(image, record.intrinsics, config)
+        pixels, matrix = prepare_image(
+            image, record.intrinsics, config, up=record.ego_T_sensor[2, :3]
+        )
         prepared = PreparedImage(pixels=pixels, intrinsics=matrix, frame_id=camera.lower())
         images[camera] = Timed(stamp_ns, prepared)
     sweeps = {

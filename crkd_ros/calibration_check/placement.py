@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.data.crop import horizon_row
 from crkd_core.sensors import CAMERAS, RADARS
 
 Array = NDArray[np.float64]
@@ -42,6 +43,8 @@ _FAR = 10.0
 #: A left sensor may be this far right of the middle: some cameras share one mount on the roof.
 _SIDE = {"CAM": 0.3, "RADAR": 0.0}
 _FOV = (15.0, 150.0)
+#: Ground up to this distance must be in a camera's picture, metres.
+_ROAD = 40.0
 
 #: Camera axes (z forward, x right, y down) seen from body axes (x forward, y left, z up).
 OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
@@ -106,6 +109,37 @@ def check_intrinsics(camera: str, intrinsics: Array, width: int, height: int) ->
     if not faults:
         return []
     text = f"{camera}: intrinsics: {'; '.join(faults)}. Are they for another image size?"
+    return [Finding(sensor=camera, text=text)]
+
+
+def check_view(
+    camera: str, base_T_cam: Array, intrinsics: Array, width: int, height: int
+) -> list[Finding]:
+    """Doubts about what a picture shows of the ground.
+
+    Args:
+        camera: its name.
+        base_T_cam: [4, 4] optical axes.
+        intrinsics: [3, 3] of the picture as prepared for the network.
+        width: of it, pixels.
+        height: the same.
+    """
+    row = horizon_row(intrinsics, base_T_cam[2, :3], width)
+    if row is None or 0 <= row < height:
+        return []
+    if row >= height:
+        seen = f"the horizon is {row - height:.0f} rows below it: it shows no road"
+    else:
+        top = np.linalg.solve(intrinsics, [(width - 1) / 2, -0.5, 1.0])
+        ray = base_T_cam[:3, :3] @ top
+        furthest = base_T_cam[2, 3] * float(np.hypot(ray[0], ray[1])) / max(-ray[2], 1e-9)
+        if furthest >= _ROAD:
+            return []
+        seen = f"it ends {max(furthest, 0.0):.0f} m away, the road beyond is cut off"
+    text = (
+        f"{camera}: expected a picture with the horizon in it, {seen}. Tilt the camera less, cut "
+        "its images elsewhere, or check its transform"
+    )
     return [Finding(sensor=camera, text=text)]
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config import ImageConfig
-from crkd_core.data.cameras import CameraError, Placement, prepare_image
+from crkd_core.data.cameras import CameraError, prepare_image
+from crkd_core.data.crop import Placement, horizon_row
 from crkd_ros.convert import camera_info
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_info import STRAIGHT
@@ -155,13 +156,22 @@ class CameraModel:
         )
 
     def prepare(
-        self, image: NDArray[np.uint8], config: ImageConfig
+        self,
+        image: NDArray[np.uint8],
+        config: ImageConfig,
+        *,
+        up: NDArray[np.floating] | None = None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Straighten, resize and crop one image for the network.
 
         Without distortion this is ``prepare_image`` of the core, to the byte. With it, one remap
         does all three at once, after an exact reduction by a whole number where the image is more
         than twice too large (aliasing).
+
+        Args:
+            image: as it came.
+            config: the detector's ``config.image``.
+            up: [3] the vehicle's upward direction in the camera's optical axes; None = not known.
 
         Returns:
             uint8 [config.height, config.width, 3] and the [3, 3] matrix of exactly that image.
@@ -179,9 +189,13 @@ class CameraModel:
                 f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
                 f"{columns} x {rows}; intrinsics of another resolution are wrong"
             )
+        if up is not None:
+            up = np.array(self.rotation).T @ up
         if self.distortion == STRAIGHT:
-            return prepare_image(image, np.array(self.matrix), config)
-        maps = _maps(replace(self, size=(columns, rows)), config)
+            return prepare_image(image, np.array(self.matrix), config, up=up)
+        horizon = None if up is None else horizon_row(np.array(self.straight), up, columns)
+        place = Placement.of(columns, rows, config, horizon=horizon)
+        maps = _maps(replace(self, size=(columns, rows)), config, place)
         shrink = maps.shrink
         image = image[: rows // shrink * shrink, : columns // shrink * shrink]
         if shrink > 1:
@@ -209,7 +223,13 @@ class PreparedImage:
 
 
 def prepared_image(
-    message: Any, model: CameraModel, config: ImageConfig, *, camera: str, bits: int = 0
+    message: Any,
+    model: CameraModel,
+    config: ImageConfig,
+    *,
+    camera: str,
+    bits: int = 0,
+    up: NDArray[np.floating] | None = None,
 ) -> PreparedImage:
     """Decode an image message and prepare it for the network.
 
@@ -219,13 +239,14 @@ def prepared_image(
         config: the detector's ``config.image``.
         camera: its name, for error texts; also the frame where the header names none.
         bits: see ``image_rgb``.
+        up: see ``CameraModel.prepare``.
 
     Raises:
         ConvertError: see ``image_rgb`` and ``CameraModel.prepare``; names the camera.
     """
     image = image_rgb(message, source=camera, bits=bits)
     try:
-        pixels, matrix = model.prepare(image, config)
+        pixels, matrix = model.prepare(image, config, up=up)
     except (CameraError, ConvertError, cv2.error) as error:
         raise ConvertError(f"{camera}: {error}") from error
     return PreparedImage(
@@ -247,10 +268,9 @@ class _Maps:
 
 
 @functools.lru_cache(maxsize=32)
-def _maps(model: CameraModel, config: ImageConfig) -> _Maps:
+def _maps(model: CameraModel, config: ImageConfig, place: Placement) -> _Maps:
     assert model.size is not None
     columns, rows = model.size
-    place = Placement.of(columns, rows, config)
     # "released" says less of where pixels lie than it does to them; the pixels must be the same.
     pixels = replace(place, half=0.5).matrix(columns, rows) @ np.array(model.straight)
     shrink = max(1, columns // place.width)

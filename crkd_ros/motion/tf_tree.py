@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time as system_time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class _Looked:
 
 
 class TfMotion:
-    """Extrinsics and ego motion from a tf2 buffer. For one thread, which must not spin the node.
+    """Extrinsics and ego motion from a tf2 buffer, for threads that do not spin the node.
 
     A sensor's pose is kept and asked for again every ``period`` seconds: one that changes (a new
     calibration on /tf_static) is used and reported. One that has changed time and again moves (a
@@ -72,6 +73,7 @@ class TfMotion:
         self._base, self._fixed = base.lstrip("/"), fixed.lstrip("/")
         self._period, self._clock, self._report = period, clock, report
         self._sensors: dict[str, _Looked] = {}
+        self._lock = threading.Lock()  # Threads that decode images ask for cameras.
         self._changes: dict[str, int] = {}  # Frame -> looks in a row that found it moved.
 
     def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
@@ -84,19 +86,20 @@ class TfMotion:
                 *(self._base, frame, self._time(stamp_ns)),
                 timeout=self._timeout,
             )
-        known = self._sensors.get(frame)
-        if known is not None and now - known.at < self._period:
-            return known.base_T_frame
-        self._sensors.pop(frame, None)
-        found = self._ask(
-            f"{self._base} <- {frame}",
-            self._buffer.lookup_transform,
-            *(self._base, frame, self._time(0)),
-        )
-        if known is not None:
-            self._compare(frame, known.base_T_frame, found)
-        self._sensors[frame] = _Looked(found, now)
-        return found
+        with self._lock:
+            known = self._sensors.get(frame)
+            if known is not None and now - known.at < self._period:
+                return known.base_T_frame
+            self._sensors.pop(frame, None)
+            found = self._ask(
+                f"{self._base} <- {frame}",
+                self._buffer.lookup_transform,
+                *(self._base, frame, self._time(0)),
+            )
+            if known is not None:
+                self._compare(frame, known.base_T_frame, found)
+            self._sensors[frame] = _Looked(found, now)
+            return found
 
     def pose(self, stamp_ns: int) -> Array | None:
         """``fixed_T_base`` [4, 4] at a time. Raises MotionError."""

@@ -177,6 +177,7 @@ class LiveDetector:
             # The names that publishers know them by: after remapping.
             topics={name: self._node.resolve_topic_name(config.topic(name)) for name in names},
             calibration=extrinsics if isinstance(extrinsics, Calibration) else None,
+            extrinsics=extrinsics,
             motion=self._transforms.motion if odometry else None,
             health=config.health,
             defer=defer,

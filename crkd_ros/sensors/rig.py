@@ -8,6 +8,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import Extrinsics
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.health import HealthConfig
 from crkd_ros.sensors.health import SensorHealth
@@ -23,6 +24,7 @@ class Rig:
         image: how images are prepared (``detector.config.image``).
         topics: sensor -> its topic as resolved, or as found in a bag; "odometry" too.
         calibration: may know cameras without CameraInfo.
+        extrinsics: where the cameras sit.
         motion: learns the poses of odometry; None: there is none.
         health: limits of what is healthy.
         defer: when and where images are decoded.
@@ -45,6 +47,7 @@ class Rig:
         image: ImageConfig,
         topics: Mapping[str, str],
         calibration: Calibration | None = None,
+        extrinsics: Extrinsics | None = None,
         motion: OdometryMotion | None = None,
         health: HealthConfig | None = None,
         defer: Defer = when_used,
@@ -69,6 +72,7 @@ class Rig:
                 cameras=framing.cameras,
                 image=image,
                 calibration=calibration,
+                extrinsics=extrinsics,
                 defer=defer,
             )
             for name in cameras

@@ -21,6 +21,7 @@ from crkd_ros.convert.camera_model import (
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
+from crkd_ros.motion.poses import Array, Extrinsics, MotionError
 from crkd_ros.sensors.health import SensorHealth
 from crkd_ros.sync.history import History
 
@@ -49,6 +50,8 @@ class Camera:
         cameras: how images and CameraInfo belong together.
         image: how images are prepared (``detector.config.image``).
         calibration: may know the camera where no CameraInfo comes.
+        extrinsics: where it sits, which says where in its picture the horizon is. Asked in the
+            thread that decodes.
         defer: when and where images are decoded.
 
     Attributes:
@@ -64,13 +67,14 @@ class Camera:
         cameras: CamerasConfig,
         image: ImageConfig,
         calibration: Calibration | None = None,
+        extrinsics: Extrinsics | None = None,
         defer: Defer = when_used,
     ) -> None:
         self.name, self.history, self.health = name, history, health
         self.model: CameraModel | None = None
         self._rectified, self._bits = cameras.is_rectified(health.topic), cameras.bits
         self._image = image
-        self._calibration, self._defer = calibration, defer
+        self._calibration, self._extrinsics, self._defer = calibration, extrinsics, defer
 
     def on_info(self, message: Any) -> None:
         """Take a CameraInfo; it holds for images from now on. Raises ConvertError."""
@@ -97,10 +101,30 @@ class Camera:
     def _decode(self, message: Any, model: CameraModel) -> PreparedImage:
         """In whatever thread. A broken image counts, also one of a frame that was skipped."""
         try:
-            return prepared_image(message, model, self._image, camera=self.name, bits=self._bits)
+            return prepared_image(
+                message,
+                model,
+                self._image,
+                camera=self.name,
+                bits=self._bits,
+                up=self._up(message),
+            )
         except Exception as error:
             self.health.trouble("unusable", str(error))
             raise
+
+    def _up(self, message: Any) -> Array | None:
+        """The vehicle's upward direction in the camera's axes; None while nobody knows it.
+
+        Then no frame is made of the image either, unless it becomes known in between.
+        """
+        if self._extrinsics is None:
+            return None
+        frame = message.header.frame_id or self.name.lower()
+        try:
+            return self._extrinsics.base_T(frame, arrays.stamp_ns(message.header.stamp))[2, :3]
+        except MotionError:
+            return None
 
 
 class Radar:

@@ -1,6 +1,6 @@
 """How the cameras of a rig fire: in turn, all at once, or each at its own rate. Pure.
 
-Which images belong together follows from it (docs/decisions/0028). It is measured from the first
+Which images belong together follows from it (docs/decisions/0030). It is measured from the first
 stamps of a drive, so the live node and replay measure the same.
 """
 

@@ -13,7 +13,8 @@ from crkd_core import geometry
 from crkd_core.boxes import Detections, Truth
 from crkd_core.config import ImageConfig
 from crkd_core.data import radar
-from crkd_core.data.cameras import Placement, prepare_image
+from crkd_core.data.cameras import prepare_image
+from crkd_core.data.crop import Placement
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.frame import Frame

@@ -199,7 +199,10 @@ class NuScenesFrames(Sequence[Frame]):
                     )
                     if self._image is not None:
                         image, intrinsics[camera] = cameras.prepare_image(
-                            image, intrinsics[camera], self._image
+                            image,
+                            intrinsics[camera],
+                            self._image,
+                            up=table.calib_pose[table.record_calib[row]][2, :3],
                         )
             images.append(image)
         return tuple(images), intrinsics, ego_T_cam

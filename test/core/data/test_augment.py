@@ -11,6 +11,7 @@ from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.augment import augment, drop_sensors
 from crkd_core.data.batch import grid_T_pixel
+from crkd_core.data.crop import horizon_row
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
@@ -134,3 +135,18 @@ def test_without_removes_the_points_of_a_radar():
 def test_the_dot_detector_of_this_file_can_fail():
     image = cv2.GaussianBlur(a_frame().images[0], (0, 0), 1)
     assert image.max() > 200
+
+
+def test_the_far_road_of_taller_images_is_trained_on_too():
+    frame = a_frame()
+    tall = [np.concatenate([one, np.zeros((120, 480, 3), np.uint8)]) for one in frame.images]
+    tall = dataclasses.replace(frame, images=tuple(tall))
+    only_zoom = AugmentConfig(image_rotation=0, bev_rotation=0, bev_flip=0, image_zoom=(0.9, 1.1))
+    for seed in range(20):
+        rows = []
+        for one in (frame, tall):
+            rng = np.random.default_rng(seed)
+            seen = augment(one, augment=only_zoom, image=IMAGE, rng=rng)
+            up = seen.ego_T_cam[0, 2, :3]
+            rows.append(horizon_row(seen.intrinsics[0], up, IMAGE.width) / IMAGE.height)
+        assert min(rows) > 0.05 and abs(rows[0] - rows[1]) < 0.03

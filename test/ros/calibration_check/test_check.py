@@ -19,10 +19,16 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.calibration_check import drive as check_drive
 from crkd_ros.calibration_check.check import CalibrationCheck
-from crkd_ros.calibration_check.placement import OPTICAL, check_intrinsics, check_places
+from crkd_ros.calibration_check.placement import (
+    OPTICAL,
+    check_intrinsics,
+    check_places,
+    check_view,
+)
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.reporter import Reporter
+from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet
 
 SCENE = "scene-0103"
@@ -335,3 +341,30 @@ def test_no_frames_is_no_check(drive):
     assert check.done
     assert check.add(drive.sets[0]) == []
     assert check.summary() == "not checked (calibration_check.frames is 0)"
+
+
+def test_a_picture_without_the_far_road_is_doubted(drive):
+    camera = "CAM_FRONT"
+    cut = []
+    for frame_set in drive.sets:
+        stamp, image = frame_set.images[camera]
+        matrix = image.intrinsics.copy()
+        matrix[1, 2] -= 60  # As if the crop had been taken 60 rows lower.
+        image = dataclasses.replace(image, intrinsics=matrix)
+        images = {**frame_set.images, camera: Timed(stamp, image)}
+        cut.append(dataclasses.replace(frame_set, images=images))
+    check = drive.check(sets=cut)
+    assert check.summary().startswith("looks wrong")
+    texts = [finding.text for finding in check.findings]
+    assert any(re.search(r"CAM_FRONT: .* it ends \d+ m away, the road", t) for t in texts), texts
+
+
+@pytest.mark.parametrize(
+    ("pitch", "text"), [(0, ""), (-5, ""), (10, "it ends 19 m away"), (-25, "it shows no road")]
+)
+def test_what_a_picture_shows_of_the_ground(pitch, text):
+    k = np.array([[600.0, 0, 352], [0, 600.0, 56], [0, 0, 1]])
+    pose = turned(ros_rig.extrinsics()["CAM_FRONT"], pitch, "y")
+    found = check_view("CAM_FRONT", pose, k, 704, 256)
+    assert [one.sensor for one in found] == (["CAM_FRONT"] if text else [])
+    assert all(text in one.text for one in found), found

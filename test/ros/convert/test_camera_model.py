@@ -473,3 +473,31 @@ def test_rectified_images_need_p_alone():
     np.testing.assert_array_equal(camera.matrix, K)
     with pytest.raises(ConvertError, match="is not a calibration"):
         CameraModel.of_info(camera_info(k=np.zeros((3, 3)), p=p), rectified=False)
+
+
+@pytest.mark.parametrize("d", [(), LENSES["plumb_bob"]])
+def test_rows_follow_the_horizon_with_distortion_or_without(d):
+    image = np.zeros((1200, 1600, 3), np.uint8)
+    k = np.array([[1266.0, 0, 800], [0, 1266.0, 491], [0, 0, 1]])
+    model = CameraModel(
+        matrix=tuple(map(tuple, k)),
+        straight=tuple(map(tuple, k)),
+        distortion="plumb_bob" if d else "none",
+        coefficients=tuple(d),
+    )
+    above = np.array([0.0, -1.0, 0.0])
+    _, matrix = model.prepare(image, ImageConfig(), up=above)
+    _, want = prepare_image(image, k, ImageConfig(), up=above)
+    np.testing.assert_allclose(matrix, want, atol=1e-9)
+    assert abs(matrix[1, 2] - 0.22 * 256) < 2
+    assert model.prepare(image, ImageConfig())[1][1, 2] < -80
+
+
+def test_the_horizon_of_a_stereo_camera_is_that_of_its_turned_images():
+    turn = cv2.Rodrigues(np.array([np.deg2rad(10.0), 0, 0]))[0]
+    k = ((1266.0, 0, 800), (0, 1266.0, 491), (0, 0, 1))
+    model = CameraModel(matrix=k, straight=k, rotation=tuple(map(tuple, turn)))
+    image = np.zeros((900, 1600, 3), np.uint8)
+    above = turn @ np.array([0.0, -1.0, 0.0])  # The images are level, the camera is not.
+    _, matrix = model.prepare(image, ImageConfig(), up=above)
+    np.testing.assert_allclose(matrix, prepare_image(image, np.array(k), ImageConfig())[1])

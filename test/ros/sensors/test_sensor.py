@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import ros_rig
 
+from crkd_core import geometry
 from crkd_core.config import ImageConfig
+from crkd_core.data.crop import horizon_row
 from crkd_core.sensors import ANCHOR_CAMERA, RADARS
 from crkd_ros import frames
 from crkd_ros.bags.message_types import make
@@ -164,3 +166,15 @@ def test_topics_are_those_of_the_transport_and_of_each_sensor():
     assert [framing.topic(radar) for radar in RADARS[:1]] == ["front/radar_front"]
     assert framing.topic("odometry") == "o"
     assert isinstance(rig(framing).sensors["CAM_BACK"], Camera)
+
+
+def test_a_tilted_camera_keeps_the_far_road_once_its_place_is_known():
+    places = Calibration()
+    tilt = geometry.pose([0, 0, 0], [np.cos(0.12), 0, np.sin(0.12), 0])
+    places.add("base_link", "cam_front", tilt @ ros_rig.extrinsics()["CAM_FRONT"])
+    for extrinsics, known in ((places, True), (Calibration(), False), (None, False)):
+        camera = rig(extrinsics=extrinsics).cameras["CAM_FRONT"]
+        camera.on_info(info("CAM_FRONT"))
+        matrix = camera.item(image("CAM_FRONT"))().intrinsics
+        up = places.base_T("cam_front")[2, :3]
+        assert (horizon_row(matrix, up, IMAGE.width) >= 0) == known
