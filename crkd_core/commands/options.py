@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
-Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")]
+Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes or View-of-Delft data set.")]
 Split = Annotated[
-    str, typer.Option(help="A split of splits.json or of nuScenes, or scenes: SCENE,SCENE,...")
+    str,
+    typer.Option(
+        help="A split of splits.json, of nuScenes or of ImageSets, or scenes: SCENE,SCENE,..."
+    ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')]

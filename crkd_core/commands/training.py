@@ -25,7 +25,7 @@ from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
 
 if TYPE_CHECKING:
-    from crkd_core.data.nuscenes.reader import NuScenesFrames
+    from crkd_core.data.sets import DataSet, SetFrames
     from crkd_core.distill.protocol import Protocol
     from crkd_core.train.mixed import MixedFrames
     from crkd_core.train.run_folder import Run
@@ -280,16 +280,16 @@ def _recorded(
     config: TrainConfig,
     *teachers: DetectorConfig,
     version: str | None,
-) -> NuScenesFrames | MixedFrames:
+) -> SetFrames | MixedFrames:
     """The training set, images as recorded: all that network, losses and teachers read.
 
     Refused where it lacks a class of the detector.
     """
-    from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+    from crkd_core.data.sets import frames_of, open_set
     from crkd_core.train.mixed import MixedFrames
 
-    def read(tables: NuScenes, split: str) -> NuScenesFrames:
-        return NuScenesFrames.for_detectors(
+    def read(tables: DataSet, split: str) -> SetFrames:
+        return frames_of(
             tables,
             split,
             config.detector,
@@ -299,10 +299,10 @@ def _recorded(
             recorded=True,
         )
 
-    tables = NuScenes(data, split=split, version=version)
+    tables = open_set(data, split=split, version=version)
     check_classes(config.detector.name, config.detector.classes, tables.classes)
     frames, more = read(tables, split), config.unlabelled
     if more is None:
         return frames
-    others = read(NuScenes(Path(more.data), split=more.split), more.split)
+    others = read(open_set(more.data, split=more.split), more.split)
     return MixedFrames(frames, others, share=more.share)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crkd_core.commands.options import Out, Overwrite, Version
+from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 from crkd_core.tables import print_tables
 
@@ -35,11 +36,29 @@ def world(
         str, typer.Option(help="Shares of the drives, or one kind: rain.")
     ] = "clear=0.7,rain=0.2,night=0.1",
     version: Annotated[str, typer.Option(help="Name of the version folder.")] = "v1.0-mini",
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="nuscenes, or vod: View-of-Delft, of one camera and radar."),
+    ] = "nuscenes",
 ) -> None:
-    """Make synthetic drives as a genuine nuScenes data set."""
-    from crkd_core.world import parse_shares, write_world
+    """Make synthetic drives as a genuine nuScenes or View-of-Delft data set."""
+    from crkd_core.world import parse_shares, write_vod_world, write_world
 
     check_output(out)
+    if format_ not in ("nuscenes", "vod"):
+        raise ConfigError(f"--format: expected nuscenes or vod, got {format_!r}")
+    if format_ == "vod":
+        write_vod_world(
+            out,
+            scenes=scenes,
+            seconds=seconds,
+            seed=seed,
+            image_width=image_width,
+            jobs=jobs,
+            mix=mix,
+            weather=parse_shares(weather),
+        )
+        return
     write_world(
         out,
         scenes=scenes,

@@ -33,6 +33,8 @@ class AugmentConfig:
     bev_scale: tuple[float, float] = (0.9, 1.1)
     bev_rotation: float = 0.0
     bev_flip: float = 0.5
+    #: Which axes are mirrored, each by itself; "y" for a grid that shows only what lies ahead.
+    bev_mirror: Literal["xy", "y"] = "xy"
     #: Probability that a camera, a radar, all cameras or all radars are masked in a sample.
     drop_camera: float = 0.0
     drop_radar: float = 0.0

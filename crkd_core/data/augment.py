@@ -113,7 +113,8 @@ def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArra
     """A random scale, turn about z and mirroring of x and y, as one [4, 4] matrix."""
     scale = rng.uniform(*augment.bev_scale)
     angle = np.deg2rad(rng.uniform(-augment.bev_rotation, augment.bev_rotation))
-    mirror = np.where(rng.random(2) < augment.bev_flip, -1.0, 1.0)
+    flips = rng.random(2) < augment.bev_flip
+    mirror = np.where(flips & [axis in augment.bev_mirror for axis in "xy"], -1.0, 1.0)
     matrix = geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(angle))
     matrix[:3, :3] *= scale
     return matrix @ np.diag([*mirror, 1.0, 1.0])

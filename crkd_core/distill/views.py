@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crkd_core.config import DetectorConfig, TrainConfig, to_dict
 from crkd_core.data.batch import collate
-from crkd_core.data.nuscenes.reader import NuScenesFrames
+from crkd_core.data.sets import SetFrames
 from crkd_core.distill.cache import CacheError, FeatureCache, Identified
 from crkd_core.distill.foreground import with_foreground
 from crkd_core.distill.teacher import Teacher
@@ -47,10 +47,7 @@ class TaughtViews(Views):
         ]
         # Where no teacher looks, the student needs less LiDAR, or none.
         self.alone = stream
-        if (
-            isinstance(frames, NuScenesFrames | MixedFrames)
-            and "lidar" not in config.detector.branches
-        ):
+        if isinstance(frames, SetFrames | MixedFrames) and "lidar" not in config.detector.branches:
             self.alone = copy.copy(stream)
             self.alone.frames = frames.with_lidar_sweeps(1 if config.depth_weight else 0)
 

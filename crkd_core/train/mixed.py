@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from crkd_core.data.nuscenes.reader import NuScenesFrames
+from crkd_core.data.sets import SetFrames
 from crkd_core.frame import Frame
 from crkd_core.train.balance import Order
 
@@ -22,9 +22,7 @@ class MixedFrames(Sequence[Frame]):
         share: of the samples of a training, how many are of these; in (0, 1).
     """
 
-    def __init__(
-        self, labelled: NuScenesFrames, unlabelled: NuScenesFrames, *, share: float
-    ) -> None:
+    def __init__(self, labelled: SetFrames, unlabelled: SetFrames, *, share: float) -> None:
         self.labelled, self.unlabelled, self.share = labelled, unlabelled, share
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from crkd_core.data.augment import augment
 from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
+from crkd_core.data.sets import SetFrames
 from crkd_core.frame import Frame
 from crkd_core.orphans import die_with_parent
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
@@ -32,7 +33,7 @@ from crkd_core.train.run_folder import Run
 
 
 class Frames(Protocol):
-    """A set of Frames by index, such as data.nuscenes.NuScenesFrames, images as recorded."""
+    """A set of Frames by index, such as NuScenesFrames or VodFrames, images as recorded."""
 
     def __len__(self) -> int: ...
 
@@ -163,8 +164,9 @@ def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
     if settings is None:
         return None
     folder, source = run.path / "paste", frames
-    if isinstance(frames, NuScenesFrames):
+    if isinstance(frames, SetFrames):
         source = frames.lidar_only()
+    if isinstance(frames, NuScenesFrames):
         version = frames.tables.root / frames.tables.version
         beside = version / ".crkd_paste"
         if os.access(beside if beside.exists() else version, os.W_OK):

@@ -160,7 +160,7 @@ def record(stretch: Stretch) -> Recorded:
         result.truth[k] = drive.annotator.annotate(
             drive.caster.at(k * rig.KEY_US / 1e6),
             lidar=by_channel[rig.LIDAR],
-            radar=np.concatenate([by_channel[n] for n in RADARS]),
+            radar=np.concatenate([by_channel[n] for n in RADARS if n in by_channel]),
         )
         for row in result.truth[k]:
             actor = scene.actors[row.actor]

@@ -135,16 +135,18 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweeps:
-    """What is written between key frames.
+    """What is written of whom, and between key frames.
 
     Attributes:
         cameras: the images.
         lidar, radar: so many sweeps of a sensor before each of its key sweeps.
+        channels: the sensors that the car has; of the others nothing is written.
     """
 
     cameras: bool = True
     lidar: int = KEY_ROTATIONS - 1
     radar: int = RADAR_HZ
+    channels: tuple[str, ...] = CHANNELS
 
 
 def schedule(
@@ -180,4 +182,4 @@ def schedule(
             if keys[sample] - i > sweeps.radar:
                 continue
             shots.append(Shot(int(times[i]), name, sample, bool(keys[sample] == i)))
-    return sorted(shots)
+    return sorted(shot for shot in shots if shot.channel in sweeps.channels)

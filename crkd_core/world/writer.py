@@ -12,7 +12,7 @@ other versions, so splits.json does not repeat them.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -70,6 +70,7 @@ def write_world(
     mix: str = "real",
     weather: Mapping[str, float] = SHARES,
     version: str = "v1.0-mini",
+    channels: Sequence[str] = rig.CHANNELS,
 ) -> Path:
     """Make drives and write them as a nuScenes dataset.
 
@@ -92,6 +93,7 @@ def write_world(
         weather: shares of the drives that are clear, rain and night; which drive is which follows
             from seed and number alone.
         version: name of the folder of the tables.
+        channels: the sensors that are written; the LiDAR, which boxes need, among them.
 
     Returns:
         ``out``.
@@ -103,7 +105,7 @@ def write_world(
     out = Path(out)
     _check(out, scenes=scenes, seconds=seconds, seed=seed, image_width=image_width, jobs=jobs,
            lidar_sweeps=lidar_sweeps, radar_sweeps=radar_sweeps, mix=mix, weather=weather,
-           version=version)  # fmt: skip
+           version=version, channels=channels)  # fmt: skip
     with replacing(out) as part:
         for channel in rig.CHANNELS:
             (part / "samples" / channel).mkdir(parents=True)
@@ -123,7 +125,10 @@ def write_world(
                     base_us=EPOCH_US + number * DRIVE_US,
                     image_width=image_width,
                     sweeps=Sweeps(
-                        cameras=not key_frames_only, lidar=lidar_sweeps, radar=radar_sweeps
+                        cameras=not key_frames_only,
+                        lidar=lidar_sweeps,
+                        radar=radar_sweeps,
+                        channels=tuple(channels),
                     ),
                     mix=mix,
                     weather=weather_kind(seed, number, weather),
@@ -159,6 +164,7 @@ def _check(
     mix: str,
     weather: Mapping[str, float],
     version: str,
+    channels: Sequence[str],
 ) -> None:
     ranges: dict[str, tuple[float, float, float]] = {
         "scenes": (scenes, 1, 500),
@@ -175,8 +181,23 @@ def _check(
     if mix not in MIXES:
         raise WorldError(f"mix: expected one of {', '.join(MIXES)}, got {mix!r}")
     check_shares(weather)
+    unknown = [name for name in channels if name not in rig.CHANNELS]
+    if unknown or rig.LIDAR not in channels:
+        raise WorldError(
+            f"channels: expected {rig.LIDAR} and any of {', '.join(rig.CHANNELS)}, got "
+            f"{', '.join(channels)}"
+        )
     if not version or Path(version).name != version:
         raise WorldError(f"version: expected the name of a folder, got {version!r}")
+    check_new(out)
+
+
+def check_new(out: Path) -> None:
+    """Refuse a place where something lies already.
+
+    Raises:
+        WorldError: ``out`` is there and is not an empty folder.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise WorldError(
             f"{out} exists and is not an empty folder: nothing was written; choose another place "

@@ -1,0 +1,93 @@
+"""Calibration files: KITTI's text, where the third line is the camera and the sixth the sensor.
+
+``P2`` is the camera's [3, 4] matrix, ``Tr_velo_to_cam`` the [3, 4] pose of the folder's own sensor
+in the camera: that of the LiDAR in ``lidar/``, that of the radar in the radar folders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.data.vod.errors import VodError
+from crkd_core.files import read_file
+
+_CAMERA, _SENSOR = "P2", "Tr_velo_to_cam"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What one calibration file says.
+
+    Attributes:
+        intrinsics: [3, 3] pixels.
+        camera_T_sensor: [4, 4] of the folder's sensor, metres.
+    """
+
+    intrinsics: NDArray[np.float64]
+    camera_T_sensor: NDArray[np.float64]
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Read one file.
+
+    Raises:
+        VodError: missing, without one of the two matrices, of a camera that is shifted (a fourth
+            column of P2 that is not 0), or a pose that does not turn and move; names the file.
+    """
+    try:
+        lines = read_file(path).decode("ascii", "replace").splitlines()
+    except OSError as error:
+        raise VodError(f"{path}: cannot read the calibration: {error.strerror}") from error
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    camera, sensor = (_matrix(path, found, name) for name in (_CAMERA, _SENSOR))
+    if np.any(camera[:, 3]) or not np.array_equal(camera[2], [0, 0, 1, 0]):
+        raise VodError(
+            f"{path}: {_CAMERA}: expected a matrix [K 0] of a rectified camera with a last row of "
+            f"0 0 1 0, got {camera.tolist()}"
+        )
+    turn = sensor[:, :3]
+    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3 or np.linalg.det(turn) < 0:
+        raise VodError(
+            f"{path}: {_SENSOR}: expected a rotation and a shift, got {sensor.tolist()}"
+        )
+    pose = np.eye(4)
+    # Written with few digits: to the nearest rotation, so that inverting is transposing.
+    left, _, right = np.linalg.svd(turn)
+    pose[:3, :3] = left @ right
+    pose[:3, 3] = sensor[:, 3]
+    return Calibration(intrinsics=camera[:, :3], camera_T_sensor=pose)
+
+
+def encode_calibration(calibration: Calibration) -> str:
+    """The text of a file; a reader gets equal numbers back."""
+    camera = np.hstack([calibration.intrinsics, np.zeros((3, 1))])
+    rows = {f"P{i}": camera for i in range(4)}
+    rows["R0_rect"] = np.eye(3)
+    rows[_SENSOR] = calibration.camera_T_sensor[:3]
+    lines = [
+        f"{name}: {' '.join(repr(float(value)) for value in matrix.ravel())}"
+        for name, matrix in rows.items()
+    ]
+    return "\n".join([*lines, "Tr_imu_to_velo:", ""])
+
+
+def _matrix(path: Path, found: dict[str, str], name: str) -> NDArray[np.float64]:
+    """[3, 4] of one line."""
+    try:
+        values = [float(word) for word in found[name].split()]
+        matrix = np.array(values).reshape(3, 4)
+    except KeyError as error:
+        raise VodError(
+            f"{path}: no line {name!r}; found {', '.join(found) or 'nothing'}"
+        ) from error
+    except ValueError as error:
+        raise VodError(
+            f"{path}: {name}: expected 12 numbers, got {found[name].strip()!r}"
+        ) from error
+    if not np.isfinite(matrix).all():
+        raise VodError(f"{path}: {name}: expected finite numbers, got {found[name].strip()!r}")
+    return matrix

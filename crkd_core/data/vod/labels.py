@@ -1,0 +1,136 @@
+"""Label files: KITTI's lines, one an object, in the camera's axes.
+
+A line: class, truncated (View-of-Delft keeps the track number there, or nothing), occluded, alpha,
+2D box (left, top, right, bottom, pixels), height, width, length (m), x, y, z of the middle of the
+BOTTOM face (m, camera axes), rotation (rad), and in results a score. The rotation is about the
+LiDAR's -z axis, as the camera is tilted (docs/vod.md, "Labels").
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.data.vod.errors import VodError
+from crkd_core.files import read_file
+
+#: Numbers behind the class, and with a score.
+_NUMBERS = 14
+# Farther than anything is annotated, metres: what tells units apart.
+_FARTHEST = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objects:
+    """The lines of label or result files, N objects.
+
+    Attributes:
+        name: [N] class names.
+        track: [N] the second column: number of the object over time where the release has it.
+        occluded: [N] 0 (fully visible) to 2 (largely hidden).
+        alpha: [N] rotation as the camera sees it, radians.
+        box: [N, 4] left, top, right, bottom, pixels.
+        size: [N, 3] height, width, length, metres.
+        bottom: [N, 3] middle of the bottom face, camera axes, metres.
+        rotation: [N] about the LiDAR's -z axis, radians.
+        score: [N]; 0 where the file has none.
+    """
+
+    name: NDArray[np.str_]
+    track: NDArray[np.float64]
+    occluded: NDArray[np.float64]
+    alpha: NDArray[np.float64]
+    box: NDArray[np.float64]
+    size: NDArray[np.float64]
+    bottom: NDArray[np.float64]
+    rotation: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Objects:
+        """The objects that a mask [N] or an index array picks."""
+        fields = dataclasses.fields(self)
+        return Objects(**{field.name: getattr(self, field.name)[index] for field in fields})
+
+
+def objects_of(names: Sequence[str], numbers: NDArray[np.float64]) -> Objects:
+    """Objects of class names [N] and the other columns [N, 15] of a file, score last."""
+    numbers = np.asarray(numbers, np.float64).reshape(-1, _NUMBERS + 1)
+    return Objects(
+        name=np.array(names, np.str_),
+        track=numbers[:, 0],
+        occluded=numbers[:, 1],
+        alpha=numbers[:, 2],
+        box=numbers[:, 3:7],
+        size=numbers[:, 7:10],
+        bottom=numbers[:, 10:13],
+        rotation=numbers[:, 13],
+        score=numbers[:, 14],
+    )
+
+
+def read_labels(path: Path) -> Objects:
+    """The objects of one label or result file.
+
+    Raises:
+        VodError: missing, a line that is none, or numbers that are not finite or not in metres;
+            names the file and the line.
+    """
+    try:
+        text = read_file(path).decode("utf-8", "replace")
+    except OSError as error:
+        raise VodError(f"{path}: cannot read the labels: {error.strerror}") from error
+    names, rows = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            values = [float(word) for word in words[1:]]
+        except ValueError as error:
+            raise VodError(f"{path}, line {number}: expected numbers: {error}") from error
+        if len(values) not in (_NUMBERS, _NUMBERS + 1):
+            raise VodError(
+                f"{path}, line {number}: expected a class and {_NUMBERS} numbers, or one more "
+                f"for a score, got {len(words)} words"
+            )
+        names.append(words[0])
+        rows.append(values if len(values) > _NUMBERS else [*values, 0.0])
+    objects = objects_of(names, np.array(rows))
+    numbers = np.hstack([objects.size, objects.bottom, objects.rotation[:, None]])
+    good = np.isfinite(numbers).all(1) & (np.abs(numbers) < _FARTHEST).all(1)
+    if not good.all():
+        raise VodError(
+            f"{path}: object {int(good.argmin()) + 1}: expected a finite size, place and rotation "
+            f"in metres and radians, got {numbers[good.argmin()].tolist()}"
+        )
+    return objects
+
+
+def encode_labels(objects: Objects, *, scored: bool = False) -> str:
+    """The text of a file; a reader gets equal numbers back.
+
+    Args:
+        objects: the lines.
+        scored: write the score too, as result files have it.
+    """
+    lines = []
+    for i in range(len(objects)):
+        numbers = [
+            *(objects.alpha[i], *objects.box[i], *objects.size[i], *objects.bottom[i]),
+            objects.rotation[i],
+        ]
+        if scored:
+            numbers.append(objects.score[i])
+        whole = f"{int(objects.track[i])} {int(objects.occluded[i])}"
+        lines.append(
+            f"{objects.name[i]} {whole} {' '.join(repr(float(number)) for number in numbers)}\n"
+        )
+    return "".join(lines)

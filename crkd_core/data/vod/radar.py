@@ -1,0 +1,123 @@
+"""Radar clouds of View-of-Delft: files to scans, scans to the columns of a Frame.
+
+A file is float32 [N, 7]: x, y, z in the radar's axes (metres, with a real height), RCS, radial
+speed against the sensor, radial speed with the vehicle's own motion taken out (m/s, away from the
+radar is positive), and the scan: 0 the last one, -1 the one before it. The clouds of several scans
+lie in the axes of the last one, and all are moved to the camera's time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core import geometry
+from crkd_core.data.vod.errors import VodError
+from crkd_core.files import read_file
+from crkd_core.sensors import (
+    RADAR_AGE,
+    RADAR_COLUMN,
+    RADAR_COLUMNS,
+    RADAR_COMPENSATED,
+    RADAR_SENSOR,
+    RADAR_VELOCITY,
+    RADAR_XYZ,
+    RADARS,
+)
+
+#: Columns of a file.
+SCAN_FIELDS = ("x", "y", "z", "rcs", "v_r", "v_r_compensated", "time")
+
+#: Scans a second. Files number scans and do not time them.
+SCAN_HZ = 13.0
+
+#: Which radar of a Frame it is.
+RADAR = "RADAR_FRONT"
+
+# What nuScenes' radars say of a return and this one does not: a code that no return has.
+_CODES = ("dyn_prop", "ambig_state", "invalid_state")
+_RECORD = 4 * len(SCAN_FIELDS)
+# Farther than any radar sees (m) and faster than anything (m/s): what tells units apart.
+_FARTHEST, _FASTEST = 1000.0, 200.0
+
+
+def read_scans(path: Path) -> NDArray[np.float32]:
+    """Read one file.
+
+    Returns:
+        float32 [N, 7], columns SCAN_FIELDS, without returns that have a value that is not finite.
+
+    Raises:
+        VodError: missing, not a whole number of 28-byte records, in other units, or scans that
+            are not numbered 0, -1, ...; names the file.
+    """
+    try:
+        data = read_file(path)
+    except OSError as error:
+        raise VodError(f"{path}: cannot read radar file: {error.strerror}") from error
+    if len(data) % _RECORD:
+        raise VodError(
+            f"{path}: truncated, expected a multiple of {_RECORD} bytes ({len(SCAN_FIELDS)} "
+            f"float32 a return), got {len(data)}"
+        )
+    points = np.frombuffer(data, "<f4").reshape(-1, len(SCAN_FIELDS)).astype(np.float32)
+    points = points[np.isfinite(points).all(1)]
+    for columns, limit, what in ((slice(3), _FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
+        most = np.abs(points[:, columns]).max(initial=0.0)
+        if most > limit:
+            raise VodError(
+                f"{path}: {what}: expected at most {limit:g} (m, m/s), got {most:g}; the file is "
+                "damaged or has other columns"
+            )
+    scan = points[:, 6]
+    if np.any(scan > 0) or np.any(scan != np.rint(scan)):
+        raise VodError(
+            f"{path}: time: expected the number of a scan, 0, -1, -2, ..., got "
+            f"{scan.min(initial=0):g} to {scan.max(initial=0):g}"
+        )
+    return points
+
+
+def encode_scans(points: NDArray[np.floating]) -> bytes:
+    """What a file of these scans [N, 7] holds.
+
+    Raises:
+        VodError: wrong width.
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] != len(SCAN_FIELDS):
+        raise VodError(f"expected radar scans [N, {len(SCAN_FIELDS)}], got {points.shape}")
+    return np.ascontiguousarray(points, "<f4").tobytes()
+
+
+def to_frame(points: NDArray[np.float32], ego_T_radar: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scans as the radar of a Frame.
+
+    A radial speed becomes a velocity over ground along the ray from where the radar is now; that
+    of an older scan was measured from some metres away, which files do not tell. As in every
+    Frame, a return is moved by its velocity times its age.
+
+    Args:
+        points: [N, 7] columns SCAN_FIELDS.
+        ego_T_radar: [4, 4].
+
+    Returns:
+        float32 [N, 20] columns RADAR_COLUMNS; ages count from the last scan.
+    """
+    frame = np.zeros((len(points), len(RADAR_COLUMNS)), np.float32)
+    frame[:, [RADAR_COLUMN[name] for name in _CODES]] = -1
+    frame[:, RADAR_COLUMN["rcs"]] = points[:, 3]
+    distance = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-6)[:, None]
+    ray = geometry.rotate(ego_T_radar, points[:, :2] / distance)
+    velocity = ray * points[:, 5:6]
+    frame[:, RADAR_VELOCITY] = ray * points[:, 4:5]
+    frame[:, RADAR_COMPENSATED] = velocity
+    age = -points[:, 6] / SCAN_HZ
+    place = geometry.apply(ego_T_radar, points[:, :3])
+    place[:, :2] += velocity * age[:, None]
+    frame[:, RADAR_XYZ] = place
+    frame[:, RADAR_AGE] = age
+    frame[:, RADAR_SENSOR] = RADARS.index(RADAR)
+    return frame
