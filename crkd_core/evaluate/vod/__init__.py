@@ -1,0 +1,1 @@
+"""The metrics of View-of-Delft, and evaluations on it."""

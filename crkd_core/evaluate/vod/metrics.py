@@ -1,0 +1,163 @@
+"""Average precision of View-of-Delft: 3D, from above, and AOS, on two areas.
+
+Follows the published evaluation (tudelft-iv/view-of-delft-dataset, ``vod/evaluation``) in what
+shows in the numbers: 41 thresholds on the score at even steps of recall, precision made falling,
+and the mean of every fourth value, which are the 11 points of KITTI before 2019. Areas of overlap
+are computed in float64 where it has float32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.data.vod.classes import DONT_CARE
+from crkd_core.data.vod.labels import Objects
+from crkd_core.evaluate.vod.matching import Matchable, count, hit_scores
+from crkd_core.evaluate.vod.overlaps import covered, image_overlap, overlaps
+from crkd_core.evaluate.vod.rules import AREAS, COUNTS, METRICS, Area, Metric, VodRules
+
+#: Thresholds on the score, and which of them an average is taken over: 11.
+_POINTS, _STEP = 41, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class VodEvaluation:
+    """The result of one evaluation.
+
+    Attributes:
+        summary: area -> class -> "3d", "bev", "aos" (average precisions, percent) and "objects"
+            (truth that counts); area -> "mean" -> the same three over the classes.
+        precision: (area, class, metric) -> [41] precision at rising recall, 0 where that is not
+            reached.
+        rules: the numbers that were used.
+    """
+
+    summary: dict[str, Any]
+    precision: dict[tuple[Area, str, Metric], NDArray[np.float64]]
+    rules: VodRules
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """Truth and detections of a frame with all their overlaps."""
+
+    truth: Objects
+    found: Objects
+    overlap: dict[Metric, NDArray[np.float64]]
+    turn: NDArray[np.float64]
+    waste: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, truth: Objects, found: Objects) -> _Frame:
+        waste = truth.select(truth.name == DONT_CARE)
+        above, space = overlaps(found, truth)
+        return cls(
+            truth=truth,
+            found=found,
+            overlap={"3d": space, "bev": above, "image": image_overlap(found, truth)},
+            turn=truth.alpha[None] - found.alpha[:, None],
+            waste=covered(found, waste),
+        )
+
+    def matchable(self, name: str, area: Area, metric: Metric, rules: VodRules) -> Matchable:
+        least = rules.overlap[metric][name]
+        return Matchable(
+            overlap=self.overlap[metric],
+            score=self.found.score,
+            truth=rules.truth(self.truth, name, area),
+            found=rules.detections(self.found, name, area),
+            turn=self.turn,
+            # Areas where nothing counts are told in the image, and only asked there.
+            covered=(self.waste > least).any(1) & (metric == "image"),
+            least=least,
+        )
+
+
+def evaluate(
+    truth: Sequence[Objects], found: Sequence[Objects], *, rules: VodRules | None = None
+) -> VodEvaluation:
+    """Score detections against truth, frame by frame.
+
+    A class without truth that counts has 0 everywhere, as in the published evaluation.
+
+    Args:
+        truth: labels of each frame.
+        found: detections of each frame, with scores.
+        rules: the numbers of the benchmark.
+
+    Raises:
+        ValueError: lists of two lengths.
+    """
+    rules = rules or VodRules()
+    start = time.perf_counter()
+    frames = [_Frame.of(one, other) for one, other in zip(truth, found, strict=True)]
+    summary: dict[str, Any] = {}
+    curves: dict[tuple[Area, str, Metric], NDArray[np.float64]] = {}
+    for area in AREAS:
+        summary[area] = {}
+        for name in rules.classes:
+            row: dict[str, float] = {}
+            for metric in METRICS:
+                seen = [frame.matchable(name, area, metric, rules) for frame in frames]
+                objects = sum(int(np.count_nonzero(one.truth == COUNTS)) for one in seen)
+                precision, likeness = _curve(seen, objects)
+                curves[area, name, metric] = precision
+                if metric == "image":
+                    row["aos"] = _average(likeness)
+                else:
+                    row[metric] = _average(precision)
+            summary[area][name] = {**row, "objects": objects}
+        summary[area]["mean"] = {
+            key: float(np.mean([summary[area][name][key] for name in rules.classes]))
+            for key in ("3d", "bev", "aos")
+        }
+    summary["eval_time"] = time.perf_counter() - start
+    return VodEvaluation(summary=summary, precision=curves, rules=rules)
+
+
+def thresholds_of(scores: Sequence[float], objects: int) -> NDArray[np.float64]:
+    """Scores of hits at which recall comes nearest to 0, 1/40, 2/40, ... 1; falling.
+
+    Args:
+        scores: of all hits.
+        objects: how many there were to be found.
+    """
+    falling = sorted(scores, reverse=True)
+    chosen: list[float] = []
+    # Added up step by step: ties must fall as in the published evaluation, rounding included.
+    aim = 0.0
+    for place, score in enumerate(falling, 1):
+        last = place == len(falling)
+        if not last and (place + 1) / objects - aim < aim - place / objects:
+            continue  # The next hit comes nearer.
+        chosen.append(score)
+        aim += 1 / (_POINTS - 1.0)
+    return np.array(chosen)
+
+
+def _curve(
+    frames: Sequence[Matchable], objects: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[41] precision, and [41] precision weighted by likeness of orientation."""
+    thresholds = thresholds_of([s for frame in frames for s in hit_scores(frame)], objects)
+    counts = np.zeros((len(thresholds), 4))
+    if len(thresholds):
+        counts = sum((count(frame, thresholds) for frame in frames), start=counts)
+    answers = np.maximum(counts[:, 0] + counts[:, 1], 1)
+    curves = []
+    for values in (counts[:, 0] / answers, counts[:, 3] / answers):
+        curve = np.zeros(_POINTS)
+        curve[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
+        curves.append(curve)
+    return curves[0], curves[1]
+
+
+def _average(precision: NDArray[np.float64]) -> float:
+    """Mean over the 11 points, percent."""
+    return float(100 * precision[::_STEP].mean())
