@@ -18,7 +18,10 @@ def evaluate(
     split: Split,
     out: Out,
     weights: Annotated[Path | None, typer.Option(help="A .safetensors detector.")] = None,
-    submission: Annotated[Path | None, typer.Option(help="A nuScenes results JSON.")] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(help="A nuScenes results JSON; a folder of result files of View-of-Delft."),
+    ] = None,
     device: Device = "cpu",
     precision: Precision = "fp32",
     sensors: Annotated[
@@ -39,7 +42,8 @@ def evaluate(
     version: Version = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """nuScenes metrics of a detector, with sensors lost too, or of any submission file."""
+    """Metrics of a detector, with sensors lost too, or of any submission, on its data set."""
+    from crkd_core.data.vod.layout import is_vod
     from crkd_core.evaluate.dropout import evaluate_dropout
     from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
 
@@ -51,6 +55,17 @@ def evaluate(
         raise ConfigError("--slices scores parts of one evaluation; leave --dropout out")
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
+    if is_vod(data):
+        if dropout or slices or version is not None:
+            raise ConfigError(
+                "--dropout, --slices and --version are of nuScenes; View-of-Delft has one camera "
+                "and one radar (--sensor leaves one of them out), and no versions"
+            )
+        _evaluate_vod(
+            weights, submission, data, split, out, device=device, precision=precision,
+            sensors=tuple(sensors or ()), overwrite=overwrite,
+        )  # fmt: skip
+        return
     results: tuple[str, ...] = ("results.json", "metrics.json", "report.html")
     if dropout:
         results = ("dropout.json", "dropout.md")
@@ -83,6 +98,31 @@ def evaluate(
         sensors=tuple(sensors or ()),
         slices=slices,
         version=version,
+    )
+
+
+def _evaluate_vod(
+    weights: Path | None,
+    submission: Path | None,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    device: str,
+    precision: str,
+    sensors: tuple[str, ...],
+    overwrite: bool,
+) -> None:
+    """`crkd evaluate` on View-of-Delft, by its own metrics."""
+    from crkd_core.evaluate.vod.evaluation import RESULTS, evaluate_results, evaluate_weights
+
+    check_output(out, results=RESULTS, overwrite=overwrite)
+    if submission is not None:
+        evaluate_results(submission, data, split, out)
+        return
+    assert weights is not None
+    evaluate_weights(
+        weights, data, split, out, device=device, precision=precision, sensors=sensors
     )
 
 

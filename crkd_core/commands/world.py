@@ -18,7 +18,9 @@ def world(
     scenes: Annotated[int, typer.Option(min=1, help="Number of drives.")] = 1,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of a drive.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
-    image_width: Annotated[int, typer.Option(min=64, help="Pixels; 16:9.")] = 800,
+    image_width: Annotated[
+        int | None, typer.Option(min=64, help="Pixels; 16:9. [default: 800, of vod 1600]")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     key_frames_only: Annotated[
         bool, typer.Option(help="Leave the camera sweeps out (training sets).")
@@ -45,6 +47,7 @@ def world(
     from crkd_core.world import parse_shares, write_vod_world, write_world
 
     check_output(out)
+    size = {} if image_width is None else {"image_width": image_width}
     if format_ not in ("nuscenes", "vod"):
         raise ConfigError(f"--format: expected nuscenes or vod, got {format_!r}")
     if format_ == "vod":
@@ -53,10 +56,10 @@ def world(
             scenes=scenes,
             seconds=seconds,
             seed=seed,
-            image_width=image_width,
             jobs=jobs,
             mix=mix,
             weather=parse_shares(weather),
+            **size,
         )
         return
     write_world(
@@ -64,7 +67,6 @@ def world(
         scenes=scenes,
         seconds=seconds,
         seed=seed,
-        image_width=image_width,
         jobs=jobs,
         key_frames_only=key_frames_only,
         lidar_sweeps=lidar_sweeps,
@@ -72,6 +74,7 @@ def world(
         mix=mix,
         weather=parse_shares(weather),
         version=version,
+        **size,
     )
 
 

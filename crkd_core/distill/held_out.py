@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.config import check_classes
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.sets import DataSet, frames_of, open_set
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.evaluate.vod.distance import score_by_distance
 from crkd_core.infer.detector import Detector
 from crkd_core.model.detector import BevDetector
 
@@ -31,7 +34,7 @@ class HeldOut:
     """Drives to measure on.
 
     Attributes:
-        data: root of a nuScenes data set.
+        data: root of a nuScenes or View-of-Delft data set.
         split: name of a split of it.
         version: of the data set; None = the only one, or the one that has the split.
     """
@@ -40,13 +43,13 @@ class HeldOut:
     split: str
     version: str | None = None
 
-    def tables(self) -> NuScenes:
+    def tables(self) -> DataSet:
         """The data set.
 
         Raises:
-            NuScenesError: it cannot be used.
+            NuScenesError, VodError: it cannot be used.
         """
-        return NuScenes(self.data, split=self.split, version=self.version)
+        return open_set(self.data, split=self.split, version=self.version)
 
 
 def measure(
@@ -57,7 +60,7 @@ def measure(
     device: str = "cpu",
     text: str = "measuring",
 ) -> Scores:
-    """nuScenes metrics of a network on held-out drives.
+    """nuScenes' metrics of a network on held-out drives, on View-of-Delft too.
 
     Args:
         model: left as it is.
@@ -69,15 +72,19 @@ def measure(
     Raises:
         EvaluateError: the drives have no annotations.
         ConfigError: it has a class that the data set does not know.
-        NuScenesError: the data cannot be used.
+        NuScenesError, VodError: the data cannot be used.
     """
     tables = held_out.tables()
     check_classes(model.config.name, model.config.classes, tables.classes)
     detector = Detector(model, device=device, score_threshold=SCORE_THRESHOLD)
-    frames = NuScenesFrames.for_detectors(tables, held_out.split, model.config, sensors=sensors)
+    frames = frames_of(tables, held_out.split, model.config, sensors=sensors)
     answers = [Answer.to(frame, found) for frame, found in detect(detector, frames, text)]
-    submission = make_submission(answers, classes=model.config.classes)
-    summary = score(tables, submission, held_out.split).summary
+    if isinstance(tables, Vod):
+        assert isinstance(frames, VodFrames)
+        summary = score_by_distance(frames, [answer.detections for answer in answers]).summary
+    else:
+        submission = make_submission(answers, classes=model.config.classes)
+        summary = score(tables, submission, held_out.split).summary
     kept = ("mean_ap", "nd_score", "tp_errors", "mean_dist_aps", "label_tp_errors")
     return {name: summary[name] for name in kept}
 
@@ -87,13 +94,23 @@ def check_apart(held_out: HeldOut, trained: HeldOut) -> None:
 
     Raises:
         ProtocolError: a sample is in both splits.
-        NuScenesError: data or split cannot be used.
+        NuScenesError, VodError: data or split cannot be used.
     """
-    taught = {*trained.tables().samples_of(trained.split)}
-    measured = held_out.tables().samples_of(held_out.split)
+    ours, theirs = trained.tables(), held_out.tables()
+    taught = {*ours.samples_of(trained.split)}
+    measured = theirs.samples_of(held_out.split)
     both = [token for token in measured if token in taught]
+    if isinstance(ours, Vod) and isinstance(theirs, Vod):
+        # Names are numbers, and another recording has the same ones.
+        both = [name for name in both if _told(ours, name) == _told(theirs, name)]
     if both:
         raise ProtocolError(
             f"{len(both)} of {len(measured)} samples of {held_out.split} are trained on in "
             f"{trained.split}, the first is {both[0]}; hold out other drives"
         )
+
+
+def _told(tables: Vod, name: str) -> tuple[bytes, bytes]:
+    """What tells a frame of one recording from that of another: labels and pose."""
+    labels = tables.labels(name)
+    return b"" if labels is None else labels.read_bytes(), tables.pose(name).read_bytes()

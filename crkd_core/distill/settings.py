@@ -124,6 +124,10 @@ def distill_config(
     if "crkd" in names:
         made = {**FORMS[form], "losses": own, **common, **_teacher(teacher, teacher_sensors)}
         crkd = CrkdConfig(**made, inherit=("decoder", "head") if inherits else ())
+        if not any(config.detector.head.code_weights[-2:]):
+            # A student that does not learn speeds has data without them, and so had the teacher.
+            known = tuple(name for name in crkd.respd_channels if name != "velocity")
+            crkd = dataclasses.replace(crkd, respd_channels=known)
         radar = _calibrated(config.detector, crkd, calibration)
     elif own or calibration is not None:
         what = ", ".join(own) or "--calibration"

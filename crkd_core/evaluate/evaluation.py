@@ -10,7 +10,7 @@ import numpy as np
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.predict import Account, detect, load_detector
+from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
 from crkd_core.evaluate.scoring import countable
@@ -100,14 +100,6 @@ def evaluate_weights(
             path = out / f"{kind}_{i:05d}.png"
             draw(frame, found, path)
             pictures[f"{name}: {kind}"] = path
-    timing = Table(
-        title="time per sample (ms)",
-        columns=("stage", "median", "mean", "worst"),
-        rows=[
-            [name, *(f"{1e3 * f(seconds):.1f}" for f in (np.median, np.mean, max))]
-            for name, seconds in stages.items()
-        ],
-    )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."
@@ -117,7 +109,7 @@ def evaluate_weights(
         out,
         text=text,
         notes=[note] if note else [],
-        tables=[*parts, account.table(), timing],
+        tables=[*parts, account.table(), timing_table(stages)],
         pictures=pictures,
     )
     return result

@@ -1,0 +1,179 @@
+"""Evaluation runs on View-of-Delft: a detector on a split, or a folder of result files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crkd_core.data.vod.labels import Objects
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.reader import VodFrames
+from crkd_core.evaluate.pictures import draw_bev, draw_cameras
+from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
+from crkd_core.evaluate.report import write_report
+from crkd_core.evaluate.scoring import EvaluateError
+from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate
+from crkd_core.evaluate.vod.results import read_results, results_of, write_results
+from crkd_core.evaluate.vod.rules import AREAS
+from crkd_core.files import write_json
+from crkd_core.sensors import LIDAR
+from crkd_core.tables import Table, print_tables
+
+#: How many frames of a split are drawn.
+PICTURES = 3
+#: What is written into the folder of an evaluation.
+RESULTS = ("results", "metrics.json", "report.html")
+
+_TITLES = {"entire_area": "entire annotated area", "driving_corridor": "driving corridor"}
+#: What metrics.json says of the numbers.
+UNIT = "average precision in percent, 11 recall points"
+
+
+def evaluate_weights(
+    weights: Path,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    sensors: Sequence[str] = (),
+    score_threshold: float = 0.02,
+) -> VodEvaluation:
+    """Run a detector over a split and score it; arguments as of evaluation.evaluate_weights.
+
+    Writes results/ (a file a frame), metrics.json, pictures and report.html into ``out``; prints
+    the tables.
+
+    Raises:
+        EvaluateError: the split has no labels (results are written nevertheless).
+        ConfigError: the detector has a class that is not scored or not annotated.
+        VodError, CheckpointError, InferError: data, weights or device cannot be used.
+    """
+    tables = Vod(data)
+    detector = load_detector(
+        weights, tables, device=device, precision=precision, score_threshold=score_threshold
+    )
+    frames = VodFrames.for_detectors(tables, split, detector.config, sensors=sensors)
+    there = ("CAM_FRONT", "RADAR_FRONT", LIDAR)
+    used = {LIDAR, *sensors} if sensors else {*there}
+    read = [name for name in detector.config.sensors if name in there and name in used]
+    stages: dict[str, list[float]] = {}
+    account = Account(sensors=tuple(read))
+    answers = [
+        found
+        for _, found in detect(
+            detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
+        )
+    ]
+    results = results_of(frames, answers)
+    write_results(frames.tokens, results, out / "results")
+    result = _scored(frames, results, out)
+    recorded = VodFrames.for_detectors(
+        tables, split, detector.config, sensors=sensors, recorded=True
+    )
+    pictures: dict[str, Path] = {}
+    for i in sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]}):
+        frame = recorded[i]
+        for kind, draw in (("bev", draw_bev), ("cameras", draw_cameras)):
+            path = out / f"{kind}_{i:05d}.png"
+            draw(frame, answers[i], path)
+            pictures[f"frame {frame.token}: {kind}"] = path
+    text = f"{weights.name} on {split} of {tables.version}: {len(frames)} frames."
+    if sensors:
+        text += f" Sensors: {', '.join(sensors)}."
+    notes = [note for note in (account.note(), absent_note(result)) if note]
+    _publish(
+        [*metrics_tables(result), account.table(), timing_table(stages)],
+        out,
+        text="\n\n".join([text, *notes]),
+        notes=notes,
+        pictures=pictures,
+    )
+    return result
+
+
+def evaluate_results(folder: Path, data: Path, split: str, out: Path) -> VodEvaluation:
+    """Score a folder of result files of any origin.
+
+    Writes metrics.json and report.html into ``out``; prints the tables.
+
+    Raises:
+        EvaluateError: a frame without a file, or a split without labels.
+        VodError: the data set, or a file, cannot be used.
+    """
+    frames = VodFrames(Vod(data), split)
+    result = _scored(frames, read_results(frames.tokens, folder), out)
+    note = absent_note(result)
+    text = f"{folder.name} on {split} of {frames.tables.version}."
+    notes = [note] if note else []
+    _publish(
+        metrics_tables(result), out, text="\n\n".join([text, *notes]), notes=notes, pictures={}
+    )
+    return result
+
+
+def metrics_tables(result: VodEvaluation) -> list[Table]:
+    """One table an area: average precisions by class, percent."""
+    return [
+        Table(
+            title=f"View-of-Delft, {_TITLES[area]}: AP (%)",
+            columns=("class", "3D", "BEV", "AOS", "objects"),
+            rows=[
+                [
+                    name,
+                    *(f"{row[key]:.2f}" for key in ("3d", "bev", "aos")),
+                    str(row.get("objects", "")),
+                ]
+                for name, row in result.summary[area].items()
+            ],
+        )
+        for area in AREAS
+    ]
+
+
+def absent_note(result: VodEvaluation) -> str:
+    """Which classes have nothing to find, and so an AP of 0 that says nothing; "" = none."""
+    parts = []
+    for area in AREAS:
+        rows = result.summary[area]
+        names = [name for name in result.rules.classes if not rows[name]["objects"]]
+        if names:
+            parts.append(f"{', '.join(names)} in the {_TITLES[area]}")
+    if not parts:
+        return ""
+    return f"Nothing to find of {'; '.join(parts)}: AP is 0 there, and the mean counts it."
+
+
+def _scored(frames: VodFrames, results: list[Objects], out: Path) -> VodEvaluation:
+    """The metrics, written before anything is drawn or printed, which may fail."""
+    bare = [name for name in frames.tokens if frames.tables.labels(name) is None]
+    if bare:
+        raise EvaluateError(
+            f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so "
+            "nothing can be scored; send the result files to the benchmark's server"
+        )
+    truth = [frames.objects(index) for index in range(len(frames))]
+    result = evaluate(truth, results)
+    metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
+    write_json(metrics, out / "metrics.json", indent=2)
+    return result
+
+
+def _publish(
+    tables: list[Table], out: Path, *, text: str, notes: list[str], pictures: dict[str, Path]
+) -> None:
+    """Write the report; print the tables, and then the notes, on stdout."""
+    write_report(
+        out / "report.html",
+        title="View-of-Delft detection evaluation",
+        tables=tables,
+        pictures=pictures,
+        text=text,
+    )
+    print_tables(*tables)
+    for note in notes:
+        print(note)
+    print(f"written: {out}")

@@ -1,0 +1,73 @@
+"""Result files: one of label form a frame, with scores, as the published evaluation reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crkd_core.boxes import Detections
+from crkd_core.data.cameras import CameraError, jpeg_size
+from crkd_core.data.vod.boxes import to_objects
+from crkd_core.data.vod.labels import Objects, encode_labels, read_labels
+from crkd_core.data.vod.lidar import EGO_T_LIDAR
+from crkd_core.data.vod.reader import VodFrames
+from crkd_core.evaluate.scoring import EvaluateError
+from crkd_core.files import read_file, write_text
+
+
+def results_of(frames: VodFrames, answers: Sequence[Detections]) -> list[Objects]:
+    """What was found in each frame as objects, with the 2D boxes that the benchmark asks for.
+
+    Args:
+        frames: of the split.
+        answers: detections of each frame, ego axes.
+
+    Raises:
+        VodError, CameraError: calibration or image of a frame cannot be read.
+    """
+    results = []
+    for index, answer in zip(range(len(frames)), answers, strict=True):
+        calibration = frames.calibration(index)
+        path = frames.tables.image(frames.tokens[index])
+        try:
+            size = jpeg_size(read_file(path), source=str(path))
+        except OSError as error:
+            raise CameraError(
+                f"{path}: cannot read image: {error.strerror}; results need its size"
+            ) from error
+        found = to_objects(
+            answer,
+            ego_T_lidar=EGO_T_LIDAR,
+            camera_T_lidar=calibration.camera_T_sensor,
+            intrinsics=calibration.intrinsics,
+            image_size=size,
+        )
+        # Whatever the image does not show was not annotated either.
+        results.append(found.select((found.box[:, 2:] > found.box[:, :2]).all(1)))
+    return results
+
+
+def write_results(names: Sequence[str], results: Sequence[Objects], folder: Path) -> None:
+    """Write one file a frame, and take away those of other frames that lie there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.txt"):
+        if path.stem not in names:
+            path.unlink()
+    for name, found in zip(names, results, strict=True):
+        write_text(encode_labels(found, scored=True), folder / f"{name}.txt")
+
+
+def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
+    """The results of these frames.
+
+    Raises:
+        EvaluateError: no such folder, or a frame without a file.
+        VodError: a file that is none; names it.
+    """
+    missing = [name for name in names if not (folder / f"{name}.txt").is_file()]
+    if missing:
+        raise EvaluateError(
+            f"{folder}: {len(missing)} of {len(names)} frames of the split have no file, first "
+            f"{missing[0]}.txt; write an empty one where nothing was found"
+        )
+    return [read_labels(folder / f"{name}.txt") for name in names]
