@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def world(
     from crkd_core.world import parse_shares, write_vod_world, write_world
 
     check_output(out)
-    size = {} if image_width is None else {"image_width": image_width}
+    size: dict[str, Any] = {} if image_width is None else {"image_width": image_width}
     if format_ not in ("nuscenes", "vod"):
         raise ConfigError(f"--format: expected nuscenes or vod, got {format_!r}")
     if format_ == "vod":

@@ -193,8 +193,7 @@ def _labels(
     )
     number, hidden = np.array(marks, np.int64).reshape(-1, 2)[known][chosen].T
     objects.track[:], objects.occluded[:] = number, hidden
-    shown = (objects.box[:, 2:] > objects.box[:, :2]).all(1)
-    return encode_labels(objects.select(shown))
+    return encode_labels(objects.select(objects.shown))
 
 
 def _cloud(frame: Frame, camera_T_lidar: NDArray[np.float64]) -> bytes:

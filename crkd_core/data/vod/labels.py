@@ -54,6 +54,12 @@ class Objects:
     def __len__(self) -> int:
         return len(self.name)
 
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """[N] whether the 2D box has an area."""
+        wide, high = (self.box[:, 2:] - self.box[:, :2]).T
+        return np.asarray((wide > 0) & (high > 0))
+
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> Objects:
         """The objects that a mask [N] or an index array picks."""
         fields = dataclasses.fields(self)

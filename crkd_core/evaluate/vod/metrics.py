@@ -74,7 +74,7 @@ class _Frame:
             found=rules.detections(self.found, name, area),
             turn=self.turn,
             # Areas where nothing counts are told in the image, and only asked there.
-            covered=(self.waste > least).any(1) & (metric == "image"),
+            covered=np.asarray((self.waste > least).any(1) & (metric == "image")),
             least=least,
         )
 

@@ -43,7 +43,7 @@ def results_of(frames: VodFrames, answers: Sequence[Detections]) -> list[Objects
             image_size=size,
         )
         # Whatever the image does not show was not annotated either.
-        results.append(found.select((found.box[:, 2:] > found.box[:, :2]).all(1)))
+        results.append(found.select(found.shown))
     return results
 
 
