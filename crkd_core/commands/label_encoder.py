@@ -32,7 +32,7 @@ def label_encoder(
     ] = False,
 ) -> None:
     """Train an encoder of labels for a teacher, for IMKD's label_fused."""
-    from crkd_core.data.nuscenes.reader import NuScenes
+    from crkd_core.data.sets import open_set
     from crkd_core.distill.held_out import HeldOut, check_apart
     from crkd_core.distill.label_teacher import FILE, save_label_encoder
     from crkd_core.distill.label_training import (
@@ -52,7 +52,7 @@ def label_encoder(
         drives = HeldOut(data=data, split=held_out, version=version)
         check_apart(drives, HeldOut(data=data, split=split, version=version))
     loaded = load_teacher(weights, keep=())
-    frames = labels_of_split(NuScenes(data, split=split, version=version), split)
+    frames = labels_of_split(open_set(data, split=split, version=version), split)
     encoder, losses = train_label_encoder(
         loaded, frames, steps=steps, width=width, batch_size=batch_size, seed=seed, device=device
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.config import check_classes
-from crkd_core.data.sets import DataSet, frames_of, open_set
+from crkd_core.data.sets import DataSet, SetFrames, frames_of, open_set
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.predict import detect
@@ -79,14 +79,29 @@ def measure(
     detector = Detector(model, device=device, score_threshold=SCORE_THRESHOLD)
     frames = frames_of(tables, held_out.split, model.config, sensors=sensors)
     answers = [Answer.to(frame, found) for frame, found in detect(detector, frames, text)]
-    if isinstance(tables, Vod):
-        assert isinstance(frames, VodFrames)
-        summary = score_by_distance(frames, [answer.detections for answer in answers]).summary
-    else:
-        submission = make_submission(answers, classes=model.config.classes)
-        summary = score(tables, submission, held_out.split).summary
+    summary = summary_of(answers, frames, held_out, classes=model.config.classes)
     kept = ("mean_ap", "nd_score", "tp_errors", "mean_dist_aps", "label_tp_errors")
     return {name: summary[name] for name in kept}
+
+
+def summary_of(
+    answers: Sequence[Answer], frames: SetFrames, held_out: HeldOut, *, classes: Sequence[str]
+) -> Scores:
+    """nuScenes' metrics of answers to held-out frames: everything that metrics.json has.
+
+    Args:
+        answers: one a frame, of a detector of ``classes``.
+        frames: of the split.
+        held_out: what they are of.
+        classes: the detector's.
+
+    Raises:
+        EvaluateError: the drives have no annotations.
+    """
+    if isinstance(frames, VodFrames):
+        return score_by_distance(frames, [answer.detections for answer in answers]).summary
+    submission = make_submission(answers, classes=classes)
+    return score(frames.tables, submission, held_out.split).summary
 
 
 def check_apart(held_out: HeldOut, trained: HeldOut) -> None:

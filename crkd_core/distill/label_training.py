@@ -16,12 +16,14 @@ from torch import Tensor
 from crkd_core.config import AugmentConfig, check_classes
 from crkd_core.data.augment import ground_matrix
 from crkd_core.data.grid import in_grid
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.distill.held_out import SCORE_THRESHOLD, HeldOut, Scores
+from crkd_core.data.nuscenes.reader import NuScenesFrames
+from crkd_core.data.sets import DataSet, SetFrames
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.reader import VodFrames
+from crkd_core.distill.held_out import SCORE_THRESHOLD, HeldOut, Scores, summary_of
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.teacher import Teacher
-from crkd_core.evaluate.scoring import score
-from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.evaluate.submission import Answer
 from crkd_core.frame import Frame
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import Targets, targets_of
@@ -116,18 +118,20 @@ def reconstruction(
     check_classes(config.name, config.classes, tables.classes)
     encoder, teacher.model = encoder.to(device).eval(), teacher.model.to(device)
     answers = []
-    for frame in counted(labels_of_split(tables, held_out.split), "reconstruction"):
+    frames = labels_of_split(tables, held_out.split)
+    for frame in counted(frames, "reconstruction"):
         targets = _targets([frame], teacher).to(device)
         output = answered(encoder, teacher, targets)
         found = decode(output, config, score_threshold=SCORE_THRESHOLD)[0]
         answers.append(Answer.to(frame, found))
-    submission = make_submission(answers, classes=config.classes)
-    summary = score(tables, submission, held_out.split).summary
+    summary = summary_of(answers, frames, held_out, classes=config.classes)
     return {name: summary[name] for name in ("mean_ap", "nd_score", "tp_errors")}
 
 
-def labels_of_split(tables: NuScenes, split: str) -> NuScenesFrames:
+def labels_of_split(tables: DataSet, split: str) -> SetFrames:
     """The samples of a split with their truth and no sensor."""
+    if isinstance(tables, Vod):
+        return VodFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
     return NuScenesFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
 
 

@@ -143,7 +143,7 @@ class VodFrames(Sequence[Frame]):
             image = cameras.read_image(self.tables.image(name))
             if self._image is not None:
                 image, intrinsics[place] = cameras.prepare_image(
-                    image, calibration.intrinsics, self._image
+                    image, calibration.intrinsics, self._image, up=ego_T_camera[2, :3]
                 )
             images[place] = image
         points, present = self._radar(name, ego_T_camera)
