@@ -15,7 +15,7 @@ from crkd_ros.bags.container import Record
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert import arrays, box_messages, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.convert.markers import marker_array
+from crkd_ros.convert.marker_bytes import marker_bytes
 from crkd_ros.convert.ros_packages import message_class
 
 #: Messages of each kind that are measured.
@@ -150,13 +150,17 @@ def _conversions(samples: dict[str, list[Record]], image: ImageConfig) -> list[C
 
 def _outputs() -> list[tuple[str, Any, str]]:
     outputs = [
-        ("~/markers", marker_array, "visualization_msgs/msg/MarkerArray"),
+        ("~/markers", _marker_bytes, "visualization_msgs/msg/MarkerArray"),
         ("~/boxes", box_messages.boxes_cloud, _CLOUD),
     ]
     if ros_packages.installed("vision_msgs"):
         kind = "vision_msgs/msg/Detection3DArray"
         outputs.append(("~/detections", box_messages.detection_array, kind))
     return outputs
+
+
+def _marker_bytes(found: Detections, *, make: Any, **head: Any) -> bytes:
+    return marker_bytes(found, **head)
 
 
 def _publish(node: Any, build: Any, kind: str, boxes: Sequence[Detections]) -> float:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from crkd_core import geometry
 from crkd_core.boxes import Boxes, Detections, Tracked
 from crkd_core.colors import Color, class_colors
-from crkd_ros.convert.box_messages import Make, finite, header, identifier, point, pose, vector
+from crkd_ros.convert.box_messages import Make, finite, header, identifier, point, vector
 from crkd_ros.parameters.knobs import check, knob
 
 #: Colours of nuScenes' classes; others get theirs by class_colors.
@@ -26,6 +27,8 @@ COLORS: Mapping[str, Color] = {
     "traffic_cone": (0.18, 0.75, 0.75),
     "barrier": (0.55, 0.60, 0.67),
 }
+
+Numbers = tuple[float, ...]
 
 #: Namespaces of ``marker_array``, so that each can be switched off by itself.
 NAMESPACES = ("boxes", "labels", "velocity")
@@ -54,8 +57,110 @@ class MarkersConfig:
         dynamic=True,
     )
 
+    rate: float = knob(
+        0.0,
+        "Arrays are at most so frequent, Hz; 0: one each frame",
+        low=0.0,
+        high=100.0,
+        dynamic=True,
+    )
+
     def __post_init__(self) -> None:
         check(self, "markers.")
+
+
+class Mark(NamedTuple):
+    """What one marker shows, in plain numbers; header and lifetime are those of all.
+
+    Attributes:
+        position: of its middle, m; orientation: quaternion (x, y, z, w); scale: m.
+        color: red, green, blue, opacity.
+        points: of an arrow, its two ends; else none.
+    """
+
+    ns: str
+    id: int
+    action: int
+    type: int = 0
+    position: Numbers = (0.0, 0.0, 0.0)
+    orientation: Numbers = (0.0, 0.0, 0.0, 1.0)
+    scale: Numbers = (0.0, 0.0, 0.0)
+    color: Numbers = (0.0, 0.0, 0.0, 0.0)
+    points: tuple[Numbers, ...] = ()
+    text: str = ""
+
+
+def marks(
+    boxes: Boxes, *, namespaces: Sequence[str] = NAMESPACES, config: MarkersConfig | None = None
+) -> list[Mark]:
+    """What ``marker_array`` shows; see there."""
+    config = config or MarkersConfig()
+    boxes = finite(boxes)
+    found = class_colors(boxes.classes, COLORS)
+    cubes, labels, arrows = namespaces
+    # An id that no box uses: RViz calls a pair (ns, id) that appears twice an error.
+    made = [Mark(ns=name, id=-1, action=_DELETEALL) for name in namespaces]
+    ids = [_marker_id(boxes, index) for index in range(len(boxes))]
+    colors = [found[label] for label in boxes.label.tolist()]
+    centers = [tuple(row) for row in boxes.center.tolist()]
+    if config.boxes:
+        turns = np.roll(geometry.yaw_to_quat_wxyz(boxes.yaw), -1, axis=-1).tolist()
+        sizes = boxes.size.tolist()
+        made += [
+            Mark(
+                ns=cubes,
+                id=number,
+                action=_ADD,
+                type=_CUBE,
+                position=center,
+                orientation=tuple(turn),
+                scale=tuple(size),
+                color=(*color, config.alpha),
+            )
+            for number, center, turn, size, color in zip(
+                ids, centers, turns, sizes, colors, strict=True
+            )
+        ]
+    if config.labels:
+        tops = (boxes.center[:, 2] + boxes.size[:, 2] / 2 + 0.6).tolist()
+        made += [
+            Mark(
+                ns=labels,
+                id=number,
+                action=_ADD,
+                type=_TEXT,
+                position=(*center[:2], top),
+                scale=(0.0, 0.0, 0.8),
+                color=(*color, 1.0),
+                text=_text(boxes, index),
+            )
+            for index, (number, center, top, color) in enumerate(
+                zip(ids, centers, tops, colors, strict=True)
+            )
+        ]
+    if config.velocity:
+        # Written so that an unknown velocity (NaN) draws none.
+        moving = np.flatnonzero(np.hypot(*boxes.velocity.T) >= _ARROW_MIN_SPEED).tolist()
+        tips = np.column_stack([boxes.center[:, :2] + boxes.velocity, boxes.center[:, 2]]).tolist()
+        made += [
+            Mark(
+                ns=arrows,
+                id=ids[index],
+                action=_ADD,
+                type=_ARROW,
+                scale=(0.15, 0.4, 0.5),
+                color=(*colors[index], 1.0),
+                points=(centers[index], tuple(tips[index])),
+            )
+            for index in moving
+        ]
+    return made
+
+
+def lifetime(config: MarkersConfig) -> tuple[int, int]:
+    """Seconds and nanoseconds after which markers vanish."""
+    seconds = int(config.lifetime)
+    return seconds, round((config.lifetime - seconds) * 1e9)
 
 
 def marker_array(
@@ -83,71 +188,35 @@ def marker_array(
     """
     config = config or MarkersConfig()
     head = header(stamp_ns, frame_id, make)
-    boxes = finite(boxes)
-    colors = class_colors(boxes.classes, COLORS)
-    cubes, labels, arrows = namespaces
-    markers = [
-        # An id that no box uses: RViz calls a pair (ns, id) that appears twice an error.
-        make("visualization_msgs/msg/Marker", header=head, ns=name, id=-1, action=_DELETEALL)
-        for name in namespaces
-    ]
-    scores = boxes.score if isinstance(boxes, Detections) else None
-    seconds = int(config.lifetime)
-    nanoseconds = round((config.lifetime - seconds) * 1e9)
-    lifetime = make("builtin_interfaces/msg/Duration", sec=seconds, nanosec=nanoseconds)
-    for index in range(len(boxes)):
-        center, size = boxes.center[index], boxes.size[index]
-        name, color = boxes.classes[boxes.label[index]], colors[boxes.label[index]]
-        shared = {
-            "header": head,
-            "id": _marker_id(boxes, index),
-            "action": _ADD,
-            "lifetime": lifetime,
-        }
-        if config.boxes:
-            markers.append(
-                make(
-                    "visualization_msgs/msg/Marker",
-                    **shared,
-                    ns=cubes,
-                    type=_CUBE,
-                    pose=pose(center, float(boxes.yaw[index]), make),
-                    scale=vector(size, make),
-                    color=_color(color, config.alpha, make),
-                )
-            )
-        if config.labels:
-            score = "" if scores is None else f" {scores[index]:.2f}"
-            number = identifier(boxes, index)
-            markers.append(
-                make(
-                    "visualization_msgs/msg/Marker",
-                    **shared,
-                    ns=labels,
-                    type=_TEXT,
-                    pose=pose(np.add(center, (0, 0, size[2] / 2 + 0.6)), 0.0, make),
-                    scale=vector((0.0, 0.0, 0.8), make),
-                    color=_color(color, 1.0, make),
-                    text=name + score + (f" #{number}" if number else ""),
-                )
-            )
-        velocity = boxes.velocity[index]
-        # Written so that an unknown velocity (NaN) draws none.
-        if config.velocity and np.hypot(*velocity) >= _ARROW_MIN_SPEED:
-            tip = np.add(center, (*velocity, 0.0))
-            markers.append(
-                make(
-                    "visualization_msgs/msg/Marker",
-                    **shared,
-                    ns=arrows,
-                    type=_ARROW,
-                    pose=pose(np.zeros(3), 0.0, make),
-                    points=[point(center, make), point(tip, make)],
-                    scale=vector((0.15, 0.4, 0.5), make),
-                    color=_color(color, 1.0, make),
-                )
-            )
+    seconds, nanoseconds = lifetime(config)
+    lasting = make("builtin_interfaces/msg/Duration", sec=seconds, nanosec=nanoseconds)
+    markers = []
+    for mark in marks(boxes, namespaces=namespaces, config=config):
+        fields: dict[str, Any] = {"header": head, "ns": mark.ns, "id": mark.id}
+        if mark.action == _ADD:
+            x, y, z, w = mark.orientation
+            fields |= {
+                "type": mark.type,
+                "pose": make(
+                    "geometry_msgs/msg/Pose",
+                    position=point(mark.position, make),
+                    orientation=make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w),
+                ),
+                "scale": vector(mark.scale, make),
+                "color": _color(mark.color, make),
+                "lifetime": lasting,
+                "points": [point(end, make) for end in mark.points],
+                "text": mark.text,
+            }
+        markers.append(make("visualization_msgs/msg/Marker", **fields, action=mark.action))
     return make("visualization_msgs/msg/MarkerArray", markers=markers)
+
+
+def _text(boxes: Boxes, index: int) -> str:
+    name = boxes.classes[boxes.label[index]]
+    score = f" {boxes.score[index]:.2f}" if isinstance(boxes, Detections) else ""
+    number = identifier(boxes, index)
+    return name + score + (f" #{number}" if number else "")
 
 
 def _marker_id(boxes: Boxes, index: int) -> int:
@@ -157,6 +226,6 @@ def _marker_id(boxes: Boxes, index: int) -> int:
     return int(boxes.id[index]) or -2 - index
 
 
-def _color(rgb: tuple[float, float, float], alpha: float, make: Make) -> Any:
-    r, g, b = rgb
-    return make("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=alpha)
+def _color(rgba: Numbers, make: Make) -> Any:
+    r, g, b, a = rgba
+    return make("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=a)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import deserialize_message, serialize_message
 
 from crkd_core.boxes import Detections
 from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
+from crkd_ros.convert.marker_bytes import agrees, marker_bytes
 from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion.poses import EgoMotion
 from crkd_ros.node.latency import PARTS, pipeline
@@ -21,6 +24,8 @@ from crkd_ros.reporter import Reporter
 _FLOAT = "std_msgs/msg/Float64"
 #: Detections are few and small: nothing is gained by losing them.
 _RELIABLE_DEPTH = 10
+#: This share of the time between two arrays of markers is enough.
+_NEARLY = 0.9
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -61,8 +66,14 @@ class Outputs:
         if config.objects:
             kind = "autoware_perception_msgs/msg/DetectedObjects"
             outputs.append(("~/objects", kind, detected_objects))
-        for _, kind, _ in outputs:
-            ros_packages.message_class(kind)  # Raises before anything is advertised.
+        for _, name, _ in outputs:
+            ros_packages.message_class(name)  # Raises before anything is advertised.
+        plain = functools.partial(marker_array, make=ros_packages.make)
+        kind = ros_packages.message_class("visualization_msgs/msg/MarkerArray")
+        self._bytes_agree = agrees(
+            plain, serialize_message, lambda data: deserialize_message(data, kind)
+        )
+        self._marked_ns: int | None = None
         self._labels: Any = None
         if ros_packages.installed("vision_msgs"):
             self._labels = self._advertise("~/label_info", "vision_msgs/msg/LabelInfo", _LATCHED)
@@ -111,9 +122,9 @@ class Outputs:
             detections = self._postprocess(detections, stamp_ns)
             for publisher, build in self._outputs:
                 if publisher.get_subscription_count():
-                    publisher.publish(
-                        build(detections, **self._head(stamp_ns), make=ros_packages.make)
-                    )
+                    message = build(detections, **self._head(stamp_ns), make=ros_packages.make)
+                    if message is not None:
+                        publisher.publish(message)
         except Exception:
             if self._node.context.ok():
                 raise  # Otherwise the process is ending, and nobody can publish any more.
@@ -157,5 +168,15 @@ class Outputs:
         frame_id = self._config.output_frame or self._config.base_frame
         return {"stamp_ns": stamp_ns, "frame_id": frame_id}
 
-    def _markers(self, detections: Detections, **head: Any) -> Any:
-        return marker_array(detections, config=self._config.markers, **head)
+    def _markers(self, detections: Detections, *, stamp_ns: int, frame_id: str, make: Any) -> Any:
+        """The array, as bytes where that is the same; None: it is not time for one yet."""
+        config, before = self._config.markers, self._marked_ns
+        # Frames come a little early and late; a stamp before the last one begins anew.
+        apart = None if before is None else stamp_ns - before
+        if config.rate and apart is not None and 0 <= apart < _NEARLY * 1e9 / config.rate:
+            return None
+        self._marked_ns = stamp_ns
+        told: dict[str, Any] = {"stamp_ns": stamp_ns, "frame_id": frame_id, "config": config}
+        if self._bytes_agree:
+            return marker_bytes(detections, **told)
+        return marker_array(detections, make=make, **told)

@@ -121,8 +121,8 @@ def test_truth_has_no_score_and_may_not_know_its_velocity(make):
     names = ("truth", "names", "speed")
     array = markers.marker_array(truth, stamp_ns=STAMP, make=make, namespaces=names)
     added = [m for m in array.markers if m.action == ADD]
-    assert [m.ns for m in added] == ["truth", "names", "truth", "names", "speed"]
-    assert added[1].text == NUSCENES_CLASSES[truth.label[0]]
+    assert [m.ns for m in added] == ["truth", "truth", "names", "names", "speed"]
+    assert added[2].text == NUSCENES_CLASSES[truth.label[0]]
 
 
 @pytest.mark.parametrize("field", ["center", "size", "yaw", "velocity", "score"])

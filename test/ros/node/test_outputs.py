@@ -167,6 +167,20 @@ def test_settings_change_from_one_frame_to_the_next(bench):
     assert {m.ns for m in array.markers if m.action == 0} == {"boxes", "velocity"}
 
 
+def test_markers_come_at_the_rate_that_was_asked_for(bench):
+    rig = bench(NodeConfig(markers=MarkersConfig(rate=4.0)))
+    boxes = rig.listen(CLOUD, "/detector_node/boxes")
+    markers = rig.listen(MARKERS, "/detector_node/markers")
+    rig.activate()
+    rig.wait(lambda: all(p.get_subscription_count() for p, _ in rig.outputs._outputs[:2]))
+    for index in range(10):
+        rig.send(boxes, START + index * STEP)
+    rig.send(boxes, START - 2 * STEP)  # A bag begins again.
+    rig.wait(lambda: len(markers) >= 5)
+    stamps = [round((arrays.stamp_ns(a.markers[0].header.stamp) - START) / STEP) for a in markers]
+    assert stamps == [0, 3, 6, 9, -2]
+
+
 def test_label_info_is_latched_and_follows_the_threshold(bench):
     pytest.importorskip("vision_msgs")
     rig = bench(NodeConfig(score_threshold=0.25))
