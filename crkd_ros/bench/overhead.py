@@ -169,10 +169,12 @@ def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
     The detecting thread carries the network itself; its part is the network's wall time, as that
     thread is busy throughout.
     """
-    kinds = ("callbacks", "decode", "detect, publish", "DDS", "network", POOL)
+    kinds = ("callbacks", "executor", "decode", "detect, publish", "DDS", "network", POOL)
     found = dict.fromkeys(kinds, 0.0)
     for name, milliseconds in spent.items():
         if name == MAIN:
+            found["executor"] += milliseconds
+        elif name == "receive":
             found["callbacks"] += milliseconds
         elif name == "detect":
             inside = min(network, milliseconds)

@@ -1,4 +1,4 @@
-"""The node's subscriptions and their callbacks: they check, note, and never block."""
+"""The node's subscriptions and their callbacks, which check, note, and never block."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from rclpy.qos import (
     qos_policy_name_from_kind,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.serialization import deserialize_message
 
 from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.node.receiver import Receiver
 from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.framing import FramingConfig
@@ -38,6 +40,8 @@ except ImportError:  # humble
 _MESSAGES = 5
 #: Poses are small and come in bursts, and a gap in them costs frames.
 _POSES = 200
+#: Where the content of a serialised CameraInfo begins: behind the encapsulation and the stamp.
+_INFO_CONTENT = 4 + 8
 #: What ``qos_overrides.<topic>.subscription.*`` may change; durability for latched CameraInfo.
 _OVERRIDABLE = (
     QoSPolicyKind.HISTORY,
@@ -70,9 +74,11 @@ class Inputs:
         self._node, self._worker, self._reporter = node, worker, reporter
         self._topics: dict[str, _Topic] = {}
         self._subscriptions: list[Any] = []
-        self._poses: Any = None
+        self._infos: dict[str, bytes] = {}
+        self._receiver = Receiver(node, functools.partial(reporter.problem, "messages"))
         try:
             self._subscribe_all(framing, rig)
+            self._receiver.start()
         except Exception:
             self.close()  # Half of the subscriptions must not outlive this object.
             raise
@@ -84,16 +90,20 @@ class Inputs:
 
     def close(self) -> None:
         """End the subscriptions."""
+        self._receiver.close()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
     def _subscribe_all(self, framing: FramingConfig, rig: Rig) -> None:
         package = "sensor_msgs/msg/"
+        self._info = ros_packages.message_class(f"{package}CameraInfo")
         images = "Image" if framing.image_transport == "raw" else "CompressedImage"
         for name, camera in rig.cameras.items():
             on_info = functools.partial(self._on_info, camera)
-            self._subscribe(name, f"{package}CameraInfo", framing.info_topic(name), on_info)
+            self._subscribe(
+                name, f"{package}CameraInfo", framing.info_topic(name), on_info, raw=True
+            )
             on_image = functools.partial(self._on_item, camera)
             self._topics[name] = self._subscribe(
                 name, f"{package}{images}", framing.topic(name), on_image
@@ -108,7 +118,6 @@ class Inputs:
             self._topics[name] = self._subscribe(
                 name, "nav_msgs/msg/Odometry", framing.topic(name), on_pose, depth=_POSES
             )
-            self._poses = self._subscriptions[-1]
 
     def _subscribe(
         self,
@@ -118,6 +127,7 @@ class Inputs:
         callback: Callable[[Any], None],
         *,
         depth: int = _MESSAGES,
+        raw: bool = False,
     ) -> _Topic:
         profile = _sensor_data(depth)
         subscription = self._node.create_subscription(
@@ -125,6 +135,7 @@ class Inputs:
             topic,
             callback,
             profile,
+            callback_group=self._receiver.group,
             qos_overriding_options=QoSOverridingOptions(_OVERRIDABLE),
             # Each event that is watched costs every turn of the executor.
             event_callbacks=SubscriptionEventCallbacks(
@@ -133,11 +144,18 @@ class Inputs:
             ),
         )
         self._subscriptions.append(subscription)
+        self._receiver.add(subscription, callback, raw=raw)
         return _Topic(self._node.resolve_topic_name(topic), kind, profile)
 
-    def _on_info(self, camera: Camera, message: Any) -> None:
+    def _on_info(self, camera: Camera, data: bytes) -> None:
+        """A CameraInfo, serialised: nearly all are the one before with another stamp."""
+        content = data[_INFO_CONTENT:]
+        if camera.model is not None and self._infos.get(camera.name) == content:
+            camera.health.info_received()
+            return
         with self._safely(camera, "no CameraInfo"):
-            camera.on_info(message)
+            camera.on_info(deserialize_message(data, self._info))
+            self._infos[camera.name] = content
 
     def _on_item(self, sensor: Camera | Radar, message: Any) -> None:
         """An image or a cloud."""
@@ -147,21 +165,10 @@ class Inputs:
                 self._worker.add(sensor.name, arrival, sensor.item(message))
 
     def _on_pose(self, odometry: Odometry, message: Any) -> None:
-        """A pose, and all that wait behind it.
-
-        The executor hands out one message of a topic in each of its turns, which cost far more
-        than a pose: a busy machine would fall behind fast odometry for good.
-        """
-        for _ in range(1 + _POSES):
-            with self._safely(odometry):
-                arrival = self._arrived(odometry, message)
-                if odometry.on_pose(message):
-                    self._worker.add_pose(arrival.stamp_ns)
-            with self._poses.handle:
-                waiting = self._poses.handle.take_message(self._poses.msg_type, False)
-            if waiting is None:
-                return
-            message = waiting[0]
+        with self._safely(odometry):
+            arrival = self._arrived(odometry, message)
+            if odometry.on_pose(message):
+                self._worker.add_pose(arrival.stamp_ns)
 
     def _arrived(self, sensor: Camera | Radar | Odometry, message: Any) -> Arrival:
         arrival = Arrival(arrays.stamp_ns(message.header.stamp), time.monotonic())

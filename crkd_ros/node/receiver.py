@@ -1,0 +1,136 @@
+"""One thread that waits for the sensors' messages alone and hands them to their callbacks.
+
+rclpy's executors build a wait set of everything that a node has for each message: here two dozen
+subscriptions, their events, services and timers, several times what the messages themselves cost.
+Subscriptions in this group are kept out of every executor and waited for in a wait set that stays.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from rclpy.callback_groups import CallbackGroup
+from rclpy.guard_condition import GuardCondition
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+
+from crkd_ros.node.threads import name_thread
+
+#: Messages of one topic that are handed out before the others have their turn.
+_AT_ONCE = 200
+
+
+class _Elsewhere(CallbackGroup):
+    """Subscriptions in it no executor executes; their events are still the executor's."""
+
+    def can_execute(self, entity: Any) -> bool:
+        return not isinstance(entity, Subscription | GuardCondition)
+
+    def beginning_execution(self, entity: Any) -> bool:
+        return self.can_execute(entity)
+
+    def ending_execution(self, entity: Any) -> None:
+        pass
+
+
+class _Waiting(NamedTuple):
+    subscription: Any
+    callback: Callable[[Any], None]
+    raw: bool
+
+
+class Receiver:
+    """Subscriptions whose callbacks run one after another in a thread of their own.
+
+    Args:
+        node: subscribes.
+        problem: takes one sentence about a message that cannot be taken.
+
+    Attributes:
+        group: the callback group of these subscriptions; name it when they are made.
+    """
+
+    def __init__(self, node: Node, problem: Callable[[str], None]) -> None:
+        self.group = _Elsewhere()
+        self._node, self._problem = node, problem
+        self._waiting: list[_Waiting] = []
+        self._ending = self._closed = False
+        self._guard = node.create_guard_condition(lambda: None, self.group)
+        self._thread = threading.Thread(target=self._run, name="receive", daemon=True)
+        node.context.on_shutdown(self._wake)
+
+    def add(
+        self, subscription: Any, callback: Callable[[Any], None], *, raw: bool = False
+    ) -> None:
+        """Before ``start``: call back with each message of a subscription of ``group``.
+
+        Args:
+            subscription: as the node made it; its own callback is not called.
+            callback: takes the message.
+            raw: with its bytes instead, not deserialised.
+        """
+        self._waiting.append(_Waiting(subscription, callback, raw))
+
+    def start(self) -> None:
+        """Hand out messages from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, after the callback that runs; the subscriptions are the node's."""
+        self._ending = True
+        self._wake()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._closed = True
+        self._node.destroy_guard_condition(self._guard)
+
+    def _wake(self) -> None:
+        if not self._closed:
+            self._guard.trigger()
+
+    def _run(self) -> None:
+        name_thread("receive")
+        try:
+            with ExitStack() as held:
+                held.enter_context(self._node.context.handle)
+                held.enter_context(self._guard.handle)
+                for one in self._waiting:
+                    held.enter_context(one.subscription.handle)
+                self._wait()
+        except Exception:
+            # The end of the process pulls the context from under us; all else must be known.
+            if not self._ending and self._node.context.ok():
+                self._problem(f"messages are no longer received: {traceback.format_exc()}")
+
+    def _wait(self) -> None:
+        context = self._node.context
+        waits = rclpy_implementation.WaitSet(len(self._waiting), 1, 0, 0, 0, 0, context.handle)
+        by_pointer = {one.subscription.handle.pointer: one for one in self._waiting}
+        while not self._ending and context.ok():
+            waits.clear_entities()
+            for one in self._waiting:
+                waits.add_subscription(one.subscription.handle)
+            waits.add_guard_condition(self._guard.handle)
+            waits.wait(-1)
+            for pointer in waits.get_ready_entities("subscription"):
+                self._hand_out(by_pointer[pointer])
+
+    def _hand_out(self, one: _Waiting) -> None:
+        """All that waits: each turn of the wait set costs more than a small message."""
+        handle, kind = one.subscription.handle, one.subscription.msg_type
+        for _ in range(_AT_ONCE):
+            if self._ending:
+                return
+            try:
+                taken = handle.take_message(kind, one.raw)
+            except Exception as error:
+                self._problem(f"{one.subscription.topic_name}: {error}")
+                return
+            if taken is None:
+                return
+            one.callback(taken[0])
