@@ -22,7 +22,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the drive.")] = SEED,
     seconds: Annotated[float, typer.Option(min=2.0, help="Of the drive.")] = 8.0,
     image_width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 800,
-    rate: Annotated[float, typer.Option(min=0.01, help="Speed of playing.")] = 0.5,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Speed of playing; default: as fast as this machine answers."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that make the drive.")] = 2,
 ) -> None:
     """Make an unseen drive, play it to the live node, score what it publishes."""
