@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Device
+from crkd_core.commands.options import Device, Overwrite
 from crkd_core.config import ConfigError
+from crkd_core.files import check_output
 
 
 def bench(
@@ -20,14 +21,23 @@ def bench(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Of training; default: the preset's.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for bench.json and bench.png; not of training.")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
-    """How fast a detector runs here, by stage and precision; or how fast it trains."""
+    """How fast a detector runs here, by precision and stage; or how fast it trains."""
     from crkd_core.infer.bench import bench as run_bench
+    from crkd_core.infer.stage_report import RESULTS
     from crkd_core.train.bench import bench_training
 
     if training and weights is not None:
         raise ConfigError("--training times a preset with random weights; leave --weights out")
+    if training and out is not None:
+        raise ConfigError("--training writes no figures; leave --out out")
+    if out is not None:
+        check_output(out, results=RESULTS, overwrite=overwrite)
     if training:
         bench_training(preset_name=preset, batch_size=batch_size, device=device, rounds=rounds)
     else:
-        run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds)
+        run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds, out=out)

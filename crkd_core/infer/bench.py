@@ -21,9 +21,12 @@ from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.stage_report import stage_table, write_stages
+from crkd_core.infer.stages import peak_memory, rates, stages
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.precision import DTYPES
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_core.tables import Table, print_tables
@@ -78,14 +81,16 @@ def bench(
     weights: Path | None = None,
     device: str = "cpu",
     rounds: int = 20,
+    out: Path | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Time a detector and print a table.
+    """Time a detector and print tables: by variant, and by stage.
 
     Args:
         preset_name: which preset, with random weights.
         weights: a detector file; its configuration takes the preset's place.
         device: "cpu" or "cuda".
         rounds: timed calls of each variant, after two untimed ones.
+        out: folder for the figures and a picture of the stages; None: they are only printed.
 
     Returns:
         variant -> stage -> median milliseconds.
@@ -120,6 +125,27 @@ def bench(
         for variant, stages in samples.items()
     }
     _print(model, medians, device=device, rounds=rounds)
+    found = {
+        name: (
+            stages(detector, frame, rounds=rounds),
+            rates(detector.device, DTYPES[name]),
+        )
+        for name, detector in detectors.items()
+    }
+    print_tables(*(stage_table(*measured, precision=name) for name, measured in found.items()))
+    memory = peak_memory(detectors["fp32"].device)
+    print(f"most memory in use: {memory:.0f} MB")
+    if out is not None:
+        machine = {
+            "network": model.config.name,
+            "processor": _machine(device),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "rounds": rounds,
+            "peak_memory_mb": memory,
+        }
+        write_stages(out, found, machine=machine, variants=medians)
+        print(f"figures: {out / 'bench.json'}, {out / 'bench.png'}")
     return medians
 
 
@@ -145,7 +171,7 @@ def _print(
     model: BevDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
-    where = torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    where = _machine(device)
     stages = ("prepare", "network", "decode", "total")
     reference = medians["fp32"]["network"]
     print_tables(
@@ -163,6 +189,10 @@ def _print(
             ],
         )
     )
+
+
+def _machine(device: str) -> str:
+    return torch.cuda.get_device_name() if device.startswith("cuda") else processor()
 
 
 def processor() -> str:

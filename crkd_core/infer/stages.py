@@ -1,0 +1,271 @@
+"""Where the time of one frame goes, stage by stage, and how near each is to the limit.
+
+Nothing is left out: the stages add up to the way from six JPEGs to boxes; "other" is what lies
+between the parts of the network. What a node's messages cost on top says ``crkd overhead``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from crkd_core.data.batch import collate
+from crkd_core.data.cameras import decode_jpeg, prepare
+from crkd_core.frame import Frame
+from crkd_core.infer.detector import Detector
+from crkd_core.model.decode import candidates, survivors
+
+#: Parts of the network in the order of a frame's way, and the words for them.
+_PARTS = {
+    "image.backbone": "backbone",
+    "image.neck": "neck",
+    "lift": "lift",
+    "lidar": "lidar",
+    "radar": "radar",
+    "calibration": "calibration",
+    "fuser": "fuse",
+    "decoder": "decoder",
+    "head": "head",
+}
+_OTHER = "other"
+_JPEG_QUALITY = 90
+#: Sizes of the plain layers whose rates are the measure, and how often the best is sought.
+_CHANNELS, _SIDE, _MATRIX, _TRIES = 256, 128, 2048, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a frame.
+
+    Attributes:
+        name: of the stage.
+        milliseconds: median.
+        gflop: of its convolutions and matrix products, a multiply-add counting two.
+        megabytes: its layers' inputs, outputs and weights.
+    """
+
+    name: str
+    milliseconds: float
+    gflop: float = 0.0
+    megabytes: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What plain large layers reach here, in the detector's precision, GFLOP/s."""
+
+    convolution: float
+    matmul: float
+
+
+def stages(detector: Detector, frame: Frame, *, rounds: int) -> list[Stage]:
+    """Time every stage of a frame.
+
+    Args:
+        detector: as used.
+        frame: with images as recorded; they are replaced by smooth ones of their size, which
+            compress like photographs.
+        rounds: timed frames, after one untimed.
+    """
+    jpegs = [
+        simplejpeg.encode_jpeg(_picture(index, image.shape), quality=_JPEG_QUALITY)
+        for index, image in enumerate(frame.images)
+        if image is not None
+    ]
+    spent: defaultdict[str, list[float]] = defaultdict(list)
+    with _hooked(detector._model, detector._now) as parts:
+        for turn in range(rounds + 1):
+            for name, seconds in _one_frame(detector, frame, jpegs, parts).items():
+                if turn:
+                    spent[name].append(seconds)
+    gflop, megabytes = _work(detector, frame)
+    return [
+        Stage(
+            name=name,
+            milliseconds=1e3 * statistics.median(times),
+            gflop=gflop.get(name, 0.0),
+            megabytes=megabytes.get(name, 0.0),
+        )
+        for name, times in spent.items()
+    ]
+
+
+def _one_frame(
+    detector: Detector, frame: Frame, jpegs: list[bytes], parts: dict[str, float]
+) -> dict[str, float]:
+    """Seconds of the stages of one frame."""
+    found: dict[str, float] = {}
+    marks = [detector._now()]
+
+    def until_now(name: str) -> None:
+        marks.append(detector._now())
+        found[name] = marks[-1] - marks[-2]
+
+    images = tuple(decode_jpeg(data, source="bench") for data in jpegs)
+    until_now("JPEG")
+    prepared = prepare(dataclasses.replace(frame, images=images), detector.config.image)
+    until_now("resize")
+    with torch.inference_mode():
+        batch = collate([prepared], detector.config).to(detector.device)
+        until_now("batch, upload")
+        parts.clear()
+        output = detector._model(batch)
+        until_now(_OTHER)
+        found[_OTHER] -= sum(parts.values())
+        found |= {word: parts[name] for name, word in _PARTS.items() if name in parts}
+        found[_OTHER] = found.pop(_OTHER)  # Behind the parts.
+        config = detector.config
+        chosen = [
+            candidates(maps, task, config, detector.score_threshold)[0]
+            for maps, task in zip(output.tasks, config.head.tasks, strict=True)
+        ]
+    until_now("decode")
+    for boxes, task in zip(chosen, detector.config.head.tasks, strict=True):
+        survivors(boxes, task, detector.config.head.keep)
+    until_now("NMS")
+    return found
+
+
+def _picture(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """An image of coarse shapes and a little noise."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 255, (18, 32, 3), np.uint8)
+    image = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    noise = rng.normal(0, 4, (*shape[:2], 1))
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _hooked(model: nn.Module, now: Callable[[], float]) -> Iterator[dict[str, float]]:
+    """Seconds by part of the forward passes inside the block."""
+    begun: dict[str, float] = {}
+    spent: dict[str, float] = {}
+
+    def before(name: str) -> Callable[..., None]:
+        return lambda *_: begun.__setitem__(name, now())
+
+    def after(name: str) -> Callable[..., None]:
+        return lambda *_: spent.__setitem__(name, now() - begun[name])
+
+    handles = []
+    for name in _PARTS:
+        part = _part(model, name)
+        if part is not None:
+            handles += [
+                part.register_forward_pre_hook(before(name)),
+                part.register_forward_hook(after(name)),
+            ]
+    try:
+        yield spent
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _part(model: nn.Module, name: str) -> nn.Module | None:
+    part: Any = model
+    for word in name.split("."):
+        part = getattr(part, word, None)
+        if part is None:
+            return None
+    return part  # type: ignore[no-any-return]
+
+
+def _work(detector: Detector, frame: Frame) -> tuple[dict[str, float], dict[str, float]]:
+    """GFLOP and MB by stage of one forward pass."""
+    gflop: dict[str, float] = {}
+    megabytes: defaultdict[str, float] = defaultdict(float)
+    handles = []
+    with FlopCounterMode(display=False) as counter:
+
+        def before(word: str) -> Callable[..., None]:
+            return lambda *_: gflop.__setitem__(word, -counter.get_total_flops() / 1e9)
+
+        def after(word: str) -> Callable[..., None]:
+            return lambda *_: gflop.__setitem__(
+                word, gflop[word] + counter.get_total_flops() / 1e9
+            )
+
+        def layer(word: str) -> Callable[..., None]:
+            def note(module: nn.Module, inputs: Any, output: Any) -> None:
+                tensors = [*_tensors(inputs), *_tensors(output), *module.parameters()]
+                megabytes[word] += sum(t.numel() * t.element_size() for t in tensors) / 1e6
+
+            return note
+
+        for name, word in _PARTS.items():
+            part = _part(detector._model, name)
+            if part is None:
+                continue
+            handles += [
+                part.register_forward_pre_hook(before(word)),
+                part.register_forward_hook(after(word)),
+            ]
+            leaves = [m for m in part.modules() if not list(m.children())]
+            handles += [leaf.register_forward_hook(layer(word)) for leaf in leaves]
+        try:
+            with torch.inference_mode():
+                detector._model(collate([frame], detector.config).to(detector.device))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return gflop, dict(megabytes)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, tuple | list):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []
+
+
+def rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """The best of a few runs of a large convolution and of a large matrix product."""
+    layer = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, bias=False)
+    layer = layer.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    image = torch.randn(1, _CHANNELS, _SIDE, _SIDE, device=device, dtype=dtype)
+    image = image.to(memory_format=torch.channels_last)
+    matrix = torch.randn(_MATRIX, _MATRIX, device=device, dtype=dtype)
+    with torch.inference_mode():
+        return Rates(
+            convolution=2
+            * 9
+            * (_CHANNELS * _SIDE) ** 2
+            / 1e9
+            / _best(lambda: layer(image), device),
+            matmul=2 * _MATRIX**3 / 1e9 / _best(lambda: matrix @ matrix, device),
+        )
+
+
+def _best(call: Callable[[], object], device: torch.device) -> float:
+    times = []
+    for _ in range(_TRIES + 1):
+        begin = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that was in use so far, MB: of the device, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

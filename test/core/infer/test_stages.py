@@ -1,0 +1,69 @@
+"""The stages of `crkd bench`: all of a frame's way, with the work that the network really does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from model_tiny import TINY
+from torch.utils.flop_counter import FlopCounterMode
+
+from crkd_core.data.batch import collate
+from crkd_core.infer.bench import random_frame
+from crkd_core.infer.detector import Detector
+from crkd_core.infer.stage_report import RESULTS, stage_table, write_stages
+from crkd_core.infer.stages import Rates, rates, stages
+from crkd_core.model.build import build_detector
+
+
+@pytest.fixture(scope="module")
+def detector():
+    torch.manual_seed(0)
+    return Detector(build_detector(TINY))
+
+
+@pytest.fixture(scope="module")
+def found(detector):
+    return stages(detector, random_frame(detector.config), rounds=2)
+
+
+def test_every_stage_is_there_once_in_the_order_of_the_way(found):
+    names = [stage.name for stage in found]
+    assert len(set(names)) == len(names)
+    assert names[:3] == ["JPEG", "resize", "batch, upload"]
+    assert names[-3:] == ["other", "decode", "NMS"]
+    assert {"backbone", "neck", "lift", "radar", "fuse", "decoder", "head"} <= set(names)
+    # What no clock can tell apart is zero, never less.
+    assert all(stage.milliseconds > -0.1 for stage in found)
+
+
+def test_the_work_of_the_parts_is_that_of_the_network(detector, found):
+    batch = collate([random_frame(detector.config)], detector.config)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        detector._model(batch)
+    assert sum(stage.gflop for stage in found) == pytest.approx(counter.get_total_flops() / 1e9)
+    assert all(stage.megabytes > 0 for stage in found if stage.gflop)
+
+
+def test_the_detector_answers_as_before(detector, found):
+    for module in detector._model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_figures_and_picture(found, tmp_path):
+    reached = Rates(convolution=100.0, matmul=200.0)
+    table = stage_table(found, reached, precision="fp32")
+    assert [row[0] for row in table.rows] == [*(stage.name for stage in found), "all"]
+    write_stages(tmp_path, {"fp32": (found, reached)}, machine={"threads": 1}, variants={})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(RESULTS)
+    saved = json.loads((tmp_path / "bench.json").read_text())["stages"]["fp32"]
+    assert saved["rates_gflops"] == {"convolution": 100.0, "matmul": 200.0}
+    assert [stage["name"] for stage in saved["stages"]] == [stage.name for stage in found]
+
+
+def test_plain_layers_have_a_rate():
+    measured = rates(torch.device("cpu"), torch.float32)
+    assert measured.convolution > 0
+    assert measured.matmul > 0
