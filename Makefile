@@ -8,10 +8,13 @@ ifdef ROS_DISTRO
 KIND := ros-$(ROS_DISTRO)
 VENV_OPTIONS := --system-site-packages
 EXTRAS := bags,world,test
+# What the distribution's cv_bridge was built for.
+PINS := 'numpy<2'
 else
 KIND := wheels
 VENV_OPTIONS :=
 EXTRAS := ros,bags,world,test
+PINS :=
 endif
 
 BIN := .venv/bin
@@ -66,7 +69,7 @@ $(INSTALLED): setup.py constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	@before=$$($(TORCH)) && \
 	echo "torch $$before; now everything else ($(EXTRAS)), about two minutes" && \
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]' && \
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[$(EXTRAS)]' $(PINS) && \
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps nuscenes-devkit==1.2.0 && \
 	after=$$($(TORCH)) && \
 	if [ "$$before" != "$$after" ]; then \

@@ -26,6 +26,7 @@ def extra_of(module: str) -> str | None:
 
 
 def remedy(extra: str) -> str:
-    """What brings an extra, as an imperative."""
-    install = f"pip install 'crkd_ros[{extra}]'"
-    return f"source ROS 2, or {install}" if extra == "ros" else install
+    """What brings an extra, as an imperative. No registry has this package, so not by its name."""
+    if extra == "ros":
+        return "source ROS 2, or pip install '.[ros]'"
+    return f"pip install {' '.join(MODULES[extra])}"

@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "crkd_ros"
+#: As README.md says it: by the Python that has torch, whatever the PATH has.
+COLCON = (sys.executable, "-m", "colcon")
 #: What `ros2 run` finds, and nothing else: the files of scripts/, and the entry point.
 EXECUTABLES = {"crkd", *(path.name for path in (ROOT / "scripts").iterdir())}
 
@@ -100,10 +102,10 @@ def tests_run(work: Path, name: str) -> int:
     """How many tests `colcon test` runs: zero means that it fell back to unittest."""
     paths = ["--build-base", f"{name}/build", "--install-base", f"{name}/install"]
     arguments = ["--pytest-args", "test/package/test_layout.py", "-p", "no:cacheprovider"]
-    command = ["colcon", "--log-base", f"{name}/log", "test", "--paths", str(ROOT), *paths]
+    command = [*COLCON, "--log-base", f"{name}/log", "test", "--paths", str(ROOT), *paths]
     run([*command, "--event-handlers", "console_direct-", *arguments], cwd=work)
     result = run(
-        ["colcon", "--log-base", f"{name}/log", "test-result", "--test-result-base", name],
+        [*COLCON, "--log-base", f"{name}/log", "test-result", "--test-result-base", name],
         cwd=work,
     )
     count = re.search(r"(\d+) tests?, 0 errors?, 0 failures?", result)
@@ -119,7 +121,7 @@ def main() -> None:
         work = Path(folder).resolve()
         for name, options in (("plain", []), ("symlink", ["--symlink-install"])):
             paths = ["--build-base", f"{name}/build", "--install-base", f"{name}/install"]
-            command = ["colcon", "--log-base", f"{name}/log", "build", "--paths", str(ROOT)]
+            command = [*COLCON, "--log-base", f"{name}/log", "build", "--paths", str(ROOT)]
             run([*command, *paths, *options], cwd=work)
             count = check(work / name / "install", work)
             tests = tests_run(work, name)

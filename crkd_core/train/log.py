@@ -67,8 +67,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise LogError(
-                "tensorboard is not installed; pip install 'crkd_ros[log]', or leave "
-                "tensorboard out"
+                "tensorboard is not installed; pip install tensorboard, or leave tensorboard out"
             ) from error
         self.writer = SummaryWriter(str(folder), purge_step=done + 1)
 

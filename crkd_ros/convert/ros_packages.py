@@ -75,7 +75,7 @@ def message_class(type_name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise MessageError(
             f"message type {type_name} is not available ({error}); install the ROS package "
-            f"{package}, or on a machine without ROS 2: pip install 'crkd_ros[ros]'"
+            f"{package}, or on a machine without ROS 2: pip install '.[ros]'"
         ) from error
 
 

@@ -129,8 +129,8 @@ def test_an_interrupt_before_a_command_is_known_is_status_130(monkeypatch, capsy
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("rosbags.rosbag2", "error: rosbags is not installed: pip install 'crkd_ros[bags]'\n"),
-        ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'\n"),
+        ("rosbags.rosbag2", "error: rosbags is not installed: pip install rosbags mcap\n"),
+        ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install '.[ros]'\n"),
         ("torch.nn", f"No module named 'torch.nn' in {sys.executable}; activate the environment"),
     ],
 )

@@ -153,19 +153,20 @@ def test_what_is_not_installed_is_said_in_a_line_each(metadata):
     lines = done.stdout.splitlines()
     assert (
         "rosbags not installed, for bag, calibration, demo, live, overhead, play, replay, soak: "
-        "pip install 'crkd_ros[bags]'"
+        "pip install rosbags mcap"
     ) in lines
     assert (
         "rclpy not installed, for demo, live, node, overhead, play, soak: "
-        "source ROS 2, or pip install 'crkd_ros[ros]'"
+        "source ROS 2, or pip install '.[ros]'"
     ) in lines
     assert (
         "trimesh, embreex not installed, for world, demo, overhead, soak: "
-        "pip install 'crkd_ros[world]'"
+        "pip install trimesh embreex"
     ) in lines
     for words, text in (
-        (("bag", "info", "x"), "rosbags is not installed: pip install 'crkd_ros[bags]'"),
-        (("node",), "rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'"),
+        (("bag", "info", "x"), "rosbags is not installed: pip install rosbags mcap"),
+        (("node",), "rclpy is not installed: source ROS 2, or pip install '.[ros]'"),
+        (("world", "--out", "w"), "embreex is not installed: pip install trimesh embreex"),
     ):
         called = place.crkd(*words)
         assert called.returncode == 1 and called.stderr == f"error: {text}\n"
