@@ -15,6 +15,7 @@ _MAGIC = 8
 _CHUNK, _DATA_END, _FOOTER = 0x06, 0x0F, 0x02
 #: Where in a Chunk its checksum lies: after two times and the size of what it holds.
 _CHUNK_CRC = 24
+_FOOTER_SIZE = 29
 _PIECE = 1 << 20
 
 
@@ -38,6 +39,23 @@ def add_checksums(path: Path) -> None:
                 break
             total = _crc_of(file, start, start + 9 + length, total)
         _fill_footer(file)
+
+
+def summary_is_whole(path: Path) -> bool:
+    """Whether the checksum of an mcap file's summary fits; True where it has none.
+
+    The summary holds names and types of topics. Readers do not look at its checksum.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        footer = size - _MAGIC - _FOOTER_SIZE
+        if footer < _MAGIC:
+            return True  # Whoever reads it says that it is cut short.
+        file.seek(footer)
+        opcode, _, first, _, wanted = struct.unpack("<BQQQI", file.read(_FOOTER_SIZE))
+        if opcode != _FOOTER or not wanted or not _MAGIC <= first <= footer:
+            return True
+        return _crc_of(file, first, footer + _FOOTER_SIZE - 4, 0) == int(wanted)
 
 
 def _fill_chunk(file: BinaryIO, content: int) -> None:

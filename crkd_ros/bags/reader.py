@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crkd_ros.bags.container import CONTAINERS, Bag, Record, Topic
 from crkd_ros.bags.foxglove import FoxgloveBag
+from crkd_ros.bags.mcap_crc import summary_is_whole
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.rosbag import RosBag
 
@@ -23,6 +24,12 @@ def open_bag(path: Path) -> Bag:
         raise BagError(
             f"{path}: no such bag; expected a rosbag2 (folder, .mcap, .db3) or a ROS 1 .bag"
         )
+    for file in path.glob("*.mcap") if path.is_dir() else [path]:
+        if _mcap_profile(file) is not None and not summary_is_whole(file):
+            raise BagError(
+                f"{path}: the bag is damaged: the checksum of the index of {file.name} does not "
+                "fit; copy it again, or make it anew with `mcap recover`"
+            )
     profile = _mcap_profile(path)
     if profile == "ros1":
         raise BagError(

@@ -38,7 +38,7 @@ class RosBag(Bag):
             self._reader.open()
         except Exception as error:  # rosbags raises ReaderError, struct.error, OSError, ...
             wanted = "ROS 1 bag" if ros1 else "rosbag2 (folder with metadata.yaml, .mcap or .db3)"
-            raise BagError(f"{path}: not a readable {wanted}: {error}") from error
+            raise BagError(f"{path}: not a readable {wanted}: {_line(error)}") from error
         self._connections = list(self._reader.connections)
         self._definitions = Definitions(self._connections, ros1=ros1)
         self.topics = merged(
@@ -69,7 +69,7 @@ class RosBag(Bag):
                     decode=decode,
                 )
         except Exception as error:  # apsw, struct, zstd, ReaderError: all mean the same to a user
-            raise BagError(f"{self.path}: the bag is damaged: {error}") from error
+            raise BagError(f"{self.path}: the bag is damaged: {_line(error)}") from error
         self._refuse_less(came, {one.topic for one in wanted})
 
     def _refuse_less(self, came: Counter[str], wanted: Collection[str]) -> None:
@@ -89,6 +89,11 @@ class RosBag(Bag):
     def close(self) -> None:
         """See Bag."""
         self._reader.close()
+
+
+def _line(error: Exception) -> str:
+    """What was wrong, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _profiles(ext: object) -> list:
