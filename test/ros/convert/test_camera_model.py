@@ -392,7 +392,7 @@ NUMBERS = st.floats(width=64) | st.floats(-2, 2) | st.integers(-3, 3).map(float)
 COUNTS = st.integers(0, 2000) | st.integers(0, 2**32 - 1)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=200)
 @given(
     k=st.just(K) | st.lists(NUMBERS, min_size=9, max_size=9),
     d=st.lists(NUMBERS, max_size=14) | st.lists(st.floats(-0.5, 0.5), min_size=4, max_size=5),

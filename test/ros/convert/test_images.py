@@ -313,7 +313,7 @@ def test_raw_sizes_that_contradict_the_data_are_errors(make):
 _JPEG, _PNG = encoded(noise(24, 32, 3), ".jpg"), encoded(noise(12, 16, 3), ".png")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(
     data=st.sampled_from([_JPEG, _PNG]),
     changes=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), max_size=8),
@@ -335,7 +335,7 @@ def test_any_damage_to_a_compressed_image_is_an_error_or_pixels(data, changes, k
         assert got.shape[0] * got.shape[1] <= MAX_PIXELS
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=200)
 @given(
     encoding=st.sampled_from([*images.ENCODINGS, "32FC1", "", "bayer"]),
     sizes=st.tuples(*[st.one_of(st.integers(0, 40), st.integers(0, 2**32 - 1))] * 3),
