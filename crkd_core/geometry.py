@@ -48,6 +48,22 @@ def quat_wxyz_to_matrix(quat: ArrayLike) -> Array:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
+def quat_wxyz_to_yaw(quat: ArrayLike) -> Array:
+    """Heading of the turned x axis, radians, as by ``quat_wxyz_to_matrix``. [..., 4] -> [...].
+
+    Raises:
+        GeometryError: a quaternion of length zero or with non-finite parts.
+    """
+    q = np.asarray(quat, np.float64)
+    norm = np.linalg.norm(q, axis=-1, keepdims=True)
+    if q.shape[-1:] != (4,) or not np.all(np.isfinite(norm)) or np.any(norm < 1e-9):
+        raise GeometryError(
+            f"expected finite quaternions [..., 4] of non-zero length, got {quat!r}"
+        )
+    w, x, y, z = np.moveaxis(q / norm, -1, 0)
+    return np.asarray(np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z)))
+
+
 def matrix_to_quat_wxyz(rotation: ArrayLike) -> Array:
     """Unit quaternion (w, x, y, z), w >= 0, of one rotation matrix. [3, 3] -> [4]."""
     m = np.asarray(rotation, np.float64)

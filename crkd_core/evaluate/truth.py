@@ -49,30 +49,27 @@ class SampleTruth:
             NuScenesError: unknown sample, or one without a key LiDAR record.
         """
         rules = rules or DetectionRules()
-        parts, racks = [ScoredBoxes.empty(tables.classes)], {}
+        truth, sample = tables.truths_global(tokens)
+        # Nobody can be asked to find what no sensor touched.
+        touched = truth.num_lidar_points + truth.num_radar_points != 0
+        truth, sample = truth.select(touched), sample[touched]
+        every = ScoredBoxes(
+            center=truth.center,
+            size=truth.size,
+            yaw=truth.yaw,
+            velocity=truth.velocity,
+            label=truth.label,
+            sample=sample,
+            attribute=truth.attribute,
+            score=np.ones(len(truth)),
+            classes=truth.classes,
+        )
+        racks = {}
         ego = np.zeros((len(tokens), 2))
         for i, token in enumerate(tokens):
-            truth = tables.truth_global(token)
-            # Nobody can be asked to find what no sensor touched.
-            truth = truth.select(truth.num_lidar_points + truth.num_radar_points != 0)
-            parts.append(
-                ScoredBoxes(
-                    center=truth.center,
-                    size=truth.size,
-                    yaw=truth.yaw,
-                    velocity=truth.velocity,
-                    label=truth.label,
-                    sample=np.full(len(truth), i),
-                    attribute=truth.attribute,
-                    score=np.ones(len(truth)),
-                    classes=truth.classes,
-                )
-            )
-            rack = tables.bicycle_racks(token)
-            if len(rack):
+            if len(rack := tables.bicycle_racks(token)):
                 racks[i] = rack
             ego[i] = tables.ego_translation(token)[:2]
-        every = ScoredBoxes.joined(parts)
         whole = cls(tokens=tuple(tokens), boxes=every, ego=ego, racks=racks, rules=rules)
         return cls(
             tokens=whole.tokens, boxes=whole.countable(every), ego=ego, racks=racks, rules=rules

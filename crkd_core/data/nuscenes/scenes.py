@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -216,10 +216,23 @@ class NuScenes:
         Raises:
             NuScenesError: unknown sample.
         """
+        return self.truths_global([sample_token])[0]
+
+    def truths_global(self, sample_tokens: Sequence[str]) -> tuple[Truth, NDArray[np.int64]]:
+        """``truth_global`` of many samples in one, and [N] which of them each box is of.
+
+        Raises:
+            NuScenesError: unknown sample.
+        """
         index = self.index
-        rows = self._boxes(sample_token)
-        rows = rows[index.box_label[rows] >= 0]
-        return Truth(
+        samples = np.array([self.sample_row(token) for token in sample_tokens], np.int64)
+        first, last = index.sample_boxes[samples], index.sample_boxes[samples + 1]
+        owner = np.repeat(np.arange(len(samples)), last - first)
+        before = np.concatenate([[0], np.cumsum(last - first)])[:-1]
+        rows = np.arange(len(owner)) + (first - before)[owner]
+        known = index.box_label[rows] >= 0
+        rows, owner = rows[known], owner[known]
+        truth = Truth(
             center=index.box_center[rows],
             size=index.box_size[rows],
             yaw=index.box_yaw[rows],
@@ -230,6 +243,7 @@ class NuScenes:
             num_radar_points=index.box_radar[rows].astype(np.int64),
             classes=self.classes,
         )
+        return truth, owner
 
     def bicycle_racks(self, sample_token: str) -> Boxes:
         """Bicycle racks of a sample in GLOBAL axes; they are no detection class.
