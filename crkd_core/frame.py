@@ -29,6 +29,26 @@ class FrameError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PastFrame:
+    """An earlier moment of a Frame.
+
+    Attributes:
+        frame: in its own axes.
+        now_T_past: [4, 4] float64, those axes to the axes of the Frame that has it.
+    """
+
+    frame: Frame
+    now_T_past: NDArray[np.float64]
+
+    def moved(self, new_T_ego: NDArray[np.float64]) -> PastFrame:
+        """The same in other axes, both moments moved alike; see Frame.moved."""
+        return PastFrame(
+            frame=self.frame.moved(new_T_ego),
+            now_T_past=new_T_ego @ self.now_T_past @ np.linalg.inv(new_T_ego),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """One instant, in the ego frame (x forward, y left, z up, metres) at ``stamp_ns``.
 
@@ -47,6 +67,9 @@ class Frame:
         global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
         truth: annotated boxes in ego axes; None = unknown.
         token: nuScenes sample token; "" outside a dataset.
+        scene: name of the drive, which no memory outlasts; "" outside a dataset.
+        past: earlier moments, the newest first, None for one that is not known; () = not asked.
+            Detectors that are given Frames one by one remember by themselves (infer/memory.py).
     """
 
     stamp_ns: int
@@ -60,6 +83,8 @@ class Frame:
     global_T_ego: NDArray[np.float64] | None = None
     truth: Truth | None = None
     token: str = ""
+    scene: str = ""
+    past: tuple[PastFrame | None, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(CAMERAS)
@@ -118,6 +143,10 @@ class Frame:
             ),
             radar=self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
             radar_present=present,
+            past=tuple(
+                past and dataclasses.replace(past, frame=past.frame.keeping(sensors))
+                for past in self.past
+            ),
         )
 
     def moved(self, new_T_ego: NDArray[np.float64]) -> Frame:
@@ -140,4 +169,5 @@ class Frame:
             lidar=lidar,
             truth=None if self.truth is None else self.truth.transformed(new_T_ego),
             global_T_ego=None,
+            past=tuple(past and past.moved(new_T_ego) for past in self.past),
         )

@@ -18,12 +18,15 @@ from crkd_core.config import (
     DecoderConfig,
     DetectorConfig,
     GridConfig,
+    GuideConfig,
     HeadConfig,
     ImageConfig,
     LidarConfig,
     PasteConfig,
     RadarConfig,
+    RadarViewConfig,
     TaskConfig,
+    TemporalConfig,
     TrainConfig,
     from_dict,
     to_dict,
@@ -265,6 +268,86 @@ def vod_lc_r50() -> TrainConfig:
     return dataclasses.replace(_vod(lc_r50(), "vod_lc_r50", _VOD_LARGE), steps=_VOD_STEPS)
 
 
+def demo_imkd() -> TrainConfig:
+    """The demo's student of IMKD: radar in the image, guided fusion, a short memory."""
+    run = demo_student()
+    camera = run.detector.camera
+    assert camera is not None
+    view = RadarViewConfig(channels=(16, 16), blocks=1, context_channels=16)
+    detector = dataclasses.replace(
+        run.detector,
+        name="demo_imkd",
+        camera=dataclasses.replace(camera, radar_view=view),
+        guide=GuideConfig(),
+        temporal=TemporalConfig(frames=2),
+        fused_channels=33,
+    )
+    return dataclasses.replace(run, detector=detector)
+
+
+def imkd_r50() -> TrainConfig:
+    """IMKD's student with ResNet-50 on CRN's base (docs/method.md 1.10)."""
+    detector = DetectorConfig(
+        name="imkd_r50",
+        grid=GridConfig(),
+        image=ImageConfig(zoom=1.0),
+        camera=CameraConfig(
+            stride=16,
+            align_corners=False,
+            depth=(2.0, 58.0, 0.8),
+            z=(-5.0, 3.0),
+            radar_view=RadarViewConfig(),
+        ),
+        radar=RadarConfig(channels=(64, 64, 80)),
+        guide=GuideConfig(),
+        fuser="attention",
+        temporal=TemporalConfig(),
+        # A multiple of three, for the thirds of the channels, and of four, for the heads.
+        fused_channels=144,
+        decoder=DecoderConfig(channels=(160, 320, 640), strides=(2, 2, 2)),
+        head=HeadConfig(tasks=SIX_TASKS),
+        classes=NUSCENES_CLASSES,
+    )
+    # 24 epochs of 28 130 frames, 16 samples a step, each as often as it is: no balancing.
+    return TrainConfig(
+        detector=detector,
+        augment=AugmentConfig(bev_rotation=22.5, image_rotation=0.0),
+        batch_size=4,
+        accumulate=4,
+        steps=42_200,
+        clip_norm=5.0,
+        depth_weight=3.0,
+        average=0.999,
+    )
+
+
+def lidar_centerpoint() -> TrainConfig:
+    """LiDAR alone, the size of a CenterPoint: IMKD's teacher (docs/method.md 1.10)."""
+    run = imkd_r50()
+    detector = dataclasses.replace(
+        run.detector,
+        name="lidar_centerpoint",
+        camera=None,
+        radar=None,
+        lidar=LidarConfig(voxel=(0.1, 0.1, 0.2)),
+        guide=None,
+        fuser="gated",
+        temporal=None,
+        fused_channels=256,
+        decoder=DecoderConfig(),
+        head=HeadConfig(tasks=SIX_TASKS, code_weights=(1.0,) * 8 + (0.2, 0.2)),
+    )
+    # 20 epochs.
+    return dataclasses.replace(
+        run,
+        detector=detector,
+        augment=AugmentConfig(bev_rotation=45.0),
+        steps=35_200,
+        depth_weight=0.0,
+        paste=PasteConfig(counts=(2, 3, 4, 6, 7, 2, 6, 6, 2, 2), stop_step=26_400),
+    )
+
+
 PRESETS: dict[str, Callable[[], TrainConfig]] = {
     f.__name__: f
     for f in (
@@ -272,6 +355,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
         *(demo_teacher, lc_r50, lc_swint),
         *(demo_lidar, demo_camera, demo_radar),
         *(vod_student, vod_teacher, vod_r50, vod_lc_r50),
+        *(demo_imkd, imkd_r50, lidar_centerpoint),
     )
 }
 

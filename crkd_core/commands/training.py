@@ -297,6 +297,7 @@ def _recorded(
             sensors=() if teachers else config.sensors,
             lidar_sweeps=1 if config.depth_weight else 0,
             recorded=True,
+            remembered=True,
         )
 
     tables = open_set(data, split=split, version=version)

@@ -5,6 +5,12 @@ Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run w
 neither. Presets are functions in presets.py.
 """
 
+from crkd_core.config.blocks import (
+    AttentionConfig,
+    GuideConfig,
+    RadarViewConfig,
+    TemporalConfig,
+)
 from crkd_core.config.checks import ConfigError, check_classes, check_per_class
 from crkd_core.config.detector import (
     IDENTITY,
@@ -52,6 +58,7 @@ __all__ = [
     "PUBLISHED_LOSSES",
     "RESPD_CHANNELS",
     "SENSORS",
+    "AttentionConfig",
     "AugmentConfig",
     "BackboneConfig",
     "Branch",
@@ -64,6 +71,7 @@ __all__ = [
     "DistillConfig",
     "EnlargeConfig",
     "GridConfig",
+    "GuideConfig",
     "HeadConfig",
     "ImageConfig",
     "ImkdConfig",
@@ -72,8 +80,10 @@ __all__ = [
     "PasteConfig",
     "Precision",
     "RadarConfig",
+    "RadarViewConfig",
     "RayConfig",
     "TaskConfig",
+    "TemporalConfig",
     "TrainConfig",
     "UnlabelledConfig",
     "check_classes",

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from crkd_core.config.blocks import (
+    AttentionConfig,
+    GuideConfig,
+    RadarViewConfig,
+    TemporalConfig,
+)
 from crkd_core.config.checks import (
     ConfigError,
     check_count,
@@ -152,6 +158,8 @@ class CameraConfig:
     #: "floor": points below a lower bound are left out. "trunc": rounded towards zero, as in the
     #: released code: one cell below each lower bound counts too, in z a whole bin of 20 m.
     cell_rounding: Literal["floor", "trunc"] = "floor"
+    #: Radar points help to lift; None = they do not.
+    radar_view: RadarViewConfig | None = None
 
     def __post_init__(self) -> None:
         low, high, step = self.depth
@@ -350,11 +358,17 @@ class DetectorConfig:
     camera: CameraConfig | None = CameraConfig()
     radar: RadarConfig | None = RadarConfig()
     lidar: LidarConfig | None = None
-    #: "gated" as in CRKD, or "conv": one convolution, the non-gated baseline (docs/method.md 1.5).
-    #: A single branch has no other to be weighed against, and always has the one convolution.
-    fuser: Literal["gated", "conv"] = "gated"
+    #: "gated" as in CRKD, "conv": one convolution, the non-gated baseline (docs/method.md 1.5), or
+    #: "attention" as in CRN (1.10). A single branch has no other to be weighed against, and always
+    #: has the one convolution.
+    fuser: Literal["gated", "conv", "attention"] = "gated"
     #: Side of the gates' kernel.
     gate_kernel: int = 3
+    attention: AttentionConfig = AttentionConfig()
+    #: Camera and radar maps are weighed by intensity before they are fused; None = they are not.
+    guide: GuideConfig | None = None
+    #: Fused maps of earlier moments are used too; None = the present alone.
+    temporal: TemporalConfig | None = None
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
     head: HeadConfig
@@ -387,6 +401,14 @@ class DetectorConfig:
                 f"detector {self.name}: camera, radar and lidar are all null, and it needs one of "
                 "them; for example --set 'detector.lidar={}' makes a LiDAR branch of defaults"
             )
+        both = self.camera is not None and self.radar is not None
+        view = self.camera is not None and self.camera.radar_view is not None
+        for name, asked in (("guide", self.guide is not None), ("camera.radar_view", view)):
+            if asked and not both:
+                raise ConfigError(
+                    f"{name}: {self.name} needs cameras and radars for it; set it to null, or "
+                    "give the detector both branches"
+                )
 
     @property
     def branches(self) -> tuple[Branch, ...]:

@@ -40,7 +40,16 @@ def augment(
     """
     frame = drop_sensors(frame, augment=augment, rng=rng, read=read)
     frame = augment_images(frame, augment=augment, image=image, rng=rng)
-    return frame.moved(ground_matrix(augment=augment, rng=rng))
+    ground = ground_matrix(augment=augment, rng=rng)
+    # Drawn last, so that a network without memory sees the same views.
+    past = tuple(
+        moment
+        and dataclasses.replace(
+            moment, frame=augment_images(moment.frame, augment=augment, image=image, rng=rng)
+        )
+        for moment in frame.past
+    )
+    return dataclasses.replace(frame, past=past).moved(ground)
 
 
 def drop_sensors(

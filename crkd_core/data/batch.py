@@ -6,6 +6,7 @@ image, M radar points and L LiDAR points of all samples.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig
+from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.data import cameras, radar
 from crkd_core.data.grid import in_grid
 from crkd_core.data.tensors import Tensors
@@ -37,6 +38,7 @@ class Batch(Tensors):
         lidar_sample: [L] int64, ascending.
         truth: per sample, the boxes or None.
         tokens: per sample, the dataset token or "".
+        past: earlier moments of the same samples, the newest first; () where nobody asked.
     """
 
     images: Tensor
@@ -49,9 +51,25 @@ class Batch(Tensors):
     lidar_sample: Tensor | None
     truth: tuple[Truth | None, ...]
     tokens: tuple[str, ...]
+    past: tuple[PastBatch, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastBatch(Tensors):
+    """An earlier moment of B samples.
+
+    Attributes:
+        batch: what was seen, in the grid of that moment; nothing where it is not known.
+        now_T_past: [B, 4, 4] float64, that grid to the present one, augmentation included.
+        known: [B] bool.
+    """
+
+    batch: Batch
+    now_T_past: Tensor
+    known: Tensor
 
 
 def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
@@ -84,7 +102,31 @@ def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
         lidar_sample=_sample_index([len(cloud) for cloud in points]) if has_lidar else None,
         truth=tuple(f.truth for f in frames),
         tokens=tuple(f.token for f in frames),
+        past=_past(frames, config),
     )
+
+
+def _past(frames: Sequence[Frame], config: DetectorConfig) -> tuple[PastBatch, ...]:
+    """The earlier moments of Frames in the grid frame, for a network that has memory."""
+    if config.temporal is None or not any(frame.past for frame in frames):
+        return ()
+    found = []
+    for index in range(config.temporal.frames):
+        moments = [f.past[index] if index < len(f.past) else None for f in frames]
+        # Of a moment that is not known nothing is seen.
+        seen = [
+            dataclasses.replace(f.keeping(()), lidar=None, past=()) if m is None else m.frame
+            for f, m in zip(frames, moments, strict=True)
+        ]
+        poses = [np.eye(4) if m is None else m.now_T_past for m in moments]
+        found.append(
+            PastBatch(
+                batch=collate(seen, dataclasses.replace(config, lidar=None, ego_T_grid=IDENTITY)),
+                now_T_past=torch.from_numpy(np.stack(poses)),
+                known=torch.tensor([m is not None for m in moments]),
+            )
+        )
+    return tuple(found)
 
 
 def _views(frames: Sequence[Frame], config: DetectorConfig) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Frames as a network sees them: in its grid frame, radar ages as it was trained with.
 
 Our own networks work in ego axes and nothing changes. Imported ones work in the LIDAR_TOP frame of
-nuScenes (x right, y forward) and count radar ages from each radar's newest return.
+nuScenes (x right, y forward) and count radar ages from each radar's newest return. Earlier moments
+of a Frame move with it.
 """
 
 from __future__ import annotations

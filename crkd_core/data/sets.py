@@ -45,6 +45,7 @@ def frames_of(
     sensors: Collection[str] = (),
     lidar_sweeps: int = 0,
     recorded: bool = False,
+    remembered: bool = False,
 ) -> SetFrames:
     """The samples of a split as these networks need them; see NuScenesFrames.for_detectors.
 
@@ -59,4 +60,5 @@ def frames_of(
         sensors=sensors,
         lidar_sweeps=lidar_sweeps,
         recorded=recorded,
+        remembered=remembered,
     )

@@ -112,6 +112,7 @@ def detect(
 ) -> Iterator[tuple[Frame, Detections]]:
     """Each Frame with what the detector finds in it, one by one, with a bar beside.
 
+    A detector with memory remembers the Frames before it, of the same drive.
     A Frame that has nothing that it reads has an empty answer (docs/decisions/0009).
 
     Args:
@@ -123,11 +124,14 @@ def detect(
         stages: takes the seconds of each Frame, by stage: "read" and those of ``Detector.timing``.
         account: takes what each Frame had.
     """
+    memory = None
     start = time.perf_counter()
     for frame in counted(frames, text, total=total, stays=stays):
         read = time.perf_counter() - start
         usable = detector.can_use(frame)
-        found = detector(frame) if usable else Detections.empty(detector.config.classes)
+        found = Detections.empty(detector.config.classes)
+        if usable:
+            found, memory = detector.step(frame, memory)
         if account is not None:
             account.add(frame, usable=usable)
         if stages is not None and usable:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import collate
@@ -149,6 +150,34 @@ def bench(
     return medians
 
 
+def sizes(model: BevDetector) -> Table:
+    """Parameters and floating-point operations of a Frame, by part.
+
+    An operation is an addition or a multiplication, in convolutions and matrix products; looking
+    up and summing, as in the lift, is not counted.
+    """
+    batch = collate([random_frame(model.config)], model.config).to(next(model.parameters()).device)
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        model(batch)
+    root = type(model).__name__
+    counts = {
+        name.removeprefix(f"{root}."): sum(ops.values())
+        for name, ops in counter.get_flop_counts().items()
+    }
+    rows = []
+    for name, part in model.named_children():
+        number = sum(p.numel() for p in part.parameters())
+        rows.append([name, f"{number / 1e6:.2f}", f"{counts.get(name, 0) / 1e9:.2f}"])
+    total = sum(p.numel() for p in model.parameters())
+    rows.append(["all", f"{total / 1e6:.2f}", f"{counter.get_total_flops() / 1e9:.2f}"])
+    return Table(
+        title=f"{model.config.name}, one Frame",
+        columns=("part", "parameters M", "GFLOP"),
+        rows=rows,
+    )
+
+
 def _plain_forward(model: BevDetector, frame: Frame) -> Callable[[], object]:
     batch = collate([frame], model.config).to(next(model.parameters()).device)
 
@@ -175,6 +204,7 @@ def _print(
     stages = ("prepare", "network", "decode", "total")
     reference = medians["fp32"]["network"]
     print_tables(
+        sizes(model),
         Table(
             title=f"{model.config.name}: {count / 1e6:.2f} M parameters, batch 1, median of "
             f"{rounds}\n{where}, {torch.get_num_threads()} threads, torch {torch.__version__}",
@@ -187,7 +217,7 @@ def _print(
                 ]
                 for variant, values in medians.items()
             ],
-        )
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.infer.memory import Memory
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.detector import BevDetector
@@ -26,8 +28,8 @@ class InferError(RuntimeError):
 class Detector:
     """Frame -> prepare -> batch -> network -> decode -> Detections.
 
-    The result depends on the Frame and the weights alone: not on Frames seen before, nor on
-    whether images were prepared by the caller or here.
+    The result depends on the Frame and the weights alone, and with ``step`` on the memory that is
+    given: not on Frames seen before, nor on whether images were prepared by the caller or here.
 
     Attributes:
         config: what the weights were trained for.
@@ -67,6 +69,7 @@ class Detector:
         model.train(training)
         self.config: DetectorConfig = model.config
         self.score_threshold = score_threshold
+        self._dtype = DTYPES[precision]
         self.timing: dict[str, float] = {}
         self._model = folded.requires_grad_(False).to(self.device, DTYPES[precision])
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -104,7 +107,7 @@ class Detector:
         return bool(read) and ("lidar" not in self.config.branches or LIDAR in read)
 
     def __call__(self, frame: Frame) -> Detections:
-        """The boxes in one Frame, in its ego axes, best first.
+        """The boxes in one Frame, in its ego axes, best first, as if there had been no other.
 
         Missing cameras and radars are fine as long as one sensor is left that it reads. A detector
         with a LiDAR branch needs LiDAR.
@@ -115,25 +118,44 @@ class Detector:
                 this detector needs it.
             DecodeError: the network answered NaN or infinity.
         """
+        return self.step(frame, None)[0]
+
+    def step(self, frame: Frame, memory: Memory | None) -> tuple[Detections, Memory]:
+        """The boxes in one Frame, with what is remembered, and what then is.
+
+        Args:
+            frame: see ``__call__``, which also says what is raised.
+            memory: what the last ``step`` gave; None at first, and to forget. A detector without
+                memory does not look at it.
+        """
+        memory = memory or Memory()
         if not frame.sensors & {*self.config.sensors}:
             raise InferError(
                 f"Frame at {frame.stamp_ns} ns has no {' and no '.join(self.config.branches)}: "
                 "there is nothing to see; drop it and count it as failed"
             )
         start = time.perf_counter()
-        batch = collate([frame], self.config).to(self.device)
+        batch = collate([dataclasses.replace(frame, past=())], self.config).to(self.device)
         prepared = self._now()
         with torch.inference_mode():
-            output = self._model(batch)
+            past = None
+            if self.config.temporal is not None:
+                memory = memory.before(frame, self.config)
+                size = (1, self.config.fused_channels, *self.config.grid.shape)
+                blank = torch.zeros(size, dtype=self._dtype, device=self.device)
+                past = memory.maps(frame, self.config, blank)
+            output = self._model(batch, past)
             computed = self._now()
             detections = decode(output, self.config, score_threshold=self.score_threshold)[0]
+        if output.instant is not None:
+            memory = memory.after(frame, self.config, output.instant)
         end = time.perf_counter()
         self.timing = {
             "prepare": prepared - start,
             "network": computed - prepared,
             "decode": end - computed,
         }
-        return detections
+        return detections, memory
 
     def _now(self) -> float:
         # CUDA runs behind; without waiting its time would be counted in a later stage.

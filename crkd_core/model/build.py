@@ -8,16 +8,20 @@ import torch
 from torch import nn
 
 from crkd_core.config import CameraConfig, DetectorConfig, ImageConfig
+from crkd_core.model.attention_fuse import AttentionFuser
 from crkd_core.model.bev import BevDecoder
 from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.camera.encoder import ImageEncoder
 from crkd_core.model.camera.lift import Lift
+from crkd_core.model.camera.radar_lift import RadarLift
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
+from crkd_core.model.intensity_guide import IntensityGuide
 from crkd_core.model.lidar.encoders import LidarError, build_lidar
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
+from crkd_core.model.temporal import TemporalFusion
 
 
 def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDetector:
@@ -47,13 +51,17 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         widths.append(lidar.channels)
     if config.camera is not None and image is not None:
         kind = DepthLift if config.camera.lidar_depth else Lift
+        if config.camera.radar_view is not None:
+            kind = RadarLift
         lift = kind(image.channels, config.camera, config.image, config.grid)
     if config.radar is not None and radar is not None and config.radar.calibration != "none":
         calibration = Calibration(radar.channels, block=config.radar.calibration_block)
     outputs = config.fused_channels
-    fuser: GatedFuser | ConvFuser = ConvFuser(widths, outputs)
+    fuser: GatedFuser | ConvFuser | AttentionFuser = ConvFuser(widths, outputs)
     if config.fuser == "gated" and len(widths) > 1:
         fuser = GatedFuser(widths, outputs, gate_kernel=config.gate_kernel)
+    if config.fuser == "attention" and len(widths) > 1:
+        fuser = AttentionFuser(widths, outputs, config.attention, config.grid)
     model = BevDetector(
         config,
         image=image,
@@ -64,6 +72,8 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         fuser=fuser,
         decoder=BevDecoder(config.fused_channels, config.decoder),
         head=CenterHead(config.decoder.out_channels, config.head),
+        guide=None if config.guide is None else IntensityGuide(config.guide, config.grid),
+        temporal=None if config.temporal is None else TemporalFusion(outputs, config.temporal),
     )
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -85,3 +95,8 @@ def _check_lift(camera: CameraConfig, config: DetectorConfig) -> None:
         )
     if camera.lift_cell is not None and not camera.lidar_depth:
         raise LidarError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")
+    if camera.lidar_depth and camera.radar_view is not None:
+        raise LidarError(
+            "camera.lidar_depth and camera.radar_view are two lifts; set one of them to false or "
+            "null"
+        )

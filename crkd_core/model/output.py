@@ -38,6 +38,8 @@ class ModelOutput:
             without a calibration block, and outside training where that is a side branch.
         lidar_returns: [B, 2, X, Y] intensity and number of the LiDAR points of every cell, see
             model.intensity.lidar_returns; of teachers, where a loss asks for it.
+        instant: [B, C, X, Y] what a network with memory remembers of this moment: ``fused``
+            without what came before; None without memory.
     """
 
     tasks: list[dict[str, Tensor]]
@@ -50,6 +52,7 @@ class ModelOutput:
     lidar_bev: Tensor | None = None
     radar_activation: Tensor | None = None
     lidar_returns: Tensor | None = None
+    instant: Tensor | None = None
 
     def need(self, name: str) -> Tensor:
         """The feature of this name, for a loss that cannot do without.

@@ -119,6 +119,8 @@ class Views(Dataset[Any]):
     def view(self, frame: Frame, position: int) -> Frame:
         """The random view of ``frame`` at a stream position."""
         config = self.config
+        if config.detector.temporal is None and frame.past:
+            frame = dataclasses.replace(frame, past=())
         frame = frame.keeping(config.seen)
         if config.augment is None:
             return frame

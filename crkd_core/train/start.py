@@ -7,8 +7,10 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
 
-#: Parts of a network that weights to start from may lack: a plain student has no calibration.
-FRESH = "calibration."
+#: Parts of a network that weights to start from may lack: they change nothing until trained.
+FRESH = ("calibration.", "guide.", "temporal.")
+#: What they may have and the network not: it only ever served a loss, or starts anew.
+SPARE = "calibration."
 #: Where the parameters of a detector's image branch are.
 IMAGE = "image."
 
@@ -21,8 +23,8 @@ def initial_network(config: TrainConfig) -> BevDetector:
     """A new network, with the weights of ``config.start`` or ``start_image`` where one is given.
 
     Raises:
-        StartError: those weights belong to another network. A calibration block may be missing;
-            of ``start_image`` only the image branch counts.
+        StartError: those weights belong to another network. What is in FRESH may be missing; of
+            ``start_image`` only the image branch counts.
         CheckpointError: the file cannot be read.
     """
     path = config.start or config.start_image
@@ -36,7 +38,7 @@ def initial_network(config: TrainConfig) -> BevDetector:
     else:
         own = model.state_dict()
     problems = [f"missing {k}" for k in own.keys() - given.keys() if not k.startswith(FRESH)]
-    problems += [f"unknown {k}" for k in given.keys() - own.keys() if not k.startswith(FRESH)]
+    problems += [f"unknown {k}" for k in given.keys() - own.keys() if not k.startswith(SPARE)]
     problems += [
         f"{k}: expected {tuple(own[k].shape)}, found {tuple(given[k].shape)}"
         for k in own.keys() & given.keys()

@@ -23,6 +23,7 @@ from crkd_ros.sync.synchroniser import FrameSet
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
+    from crkd_core.infer.memory import Memory
     from crkd_ros.node.outputs import Outputs
     from crkd_ros.node.transforms import Transforms
 
@@ -53,7 +54,8 @@ class FrameWorker:
         self._transforms, self._outputs = transforms, outputs
         self._check, self._reporter = check, reporter
         self._wake = threading.Condition()  # Guards the synchroniser, and says it has news.
-        self._stopping = self._wanted = False
+        self._stopping = self._wanted = self._forget = False
+        self._memory: Memory | None = None  # Of the worker thread.
         self._overflowed = 0
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
         self._thread.start()
@@ -74,9 +76,11 @@ class FrameWorker:
         return not self._thread.is_alive()
 
     def clear(self) -> None:
-        """Forget all messages and the frames they would have made."""
+        """Forget all messages, the frames they would have made, and what the detector saw."""
         with self._wake:
             self._sync.clear()
+            # The worker thread may be in the network, and then writes to the memory.
+            self._forget = True
 
     def wanted(self) -> bool:
         """Whether anybody listens; if not, images and clouds need not be touched."""
@@ -161,7 +165,9 @@ class FrameWorker:
             )
         # Threads that torch makes for the network inherit the name.
         name_thread("network")
-        detections = self._detector(frame)
+        if self._forget:
+            self._forget, self._memory = False, None
+        detections, self._memory = self._detector.step(frame, self._memory)
         name_thread("detect")
         latency.took(self._detector.timing)
         with latency.stage("publish"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig, ImageConfig
+from crkd_core.config import DetectorConfig, ImageConfig, TemporalConfig
 from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
@@ -23,7 +23,8 @@ from crkd_core.data.nuscenes.index import CHANNELS
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_core.frame import Frame
+from crkd_core.data.past import picked_moments
+from crkd_core.frame import Frame, PastFrame
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
 __all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
@@ -49,6 +50,8 @@ class NuScenesFrames(Sequence[Frame]):
         lidar_sweeps: LiDAR sweeps; 0 = no LiDAR.
         image: images are prepared for this configuration; None = as recorded.
         sensors: cameras and radars to read; the others are missing from the Frames. None = all.
+        memory: of a network; Frames then have the earlier key frames of their scene that it would
+            remember. None = none.
 
     Raises:
         NuScenesError: unknown split or sample, or no sample.
@@ -63,8 +66,9 @@ class NuScenesFrames(Sequence[Frame]):
         lidar_sweeps: int = 0,
         image: ImageConfig | None = None,
         sensors: Collection[str] | None = None,
+        memory: TemporalConfig | None = None,
     ) -> None:
-        self.tables = tables
+        self.tables, self.memory = tables, memory
         self.tokens = tables.samples_of(split) if isinstance(split, str) else list(split)
         if not self.tokens:
             raise NuScenesError(f"{tables.root}: expected at least one sample, got none")
@@ -97,6 +101,7 @@ class NuScenesFrames(Sequence[Frame]):
         sensors: Collection[str] = (),
         lidar_sweeps: int = 0,
         recorded: bool = False,
+        remembered: bool = False,
     ) -> NuScenesFrames:
         """The samples as these networks need them, and no file that none of them reads.
 
@@ -107,6 +112,8 @@ class NuScenesFrames(Sequence[Frame]):
             sensors: cameras and radars that may be read; () = all.
             lidar_sweeps: LiDAR for others than the networks; the larger number counts.
             recorded: leave images as recorded; otherwise they are prepared for the first network.
+            remembered: Frames have the earlier moments that the first network uses; a Detector
+                that is given one Frame after the other does not need them.
 
         Raises:
             NuScenesError: see the constructor.
@@ -120,6 +127,7 @@ class NuScenesFrames(Sequence[Frame]):
             lidar_sweeps=max(lidar_sweeps, *(config.lidar_sweeps for config in detectors)),
             image=None if recorded else detectors[0].image,
             sensors=read & {*sensors} if sensors else read,
+            memory=detectors[0].temporal if remembered else None,
         )
 
     def __len__(self) -> int:
@@ -134,10 +142,13 @@ class NuScenesFrames(Sequence[Frame]):
             CameraError, RadarError, LidarError: a key-frame file is missing, or any is damaged or
                 not what the tables say; names the file.
         """
-        sample = self._rows[index]
+        return self._frame(self._rows[index], past=False)
+
+    def _frame(self, sample: int, *, past: bool) -> Frame:
+        """The Frame of a row of the samples; as an earlier moment without LiDAR and truth."""
         table = self.tables.index
         keys = table.sample_key[sample]
-        token = self.tokens[index]
+        token = table.sample_token[sample].decode()
         reference = self.tables.reference_row(sample)
         stamp = int(table.record_stamp[reference])
         global_T_ego = self.tables.poses_of([reference])[0]
@@ -145,8 +156,9 @@ class NuScenesFrames(Sequence[Frame]):
         images, intrinsics, ego_T_cam = self._cameras(keys, ego_T_global)
         points, present = self._radars(keys, stamp, ego_T_global)
         truth = None
-        if self.tables.annotated:
+        if self.tables.annotated and not past:
             truth = self.tables.truth_global(token).transformed(ego_T_global)
+        has_lidar = self.lidar_sweeps and not past
         return Frame(
             stamp_ns=stamp,
             images=images,
@@ -155,11 +167,34 @@ class NuScenesFrames(Sequence[Frame]):
             prepared=self._image,
             radar=points,
             radar_present=present,
-            lidar=self._lidar(keys, ego_T_global) if self.lidar_sweeps else None,
+            lidar=self._lidar(keys, ego_T_global) if has_lidar else None,
             global_T_ego=global_T_ego,
             truth=truth,
             token=token,
+            scene=table.scene_name[table.sample_scene[sample]].decode(),
+            past=() if past else self._past(sample, stamp, ego_T_global),
         )
+
+    def _past(
+        self, sample: int, stamp: int, ego_T_global: NDArray[np.float64]
+    ) -> tuple[PastFrame | None, ...]:
+        """The earlier key frames of the same scene that a network with memory would use."""
+        if self.memory is None:
+            return ()
+        table = self.tables.index
+        first = int(np.searchsorted(table.sample_scene, table.sample_scene[sample]))
+        rows = range(first, sample)
+        references = [self.tables.reference_row(row) for row in rows]
+        stamps = [int(table.record_stamp[row]) for row in references]
+        found: list[PastFrame | None] = []
+        for picked in picked_moments(stamps, stamp, self.memory):
+            if picked is None:
+                found.append(None)
+                continue
+            frame = self._frame(rows[picked], past=True)
+            assert frame.global_T_ego is not None
+            found.append(PastFrame(frame=frame, now_T_past=ego_T_global @ frame.global_T_ego))
+        return tuple(found)
 
     def truth(self, index: int) -> Truth:
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""

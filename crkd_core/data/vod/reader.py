@@ -103,12 +103,18 @@ class VodFrames(Sequence[Frame]):
         sensors: Collection[str] = (),
         lidar_sweeps: int = 0,
         recorded: bool = False,
+        remembered: bool = False,
     ) -> VodFrames:
         """The frames as these networks need them; arguments as of NuScenesFrames.for_detectors.
 
         Raises:
-            VodError: see the constructor.
+            VodError: see the constructor; or earlier moments are asked for.
         """
+        if remembered and detectors[0].temporal is not None:
+            raise VodError(
+                f"{detectors[0].name} has memory, and Frames of View-of-Delft are read without "
+                "earlier moments; train it with --set detector.temporal=null"
+            )
         read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
         return cls(
             tables,

@@ -77,6 +77,8 @@ class DepthLift(Lift):
         present: Tensor,
         points: Tensor | None = None,
         sample: Tensor | None = None,
+        radar: Tensor | None = None,
+        radar_sample: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
@@ -86,6 +88,8 @@ class DepthLift(Lift):
             present: bool [B, N].
             points: float32 [L, 3 or more], x, y, z first, grid frame, metres.
             sample: int64 [L], the sample of each point.
+            radar: for another lift (radar_lift.py); not read here.
+            radar_sample: likewise.
 
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].

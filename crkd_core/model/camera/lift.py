@@ -70,6 +70,8 @@ class Lift(nn.Module):
         present: Tensor,
         points: Tensor | None = None,
         sample: Tensor | None = None,
+        radar: Tensor | None = None,
+        radar_sample: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
@@ -79,6 +81,8 @@ class Lift(nn.Module):
             present: bool [B, N].
             points: LiDAR, for lifts that look at it (depth_lift.py); not read here.
             sample: likewise.
+            radar: radar points, for lifts that look at them (radar_lift.py).
+            radar_sample: likewise.
 
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].

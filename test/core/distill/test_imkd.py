@@ -12,7 +12,16 @@ from distill_tiny import FRAMES, TEACHER, a_config, settled, start
 from model_tiny import TINY
 from train_tiny import logged
 
-from crkd_core.config import IMKD_LOSSES, AugmentConfig, CellWeightConfig, ConfigError, ImkdConfig
+from crkd_core.config import (
+    IMKD_LOSSES,
+    AugmentConfig,
+    CellWeightConfig,
+    ConfigError,
+    GuideConfig,
+    ImkdConfig,
+    RadarViewConfig,
+    TemporalConfig,
+)
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.features import weighted_error
@@ -24,6 +33,7 @@ from crkd_core.distill.settings import default_losses, distill_config
 from crkd_core.distill.teacher import PARTS, Teacher
 from crkd_core.distill.training import DistillError, distill, methods_of
 from crkd_core.distill.views import TaughtViews
+from crkd_core.frame import PastFrame
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.model.intensity import activation, cell_returns
@@ -277,6 +287,44 @@ def test_both_methods_teach_one_student(teacher_file, tmp_path) -> None:
         assert names.keys() <= line.keys()
         parts = set(line) - {"total", "step", "lr", "gradient_norm", "norm_samples"}
         assert line["total"] == pytest.approx(sum(line[name] for name in parts), rel=1e-4)
+
+
+def test_a_student_with_memory_learns_and_resumes(teacher_file, tmp_path) -> None:
+    """Guided fusion, radar in the image, earlier moments in the Frames, augmented along."""
+    view = RadarViewConfig(channels=(8,), blocks=1, context_channels=4)
+    detector = dataclasses.replace(
+        TINY,
+        camera=dataclasses.replace(TINY.camera, radar_view=view),
+        guide=GuideConfig(),
+        temporal=TemporalConfig(frames=2),
+    )
+    config = a_run_config(teacher_file, losses={"lidar_fused": 1.0})
+    config = dataclasses.replace(
+        config, detector=detector, augment=AugmentConfig(image_zoom=(1.0, 1.3), drop_camera=0.2)
+    )
+    frames = [
+        dataclasses.replace(
+            one,
+            past=(
+                PastFrame(frame=dataclasses.replace(one, truth=None), now_T_past=np.eye(4)),
+                None,
+            ),
+        )
+        for one in FRAMES
+    ]
+    whole, broken = start(tmp_path / "whole", config), start(tmp_path / "broken", config)
+    trained = distill(whole, frames)
+    assert trained.temporal is not None
+    assert trained.temporal.out[1].weight.abs().sum() > 0
+    short = dataclasses.replace(config, steps=2)
+    distill(start(tmp_path / "short", short), frames)
+    (broken.path / "checkpoint.pt").write_bytes(
+        (tmp_path / "short" / "checkpoint.pt").read_bytes()
+    )
+    distill(Run.open(tmp_path / "broken"), frames, resume=True)
+    assert logged(broken)[-1].keys() == logged(whole)[-1].keys()
+    again = load_weights(tmp_path / "broken" / "weights.safetensors")
+    assert again.config == detector
 
 
 def test_losses_fall_over_a_few_steps(teacher_file) -> None:

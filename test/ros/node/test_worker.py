@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 import ros_rig
 import torch
-from model_tiny import TINY
+from model_tiny import TINY, roughen
 
+from crkd_core.config import TemporalConfig
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
@@ -49,11 +51,11 @@ class Gated:
     def timing(self):
         return self._detector.timing
 
-    def __call__(self, frame):
+    def step(self, frame, memory):
         self.frames.append(frame)
         self.entered.release()
         assert self.gate.acquire(timeout=LIMIT)
-        return self._detector(frame)
+        return self._detector.step(frame, memory)
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +314,54 @@ def test_stamps_that_go_back_are_told(start, detector):
             bench.image(camera, stamp)
     wait_until(lambda: bench.transforms.jumps)
     assert bench.transforms.jumps == 1
+
+
+class Recorded:
+    """A real detector that keeps the Frames it was shown."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector, self.config, self.frames = detector, detector.config, []
+
+    @property
+    def timing(self):
+        return self._detector.timing
+
+    def step(self, frame, memory):
+        self.frames.append(frame)
+        return self._detector.step(frame, memory)
+
+
+class Standing(NoMotion):
+    """A vehicle that stands somewhere on a map."""
+
+    def pose(self, stamp_ns):
+        return np.eye(4)
+
+
+def test_the_worker_remembers_as_offline_and_forgets_when_it_is_cleared(start):
+    """Same boxes as Frame after Frame outside; after a pause as if there were no past."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
+    detector = Detector(roughen(build_detector(config)).eval(), score_threshold=0.05)
+    recorded = Recorded(detector)
+    bench = start(recorded, Standing())
+    second = 1_000_000_000
+
+    def shown(stamp):
+        count = len(bench.published)
+        bench.image(ANCHOR_CAMERA, stamp)
+        wait_until(lambda: len(bench.published) > count)
+        return bench.published[-1][1]
+
+    found = [shown(START + index * second) for index in range(3)]
+    memory, want = None, []
+    for frame in recorded.frames:
+        boxes, memory = detector.step(frame, memory)
+        want.append(boxes)
+    for ours, theirs in zip(found, want, strict=True):
+        np.testing.assert_array_equal(ours.center, theirs.center)
+    alone = detector(recorded.frames[2])
+    assert len(alone) != len(found[2]) or not np.array_equal(alone.score, found[2].score)
+    bench.worker.clear()
+    found.append(shown(START + 3 * second))
+    np.testing.assert_array_equal(found[3].score, detector(recorded.frames[3]).score)

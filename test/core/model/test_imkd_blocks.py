@@ -1,0 +1,212 @@
+"""Blocks of IMKD's student: radar in the image, guided fusion, attention, memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, batch, frame, roughen
+
+from crkd_core.config import (
+    AttentionConfig,
+    ConfigError,
+    GuideConfig,
+    RadarViewConfig,
+    TemporalConfig,
+    TrainConfig,
+)
+from crkd_core.data.batch import collate
+from crkd_core.frame import PastFrame
+from crkd_core.infer.detector import Detector
+from crkd_core.model.attention_fuse import AttentionFuser
+from crkd_core.model.build import build_detector
+from crkd_core.model.camera.radar_lift import RadarLift
+from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.model.temporal import moved_map
+from crkd_core.train.start import initial_network
+
+VIEW = RadarViewConfig(channels=(8,), blocks=1, context_channels=4)
+SEES = dataclasses.replace(TINY, camera=dataclasses.replace(TINY.camera, radar_view=VIEW))
+ALL = dataclasses.replace(
+    SEES,
+    name="tiny_imkd",
+    guide=GuideConfig(),
+    fuser="attention",
+    attention=AttentionConfig(layers=2, heads=2, points=2, hidden=8),
+    temporal=TemporalConfig(frames=2),
+)
+
+
+def test_fresh_guide_and_memory_change_nothing(tmp_path) -> None:
+    """So a trained student goes on as it was, whatever intensity is."""
+    torch.manual_seed(0)
+    plain = roughen(build_detector(TINY)).eval()
+    save_weights(plain, tmp_path / "plain.safetensors")
+    for intensity in ("activation", "reflectance", "density", "uniform"):
+        config = dataclasses.replace(
+            TINY, guide=GuideConfig(intensity=intensity), temporal=TemporalConfig(frames=2)
+        )
+        start = str(tmp_path / "plain.safetensors")
+        more = initial_network(TrainConfig(detector=config, start=start)).eval()
+        with torch.no_grad():
+            ours, theirs = more(batch(0, 1)), plain(batch(0, 1))
+        torch.testing.assert_close(ours.fused, theirs.fused)
+        assert ours.instant is not None and theirs.instant is None
+
+
+def test_everything_is_trained_and_kept(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = build_detector(ALL)
+    output = model(batch(0, 1), torch.randn(2, 2, 16, *TINY.grid.shape))
+    total = sum(value.square().sum() for task in output.tasks for value in task.values())
+    (total + output.depth_logits.square().sum()).backward()
+    # No level of the neck reads the backbone's last stage.
+    still = [n for n, p in model.named_parameters() if p.grad is None and "stages.3" not in n]
+    assert not still
+    model.eval()
+    save_weights(model, tmp_path / "all.safetensors")
+    again = load_weights(tmp_path / "all.safetensors")
+    assert again.config == ALL
+    with torch.no_grad():
+        assert torch.equal(again(batch(0)).fused, model(batch(0)).fused)
+
+
+def test_folded_it_answers_the_same() -> None:
+    torch.manual_seed(0)
+    model = roughen(build_detector(ALL)).eval()
+    with torch.no_grad():
+        plain = model(batch(0))
+        folded = Detector(model)._model(batch(0), torch.zeros(1, 2, 16, *TINY.grid.shape))
+    torch.testing.assert_close(folded.fused, plain.fused, rtol=1e-3, atol=1e-4)
+
+
+def test_radar_is_seen_in_its_column_at_its_depth() -> None:
+    """The slow way: every point through every camera."""
+    torch.manual_seed(0)
+    lift = build_detector(SEES).eval().lift
+    assert isinstance(lift, RadarLift)
+    view = lift.view
+    view.convolutions = torch.nn.Identity()
+    seen = batch(0)
+    read = []
+    view.out.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    with torch.no_grad():
+        view(seen.radar, seen.radar_sample, seen.grid_T_pixel, seen.camera_present)
+    (plane,) = read
+    expected = torch.zeros((6, view.bins, view.columns), dtype=torch.bool)
+    for camera, matrix in enumerate(seen.grid_T_pixel[0].double()):
+        for point in seen.radar[:, :3].double():
+            u_d, _, depth, _ = torch.linalg.solve(matrix, torch.cat([point, torch.ones(1)]))
+            if depth <= 0.5:
+                continue
+            i = round(float((depth - 1) / 2))
+            j = round(float(u_d / depth / (63 / 7)))
+            if 0 <= i < view.bins and 0 <= j < view.columns:
+                expected[camera, i, j] = True
+    assert expected.any()
+    occupied = (plane != 0).any(1)
+    assert not (occupied & ~expected).any()
+    assert (occupied & expected).sum() > 0.8 * expected.sum()  # ReLU may hide a point.
+
+
+def test_what_is_missing_adds_nothing() -> None:
+    model = roughen(build_detector(SEES)).eval()
+    blind = frame(0).without(*(f"CAM_{n}" for n in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK",
+                                                    "BACK_LEFT", "BACK_RIGHT")))  # fmt: skip
+    with torch.no_grad():
+        both = model(collate([blind, frame(1)], SEES))
+        alone = model(collate([frame(1)], SEES))
+        deaf = model(collate([frame(1, points=0)], SEES))
+    assert (both.camera_bev[0] == 0).all()
+    torch.testing.assert_close(both.camera_bev[1:], alone.camera_bev)
+    assert deaf.camera_bev.isfinite().all()
+
+
+def test_attention_looks_where_its_offsets_point() -> None:
+    """With one point straight ahead and the identity for values it copies the next cell."""
+    torch.manual_seed(0)
+    config = AttentionConfig(layers=1, heads=1, points=1, hidden=4)
+    fuser = AttentionFuser([4], 4, config, TINY.grid)
+    layer = fuser.layers[0]
+    layer.offsets.bias.data = torch.tensor([1.0, 0.0])
+    for linear in (layer.projections[0], layer.out):
+        torch.nn.init.eye_(linear.weight)
+        torch.nn.init.zeros_(linear.bias)
+    value = torch.randn((2, *TINY.grid.shape, 4))
+    found = layer._attended(torch.randn_like(value), [value])
+    torch.testing.assert_close(found[:, :-1], value[:, 1:])
+    assert (found[:, -1] == 0).all()
+    with pytest.raises(ConfigError, match=r"attention.heads: expected a divisor .* 16, got 3"):
+        AttentionFuser([4], 16, AttentionConfig(heads=3), TINY.grid)
+
+
+def test_a_map_moves_with_the_vehicle() -> None:
+    """Two cells forward and a quarter turn: what was ahead lies where the turn has put it."""
+    x, y = TINY.grid.shape
+    features = torch.zeros((1, 1, x, y))
+    features[0, 0, 15, 9] = 1.0  # centre at (7, 3) m
+    ahead = np.eye(4)
+    ahead[0, 3] = -4.0  # The vehicle has driven 4 m.
+    found = moved_map(features, torch.from_numpy(ahead)[None], TINY.grid)
+    assert found[0, 0, 13, 9] == pytest.approx(1)
+    turn = np.eye(4)
+    turn[:2, :2] = [[0, 1], [-1, 0]]  # It has turned left: x is now -y.
+    found = moved_map(features, torch.from_numpy(turn)[None], TINY.grid)
+    # (7, 3) lies at (3, -7).
+    assert found[0, 0, 13, 4] == pytest.approx(1)
+    assert found.sum() == pytest.approx(1)
+
+
+def past_of(seed: int, forward: float) -> PastFrame:
+    pose = np.eye(4)
+    pose[0, 3] = -forward
+    return PastFrame(frame=frame(seed), now_T_past=pose)
+
+
+def test_the_past_of_a_batch_is_what_was_seen_then() -> None:
+    torch.manual_seed(0)
+    model = roughen(build_detector(ALL)).eval()
+    one = dataclasses.replace(frame(0), past=(past_of(1, 4.0), None))
+    two = frame(2)
+    seen = collate([one, two], ALL)
+    with torch.no_grad():
+        then = model.look(collate([frame(1)], ALL))["fused"]
+        found = model.looked_back(seen, model.look(seen)["fused"])
+    assert found.shape == (2, 2, 16, *TINY.grid.shape)
+    torch.testing.assert_close(found[0, 0, :, :-2], then[0, :, 2:], rtol=1e-3, atol=1e-4)
+    assert (found[0, 1] == 0).all() and (found[1] == 0).all()
+
+
+def test_looking_back_has_no_gradient_and_leaves_the_modes() -> None:
+    model = build_detector(ALL).train()
+    model.image.eval()
+    seen = collate([dataclasses.replace(frame(0), past=(past_of(1, 0.0), None))] * 2, ALL)
+    statistics = model.decoder.out[1].running_mean.clone()
+    found = model.looked_back(seen, model.look(seen)["fused"])
+    assert not found.requires_grad
+    assert model.training and model.lift.training and not model.image.training
+    assert torch.equal(model.decoder.out[1].running_mean, statistics)
+
+
+def test_frames_move_with_their_past() -> None:
+    """Turned and mirrored, a past point lies where the present one lies."""
+    one = dataclasses.replace(frame(0), past=(past_of(1, 4.0), None))
+    turn = np.diag([1.0, -1.0, 1.0, 1.0])
+    turn[:2, :2] = turn[:2, :2] @ [[0.6, -0.8], [0.8, 0.6]]
+    moved = one.moved(turn)
+    point = np.array([3.0, 2.0, 0.5, 1.0])
+    now = turn @ (one.past[0].now_T_past @ point)
+    np.testing.assert_allclose(moved.past[0].now_T_past @ (turn @ point), now, atol=1e-12)
+    assert moved.past[1] is None
+    assert not one.keeping(()).past[0].frame.sensors
+
+
+def test_blocks_that_need_both_branches() -> None:
+    with pytest.raises(ConfigError, match=r"guide: tiny needs cameras and radars"):
+        dataclasses.replace(TINY, radar=None, guide=GuideConfig())
+    with pytest.raises(ConfigError, match=r"camera\.radar_view: tiny needs cameras and radars"):
+        dataclasses.replace(SEES, radar=None)
+    with pytest.raises(ConfigError, match=r"temporal\.tolerance"):
+        TemporalConfig(tolerance=0.5)
