@@ -14,7 +14,9 @@ from crkd_core.tables import print_tables
 def experiment(
     name: Annotated[
         str,
-        typer.Argument(help="A list of runs: main, forms, losses, few, weak, student, ungated."),
+        typer.Argument(
+            help="A list of runs: main, forms, losses, few, weak, student, ungated, ladder."
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="Folder of the experiment; a killed one goes on there.")

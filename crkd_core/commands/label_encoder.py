@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Split, Version
+from crkd_core.config import LABEL_ENCODER
 from crkd_core.files import OutputError
 
 
@@ -34,7 +35,7 @@ def label_encoder(
     """Train an encoder of labels for a teacher, for IMKD's label_fused."""
     from crkd_core.data.sets import open_set
     from crkd_core.distill.held_out import HeldOut, check_apart
-    from crkd_core.distill.label_teacher import FILE, save_label_encoder
+    from crkd_core.distill.label_teacher import save_label_encoder
     from crkd_core.distill.label_training import (
         labels_of_split,
         reconstruction,
@@ -44,7 +45,7 @@ def label_encoder(
     from crkd_core.distill.teacher import load_teacher
 
     weights = weights_of(teacher)
-    path = out or weights.with_name(FILE)
+    path = out or weights.with_name(LABEL_ENCODER)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; pass --overwrite to replace it, or choose --out")
     drives = None

@@ -38,7 +38,13 @@ from crkd_core.config.distill import (
     RayConfig,
     loss_weights,
 )
-from crkd_core.config.imkd import IMKD_LOSSES, CellWeightConfig, ImkdConfig, Intensity
+from crkd_core.config.imkd import (
+    IMKD_LOSSES,
+    LABEL_ENCODER,
+    CellWeightConfig,
+    ImkdConfig,
+    Intensity,
+)
 from crkd_core.config.plain import from_dict, to_dict
 from crkd_core.config.stored import FORMAT, upgraded
 from crkd_core.config.training import (
@@ -54,6 +60,7 @@ __all__ = [
     "FORMAT",
     "IDENTITY",
     "IMKD_LOSSES",
+    "LABEL_ENCODER",
     "PUBLISHED",
     "PUBLISHED_LOSSES",
     "RESPD_CHANNELS",

@@ -28,6 +28,9 @@ IMKD_LOSSES: Mapping[str, float] = {
     "response_box": 1.0,
 }
 
+#: The encoder of labels lies under this name beside the weights of its teacher.
+LABEL_ENCODER = "label_encoder.safetensors"
+
 #: What the intensity of a cell is, in [0, 1] per sample: how strong the teacher's features are
 #: there, how brightly its LiDAR points shine, the logarithm of their number, or 1 everywhere, the
 #: control.

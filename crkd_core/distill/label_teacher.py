@@ -18,9 +18,6 @@ from crkd_core.files import write_bytes
 from crkd_core.losses.targets import Targets
 from crkd_core.model.checkpoint import CheckpointError, check_finite
 
-#: Its place beside the weights of its teacher.
-FILE = "label_encoder.safetensors"
-
 
 class LabelTeacher:
     """A frozen label encoder in evaluation mode; no module, so nothing trains or stores it.

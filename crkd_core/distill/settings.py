@@ -10,6 +10,7 @@ from typing import Any, Literal
 from crkd_core.config import (
     CRKD_LOSSES,
     IMKD_LOSSES,
+    LABEL_ENCODER,
     PUBLISHED,
     PUBLISHED_LOSSES,
     ConfigError,
@@ -19,7 +20,6 @@ from crkd_core.config import (
     RadarConfig,
     TrainConfig,
 )
-from crkd_core.distill.label_teacher import FILE as LABEL_ENCODER
 from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError

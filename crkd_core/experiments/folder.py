@@ -21,6 +21,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from crkd_core.config import LABEL_ENCODER
 from crkd_core.files import write_json
 
 #: Seconds in which processes of a killed experiment are gone.
@@ -158,6 +159,10 @@ class Folder:
             with contextlib.suppress(json.JSONDecodeError):  # of a process that was killed
                 found.append(json.loads(text))
         return found
+
+    def label_encoder(self, name: str) -> Path:
+        """Where the encoder of labels of a teacher's run is, or will be."""
+        return self.run(name) / LABEL_ENCODER
 
     def is_trained(self, name: str) -> bool:
         """Whether its weights are those of its last step."""

@@ -34,6 +34,8 @@ class RunSpec:
         is_unlabelled: it also learns from the teacher on the other training drives.
         is_measured: its teacher is compared with its start on the validation drives first, and
             teaches only what it knows better.
+        has_label_encoder: after it an encoder of labels is trained for it, as a teacher of IMKD.
+        needs_label_encoder: it waits for that of its teacher.
         plain, self_taught: arms that its runs are compared with, seed by seed: the same without a
             teacher, and the same with its own start as teacher.
     """
@@ -51,6 +53,8 @@ class RunSpec:
     drives: Drives = "train"
     is_unlabelled: bool = False
     is_measured: bool = False
+    has_label_encoder: bool = False
+    needs_label_encoder: bool = False
     plain: str | None = None
     self_taught: str | None = None
 

@@ -31,6 +31,8 @@ from crkd_core.progress import stderr_console
 
 #: Seconds between two looks at the processes: often enough, and next to nothing beside them.
 _LOOK = 1.0
+#: The stage between the training of a teacher and its evaluations, where one asks for it.
+_LABELS = "label encoder"
 #: Instead of a stage: nothing is left to do.
 _DONE = ""
 #: Seconds that a process has to end when the experiment is interrupted.
@@ -130,6 +132,8 @@ def _is_done(folder: Folder, job: _Job) -> bool:
     name = job.spec.name
     if job.stage == "training":
         return folder.is_trained(name)
+    if job.stage == _LABELS:
+        return folder.label_encoder(name).exists()
     return folder.is_evaluated(name, job.stage)
 
 
@@ -141,17 +145,34 @@ def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -
     for spec in list(waiting):  # Parents first, so one pass is enough.
         if folder.is_trained(spec.name):
             continue
-        lost = [name for name in spec.parents if name in failed and not folder.is_trained(name)]
+        lost = [
+            name
+            for name in spec.parents
+            if name in failed and not (folder.is_trained(name) and _is_encoded(folder, spec))
+        ]
         if lost:
             failed[spec.name] = f"waits for {lost[0]}, which failed"
             waiting.remove(spec)
 
 
 def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
-    """What can be done next: "training", a split to evaluate on, or _DONE; None = it must wait."""
+    """What can be done next: "training", _LABELS, a split to evaluate on, or _DONE.
+
+    None = it must wait.
+    """
     if not folder.is_trained(spec.name):
-        return "training" if all(map(folder.is_trained, spec.parents)) else None
+        there = all(map(folder.is_trained, spec.parents)) and _is_encoded(folder, spec)
+        return "training" if there else None
+    if spec.has_label_encoder and not folder.label_encoder(spec.name).exists():
+        return _LABELS
     return next((s for s in splits if not folder.is_evaluated(spec.name, s)), _DONE)
+
+
+def _is_encoded(folder: Folder, spec: RunSpec) -> bool:
+    """Whether the label encoder of its teacher is there, where a run needs one."""
+    if not spec.needs_label_encoder or spec.teacher is None:
+        return True
+    return folder.label_encoder(spec.teacher).exists()
 
 
 def _start(
@@ -166,6 +187,8 @@ def _start(
             # At most what a process left that was killed before its first file was whole.
             shutil.rmtree(folder.run(name), ignore_errors=True)
         words = commands.training(spec, settings, resume=begun)
+    elif stage == _LABELS:
+        words = commands.label_encoding(spec, settings)
     else:
         words = commands.evaluation(name, settings, stage)
     folder.log(name).parent.mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,15 @@ def test_the_main_list_pairs_seed_by_seed():
     assert names[4:9] == ["A-1", "B-1", "C-1", "D-1", "A-2"] and len(names) == 24
 
 
+def test_what_learns_from_labels_waits_for_their_encoder():
+    runs = runs_of("ladder", seeds=1)
+    waiting = {run.arm for run in runs if run.needs_label_encoder}
+    (teacher,) = {run.teacher for run in runs if run.needs_label_encoder}
+    assert [run.name for run in runs if run.has_label_encoder] == [teacher]
+    assert {"label", "imkd", "ladder_both"} <= waiting
+    assert not {"response", "ladder_A", "ladder_crkd"} & waiting
+
+
 def test_only_takes_what_it_needs_along():
     runs = runs_of("main", seeds=2)
     assert [run.name for run in in_order(runs, ["C-2", "A"])] == [
