@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crkd_core.config import CRKD_LOSSES
+from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
@@ -110,6 +110,28 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
     assert any("on test" in title for title in titles)
     with pytest.raises(ExperimentError, match=r"set up with scale 0\.006, not 1\.0"):
         experiment("main", out, scale=1.0)
+
+
+def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
+    """IMKD's student with guided fusion, from its plain start, taught by LiDAR and labels."""
+    out = tmp_path / "out"
+    failed = experiment(
+        "ladder",
+        out,
+        data=data,
+        drives="1,1,1",
+        scale=0.002,
+        changes=TINY,
+        seeds=1,
+        only=["imkd"],
+        jobs=1,
+    )
+    assert failed == {}
+    assert (out / "runs" / "lidar" / "label_encoder.safetensors").exists()
+    line = json.loads((out / "runs" / "imkd-1" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {*IMKD_LOSSES} <= line.keys()
+    done = [p.stem for p in (out / "results").glob("*.json")]
+    assert sorted(done) == ["imkd-1", "ladder_S0", "lidar"]
 
 
 def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path):
