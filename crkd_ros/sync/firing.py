@@ -25,8 +25,11 @@ _LEAST = 4
 _TOGETHER_NS, _TOGETHER = 10_000_000, 0.2
 #: Images of one trigger are looked for this far around its stamp, ns, and share of the period.
 _AROUND_NS, _AROUND = 20_000_000, 0.25
-#: So much of the images must be where a rule has them.
-_MOST = 0.8
+#: So much of the images must be where a rule has them, and of those of a single camera so much:
+#: any may lose some.
+_MOST, _HALF = 0.8, 0.5
+#: A camera keeps its distance if so many of its images are within this share of the period of it.
+_KEPT, _PHASE = 0.7, 0.2
 #: Periods that differ by more than this factor are of different rates.
 _RATES = 1.33
 #: A camera of its own rate may have an image so many of its periods old, and at most this old, s.
@@ -110,16 +113,16 @@ def measure(
     period = periods[anchor]
     others = {name: own for name, own in heard.items() if name != anchor}
     nearest = {name: _nearest(own, heard[anchor]) for name, own in others.items()}
-    together = {n for n, apart in nearest.items() if _together(apart, period)}
+    limit = min(_TOGETHER_NS, _TOGETHER * period)
     same_rate = all(_same_rate(own, heard[anchor]) for own in others.values())
     spread = max((float(np.quantile(np.abs(one), 0.9)) for one in nearest.values()), default=0.0)
     around = max(min(_AROUND_NS, _AROUND * period), min(spread, _AROUND_NS) + config.jitter * 1e9)
     kind: Kind = "in_turn"
     if config.firing != "auto":
         kind = config.firing
-    elif others and together == set(others) and _all_there(others, heard[anchor]):
+    elif _shared(nearest, limit) and _all_there(others, heard[anchor]):
         kind = "at_once"
-    elif not same_rate or not all(_steady(own, heard[anchor]) for own in others.values()):
+    elif not same_rate or not all(_steady(own, heard[anchor], period) for own in others.values()):
         kind = "free"
     before = config.camera_spread * 1e9
     if kind == "at_once":
@@ -134,6 +137,10 @@ def measure(
         after = config.jitter * 1e9
         return Firing(kind=kind, before_ns=before, after_ns=after, of=oldest, periods_ns=periods)
     after, spread, last = _turn(anchor, others, heard[anchor], period, before, config)
+    # Some of them may be on the anchor's trigger.
+    near = (_share(apart, config.jitter * 1e9) >= _MOST for apart in nearest.values())
+    if config.firing == "auto" and any(near):
+        after = max(after, config.jitter * 1e9)
     return Firing(
         kind=kind,
         before_ns=before,
@@ -152,14 +159,20 @@ def _nearest(own: NDArray[np.int64], anchors: NDArray[np.int64]) -> NDArray[np.i
     return np.asarray(np.take_along_axis(choices, best[None], 0)[0])
 
 
-def _together(apart: NDArray[np.int64], period: float) -> bool:
-    limit = min(_TOGETHER_NS, _TOGETHER * period)
-    return float(np.mean(np.abs(apart) <= limit)) >= _MOST
+def _share(apart: NDArray[np.int64], limit: float) -> float:
+    """How many of a camera's images are as near as this to the anchor's."""
+    return float(np.mean(np.abs(apart) <= limit))
+
+
+def _shared(nearest: Mapping[str, NDArray[np.int64]], limit: float) -> bool:
+    """Whether all cameras are on one trigger, though some of their images are lost."""
+    shares = [_share(apart, limit) for apart in nearest.values()]
+    return bool(shares) and min(shares) >= _HALF and statistics.fmean(shares) >= _MOST
 
 
 def _all_there(others: Mapping[str, NDArray[np.int64]], anchors: NDArray[np.int64]) -> bool:
-    """Whether the other cameras have an image for most of the anchor's."""
-    return all(len(own) >= _MOST * len(anchors) - 1 for own in others.values())
+    """Whether the other cameras have an image for many of the anchor's."""
+    return all(len(own) >= _HALF * len(anchors) - 1 for own in others.values())
 
 
 def _same_rate(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
@@ -173,15 +186,25 @@ def _same_rate(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
     return alike(*map(float, medians)) or alike(*map(float, means))
 
 
-def _steady(own: NDArray[np.int64], anchors: NDArray[np.int64]) -> bool:
-    """Whether a camera keeps its distance from the anchor: both are fired by one clock."""
-    period = float(np.median(np.diff(anchors)))
-    place = np.searchsorted(own, anchors, side="right")
-    ages = (anchors - own[np.maximum(place - 1, 0)])[place > 0]
-    for apart in (ages, _nearest(own, anchors)):
-        if len(apart) and np.quantile(np.abs(apart - np.median(apart)), _MOST) <= 0.3 * period:
-            return True
-    return False
+def _steady(own: NDArray[np.int64], anchors: NDArray[np.int64], period: float) -> bool:
+    """Whether a camera keeps its distance from the anchor: both are fired by one clock.
+
+    Where the anchor's image is lost, the distance is by a period greater: that is no other one.
+    """
+    place = np.searchsorted(anchors, own, side="right")
+    before, after = place > 0, place < len(anchors)
+    since = own[before] - anchors[place[before] - 1]
+    until = anchors[place[after]] - own[after]
+    # Where turns do not follow at regular times, one of both is steady.
+    return any(_kept(one / period) for one in (since, until))
+
+
+def _kept(phases: NDArray[np.float64]) -> bool:
+    """Whether most phases are one, but for whole numbers."""
+    if not len(phases):
+        return False
+    apart = np.abs((phases[:, None] - phases[None] + 0.5) % 1.0 - 0.5)
+    return float((apart <= _PHASE).mean(1).max()) >= _KEPT
 
 
 def _turn(

@@ -183,3 +183,22 @@ def test_nothing_is_told_by_too_few_images() -> None:
     assert measure({}, TRIGGERS, AUTO) is None
     assert measure({ANCHOR_CAMERA: [1, 2]}, TRIGGERS, AUTO) is None
     assert Firing(kind="in_turn", before_ns=1.0).text().startswith("not measured")
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("rate", [10, 20])
+def test_lost_images_do_not_hide_that_a_rig_fires_at_once(rate, seed) -> None:
+    sets = replay(rig(AT_ONCE, rate, seconds=5.0, loss=0.1, seed=seed))
+    for one in (one for one in sets if one.stamp_ns > START + 2.5e9):
+        assert all(abs(i.stamp_ns - one.stamp_ns) < 5 * MS for i in one.images.values())
+
+
+@pytest.mark.parametrize("rate", [10, 20, 30])
+def test_two_groups_of_cameras_each_on_a_trigger_of_its_own(rate) -> None:
+    phases = {camera: 0.0 if "FRONT" in camera else 0.5 / rate for camera in CAMERAS}
+    sets = replay(rig(phases, rate, jitter_ms=1.0))
+    for one in sets[2:]:
+        assert set(one.images) == set(CAMERAS)
+        back = [one.images[name].stamp_ns for name in CAMERAS if "FRONT" not in name]
+        front = [one.images[name].stamp_ns for name in CAMERAS if "FRONT" in name]
+        assert max(max(group) - min(group) for group in (back, front)) < 5 * MS
