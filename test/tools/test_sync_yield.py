@@ -205,7 +205,9 @@ def test_references_grow_and_nothing_in_a_frame_is_newer_or_too_old(
             trigger = frame.images.get(frame.trigger) or frame.sweeps[frame.trigger][0]
             assert trigger.stamp_ns == reference
             for image in frame.images.values():
-                assert 0 <= reference - image.stamp_ns <= config.camera_spread * 1e9
+                # So much is lost here that a rig may be taken for one whose cameras fire each for
+                # itself: then images up to 1.25 of their periods old are used, 0.5 s at most.
+                assert -config.jitter * 1e9 <= reference - image.stamp_ns <= 0.5e9
             for sweeps in frame.sweeps.values():
                 ages = [reference - sweep.stamp_ns for sweep in sweeps]
                 assert ages == sorted(ages) and len(ages) <= config.sweeps
