@@ -14,8 +14,9 @@ from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.memory import Memory
+from crkd_core.infer.peaks import PeakHead
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.model.decode import decode
+from crkd_core.model.decode import Regress, decode
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES, warn_if_emulated
 from crkd_core.sensors import LIDAR
@@ -71,6 +72,10 @@ class Detector:
         self.score_threshold = score_threshold
         self._dtype = DTYPES[precision]
         self.timing: dict[str, float] = {}
+        #: Computes box parameters at peaks alone, where the head can be parted so.
+        self._peaks = PeakHead.of(folded.head)
+        if self._peaks is not None:
+            folded.head = self._peaks  # type: ignore[assignment]
         self._model = folded.requires_grad_(False).to(self.device, DTYPES[precision])
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Geometry and pixel constants stay float32: half precision would move points by metres.
@@ -146,7 +151,12 @@ class Detector:
                 past = memory.maps(frame, self.config, blank)
             output = self._model(batch, past)
             computed = self._now()
-            detections = decode(output, self.config, score_threshold=self.score_threshold)[0]
+            detections = decode(
+                output,
+                self.config,
+                score_threshold=self.score_threshold,
+                regress=self.regress,
+            )[0]
         if output.instant is not None:
             memory = memory.after(frame, self.config, output.instant)
         end = time.perf_counter()
@@ -156,6 +166,11 @@ class Detector:
             "decode": end - computed,
         }
         return detections, memory
+
+    @property
+    def regress(self) -> Regress | None:
+        """How ``decode`` gets box parameters that the maps do not hold."""
+        return None if self._peaks is None else self._peaks.at
 
     def _now(self) -> float:
         # CUDA runs behind; without waiting its time would be counted in a later stage.

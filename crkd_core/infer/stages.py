@@ -131,8 +131,8 @@ def _one_frame(
         found[_OTHER] = found.pop(_OTHER)  # Behind the parts.
         config = detector.config
         chosen = [
-            candidates(maps, task, config, detector.score_threshold)[0]
-            for maps, task in zip(output.tasks, config.head.tasks, strict=True)
+            candidates(maps, index, config, detector.score_threshold, detector.regress)[0]
+            for index, maps in enumerate(output.tasks)
         ]
     until_now("decode")
     for boxes, task in zip(chosen, detector.config.head.tasks, strict=True):

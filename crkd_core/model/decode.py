@@ -5,6 +5,8 @@ Shapes: B batch, n classes of a task, X Y grid cells, K candidates of a task in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import circle_nms, rotated_nms
 from crkd_core.model.output import ModelOutput
 
+#: Box parameters [10, K] of a task (its index, its maps) in one sample at cells int64 [K].
+Regress = Callable[[int, dict[str, Tensor], int, Tensor], Tensor]
+
 
 class DecodeError(RuntimeError):
     """Head maps that mean no boxes."""
@@ -23,7 +28,11 @@ class DecodeError(RuntimeError):
 
 @torch.no_grad()
 def decode(
-    output: ModelOutput, config: DetectorConfig, *, score_threshold: float = 0.1
+    output: ModelOutput,
+    config: DetectorConfig,
+    *,
+    score_threshold: float = 0.1,
+    regress: Regress | None = None,
 ) -> list[Detections]:
     """The boxes of each of B samples, in ego axes, best first.
 
@@ -31,13 +40,14 @@ def decode(
         output: raw maps.
         config: of the network that made them.
         score_threshold: boxes must score higher, in [0, 1).
+        regress: computes box parameters where they are asked for; None: the maps hold them.
 
     Raises:
         DecodeError: a map that is not finite (diverged weights, or an overflow in fp16).
     """
     per_task = [
-        _decode_task(maps, task, config, score_threshold)
-        for maps, task in zip(output.tasks, config.head.tasks, strict=True)
+        _decode_task(maps, index, config, score_threshold, regress)
+        for index, maps in enumerate(output.tasks)
     ]
     joined = [_best_first(Detections.joined(parts)) for parts in zip(*per_task, strict=True)]
     if config.ego_T_grid == IDENTITY:
@@ -46,19 +56,28 @@ def decode(
 
 
 def _decode_task(
-    maps: dict[str, Tensor], task: TaskConfig, config: DetectorConfig, threshold: float
+    maps: dict[str, Tensor],
+    index: int,
+    config: DetectorConfig,
+    threshold: float,
+    regress: Regress | None,
 ) -> list[Detections]:
     """Boxes of one task in every sample, best first."""
     return [
-        boxes.select(survivors(boxes, task, config.head.keep))
-        for boxes in candidates(maps, task, config, threshold)
+        boxes.select(survivors(boxes, config.head.tasks[index], config.head.keep))
+        for boxes in candidates(maps, index, config, threshold, regress)
     ]
 
 
 def candidates(
-    maps: dict[str, Tensor], task: TaskConfig, config: DetectorConfig, threshold: float
+    maps: dict[str, Tensor],
+    index: int,
+    config: DetectorConfig,
+    threshold: float,
+    regress: Regress | None = None,
 ) -> list[Detections]:
-    """Boxes of one task in every sample before suppression, best first; see ``decode``."""
+    """Boxes of task ``index`` in every sample before suppression, best first; see ``decode``."""
+    task = config.head.tasks[index]
     cells = maps["heatmap"][0, 0].numel()
     found = []
     for sample, heatmap in enumerate(maps["heatmap"]):
@@ -71,7 +90,11 @@ def candidates(
         order = order[: config.head.candidates]
         candidate = candidate[torch.from_numpy(order).to(candidate.device)]
         cell = candidate % cells
-        code = torch.cat([maps[name][sample].flatten(1)[:, cell] for name in REGRESSION]).float()
+        if regress is None:
+            code = torch.cat([maps[name][sample].flatten(1)[:, cell] for name in REGRESSION])
+        else:
+            code = regress(index, maps, sample, cell)
+        code = code.float()
         _check_finite(code, task)
         boxes = _boxes(
             score=scores[candidate].cpu().double().numpy(),

@@ -1,0 +1,64 @@
+"""Box parameters at peaks alone are those of the whole maps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, batch, frame, roughen
+
+from crkd_core.infer.detector import Detector
+from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.infer.peaks import PeakHead
+from crkd_core.model.build import build_detector
+from crkd_core.model.decode import decode
+from crkd_core.model.head import CenterHead, stacked
+
+
+def heads(hidden: str, *, hidden_kernel: int, output_kernel: int):
+    """A folded head with weights of all sizes, and its configuration."""
+    config = dataclasses.replace(
+        TINY.head, hidden=hidden, hidden_kernel=hidden_kernel, output_kernel=output_kernel
+    )
+    torch.manual_seed(0)
+    return fold_batch_norms(roughen(CenterHead(6, config)).eval())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", ["branch", "task"])
+@pytest.mark.parametrize(("hidden_kernel", "output_kernel"), [(3, 3), (1, 1), (3, 1), (1, 5)])
+def test_every_cell_has_the_values_of_the_map(hidden, hidden_kernel, output_kernel):
+    head = heads(hidden, hidden_kernel=hidden_kernel, output_kernel=output_kernel)
+    peaks = PeakHead.of(head)
+    assert peaks is not None
+    decoded = torch.randn(2, 6, 7, 5)
+    expected, got = head(decoded), peaks(decoded)
+    cells = torch.arange(7 * 5)
+    for task, (whole, maps) in enumerate(zip(expected, got, strict=True)):
+        torch.testing.assert_close(maps["heatmap"], whole["heatmap"])
+        for sample in range(2):
+            values = peaks.at(task, maps, sample, cells)
+            torch.testing.assert_close(values, stacked(whole)[sample].flatten(1))
+            assert peaks.at(task, maps, sample, cells[:0]).shape == (10, 0)
+
+
+def test_heads_that_share_hidden_channels_stay_whole():
+    assert PeakHead.of(heads("head", hidden_kernel=1, output_kernel=1)) is None
+    assert PeakHead.of(CenterHead(6, TINY.head)) is None  # Not folded.
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", ["branch", "task", "head"])
+def test_the_detector_finds_the_boxes_of_the_plain_network(hidden):
+    config = dataclasses.replace(TINY, head=dataclasses.replace(TINY.head, hidden=hidden))
+    torch.manual_seed(1)
+    model = roughen(build_detector(config)).eval()
+    (expected,) = decode(model(batch(0)), config, score_threshold=0.05)
+    detector = Detector(model, score_threshold=0.05)
+    assert (detector.regress is None) == (hidden == "head")
+    got = detector(frame(0))
+    assert len(got) == len(expected) > 0
+    for name in ("center", "size", "yaw", "velocity", "score"):
+        np.testing.assert_allclose(getattr(got, name), getattr(expected, name), atol=1e-3)
