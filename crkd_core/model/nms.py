@@ -48,13 +48,12 @@ def rotated_nms(boxes: Array, *, overlap: float, keep: int) -> NDArray[np.int64]
         found = _squared(centers, strong, weak) < reaches**2
         # Only a stronger box suppresses, so half of the pairs within a block are not asked for.
         found &= strong[:, None] < weak
-        # Nor can one cover more than the smaller's share of the larger.
-        small, large = (
-            np.minimum(area[strong, None], area[weak]),
-            np.maximum(area[strong, None], area[weak]),
-        )
-        found &= small > overlap * large
         s, w = found.nonzero()
+        # Nor can a pair overlap more than the smaller's share of the larger.
+        one, other = area[strong[s]], area[weak[w]]
+        likely = np.minimum(one, other) > overlap * np.maximum(one, other)
+        found[s, w] = False
+        s, w = s[likely], w[likely]
         if len(s):
             found[s, w] = rotated_iou(boxes[strong[s]], boxes[weak[w]]) > overlap
         return found
@@ -66,8 +65,11 @@ def _squared(
     centers: Array, strong: NDArray[np.int64], weak: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Squared distances [S, W] of centres."""
-    apart: Array = centers[strong, None] - centers[weak]
-    return np.square(apart[..., 0]) + np.square(apart[..., 1])
+    # Coordinate by coordinate: small arrays come from memory that is at hand.
+    x, y = centers.T
+    across, along = np.subtract.outer(x[strong], x[weak]), np.subtract.outer(y[strong], y[weak])
+    squared: Array = across * across + along * along
+    return squared
 
 
 def _greedy(
