@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crkd_core.config import Precision
 from crkd_core.files import write_bytes, write_text
 from crkd_core.infer.stages import Rates, Stage
 from crkd_core.tables import Table
@@ -44,7 +45,7 @@ def stage_table(stages: Sequence[Stage], reached: Rates, *, precision: str) -> T
 
 def write_stages(
     out: Path,
-    found: Mapping[str, tuple[Sequence[Stage], Rates]],
+    found: Mapping[Precision, tuple[Sequence[Stage], Rates]],
     *,
     machine: Mapping[str, Any],
     variants: Mapping[str, Mapping[str, float]],
@@ -73,7 +74,7 @@ def write_stages(
     write_bytes(_picture(found), out / "bench.png")
 
 
-def _picture(found: Mapping[str, tuple[Sequence[Stage], Rates]]) -> bytes:
+def _picture(found: Mapping[Precision, tuple[Sequence[Stage], Rates]]) -> bytes:
     """Bars by stage, one colour a precision; thin: at the rate of a plain convolution."""
     from matplotlib.figure import Figure
 

@@ -146,7 +146,7 @@ def agrees(
         serialise: what turns one of them into bytes.
         deserialise: the inverse.
     """
-    told = {"stamp_ns": 1_234_567_890_123, "frame_id": "odd_frame"}
+    told: dict[str, Any] = {"stamp_ns": 1_234_567_890_123, "frame_id": "odd_frame"}
     ours = marker_bytes(_SAMPLE, **told)
     try:
         # The bytes between the fields are whatever was in memory: they say nothing.

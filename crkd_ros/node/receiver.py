@@ -97,7 +97,8 @@ class Receiver:
         name_thread("receive")
         try:
             with ExitStack() as held:
-                held.enter_context(self._node.context.handle)
+                context: Any = self._node.context.handle
+                held.enter_context(context)
                 held.enter_context(self._guard.handle)
                 for one in self._waiting:
                     held.enter_context(one.subscription.handle)

@@ -97,8 +97,8 @@ def demo(
         bag = write_bag(tables, scene, out / "bag").path
         recorded_calibration.of_dataset(tables, scene).save(out / "calibration.yaml")
     with _step(console, "the detector offline"):
-        frames, offline, seconds = run_offline(tables, scene, weights)
-    held = frames_per_second(seconds)
+        frames, offline, took = run_offline(tables, scene, weights)
+    held = frames_per_second(took)
     console.print(
         f"  here it holds {held:.1f} frames a second of {CAMERA_HZ:g} at real time",
         highlight=False,
