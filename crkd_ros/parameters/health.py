@@ -15,6 +15,12 @@ class HealthConfig:
     stale_after: float = knob(
         1.0, "A sensor silent for longer is an error, s", low=0.05, high=3600.0
     )
+    start_grace: float = knob(
+        10.0,
+        "A sensor that has not delivered yet is a warning for so long, then an error, s",
+        low=0.0,
+        high=3600.0,
+    )
     rate_warning: float = knob(
         5.0, "Warn of a sensor with fewer messages per second; 0: never", low=0.0, high=1000.0
     )

@@ -85,6 +85,7 @@ class SensorHealth:
         self._before: Counter[str] = Counter()
         self._texts: dict[Trouble, str] = {}
         self._last: tuple[Level, str] | None = None
+        self._first_judged: float | None = None
 
     def received(self, arrival: Arrival, *, clock_ns: int) -> None:
         """A message arrived, when the node's ROS clock said ``clock_ns``."""
@@ -188,8 +189,12 @@ class SensorHealth:
     ) -> tuple[Level, str]:
         """The first of the causes that applies: what rules out the most comes first."""
         limits = self._config
+        if self._first_judged is None:
+            self._first_judged = now
         if self._newest is None:
-            return ERROR, f"never received: {self._silence(status)}"
+            # Drivers may well come up after the node.
+            early = now - self._first_judged < limits.start_grace
+            return WARN if early else ERROR, f"never received: {self._silence(status)}"
         silent = now - self._newest.at
         if silent > limits.stale_after:
             return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(status)}"

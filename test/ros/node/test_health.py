@@ -29,7 +29,9 @@ class Rig:
         self.counts = {sensor: Counts() for sensor in sensors}
         self.sensors = {
             sensor: SensorHealth(
-                topic=f"/{sensor.lower()}", config=HealthConfig(), counts=self.counts[sensor]
+                topic=f"/{sensor.lower()}",
+                config=HealthConfig(start_grace=0.0),
+                counts=self.counts[sensor],
             )
             for sensor in sensors
         }

@@ -18,7 +18,9 @@ class Rig:
     def __init__(self, **limits) -> None:
         self.now = 50.0
         self.counts = Counts()
-        self.sensor = SensorHealth(topic="/cam", config=HealthConfig(**limits), counts=self.counts)
+        self.sensor = SensorHealth(
+            topic="/cam", config=HealthConfig(**{"start_grace": 0.0, **limits}), counts=self.counts
+        )
 
     def clock_ns(self) -> int:
         return STAMP + round(self.now * 1e9)
@@ -90,6 +92,19 @@ def test_silence_is_explained_by_the_graph_from_the_start_and_later(rig, status,
     assert level == ERROR
     assert text.startswith(f"stale: nothing for 1.4 s: {reason}")
     assert values["receive age (s)"] == "1.400"
+
+
+def test_a_driver_that_comes_up_after_the_node_is_a_warning_at_first():
+    rig = Rig(start_grace=10.0)
+    status = TopicStatus(publishers=0)
+    for seconds, level in ((0.0, WARN), (9.0, WARN), (2.0, ERROR)):
+        rig.now += seconds
+        assert rig.judge(status)[:2] == (level, "never received: no publisher on /cam")
+    rig.deliver()
+    assert rig.judge(GOOD)[0] == OK
+    # The grace is for the start alone.
+    rig.now += 2.0
+    assert rig.judge(status)[0] == ERROR
 
 
 def test_specific_causes_go_before_general_ones():
