@@ -72,7 +72,9 @@ def test_step_by_step_is_what_a_batch_with_its_past_is(detector) -> None:
         past.append(PastFrame(frame=then, now_T_past=pose))
     seen = collate([dataclasses.replace(now, past=tuple(past))], CONFIG)
     with torch.inference_mode():
-        (expected,) = decode(detector._model(seen), CONFIG, score_threshold=0.05)
+        (expected,) = decode(
+            detector._model(seen), CONFIG, score_threshold=0.05, regress=detector.regress
+        )
     assert len(expected) and len(found[5]) == len(expected)
     np.testing.assert_allclose(found[5].center, expected.center, atol=1e-3)
     assert not same(detector(now), found[5])
@@ -163,7 +165,10 @@ def test_reader_and_evaluation_remember_the_same(tiny_world, detector) -> None:
     for one, boxes in zip(frames, found, strict=True):
         with torch.inference_mode():
             (expected,) = decode(
-                model._model(collate([one], config)), config, score_threshold=0.05
+                model._model(collate([one], config)),
+                config,
+                regress=model.regress,
+                score_threshold=0.05,
             )
         assert len(boxes) == len(expected)
         np.testing.assert_allclose(boxes.center, expected.center, atol=1e-2)
