@@ -16,6 +16,7 @@ from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.lists import FIRST_STEPS, STEPS
 from crkd_core.experiments.plan import RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 
@@ -85,10 +86,10 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
     failed = experiment("main", out, seeds=1, only=["A"])
     assert failed == {}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 10))
+    assert [line["step"] for line in lines] == list(range(1, 1 + round(FIRST_STEPS * 0.006)))
     assert lines[0] == before, "it was begun anew"
     stored = json.loads((out / "results" / "A-1.json").read_text())
-    assert stored["steps"] == 3 and stored["seconds"] >= 0
+    assert stored["steps"] == round(STEPS * 0.006) and stored["seconds"] >= 0
     assert stored["start"]["validation"].keys() == stored["validation"]["scores"].keys()
     assert stored["command"].startswith("crkd train --data DATA --split train --out runs/A-1 ")
     assert str(tmp_path) not in json.dumps(stored)

@@ -45,8 +45,8 @@ def test_two_swapped_radars_are_told_once(bench, tmp_path):
     bench.wait(bench.peer.matched)
     bench.wait(lambda: bench.peer.status("calibration")[0] == "being checked (0 of 2 frames)")
     bench.hear()
-    for topic, message in drive:
-        bench.peer.publish(topic, message)
+    # One frame after the other: of a burst the node may leave out frames, and with them the check.
+    bench.play(drive)
     bench.wait(lambda: "looks wrong" in bench.peer.status("calibration")[1].get("check", ""))
     text, values = bench.peer.status("calibration")
     doubts = [doubt for name, doubt in values.items() if name.startswith("warning")]
