@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.files import read_file, write_bytes
+from crkd_core.data.records import check_metres, encode_records, read_records
+from crkd_core.files import write_bytes
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
-
-_RECORD = 4 * len(LIDAR_FIELDS)
-# Farther than any LiDAR sees, metres: what tells units apart.
-_FARTHEST = 1000.0
 
 
 class LidarError(ValueError):
@@ -55,22 +52,8 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         LidarError: missing, not a whole number of 20-byte records, or not in metres; names the
             file.
     """
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise LidarError(f"{path}: cannot read LiDAR file: {error.strerror}") from error
-    if len(data) % _RECORD:
-        raise LidarError(
-            f"{path}: truncated, expected a multiple of {_RECORD} bytes "
-            f"({len(LIDAR_FIELDS)} float32 per point), got {len(data)}"
-        )
-    points = np.frombuffer(data, "<f4").reshape(-1, len(LIDAR_FIELDS)).astype(np.float32)
-    far = np.abs(points[np.isfinite(points[:, :3]).all(1), :3]).max(1)
-    if len(far) and np.median(far) > _FARTHEST:
-        raise LidarError(
-            f"{path}: x, y, z: expected metres; read so, half of the points lie beyond "
-            f"{np.median(far):.3g} m"
-        )
+    points = read_records(path, LIDAR_FIELDS, what="LiDAR", error=LidarError)
+    check_metres(points, path, error=LidarError)
     return points
 
 
@@ -93,10 +76,7 @@ def encode_bin(points: NDArray[np.floating]) -> bytes:
     Raises:
         LidarError: wrong width.
     """
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] != len(LIDAR_FIELDS):
-        raise LidarError(f"expected LiDAR points [N, {len(LIDAR_FIELDS)}], got {points.shape}")
-    return np.ascontiguousarray(points, "<f4").tobytes()
+    return encode_records(points, LIDAR_FIELDS, what="LiDAR", error=LidarError)
 
 
 def accumulate(

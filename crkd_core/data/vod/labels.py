@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.data.records import FARTHEST
 from crkd_core.data.vod.errors import VodError
 from crkd_core.files import read_file
 
 #: Numbers behind the class, and with a score.
 _NUMBERS = 14
-# Farther than anything is annotated, metres: what tells units apart.
-_FARTHEST = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ def read_labels(path: Path) -> Objects:
         rows.append(values if len(values) > _NUMBERS else [*values, 0.0])
     objects = objects_of(names, np.array(rows))
     numbers = np.hstack([objects.size, objects.bottom, objects.rotation[:, None]])
-    good = np.isfinite(numbers).all(1) & (np.abs(numbers) < _FARTHEST).all(1)
+    good = np.isfinite(numbers).all(1) & (np.abs(numbers) < FARTHEST).all(1)
     if not good.all():
         raise VodError(
             f"{path}: object {int(good.argmin()) + 1}: expected a finite size, place and rotation "

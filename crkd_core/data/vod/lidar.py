@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.data.records import check_metres, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
-from crkd_core.files import read_file
 
 #: Columns of a file.
 CLOUD_FIELDS = ("x", "y", "z", "reflectance")
@@ -20,10 +20,6 @@ LIDAR_HEIGHT = 1.75
 
 #: LiDAR to ego: parallel axes, x forward, y left, z up.
 EGO_T_LIDAR = np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, LIDAR_HEIGHT], [0, 0, 0, 1.0]])
-
-_RECORD = 4 * len(CLOUD_FIELDS)
-# Farther than any LiDAR sees, metres: what tells units apart.
-_FARTHEST = 1000.0
 
 
 def read_cloud(path: Path) -> NDArray[np.float32]:
@@ -36,23 +32,9 @@ def read_cloud(path: Path) -> NDArray[np.float32]:
     Raises:
         VodError: missing, not a whole number of 16-byte records, or not in metres; names the file.
     """
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise VodError(f"{path}: cannot read LiDAR file: {error.strerror}") from error
-    if len(data) % _RECORD:
-        raise VodError(
-            f"{path}: truncated, expected a multiple of {_RECORD} bytes ({len(CLOUD_FIELDS)} "
-            f"float32 a point), got {len(data)}"
-        )
-    points = np.frombuffer(data, "<f4").reshape(-1, len(CLOUD_FIELDS)).astype(np.float32)
+    points = read_records(path, CLOUD_FIELDS, what="LiDAR", error=VodError)
     points = points[np.isfinite(points).all(1)]
-    far = np.abs(points[:, :3]).max(1) if len(points) else np.zeros(1)
-    if np.median(far) > _FARTHEST:
-        raise VodError(
-            f"{path}: x, y, z: expected metres; read so, half of the points lie beyond "
-            f"{np.median(far):.3g} m"
-        )
+    check_metres(points, path, error=VodError)
     if points[:, 3].max(initial=0.0) <= 1:
         points[:, 3] *= 255
     return points
@@ -64,10 +46,7 @@ def encode_cloud(points: NDArray[np.floating]) -> bytes:
     Raises:
         VodError: wrong width.
     """
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] != len(CLOUD_FIELDS):
-        raise VodError(f"expected LiDAR points [N, {len(CLOUD_FIELDS)}], got {points.shape}")
-    return np.ascontiguousarray(points, "<f4").tobytes()
+    return encode_records(points, CLOUD_FIELDS, what="LiDAR", error=VodError)
 
 
 def to_frame(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.data.records import FARTHEST, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
-from crkd_core.files import read_file
 from crkd_core.sensors import (
     RADAR_AGE,
     RADAR_COLUMN,
@@ -38,9 +38,8 @@ RADAR = "RADAR_FRONT"
 
 # What nuScenes' radars say of a return and this one does not: a code that no return has.
 _CODES = ("dyn_prop", "ambig_state", "invalid_state")
-_RECORD = 4 * len(SCAN_FIELDS)
-# Farther than any radar sees (m) and faster than anything (m/s): what tells units apart.
-_FARTHEST, _FASTEST = 1000.0, 200.0
+# Faster than anything, m/s: what tells units apart.
+_FASTEST = 200.0
 
 
 def read_scans(path: Path) -> NDArray[np.float32]:
@@ -53,18 +52,9 @@ def read_scans(path: Path) -> NDArray[np.float32]:
         VodError: missing, not a whole number of 28-byte records, in other units, or scans that
             are not numbered 0, -1, ...; names the file.
     """
-    try:
-        data = read_file(path)
-    except OSError as error:
-        raise VodError(f"{path}: cannot read radar file: {error.strerror}") from error
-    if len(data) % _RECORD:
-        raise VodError(
-            f"{path}: truncated, expected a multiple of {_RECORD} bytes ({len(SCAN_FIELDS)} "
-            f"float32 a return), got {len(data)}"
-        )
-    points = np.frombuffer(data, "<f4").reshape(-1, len(SCAN_FIELDS)).astype(np.float32)
+    points = read_records(path, SCAN_FIELDS, what="radar", error=VodError)
     points = points[np.isfinite(points).all(1)]
-    for columns, limit, what in ((slice(3), _FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
+    for columns, limit, what in ((slice(3), FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
         most = np.abs(points[:, columns]).max(initial=0.0)
         if most > limit:
             raise VodError(
@@ -86,10 +76,7 @@ def encode_scans(points: NDArray[np.floating]) -> bytes:
     Raises:
         VodError: wrong width.
     """
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] != len(SCAN_FIELDS):
-        raise VodError(f"expected radar scans [N, {len(SCAN_FIELDS)}], got {points.shape}")
-    return np.ascontiguousarray(points, "<f4").tobytes()
+    return encode_records(points, SCAN_FIELDS, what="radar", error=VodError)
 
 
 def to_frame(points: NDArray[np.float32], ego_T_radar: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -95,14 +95,8 @@ class Lift(nn.Module):
         depth = logits.permute(0, 2, 3, 1).softmax(-1)
         rows = context.permute(0, 2, 3, 1).flatten(0, 2)
         index = self.index(grid_T_pixel, present)
-        cells = F.embedding_bag(
-            index.pixel,
-            rows,
-            index.offset,
-            mode="sum",
-            per_sample_weights=depth.flatten().index_select(0, index.point).to(rows.dtype),
-            include_last_offset=True,
-        )
+        weights = depth.flatten().index_select(0, index.point)
+        cells = summed(rows, index.pixel, weights, index)
         return cells.view(*shape, self.context).permute(0, 3, 1, 2), logits
 
     @torch.no_grad()
@@ -161,3 +155,22 @@ def cell_pixels(config: CameraConfig, image: ImageConfig) -> tuple[Tensor, Tenso
     if config.align_corners:
         return torch.linspace(0, image.width - 1, w), torch.linspace(0, image.height - 1, h)
     return config.stride * torch.arange(w).float(), config.stride * torch.arange(h).float()
+
+
+def summed(rows: Tensor, picked: Tensor, weights: Tensor, index: LiftIndex) -> Tensor:
+    """Weighted sums over every cell, [B * X * Y, C].
+
+    Args:
+        rows: [R, C] features.
+        picked: int64 [K], the row of every point of ``index``.
+        weights: [K] of the points.
+        index: where they go.
+    """
+    return F.embedding_bag(
+        picked,
+        rows,
+        index.offset,
+        mode="sum",
+        per_sample_weights=weights.to(rows.dtype),
+        include_last_offset=True,
+    )

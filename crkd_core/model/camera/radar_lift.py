@@ -16,11 +16,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig, RadarViewConfig
-from crkd_core.model.camera.lift import Lift, LiftError, LiftIndex
+from crkd_core.model.camera.lift import Lift, LiftError, LiftIndex, summed
 from crkd_core.model.layers import conv_norm
 from crkd_core.model.radar import POINT_CHANNELS, PointNorm
 
@@ -139,14 +138,14 @@ class RadarLift(Lift):
         rows = context.permute(0, 2, 3, 1).flatten(0, 2)
         index = self.index(grid_T_pixel, present)
         maps = [
-            _summed(rows, index.pixel, weights.flatten().index_select(0, index.point), index)
+            summed(rows, index.pixel, weights.flatten().index_select(0, index.point), index)
             for weights in (depth, held)
         ]
         plane = beside.permute(0, 3, 2, 1).flatten(0, 2)
         h, w = features.shape[2:]
         place = self._planes(index, h, w)
         share = plane.new_full((len(place),), 1 / h)
-        maps.append(_summed(plane, place, share, index))
+        maps.append(summed(plane, place, share, index))
         joined = torch.cat(maps, 1).view(*shape, -1).permute(0, 3, 1, 2)
         # A sample without any camera has nothing to lift.
         seen = present.any(1)[:, None, None, None]
@@ -156,15 +155,3 @@ class RadarLift(Lift):
         """Of every frustum point its row among [P, w, D]."""
         camera = index.pixel // (h * w)
         return (camera * w + index.pixel % w) * self.bins + index.point % self.bins
-
-
-def _summed(rows: Tensor, picked: Tensor, weights: Tensor, index: LiftIndex) -> Tensor:
-    """Weighted sums of picked rows over every cell."""
-    return F.embedding_bag(
-        picked,
-        rows,
-        index.offset,
-        mode="sum",
-        per_sample_weights=weights.to(rows.dtype),
-        include_last_offset=True,
-    )
