@@ -182,6 +182,12 @@ class TrainConfig:
             raise ConfigError(
                 f"start_image: {self.detector.name} has no cameras; leave start_image out"
             )
+        camera = self.detector.camera
+        if self.start_image is not None and camera is not None and camera.backbone.weights:
+            raise ConfigError(
+                "start_image: detector.camera.backbone.weights already says what the image branch "
+                "starts from; give only one"
+            )
         if self.start_image is not None and self.start is not None:
             raise ConfigError(
                 "start_image: start already brings an image branch; give one of both"

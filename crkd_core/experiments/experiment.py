@@ -133,6 +133,11 @@ def _settings(
 ) -> Settings:
     """The folder's settings, which are made by the first call and cannot be changed later."""
     known = folder.settings()
+    # What is kept holds for every run of the folder, so a slip must not get that far.
+    if start_image is not None and not start_image.is_file():
+        raise ExperimentError(
+            f"--start-image: there is no file {start_image}; give a weights file"
+        )
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
     root = str(data.resolve()) if data is not None else ""

@@ -7,7 +7,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
 
-#: Parts of a network that weights to start from may lack: they change nothing until trained.
+#: Parts of a network that weights to start from may lack: no plain student has them.
 FRESH = ("calibration.", "guide.", "temporal.")
 #: What they may have and the network not: it only ever served a loss, or starts anew.
 SPARE = "calibration."

@@ -328,6 +328,10 @@ def test_the_image_branch_starts_from_that_of_another_detector(tmp_path) -> None
         )
     with pytest.raises(ConfigError, match="start already brings an image branch"):
         dataclasses.replace(config, start=str(file))
+    backbone = dataclasses.replace(TINY.camera.backbone, weights="somewhere")
+    camera = dataclasses.replace(TINY.camera, backbone=backbone)
+    with pytest.raises(ConfigError, match=r"backbone\.weights already says"):
+        dataclasses.replace(config, detector=dataclasses.replace(TINY, camera=camera))
     with pytest.raises(ConfigError, match="has no cameras"):
         dataclasses.replace(
             config, depth_weight=0.0, detector=dataclasses.replace(TINY, camera=None)

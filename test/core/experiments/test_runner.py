@@ -178,6 +178,12 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
         run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
 
 
+def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):
+    with pytest.raises(ExperimentError, match="--start-image: there is no file"):
+        experiment("main", tmp_path, data=data, start_image=tmp_path / "none.safetensors")
+    assert not (tmp_path / "experiment.json").exists()
+
+
 def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):
     with pytest.raises(ExperimentError, match="say --data"):
         experiment("main", tmp_path)
