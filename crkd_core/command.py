@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from crkd_core import extras
-from crkd_core.progress import stderr_console
+from crkd_core.progress import drop_unheard, stderr_console
 
 #: What the command line itself is wrong in. Newer releases of typer do not use click's own class.
 _Usage: type[Exception] = next(
@@ -36,6 +36,8 @@ def run(command: typer.Typer) -> NoReturn:
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         _say(explained(error))
         sys.exit(1)
+    finally:
+        drop_unheard()
     # Whatever a function returned is no exit status; typer.Exit gives a number.
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -6,6 +6,7 @@ That nobody listens, because stderr is closed or its disk is full, never ends th
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, TypeVar, cast
@@ -49,6 +50,21 @@ def stderr_console(*, quiet: bool = False) -> Console:
         quiet: it says nothing.
     """
     return Console(file=cast(IO[str], _Stderr()), quiet=quiet)
+
+
+def drop_unheard() -> None:
+    """Forget what stderr has buffered and cannot write, at the end of a command.
+
+    Python would try once more when it ends, and make exit status 120 of a success.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        try:
+            sys.stderr.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+            sys.stderr.flush()
 
 
 def counted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,9 @@ run_function(work)
 """
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("stderr", ["closed", "none", "full"])
-def test_work_is_not_lost_where_nobody_listens(stderr):
+def test_work_is_not_lost_where_nobody_listens(stderr, unbuffered):
     words = [sys.executable, "-c", BAR, stderr]
     if stderr == "none":
         words = ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *words]
@@ -49,5 +51,6 @@ def test_work_is_not_lost_where_nobody_listens(stderr):
             stderr=full if stderr == "full" else None,
             text=True,
             check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert (done.stdout, done.returncode) == ("the result\n", 0)
