@@ -7,7 +7,7 @@ stamps of a drive, so the live node and replay measure the same.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +21,9 @@ Kind = Literal["in_turn", "at_once", "free"]
 #: Stamps are measured for so long, ns; longer if the best camera was heard less than _LEAST times.
 WINDOWS_NS = (1_000_000_000, 2_000_000_000, 4_000_000_000)
 _LEAST = 4
+#: What is lost makes ages and pauses longer, never shorter: this quantile of them is right while
+#: less than three quarters of the images are lost.
+_SURE = 0.2
 #: Cameras on one trigger are closer together than this, ns, and than this share of the period.
 _TOGETHER_NS, _TOGETHER = 10_000_000, 0.2
 #: Images of one trigger are looked for this far around its stamp, ns, and share of the period.
@@ -93,36 +96,50 @@ def unmeasured(config: SyncConfig) -> Firing:
 
 
 def measure(
-    stamps: Mapping[str, Sequence[int]], triggers: Sequence[str], config: SyncConfig
+    stamps: Mapping[str, Sequence[int]],
+    triggers: Sequence[str],
+    config: SyncConfig,
+    *,
+    complete: bool = True,
 ) -> Firing | None:
     """The rule that the first stamps of a drive tell.
+
+    Lost images are no evidence: a camera whose images come at irregular times is not taken for
+    one of another rate or of no fixed place.
 
     Args:
         stamps: camera -> its stamps, ns, rising.
         triggers: cameras, the best one to set the reference first.
         config: ``firing`` other than auto is the user's word; ``camera_spread``, ``jitter``.
+        complete: no more stamps can be waited for; cameras of which there are few are left out.
 
     Returns:
         None: too few images.
     """
     heard = {name: np.array(own, np.int64) for name, own in stamps.items() if len(own) >= 2}
     anchor = next((name for name in triggers if len(stamps.get(name, ())) >= _LEAST), None)
-    if anchor is None:
+    if anchor is None or (not complete and any(len(own) < _LEAST for own in heard.values())):
         return None
     periods = {name: float(np.median(np.diff(own))) for name, own in heard.items()}
-    period = periods[anchor]
+    period, anchors = periods[anchor], heard[anchor]
     others = {name: own for name, own in heard.items() if name != anchor}
-    nearest = {name: _nearest(own, heard[anchor]) for name, own in others.items()}
+    nearest = {name: _nearest(own, anchors) for name, own in others.items()}
     limit = min(_TOGETHER_NS, _TOGETHER * period)
-    same_rate = all(_same_rate(own, heard[anchor]) for own in others.values())
+    span = float(max(own[-1] for own in heard.values()) - min(own[0] for own in heard.values()))
+    regular = {name: own for name, own in heard.items() if _regular(own, span)}
+    # Without a regular anchor there is nothing to compare with.
+    steady = {} if anchor not in regular else {n: own for n, own in regular.items() if n != anchor}
+    differ = not all(
+        _same_rate(own, anchors) and _steady(own, anchors, period) for own in steady.values()
+    )
     spread = max((float(np.quantile(np.abs(one), 0.9)) for one in nearest.values()), default=0.0)
     around = max(min(_AROUND_NS, _AROUND * period), min(spread, _AROUND_NS) + config.jitter * 1e9)
     kind: Kind = "in_turn"
     if config.firing != "auto":
         kind = config.firing
-    elif _shared(nearest, limit) and _all_there(others, heard[anchor]):
+    elif _shared(nearest, limit) and _all_there(others, anchors):
         kind = "at_once"
-    elif not same_rate or not all(_steady(own, heard[anchor], period) for own in others.values()):
+    elif differ:
         kind = "free"
     before = config.camera_spread * 1e9
     if kind == "at_once":
@@ -130,13 +147,16 @@ def measure(
             kind=kind, before_ns=around, after_ns=around, spread_ns=2 * spread, periods_ns=periods
         )
     if kind == "free":
+        # A camera whose period fits into camera_spread always has an image that is new enough.
         oldest = {
-            name: max(before, min(_OLDEST * one, _OLDEST_S * 1e9)) for name, one in periods.items()
+            name: max(before, min(_OLDEST * periods[name], _OLDEST_S * 1e9))
+            for name in regular
+            if periods[name] > before
         }
         # Some may still be on one trigger.
         after = config.jitter * 1e9
         return Firing(kind=kind, before_ns=before, after_ns=after, of=oldest, periods_ns=periods)
-    after, spread, last = _turn(anchor, others, heard[anchor], period, before, config)
+    after, spread, last = _turn(anchor, others, anchors, period, before, config, steady)
     # Some of them may be on the anchor's trigger.
     near = (_share(apart, config.jitter * 1e9) >= _MOST for apart in nearest.values())
     if config.firing == "auto" and any(near):
@@ -173,6 +193,20 @@ def _shared(nearest: Mapping[str, NDArray[np.int64]], limit: float) -> bool:
 def _all_there(others: Mapping[str, NDArray[np.int64]], anchors: NDArray[np.int64]) -> bool:
     """Whether the other cameras have an image for many of the anchor's."""
     return all(len(own) >= _HALF * len(anchors) - 1 for own in others.values())
+
+
+def _regular(own: NDArray[np.int64], span: float) -> bool:
+    """Whether a camera's images come at regular times all the while, so that few or none are lost.
+
+    Args:
+        own: its stamps, ns.
+        span: between the first and the last stamp of all cameras, ns.
+    """
+    if len(own) < _LEAST:
+        return False
+    pauses = np.diff(own)
+    short, long = np.quantile(pauses, (_SURE, 1 - _SURE))
+    return bool(long < _RATES * short and own[-1] - own[0] + long > _MOST * span)
 
 
 def _same_rate(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
@@ -214,22 +248,27 @@ def _turn(
     period: float,
     before: float,
     config: SyncConfig,
+    steady: Collection[str],
 ) -> tuple[float, float, str]:
     """(how much later images may be, how long a turn takes, ns; who fires last).
 
-    A camera whose latest image would be too old at the anchor's stamp fires after it: then frames
-    wait for it.
+    A camera whose latest image would be too old at the anchor's stamp, though its images come
+    regularly, fires after it: then frames wait for it.
     """
     ages, leads = {anchor: 0.0}, {anchor: 0.0}
     for name, own in others.items():
         place = np.searchsorted(own, anchors, side="right")
         inside = place > 0
         if inside.any():
-            ages[name] = float(np.median(anchors[inside] - own[place[inside] - 1]))
+            ages[name] = float(np.quantile(anchors[inside] - own[place[inside] - 1], _SURE))
         follows = place < len(own)
         if follows.any():
-            leads[name] = float(np.median(own[place[follows]] - anchors[follows]))
-    late = {n: leads[n] for n, age in ages.items() if age > before and n in leads}
+            leads[name] = float(np.quantile(own[place[follows]] - anchors[follows], _SURE))
+    late = {
+        name: leads[name]
+        for name, age in ages.items()
+        if age > before and name in leads and name in steady
+    }
     if not late:
         return 0.0, max(ages.values()), anchor
     last = max(late, key=lambda name: late[name])

@@ -249,7 +249,7 @@ class Synchronizer:
             name: [one.stamp_ns for one in self.histories[name].heard if one.stamp_ns <= until]
             for name in self._anchors
         }
-        found = measure(stamps, self._anchors, self.config)
+        found = measure(stamps, self._anchors, self.config, complete=not self._windows)
         if found is not None:
             self._measured = since, found
 

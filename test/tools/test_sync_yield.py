@@ -195,8 +195,15 @@ def test_references_grow_and_nothing_in_a_frame_is_newer_or_too_old(
     seed, loss, lateness, jitter, dead
 ) -> None:
     drive = simulate(3.0, seed=seed, loss=loss, lateness=lateness, jitter=jitter, dead=tuple(dead))
-    config = SyncConfig()
-    for run in (run_live, run_replay):
+    auto, told = SyncConfig(), SyncConfig(firing="in_turn")
+    for run, config in itertools.product((run_live, run_replay), (auto, told)):
+        # Until it is measured how they fire, stamps as close as sync.jitter count as simultaneous;
+        # cameras of which only some 8 ms apart are left may be measured as on one trigger.
+        newer = 0.0 if config is told else config.jitter * 1e9
+        if config is auto and (dead or jitter > config.jitter / 2):
+            newer = 0.025e9
+        # Where more than a tenth is lost, turns may, very rarely, look like another rig.
+        older = config.camera_spread * 1e9 if config is told or loss <= 0.1 else 0.5e9
         frames = run(Synchronizer(config), drive.events)
         for before, after in itertools.pairwise(frames):
             assert before.stamp_ns < after.stamp_ns
@@ -205,9 +212,7 @@ def test_references_grow_and_nothing_in_a_frame_is_newer_or_too_old(
             trigger = frame.images.get(frame.trigger) or frame.sweeps[frame.trigger][0]
             assert trigger.stamp_ns == reference
             for image in frame.images.values():
-                # So much is lost here that a rig may be taken for one whose cameras fire each for
-                # itself: then images up to 1.25 of their periods old are used, 0.5 s at most.
-                assert -config.jitter * 1e9 <= reference - image.stamp_ns <= 0.5e9
+                assert -newer <= reference - image.stamp_ns <= older
             for sweeps in frame.sweeps.values():
                 ages = [reference - sweep.stamp_ns for sweep in sweeps]
                 assert ages == sorted(ages) and len(ages) <= config.sweeps
