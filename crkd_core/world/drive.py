@@ -19,6 +19,7 @@ from crkd_core.world import rig
 from crkd_core.world.calibration import mounted, recorded_rig
 from crkd_core.world.content.mix import MIXES
 from crkd_core.world.content.scene import Scene
+from crkd_core.world.map_files import write_map
 from crkd_core.world.rig import Shot, Sweeps
 from crkd_core.world.sensors.camera import Camera
 from crkd_core.world.sensors.caster import Caster
@@ -169,15 +170,8 @@ def record(stretch: Stretch) -> Recorded:
                 size_wlh=geometry.lwh_to_wlh(actor.size).tolist(),
             )
     if stretch.first == 0:
-        small = cv2.resize(scene.ground.drivable, None, fx=0.25, fy=0.25)
-        # Written upside down in the store of the ground (y up); maps have row 0 at the top.
-        cv2.imwrite(str(stretch.out / map_file(stretch)), small[::-1])
+        write_map(scene, stretch.out, log_name(stretch.seed, stretch.name))
     return result
-
-
-def map_file(stretch: Stretch) -> str:
-    """Path of the drive's map mask relative to the dataset."""
-    return f"maps/{log_name(stretch.seed, stretch.name)}.png"
 
 
 def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray[Any] | None:

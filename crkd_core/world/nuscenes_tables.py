@@ -12,7 +12,8 @@ from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
 from crkd_core.world.calibration import recorded_rig
 from crkd_core.world.content.scene import scene_key
-from crkd_core.world.drive import Recorded, log_name, map_file, shot_file
+from crkd_core.world.drive import Recorded, log_name, shot_file
+from crkd_core.world.map_files import mask_file
 from crkd_core.world.rig import Mount
 from crkd_core.world.truth import noticed
 
@@ -67,7 +68,6 @@ VISIBILITY = (
     ("3", 0.8, "v60-80"),
     ("4", 1.1, "v80-100"),
 )
-LOCATION = "synthetic-town"
 
 
 class Tables:
@@ -109,11 +109,11 @@ class Tables:
         log = log_name(self._seed, name)
         self._add(
             "log", name, logfile=log, vehicle="world", date_captured="2026-01-01",
-            location=LOCATION,
+            location=log,  # Every drive has its own map, and lies on it where it likes.
         )  # fmt: skip
         self._add(
             "map", name, log_tokens=[self.token("log", name)], category="semantic_prior",
-            filename=map_file(stretch),
+            filename=mask_file(log),
         )  # fmt: skip
         count = stretch.key_frames
         self._add(

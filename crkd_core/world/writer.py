@@ -110,7 +110,7 @@ def write_world(
         for channel in rig.CHANNELS:
             (part / "samples" / channel).mkdir(parents=True)
             (part / "sweeps" / channel).mkdir(parents=True)
-        (part / "maps").mkdir()
+        (part / "maps" / "expansion").mkdir(parents=True)
         train, val = scene_names(scenes)
         key_frames = int(seconds * 2 + 1e-9)
         drives = [

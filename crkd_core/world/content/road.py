@@ -84,7 +84,7 @@ class Ground:
 
     Attributes:
         low, high: [2] corners, metres.
-        drivable: the picture's places that are road, 255.
+        roads: outlines [N, 2] of where vehicles drive and park; they overlap at crossings.
     """
 
     METRES = 0.125
@@ -104,27 +104,29 @@ class Ground:
         width, height = np.ceil((self.high - self.low) / self.METRES).astype(int)
         # Row = y, column = x: the picture is stored with y upwards.
         image = np.full((height, width, 3), GRASS, np.uint8)
-        self.drivable = np.zeros((height, width), np.uint8)
         self._image = image
         for s0, s1, d0, d1 in lots:
             self._fill(s0, s1, d0, d1, LOT)
         start, end = road.s[0], road.s[-1]
+        half, edge = SIDE_ROAD_HALF, KERB - 0.2
+        self.roads = [self._outline(start, end, -edge, edge)] + [
+            self._outline(side.s - half, side.s + half, -side.length, side.length)
+            for side in side_roads
+        ]
         self._fill(start, end, -SIDEWALK_EDGE, SIDEWALK_EDGE, WALK)
         self._fill(start, end, -KERB, KERB, (120, 118, 114))
         for side in side_roads:
-            half = SIDE_ROAD_HALF
             self._fill(side.s - half - 2, side.s + half + 2, -side.length, side.length, WALK)
             self._fill(side.s - half, side.s + half, -side.length, side.length, ASPHALT)
             for a in (-side.length, 13.0):
                 self._fill(side.s - 0.1, side.s + 0.1, a, a + side.length - 13, PAINT_YELLOW)
-        self._fill(start, end, -KERB + 0.2, KERB - 0.2, ASPHALT)
+        self._fill(start, end, -edge, edge, ASPHALT)
         for mark, dashed in ((7.0, False), (ROAD_EDGE, False), (3.5, True)):
             for d in (mark, -mark):
                 self._line(d, PAINT_WHITE, dashed=dashed)
         for d in (0.12, -0.12):
             self._line(d, PAINT_YELLOW, dashed=False)
         for side in side_roads:
-            half = SIDE_ROAD_HALF
             self._fill(side.s - half, side.s + half, -KERB, KERB, ASPHALT)
             for near in (side.s - half - 4.5, side.s + half + 1.5):
                 for d in np.arange(-KERB + 1, KERB - 1, 1.2):
@@ -146,7 +148,8 @@ class Ground:
             cv2.cvtColor(level, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for level in levels
         ]
 
-    def _outline(self, s0: float, s1: float, d0: float, d1: float) -> NDArray[np.int32]:
+    def _outline(self, s0: float, s1: float, d0: float, d1: float) -> NDArray[np.float64]:
+        """[N, 2] local metres."""
         s = np.linspace(s0, s1, max(2, int((s1 - s0) / 2) + 1))
         if abs(d0) > 50 or abs(d1) > 50:
             s = np.array([s0, s1])
@@ -154,16 +157,14 @@ class Ground:
         for along, d in ((s, d0), (s[::-1], d1)):
             x, y, _ = self._road.at(along, d)
             points.append(np.stack([x, y], 1))
-        pixels = (np.concatenate(points) - self.low) / self.METRES - 0.5
-        return np.rint(pixels * 2**_SHIFT).astype(np.int32)
+        return np.concatenate(points)
 
     def _fill(
         self, s0: float, s1: float, d0: float, d1: float, colour: tuple[int, int, int]
     ) -> None:
-        outline = [self._outline(s0, s1, d0, d1)]
-        cv2.fillPoly(self._image, outline, colour, cv2.LINE_AA, _SHIFT)
-        if colour == ASPHALT:
-            cv2.fillPoly(self.drivable, outline, 255, cv2.LINE_8, _SHIFT)
+        pixels = (self._outline(s0, s1, d0, d1) - self.low) / self.METRES - 0.5
+        outline = np.rint(pixels * 2**_SHIFT).astype(np.int32)
+        cv2.fillPoly(self._image, [outline], colour, cv2.LINE_AA, _SHIFT)
 
     def _line(self, d: float, colour: tuple[int, int, int], *, dashed: bool) -> None:
         s = np.arange(self._road.s[0], self._road.s[-1], 9.0 if dashed else 6.0)
