@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
 from crkd_core.sensors import (
@@ -66,6 +67,7 @@ class Frame:
         lidar: [M, 5] float32 x, y, z, intensity (0..255), age in seconds; None = no LiDAR.
         global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
         truth: annotated boxes in ego axes; None = unknown.
+        drivable: where vehicles may drive, ego axes; None = unknown, or not asked for.
         token: nuScenes sample token; "" outside a dataset.
         scene: name of the drive, which no memory outlasts; "" outside a dataset.
         past: earlier moments, the newest first, None for one that is not known; () = not asked.
@@ -82,6 +84,7 @@ class Frame:
     lidar: NDArray[np.float32] | None = None
     global_T_ego: NDArray[np.float64] | None = None
     truth: Truth | None = None
+    drivable: Area | None = None
     token: str = ""
     scene: str = ""
     past: tuple[PastFrame | None, ...] = ()
@@ -168,6 +171,7 @@ class Frame:
             radar=radar,
             lidar=lidar,
             truth=None if self.truth is None else self.truth.transformed(new_T_ego),
+            drivable=None if self.drivable is None else self.drivable.moved(new_T_ego),
             global_T_ego=None,
             past=tuple(past and past.moved(new_T_ego) for past in self.past),
         )

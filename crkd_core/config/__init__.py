@@ -6,9 +6,12 @@ neither. Presets are functions in presets.py.
 """
 
 from crkd_core.config.blocks import (
+    DRIVABLE,
+    VEHICLE,
     AttentionConfig,
     GuideConfig,
     RadarViewConfig,
+    SegmentsConfig,
     TemporalConfig,
 )
 from crkd_core.config.checks import ConfigError, check_classes, check_per_class
@@ -57,6 +60,7 @@ from crkd_core.config.training import (
 
 __all__ = [
     "CRKD_LOSSES",
+    "DRIVABLE",
     "FORMAT",
     "IDENTITY",
     "IMKD_LOSSES",
@@ -65,6 +69,7 @@ __all__ = [
     "PUBLISHED_LOSSES",
     "RESPD_CHANNELS",
     "SENSORS",
+    "VEHICLE",
     "AttentionConfig",
     "AugmentConfig",
     "BackboneConfig",
@@ -89,6 +94,7 @@ __all__ = [
     "RadarConfig",
     "RadarViewConfig",
     "RayConfig",
+    "SegmentsConfig",
     "TaskConfig",
     "TemporalConfig",
     "TrainConfig",

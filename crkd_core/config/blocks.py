@@ -6,11 +6,15 @@ They travel with the weights, like everything of DetectorConfig.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from crkd_core.config.checks import ConfigError, check_count, check_range
 from crkd_core.config.imkd import Intensity
 
 _CHANNELS = 8192
+
+#: What the second head may tell apart.
+VEHICLE, DRIVABLE = "vehicle", "drivable_area"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,31 @@ class GuideConfig:
     #: logarithm of their number; or "uniform", the control. The camera map has its activation, or
     #: the control.
     intensity: Intensity = "activation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentsConfig:
+    """The second head: which cells of the grid are vehicle, and which are drivable area."""
+
+    classes: tuple[Literal["vehicle", "drivable_area"], ...] = ("vehicle", "drivable_area")
+    #: Hidden channels.
+    channels: int = 64
+    #: Detection classes whose boxes are vehicles; those that a detector does not know are none.
+    vehicles: tuple[str, ...] = (
+        *("car", "truck", "bus", "trailer", "construction_vehicle"),
+        *("motorcycle", "bicycle"),
+    )
+    #: Of its loss beside the detection loss, and the focal exponent of that.
+    weight: float = 5.0
+    gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_count("segments.classes", self.classes, 1, 2)
+        if len({*self.classes}) < len(self.classes):
+            raise ConfigError(f"segments.classes: expected each once, got {self.classes}")
+        check_range("segments.channels", self.channels, 1, _CHANNELS)
+        check_range("segments.weight", self.weight, 0, 1e6)
+        check_range("segments.gamma", self.gamma, 0, 10)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from crkd_core.config.blocks import (
+    VEHICLE,
     AttentionConfig,
     GuideConfig,
     RadarViewConfig,
+    SegmentsConfig,
     TemporalConfig,
 )
 from crkd_core.config.checks import (
@@ -372,6 +374,8 @@ class DetectorConfig:
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
     head: HeadConfig
+    #: A second head that tells cells of the ground apart; None = boxes alone.
+    segments: SegmentsConfig | None = None
     #: Pose [4, 4] of the grid frame in ego. Identity for our own models; imported weights work in
     #: the nuScenes LIDAR_TOP frame. Batches hold the grid frame, decode answers in ego.
     ego_T_grid: tuple[tuple[float, ...], ...] = IDENTITY
@@ -396,6 +400,12 @@ class DetectorConfig:
                 f"{self.name}: head.tasks must hold each of classes once: {', '.join(problems)}; "
                 "set both together"
             )
+        if VEHICLE in self.segment_classes and not self.vehicles:
+            raise ConfigError(
+                f"segments: {self.name} knows none of segments.vehicles, "
+                f"{', '.join(self.segments.vehicles) if self.segments else ''}; name those of its "
+                f"classes that are vehicles: {', '.join(self.classes)}"
+            )
         if not self.branches:
             raise ConfigError(
                 f"detector {self.name}: camera, radar and lidar are all null, and it needs one of "
@@ -419,6 +429,17 @@ class DetectorConfig:
             "lidar": self.lidar,
         }
         return tuple(name for name, config in given.items() if config is not None)
+
+    @property
+    def vehicles(self) -> tuple[str, ...]:
+        """Those of its classes whose boxes are the second head's vehicles; () = no such head."""
+        named = () if self.segments is None else self.segments.vehicles
+        return tuple(name for name in self.classes if name in named)
+
+    @property
+    def segment_classes(self) -> tuple[str, ...]:
+        """What its second head tells apart; () = it has none."""
+        return () if self.segments is None else self.segments.classes
 
     @property
     def sensors(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.data import cameras, radar
@@ -38,6 +39,7 @@ class Batch(Tensors):
         lidar_sample: [L] int64, ascending.
         truth: per sample, the boxes or None.
         tokens: per sample, the dataset token or "".
+        drivable: per sample, where vehicles may drive, or None; () = no Frame says it.
         past: earlier moments of the same samples, the newest first; () where nobody asked.
     """
 
@@ -52,6 +54,7 @@ class Batch(Tensors):
     truth: tuple[Truth | None, ...]
     tokens: tuple[str, ...]
     past: tuple[PastBatch, ...] = ()
+    drivable: tuple[Area | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -103,6 +106,7 @@ def collate(frames: Sequence[Frame], config: DetectorConfig) -> Batch:
         truth=tuple(f.truth for f in frames),
         tokens=tuple(f.token for f in frames),
         past=_past(frames, config),
+        drivable=_drivable(frames),
     )
 
 
@@ -127,6 +131,11 @@ def _past(frames: Sequence[Frame], config: DetectorConfig) -> tuple[PastBatch, .
             )
         )
     return tuple(found)
+
+
+def _drivable(frames: Sequence[Frame]) -> tuple[Area | None, ...]:
+    areas = tuple(frame.drivable for frame in frames)
+    return () if all(area is None for area in areas) else areas
 
 
 def _views(frames: Sequence[Frame], config: DetectorConfig) -> dict[str, Tensor]:

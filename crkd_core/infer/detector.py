@@ -6,6 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from crkd_core.boxes import Detections
@@ -19,6 +20,7 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import Regress, decode
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES, warn_if_emulated
+from crkd_core.segments import Segments
 from crkd_core.sensors import LIDAR
 
 
@@ -37,6 +39,7 @@ class Detector:
         score_threshold: boxes must score higher; may be changed between calls.
         timing: seconds that the last call spent in "prepare" (images, radar encoding, copies to
             the device), "network" and "decode".
+        segments: what the second head said of the last Frame; None without one.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Detector:
         self.score_threshold = score_threshold
         self._dtype = DTYPES[precision]
         self.timing: dict[str, float] = {}
+        self._logits: torch.Tensor | None = None
         #: Computes box parameters at peaks alone, where the head can be parted so.
         self._peaks = PeakHead.of(folded.head)
         if self._peaks is not None:
@@ -157,6 +161,7 @@ class Detector:
                 score_threshold=self.score_threshold,
                 regress=self.regress,
             )[0]
+        self._logits = output.segments
         if output.instant is not None:
             memory = memory.after(frame, self.config, output.instant)
         end = time.perf_counter()
@@ -166,6 +171,18 @@ class Detector:
             "decode": end - computed,
         }
         return detections, memory
+
+    @property
+    def segments(self) -> Segments | None:
+        """See the class. Copied from the device when asked for."""
+        if self._logits is None:
+            return None
+        return Segments(
+            classes=self.config.segment_classes,
+            probability=self._logits[0].float().sigmoid().cpu().numpy(),
+            grid=self.config.grid,
+            ego_T_grid=np.array(self.config.ego_T_grid, np.float64),
+        )
 
     @property
     def regress(self) -> Regress | None:

@@ -41,6 +41,7 @@ _PARTS = {
     "fuser": "fuse",
     "decoder": "decoder",
     "head": "head",
+    "segments": "segments",
 }
 _OTHER = "other"
 _JPEG_QUALITY = 90

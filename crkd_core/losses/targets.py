@@ -68,6 +68,7 @@ class Targets(Tensors):
         depth: [P, h, w] float32, see losses.depth.depth_truth.
         foreground: bool [B, X, Y], see distill.foreground.foreground.
         rays: bool [B, X, Y], see distill.foreground.ray_foreground.
+        segments: uint8 [B, S, X, Y], see losses.segments.segment_targets.
     """
 
     heatmap: Tensor
@@ -82,6 +83,7 @@ class Targets(Tensors):
     depth: Tensor | None = None
     foreground: Tensor | None = None
     rays: Tensor | None = None
+    segments: Tensor | None = None
 
     @classmethod
     def of(cls, tasks: Sequence[TaskTargets]) -> Self:
@@ -100,7 +102,7 @@ class Targets(Tensors):
         )
 
     def need(self, name: str) -> Tensor:
-        """``depth``, ``foreground`` or ``rays``, for a loss that cannot do without.
+        """``depth``, ``foreground``, ``rays`` or ``segments``, for a loss that cannot do without.
 
         Raises:
             TargetError: these targets were made without.

@@ -21,6 +21,7 @@ from crkd_core.model.intensity_guide import IntensityGuide
 from crkd_core.model.lidar.encoders import LidarError, build_lidar
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
+from crkd_core.model.segment_head import SegmentHead
 from crkd_core.model.temporal import TemporalFusion
 
 
@@ -74,6 +75,9 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
         head=CenterHead(config.decoder.out_channels, config.head),
         guide=None if config.guide is None else IntensityGuide(config.guide, config.grid),
         temporal=None if config.temporal is None else TemporalFusion(outputs, config.temporal),
+        segments=None
+        if config.segments is None
+        else SegmentHead(config.decoder.out_channels, config.segments),
     )
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -24,6 +24,7 @@ from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar
 from crkd_core.model.output import ModelOutput
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
+from crkd_core.model.segment_head import SegmentHead
 from crkd_core.model.temporal import TemporalFusion, moved_map
 
 
@@ -34,7 +35,8 @@ class BevDetector(nn.Module):
     calibration block; its teacher (1.3) has cameras and LiDAR; LiDAR, cameras or radars alone are
     detectors too. A branch that the configuration does not have is None here, and so are its maps
     in the output. IMKD's student (1.10) may also see radar in the image, be guided by intensity
-    where camera and radar meet, and remember what it saw.
+    where camera and radar meet, and remember what it saw. Beside boxes, a second head may tell
+    vehicle and drivable cells (1.11).
 
     A camera or radar that a Frame misses adds nothing to the bird's-eye view, so one camera-radar
     network serves Frames of either kind; LiDAR cannot be missed by a network that reads it.
@@ -54,6 +56,7 @@ class BevDetector(nn.Module):
         temporal: TemporalFusion | None = None,
         decoder: BevDecoder,
         head: CenterHead,
+        segments: SegmentHead | None = None,
     ):
         super().__init__()
         self.config = config
@@ -68,6 +71,7 @@ class BevDetector(nn.Module):
         self.temporal = temporal
         self.decoder = decoder
         self.head = head
+        self.segments = segments
 
     def forward(self, batch: Batch, past: Tensor | None = None) -> ModelOutput:
         """A Batch of B samples -> ModelOutput.
@@ -91,6 +95,7 @@ class BevDetector(nn.Module):
             **(seen | {"fused": fused}),  # type: ignore[arg-type]
             tasks=self.head(decoded),
             decoded=decoded,
+            segments=None if self.segments is None else self.segments(decoded),
         )
 
     def look(self, batch: Batch) -> dict[str, Tensor | None]:

@@ -40,6 +40,7 @@ class ModelOutput:
             model.intensity.lidar_returns; of teachers, where a loss asks for it.
         instant: [B, C, X, Y] what a network with memory remembers of this moment: ``fused``
             without what came before; None without memory.
+        segments: [B, S, X, Y] logits of the second head; None without one.
     """
 
     tasks: list[dict[str, Tensor]]
@@ -53,6 +54,7 @@ class ModelOutput:
     radar_activation: Tensor | None = None
     lidar_returns: Tensor | None = None
     instant: Tensor | None = None
+    segments: Tensor | None = None
 
     def need(self, name: str) -> Tensor:
         """The feature of this name, for a loss that cannot do without.

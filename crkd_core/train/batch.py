@@ -13,6 +13,7 @@ from crkd_core.data.batch import Batch, collate
 from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame
 from crkd_core.losses.depth import depth_truth
+from crkd_core.losses.segments import segment_targets
 from crkd_core.losses.targets import Targets, counted_together, targets_of
 
 
@@ -54,8 +55,8 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
     """Frames to the batch of a plain training.
 
     Raises:
-        TargetError: a Frame without truth, and no ``unlabelled`` in the configuration, or with
-            impossible truth.
+        TargetError: a Frame without truth, and no ``unlabelled`` in the configuration, with
+            impossible truth, or without the map that a second head learns.
         DepthLossError: Frames without LiDAR, with a weight of the depth loss.
         FrameError: see data.batch.collate.
     """
@@ -67,6 +68,10 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
             # A cell without a return; what is learned of these samples is the teacher's alone.
             depth[~targets.labelled[inputs.camera_present.nonzero()[:, 0]]] = 0
         targets = dataclasses.replace(targets, depth=depth)
+    if config.detector.segments is not None:
+        segments = segment_targets(inputs.truth, inputs.drivable, config.detector)
+        targets = dataclasses.replace(targets, segments=segments)
+        inputs = dataclasses.replace(inputs, drivable=())
     if "lidar" not in config.detector.branches:
         # From here on nobody looks at it, and it is large.
         inputs = dataclasses.replace(inputs, lidar=None, lidar_sample=None)

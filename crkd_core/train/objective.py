@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from crkd_core.config import Precision, TrainConfig
 from crkd_core.losses.depth import DepthLoss
 from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.segments import SegmentLoss
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.model.precision import DTYPES
@@ -15,24 +16,29 @@ from crkd_core.train.batch import TrainingBatch
 
 
 class TrainingLoss(nn.Module):
-    """The loss of a plain training: detection, and depth where its weight is not 0."""
+    """The loss of a plain training: detection, depth where its weight is not 0, a second head."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.detection = DetectionLoss(config.detector)
         self.depth = DepthLoss(config.detector) if config.depth_weight else None
         self.depth_weight = config.depth_weight
+        self.segments = None if config.detector.segments is None else SegmentLoss(config.detector)
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
 
         Raises:
-            TargetError: targets without depth, with a weight of the depth loss.
+            TargetError: targets without depth, with a weight of the depth loss, or without
+                segments, with a second head.
         """
         losses = self.detection(output, batch.targets)
         if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(output, batch.targets)
             losses["total"] = losses["total"] + losses["depth"]
+        if self.segments is not None:
+            losses["segments"] = self.segments(output, batch.targets)
+            losses["total"] = losses["total"] + losses["segments"]
         return losses
 
     def begin(self, step: int) -> None:

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.area import Area
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig, ImageConfig, TemporalConfig
+from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, TemporalConfig
 from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
+from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -28,6 +30,10 @@ from crkd_core.frame import Frame, PastFrame
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
 __all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
+
+
+#: Polygons of a map that are farther from the vehicle are left out, metres.
+_MAPPED = 150.0
 
 
 class NuScenesFrames(Sequence[Frame]):
@@ -40,6 +46,7 @@ class NuScenesFrames(Sequence[Frame]):
     - LiDAR: the key sweep and the sweeps before it. The key sweep ends about a millisecond after
       the reference image, so ages count from the key sweep, and are never negative; all points are
       moved to ego at the reference, like everything else.
+    - Drivable area, where asked for: that of the map expansion of the scene's location.
     - Truth: the sample's boxes of the ten classes, those without points included, seen from ego at
       the reference; None where the version has no annotations.
 
@@ -52,9 +59,10 @@ class NuScenesFrames(Sequence[Frame]):
         sensors: cameras and radars to read; the others are missing from the Frames. None = all.
         memory: of a network; Frames then have the earlier key frames of their scene that it would
             remember. None = none.
+        drivable: whether Frames say where vehicles may drive, by the maps of their locations.
 
     Raises:
-        NuScenesError: unknown split or sample, or no sample.
+        NuScenesError: unknown split or sample, or no sample; or no map where one is asked for.
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class NuScenesFrames(Sequence[Frame]):
         image: ImageConfig | None = None,
         sensors: Collection[str] | None = None,
         memory: TemporalConfig | None = None,
+        drivable: bool = False,
     ) -> None:
         self.tables, self.memory = tables, memory
         self.tokens = tables.samples_of(split) if isinstance(split, str) else list(split)
@@ -86,6 +95,10 @@ class NuScenesFrames(Sequence[Frame]):
         swept += [LIDAR] if lidar_sweeps else []
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
+        self._drivable: dict[str, Area] = {}
+        names = {tables.index.scene_name[row].decode() for row in scenes} if drivable else set()
+        for location in sorted({tables.location_of(name) for name in names}):
+            self._drivable[location] = read_drivable(tables.root, location)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -128,6 +141,7 @@ class NuScenesFrames(Sequence[Frame]):
             image=None if recorded else detectors[0].image,
             sensors=read & {*sensors} if sensors else read,
             memory=detectors[0].temporal if remembered else None,
+            drivable=any(DRIVABLE in config.segment_classes for config in detectors),
         )
 
     def __len__(self) -> int:
@@ -170,6 +184,7 @@ class NuScenesFrames(Sequence[Frame]):
             lidar=self._lidar(keys, ego_T_global) if has_lidar else None,
             global_T_ego=global_T_ego,
             truth=truth,
+            drivable=None if past else self._drivable_area(sample, global_T_ego),
             token=token,
             scene=table.scene_name[table.sample_scene[sample]].decode(),
             past=() if past else self._past(sample, stamp, ego_T_global),
@@ -195,6 +210,16 @@ class NuScenesFrames(Sequence[Frame]):
             assert frame.global_T_ego is not None
             found.append(PastFrame(frame=frame, now_T_past=ego_T_global @ frame.global_T_ego))
         return tuple(found)
+
+    def _drivable_area(self, sample: int, global_T_ego: NDArray[np.float64]) -> Area | None:
+        """Where vehicles may drive near a sample, ego axes; maps are flat, as high as ego is."""
+        table = self.tables.index
+        area = self._drivable.get(table.scene_location[table.sample_scene[sample]].decode())
+        if area is None:
+            return None
+        x, y, z = global_T_ego[:3, 3]
+        near = area.near(np.array([x, y]), _MAPPED)
+        return near.moved(geometry.invert(global_T_ego), z=float(z))
 
     def truth(self, index: int) -> Truth:
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""

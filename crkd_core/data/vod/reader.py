@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig, ImageConfig
+from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig
 from crkd_core.data import cameras
 from crkd_core.data.vod import lidar, radar
 from crkd_core.data.vod.boxes import to_truth
@@ -108,12 +108,18 @@ class VodFrames(Sequence[Frame]):
         """The frames as these networks need them; arguments as of NuScenesFrames.for_detectors.
 
         Raises:
-            VodError: see the constructor; or earlier moments are asked for.
+            VodError: see the constructor; or earlier moments or the drivable area are asked for.
         """
         if remembered and detectors[0].temporal is not None:
             raise VodError(
                 f"{detectors[0].name} has memory, and Frames of View-of-Delft are read without "
                 "earlier moments; train it with --set detector.temporal=null"
+            )
+        mapped = [config.name for config in detectors if DRIVABLE in config.segment_classes]
+        if mapped:
+            raise VodError(
+                f"{mapped[0]} has a head for the drivable area, and View-of-Delft has no maps that "
+                "say what it is; leave it out: --set 'detector.segments.classes=[vehicle]'"
             )
         read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
         return cls(
