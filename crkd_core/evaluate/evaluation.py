@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def evaluate_weights(
 
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
     slices.json where asked for; prints the tables. A sample that has nothing that the detector
-    reads has an empty answer; these are counted in metrics.json and in what is printed.
+    reads has an empty answer; these are counted in metrics.json and in what is printed. Of a
+    detector with a second head its cells are scored too ("segmentation" in metrics.json).
 
     Args:
         weights: file of ``save_weights``.
@@ -75,19 +77,29 @@ def evaluate_weights(
     frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
     stages: dict[str, list[float]] = {}
     account = Account(sensors=tuple(name for name in read if name in used))
-    answers = [
-        Answer.to(frame, found)
-        for frame, found in detect(
-            detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
-        )
-    ]
+    cells = None
+    if detector.config.segments is not None:
+        # Here, because scoring a file needs no torch.
+        from crkd_core.evaluate.segmentation import SegmentScore
+
+        cells = SegmentScore(detector.config)
+    answers = []
+    for frame, found in detect(
+        detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
+    ):
+        answers.append(Answer.to(frame, found))
+        if cells is not None:
+            cells.add(frame, detector.segments if detector.can_use(frame) else None)
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
     meta["use_radar"] = any(name in used for name in RADARS)
     meta["use_lidar"] = LIDAR in used
     submission = make_submission(answers, classes=detector.config.classes, meta=meta)
     write_submission(submission, out / "results.json")
-    result, parts = _scored(tables, submission, split, out, slices=slices, account=account)
+    summary = None if cells is None else cells.summary()
+    result, parts = _scored(
+        tables, submission, split, out, slices=slices, account=account, cells=summary
+    )
 
     pictures: dict[str, Path] = {}
     recorded = NuScenesFrames.for_detectors(
@@ -150,8 +162,9 @@ def _scored(
     *,
     slices: bool,
     account: Account | None = None,
+    cells: dict[str, Any] | None = None,
 ) -> tuple[Evaluation, list[Table]]:
-    """Metrics of the whole, and the table of its parts where asked for; both are written.
+    """Metrics of the whole, and the tables of its parts and cells where asked for; written.
 
     They are written before anything is drawn or printed, which may fail.
     """
@@ -160,12 +173,18 @@ def _scored(
     metrics = {**result.summary, "meta": dict(submission.meta)}
     if account is not None and account.blind:
         metrics["samples_without_input"] = len(account.blind)
+    more = []
+    if cells is not None:
+        from crkd_core.evaluate.segmentation import segments_table
+
+        metrics["segmentation"] = cells
+        more.append(segments_table(cells))
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        return result, []
+        return result, more
     parts = score_slices(tables, counted)
     write_json(parts, out / "slices.json", indent=2)
-    return result, [slices_table(parts)]
+    return result, [*more, slices_table(parts)]
 
 
 def _publish(

@@ -1,0 +1,90 @@
+"""Intersection over union by hand-made cases."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from model_tiny import TINY
+from train_tiny import FRAMES
+
+from crkd_core.area import Area
+from crkd_core.config import DRIVABLE, VEHICLE, SegmentsConfig
+from crkd_core.evaluate.segmentation import SegmentScore, segments_table
+from crkd_core.losses.segments import UNKNOWN, segment_truth
+from crkd_core.segments import Segments
+
+CONFIG = dataclasses.replace(TINY, segments=SegmentsConfig())
+SHAPE = CONFIG.grid.shape
+
+
+def planes(*values: float) -> np.ndarray:
+    return np.stack([np.full(SHAPE, value) for value in values])
+
+
+def test_by_hand():
+    target = planes(0, 0).astype(np.uint8)
+    target[0, :2, :2] = 1
+    target[1, :4] = 1
+    said = planes(0.1, 0.1).astype(np.float32)
+    said[0, 1:3, :2] = 0.9  # 2 of 4, and 2 beside: 2 of 6.
+    said[1, :4] = 0.4  # All of it, but only where the threshold is lower.
+    score = SegmentScore(CONFIG)
+    score.count(said, target)
+    found = score.summary()["classes"]
+    assert found[VEHICLE]["iou"] == found[VEHICLE]["best_iou"] == pytest.approx(2 / 6)
+    assert (found[DRIVABLE]["iou"], found[DRIVABLE]["best_iou"]) == (0, 1)
+    assert found[DRIVABLE]["best_threshold"] == 0.35
+    assert score.summary()["mean_iou"] == pytest.approx(1 / 6)
+
+
+def test_cells_of_all_samples_count_together():
+    """Not a mean of shares: a sample with one cell weighs as one cell."""
+    score = SegmentScore(CONFIG)
+    large, small = planes(0, 0).astype(np.uint8), planes(0, 0).astype(np.uint8)
+    large[:, :3, :3], small[:, 0, 0] = 1, 1
+    score.count(large.astype(np.float32), large)
+    score.count(np.zeros((2, *SHAPE), np.float32), small)
+    assert score.summary()["mean_iou"] == pytest.approx(9 / 10)
+    assert score.summary()["samples"] == 2
+
+
+def test_what_nobody_knows_does_not_count():
+    target = planes(UNKNOWN, 0).astype(np.uint8)
+    target[0, 0, :4] = 1
+    score = SegmentScore(CONFIG)
+    score.count(planes(1, 0).astype(np.float32), target)
+    summary = score.summary()
+    assert summary["classes"][VEHICLE]["iou"] == 1
+    assert summary["classes"][DRIVABLE] == dict.fromkeys(
+        ("iou", "best_iou", "best_threshold"), None
+    )
+    assert summary["mean_iou"] == 1
+    table = segments_table(summary)
+    assert [row[0] for row in table.rows] == [VEHICLE, DRIVABLE, "mean"]
+    assert table.rows[1][1] == "-"
+
+
+def test_the_truth_itself_is_perfect_in_any_grid():
+    area = Area(polygons=((np.array([[-5.0, -4], [9, -4], [9, 20], [-5, 2]]),),))
+    frame = dataclasses.replace(FRAMES[0], drivable=area)
+    turned = dataclasses.replace(
+        CONFIG, ego_T_grid=((0.0, 1, 0, 0), (-1, 0, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+    )
+    for config in (CONFIG, turned):
+        pose = np.array(config.ego_T_grid)
+        moved = frame.moved(np.linalg.inv(pose))
+        truth = segment_truth(moved.truth, moved.drivable, config)
+        assert truth.any((1, 2)).all()
+        said = Segments(
+            classes=config.segment_classes,
+            probability=truth.astype(np.float32),
+            grid=config.grid,
+            ego_T_grid=pose,
+        )
+        score = SegmentScore(config)
+        score.add(frame, said)
+        assert score.summary()["mean_iou"] == 1
+        score.add(frame, None)
+        assert score.summary()["mean_iou"] == 0.5
