@@ -118,8 +118,8 @@ class VodFrames(Sequence[Frame]):
         mapped = [config.name for config in detectors if DRIVABLE in config.segment_classes]
         if mapped:
             raise VodError(
-                f"{mapped[0]} has a head for the drivable area, and View-of-Delft has no maps that "
-                "say what it is; leave it out: --set 'detector.segments.classes=[vehicle]'"
+                f"{mapped[0]} has a head for the drivable area, and View-of-Delft has no maps "
+                "that say what it is; leave it out: --set 'detector.segments.classes=[vehicle]'"
             )
         read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
         return cls(

@@ -1,4 +1,4 @@
-"""The second head: off by default, its truth against polygons, its loss, its way through training."""
+"""The second head: off by default, its truth against polygons, its loss, its training."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_configurations_from_before_have_no_second_head():
 def test_what_the_head_cannot_tell_apart_is_refused():
     with pytest.raises(ConfigError, match="expected each once"):
         SegmentsConfig(classes=(VEHICLE, VEHICLE))
-    with pytest.raises(ConfigError, match="knows none of segments.vehicles, van; name those"):
+    with pytest.raises(ConfigError, match=r"knows none of segments\.vehicles, van; name those"):
         dataclasses.replace(TINY, segments=SegmentsConfig(vehicles=("van",)))
     with pytest.raises(ConfigError, match="expected one of 'vehicle', 'drivable_area'"):
         from_dict(SegmentsConfig, {"classes": ["walkway"]})
