@@ -37,7 +37,7 @@ PARAMETERS = (
     ("tracking", bool, "Give detections ids that stay with their object (tracking.enabled)"),
 )
 #: Outputs, each of which can be given another name.
-OUTPUTS = ("markers", "boxes", "detections", "objects")
+OUTPUTS = ("markers", "boxes", "detections", "objects", "drivable_area")
 
 #: Name, default, what it is.
 ARGUMENTS = (

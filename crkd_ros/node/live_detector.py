@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rclpy.lifecycle import LifecycleNode
 
+from crkd_core.config import DRIVABLE
 from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node.inputs import Inputs
@@ -70,6 +71,7 @@ class LiveDetector:
                 config=config,
                 motion=self._transforms.motion,
                 place=place,
+                drivable=DRIVABLE in self._detector.config.segment_classes,
                 reporter=reporter,
             )
         except Exception:

@@ -14,7 +14,15 @@ from crkd_ros.parameters.knobs import ParameterError, classes_given, values
 from crkd_ros.parameters.node import NodeConfig
 
 #: Parameters of a node that runs: a replay has no clock, no topics and no threads of its own.
-_LIVE = ("autostart", "objects", "decode_threads", "calibration_check.", "health.", "sync.wait")
+_LIVE = (
+    "autostart",
+    "objects",
+    "drivable_area",
+    "decode_threads",
+    "calibration_check.",
+    "health.",
+    "sync.wait",
+)
 
 
 def unused(config: NodeConfig) -> Iterator[str]:

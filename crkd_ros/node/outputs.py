@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
 
 from crkd_core.boxes import Detections
+from crkd_core.config import DRIVABLE
+from crkd_core.segments import Segments
 from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
+from crkd_ros.convert.grids import occupancy_grid
 from crkd_ros.convert.marker_bytes import agrees, marker_bytes
 from crkd_ros.convert.markers import marker_array
 from crkd_ros.motion.poses import EgoMotion
@@ -22,6 +26,7 @@ from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
 
 _FLOAT = "std_msgs/msg/Float64"
+_GRID = "nav_msgs/msg/OccupancyGrid"
 #: Detections are few and small: nothing is gained by losing them.
 _RELIABLE_DEPTH = 10
 #: This share of the time between two arrays of markers is enough.
@@ -37,6 +42,7 @@ class Outputs:
         config: the node's parameters, with the classes of the weights.
         motion: how the vehicle moves, for ids.
         place: where the vehicle is in the output frame; None: that is the vehicle's own.
+        drivable: whether the weights tell the drivable area.
         reporter: is told what the user should know.
 
     Raises:
@@ -50,9 +56,10 @@ class Outputs:
         config: NodeConfig,
         motion: EgoMotion,
         place: Place | None,
+        drivable: bool = False,
         reporter: Reporter,
     ) -> None:
-        self._node, self._config = node, config
+        self._node, self._config, self._place = node, config, place
         self._postprocess = Postprocess(
             config, motion=motion, place=place, problem=reporter.of("tracking")
         )
@@ -75,19 +82,23 @@ class Outputs:
         )
         self._marked_ns: int | None = None
         self._labels: Any = None
+        self._drivable: Any = None
         if ros_packages.installed("vision_msgs"):
             self._labels = self._advertise("~/label_info", "vision_msgs/msg/LabelInfo", _LATCHED)
         reliable = QoSProfile(depth=_RELIABLE_DEPTH)
         self._outputs = [
             (self._advertise(topic, kind, reliable), build) for topic, kind, build in outputs
         ]
+        if drivable and config.drivable_area:
+            self._drivable = self._advertise("~/drivable_area", _GRID, reliable)
         self._stages = {
             part: self._advertise(f"~/latency/{part}", _FLOAT, reliable) for part in PARTS
         }
 
     def wanted(self) -> bool:
-        """Whether anybody subscribes to detections; if not, no work is done for them."""
-        return any(publisher.get_subscription_count() for publisher, _ in self._outputs)
+        """Whether anybody subscribes to what a frame gives; if not, no work is done for it."""
+        found = any(publisher.get_subscription_count() for publisher, _ in self._outputs)
+        return found or self._drivable_wanted()
 
     def announce(self) -> None:
         """Send the latched label info; once the node is active, and when a threshold changed."""
@@ -108,12 +119,18 @@ class Outputs:
         if threshold != config.score_threshold:
             self.announce()
 
-    def publish(self, detections: Detections, stamp_ns: int) -> None:
-        """Send one frame's detections to whoever subscribes.
+    def publish(
+        self,
+        detections: Detections,
+        stamp_ns: int,
+        segments: Callable[[], Segments | None] = lambda: None,
+    ) -> None:
+        """Send what one frame gave to whoever subscribes.
 
         Args:
             detections: in ``base_frame``.
             stamp_ns: of the frame.
+            segments: says what the second head said of it; asked where somebody wants to know.
 
         Raises:
             MotionError: the way to ``output_frame`` is not known at this time.
@@ -125,6 +142,8 @@ class Outputs:
                     message = build(detections, **self._head(stamp_ns), make=ros_packages.make)
                     if message is not None:
                         publisher.publish(message)
+            if self._drivable_wanted() and (said := segments()) is not None:
+                self._drivable.publish(self._grid(said, stamp_ns))
         except Exception:
             if self._node.context.ok():
                 raise  # Otherwise the process is ending, and nobody can publish any more.
@@ -154,10 +173,10 @@ class Outputs:
     def close(self) -> None:
         """Withdraw the publishers."""
         detections = (publisher for publisher, _ in self._outputs)
-        for publisher in (self._labels, *detections, *self._stages.values()):
+        for publisher in (self._labels, self._drivable, *detections, *self._stages.values()):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._labels, self._stages = [], None, {}
+        self._outputs, self._labels, self._drivable, self._stages = [], None, None, {}
 
     def _advertise(self, topic: str, kind: str, profile: QoSProfile) -> Any:
         return self._node.create_lifecycle_publisher(
@@ -167,6 +186,19 @@ class Outputs:
     def _head(self, stamp_ns: int) -> dict[str, Any]:
         frame_id = self._config.output_frame or self._config.base_frame
         return {"stamp_ns": stamp_ns, "frame_id": frame_id}
+
+    def _drivable_wanted(self) -> bool:
+        return self._drivable is not None and bool(self._drivable.get_subscription_count())
+
+    def _grid(self, segments: Segments, stamp_ns: int) -> Any:
+        frame_T_base = np.eye(4) if self._place is None else self._place(stamp_ns)
+        return occupancy_grid(
+            segments,
+            DRIVABLE,
+            frame_T_ego=frame_T_base,
+            make=ros_packages.make,
+            **self._head(stamp_ns),
+        )
 
     def _markers(self, detections: Detections, *, stamp_ns: int, frame_id: str, make: Any) -> Any:
         """The array, as bytes where that is the same; None: it is not time for one yet."""

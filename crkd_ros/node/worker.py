@@ -171,6 +171,6 @@ class FrameWorker:
         name_thread("detect")
         latency.took(self._detector.timing)
         with latency.stage("publish"):
-            self._outputs.publish(detections, frame.stamp_ns)
+            self._outputs.publish(detections, frame.stamp_ns, lambda: self._detector.segments)
         self._reporter.published(self._outputs.timed(latency.finish(), frame.stamp_ns))
         self._check.watch(frame_set, self._reporter)

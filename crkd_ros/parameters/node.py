@@ -38,6 +38,9 @@ class NodeConfig(FramingConfig, WeightsConfig):
         "", "Frame of all outputs: one of tf, or that of the odometry; empty: base_frame"
     )
     objects: bool = knob(False, "Publish ~/objects too; needs Autoware's autoware_perception_msgs")
+    drivable_area: bool = knob(
+        True, "Publish ~/drivable_area; only with weights that have a head for it"
+    )
     decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
     calibration_check: CalibrationCheckConfig = CalibrationCheckConfig()
     health: HealthConfig = HealthConfig()

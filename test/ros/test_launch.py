@@ -37,7 +37,8 @@ def inputs() -> dict[str, str]:
 
 
 def outputs() -> set[str]:
-    names = {"markers", "boxes", "detections", "objects", *(f"latency/{part}" for part in PARTS)}
+    names = {"markers", "boxes", "detections", "objects", "drivable_area"}
+    names |= {f"latency/{part}" for part in PARTS}
     return {f"/detector_node/{name}" for name in names} | {"/diagnostics"}
 
 
@@ -457,7 +458,7 @@ def test_rviz_shows_topics_that_exist():
     assert set(shown) <= known
     wanted = {topic for topic, sensor in inputs().items() if sensor in RADARS}
     wanted |= {t for t in inputs() if t.endswith("/image_rect")} | OF_BAGS
-    assert wanted | {"/detector_node/markers"} == set(shown)
+    assert wanted | {"/detector_node/markers", "/detector_node/drivable_area"} == set(shown)
     from crkd_ros.convert.markers import NAMESPACES
 
     assert set(shown["/detector_node/markers"]["Namespaces"]) == set(NAMESPACES)

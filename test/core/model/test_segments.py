@@ -167,7 +167,7 @@ def test_trained_saved_loaded_and_asked(tmp_path):
     said = detector.segments
     assert said is not None and said.classes == (VEHICLE, DRIVABLE)
     assert said.probability.shape == (2, *config.detector.grid.shape)
-    assert (0 <= said.probability).all() and (said.probability <= 1).all()
+    assert (said.probability >= 0).all() and (said.probability <= 1).all()
     np.testing.assert_array_equal(said.of(DRIVABLE), said.probability[1])
     plain = Detector(build_detector(TINY))
     plain(FRAMES[0])

@@ -18,7 +18,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_core.boxes import Detections  # noqa: E402
+from crkd_core.config import GridConfig  # noqa: E402
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES  # noqa: E402
+from crkd_core.segments import Segments  # noqa: E402
 from crkd_ros.convert import arrays, box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.markers import MarkersConfig  # noqa: E402
 from crkd_ros.motion.poses import MotionError, NoMotion  # noqa: E402
@@ -34,6 +36,7 @@ START = 1_700_000_000_000_000_000
 STEP = 83_333_333
 PATIENCE = 120.0
 
+GRID = "nav_msgs/msg/OccupancyGrid"
 CLOUD, MARKERS = "sensor_msgs/msg/PointCloud2", "visualization_msgs/msg/MarkerArray"
 
 
@@ -59,7 +62,7 @@ def ros():
 class Bench:
     """A lifecycle node with the outputs of a configuration, and somebody who listens."""
 
-    def __init__(self, config: NodeConfig, *, place=None) -> None:
+    def __init__(self, config: NodeConfig, *, place=None, drivable=False) -> None:
         self.reporter = Reporter()
         self.node = LifecycleNode("detector_node")
         self.outputs = Outputs(
@@ -67,6 +70,7 @@ class Bench:
             config=dataclasses.replace(config, classes=NUSCENES_CLASSES),
             motion=NoMotion(),
             place=place,
+            drivable=drivable,
             reporter=self.reporter,
         )
         self.peer = rclpy.create_node("peer")
@@ -322,3 +326,50 @@ def test_with_tf_any_upright_frame_will_do(ros, tmp_path):
         executor.shutdown()
         node.destroy_node()
         peer.destroy_node()
+
+
+def test_the_drivable_area_goes_out_to_whoever_listens_and_costs_nobody_else(bench):
+    """It alone keeps the node busy, and is asked for only where somebody subscribes."""
+    grid = GridConfig(low=(-4.0, -2.0, -5.0), high=(4.0, 2.0, 3.0), cell=1.0)
+    said = Segments(
+        classes=("drivable_area",),
+        probability=np.linspace(0, 1, 32, dtype=np.float32).reshape(1, 8, 4),
+        grid=grid,
+        ego_T_grid=np.eye(4),
+    )
+    asked = []
+
+    def segments():
+        asked.append(1)
+        return said
+
+    rig = bench(
+        NodeConfig(output_frame="odom"),
+        place=lambda stamp_ns: geometry.pose([100, 50, 0], np.array([1.0, 0, 0, 0])),
+        drivable=True,
+    )
+    rig.activate()
+    assert not rig.outputs.wanted()
+    rig.outputs.publish(detections(), START, segments)
+    assert asked == []
+    heard = rig.listen(GRID, "/detector_node/drivable_area")
+    rig.wait(rig.outputs.wanted)
+    rig.outputs.publish(detections(), START + STEP, segments)
+    rig.wait(lambda: heard)
+    assert asked == [1]
+    (message,) = heard
+    assert arrays.stamp_ns(message.header.stamp) == START + STEP
+    assert message.header.frame_id == "odom"
+    origin = message.info.origin.position
+    assert (origin.x, origin.y, message.info.resolution) == (96.0, 48.0, 1.0)
+    expected = np.rint(100 * (1 - said.probability[0].T)).ravel()
+    np.testing.assert_array_equal(np.array(message.data), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "drivable"), [(NodeConfig(), False), (NodeConfig(drivable_area=False), True)]
+)
+def test_without_a_head_or_a_wish_nothing_is_advertised(bench, config, drivable):
+    rig = bench(config, drivable=drivable)
+    names = {name for name, _ in rig.node.get_topic_names_and_types()}
+    assert "/detector_node/boxes" in names and "/detector_node/drivable_area" not in names

@@ -84,7 +84,7 @@ class Outputs:
     def wanted(self) -> bool:
         return True
 
-    def publish(self, detections, stamp_ns) -> None:
+    def publish(self, detections, stamp_ns, segments) -> None:
         self.published.append((stamp_ns, detections))
 
     def timed(self, stages, stamp_ns):
