@@ -25,6 +25,7 @@ from crkd_core.config import (
     PasteConfig,
     RadarConfig,
     RadarViewConfig,
+    SegmentsConfig,
     TaskConfig,
     TemporalConfig,
     TrainConfig,
@@ -285,6 +286,14 @@ def demo_imkd() -> TrainConfig:
     return dataclasses.replace(run, detector=detector)
 
 
+def demo_imkd_segments() -> TrainConfig:
+    """``demo_imkd`` with the second head: vehicle and drivable cells (docs/method.md 1.11)."""
+    run = demo_imkd()
+    segments = SegmentsConfig(channels=32)
+    detector = dataclasses.replace(run.detector, name="demo_imkd_segments", segments=segments)
+    return dataclasses.replace(run, detector=detector)
+
+
 def imkd_r50() -> TrainConfig:
     """IMKD's student with ResNet-50 on CRN's base (docs/method.md 1.10)."""
     detector = DetectorConfig(
@@ -355,7 +364,7 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
         *(demo_teacher, lc_r50, lc_swint),
         *(demo_lidar, demo_camera, demo_radar),
         *(vod_student, vod_teacher, vod_r50, vod_lc_r50),
-        *(demo_imkd, imkd_r50, lidar_centerpoint),
+        *(demo_imkd, demo_imkd_segments, imkd_r50, lidar_centerpoint),
     )
 }
 
