@@ -30,18 +30,22 @@ class IntensityGuide(nn.Module):
 
     def forward(self, camera: Tensor, radar: Tensor, batch: Batch) -> list[Tensor]:
         """Maps [B, C_i, X, Y] of camera and radar -> the same, weighed."""
-        signals = torch.stack(self._signals(camera, radar, batch), 1)
+        returns = None if self.intensity == "uniform" else radar_returns(batch, self.grid)
+        return self.weighed(camera, radar, returns)
+
+    def weighed(self, camera: Tensor, radar: Tensor, returns: Tensor | None) -> list[Tensor]:
+        """The same with ``radar_returns`` [B, 2, X, Y], which "uniform" does not read."""
+        signals = torch.stack(self._signals(camera, radar, returns), 1)
         factors = 2 * self.factors(signals.to(self.factors.weight.dtype)).sigmoid()
         return [camera * factors[:, :1].to(camera), radar * factors[:, 1:].to(radar)]
 
     def _signals(
-        self, camera: Tensor, radar: Tensor, batch: Batch
+        self, camera: Tensor, radar: Tensor, returns: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three maps [B, X, Y] in 0..1."""
-        if self.intensity == "uniform":
+        if self.intensity == "uniform" or returns is None:
             flat = torch.ones_like(camera[:, 0], dtype=torch.float32)
             return flat, flat, flat
-        returns = radar_returns(batch, self.grid)
         own = {
             "activation": lambda: activation(radar),
             "reflectance": lambda: returns[:, 0],

@@ -73,24 +73,11 @@ class RadarPillars(nn.Module):
         Raises:
             RadarError: another number of channels.
         """
-        if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
-            raise RadarError(
-                f"radar: expected [M, {POINT_CHANNELS}] encoded points, got {tuple(points.shape)}"
-            )
         size_x, size_y = self.grid.shape
-        xyz = points[:, :3]
-        inside = ((xyz >= self.low) & (xyz < self.high)).all(1)
-        points, sample, xyz = points[inside], sample[inside], xyz[inside]
-        # float32 division may round a point just below the upper border up to it.
-        top = torch.tensor([size_x - 1, size_y - 1], device=points.device)
-        cell = ((xyz[:, :2] - self.low[:2]) / self.grid.cell).long().clamp(max=top)
-        offset = xyz[:, :2] - self.low[:2] - (cell + 0.5) * self.grid.cell
-        unit = (xyz - self.low) / (self.high - self.low)
-        dtype = next(self.parameters()).dtype
-        inputs = torch.cat([unit, points[:, 3:], offset], 1).to(dtype)
-        place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
-        if self.points_per_pillar is not None:
-            inputs, place = _slots(inputs, place, self.points_per_pillar)
+        inputs, place = self.inputs(points, sample)
+        inputs = inputs.to(next(self.parameters()).dtype)
+        if self.points_per_pillar is not None and len(inputs):
+            inputs = torch.cat([inputs, inputs.new_zeros((1, inputs.shape[1]))])
         features = self.layers(inputs) if len(inputs) else inputs.new_zeros((0, self.channels))
         occupied, pillar = torch.unique(place, return_inverse=True)
         # Features are not negative after ReLU, so starting from zero leaves the maximum alone.
@@ -104,12 +91,38 @@ class RadarPillars(nn.Module):
         dense = dense.index_copy(0, occupied, pillars)
         return dense.view(batch_size, size_x, size_y, self.channels).permute(0, 3, 1, 2)
 
+    def inputs(self, points: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """What the point network reads, float32 [m, 47], and the pillar of each, int64 [m].
 
-def _slots(inputs: Tensor, place: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The first ``count`` points of every pillar, and behind them the row of an empty slot."""
+        Of points float32 [M, 45] of samples int64 [M] those that count; the pillar is
+        (sample X + x) Y + y.
+
+        Raises:
+            RadarError: another number of channels.
+        """
+        if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
+            raise RadarError(
+                f"radar: expected [M, {POINT_CHANNELS}] encoded points, got {tuple(points.shape)}"
+            )
+        size_x, size_y = self.grid.shape
+        xyz = points[:, :3]
+        inside = ((xyz >= self.low) & (xyz < self.high)).all(1)
+        points, sample, xyz = points[inside], sample[inside], xyz[inside]
+        # float32 division may round a point just below the upper border up to it.
+        top = torch.tensor([size_x - 1, size_y - 1], device=points.device)
+        cell = ((xyz[:, :2] - self.low[:2]) / self.grid.cell).long().clamp(max=top)
+        offset = xyz[:, :2] - self.low[:2] - (cell + 0.5) * self.grid.cell
+        unit = (xyz - self.low) / (self.high - self.low)
+        inputs = torch.cat([unit, points[:, 3:], offset], 1)
+        place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
+        if self.points_per_pillar is None:
+            return inputs, place
+        kept = _first_of_each(place, self.points_per_pillar)
+        return inputs[kept], place[kept]
+
+
+def _first_of_each(place: Tensor, count: int) -> Tensor:
+    """Indices of the first ``count`` points of every pillar, ascending."""
     ordered, order = place.sort(stable=True)
     rank = torch.arange(len(place), device=place.device) - torch.searchsorted(ordered, ordered)
-    kept = order[rank < count].sort().values
-    if not len(kept):
-        return inputs, place
-    return torch.cat([inputs[kept], inputs.new_zeros((1, inputs.shape[1]))]), place[kept]
+    return order[rank < count].sort().values

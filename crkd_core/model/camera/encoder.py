@@ -200,7 +200,11 @@ class ImageEncoder(nn.Module):
             return torch.zeros(
                 (0, self.channels, *self.map_size), dtype=dtype, device=images.device
             )
+        return self.features(images[present])
+
+    def features(self, images: Tensor) -> Tensor:
+        """Uint8 RGB [P, H, W, 3] of the configured size -> [P, channels, h, w]."""
         # A permuted [P, H, W, 3] already is channels_last, the layout CPUs convolve fastest.
-        pixels = images[present].permute(0, 3, 1, 2).float()
-        pixels = ((pixels - self.mean) / self.std).to(dtype)
+        pixels = images.permute(0, 3, 1, 2).float()
+        pixels = ((pixels - self.mean) / self.std).to(next(self.parameters()).dtype)
         return self.neck(self.backbone(pixels).feature_maps)
