@@ -53,6 +53,8 @@ EXTRAS = {
     "world": ["trimesh>=4.0", "embreex>=2.17"],
     # `--set tensorboard=true` of crkd train and crkd distill.
     "log": ["tensorboard>=2.15"],
+    # `crkd export`, and what runs its files behind a Detector.
+    "engines": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "openvino>=2025.0"],
     # The devkit itself is installed with --no-deps (its pins are older than what it needs).
     "test": [
         "pytest>=8",
@@ -73,6 +75,10 @@ EXTRAS = {
         "pycocotools",
         "parameterized",
         "tensorboard>=2.15",
+        "onnx>=1.17",
+        "onnxscript>=0.5",
+        "onnxruntime>=1.20",
+        "openvino>=2025.0",
     ],
 }
 

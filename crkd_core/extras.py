@@ -11,6 +11,7 @@ MODULES = {
     "bags": ("rosbags", "mcap"),
     "world": ("trimesh", "embreex"),
     "log": ("tensorboard",),
+    "engines": ("onnx", "onnxscript", "onnxruntime", "openvino"),
 }
 
 

@@ -52,6 +52,7 @@ from crkd_core.config.plain import from_dict, to_dict
 from crkd_core.config.stored import FORMAT, upgraded
 from crkd_core.config.training import (
     AugmentConfig,
+    Engine,
     PasteConfig,
     Precision,
     TrainConfig,
@@ -81,6 +82,7 @@ __all__ = [
     "DecoderConfig",
     "DetectorConfig",
     "DistillConfig",
+    "Engine",
     "EnlargeConfig",
     "GridConfig",
     "GuideConfig",

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from crkd_core.boxes import Detections
-from crkd_core.config import DetectorConfig, Precision
-from crkd_core.data.batch import collate
+from crkd_core.config import DetectorConfig, Engine, Precision
+from crkd_core.data.batch import Batch, collate
 from crkd_core.frame import Frame
+from crkd_core.infer.engines.files import is_export
+from crkd_core.infer.engines.network import EngineNetwork
+from crkd_core.infer.engines.runtimes import check_engine
+from crkd_core.infer.errors import InferError as InferError  # part of this module's face
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.memory import Memory
 from crkd_core.infer.peaks import PeakHead
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import Regress, decode
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.output import ModelOutput
 from crkd_core.model.precision import DTYPES, warn_if_emulated
 from crkd_core.segments import Segments
 from crkd_core.sensors import LIDAR
-
-
-class InferError(RuntimeError):
-    """A device, a precision or a Frame that the detector cannot use."""
 
 
 class Detector:
@@ -36,6 +39,8 @@ class Detector:
 
     Attributes:
         config: what the weights were trained for.
+        engine: what computes the network.
+        precision: its number format; "int8" of a file that was quantised.
         score_threshold: boxes must score higher; may be changed between calls.
         timing: seconds that the last call spent in "prepare" (images, radar encoding, copies to
             the device), "network" and "decode".
@@ -44,22 +49,25 @@ class Detector:
 
     def __init__(
         self,
-        model: BevDetector,
+        model: BevDetector | EngineNetwork,
         *,
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
+        engine: Engine = "torch",
         score_threshold: float = 0.1,
     ):
         """Take a copy of ``model``, folded and cast; the original is left alone.
 
         Args:
-            model: as built or loaded, in either mode.
+            model: as built or loaded, in either mode; or as exported, with its engine.
             device: "cpu", "cuda" or "cuda:N".
             precision: "fp32", "bf16", or "fp16" on CUDA only.
+            engine: what computes the network. Others than "torch" have it exported first, which
+                takes some ten seconds; ``load`` of a file of ``crkd export`` does not.
             score_threshold: in [0, 1).
 
         Raises:
-            InferError: a device that is not there, or a precision that it does not have.
+            InferError: a device or an engine that is not there, or a precision that it has not.
         """
         if not 0 <= score_threshold < 1:
             raise InferError(
@@ -67,26 +75,44 @@ class Detector:
             )
         self.device = usable_device(device)
         _check_precision(precision, self.device)
+        check_engine(engine, precision, self.device)
         warn_if_emulated(precision, self.device)
+        self.config: DetectorConfig = model.config
+        self.score_threshold = score_threshold
+        self.engine: Engine = engine
+        self.timing: dict[str, float] = {}
+        self._logits: Tensor | None = None
+        #: Computes box parameters at peaks alone, where the head can be parted so.
+        self._peaks: PeakHead | None = None
+        # What memory holds: of an engine what it answers, float32.
+        self._dtype = DTYPES[precision] if engine == "torch" else torch.float32
+        self._network: Callable[[Batch, Tensor | None], ModelOutput]
+        if isinstance(model, BevDetector) and engine == "torch":
+            self._model = self._prepared(model, DTYPES[precision])
+            self._network = self._model
+            self.precision: str = precision
+        else:
+            if isinstance(model, BevDetector):
+                model = EngineNetwork.of(model, engine, precision)
+            self._network = model
+            self.precision = model.precision
+
+    def _prepared(self, model: BevDetector, dtype: torch.dtype) -> BevDetector:
+        """A copy as it runs here, folded and cast; its head is parted where it can be."""
         training = model.training
         folded = fold_batch_norms(model.eval())
         model.train(training)
-        self.config: DetectorConfig = model.config
-        self.score_threshold = score_threshold
-        self._dtype = DTYPES[precision]
-        self.timing: dict[str, float] = {}
-        self._logits: torch.Tensor | None = None
-        #: Computes box parameters at peaks alone, where the head can be parted so.
         self._peaks = PeakHead.of(folded.head)
         if self._peaks is not None:
             folded.head = self._peaks  # type: ignore[assignment]
-        self._model = folded.requires_grad_(False).to(self.device, DTYPES[precision])
-        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = folded.requires_grad_(False).to(self.device, dtype)
+        folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Geometry and pixel constants stay float32: half precision would move points by metres.
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point() and name not in model.state_dict():
                 owner, _, leaf = name.rpartition(".")
-                setattr(self._model.get_submodule(owner), leaf, buffer.to(self.device))
+                setattr(folded.get_submodule(owner), leaf, buffer.to(self.device))
+        return folded
 
     @classmethod
     def load(
@@ -95,18 +121,31 @@ class Detector:
         *,
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
+        engine: Engine = "torch",
         score_threshold: float = 0.1,
     ) -> Detector:
-        """A detector from a file written by ``save_weights``.
+        """A detector from a file written by ``save_weights``, or by ``crkd export``.
 
         Raises:
             CheckpointError: the file holds no detector.
-            InferError: see the constructor.
+            InferError: see the constructor; or an exported file for another engine.
         """
+        model: BevDetector | EngineNetwork
+        if is_export(path):
+            if engine == "torch":
+                raise InferError(
+                    f"{path} is an exported network: name what runs it, engine onnxruntime or "
+                    "openvino for .onnx and export for .pt2; or give the .safetensors weights"
+                )
+            check_engine(engine, precision, usable_device(device))
+            model = EngineNetwork(Path(path), engine, precision)
+        else:
+            model = load_weights(path)
         return cls(
-            load_weights(path),
+            model,
             device=device,
             precision=precision,
+            engine=engine,
             score_threshold=score_threshold,
         )
 
@@ -153,7 +192,7 @@ class Detector:
                 size = (1, self.config.fused_channels, *self.config.grid.shape)
                 blank = torch.zeros(size, dtype=self._dtype, device=self.device)
                 past = memory.maps(frame, self.config, blank)
-            output = self._model(batch, past)
+            output = self._network(batch, past)
             computed = self._now()
             detections = decode(
                 output,

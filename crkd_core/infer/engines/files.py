@@ -1,0 +1,205 @@
+"""Exported networks on disk: ONNX for engines of others, ``torch.export`` for PyTorch's own.
+
+A file says of itself which configuration it belongs to and how much it holds; the configuration is
+the one of the weights file. FILE.onnx has batch 1 and no dynamic shape, as TensorRT wants it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crkd_core import extras
+from crkd_core.config import FORMAT, DetectorConfig, from_dict, to_dict, upgraded
+from crkd_core.files import open_file, replacing
+from crkd_core.infer.engines.fixed import FixedNetwork, example
+from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.errors import EngineError
+
+#: Endings of the two kinds of file.
+ONNX, TORCH = ".onnx", ".pt2"
+#: Operators as of this version: the first whose ScatterElements has sums and maxima.
+OPSET = 18
+#: The key of the metadata, whose value is JSON.
+KEY = "crkd"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What an exported file says of itself.
+
+    Attributes:
+        config: of its network.
+        capacity: how much it holds.
+        outputs: names in the order of its outputs.
+        int8: whether convolutions were quantised.
+    """
+
+    config: DetectorConfig
+    capacity: Capacity
+    outputs: tuple[str, ...]
+    int8: bool = False
+
+    def text(self) -> str:
+        """As JSON."""
+        fields = {
+            "config": to_dict(self.config),
+            "format": FORMAT,
+            "capacity": dataclasses.asdict(self.capacity),
+            "outputs": self.outputs,
+            "int8": self.int8,
+        }
+        return json.dumps(fields)
+
+    @classmethod
+    def of(cls, text: str | None, path: Path) -> Description:
+        """The inverse of ``text``.
+
+        Raises:
+            EngineError: no such metadata, or of another version.
+        """
+        if text is None:
+            raise EngineError(f"{path}: not written by crkd export: it has no metadata {KEY!r}")
+        try:
+            data = json.loads(text)
+            return cls(
+                config=from_dict(DetectorConfig, upgraded(data["config"], format=data["format"])),
+                capacity=Capacity(**data["capacity"]),
+                outputs=tuple(data["outputs"]),
+                int8=bool(data["int8"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise EngineError(f"{path}: metadata {KEY!r} cannot be read: {error}") from error
+
+
+def is_export(path: str | Path) -> bool:
+    """Whether a file's name is that of an exported network."""
+    return Path(path).suffix in (ONNX, TORCH)
+
+
+def write_export(network: FixedNetwork, path: Path) -> Description:
+    """Write a network as FILE.onnx or FILE.pt2; replaces ``path`` only when complete.
+
+    Raises:
+        EngineError: another ending, or what is needed for ONNX is not installed.
+        OSError: it cannot be written.
+    """
+    given = example(network)
+    with torch.inference_mode(False), torch.no_grad():
+        outputs = tuple(network.answers(*given.values()))
+    about = Description(
+        config=network.inputs.config, capacity=network.inputs.capacity, outputs=outputs
+    )
+    if path.suffix == TORCH:
+        program = _program(network)
+        with replacing(path) as partial, _quiet():
+            torch.export.save(program, partial, extra_files={KEY: about.text()})
+    elif path.suffix == ONNX:
+        needs("onnx", "onnxscript")
+        program = _program(network)
+        with _quiet():
+            written = torch.onnx.export(
+                program,
+                (),
+                input_names=list(given),
+                output_names=list(outputs),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        assert written is not None
+        model = written.model_proto
+        describe(model, about)
+        with replacing(path) as partial:
+            partial.write_bytes(model.SerializeToString())
+    else:
+        raise EngineError(f"{path}: expected a name that ends in {ONNX} or {TORCH}")
+    return about
+
+
+def _program(network: FixedNetwork) -> torch.export.ExportedProgram:
+    with _quiet(), torch.inference_mode(False), torch.no_grad():
+        return torch.export.export(network, tuple(example(network).values()))
+
+
+def describe(model: Any, about: Description) -> None:
+    """Put a Description into the metadata of an ONNX model (ModelProto)."""
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    model.metadata_props.add(key=KEY, value=about.text())
+
+
+def read_description(path: Path) -> Description:
+    """What an exported file says of itself.
+
+    Raises:
+        EngineError: no such file, or not written by ``write_export``.
+    """
+    try:
+        open_file(path).close()
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if path.suffix == TORCH:
+        return load_program(path)[1]
+    needs("onnx")
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # whatever protobuf raises of a file that is none of its own
+        raise EngineError(f"{path}: cannot be read as ONNX: {error}") from error
+    found = {entry.key: entry.value for entry in model.metadata_props}
+    return Description.of(found.get(KEY), path)
+
+
+def load_program(path: Path) -> tuple[torch.export.ExportedProgram, Description]:
+    """A program of ``torch.export``.
+
+    Raises:
+        EngineError: not written by ``write_export``.
+    """
+    found = {KEY: ""}
+    try:
+        with _quiet():
+            program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=found)
+    except Exception as error:  # whatever a damaged archive raises
+        raise EngineError(f"{path}: cannot be read as torch.export: {error}") from error
+    return program, Description.of(found[KEY] or None, path)
+
+
+def needs(*modules: str) -> None:
+    """Say what is to be installed.
+
+    Raises:
+        EngineError: a module that is not there.
+    """
+    absent = [name for name in extras.lacking("engines") if name in modules]
+    if absent:
+        raise EngineError(f"{', '.join(absent)} not installed: {extras.remedy('engines')}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's lines about packages that nobody needs."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        warnings.simplefilter("ignore")
+        try:
+            with contextlib.redirect_stdout(nowhere):
+                yield
+        finally:
+            logger.setLevel(level)

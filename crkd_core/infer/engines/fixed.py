@@ -1,0 +1,127 @@
+"""A detector's network in fixed shapes: one sample, no branch on data, operators that ONNX has.
+
+The same weights and the same function as BevDetector in evaluation mode; a test compares them.
+Pooling scatters sums and maxima where PyTorch runs embedding bags and unique pillars
+(docs/decisions/0008). Shapes: see inputs.py.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crkd_core.infer.engines.inputs import Capacity, FixedInputs
+from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.model.detector import BevDetector
+from crkd_core.model.output import ModelOutput
+from crkd_core.model.radar import INPUT_CHANNELS
+
+
+class FixedNetwork(nn.Module):
+    """Inputs by position, in the order of ``FixedInputs``, to outputs in that of ``names``."""
+
+    def __init__(self, model: BevDetector, capacity: Capacity) -> None:
+        """Take a folded copy of ``model``.
+
+        Raises:
+            EngineError: see ``inputs.refuse``.
+        """
+        super().__init__()
+        #: What makes its inputs.
+        self.inputs = FixedInputs(model.config, capacity)
+        training = model.training
+        self.model = fold_batch_norms(model.eval()).float().cpu().requires_grad_(False)
+        model.train(training)
+        # Only a training reads it.
+        if not model.calibrated:
+            self.model.calibration = None
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """See FixedInputs -> raw maps of all tasks [1, c, X, Y], then what is remembered."""
+        return tuple(self.answers(*tensors).values())
+
+    def answers(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """The same by name: "task0.reg" and so on, and "instant" of a network with memory."""
+        model, given = self.model, list(tensors)
+        maps = []
+        if model.image is not None:
+            maps.append(self._lifted(model.image.features(given.pop(0)), given.pop(0)))
+        if model.radar is not None:
+            radar = self._pillars(given.pop(0), given.pop(0))
+            maps.append(radar if model.calibration is None else model.calibration(radar)[0])
+        if model.guide is not None:
+            returns = None if model.guide.intensity == "uniform" else given.pop(0)
+            maps = model.guide.weighed(maps[0], maps[1], returns)
+        _, fused = model.fuser(maps)
+        beside = {}
+        if model.temporal is not None:
+            beside["instant"] = fused
+            fused = model.temporal(fused, given.pop(0))
+        tasks = model.head(model.decoder(fused))
+        return {
+            f"task{i}.{k}": v for i, task in enumerate(tasks) for k, v in task.items()
+        } | beside
+
+    def _lifted(self, features: Tensor, cell: Tensor) -> Tensor:
+        """Image features [S, c, h, w] -> summed over cells, [1, C, X, Y]."""
+        lift = self.model.lift
+        assert lift is not None
+        logits, context = lift.depth_context(features).split([lift.bins, lift.context], 1)
+        depth = logits.permute(0, 2, 3, 1).softmax(-1)
+        rows = context.permute(0, 2, 3, 1)
+        lifted = (depth[..., None] * rows[..., None, :]).reshape(-1, lift.context)
+        cells = lifted.new_zeros((self.inputs.cells + 1, lift.context))
+        cells = cells.scatter_add(0, cell[:, None].expand(-1, lift.context), lifted)
+        return self._as_map(cells)
+
+    def _pillars(self, points: Tensor, cell: Tensor) -> Tensor:
+        """Radar rows [M, 47] -> maxima over pillars, [1, C, X, Y]."""
+        radar = self.model.radar
+        assert radar is not None
+        size = (self.inputs.cells + 1, radar.channels)
+        if radar.points_per_pillar is None:
+            features = radar.layers(points)
+            start = features.new_zeros(size)
+        else:
+            # As the released weights need it, an empty slot takes part where a pillar is not full.
+            every = radar.layers(F.pad(points, (0, 0, 0, 1)))
+            features, empty = every[:-1], every[-1:]
+            count = points.new_zeros(size[:1]).scatter_add(0, cell, points.new_ones(len(points)))
+            partly = (count > 0) & (count < radar.points_per_pillar)
+            start = partly[:, None].to(empty) * empty
+        where = cell[:, None].expand(-1, radar.channels)
+        return self._as_map(start.scatter_reduce(0, where, features, "amax"))
+
+    def _as_map(self, cells: Tensor) -> Tensor:
+        """[X Y + 1, C], the last row masked -> [1, C, X, Y]."""
+        x, y = self.inputs.config.grid.shape
+        return cells[:-1].view(1, x, y, -1).permute(0, 3, 1, 2)
+
+
+def as_output(answers: dict[str, Tensor]) -> ModelOutput:
+    """The answers of a network of fixed shapes; of ``fused`` there is no channel."""
+    first = next(iter(answers.values()))
+    return ModelOutput.of(cast(dict[str, Tensor], {"fused": first[:, :0], **answers}))
+
+
+def example(network: FixedNetwork) -> dict[str, Tensor]:
+    """Inputs of the right shapes in which nothing is seen."""
+    config, capacity, cells = network.inputs.config, network.inputs.capacity, network.inputs.cells
+    found: dict[str, Tensor] = {}
+    if config.camera is not None and network.model.lift is not None:
+        size = (capacity.cameras, config.image.height, config.image.width, 3)
+        found["images"] = torch.zeros(size, dtype=torch.uint8)
+        points = capacity.cameras * network.inputs.columns * network.model.lift.bins
+        found["lift_cell"] = torch.full((points,), cells)
+    if config.radar is not None and network.model.radar is not None:
+        found["radar"] = torch.zeros((capacity.radar_points, INPUT_CHANNELS))
+        found["radar_cell"] = torch.full((capacity.radar_points,), cells)
+    if config.guide is not None and config.guide.intensity != "uniform":
+        found["radar_returns"] = torch.zeros((1, 2, *config.grid.shape))
+    if config.temporal is not None:
+        size_past = (1, config.temporal.frames, config.fused_channels, *config.grid.shape)
+        found["past"] = torch.zeros(size_past)
+    return found

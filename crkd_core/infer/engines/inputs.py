@@ -1,0 +1,157 @@
+"""What a network of fixed shapes reads: a Batch of one sample, padded, its geometry looked up.
+
+Places are found here and not by the network: engines round in their own ways, and a point that
+lands beside its cell is another point. Shapes: S camera slots, H W image, h w feature map, D depth
+bins, M radar rows, X Y grid cells, C fused channels, T earlier moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig
+from crkd_core.data.batch import Batch
+from crkd_core.infer.errors import EngineError
+from crkd_core.model.camera.lift import Lift, LiftIndex
+from crkd_core.model.intensity import radar_returns
+from crkd_core.model.radar import INPUT_CHANNELS, RadarPillars
+from crkd_core.sensors import CAMERAS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How much a network of fixed shapes holds.
+
+    Attributes:
+        cameras: images; a Frame may have fewer.
+        radar_points: points within the grid; a Frame may have fewer. As many as five radars give
+            in six sweeps of 125 returns, and some more.
+    """
+
+    cameras: int = len(CAMERAS)
+    radar_points: int = 4096
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.cameras <= len(CAMERAS):
+            raise EngineError(f"cameras: expected 1 to {len(CAMERAS)}, got {self.cameras}")
+        if self.radar_points < 1:
+            raise EngineError(f"radar_points: expected at least 1, got {self.radar_points}")
+
+
+def refuse(config: DetectorConfig) -> None:
+    """Refuse what has no form of fixed shapes.
+
+    Raises:
+        EngineError: a LiDAR branch, or a lift that reads radar points.
+    """
+    if config.lidar is not None:
+        raise EngineError(
+            f"{config.name} has a LiDAR branch, whose sparse convolutions have no fixed shapes; "
+            "export a camera-radar detector, or run this one with engine torch"
+        )
+    if config.camera is not None and config.camera.radar_view is not None:
+        raise EngineError(
+            f"{config.name} looks at radar in the image (camera.radar_view), which has no form of "
+            "fixed shapes yet; run it with engine torch"
+        )
+
+
+class FixedInputs:
+    """Batch -> tensors by name, always of the same shapes.
+
+    images: uint8 [S, H, W, 3]. Cameras that are there come first; other slots are black.
+    lift_cell: int64 [S h w D], x Y + y of every frustum point; X Y = outside, or no camera.
+    radar: float32 [M, 47], what the point network reads; rows without a point are 0.
+    radar_cell: int64 [M], x Y + y of every row; X Y masks those without a point.
+    radar_returns: float32 [1, 2, X, Y], where intensity guides the fusion, see
+        model.intensity.radar_returns.
+    past: float32 [1, T, C, X, Y], of a network with memory: earlier moments in the present grid.
+    """
+
+    def __init__(self, config: DetectorConfig, capacity: Capacity) -> None:
+        """For a network of this configuration.
+
+        Raises:
+            EngineError: see ``refuse``.
+        """
+        refuse(config)
+        self.config, self.capacity = config, capacity
+        self.cells = config.grid.shape[0] * config.grid.shape[1]
+        # They know geometry; the channels of their layers are not used.
+        self._lift = None
+        if config.camera is not None:
+            self._lift = Lift(1, config.camera, config.image, config.grid).eval()
+            stride = config.camera.stride
+            self.columns = (config.image.height // stride) * (config.image.width // stride)
+            self._found: tuple[LiftIndex, Tensor] | None = None
+        self._radar = None
+        if config.radar is not None:
+            self._radar = RadarPillars(config.radar, config.grid).eval()
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, past: Tensor | None = None) -> dict[str, Tensor]:
+        """The inputs of a Batch of one sample, on the CPU.
+
+        Args:
+            batch: of one sample.
+            past: of a network with memory [1, T, C, X, Y]; None = nothing is known.
+
+        Raises:
+            EngineError: several samples, or more cameras or points than there is room for.
+        """
+        if len(batch) != 1:
+            raise EngineError(f"expected a batch of one sample, got {len(batch)}")
+        found: dict[str, Tensor] = {}
+        if self._lift is not None:
+            found |= self._cameras(batch, self._lift)
+        if self._radar is not None:
+            found |= self._points(batch, self._radar)
+        if self.config.guide is not None and self.config.guide.intensity != "uniform":
+            found["radar_returns"] = radar_returns(batch, self.config.grid)
+        if self.config.temporal is not None:
+            frames, grid = self.config.temporal.frames, self.config.grid
+            size = (1, frames, self.config.fused_channels, *grid.shape)
+            found["past"] = torch.zeros(size) if past is None else past.float()
+        return found
+
+    def _cameras(self, batch: Batch, lift: Lift) -> dict[str, Tensor]:
+        present = batch.camera_present
+        seen = batch.images[present]
+        slots = self.capacity.cameras
+        if len(seen) > slots:
+            raise EngineError(
+                f"a Frame has {len(seen)} cameras and there is room for {slots}: export with "
+                f"--cameras {len(seen)}"
+            )
+        images = seen
+        if len(seen) < slots:
+            images = seen.new_zeros((slots, *seen.shape[1:]))
+            images[: len(seen)] = seen
+        index = lift.index(batch.grid_T_pixel, present)
+        # A rig that stays as it is has one index, the same object, all the time.
+        if self._found is None or self._found[0] is not index:
+            self._found = (index, self._lift_cell(index, lift.bins))
+        return {"images": images.contiguous(), "lift_cell": self._found[1]}
+
+    def _lift_cell(self, index: LiftIndex, bins: int) -> Tensor:
+        cell = torch.full((self.capacity.cameras * self.columns * bins,), self.cells)
+        # Torch's sorted form tells where each cell begins; this one names the cell of each point.
+        cell[index.point] = torch.repeat_interleave(torch.arange(self.cells), index.offset.diff())
+        return cell
+
+    def _points(self, batch: Batch, pillars: RadarPillars) -> dict[str, Tensor]:
+        room = self.capacity.radar_points
+        inputs, place = pillars.inputs(batch.radar, batch.radar_sample)
+        if len(inputs) > room:
+            raise EngineError(
+                f"a Frame has {len(inputs)} radar points within the grid and there is room for "
+                f"{room}: export with --radar-points {len(inputs)} or more"
+            )
+        radar = torch.zeros((room, INPUT_CHANNELS))
+        radar[: len(inputs)] = inputs
+        cell = torch.full((room,), self.cells)
+        cell[: len(place)] = place
+        return {"radar": radar, "radar_cell": cell}

@@ -1,0 +1,59 @@
+"""An exported network in the place of BevDetector: a Batch in, ModelOutput out."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig, Engine, Precision
+from crkd_core.data.batch import Batch
+from crkd_core.infer.engines.files import write_export
+from crkd_core.infer.engines.fixed import FixedNetwork, as_output
+from crkd_core.infer.engines.inputs import Capacity, FixedInputs
+from crkd_core.infer.engines.runtimes import ENDINGS, start
+from crkd_core.model.detector import BevDetector
+from crkd_core.model.output import ModelOutput
+
+
+class EngineNetwork:
+    """An exported network and the engine that runs it, on the CPU.
+
+    Attributes:
+        config: of its detector.
+        precision: number format of its convolutions, "int8" among them.
+    """
+
+    def __init__(self, path: Path, engine: Engine, precision: Precision = "fp32") -> None:
+        """Load FILE.onnx or FILE.pt2.
+
+        Raises:
+            EngineError: see ``runtimes.start``.
+        """
+        self._run, about = start(path, engine, precision)
+        self.config: DetectorConfig = about.config
+        self.precision: str = "int8" if about.int8 else precision
+        self._inputs = FixedInputs(about.config, about.capacity)
+
+    @classmethod
+    def of(
+        cls, model: BevDetector, engine: Engine, precision: Precision = "fp32"
+    ) -> EngineNetwork:
+        """Export a network for this process alone; seconds, or some ten of them for a large one.
+
+        Raises:
+            EngineError: it has no form of fixed shapes, or see ``runtimes.start``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"network{ENDINGS[engine]}")
+            write_export(FixedNetwork(model, Capacity()), path)
+            return cls(path, engine, precision)
+
+    def __call__(self, batch: Batch, past: Tensor | None = None) -> ModelOutput:
+        """As BevDetector, of one sample; features other than ``instant`` are not there.
+
+        Raises:
+            EngineError: more cameras or radar points than the file has room for.
+        """
+        return as_output(self._run(self._inputs(batch, past)))

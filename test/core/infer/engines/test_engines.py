@@ -1,0 +1,242 @@
+"""Engines against the network that they run, on a tiny one."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from model_tiny import TINY, batch, frame, lidar_frame, roughen, with_branches
+
+from crkd_core.config import AttentionConfig, GuideConfig, RadarViewConfig, TemporalConfig
+from crkd_core.data.batch import collate
+from crkd_core.infer.detector import Detector, InferError
+from crkd_core.infer.engines.files import read_description, write_export
+from crkd_core.infer.engines.fixed import FixedNetwork
+from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.engines.int8 import quantise
+from crkd_core.infer.errors import EngineError
+from crkd_core.losses.detection import DetectionLoss
+from crkd_core.losses.targets import targets_of
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+
+CAPACITY = Capacity(radar_points=100)
+
+
+def built(config, seed=0):
+    torch.manual_seed(seed)
+    return roughen(build_detector(config)).eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A network that has learned frames 0 and 1 a little, so that it finds boxes."""
+    torch.manual_seed(0)
+    model = build_detector(TINY)
+    data, criterion = batch(0, 1), DetectionLoss(TINY)
+    targets = targets_of(data.truth, TINY)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(30):
+        optimiser.zero_grad()
+        criterion(model(data), targets)["total"].backward()
+        optimiser.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def onnx_file(model, tmp_path_factory):
+    for module in ("onnx", "onnxscript"):
+        pytest.importorskip(module)
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    write_export(FixedNetwork(model, CAPACITY), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def program_file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("pt2") / "tiny.pt2"
+    write_export(FixedNetwork(model, CAPACITY), path)
+    return path
+
+
+def table(boxes):
+    return np.concatenate(
+        [boxes.center, boxes.size, boxes.yaw[:, None], boxes.velocity, boxes.score[:, None]], 1
+    )
+
+
+def assert_same_boxes(found, expected, atol=1e-3):
+    assert len(expected) > 3
+    assert found.label.tolist() == expected.label.tolist()
+    np.testing.assert_allclose(table(found), table(expected), atol=atol)
+
+
+@torch.no_grad()
+def assert_same_maps(model, frames, past=None):
+    network = FixedNetwork(model, CAPACITY)
+    for one in frames:
+        data = collate([one], model.config)
+        expected = model(data, past).tensors()
+        answers = network.answers(*network.inputs(data, past).values())
+        assert sum(name.startswith("task") for name in answers) == 36
+        for name, found in answers.items():
+            torch.testing.assert_close(found, expected[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("branches", [("camera", "radar"), ("camera",), ("radar",)])
+def test_fixed_shapes_change_nothing(branches):
+    model = built(with_branches(*branches))
+    lost = frame(2).keeping(["CAM_BACK", "CAM_FRONT", "RADAR_FRONT"])
+    assert_same_maps(model, [frame(0), frame(1, points=0), lost])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"guide": GuideConfig(intensity="activation")},
+        {"guide": GuideConfig(intensity="density")},
+        {"fuser": "attention", "attention": AttentionConfig(heads=2, points=2, layers=1)},
+        {"radar": dataclasses.replace(TINY.radar, points_per_pillar=2)},
+        {"radar": dataclasses.replace(TINY.radar, calibration="path")},
+        {"radar": dataclasses.replace(TINY.radar, calibration="side")},
+    ],
+    ids=lambda change: " ".join(change),
+)
+def test_other_parts_have_fixed_shapes_too(change):
+    assert_same_maps(built(dataclasses.replace(TINY, **change)), [frame(0), frame(1, points=0)])
+
+
+def test_memory_is_an_input_and_an_output():
+    model = built(dataclasses.replace(TINY, temporal=TemporalConfig(frames=2)))
+    past = torch.randn((1, 2, TINY.fused_channels, *TINY.grid.shape))
+    assert_same_maps(model, [frame(0)], past)
+    assert_same_maps(model, [frame(0)])
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "export"])
+def test_every_engine_finds_the_boxes_of_the_network(engine, model, request):
+    if engine != "export":
+        pytest.importorskip(engine)
+    path = request.getfixturevalue("program_file" if engine == "export" else "onnx_file")
+    detector = Detector.load(path, engine=engine)
+    reference = Detector(model)
+    assert (detector.engine, detector.precision, detector.config) == (engine, "fp32", TINY)
+    lost = frame(1).keeping(["CAM_BACK", "CAM_FRONT", "RADAR_FRONT"])
+    for one in (frame(0), frame(1), lost, frame(0)):
+        assert_same_boxes(detector(one), reference(one))
+    for one in (frame(0), lost):
+        data = collate([one], TINY)
+        with torch.inference_mode():
+            expected, found = model(data).tensors(), detector._network(data, None).tensors()
+        for name in (name for name in found if name.startswith("task")):
+            torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
+    assert set(detector.timing) == {"prepare", "network", "decode"}
+
+
+@pytest.mark.filterwarnings("ignore:precision bf16 is emulated")
+def test_bfloat16_of_openvino_is_near(model, onnx_file):
+    pytest.importorskip("openvino")
+    detector = Detector.load(onnx_file, engine="openvino", precision="bf16")
+    found, expected = detector(frame(0)), Detector(model)(frame(0))
+    assert detector.precision == "bf16"
+    distance = np.linalg.norm(found.center[:3, None, :2] - expected.center[None, :, :2], axis=2)
+    assert (distance.min(1) < 0.3).all()
+
+
+@pytest.fixture(scope="module")
+def int8_file(onnx_file, tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path_factory.mktemp("int8") / "int8.onnx"
+    assert quantise(onnx_file, path, [frame(0), frame(1)]) > 20
+    return path
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_int8_is_calibrated_on_frames(engine, model, int8_file):
+    pytest.importorskip(engine)
+    detector = Detector.load(int8_file, engine=engine)
+    assert detector.precision == "int8"
+    with torch.inference_mode():
+        expected = model(batch(0)).tensors()
+        found = detector._network(batch(0), None).tensors()
+    for name in (name for name in found if name.endswith("heatmap")):
+        error = (found[name] - expected[name]).norm() / expected[name].norm()
+        assert 1e-4 < error < 0.15
+    best, boxes = Detector(model)(frame(0)).center[0, :2], detector(frame(0))
+    # To a quarter of a cell.
+    assert np.linalg.norm(boxes.center[:3, :2] - best, axis=1).min() < 0.5
+
+
+def test_a_file_says_whether_it_is_int8(onnx_file, int8_file, tmp_path):
+    assert read_description(int8_file).int8 and not read_description(onnx_file).int8
+    with pytest.raises(EngineError, match="no Frame"):
+        quantise(onnx_file, tmp_path / "none.onnx", [])
+    assert not (tmp_path / "none.onnx").exists()
+    with pytest.raises(EngineError, match="in fp32"):
+        quantise(int8_file, tmp_path / "again.onnx", [frame(0)])
+
+
+def test_weights_are_exported_when_an_engine_is_asked_for(model, tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_weights(model, path)
+    detector = Detector.load(path, engine="export")
+    assert_same_boxes(detector(frame(0)), Detector(model)(frame(0)))
+
+
+def test_memory_through_an_engine(tmp_path):
+    model = built(dataclasses.replace(TINY, temporal=TemporalConfig(frames=1)))
+    path = tmp_path / "memory.pt2"
+    write_export(FixedNetwork(model, CAPACITY), path)
+    reference, detector = Detector(model), Detector.load(path, engine="export")
+    drive = [
+        dataclasses.replace(copy.copy(frame(i)), stamp_ns=1 + i * 500_000_000, scene="a",
+                            global_T_ego=np.eye(4))
+        for i in range(3)
+    ]  # fmt: skip
+    a = b = None
+    for one in drive:
+        expected, a = reference.step(one, a)
+        found, b = detector.step(one, b)
+        assert found.label.tolist() == expected.label.tolist()
+        np.testing.assert_allclose(table(found), table(expected), atol=1e-3)
+    assert len(b.moments) == len(a.moments) > 1
+
+
+def test_what_has_no_fixed_shapes_is_refused():
+    with pytest.raises(EngineError, match=r"LiDAR branch.*engine torch"):
+        FixedNetwork(build_detector(with_branches("camera", "lidar")), CAPACITY)
+    camera = dataclasses.replace(TINY.camera, radar_view=RadarViewConfig())
+    with pytest.raises(EngineError, match="radar_view"):
+        FixedNetwork(build_detector(dataclasses.replace(TINY, camera=camera)), CAPACITY)
+    assert lidar_frame(0).lidar is not None
+
+
+def test_more_than_there_is_room_for_is_refused(model):
+    network = FixedNetwork(model, Capacity(radar_points=10, cameras=5))
+    with pytest.raises(EngineError, match="--cameras 6"):
+        network.inputs(batch(0))
+    few = frame(0).keeping(["CAM_BACK", "RADAR_FRONT", "RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"])
+    with pytest.raises(EngineError, match=r"room for 10: export with --radar-points"):
+        network.inputs(collate([few], TINY))
+    with pytest.raises(EngineError, match="one sample"):
+        network.inputs(batch(0, 1))
+    with pytest.raises(EngineError, match="1 to 6"):
+        Capacity(cameras=7)
+
+
+def test_an_engine_is_asked_for_what_it_has(model, program_file, tmp_path):
+    with pytest.raises(InferError, match=r"expected one of torch, .*got 'tensorrt'"):
+        Detector(model, engine="tensorrt")
+    with pytest.raises(InferError, match=r"onnxruntime computes in fp32, got 'bf16'"):
+        Detector(model, engine="onnxruntime", precision="bf16")
+    with pytest.raises(InferError, match="name what runs it"):
+        Detector.load(program_file)
+    with pytest.raises(InferError, match=r"engine onnxruntime runs files that end in \.onnx"):
+        Detector.load(program_file, engine="onnxruntime")
+    broken = tmp_path / "broken.pt2"
+    broken.write_bytes(b"no archive")
+    with pytest.raises(EngineError, match="cannot be read"):
+        Detector.load(broken, engine="export")
+    with pytest.raises(EngineError, match=r"ends in \.onnx or \.pt2"):
+        write_export(FixedNetwork(model, CAPACITY), tmp_path / "a.engine")
