@@ -9,6 +9,7 @@ import typer
 from crkd_core.command import run
 from crkd_core.commands import (
     bench,
+    engines,
     evaluation,
     experiment,
     import_official,
@@ -21,7 +22,11 @@ from crkd_core.verbs import VerbGroup
 
 
 class _Crkd(VerbGroup):
-    needs: ClassVar = {"world": ("world",)}
+    needs: ClassVar = {
+        "world": ("world",),
+        "export": ("engines",),
+        "engines": ("engines",),
+    }
 
 
 app = typer.Typer(
@@ -43,6 +48,8 @@ for verb in (
     report.report,
     import_official.import_official,
     bench.bench,
+    engines.export,
+    engines.engines,
 ):
     app.command()(verb)
 

@@ -14,7 +14,7 @@ import tree
 ROOT = tree.ROOT
 CORE = (
     *("world", "world-report", "train", "distill", "label-encoder", "evaluate"),
-    *("compare", "experiment", "report", "import-official", "bench"),
+    *("compare", "experiment", "report", "import-official", "bench", "export", "engines"),
 )
 ROS = ("bag", "calibration", "demo", "live", "node", "overhead", "play", "replay", "soak")
 SUB = {"bag": ("nuscenes", "convert", "info"), "calibration": ("write", "show", "check")}

@@ -1,0 +1,223 @@
+"""One detector by every engine and precision: what each costs and what it loses. `crkd engines`.
+
+Every sample goes through all of them in turn, so that a busy machine slows all of them alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crkd_core import extras
+from crkd_core.boxes import Detections
+from crkd_core.config import Engine, Precision
+from crkd_core.config.checks import check_classes
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.sets import SetFrames
+from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.evaluate.scoring import EvaluateError, score
+from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.files import write_json, write_text
+from crkd_core.frame import Frame
+from crkd_core.infer.bench import processor
+from crkd_core.infer.detector import Detector
+from crkd_core.infer.engines.export import export
+from crkd_core.infer.memory import Memory
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.progress import counted
+from crkd_core.tables import Table, print_tables
+
+#: What ``compare_engines`` leaves in its folder.
+RESULTS = ("engines.json", "engines.md")
+
+#: In which each row runs; the first is what the others are compared with.
+VARIANTS: tuple[tuple[Engine, Precision], ...] = (
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("export", "fp32"),
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineResult:
+    """One row.
+
+    Attributes:
+        engine: what computed the network.
+        precision: its number format, "int8" among them.
+        milliseconds: medians of a sample by stage, see Detector.timing.
+        evaluation: scores.
+    """
+
+    engine: str
+    precision: str
+    milliseconds: dict[str, float]
+    evaluation: Evaluation
+
+
+def spread(frames: SetFrames, count: int) -> Iterator[Frame]:
+    """So many Frames, or all if there are fewer, evenly spread over a split."""
+    total = len(frames)
+    for index in range(min(count, total)):
+        yield frames[index * total // min(count, total)]
+
+
+def compare_engines(
+    weights: Path,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    int8_split: str | None = None,
+    int8_frames: int = 64,
+    samples: int | None = None,
+    score_threshold: float = 0.02,
+    version: str | None = None,
+) -> list[EngineResult]:
+    """Run a detector by every engine that is installed; writes RESULTS and prints the table.
+
+    Args:
+        weights: file of ``save_weights``.
+        data: root of a nuScenes data set.
+        split: name of a split, which is scored.
+        out: folder, made if missing.
+        int8_split: where int8 sees its ranges; None: int8 is left out.
+        int8_frames: how many Frames of that split, evenly spread.
+        samples: only so many of ``split``, evenly spread; None = all.
+        score_threshold: weaker boxes are not scored.
+        version: version folder of the data set; None = the one that holds the split.
+
+    Raises:
+        EvaluateError: the version has no annotations.
+        NuScenesError, CheckpointError, InferError: data or weights cannot be used.
+    """
+    tables = NuScenes(data, split=split, version=version)
+    if not tables.annotated:
+        raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
+    model = load_weights(weights)
+    check_classes(model.config.name, model.config.classes, tables.classes)
+    absent = {*extras.lacking("engines")}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"export": Path(folder, "fp32.pt2")}
+        if not absent & {"onnx", "onnxscript"}:
+            files["onnxruntime"] = files["openvino"] = Path(folder, "fp32.onnx")
+        for path in sorted({*files.values()}):
+            export(model, path)
+        detectors = []
+        for engine, precision in VARIANTS:
+            if engine == "torch":
+                detectors.append(
+                    Detector(model, precision=precision, score_threshold=score_threshold)
+                )
+            elif engine in files and engine not in absent:
+                detectors.append(
+                    Detector.load(
+                        files[engine],
+                        engine=engine,
+                        precision=precision,
+                        score_threshold=score_threshold,
+                    )
+                )
+        if int8_split is not None:
+            path = Path(folder, "int8.onnx")
+            seen = NuScenesFrames.for_detectors(
+                NuScenes(data, split=int8_split, version=version), int8_split, model.config
+            )
+            export(model, path, calibration=spread(seen, int8_frames))
+            engines: tuple[Engine, ...] = ("onnxruntime", "openvino")
+            detectors += [
+                Detector.load(path, engine=engine, score_threshold=score_threshold)
+                for engine in engines
+                if engine not in absent
+            ]
+    frames = NuScenesFrames.for_detectors(tables, split, model.config)
+    tokens: str | Sequence[str] = split
+    if samples is not None:
+        chosen = min(samples, len(frames))
+        tokens = [frames.tokens[index * len(frames) // chosen] for index in range(chosen)]
+        frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
+    results = _results(detectors, frames, tables, tokens)
+    table = engines_table(results, f"{model.config.name} on {len(frames)} samples of {split}")
+    facts = {
+        "weights": weights.name,
+        "split": split,
+        "samples": len(frames),
+        "processor": processor(),
+        "engines": [
+            {
+                "engine": one.engine,
+                "precision": one.precision,
+                "milliseconds": one.milliseconds,
+                "mean_ap": one.evaluation.summary["mean_ap"],
+                "nd_score": one.evaluation.summary["nd_score"],
+            }
+            for one in results
+        ],
+    }
+    write_json(facts, out / RESULTS[0], indent=2)
+    write_text(f"{table.title}:\n\n{table.markdown()}", out / RESULTS[1])
+    print_tables(table)
+    if absent:
+        print(f"{', '.join(sorted(absent))} not installed: {extras.remedy('engines')}")
+    print(f"written: {out}")
+    return results
+
+
+def _results(
+    detectors: Sequence[Detector],
+    frames: NuScenesFrames,
+    tables: NuScenes,
+    tokens: str | Sequence[str],
+) -> list[EngineResult]:
+    """Every sample through all detectors in turn, and their scores."""
+    answers: list[list[Answer]] = [[] for _ in detectors]
+    spent: list[dict[str, list[float]]] = [{} for _ in detectors]
+    memories: list[Memory | None] = [None for _ in detectors]
+    for frame in counted(frames, f"{len(detectors)} engines and precisions", stays=True):
+        for index, detector in enumerate(detectors):
+            found = Detections.empty(detector.config.classes)
+            if detector.can_use(frame):
+                found, memories[index] = detector.step(frame, memories[index])
+                for stage, seconds in detector.timing.items():
+                    spent[index].setdefault(stage, []).append(1e3 * seconds)
+            answers[index].append(Answer.to(frame, found))
+    return [
+        EngineResult(
+            engine=detector.engine,
+            precision=detector.precision,
+            milliseconds={stage: statistics.median(times) for stage, times in stages.items()},
+            evaluation=score(
+                tables, make_submission(given, classes=detector.config.classes), tokens
+            ),
+        )
+        for detector, given, stages in zip(detectors, answers, spent, strict=True)
+    ]
+
+
+def engines_table(results: Sequence[EngineResult], title: str) -> Table:
+    """A row a variant: times, ratio to the first, scores and what they lost against the first."""
+    first = results[0]
+    rows = []
+    for one in results:
+        network = one.milliseconds.get("network", float("nan"))
+        row = [one.engine, one.precision, f"{network:.1f}"]
+        row += [f"{first.milliseconds.get('network', float('nan')) / network:.2f}"]
+        row += [f"{sum(one.milliseconds.values()):.1f}"]
+        for key in ("mean_ap", "nd_score"):
+            value, whole = one.evaluation.summary[key], first.evaluation.summary[key]
+            row += [f"{value:.4f}", f"{value - whole:+.4f}"]
+        rows.append(row)
+    return Table(
+        title=f"{title}; median of a sample\n{processor()}",
+        columns=(
+            *("engine", "precision", "network ms", "times as fast", "all ms"),
+            *("mAP", "against first", "NDS", "against first"),
+        ),
+        rows=rows,
+    )

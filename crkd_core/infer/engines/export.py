@@ -1,0 +1,65 @@
+"""Weights to a file for engines. Command `crkd export`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from crkd_core.frame import Frame
+from crkd_core.infer.engines.files import ONNX, TORCH, write_export
+from crkd_core.infer.engines.fixed import FixedNetwork
+from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.engines.int8 import quantise
+from crkd_core.infer.errors import EngineError
+from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.detector import BevDetector
+
+
+def check_ending(path: Path, *, int8: bool) -> None:
+    """Refuse a name before long work is begun for it.
+
+    Raises:
+        EngineError: it does not say what is to be written.
+    """
+    if path.suffix not in (ONNX, TORCH):
+        raise EngineError(f"{path}: expected a name that ends in {ONNX} or {TORCH}")
+    if int8 and path.suffix != ONNX:
+        raise EngineError(f"{path}: int8 is written as {ONNX} only")
+
+
+def export(
+    weights: Path | BevDetector,
+    out: Path,
+    *,
+    capacity: Capacity | None = None,
+    calibration: Iterable[Frame] | None = None,
+) -> str:
+    """Write a network for engines; replaces ``out`` only when complete.
+
+    Args:
+        weights: file of ``save_weights``, or the network.
+        out: FILE.onnx or FILE.pt2.
+        capacity: how many cameras and radar points it holds; None = Capacity().
+        calibration: Frames that show ranges; then convolutions are int8, of FILE.onnx only.
+
+    Returns:
+        What was written, in a sentence.
+
+    Raises:
+        CheckpointError: the file holds no detector.
+        EngineError: it has no form of fixed shapes; another ending; no Frame to calibrate on.
+    """
+    check_ending(out, int8=calibration is not None)
+    model = weights if isinstance(weights, BevDetector) else load_weights(weights)
+    network = FixedNetwork(model, capacity or Capacity())
+    held = network.inputs.capacity
+    room = f"batch 1, {held.cameras} cameras, {held.radar_points} radar points"
+    if calibration is None:
+        write_export(network, out)
+        return f"{model.config.name}, {room}, fp32"
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, f"fp32{ONNX}")
+        write_export(network, plain)
+        count = quantise(plain, out, calibration)
+    return f"{model.config.name}, {room}, {count} convolutions in int8"

@@ -1,0 +1,91 @@
+"""`crkd export` and `crkd engines` on a small data set."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from handmade import write_version
+from model_tiny import TINY, frame
+from typer.testing import CliRunner
+
+from crkd_core.cli import app
+from crkd_core.evaluate.engines import spread
+from crkd_core.infer.detector import Detector
+from crkd_core.infer.engines.files import read_description
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+
+SPLIT = "mini_val"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    for module in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(module)
+    place = tmp_path_factory.mktemp("engines")
+    write_version(place / "data", samples=2)
+    torch.manual_seed(0)
+    save_weights(build_detector(TINY), place / "weights.safetensors")
+    return place
+
+
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.filterwarnings("ignore:precision bf16 is emulated")
+def test_engines_side_by_side(place, tmp_path):
+    words = ["engines", place / "weights.safetensors", "--data", place / "data", "--split", SPLIT]
+    done = run(*words, "--int8-split", SPLIT, "--int8-frames", 2, "--out", tmp_path)
+    assert done.exit_code == 0, done.exception
+    figures = json.loads((tmp_path / "engines.json").read_text())
+    rows = {(row["engine"], row["precision"]): row for row in figures["engines"]}
+    assert next(iter(rows)) == ("torch", "fp32") and len(rows) == 8
+    assert {("onnxruntime", "int8"), ("openvino", "int8"), ("openvino", "bf16")} <= set(rows)
+    for engine in ("export", "onnxruntime", "openvino"):
+        for key in ("mean_ap", "nd_score"):
+            assert rows[engine, "fp32"][key] == pytest.approx(rows["torch", "fp32"][key], abs=1e-3)
+    assert all(row["milliseconds"]["network"] > 0 for row in rows.values())
+    text = (tmp_path / "engines.md").read_text()
+    assert "times as fast" in text and text.count("openvino") == 3
+    assert "times as fast" in done.output
+    assert run(*words, "--out", tmp_path).exit_code == 1  # Results are there already.
+
+
+def test_export_writes_what_a_detector_loads(place, tmp_path):
+    path = tmp_path / "tiny.onnx"
+    words = ["export", place / "weights.safetensors", "--out", path, "--radar-points", 300]
+    done = run(*words, "--cameras", 6)
+    assert done.exit_code == 0, done.exception
+    assert "batch 1, 6 cameras, 300 radar points, fp32" in done.output
+    about = read_description(path)
+    assert about.config == TINY and about.capacity.radar_points == 300
+    import onnx
+
+    given = onnx.load(path).graph.input
+    shapes = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in given}
+    assert shapes["radar"] == [300, 47] and shapes["images"] == [6, 32, 64, 3]
+    assert all(size > 0 for shape in shapes.values() for size in shape)
+    reference = Detector.load(place / "weights.safetensors", score_threshold=0.02)
+    found = Detector.load(path, engine="onnxruntime", score_threshold=0.02)(frame(0))
+    expected = reference(frame(0))
+    np.testing.assert_allclose(np.sort(found.score), np.sort(expected.score), atol=1e-4)
+    assert run(*words).exit_code == 1  # It is there already.
+
+
+def test_wrong_words_are_refused_before_anything_is_done(place, tmp_path):
+    weights, data = place / "weights.safetensors", place / "data"
+    done = run("export", weights, "--out", tmp_path / "a.engine")
+    assert "ends in .onnx or .pt2" in str(done.exception)
+    done = run("export", weights, "--out", tmp_path / "a.onnx", "--int8-data", data)
+    assert "belong together" in str(done.exception)
+    words = ["--int8-data", data, "--int8-split", SPLIT]
+    done = run("export", weights, "--out", tmp_path / "a.pt2", *words)
+    assert "int8 is written as .onnx only" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_are_spread_evenly():
+    assert list(spread(list(range(10)), 3)) == [0, 3, 6]
+    assert list(spread(list(range(2)), 5)) == [0, 1]
