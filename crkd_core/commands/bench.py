@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from crkd_core.commands.options import Device, Overwrite
-from crkd_core.config import ConfigError
+from crkd_core.config import ConfigError, Engine
 from crkd_core.files import check_output
 
 
@@ -20,6 +20,10 @@ def bench(
     training: Annotated[bool, typer.Option(help="Time training steps instead.")] = False,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Of training; default: the preset's.")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Beside torch (repeatable): export, onnxruntime, openvino."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and bench.png; not of training.")
@@ -33,6 +37,11 @@ def bench(
 
     if training and weights is not None:
         raise ConfigError("--training times a preset with random weights; leave --weights out")
+    if training and engine:
+        raise ConfigError("--training is done by torch alone; leave --engine out")
+    others = tuple(get_args(Engine))[1:]
+    if unknown := set(engine or ()) - set(others):
+        raise ConfigError(f"--engine: expected {', '.join(others)}, got {', '.join(unknown)}")
     if training and out is not None:
         raise ConfigError("--training writes no figures; leave --out out")
     if out is not None:
@@ -40,4 +49,11 @@ def bench(
     if training:
         bench_training(preset_name=preset, batch_size=batch_size, device=device, rounds=rounds)
     else:
-        run_bench(preset_name=preset, weights=weights, device=device, rounds=rounds, out=out)
+        run_bench(
+            preset_name=preset,
+            weights=weights,
+            device=device,
+            rounds=rounds,
+            engines=cast(list[Engine], engine or []),
+            out=out,
+        )

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Overwrite, Precision, Split, Version
+from crkd_core.commands.options import (
+    Data,
+    Device,
+    Engine,
+    Out,
+    Overwrite,
+    Precision,
+    Split,
+    Version,
+)
 from crkd_core.config import ConfigError
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
@@ -17,13 +26,16 @@ def evaluate(
     data: Data,
     split: Split,
     out: Out,
-    weights: Annotated[Path | None, typer.Option(help="A .safetensors detector.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A detector: .safetensors, or of crkd export.")
+    ] = None,
     submission: Annotated[
         Path | None,
         typer.Option(help="A nuScenes results JSON; a folder of result files of View-of-Delft."),
     ] = None,
     device: Device = "cpu",
     precision: Precision = "fp32",
+    engine: Engine = "torch",
     sensors: Annotated[
         list[str] | None,
         typer.Option("--sensor", help="Use only this sensor (repeatable), e.g. RADAR_FRONT."),
@@ -63,7 +75,7 @@ def evaluate(
             )
         _evaluate_vod(
             weights, submission, data, split, out, device=device, precision=precision,
-            sensors=tuple(sensors or ()), overwrite=overwrite,
+            engine=engine, sensors=tuple(sensors or ()), overwrite=overwrite,
         )  # fmt: skip
         return
     results: tuple[str, ...] = ("results.json", "metrics.json", "report.html")
@@ -85,6 +97,7 @@ def evaluate(
             seed=seed or 0,
             device=device,
             precision=precision,
+            engine=engine,
             version=version,
         )
         return
@@ -95,6 +108,7 @@ def evaluate(
         out=out,
         device=device,
         precision=precision,
+        engine=engine,
         sensors=tuple(sensors or ()),
         slices=slices,
         version=version,
@@ -110,6 +124,7 @@ def _evaluate_vod(
     *,
     device: str,
     precision: str,
+    engine: str,
     sensors: tuple[str, ...],
     overwrite: bool,
 ) -> None:
@@ -122,7 +137,14 @@ def _evaluate_vod(
         return
     assert weights is not None
     evaluate_weights(
-        weights, data, split, out, device=device, precision=precision, sensors=sensors
+        weights,
+        data,
+        split,
+        out,
+        device=device,
+        precision=precision,
+        engine=engine,
+        sensors=sensors,
     )
 
 

@@ -17,6 +17,13 @@ Split = Annotated[
 Out = Annotated[Path, typer.Option(help="Folder to write into.")]
 Device = Annotated[str, typer.Option(help='"cpu", "cuda", "cuda:1".')]
 Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="What computes the network: torch, export, onnxruntime or openvino; with --weights "
+        "of crkd export the one that reads them."
+    ),
+]
 Version = Annotated[
     str | None,
     typer.Option(help="Version folder of the data set; needed only if several hold the split."),

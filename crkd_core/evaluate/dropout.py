@@ -76,6 +76,7 @@ def evaluate_dropout(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "fp32",
+    engine: str = "torch",
     score_threshold: float = 0.02,
     version: str | None = None,
 ) -> dict[Case, Evaluation]:
@@ -91,6 +92,7 @@ def evaluate_dropout(
         seed: of the choice of the lost sensors.
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
+        engine: what computes the network, see infer/engines/runtimes.py.
         score_threshold: weaker boxes are not scored.
         version: version folder of the data set; None = the one that holds the split.
 
@@ -102,7 +104,12 @@ def evaluate_dropout(
     if not tables.annotated:
         raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
     detector = load_detector(
-        weights, tables, device=device, precision=precision, score_threshold=score_threshold
+        weights,
+        tables,
+        device=device,
+        precision=precision,
+        engine=engine,
+        score_threshold=score_threshold,
     )
     if detector.config.branches != ("camera", "radar"):
         raise EvaluateError(

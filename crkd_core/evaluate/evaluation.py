@@ -39,6 +39,7 @@ def evaluate_weights(
     *,
     device: str = "cpu",
     precision: str = "fp32",
+    engine: str = "torch",
     sensors: Sequence[str] = (),
     score_threshold: float = 0.02,
     slices: bool = False,
@@ -58,6 +59,7 @@ def evaluate_weights(
         out: folder, made if missing.
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
+        engine: what computes the network, see infer/engines/runtimes.py.
         sensors: cameras and radars that the detector may see; () = all.
         score_threshold: weaker boxes are not submitted. Low, because AP counts the tail.
         slices: score parts of the split too, see slices.py.
@@ -70,7 +72,12 @@ def evaluate_weights(
     """
     tables = NuScenes(data, split=split, version=version)
     detector = load_detector(
-        weights, tables, device=device, precision=precision, score_threshold=score_threshold
+        weights,
+        tables,
+        device=device,
+        precision=precision,
+        engine=engine,
+        score_threshold=score_threshold,
     )
     read = detector.config.sensors
     used = {LIDAR, *sensors} & {*read} if sensors else {*read}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from crkd_core.boxes import Detections
-from crkd_core.config import Precision, check_classes
+from crkd_core.config import Engine, Precision, check_classes
 from crkd_core.data.sets import DataSet
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
@@ -72,20 +72,22 @@ def load_detector(
     *,
     device: str = "cpu",
     precision: str = "fp32",
+    engine: str = "torch",
     score_threshold: float,
 ) -> Detector:
     """A detector that can be scored on a data set.
 
     Args:
-        weights: file of ``save_weights``.
+        weights: file of ``save_weights``, or of ``crkd export``.
         tables: the data set.
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
+        engine: what computes the network, see infer/engines/runtimes.py.
         score_threshold: weaker boxes are no answers.
 
     Raises:
         ConfigError: it has a class that the data set does not know.
-        CheckpointError, InferError: weights, device or precision cannot be used.
+        CheckpointError, InferError: weights, device, precision or engine cannot be used.
     """
     # Here, because scoring a file needs no torch, and torch takes seconds to import.
     from crkd_core.infer.detector import Detector
@@ -94,6 +96,7 @@ def load_detector(
         weights,
         device=device,
         precision=cast(Precision, precision),  # checked there
+        engine=cast(Engine, engine),
         score_threshold=score_threshold,
     )
     check_classes(detector.config.name, detector.config.classes, tables.classes)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from crkd_core.config import DetectorConfig, Precision
+from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.engines.files import write_export
+from crkd_core.infer.engines.fixed import FixedNetwork
+from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.engines.runtimes import ENDINGS, PRECISIONS, check_engine
 from crkd_core.infer.stage_report import stage_table, write_stages
 from crkd_core.infer.stages import peak_memory, rates, stages
 from crkd_core.model.build import build_detector
@@ -82,6 +87,7 @@ def bench(
     weights: Path | None = None,
     device: str = "cpu",
     rounds: int = 20,
+    engines: Sequence[Engine] = (),
     out: Path | None = None,
 ) -> dict[str, dict[str, float]]:
     """Time a detector and print tables: by variant, and by stage.
@@ -91,6 +97,8 @@ def bench(
         weights: a detector file; its configuration takes the preset's place.
         device: "cpu" or "cuda".
         rounds: timed calls of each variant, after two untimed ones.
+        engines: others than torch, which are timed too, in every precision they have; the stages
+            are those of torch.
         out: folder for the figures and a picture of the stages; None: they are only printed.
 
     Returns:
@@ -106,6 +114,7 @@ def bench(
     cuda = device.startswith("cuda")
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16") if cuda else ("fp32", "bf16")
     detectors = {name: Detector(model, device=device, precision=name) for name in precisions}
+    timed = detectors | _by_engines(model, engines, device)
     plain = _plain_forward(model.to(device), frame)
     samples: dict[str, dict[str, list[float]]] = {}
 
@@ -115,7 +124,7 @@ def bench(
 
     for turn in range(rounds + 2):
         plain_seconds = _timed(plain, cuda)
-        for name, detector in detectors.items():
+        for name, detector in timed.items():
             detector(frame)
             if turn >= 2:
                 note(name, detector.timing | {"total": sum(detector.timing.values())})
@@ -148,6 +157,22 @@ def bench(
         write_stages(out, found, machine=machine, variants=medians)
         print(f"figures: {out / 'bench.json'}, {out / 'bench.png'}")
     return medians
+
+
+def _by_engines(model: BevDetector, engines: Sequence[Engine], device: str) -> dict[str, Detector]:
+    """A detector for every engine and precision, from one export each kind of file."""
+    found: dict[str, Detector] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for engine in engines:
+            check_engine(engine, "fp32", torch.device(device))
+            path = Path(folder, f"network{ENDINGS[engine]}")
+            if not path.exists():
+                write_export(FixedNetwork(model, Capacity()), path)
+            for precision in PRECISIONS[engine]:
+                found[f"{engine} {precision}"] = Detector.load(
+                    path, engine=engine, precision=precision
+                )
+    return found
 
 
 def sizes(model: BevDetector) -> Table:

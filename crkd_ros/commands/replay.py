@@ -21,7 +21,7 @@ def replay(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
     out: Annotated[Path, typer.Option(help="Folder for detections and metrics.")],
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors detector; or that of --params.")
+        Path | None, typer.Option(help="A detector, of crkd export too; or that of --params.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The bag's nuScenes data set.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,
@@ -30,6 +30,12 @@ def replay(
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="fp32, bf16 or fp16 [default: of --params, or fp32].")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="torch, export, onnxruntime or openvino [default: of --params, or torch]."
+        ),
     ] = None,
     score_threshold: Annotated[
         float | None,
@@ -62,6 +68,7 @@ def replay(
         "weights": None if weights is None else str(weights),
         "device": device,
         "precision": precision,
+        "engine": engine,
         "score_threshold": score_threshold,
     }
     given = {name: value for name, value in given.items() if value is not None}
@@ -80,6 +87,7 @@ def replay(
         config.weights,
         device=config.device,
         precision=config.precision,
+        engine=config.engine,
         score_threshold=threshold if data is None else min(threshold, replaying.SCORED_FROM),
     )
     if overwrite:

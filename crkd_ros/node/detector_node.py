@@ -214,7 +214,7 @@ class DetectorNode(LifecycleNode):
         self._health = Health(
             self._reporter,
             name=self.get_fully_qualified_name(),
-            hardware=f"{self.config.device}, {self.config.precision}",
+            hardware=f"{self.config.device}, {self.config.engine}, {self.config.precision}",
             config=self.config.health,
             motion=self.config.motion.source,
         )

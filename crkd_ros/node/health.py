@@ -36,7 +36,7 @@ class Health:
     Args:
         reporter: is told what happens; nobody else takes it from there.
         name: of the node, for the names of the status entries.
-        hardware: device and precision, free text.
+        hardware: device, engine and precision, free text.
         config: the limits.
         motion: where the ego motion comes from, for its entry.
         clock: seconds, steadily growing: that of the reporter and the sensors.

@@ -78,7 +78,8 @@ class LiveDetector:
             self._transforms.close()
             raise
         node.get_logger().info(
-            f"ready: {config.weights} on {config.device}, {config.precision}, "
+            f"ready: {config.weights} on {config.device}, {config.engine}, "
+            f"{self._detector.precision}, "
             f"{len(rig.cameras)} cameras, {len(rig.radars)} radars, ego motion "
             f"{config.motion.source}"
         )

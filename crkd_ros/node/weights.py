@@ -39,6 +39,7 @@ def load_detector(config: WeightsConfig) -> Detector:
             config.weights,
             device=config.device,
             precision=config.precision,
+            engine=config.engine,
             score_threshold=config.score_threshold,
         )
     except (CheckpointError, InferError) as error:

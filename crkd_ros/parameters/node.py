@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crkd_core.config import Precision
+from crkd_core.config import Engine, Precision
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.health import CalibrationCheckConfig, HealthConfig
@@ -19,9 +19,14 @@ from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig, TrackingC
 class WeightsConfig:
     """Which network runs, and on what."""
 
-    weights: str = knob("", "Checkpoint of the detector (.safetensors); required")
+    weights: str = knob("", "Detector (.safetensors, or a file of crkd export); required")
     device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
     precision: Precision = knob("fp32", "Number format of the network: fp32, bf16 or fp16")
+    engine: Engine = knob(
+        "torch",
+        "What computes the network: torch; export, onnxruntime or openvino on a CPU, best with "
+        "weights of crkd export",
+    )
     score_threshold: float = knob(
         0.1, "Detections below this score are not published", low=0.0, high=0.999, dynamic=True
     )

@@ -100,7 +100,7 @@ def score_rates(
 def evaluate_offline(
     tables: NuScenes, tokens: Sequence[str], weights: Path, parameters: Mapping[str, object]
 ) -> Evaluation:
-    """Metrics of a detector on these samples, on the device and in the precision of the node."""
+    """Metrics of a detector on these samples, computed as the node computes."""
     from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.evaluate.predict import detect, load_detector
     from crkd_core.evaluate.scoring import score
@@ -111,6 +111,7 @@ def evaluate_offline(
         tables,
         device=str(parameters.get("device", "cpu")),
         precision=str(parameters.get("precision", "fp32")),
+        engine=str(parameters.get("engine", "torch")),
         score_threshold=float(cast(float, parameters["score_threshold"])),
     )
     frames = NuScenesFrames.for_detectors(tables, tokens, detector.config)

@@ -39,6 +39,7 @@ def evaluate_weights(
     *,
     device: str = "cpu",
     precision: str = "fp32",
+    engine: str = "torch",
     sensors: Sequence[str] = (),
     score_threshold: float = 0.02,
 ) -> VodEvaluation:
@@ -54,7 +55,12 @@ def evaluate_weights(
     """
     tables = Vod(data)
     detector = load_detector(
-        weights, tables, device=device, precision=precision, score_threshold=score_threshold
+        weights,
+        tables,
+        device=device,
+        precision=precision,
+        engine=engine,
+        score_threshold=score_threshold,
     )
     frames = VodFrames.for_detectors(tables, split, detector.config, sensors=sensors)
     there = ("CAM_FRONT", "RADAR_FRONT", LIDAR)
