@@ -40,11 +40,11 @@ class FixedNetwork(nn.Module):
             self.model.calibration = None
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """See FixedInputs -> raw maps of all tasks [1, c, X, Y], then what is remembered."""
+        """See FixedInputs -> raw maps of all tasks [1, c, X, Y], then what ``answers`` adds."""
         return tuple(self.answers(*tensors).values())
 
     def answers(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """The same by name: "task0.reg" and so on, and "instant" of a network with memory."""
+        """The same by name: "task0.reg" and so on; "instant", "segments" of networks with them."""
         model, given = self.model, list(tensors)
         maps = []
         if model.image is not None:
@@ -60,7 +60,10 @@ class FixedNetwork(nn.Module):
         if model.temporal is not None:
             beside["instant"] = fused
             fused = model.temporal(fused, given.pop(0))
-        tasks = model.head(model.decoder(fused))
+        decoded = model.decoder(fused)
+        if model.segments is not None:
+            beside["segments"] = model.segments(decoded)
+        tasks = model.head(decoded)
         return {
             f"task{i}.{k}": v for i, task in enumerate(tasks) for k, v in task.items()
         } | beside

@@ -8,7 +8,13 @@ import pytest
 import torch
 from model_tiny import TINY, batch, frame, lidar_frame, roughen, with_branches
 
-from crkd_core.config import AttentionConfig, GuideConfig, RadarViewConfig, TemporalConfig
+from crkd_core.config import (
+    AttentionConfig,
+    GuideConfig,
+    RadarViewConfig,
+    SegmentsConfig,
+    TemporalConfig,
+)
 from crkd_core.data.batch import collate
 from crkd_core.infer.detector import Detector, InferError
 from crkd_core.infer.engines.files import read_description, write_export
@@ -105,6 +111,20 @@ def test_fixed_shapes_change_nothing(branches):
 )
 def test_other_parts_have_fixed_shapes_too(change):
     assert_same_maps(built(dataclasses.replace(TINY, **change)), [frame(0), frame(1, points=0)])
+
+
+def test_the_second_head_answers_through_an_engine(tmp_path):
+    model = built(dataclasses.replace(TINY, segments=SegmentsConfig(channels=8)))
+    assert_same_maps(model, [frame(0)])
+    path = tmp_path / "cells.pt2"
+    write_export(FixedNetwork(model, CAPACITY), path)
+    reference, detector = Detector(model), Detector.load(path, engine="export")
+    for one in (reference, detector):
+        one(frame(0))
+    assert detector.segments.classes == reference.segments.classes
+    np.testing.assert_allclose(
+        detector.segments.probability, reference.segments.probability, atol=1e-5
+    )
 
 
 def test_memory_is_an_input_and_an_output():
