@@ -7,13 +7,13 @@ PYTHON ?= python3
 ifdef ROS_DISTRO
 KIND := ros-$(ROS_DISTRO)
 VENV_OPTIONS := --system-site-packages
-EXTRAS := bags,world,test
+EXTRAS := bags,world,engines,test
 # What the distribution's cv_bridge was built for.
 PINS := 'numpy<2'
 else
 KIND := wheels
 VENV_OPTIONS :=
-EXTRAS := ros,bags,world,test
+EXTRAS := ros,bags,world,engines,test
 PINS :=
 endif
 

@@ -58,7 +58,7 @@ def test_changed_requirements_install_again(tree: Path) -> None:
     (tree / ".venv" / ".installed-wheels").touch()
     later = time.time() + 10
     os.utime(tree / "constraints.txt", (later, later))
-    assert "-e '.[ros,bags,world,test]'" in dry_run(tree, "lint")
+    assert "-e '.[ros,bags,world,engines,test]'" in dry_run(tree, "lint")
 
 
 def test_beside_a_sourced_ros_the_wheels_stay_out(tree: Path) -> None:
@@ -66,7 +66,7 @@ def test_beside_a_sourced_ros_the_wheels_stay_out(tree: Path) -> None:
     (tree / ".venv" / ".installed-wheels").touch()
     plan = dry_run(tree, "test", ros="jazzy")
     assert "-m venv --system-site-packages" in plan
-    assert "-e '.[bags,world,test]' 'numpy<2'" in plan
+    assert "-e '.[bags,world,engines,test]' 'numpy<2'" in plan
 
 
 def test_another_interpreter_can_be_chosen_and_old_ones_are_refused(tree: Path) -> None:
