@@ -83,14 +83,14 @@ def in_odometry(motion: OdometryMotion, frame: str) -> Place:
     """The place of the vehicle in the frame of odometry messages, which must be ``frame``."""
 
     def place(stamp_ns: int) -> Array | None:
-        pose = motion.pose(stamp_ns)
-        if motion.parent != frame.lstrip("/"):
+        # First what no later frame will mend; a pose that is late would hide it.
+        if motion.parent not in (None, frame.lstrip("/")):
             raise MotionError(
                 f"output_frame is {frame!r} but odometry is in {motion.parent!r}: set "
                 f"output_frame to {motion.parent!r}, or motion.source to tf, which knows all "
                 "frames"
             )
-        return pose
+        return motion.pose(stamp_ns)
 
     return upright(place, frame)
 
