@@ -116,7 +116,12 @@ class Inputs:
         if rig.odometry is not None:
             name, on_pose = rig.odometry.name, functools.partial(self._on_pose, rig.odometry)
             self._topics[name] = self._subscribe(
-                name, "nav_msgs/msg/Odometry", framing.topic(name), on_pose, depth=_POSES
+                name,
+                "nav_msgs/msg/Odometry",
+                framing.topic(name),
+                on_pose,
+                depth=_POSES,
+                at_once=_POSES,  # A turn of the wait set costs more than a pose.
             )
 
     def _subscribe(
@@ -128,6 +133,7 @@ class Inputs:
         *,
         depth: int = _MESSAGES,
         raw: bool = False,
+        at_once: int = 1,
     ) -> _Topic:
         profile = _sensor_data(depth)
         subscription = self._node.create_subscription(
@@ -144,7 +150,7 @@ class Inputs:
             ),
         )
         self._subscriptions.append(subscription)
-        self._receiver.add(subscription, callback, raw=raw)
+        self._receiver.add(subscription, callback, raw=raw, at_once=at_once)
         return _Topic(self._node.resolve_topic_name(topic), kind, profile)
 
     def _on_info(self, camera: Camera, data: bytes) -> None:

@@ -21,9 +21,6 @@ from rclpy.subscription import Subscription
 
 from crkd_ros.node.threads import name_thread
 
-#: Messages of one topic that are handed out before the others have their turn.
-_AT_ONCE = 200
-
 
 class _Elsewhere(CallbackGroup):
     """Subscriptions in it no executor executes; their events are still the executor's."""
@@ -42,6 +39,7 @@ class _Waiting(NamedTuple):
     subscription: Any
     callback: Callable[[Any], None]
     raw: bool
+    at_once: int
 
 
 class Receiver:
@@ -65,7 +63,12 @@ class Receiver:
         node.context.on_shutdown(self._wake)
 
     def add(
-        self, subscription: Any, callback: Callable[[Any], None], *, raw: bool = False
+        self,
+        subscription: Any,
+        callback: Callable[[Any], None],
+        *,
+        raw: bool = False,
+        at_once: int = 1,
     ) -> None:
         """Before ``start``: call back with each message of a subscription of ``group``.
 
@@ -73,8 +76,10 @@ class Receiver:
             subscription: as the node made it; its own callback is not called.
             callback: takes the message.
             raw: with its bytes instead, not deserialised.
+            at_once: messages that are handed out before other topics have their turn. Of a
+                backlog, more than one would make the others look late.
         """
-        self._waiting.append(_Waiting(subscription, callback, raw))
+        self._waiting.append(_Waiting(subscription, callback, raw, at_once))
 
     def start(self) -> None:
         """Hand out messages from now on."""
@@ -122,9 +127,8 @@ class Receiver:
                 self._hand_out(by_pointer[pointer])
 
     def _hand_out(self, one: _Waiting) -> None:
-        """All that waits: each turn of the wait set costs more than a small message."""
         handle, kind = one.subscription.handle, one.subscription.msg_type
-        for _ in range(_AT_ONCE):
+        for _ in range(one.at_once):
             if self._ending:
                 return
             try:
