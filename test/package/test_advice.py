@@ -15,7 +15,7 @@ OTHERS = {
     *("--abbrev", "--always", "--dirty", "--nproc-per-node", "--delay", "--help"),
     *("--disable-keyboard-controls", "--ros-args", "--params-file", "--remap"),
 }
-_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+(?<!-)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+(?<!-)")
 _SETTING = re.compile(r"--set (\w+)=")
 
 
