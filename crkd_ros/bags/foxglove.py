@@ -59,7 +59,7 @@ class FoxgloveBag(Bag):
     def _open(self) -> None:
         try:
             # Sizes are checked by the reader before it believes them; None = any chunk size.
-            self._reader = make_reader(self._file)
+            self._reader = make_reader(self._file, validate_crcs=True)
             summary = self._reader.get_summary()
         except (McapError, ValueError, EOFError) as error:
             raise BagError(f"{self.path}: not a readable mcap file: {error}") from error

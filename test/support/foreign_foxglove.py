@@ -73,7 +73,7 @@ def _files() -> descriptor_pb2.FileDescriptorSet:
     return files
 
 
-class _File:
+class FoxgloveFile:
     """Writes messages given as dictionaries, in one of the two encodings."""
 
     def __init__(self, path: Path, encoding: str) -> None:
@@ -152,7 +152,7 @@ def _cloud(record: Record, points: np.ndarray) -> dict[str, Any]:
 
 def nuscenes2mcap(tables: NuScenes, scene: str, path: Path, *, encoding: str = "protobuf") -> Path:
     """One scene. Key frames stand at the lidar's time, the ego poses of sweeps are all there."""
-    file = _File(path, encoding)
+    file = FoxgloveFile(path, encoding)
     for top, keys, sweeps in key_stamps(tables, scene):
         now = top.stamp_ns
         pose = _transform(now, "map", "base_link", top.global_T_ego)
@@ -171,7 +171,7 @@ def nuscenes2mcap(tables: NuScenes, scene: str, path: Path, *, encoding: str = "
     return path
 
 
-def _sensor(file: _File, record: Record, at: int) -> None:
+def _sensor(file: FoxgloveFile, record: Record, at: int) -> None:
     name = record.channel.lower()
     head = {"timestamp": _time(record.stamp_ns), "frame_id": name}
     if record.channel in CAMERAS:
