@@ -202,8 +202,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_time_jump(self, jump: Any) -> None:
         """The ROS clock went back, as when a bag begins again, or came on or off."""
-        if self._live is not None:
-            self._live.forget()
+        if self._live is not None and self._live.forget():
             seconds = jump.delta.nanoseconds * 1e-9
             text = f"time jumped by {seconds:.3f} s: what came before is forgotten"
             self._reporter.problem("time", text)

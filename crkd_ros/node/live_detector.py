@@ -148,11 +148,16 @@ class LiveDetector:
         self._detector.score_threshold = config.score_threshold
         self._outputs.configure(config)
 
-    def forget(self) -> None:
-        """Nothing received so far belongs to the frames to come: time was set back."""
+    def forget(self) -> bool:
+        """Nothing received so far belongs to the frames to come: time was set back.
+
+        Returns:
+            False: nothing was received yet, as when a bag's player waits before its first message.
+        """
         if self._active is not None:
             self._active.worker.clear()
         self._transforms.clear()
+        return any(health.heard for health in self.healths().values())
 
     def wanted(self) -> bool:
         """Whether anybody subscribes to detections."""

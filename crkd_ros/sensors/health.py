@@ -108,6 +108,11 @@ class SensorHealth:
             self._tally[kind] += 1
             self._texts[kind] = text
 
+    @property
+    def heard(self) -> bool:
+        """Whether anything ever came."""
+        return self._newest is not None
+
     def alive(self, now: float) -> bool:
         """Whether it delivers at present."""
         newest = self._newest
