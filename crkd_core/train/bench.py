@@ -1,7 +1,9 @@
-"""How fast and how large a training is here. Command `crkd bench --training`.
+"""How fast and how large a training is here, part by part. Command `crkd bench --training`.
 
-Times whole steps (forward, losses, backward, update) on random Frames of the right shapes, without
-reading or augmenting: `data_wait` in a run's metrics.jsonl says what these add.
+Times whole steps on random Frames of the right shapes, without reading and augmenting, which
+workers do beside them: `data_wait` in a run's metrics.jsonl says what these add. On a CPU it is
+timed on one thread and on all, in turn: where two threads are hardly faster than one, two runs of
+one thread each, or two processes of one run, use the machine better.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ import time
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig
+from crkd_core.config import DetectorConfig, TrainConfig
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import processor, random_cloud, random_frame
 from crkd_core.model.build import build_detector
@@ -28,6 +31,8 @@ from crkd_core.train.objective import Objective, TrainingLoss
 
 #: Boxes of a Frame, as on nuScenes.
 BOXES = 40
+#: Parts of a step, in their order.
+PARTS = ("batch", "network", "losses", "backward", "update")
 
 
 def bench_training(
@@ -42,52 +47,95 @@ def bench_training(
         rounds: timed steps, after one untimed.
 
     Returns:
-        "steps_per_minute" (median), "peak_gigabytes" (of the process on a CPU, of the device's
-        allocator on CUDA), "parameters" (millions).
+        "steps_per_minute" (median, of as many threads as torch has), "peak_gigabytes" (of the
+        process on a CPU, of the device's allocator on CUDA), "parameters" (millions), and the
+        median seconds of each of PARTS.
     """
     config = preset(preset_name)
     if batch_size is not None:
         config = dataclasses.replace(config, batch_size=batch_size)
-    torch.manual_seed(0)
-    model = build_detector(config.detector, pretrained=False).to(device).train()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    criterion = TrainingLoss(config).to(device).train()
-    objective = Objective(model, criterion, precision=config.precision)
-    optimiser = torch.optim.AdamW(parameter_groups(objective, config), lr=1e-5)
-    frames = [_annotated(config.detector, seed) for seed in range(config.batch_size)]
-    batch = training_batch(frames, config).to(device)
-    cuda = device.startswith("cuda")
-    seconds = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
-        objective(batch)["total"].backward()
-        optimiser.step()
-        if cuda:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    peak = torch.cuda.max_memory_allocated() if cuda else _peak_bytes()
+    step = _Step(config, device)
+    cuda, threads = device.startswith("cuda"), torch.get_num_threads()
+    counts = [threads] if cuda or threads == 1 else [1, threads]
+    timed: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
+    try:
+        for turn in range(rounds + 1):
+            for count in counts:
+                torch.set_num_threads(count)
+                spent = step.run()
+                if turn:
+                    timed[count].append(spent)
+    finally:
+        torch.set_num_threads(threads)
+    medians = {
+        count: {part: statistics.median(one[part] for one in steps) for part in PARTS}
+        for count, steps in timed.items()
+    }
+    rates = {
+        count: 60 / statistics.median(sum(one.values()) for one in steps)
+        for count, steps in timed.items()
+    }
     found = {
-        "steps_per_minute": 60 / statistics.median(seconds[1:]),
-        "peak_gigabytes": peak / 1e9,
-        "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
+        "steps_per_minute": rates[threads],
+        "peak_gigabytes": (torch.cuda.max_memory_allocated() if cuda else _peak_bytes()) / 1e9,
+        "parameters": sum(p.numel() for p in step.objective.model.parameters()) / 1e6,
     }
     where = torch.cuda.get_device_name() if cuda else processor()
-    cells = [
-        f"{found['parameters']:.2f}",
-        f"{found['steps_per_minute']:.1f}",
-        f"{found['peak_gigabytes']:.1f}",
+    rows = [
+        [str(count), *(f"{1e3 * medians[count][part]:.0f}" for part in PARTS), f"{rate:.1f}"]
+        for count, rate in rates.items()
     ]
     print_tables(
         Table(
-            title=f"training {preset_name}: batch {config.batch_size}, {config.precision}, median "
-            f"of {rounds} steps\n"
-            f"{where}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-            columns=("parameters M", "steps / minute", "peak GB"),
-            rows=[cells],
+            title=f"training {preset_name}: {found['parameters']:.2f} M parameters, batch "
+            f"{config.batch_size}, {config.precision}, median of {rounds} steps, "
+            f"{found['peak_gigabytes']:.1f} GB at most\n{where}, torch {torch.__version__}",
+            columns=("threads", *(f"{part} ms" for part in PARTS), "steps / minute"),
+            rows=rows,
         )
     )
-    return found
+    return found | medians[threads]
+
+
+class _Step:
+    """One training step on the same samples, again and again."""
+
+    def __init__(self, config: TrainConfig, device: str) -> None:
+        torch.manual_seed(0)
+        model = build_detector(config.detector, pretrained=False).to(device).train()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        criterion = TrainingLoss(config).to(device).train()
+        self.objective = Objective(model, criterion, precision=config.precision)
+        self._optimiser = torch.optim.AdamW(parameter_groups(self.objective, config), lr=1e-5)
+        self._frames = [_annotated(config.detector, seed) for seed in range(config.batch_size)]
+        self._config, self._device = config, device
+        self._marks: dict[str, float] = {}
+        model.register_forward_pre_hook(lambda *_: self._mark("batch"))
+        model.register_forward_hook(lambda *_: self._mark("network"))
+
+    def run(self) -> dict[str, float]:
+        """Seconds of each of PARTS."""
+        self._marks.clear()
+        start = self._now()
+        self._optimiser.zero_grad(set_to_none=True)
+        losses = self.objective(training_batch(self._frames, self._config).to(self._device))
+        total: Tensor = losses["total"]
+        self._mark("losses")
+        total.backward()
+        self._mark("backward")
+        self._optimiser.step()
+        self._mark("update")
+        ends = [start, *(self._marks[part] for part in PARTS)]
+        return {part: ends[i + 1] - ends[i] for i, part in enumerate(PARTS)}
+
+    def _mark(self, part: str) -> None:
+        self._marks[part] = self._now()
+
+    def _now(self) -> float:
+        # CUDA runs behind; without waiting its time would be counted in a later part.
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
 
 def _annotated(config: DetectorConfig, seed: int) -> Frame:
