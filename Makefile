@@ -32,9 +32,10 @@ install: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/crkd demo
 
-# Two workers of one thread each; test/conftest.py gives every worker its own ROS domain.
+# Two workers of one thread each; test/conftest.py gives every worker its own ROS domain. Each takes a
+# half and then from the other: worlds and nodes that tests share are not made twice.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # Whole networks against the golden vectors (CRKD_GOLDEN, test/support/golden.py); make test has the rest.
 test-golden: $(INSTALLED)

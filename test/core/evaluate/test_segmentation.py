@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+import torch
 from model_tiny import TINY
 from train_tiny import FRAMES
 
 from crkd_core.area import Area
 from crkd_core.config import DRIVABLE, VEHICLE, SegmentsConfig
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate.evaluation import evaluate_weights
 from crkd_core.evaluate.segmentation import SegmentScore, segments_table
 from crkd_core.losses.segments import UNKNOWN, segment_truth
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
 from crkd_core.segments import Segments
 
 CONFIG = dataclasses.replace(TINY, segments=SegmentsConfig())
@@ -88,3 +94,25 @@ def test_the_truth_itself_is_perfect_in_any_grid():
         assert score.summary()["mean_iou"] == 1
         score.add(frame, None)
         assert score.summary()["mean_iou"] == 0.5
+
+
+def test_evaluate_scores_the_cells_of_a_data_set(tiny_world, tmp_path, capsys):
+    torch.manual_seed(0)
+    model = build_detector(CONFIG)
+    # Everything is said to be both: what is asked of IoU is then the share of cells that are.
+    with torch.no_grad():
+        model.segments.output.weight.zero_()
+        model.segments.output.bias.fill_(9.0)
+    weights = tmp_path / "w.safetensors"
+    save_weights(model, weights)
+    evaluate_weights(weights, tiny_world, "world_val", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["segmentation"]
+    tables = NuScenes(tiny_world, split="world_val")
+    frames = NuScenesFrames.for_detectors(tables, "world_val", CONFIG)
+    truth = np.stack([segment_truth(one.truth, one.drivable, CONFIG) for one in frames])
+    for row, name in enumerate(CONFIG.segment_classes):
+        known = truth[:, row] != UNKNOWN
+        share = (truth[:, row] == 1)[known].mean()
+        assert found["classes"][name]["iou"] == pytest.approx(share, abs=1e-6)
+        assert 0 < share < 1
+    assert "drivable_area" in capsys.readouterr().out

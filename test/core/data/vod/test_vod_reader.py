@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import vod_tiny
 
 from crkd_core import geometry
+from crkd_core.config import SegmentsConfig, TemporalConfig
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.sets import frames_of, open_set
 from crkd_core.data.vod.boxes import image_boxes, to_boxes, to_objects
@@ -257,3 +259,17 @@ def test_what_is_not_unpacked_is_said(root):
     with pytest.raises(VodError, match="no folder radar_5frames or radar_5_scans"):
         read(root)[0]
     assert read_pose(root / "lidar/training/pose/00012.json", ODOMETRY).shape == (4, 4)
+
+
+def test_what_it_cannot_give_a_detector_is_refused_before_anything_is_read(root):
+    detector = preset("vod_student").detector
+    both = dataclasses.replace(detector, segments=SegmentsConfig(vehicles=("Car",)))
+    with pytest.raises(VodError, match="has no maps"):
+        VodFrames.for_detectors(Vod(root), "train", both)
+    cars = dataclasses.replace(
+        detector, segments=SegmentsConfig(classes=("vehicle",), vehicles=("Car",))
+    )
+    assert len(VodFrames.for_detectors(Vod(root), "train", cars)) > 0
+    remembering = dataclasses.replace(detector, temporal=TemporalConfig())
+    with pytest.raises(VodError, match=r"--set detector\.temporal=null"):
+        VodFrames.for_detectors(Vod(root), "train", remembering, remembered=True)
