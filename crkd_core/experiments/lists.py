@@ -102,6 +102,27 @@ def forms(seeds: Seeds) -> list[RunSpec]:
     return [S0, TEACHER, *_seeded([A, B, D, E, F, inherited], seeds)]
 
 
+def pull(seeds: Seeds) -> list[RunSpec]:
+    """How hard may the teacher pull? Heatmaps of a quarter and an eighth of C's weight.
+
+    The gradient that the teacher's heatmaps send back, measured in C and D, is several times that
+    of the boxes; RelD's comes next.
+    """
+    arms = [A, B, C, D]
+    for weight in (1.0, 0.5):
+        name = f"C_pull_{weight:g}"
+        what = f"the teacher's heatmaps, weight {weight:g}"
+        options = _only(respd_heatmap=weight)
+        arms.append(dataclasses.replace(C, arm=name, what=what, options=options))
+    arms.append(
+        dataclasses.replace(
+            D, arm="D_pull_1", what="CRKD, balanced, heatmaps 1, RelD 2.5",
+            options=("--losses", "respd_heatmap=1,reld=2.5"),
+        )
+    )  # fmt: skip
+    return [S0, TEACHER, *_seeded(arms, seeds)]
+
+
 def losses(seeds: Seeds) -> list[RunSpec]:
     """Each loss of balanced CRKD alone, and left out."""
     alone = [
@@ -294,6 +315,7 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
 LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
     "main": (main, 5),
     "forms": (forms, 3),
+    "pull": (pull, 2),
     "losses": (losses, 2),
     "few": (few, 3),
     "weak": (weak, 2),
