@@ -21,8 +21,8 @@ CRKD_LOSSES: Mapping[str, float] = {
     "csrd": 1.0,
     "msfd_fused": 1.0,
     "msfd_camera": 1.0,
-    "reld": 10.0,
-    "respd_heatmap": 4.0,
+    "reld": 2.5,
+    "respd_heatmap": 1.0,
     "respd_box": 1.0,
 }
 #: The weights of their published forms. Those of MSFD and RelD are batch-independent: 2.5 is the

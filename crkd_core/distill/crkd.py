@@ -15,7 +15,7 @@ Shapes: B batch, C channels, X Y grid cells, n classes of a task, K classes of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -44,6 +44,13 @@ PER_TASK = ("csrd", "respd_heatmap", "respd_box")
 #: RespD: the published weights of classes, by name; LIGHT are those of nuScenes' tasks of barriers
 #: and of pedestrians with cones.
 LIGHT, LIGHT_WEIGHT, HEAVY_WEIGHT = ("pedestrian", "traffic_cone", "barrier"), 1.0, 2.0
+
+
+def class_weights(config: CrkdConfig, classes: Sequence[str]) -> tuple[float, ...]:
+    """Weight of each of a student's classes in RespD: as configured, or as published."""
+    return config.respd_class_weights or tuple(
+        LIGHT_WEIGHT if name in LIGHT else HEAVY_WEIGHT for name in classes
+    )
 
 
 class Crkd(Method):
@@ -87,9 +94,7 @@ class Crkd(Method):
         """
         super().__init__(config, student=student, teacher=teacher)
         _check(config, student=student, teacher=teacher.config, sensors=sensors)
-        weights = config.respd_class_weights or [
-            LIGHT_WEIGHT if name in LIGHT else HEAVY_WEIGHT for name in student.classes
-        ]
+        weights = class_weights(config, student.classes)
         check_per_class("crkd.respd_class_weights", weights, student.classes)
         self.class_weights = dict(zip(student.classes, weights, strict=True))
         # Only what a chosen loss reads: nothing is stored that no gradient reaches.

@@ -1,25 +1,24 @@
 """Is this teacher fit to teach this student? Both on held-out drives, before and after.
 
 A teacher that is hardly better than its student has nothing to teach but its errors, and a teacher
-that is better on the whole may be worse in one of the numbers of a box (decisions/0028). So both
-networks are measured before the first step: a weak teacher is refused, and what it does not know
-better is taken out of RespD. At the end the student is measured again. All of it stands in
-``protocol.json`` in the run folder.
+that is better on the whole may be worse in one of the numbers of a box, or know nothing of a class
+(decisions/0028). So both networks are measured before the first step: a weak teacher is refused,
+and what it does not know better is taken out of RespD (left_out.py). At the end the student is
+measured again. All of it stands in ``protocol.json`` in the run folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from crkd_core.config import CrkdConfig, DistillConfig, ImkdConfig, TrainConfig
+from crkd_core.config import TrainConfig
 from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure
+from crkd_core.distill.left_out import without_channels, without_classes
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.training import first_student
 from crkd_core.evaluate.metrics import ERROR_NAMES
@@ -32,14 +31,6 @@ from crkd_core.train.run_folder import Run
 
 #: A teacher's mAP must be this much above that of the student that it is to teach.
 MARGIN = 0.15
-#: The error of nuScenes that says whether a teacher knows a channel of boxes better. Height has
-#: none.
-CHANNEL_ERRORS = {
-    "place": "trans_err",
-    "size": "scale_err",
-    "rotation": "orient_err",
-    "velocity": "vel_err",
-}
 FILE = "protocol.json"
 
 UNMEASURED = (
@@ -70,6 +61,7 @@ class Protocol:
         start: the student's at step 0; None = it starts at random.
         end: the student's at the end; None = not yet.
         left_out: channels of boxes that do not teach, with the teacher's error and the student's.
+        left_out_classes: classes that do not teach, with the teacher's AP and the student's.
         notes: what whoever reads the numbers must know.
     """
 
@@ -78,6 +70,7 @@ class Protocol:
     start: Scores | None
     end: Scores | None = None
     left_out: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    left_out_classes: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def write(self, run: Path) -> None:
@@ -103,6 +96,11 @@ class Protocol:
                 start=data["start"],
                 end=data["end"],
                 left_out={name: (ours, other) for name, (ours, other) in data["left_out"].items()},
+                # Files of before classes were compared have none.
+                left_out_classes={
+                    name: (ours, other)
+                    for name, (ours, other) in data.get("left_out_classes", {}).items()
+                },
                 notes=tuple(data["notes"]),
             )
         except FileNotFoundError:
@@ -136,8 +134,9 @@ def before(
         device: where to compute.
 
     Returns:
-        The configuration without the channels of boxes in which the teacher is not better
-        (CRKD's published form stays as it is), and what was measured.
+        The configuration without the channels of boxes, and CRKD's also without the classes, in
+        which the teacher is not better (CRKD's published form stays as it is), and what was
+        measured.
 
     Raises:
         ProtocolError: the teacher is not clearly better; the message has the numbers.
@@ -191,62 +190,23 @@ def judge(
                 "on nevertheless"
             )
         notes.append(said)
+    classes: dict[str, tuple[float, float]] = {}
+    # A weak one, allowed on purpose (a student as its own teacher), says what it says.
+    if student is not None and theirs - ours >= MARGIN:
+        config, classes, more = without_classes(config, teacher, student)
+        notes += more
     left_out: dict[str, tuple[float, float]] = {}
-    for method in config.distillations if student else ():
-        if method.teacher_checksum != config.distillations[0].teacher_checksum:
-            continue
-        loss, channels = _boxes_of(method)
-        asked = channels if loss in method.chosen else ()
-        weak = _weak_channels(asked, teacher, student or {})
-        if not weak:
-            continue
-        listed = ", ".join(f"{name} ({a:.3f}, student {b:.3f})" for name, (a, b) in weak.items())
-        if isinstance(method, CrkdConfig) and method.respd_cells == "teacher":
-            notes.append(
-                f"the teacher is not better in {listed}; as published, {loss} teaches it still"
-            )
-            continue
-        notes.append(f"the teacher is not better in {listed}: {loss} leaves that out")
-        config = _without(config, method, weak)
-        left_out |= weak
+    if student is not None:
+        config, left_out, more = without_channels(config, teacher, student)
+        notes += more
     return config, Protocol(
-        held_out=held_out, teacher=teacher, start=student, left_out=left_out, notes=tuple(notes)
+        held_out=held_out,
+        teacher=teacher,
+        start=student,
+        left_out=left_out,
+        left_out_classes=classes,
+        notes=tuple(notes),
     )
-
-
-def _boxes_of(method: DistillConfig) -> tuple[str, tuple[str, ...]]:
-    """The loss of a method that compares boxes, and what of them."""
-    if isinstance(method, CrkdConfig):
-        return "respd_box", method.respd_channels
-    assert isinstance(method, ImkdConfig)
-    return "response_box", method.response_channels
-
-
-def _without(config: TrainConfig, method: DistillConfig, weak: Collection[str]) -> TrainConfig:
-    """``config`` whose method does not compare these channels of boxes."""
-    loss, channels = _boxes_of(method)
-    left = tuple(name for name in channels if name not in weak)
-    losses = method.losses if left else {**method.losses, loss: 0.0}
-    if isinstance(method, CrkdConfig):
-        changed = dataclasses.replace(method, losses=losses, respd_channels=left or channels)
-        return dataclasses.replace(config, crkd=changed)
-    assert isinstance(method, ImkdConfig)
-    imkd = dataclasses.replace(method, losses=losses, response_channels=left or channels)
-    return dataclasses.replace(config, imkd=imkd)
-
-
-def _weak_channels(
-    channels: Collection[str], teacher: Scores, student: Scores
-) -> dict[str, tuple[float, float]]:
-    """Which of these channels the teacher knows no better, with the error of both."""
-    weak = {}
-    for channel in channels:
-        if channel in CHANNEL_ERRORS:
-            error = CHANNEL_ERRORS[channel]
-            theirs, ours = teacher["tp_errors"][error], student["tp_errors"][error]
-            if math.isfinite(theirs) and math.isfinite(ours) and theirs >= ours:
-                weak[channel] = (float(theirs), float(ours))
-    return weak
 
 
 def after(run: Run, model: BevDetector, *, device: str = "cpu") -> Protocol | None:

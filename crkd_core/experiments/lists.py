@@ -40,7 +40,7 @@ def _only(**weights: float) -> tuple[str, ...]:
 _TAUGHT = (*_ON, f"gradient_steps={STEPS // 5}")
 
 #: Only the heatmaps teach. A plain start needs no calibration block, so it gets none.
-HEATMAPS = _only(respd_heatmap=4)
+HEATMAPS = _only(respd_heatmap=CRKD_LOSSES["respd_heatmap"])
 #: For teachers that are no better than the student, on purpose.
 WEAK = ("--allow-weak-teacher",)
 
@@ -72,10 +72,12 @@ B = dataclasses.replace(
 )  # fmt: skip
 C = dataclasses.replace(
     B, arm="C", what="the teacher's heatmaps", teacher="teacher", options=HEATMAPS,
-    self_taught="B",
+    self_taught="B", is_measured=True,
 )  # fmt: skip
-D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=(), is_measured=True)
-E = dataclasses.replace(C, arm="E", what="CRKD, as published", options=("--form", "published"))
+D = dataclasses.replace(C, arm="D", what="CRKD, balanced", options=())
+E = dataclasses.replace(
+    C, arm="E", what="CRKD, as published", options=("--form", "published"), is_measured=False
+)
 F = dataclasses.replace(
     A, arm="F", what="no teacher, calibration block in the path as in E", plain="A",
     changes=(*_ON, "detector.radar.calibration=path"),
@@ -103,23 +105,17 @@ def forms(seeds: Seeds) -> list[RunSpec]:
 
 
 def pull(seeds: Seeds) -> list[RunSpec]:
-    """How hard may the teacher pull? Heatmaps of a quarter and an eighth of C's weight.
+    """How hard may the teacher pull? Its heatmaps with four times their weight, and with half.
 
-    The gradient that the teacher's heatmaps send back, measured in C and D, is several times that
-    of the boxes; RelD's comes next.
+    The gradient that they send back, measured in every distilled run, is at four times the weight
+    several times that of the boxes.
     """
-    arms = [A, B, C, D]
-    for weight in (1.0, 0.5):
-        name = f"C_pull_{weight:g}"
-        what = f"the teacher's heatmaps, weight {weight:g}"
+    arms = [A, B, C]
+    for factor in (4.0, 0.5):
+        weight = factor * CRKD_LOSSES["respd_heatmap"]
+        name, what = f"C_pull_{factor:g}", f"the teacher's heatmaps, {factor:g} times the weight"
         options = _only(respd_heatmap=weight)
         arms.append(dataclasses.replace(C, arm=name, what=what, options=options))
-    arms.append(
-        dataclasses.replace(
-            D, arm="D_pull_1", what="CRKD, balanced, heatmaps 1, RelD 2.5",
-            options=("--losses", "respd_heatmap=1,reld=2.5"),
-        )
-    )  # fmt: skip
     return [S0, TEACHER, *_seeded(arms, seeds)]
 
 
@@ -154,18 +150,18 @@ def few(seeds: Seeds) -> list[RunSpec]:
     )
     taught = dataclasses.replace(
         plain, arm="few_C", what="the teacher's heatmaps, the same drives", teacher="few_teacher",
-        options=HEATMAPS, plain="few_A", changes=_TAUGHT,
+        options=HEATMAPS + WEAK, plain="few_A", changes=_TAUGHT, is_measured=True,
     )  # fmt: skip
     own = dataclasses.replace(
         taught, arm="more_B", what="its own start's heatmaps, all drives", teacher="few_S0",
-        options=HEATMAPS + WEAK, is_unlabelled=True,
+        options=HEATMAPS + WEAK, is_unlabelled=True, is_measured=False,
     )  # fmt: skip
     heatmaps = dataclasses.replace(
         taught, arm="more_C", what="the teacher's heatmaps, all drives", is_unlabelled=True,
         self_taught="more_B",
     )  # fmt: skip
     balanced = dataclasses.replace(
-        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=(), is_measured=True
+        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=WEAK
     )
     arms = [plain, taught, own, heatmaps, balanced]
     return [start, teacher, *_seeded(arms, seeds)]

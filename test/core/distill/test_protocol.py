@@ -22,9 +22,13 @@ from crkd_core.train.run_folder import Run
 DRIVES = HeldOut(data=Path("data"), split="val")
 
 
-def scores(mean_ap: float, **errors: float) -> dict:
-    tp_errors = dict.fromkeys(ERROR_NAMES, 0.5) | errors
-    return {"mean_ap": mean_ap, "nd_score": mean_ap / 2, "tp_errors": tp_errors}
+def scores(mean_ap: float, *, aps: dict[str, float] | None = None, **errors: float) -> dict:
+    return {
+        "mean_ap": mean_ap,
+        "nd_score": mean_ap / 2,
+        "tp_errors": dict.fromkeys(ERROR_NAMES, 0.5) | errors,
+        "mean_dist_aps": aps or {},
+    }
 
 
 def a_run(form=CrkdConfig, **changes) -> TrainConfig:
@@ -65,6 +69,28 @@ def test_what_the_teacher_knows_no_better_is_left_out_of_the_boxes() -> None:
     assert not found.left_out
 
 
+def test_classes_that_the_teacher_knows_no_better_do_not_teach() -> None:
+    good = {"trans_err": 0.1, "scale_err": 0.1, "orient_err": 0.1, "vel_err": 0.1}
+    teacher = scores(0.8, aps={"car": 0.9, "bicycle": 0.0, "bus": 0.0, "barrier": 0.2}, **good)
+    student = scores(0.5, aps={"car": 0.5, "bicycle": 0.1, "bus": 0.0, "barrier": 0.2})
+    config, found = judge(a_run(), DRIVES, teacher=teacher, student=student)
+    assert config.crkd is not None
+    weights = dict(zip(TINY.classes, config.crkd.respd_class_weights, strict=True))
+    assert found.left_out_classes == {"bicycle": (0.0, 0.1), "barrier": (0.2, 0.2)}
+    assert weights["bicycle"] == weights["barrier"] == 0
+    # As published for all others; that nobody finds a bus decides nothing.
+    assert weights["bus"] == weights["car"] == 2 and weights["pedestrian"] == 1
+    assert "bicycle (AP 0.000, student 0.100)" in found.notes[0]
+    assert "RespD leaves these classes out" in found.notes[0]
+    published = a_run(CrkdConfig.published)
+    config, found = judge(published, DRIVES, teacher=teacher, student=student)
+    assert config == published and not found.left_out_classes
+    assert "as published, it teaches them" in found.notes[0]
+    silent = a_run(losses={"reld": 1.0})
+    config, found = judge(silent, DRIVES, teacher=teacher, student=student)
+    assert config == silent and not found.left_out_classes
+
+
 def test_the_published_form_stays_what_was_published() -> None:
     run = a_run(CrkdConfig.published)
     teacher, student = scores(0.8, vel_err=0.9), scores(0.5, vel_err=0.4)
@@ -98,6 +124,7 @@ def test_a_protocol_survives_its_file(tmp_path) -> None:
         start=scores(0.5),
         end=scores(0.6),
         left_out={"velocity": (0.8, 0.5)},
+        left_out_classes={"bicycle": (0.0, 0.1)},
         notes=("one", "two"),
     )
     assert Protocol.read(tmp_path) is None
