@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import rclpy
@@ -32,6 +36,11 @@ def run(kind: type[Any], args: list[str] | None) -> int:
     Returns:
         Exit code, 0: stopped by the user; 1: could not start, and a line on stderr says why.
     """
+    with _woken():
+        return _run(kind, args)
+
+
+def _run(kind: type[Any], args: list[str] | None) -> int:
     node, stopped = None, True
     try:
         for number in ENDING:
@@ -85,3 +94,33 @@ def _interrupt(*_: Any) -> None:
 
 def _raise(*_: Any) -> None:
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _woken() -> Iterator[None]:
+    """The main thread wakes at every signal, whichever thread the system gives it to.
+
+    Python runs handlers in the main thread alone, and one that sleeps in a system call does not
+    notice a signal that another thread has got.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    main, poke = threading.main_thread().ident, signal.SIGURG
+
+    def wake() -> None:
+        while number := ours.recv(1):
+            if number[0] != poke:
+                signal.pthread_kill(main or 0, poke)
+
+    before = signal.signal(poke, lambda *_: None)
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=wake, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        theirs.close()
+        thread.join()
+        ours.close()
+        signal.signal(poke, before)
