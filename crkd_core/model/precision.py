@@ -21,12 +21,13 @@ def warn_if_emulated(precision: Precision, device: torch.device | str) -> None:
 
     A CPU without AVX-512 (BF16) or AMX computes bf16 convolutions one number after the other.
     """
-    if precision == "bf16" and torch.device(device).type == "cpu" and not _bf16_is_native():
+    if precision == "bf16" and torch.device(device).type == "cpu" and not bf16_is_native():
         warnings.warn(
             "precision bf16 is emulated by this CPU and several times slower than fp32; use fp32",
             stacklevel=3,
         )
 
 
-def _bf16_is_native() -> bool:
+def bf16_is_native() -> bool:
+    """Whether this processor has instructions for bf16."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
