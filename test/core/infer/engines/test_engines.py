@@ -218,8 +218,12 @@ def test_memory_through_an_engine(tmp_path):
     for one in drive:
         expected, a = reference.step(one, a)
         found, b = detector.step(one, b)
-        assert found.label.tolist() == expected.label.tolist()
-        np.testing.assert_allclose(table(found), table(expected), atol=1e-3)
+        # By place: among scores that are nearly equal the order is chance.
+        there, here = (
+            np.concatenate([boxes.label[:, None], table(boxes)], 1) for boxes in (found, expected)
+        )
+        there, here = (rows[np.lexsort(rows[:, :3].round(2).T)] for rows in (there, here))
+        np.testing.assert_allclose(there, here, atol=1e-3)
     assert len(b.moments) == len(a.moments) > 1
 
 
