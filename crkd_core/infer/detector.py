@@ -63,7 +63,8 @@ class Detector:
             device: "cpu", "cuda" or "cuda:N".
             precision: "fp32", "bf16", or "fp16" on CUDA only.
             engine: what computes the network. Others than "torch" have it exported first, which
-                takes some ten seconds; ``load`` of a file of ``crkd export`` does not.
+                takes some ten seconds; ``load`` of a file of ``crkd export`` does not. A network
+                as exported has its own, whatever is said here.
             score_threshold: in [0, 1).
 
         Raises:
@@ -73,6 +74,8 @@ class Detector:
             raise InferError(
                 f"score_threshold: expected a number in [0, 1), got {score_threshold}"
             )
+        if isinstance(model, EngineNetwork):
+            engine = model.engine
         self.device = usable_device(device)
         _check_precision(precision, self.device)
         check_engine(engine, precision, self.device)

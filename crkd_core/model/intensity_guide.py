@@ -43,9 +43,10 @@ class IntensityGuide(nn.Module):
         self, camera: Tensor, radar: Tensor, returns: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Three maps [B, X, Y] in 0..1."""
-        if self.intensity == "uniform" or returns is None:
+        if self.intensity == "uniform":
             flat = torch.ones_like(camera[:, 0], dtype=torch.float32)
             return flat, flat, flat
+        assert returns is not None
         own = {
             "activation": lambda: activation(radar),
             "reflectance": lambda: returns[:, 0],

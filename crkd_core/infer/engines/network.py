@@ -22,6 +22,7 @@ class EngineNetwork:
 
     Attributes:
         config: of its detector.
+        engine: what runs it.
         precision: number format of its convolutions, "int8" among them.
     """
 
@@ -33,6 +34,7 @@ class EngineNetwork:
         """
         self._run, about = start(path, engine, precision)
         self.config: DetectorConfig = about.config
+        self.engine: Engine = engine
         self.precision: str = "int8" if about.int8 else precision
         self._inputs = FixedInputs(about.config, about.capacity)
 
