@@ -61,11 +61,16 @@ class EngineResult:
     evaluation: Evaluation
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """So many of the indices below ``total``, or all if there are fewer, evenly spread."""
+    chosen = min(count, total)
+    return [index * total // chosen for index in range(chosen)]
+
+
 def spread(frames: SetFrames, count: int) -> Iterator[Frame]:
     """So many Frames, or all if there are fewer, evenly spread over a split."""
-    total = len(frames)
-    for index in range(min(count, total)):
-        yield frames[index * total // min(count, total)]
+    for index in evenly(len(frames), count):
+        yield frames[index]
 
 
 def compare_engines(
@@ -139,8 +144,7 @@ def compare_engines(
     frames = NuScenesFrames.for_detectors(tables, split, model.config)
     tokens: str | Sequence[str] = split
     if samples is not None:
-        chosen = min(samples, len(frames))
-        tokens = [frames.tokens[index * len(frames) // chosen] for index in range(chosen)]
+        tokens = [frames.tokens[index] for index in evenly(len(frames), samples)]
         frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
     results = _results(detectors, frames, tables, tokens)
     table = engines_table(results, f"{model.config.name} on {len(frames)} samples of {split}")

@@ -5,15 +5,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY, batch, frame, roughen
+from model_tiny import TINY, batch, frame, learned, roughen
 from torch import nn
 
 from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector, InferError
 from crkd_core.infer.fold import FoldError, fold_batch_norms
-from crkd_core.losses.detection import DetectionLoss
-from crkd_core.losses.targets import targets_of
-from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.decode import DecodeError
 from crkd_core.sensors import RADARS
@@ -21,17 +18,7 @@ from crkd_core.sensors import RADARS
 
 @pytest.fixture(scope="module")
 def model():
-    """A network that has learned frames 0 and 1 a little, so that its boxes are not all ties."""
-    torch.manual_seed(0)
-    model = build_detector(TINY)
-    data, criterion = batch(0, 1), DetectionLoss(TINY)
-    targets = targets_of(data.truth, TINY)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(30):
-        optimiser.zero_grad()
-        criterion(model(data), targets)["total"].backward()
-        optimiser.step()
-    return model.eval()
+    return learned()
 
 
 def maps(output):

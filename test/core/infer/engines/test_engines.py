@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY, batch, frame, lidar_frame, roughen, with_branches
+from model_tiny import TINY, batch, frame, learned, lidar_frame, roughen, with_branches
 
 from crkd_core.config import (
     AttentionConfig,
@@ -22,8 +22,6 @@ from crkd_core.infer.engines.fixed import FixedNetwork
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.int8 import quantise
 from crkd_core.infer.errors import EngineError
-from crkd_core.losses.detection import DetectionLoss
-from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 
@@ -37,17 +35,7 @@ def built(config, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    """A network that has learned frames 0 and 1 a little, so that it finds boxes."""
-    torch.manual_seed(0)
-    model = build_detector(TINY)
-    data, criterion = batch(0, 1), DetectionLoss(TINY)
-    targets = targets_of(data.truth, TINY)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(30):
-        optimiser.zero_grad()
-        criterion(model(data), targets)["total"].backward()
-        optimiser.step()
-    return model.eval()
+    return learned()
 
 
 @pytest.fixture(scope="module")
