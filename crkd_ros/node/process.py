@@ -106,11 +106,12 @@ def _woken() -> Iterator[None]:
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     main, poke = threading.main_thread().ident, signal.SIGURG
+    assert main is not None
 
     def wake() -> None:
         while number := ours.recv(1):
             if number[0] != poke:
-                signal.pthread_kill(main or 0, poke)
+                signal.pthread_kill(main, poke)
 
     before = signal.signal(poke, lambda *_: None)
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)

@@ -126,7 +126,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
     )
     try:
         side.connect(process)
-        play(side, found, late_ns=100 * MS, rate=2.0)
+        play(side, found, late_ns=100 * MS, rate=0.5)
         reporter = Reporter()
         health = Health(reporter, name="/detector_node", hardware="cpu")
         reporter.detects(NUSCENES_CLASSES)
@@ -136,7 +136,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
             health.diagnostics(ros_packages.make, stamp_ns=1, sensors={}, listeners=True),
         )
         time.sleep(0.5)
-        play(side, found, late_ns=200 * MS, rate=2.0)
+        play(side, found, late_ns=200 * MS, rate=0.5)
         out, err = process.communicate(timeout=LIMIT)
     finally:
         process.kill()
@@ -145,8 +145,7 @@ def test_a_looped_bag_is_scored_pass_by_pass_when_it_is_over(tiny_world, tmp_pat
     for one in (first, second):
         assert one["frames"]["published"] == one["samples"] == len(found)
         assert one["offline"]["mean_ap"] > one["streaming"]["mean_ap"]
-        # Asked for 2; a busy machine may be slower, or hear late what then comes at once.
-        assert 1.0 < one["rate"] < 6.0
+        assert 0.25 < one["rate"] < 0.625  # A busy machine may be slower than asked for.
     assert first["frames"]["skipped"] == 2 and second["frames"]["skipped"] is None
     assert second["latency_s"]["mean"] > first["latency_s"]["mean"] > 0.04
     assert "streaming mAP" in out and "report.html" in out
