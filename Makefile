@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 	$(BIN)/crkd demo
 
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain. Each takes a
-# half and then from the other: worlds and nodes that tests share are not made twice.
+# half and then from the other, so that few worlds and nodes that tests share are made twice.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(PYTEST_ARGS)
 

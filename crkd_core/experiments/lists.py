@@ -17,7 +17,7 @@ from crkd_core.experiments.plan import PlanError, RunSpec
 #: Steps, 4 samples each, of the student's first training, the teacher's, and of those that go on
 #: from the student's: seventeen, seven and not quite two passes over 32 drives of 18 key frames.
 #: After 1500 steps from a random start a student knew moving objects only; the teacher's loss is
-#: below the student's last one by step 300. All of them is what two cores finish in a day.
+#: below the student's last one by step 300. More did not fit into days of two cores.
 FIRST_STEPS = 2500
 TEACHER_STEPS = 1000
 STEPS = 250
@@ -108,7 +108,7 @@ def pull(seeds: Seeds) -> list[RunSpec]:
     """How hard may the teacher pull? Its heatmaps with four times their weight, and with half.
 
     The gradient that they send back, measured in every distilled run, is at four times the weight
-    several times that of the boxes.
+    two to three times that of the detection loss.
     """
     arms = [A, B, C]
     for factor in (4.0, 0.5):
