@@ -15,7 +15,8 @@ def experiment(
     name: Annotated[
         str,
         typer.Argument(
-            help="A list of runs: main, forms, losses, few, weak, student, ungated, ladder."
+            help="A list of runs: main, forms, pull, losses, few, weak, student, ungated, "
+            "ladder; or several: main,few."
         ),
     ],
     out: Annotated[
@@ -35,6 +36,16 @@ def experiment(
         int | None, typer.Option(min=1, help="How many [default: as the list says].")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, of one core each.")] = 2,
+    device: Annotated[
+        str | None,
+        typer.Option(help='Where all runs compute: "cpu", "cuda", "cuda:1" [default: cpu].'),
+    ] = None,
+    readers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that read for each training that others wait for [default: 0]."
+        ),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only this run or arm, and what it needs (repeatable)."),
@@ -76,6 +87,8 @@ def experiment(
             start_image=start_image,
             seeds=seeds,
             only=only or (),
+            device=device,
+            readers=readers,
             jobs=jobs,
             test=test,
         )

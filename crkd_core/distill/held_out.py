@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crkd_core.config import check_classes
+from crkd_core.config import check_classes, to_dict
 from crkd_core.data.sets import DataSet, SetFrames, frames_of, open_set
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
+from crkd_core.distill.teacher import checksum
 from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.evaluate.vod.distance import score_by_distance
+from crkd_core.files import write_json
 from crkd_core.infer.detector import Detector
 from crkd_core.model.detector import BevDetector
 
@@ -50,6 +56,42 @@ class HeldOut:
             NuScenesError, VodError: it cannot be used.
         """
         return open_set(self.data, split=self.split, version=self.version)
+
+
+def measured(
+    model: BevDetector,
+    held_out: HeldOut,
+    *,
+    kept: Path | None,
+    sensors: Sequence[str] = (),
+    device: str = "cpu",
+    text: str = "measuring",
+) -> Scores:
+    """``measure``, or what it said before of the same network on the same drives.
+
+    Args:
+        model: see ``measure``, which also says what is raised.
+        held_out: the same.
+        kept: folder of what was measured. Of several processes that ask for the same, one
+            measures and the others wait for it. None = nothing is kept.
+        sensors: as of ``measure``.
+        device: the same.
+        text: the same.
+    """
+    if kept is None:
+        return measure(model, held_out, sensors=sensors, device=device, text=text)
+    frames = frames_of(held_out.tables(), held_out.split, model.config, sensors=sensors)
+    facts = [checksum(model), to_dict(model.config), frames.digest(), sensors, SCORE_THRESHOLD]
+    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    kept.mkdir(parents=True, exist_ok=True)
+    with (kept / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError, ValueError):
+            known: Scores = json.loads((kept / f"{name}.json").read_text())
+            return known
+        scores = measure(model, held_out, sensors=sensors, device=device, text=text)
+        write_json(scores, kept / f"{name}.json")
+    return scores
 
 
 def measure(

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from crkd_core.config import TrainConfig
-from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure
+from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure, measured
 from crkd_core.distill.left_out import without_channels, without_classes
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.training import first_student
@@ -122,7 +122,12 @@ class Protocol:
 
 
 def before(
-    config: TrainConfig, held_out: HeldOut, *, allow_weak: bool = False, device: str = "cpu"
+    config: TrainConfig,
+    held_out: HeldOut,
+    *,
+    allow_weak: bool = False,
+    device: str = "cpu",
+    kept: Path | None = None,
 ) -> tuple[TrainConfig, Protocol]:
     """Measure teacher and student before the first step.
 
@@ -132,6 +137,7 @@ def before(
         held_out: drives to measure on.
         allow_weak: go on with a teacher that is not clearly better.
         device: where to compute.
+        kept: folder of what was measured before; None = everything is measured.
 
     Returns:
         The configuration without the channels of boxes, and CRKD's also without the classes, in
@@ -146,8 +152,8 @@ def before(
         raise ProtocolError(_PLAIN)
     first = config.distillations[0]
     teacher = load_weights(first.teacher)
-    theirs = measure(
-        teacher, held_out, sensors=first.teacher_sensors, device=device, text="teacher"
+    theirs = measured(
+        teacher, held_out, kept=kept, sensors=first.teacher_sensors, device=device, text="teacher"
     )
     ours = None
     if config.start is not None:
@@ -156,7 +162,9 @@ def before(
             Teacher(load_weights(method.teacher), keep=()) for method in config.distillations
         ]
         student = first_student(config, teachers)
-        ours = measure(student, held_out, sensors=config.sensors, device=device, text="student")
+        ours = measured(
+            student, held_out, kept=kept, sensors=config.sensors, device=device, text="student"
+        )
     return judge(config, held_out, teacher=theirs, student=ours, allow_weak=allow_weak)
 
 

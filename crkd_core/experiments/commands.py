@@ -14,12 +14,14 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     """The words of `crkd` that train a run, or that go on with it."""
     words = ["train" if spec.teacher is None else "distill", "--data", settings.data]
     words += ["--split", ",".join(settings.drives[spec.drives]), "--out", f"runs/{spec.name}"]
+    words += _where(settings)
     if resume:
         return [*words, "--resume"]
     warmup = max(1, round(spec.warmup * settings.scale))
     changes = [f"warmup_steps={warmup}", *spec.changes, *settings.changes]
-    # The process that computes reads too: one core a run.
-    changes += [f"seed={spec.seed}", "workers=0"]
+    # The process that computes reads too: one core a run. While the first trainings run, the
+    # others wait for them.
+    changes += [f"seed={spec.seed}", f"workers={0 if spec.start else settings.readers}"]
     if spec.teacher is None:
         words += ["--preset", spec.preset]
         if spec.start is not None:
@@ -32,7 +34,7 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
         words += ["--unlabelled", settings.data]
         words += ["--unlabelled-split", ",".join(settings.drives["unlabelled"])]
     if spec.is_measured:
-        words += ["--held-out", ",".join(settings.drives["validation"])]
+        words += ["--held-out", ",".join(settings.drives["validation"]), "--measured", "measured"]
     words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
     return words + [word for change in changes for word in ("--set", change)]
 
@@ -42,6 +44,7 @@ def label_encoding(spec: RunSpec, settings: Settings) -> list[str]:
     words = ["label-encoder", "--data", settings.data, "--teacher", f"runs/{spec.name}"]
     words += ["--split", ",".join(settings.drives[spec.drives])]
     words += ["--held-out", ",".join(settings.drives["validation"])]
+    words += _where(settings)
     return [*words, "--steps", str(max(1, round(spec.steps * settings.scale)))]
 
 
@@ -53,9 +56,13 @@ def branches(name: str) -> frozenset[str]:
 def evaluation(name: str, settings: Settings, split: str) -> list[str]:
     """The words of `crkd` that score a run on the validation or the test drives."""
     words = ["evaluate", "--weights", f"runs/{name}/weights.safetensors", "--data", settings.data]
-    words += ["--split", ",".join(settings.drives[split])]
+    words += ["--split", ",".join(settings.drives[split]), *_where(settings)]
     # What a killed evaluation has left is replaced.
     return [*words, "--out", f"evaluations/{name}/{split}", "--slices", "--overwrite"]
+
+
+def _where(settings: Settings) -> list[str]:
+    return [] if settings.device == "cpu" else ["--device", settings.device]
 
 
 def shown(words: Iterable[str], settings: Settings) -> str:

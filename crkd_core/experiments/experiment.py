@@ -15,6 +15,7 @@ from crkd_core.experiments.results import SPLITS, read_results, write_result
 from crkd_core.experiments.runner import run_all
 from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
+from crkd_core.infer.detector import usable_device
 from crkd_core.tables import Table
 from crkd_core.train.curves import compare_losses
 
@@ -30,13 +31,15 @@ def experiment(
     start_image: Path | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
+    device: str | None = None,
+    readers: int | None = None,
     jobs: int = 2,
     test: bool = False,
 ) -> dict[str, str]:
     """Train and score the runs of a list that are not yet, and write their tables.
 
     Args:
-        name: of the list.
+        name: of the list, or of several: "main,few".
         path: the folder of all lists of one data set; runs that two lists share are made once.
         data: root of the data set; None = the folder's.
         drives: see drives.share_out; None = the folder's, or its default.
@@ -46,6 +49,9 @@ def experiment(
             start from; None = the folder's, or random.
         seeds: how many; None = as many as the list has.
         only: runs or arms; their parents are made too.
+        device: where everything is computed; None = the folder's, or "cpu".
+        readers: processes that read for each training that others wait for; None = the folder's,
+            or 0.
         jobs: processes at once, of one core each.
         test: score on the test drives too.
 
@@ -57,17 +63,20 @@ def experiment(
         PlanError: no such list or run.
         DrivesError, NuScenesError: drives that cannot be had.
     """
-    every = in_order(runs_of(name, seeds=seeds))
-    chosen = in_order(runs_of(name, seeds=seeds), only)
+    every = {one: in_order(runs_of(one, seeds=seeds)) for one in name.split(",")}
+    chosen = in_order([spec for specs in every.values() for spec in specs], only)
     folder = Folder(path)
     with folder.locked() as lock:
-        settings = _settings(folder, data, drives, scale, changes, start_image)
+        settings = _settings(
+            folder, data, drives, scale, changes, start_image, device=device, readers=readers
+        )
         splits = SPLITS if test else SPLITS[:1]
 
-        def publish(failed: Mapping[str, str]) -> list[Table]:
-            for spec in every:
-                write_result(folder, spec, settings)
-            return _publish(name, folder, every, failed)
+        def publish(failed: Mapping[str, str]) -> None:
+            for one, specs in every.items():
+                for spec in specs:
+                    write_result(folder, spec, settings)
+                _publish(one, folder, specs, failed)
 
         failed = run_all(
             folder,
@@ -89,18 +98,22 @@ def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
         PlanError: no such list.
         ExperimentError: no experiment there.
     """
-    specs, folder = in_order(runs_of(name, seeds=seeds)), Folder(path)
+    folder = Folder(path)
     if folder.settings() is None:
         raise ExperimentError(f"{path} holds no experiment; begin one with --data")
-    results = read_results(folder, specs)
-    splits = [s for s in SPLITS if any(s in result for result in results.values())]
-    found = [table for split in splits for table in tables(specs, results, split, {})[:-1]]
-    return [*found, tables(specs, results, SPLITS[0], {})[-1]]
+    found: list[Table] = []
+    for one in name.split(","):
+        specs = in_order(runs_of(one, seeds=seeds))
+        results = read_results(folder, specs)
+        splits = [s for s in SPLITS if any(s in result for result in results.values())]
+        found += [table for split in splits for table in tables(specs, results, split, {})[:-1]]
+        found.append(tables(specs, results, SPLITS[0], {})[-1])
+    return found
 
 
 def _publish(
     name: str, folder: Folder, specs: Sequence[RunSpec], failed: Mapping[str, str]
-) -> list[Table]:
+) -> None:
     """Write ``results/LIST.md`` and the pictures beside it."""
     results = read_results(folder, specs)
     place = folder.path / "results"
@@ -120,7 +133,6 @@ def _publish(
             groups.setdefault(spec.arm, []).append(folder.run(spec.name))
     if groups:
         compare_losses(groups, place / f"{name}_losses")
-    return found
 
 
 def _settings(
@@ -130,9 +142,14 @@ def _settings(
     scale: float | None,
     changes: Sequence[str] | None,
     start_image: Path | None,
+    *,
+    device: str | None,
+    readers: int | None,
 ) -> Settings:
     """The folder's settings, which are made by the first call and cannot be changed later."""
     known = folder.settings()
+    if device is not None:
+        usable_device(device)
     # What is kept holds for every run of the folder, so a slip must not get that far.
     if start_image is not None and not start_image.is_file():
         raise ExperimentError(
@@ -154,6 +171,8 @@ def _settings(
         start_image=str(start_image.resolve())
         if start_image is not None
         else (known.start_image if known else None),
+        device=(known.device if known else "cpu") if device is None else device,
+        readers=(known.readers if known else 0) if readers is None else readers,
     )
     folder.set_up(settings)
     return settings

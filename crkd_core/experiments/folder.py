@@ -42,6 +42,8 @@ class Settings:
         scale: factor of all steps.
         changes: KEY=VALUE for ``--set`` of every training.
         start_image: weights file whose image branch the first trainings start from; None = random.
+        device: where everything is computed.
+        readers: processes that read samples for each training that others wait for.
     """
 
     data: str
@@ -49,6 +51,8 @@ class Settings:
     scale: float = 1.0
     changes: tuple[str, ...] = ()
     start_image: str | None = None
+    device: str = "cpu"
+    readers: int = 0
 
 
 class Folder:

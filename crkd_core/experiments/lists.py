@@ -14,20 +14,19 @@ from collections.abc import Callable, Sequence
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.experiments.plan import PlanError, RunSpec
 
-#: Steps, 4 samples each, of the student's first training, the teacher's, and of those that go on
-#: from the student's: seventeen, seven and not quite two passes over 32 drives of 18 key frames.
-#: After 1500 steps from a random start a student knew moving objects only; the teacher's loss is
-#: below the student's last one by step 300. More did not fit into days of two cores.
-FIRST_STEPS = 2500
-TEACHER_STEPS = 1000
-STEPS = 250
+#: Steps of the student's first training (16 samples each), the teacher's, and of those that go on
+#: from the student's (8 samples each): fifty, twenty-one and four passes over 32 drives of 18 key
+#: frames. After 10,000 samples a student still placed what moves and little else.
+FIRST_STEPS = 1800
+TEACHER_STEPS = 1500
+STEPS = 300
 FIRST_WARMUP = 150
 WARMUP = 50
 
 #: Weights that fluctuate at the end of a training say little about it, so averages are kept.
 _KEPT = ("checkpoint_steps=100", "average=0.99")
 #: Of a training that goes on: half the rate of the first one.
-_ON = (*_KEPT, "learning_rate=1e-3")
+_ON = (*_KEPT, "batch_size=8", "learning_rate=1e-3")
 
 
 def _only(**weights: float) -> tuple[str, ...]:
@@ -49,7 +48,7 @@ S0 = RunSpec(
     what="camera and radar, the start of all",
     steps=FIRST_STEPS,
     warmup=FIRST_WARMUP,
-    changes=_KEPT,
+    changes=(*_KEPT, "batch_size=16"),
 )
 TEACHER = RunSpec(
     arm="teacher",
@@ -57,7 +56,7 @@ TEACHER = RunSpec(
     preset="demo_teacher",
     steps=TEACHER_STEPS,
     warmup=FIRST_WARMUP,
-    changes=_KEPT,
+    changes=(*_KEPT, "batch_size=8"),
 )
 CAMERA_ONLY = dataclasses.replace(
     S0, arm="camera_only", what="camera, as long as S0", preset="demo_camera"

@@ -8,6 +8,8 @@ Shapes: P cameras present in the whole batch, D depth bins, h w feature map.
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,6 @@ from torch import Tensor, nn
 from crkd_core.config import CameraConfig, DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.losses.normalise import per_process
-from crkd_core.losses.targets import Targets
 from crkd_core.model.camera.depth_image import depth_images
 from crkd_core.model.camera.lift import cell_pixels
 from crkd_core.model.output import ModelOutput
@@ -40,17 +41,23 @@ class DepthLoss(nn.Module):
             DepthLossError: it has no cameras.
         """
         super().__init__()
-        self.camera = _camera(config)
+        self.config, self.camera = config, _camera(config)
 
-    def forward(self, output: ModelOutput, targets: Targets) -> Tensor:
+    def forward(self, output: ModelOutput, batch: Batch, labelled: Tensor | None = None) -> Tensor:
         """Mean over the cells with a return within the depth range; 0 where there is none.
 
         With several processes the mean of their answers is that over the cells of all of them.
 
+        Args:
+            output: the network's, to ``batch``.
+            batch: with LiDAR.
+            labelled: see depth_truth.
+
         Raises:
-            TargetError: targets without depth.
+            DepthLossError: no LiDAR in the batch.
         """
-        depth = targets.need("depth")
+        # Here and not where batches are made: on a GPU it is there, and costs next to nothing.
+        depth = depth_truth(batch, self.config, labelled=labelled)
         low, high, step = self.camera.depth
         # Bins are centred on their depth, as the lift places them.
         bins = torch.round((depth - low) / step)
@@ -63,12 +70,24 @@ class DepthLoss(nn.Module):
         return share * F.cross_entropy(logits, bins.long(), ignore_index=-1)
 
 
-def depth_truth(batch: Batch, config: DetectorConfig) -> Tensor:
+def fresh_returns(batch: Batch) -> Batch:
+    """``batch`` with the LiDAR that ``depth_truth`` reads, and no more."""
+    if batch.lidar is None or batch.lidar_sample is None:
+        return batch
+    fresh = batch.lidar[:, 4] <= MAX_AGE
+    return dataclasses.replace(
+        batch, lidar=batch.lidar[fresh], lidar_sample=batch.lidar_sample[fresh]
+    )
+
+
+def depth_truth(batch: Batch, config: DetectorConfig, *, labelled: Tensor | None = None) -> Tensor:
     """[P, h, w] metres along the optical axis to each feature cell's nearest return, 0 for none.
 
     Args:
         batch: with LiDAR.
         config: of the detector whose cameras are meant.
+        labelled: bool [B], the samples to learn from; what is learned of the others is a
+            teacher's alone, so they have no returns here. None = all.
 
     Raises:
         DepthLossError: no cameras, or no LiDAR in the batch.
@@ -80,7 +99,7 @@ def depth_truth(batch: Batch, config: DetectorConfig) -> Tensor:
         )
     columns, rows = cell_pixels(_camera(config), config.image)
     fresh = batch.lidar[:, 4] <= MAX_AGE
-    return depth_images(
+    depth = depth_images(
         batch.lidar[fresh],
         batch.lidar_sample[fresh],
         batch.grid_T_pixel,
@@ -91,6 +110,9 @@ def depth_truth(batch: Batch, config: DetectorConfig) -> Tensor:
         first=-0.5,
         cell=(float(rows[1]), float(columns[1])),
     )
+    if labelled is not None:
+        depth[~labelled[batch.camera_present.nonzero()[:, 0]]] = 0
+    return depth
 
 
 def _camera(config: DetectorConfig) -> CameraConfig:

@@ -1,7 +1,7 @@
 """Truth boxes to what the head should answer (docs/method.md 1.6), for a batch and for a step.
 
 Shapes: B batch, X Y grid cells, n classes of a task, K classes of all tasks, N boxes of a task in
-the whole batch, M boxes of all tasks, P cameras present in the whole batch, h w feature map.
+the whole batch, M boxes of all tasks.
 """
 
 from __future__ import annotations
@@ -65,7 +65,6 @@ class Targets(Tensors):
             the larger batch where this one is a part of one, see ``counted_together``.
         labelled: [B] bool, the samples whose boxes are known; the others have no boxes here and
             are no part of the detection loss. None = all.
-        depth: [P, h, w] float32, see losses.depth.depth_truth.
         foreground: bool [B, X, Y], see distill.foreground.foreground.
         rays: bool [B, X, Y], see distill.foreground.ray_foreground.
         segments: uint8 [B, S, X, Y], see losses.segments.segment_targets.
@@ -80,7 +79,6 @@ class Targets(Tensors):
     peaks: tuple[int, ...]
     divisors: tuple[tuple[float, float], ...]
     labelled: Tensor | None = None
-    depth: Tensor | None = None
     foreground: Tensor | None = None
     rays: Tensor | None = None
     segments: Tensor | None = None
@@ -102,7 +100,7 @@ class Targets(Tensors):
         )
 
     def need(self, name: str) -> Tensor:
-        """``depth``, ``foreground``, ``rays`` or ``segments``, for a loss that cannot do without.
+        """``foreground``, ``rays`` or ``segments``, for a loss that cannot do without.
 
         Raises:
             TargetError: these targets were made without.

@@ -12,7 +12,7 @@ from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch, collate
 from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame
-from crkd_core.losses.depth import depth_truth
+from crkd_core.losses.depth import DepthLossError, fresh_returns
 from crkd_core.losses.segments import segment_targets
 from crkd_core.losses.targets import Targets, counted_together, targets_of
 
@@ -61,20 +61,23 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
         FrameError: see data.batch.collate.
     """
     inputs = collate(frames, config.detector)
+    if config.depth_weight and inputs.lidar is None:
+        raise DepthLossError(
+            "depth supervision needs LiDAR, and these Frames have none; read Frames with "
+            "lidar_sweeps of 1 or more, or set the weight of the depth loss to 0"
+        )
     targets = targets_of(inputs.truth, config.detector, partly=config.unlabelled is not None)
-    if config.depth_weight:
-        depth = depth_truth(inputs, config.detector)
-        if targets.labelled is not None:
-            # A cell without a return; what is learned of these samples is the teacher's alone.
-            depth[~targets.labelled[inputs.camera_present.nonzero()[:, 0]]] = 0
-        targets = dataclasses.replace(targets, depth=depth)
     if config.detector.segments is not None:
         segments = segment_targets(inputs.truth, inputs.drivable, config.detector)
         targets = dataclasses.replace(targets, segments=segments)
         inputs = dataclasses.replace(inputs, drivable=())
     if "lidar" not in config.detector.branches:
-        # From here on nobody looks at it, and it is large.
-        inputs = dataclasses.replace(inputs, lidar=None, lidar_sample=None)
+        # From here on nobody looks at the rest, and it is large.
+        inputs = (
+            fresh_returns(inputs)
+            if config.depth_weight
+            else dataclasses.replace(inputs, lidar=None, lidar_sample=None)
+        )
     return TrainingBatch(inputs=inputs, targets=targets)
 
 

@@ -29,12 +29,14 @@ class TrainingLoss(nn.Module):
         """Weighted terms; "total" is their sum.
 
         Raises:
-            TargetError: targets without depth, with a weight of the depth loss, or without
-                segments, with a second head.
+            DepthLossError: a batch without LiDAR, with a weight of the depth loss.
+            TargetError: targets without segments, with a second head.
         """
         losses = self.detection(output, batch.targets)
         if self.depth is not None:
-            losses["depth"] = self.depth_weight * self.depth(output, batch.targets)
+            losses["depth"] = self.depth_weight * self.depth(
+                output, batch.inputs, batch.targets.labelled
+            )
             losses["total"] = losses["total"] + losses["depth"]
         if self.segments is not None:
             losses["segments"] = self.segments(output, batch.targets)

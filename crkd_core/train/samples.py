@@ -28,6 +28,7 @@ from crkd_core.orphans import die_with_parent
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.distributed import Processes
+from crkd_core.train.kept import Kept
 from crkd_core.train.mixed import MixedFrames, MixedOrder
 from crkd_core.train.run_folder import Run
 
@@ -82,6 +83,7 @@ class Views(Dataset[Any]):
 
     def __init__(self, frames: Frames, config: TrainConfig, *, paste: Paste | None = None) -> None:
         self.frames, self.config, self.paste = frames, config, paste
+        self.kept = Kept(config.keep_gigabytes)
         labelled = frames.labelled if isinstance(frames, MixedFrames) else frames
         self.order = (
             BalancedOrder(classes_held(labelled, config.detector.classes), seed=config.seed)
@@ -107,7 +109,8 @@ class Views(Dataset[Any]):
         Raises:
             BoxError: the detector has a class that the truth does not know.
         """
-        frame = seen(self.frames[self.order[position]])
+        index = self.order[position]
+        frame = self.kept.get(index) or self.kept.add(index, seen(self.frames[index]))
         if self.paste is not None:
             rng = np.random.default_rng((self.config.seed, 2, position))
             frame = self.paste(frame, position=position, rng=rng)

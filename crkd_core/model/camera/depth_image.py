@@ -48,21 +48,20 @@ def depth_images(
     homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
     per_cell = homogeneous.new_tensor([cell[1], cell[0]])
     limit = per_cell.new_tensor([width, height])
-    slot = 0
+    before = 0
     for index, seen in enumerate(present):
         pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, seen].double())
         own = homogeneous[sample == index]
-        for matrix in pixel_T_grid:
-            # The depth alone first: most points are behind or beside a camera.
-            depth = own @ matrix[2]
-            ahead = (depth > near).nonzero()[:, 0]
-            depth = depth[ahead]
-            pixel = own[ahead] @ matrix[:2].T / depth[:, None]
-            # Floor, before the conversion to int, which would take -0.5 into the image.
-            place = torch.floor(pixel / per_cell - first)
-            inside = ((place >= 0) & (place < limit)).all(1)
-            column, row = place[inside].long().unbind(1)
-            target = slot * cells + row * width + column
-            nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
-            slot += 1
+        # One row of numbers a point, all cameras side by side.
+        depth = own @ pixel_T_grid[:, 2].T
+        pixel = (own @ pixel_T_grid[:, :2].flatten(0, 1).T).unflatten(1, (-1, 2))
+        point, camera = (depth > near).nonzero(as_tuple=True)
+        depth = depth[point, camera]
+        # Floor, before the conversion to int, which would take -0.5 into the image.
+        place = torch.floor(pixel[point, camera] / depth[:, None] / per_cell - first)
+        inside = ((place >= 0) & (place < limit)).all(1)
+        column, row = place[inside].long().unbind(1)
+        target = (before + camera[inside]) * cells + row * width + column
+        nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
+        before += len(pixel_T_grid)
     return nearest.where(nearest.isfinite(), 0.0).view(-1, height, width)

@@ -19,6 +19,7 @@ from crkd_core.cli import app
 from crkd_core.config import ConfigError, CrkdConfig, TrainConfig, UnlabelledConfig
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.distill.responses import peaks, sighted
+from crkd_core.losses.depth import depth_truth
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import TargetError, Targets, targets_of
 from crkd_core.model.checkpoint import save_weights
@@ -141,7 +142,10 @@ def test_depth_is_learned_from_labelled_drives_alone() -> None:
     frames = [FRAMES[0], dataclasses.replace(FRAMES[1], truth=None)]
     both = training_batch(list(FRAMES[:2]), a_config_with(unlabelled=None, depth_weight=0.5))
     found = training_batch(frames, a_config_with(depth_weight=0.5))
-    ours, theirs = found.targets.need("depth"), both.targets.need("depth")
+    network = a_config_with().detector
+    ours, theirs = (
+        depth_truth(made.inputs, network, labelled=made.targets.labelled) for made in (found, both)
+    )
     cameras = int(found.inputs.camera_present[0].sum())
     assert torch.equal(ours[:cameras], theirs[:cameras])
     assert theirs[cameras:].any()

@@ -10,7 +10,7 @@ from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.depth import DepthLoss, DepthLossError, depth_truth
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
-from crkd_core.losses.targets import TargetError, Targets, build_targets, targets_of
+from crkd_core.losses.targets import TargetError, build_targets, targets_of
 from crkd_core.model.build import build_detector
 
 NOTHING = Truth.empty(NUSCENES_CLASSES)
@@ -145,10 +145,6 @@ def lidar_batch(points):
     return dataclasses.replace(batch(0), lidar=cloud, lidar_sample=sample)
 
 
-def with_depth(b) -> Targets:
-    return dataclasses.replace(targets_of(b.truth, TINY), depth=depth_truth(b, TINY))
-
-
 def test_depth_truth_is_the_nearest_return_along_the_optical_axis():
     # CAM_FRONT stands at (0.7, 0, 1.5); straight ahead is the middle of the image, cell (2, 4).
     b = lidar_batch([[10.7, 0, 1.5], [15.7, 0, 1.5], [-20.7, 0, 1.5]])
@@ -168,18 +164,16 @@ def test_depth_loss_is_small_where_the_right_bin_is_sure(output):
     b = lidar_batch([[10.7, 0, 1.5]])
     logits = torch.zeros(6, 12, 4, 8)
     criterion = DepthLoss(TINY)
-    targets = with_depth(b)
-    assert targets.depth is not None
-    row, column = targets.depth[0].nonzero()[0].tolist()
-    even = criterion(dataclasses.replace(output, depth_logits=logits), targets).item()
+    row, column = depth_truth(b, TINY)[0].nonzero()[0].tolist()
+    even = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
     assert even == pytest.approx(np.log(12), rel=1e-5)
     logits[0, 4, row, column] = 20  # bin of 9 m; bins are 2 m wide, 10 m rounds to the even one
-    sure = criterion(dataclasses.replace(output, depth_logits=logits), targets).item()
+    sure = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
     assert sure < 1e-3
 
 
 def test_depth_loss_without_lidar_is_refused(output):
     with pytest.raises(DepthLossError, match="lidar_sweeps"):
         depth_truth(batch(0), TINY)
-    with pytest.raises(TargetError, match=r"targets\.depth, which was not made"):
-        DepthLoss(TINY)(output, targets_of(batch(0).truth, TINY))
+    with pytest.raises(DepthLossError, match="lidar_sweeps"):
+        DepthLoss(TINY)(output, batch(0))

@@ -10,7 +10,7 @@ import torch
 from train_tiny import FRAMES, a_config
 
 from crkd_core.data.batch import collate
-from crkd_core.losses.depth import depth_truth
+from crkd_core.losses.depth import DepthLossError, depth_truth
 from crkd_core.losses.targets import TargetError, targets_of
 from crkd_core.train.batch import one_step, training_batch
 
@@ -21,12 +21,8 @@ def test_a_batch_brings_its_targets_along() -> None:
     expected = targets_of([frame.truth for frame in FRAMES[:2]], config.detector)
     assert torch.equal(made.targets.heatmap, expected.heatmap)
     assert made.targets.divisors == expected.divisors
-    assert made.targets.depth is not None
-    assert made.targets.depth.shape[0] == int(made.inputs.camera_present.sum())
-    assert made.targets.depth.any()
-    # The network reads cameras and radars; LiDAR has done its part.
-    assert made.inputs.lidar is None
-    assert training_batch(FRAMES[:2], a_config()).targets.depth is None
+    # The network reads cameras and radars; depth is learned from fresh returns alone.
+    assert training_batch(FRAMES[:2], a_config()).inputs.lidar is None
     again = pickle.loads(pickle.dumps(made))
     torch.testing.assert_close(
         again.targets.code, made.targets.code, rtol=0, atol=0, equal_nan=True
@@ -37,8 +33,16 @@ def test_depth_targets_are_those_of_the_batch_itself() -> None:
     config = a_config(depth_weight=0.5)
     seen = collate(FRAMES[:1], config.detector)
     made = training_batch(FRAMES[:1], config)
-    assert made.targets.depth is not None
-    assert torch.equal(made.targets.depth, depth_truth(seen, config.detector))
+    depth = depth_truth(made.inputs, config.detector)
+    assert depth.shape[0] == int(made.inputs.camera_present.sum())
+    assert depth.any()
+    assert torch.equal(depth, depth_truth(seen, config.detector))
+
+
+def test_depth_is_not_learned_without_lidar() -> None:
+    blind = dataclasses.replace(FRAMES[0], lidar=None)
+    with pytest.raises(DepthLossError, match="these Frames have none"):
+        training_batch([blind], a_config(depth_weight=0.5))
 
 
 def test_frames_without_truth_are_refused() -> None:
