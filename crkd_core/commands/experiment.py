@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.commands.options import Device
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
 
@@ -15,7 +16,7 @@ def experiment(
     name: Annotated[
         str,
         typer.Argument(
-            help="A list of runs: main, forms, pull, losses, few, weak, student, ungated, "
+            help="A list of runs: main, forms, pull, losses, few, more, weak, student, ungated, "
             "ladder; or several: main,few."
         ),
     ],
@@ -36,16 +37,14 @@ def experiment(
         int | None, typer.Option(min=1, help="How many [default: as the list says].")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, of one core each.")] = 2,
-    device: Annotated[
-        str | None,
-        typer.Option(help='Where all runs compute: "cpu", "cuda", "cuda:1" [default: cpu].'),
+    more: Annotated[
+        Path | None,
+        typer.Option(help="Another data set, whose drives teach without boxes: for list more."),
     ] = None,
+    device: Device = "cpu",
     readers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Processes that read for each training that others wait for [default: 0]."
-        ),
-    ] = None,
+        int, typer.Option(min=0, help="Processes that read for each run that others wait for.")
+    ] = 0,
     only: Annotated[
         list[str] | None,
         typer.Option(help="Only this run or arm, and what it needs (repeatable)."),
@@ -87,6 +86,7 @@ def experiment(
             start_image=start_image,
             seeds=seeds,
             only=only or (),
+            more=more,
             device=device,
             readers=readers,
             jobs=jobs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crkd_core.experiments.folder import Settings
@@ -30,9 +30,9 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
             changes.append(f"start_image={settings.start_image}")
     else:
         words += ["--teacher", f"runs/{spec.teacher}", "--student", f"runs/{spec.start}"]
-    if spec.is_unlabelled:
-        words += ["--unlabelled", settings.data]
-        words += ["--unlabelled-split", ",".join(settings.drives["unlabelled"])]
+    if spec.unlabelled is not None:
+        root, scenes = settings.unlabelled(spec.unlabelled)
+        words += ["--unlabelled", root, "--unlabelled-split", ",".join(scenes)]
     if spec.is_measured:
         words += ["--held-out", ",".join(settings.drives["validation"]), "--measured", "measured"]
     words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
@@ -65,13 +65,26 @@ def _where(settings: Settings) -> list[str]:
     return [] if settings.device == "cpu" else ["--device", settings.device]
 
 
+def told(words: Sequence[str]) -> list[str]:
+    """A command line without what says where and with how many processes it computes."""
+    kept: list[str] = []
+    for word in words:
+        if (kept and kept[-1] == "--device") or word.startswith("workers="):
+            kept.pop()  # The option before it.
+        else:
+            kept.append(word)
+    return kept
+
+
 def shown(words: Iterable[str], settings: Settings) -> str:
     """A command line for people: parts of the data by their names, no path of this machine."""
     names = {settings.data: "DATA"}
+    if settings.more is not None:
+        names[settings.more] = "MORE"
     if settings.start_image is not None:
         names[f"start_image={settings.start_image}"] = (
             f"start_image={Path(settings.start_image).name}"
         )
-    for name, scenes in settings.drives.items():
+    for name, scenes in {**settings.drives, "more": settings.more_drives}.items():
         names.setdefault(",".join(scenes), name)
     return " ".join(["crkd", *(names.get(word, word) for word in words)])

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from crkd_core.data.nuscenes.scenes import NuScenes
 
-#: Part -> names of its scenes. "few" and "unlabelled" are the drives of "train", shared out.
+#: Part -> names of its scenes. "few" and "rest" are the drives of "train", shared out.
 Drives = Mapping[str, tuple[str, ...]]
 
 #: Without other wishes: training, validation and test drives out of six.
@@ -21,7 +21,7 @@ class DrivesError(ValueError):
 
 
 def share_out(tables: NuScenes, wish: str | None = None) -> Drives:
-    """Scenes of training, few, unlabelled, validation and test.
+    """Scenes of training, few, rest, validation and test.
 
     Args:
         tables: the data set.
@@ -64,7 +64,7 @@ def share_out(tables: NuScenes, wish: str | None = None) -> Drives:
     return {
         "train": train,
         "few": few,
-        "unlabelled": train[len(few) :],
+        "rest": train[len(few) :],
         "validation": validation,
         "test": test,
     }

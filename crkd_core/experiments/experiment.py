@@ -31,8 +31,9 @@ def experiment(
     start_image: Path | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
-    device: str | None = None,
-    readers: int | None = None,
+    more: Path | None = None,
+    device: str = "cpu",
+    readers: int = 0,
     jobs: int = 2,
     test: bool = False,
 ) -> dict[str, str]:
@@ -49,9 +50,10 @@ def experiment(
             start from; None = the folder's, or random.
         seeds: how many; None = as many as the list has.
         only: runs or arms; their parents are made too.
-        device: where everything is computed; None = the folder's, or "cpu".
-        readers: processes that read for each training that others wait for; None = the folder's,
-            or 0.
+        more: root of another data set, for the lists that learn from drives without boxes; None =
+            the folder's, or none.
+        device: where everything is computed.
+        readers: processes that read for each training that others wait for.
         jobs: processes at once, of one core each.
         test: score on the test drives too.
 
@@ -68,7 +70,7 @@ def experiment(
     folder = Folder(path)
     with folder.locked() as lock:
         settings = _settings(
-            folder, data, drives, scale, changes, start_image, device=device, readers=readers
+            folder, data, drives, scale, changes, start_image, more, device, readers
         )
         splits = SPLITS if test else SPLITS[:1]
 
@@ -142,14 +144,13 @@ def _settings(
     scale: float | None,
     changes: Sequence[str] | None,
     start_image: Path | None,
-    *,
-    device: str | None,
-    readers: int | None,
+    more: Path | None,
+    device: str,
+    readers: int,
 ) -> Settings:
     """The folder's settings, which are made by the first call and cannot be changed later."""
     known = folder.settings()
-    if device is not None:
-        usable_device(device)
+    usable_device(device)
     # What is kept holds for every run of the folder, so a slip must not get that far.
     if start_image is not None and not start_image.is_file():
         raise ExperimentError(
@@ -171,8 +172,12 @@ def _settings(
         start_image=str(start_image.resolve())
         if start_image is not None
         else (known.start_image if known else None),
-        device=(known.device if known else "cpu") if device is None else device,
-        readers=(known.readers if known else 0) if readers is None else readers,
+        more=str(more.resolve()) if more is not None else (known.more if known else None),
+        more_drives=tuple(NuScenes(more.resolve()).scenes)
+        if more is not None
+        else (known.more_drives if known else ()),
+        device=device,
+        readers=readers,
     )
     folder.set_up(settings)
     return settings

@@ -22,8 +22,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from crkd_core.config import LABEL_ENCODER
+from crkd_core.experiments.plan import Unlabelled
 from crkd_core.files import write_json
 
+#: Settings that may be others in every call.
+_OF_A_CALL = ("device", "readers")
 #: Seconds in which processes of a killed experiment are gone.
 _DYING = 10.0
 
@@ -42,8 +45,10 @@ class Settings:
         scale: factor of all steps.
         changes: KEY=VALUE for ``--set`` of every training.
         start_image: weights file whose image branch the first trainings start from; None = random.
-        device: where everything is computed.
-        readers: processes that read samples for each training that others wait for.
+        more: root of another data set, of drives without boxes; None = there is none.
+        more_drives: its scenes.
+        device: where everything is computed; of a call, not of the folder.
+        readers: processes that read samples for each training that others wait for; likewise.
     """
 
     data: str
@@ -51,8 +56,25 @@ class Settings:
     scale: float = 1.0
     changes: tuple[str, ...] = ()
     start_image: str | None = None
+    more: str | None = None
+    more_drives: tuple[str, ...] = ()
     device: str = "cpu"
     readers: int = 0
+
+    def unlabelled(self, part: Unlabelled) -> tuple[str, tuple[str, ...]]:
+        """Root and scenes of drives without boxes.
+
+        Raises:
+            ExperimentError: there are none.
+        """
+        if part == "rest":
+            return self.data, self.drives["rest"]
+        if self.more is None:
+            raise ExperimentError(
+                "this list has runs that learn from drives without boxes; say with --more where "
+                "they are, such as a world of another --seed"
+            )
+        return self.more, self.more_drives
 
 
 class Folder:
@@ -75,6 +97,7 @@ class Folder:
             stored: dict[str, Any] = json.loads(text)
             stored["drives"] = {name: tuple(scenes) for name, scenes in stored["drives"].items()}
             stored["changes"] = tuple(stored["changes"])
+            stored["more_drives"] = tuple(stored.get("more_drives", ()))
             return Settings(**stored)
         except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(
@@ -88,16 +111,20 @@ class Folder:
             ExperimentError: it was set up with others.
         """
         known = self.settings()
-        if known is None:
-            write_json(dataclasses.asdict(settings), self.path / "experiment.json", indent=1)
-            return
-        for field in dataclasses.fields(Settings):
-            old, new = getattr(known, field.name), getattr(settings, field.name)
-            if old != new:
-                raise ExperimentError(
-                    f"{self.path} was set up with {field.name} {old!r}, not {new!r}; leave the "
-                    "option out, or choose another --out"
-                )
+        if known is not None:
+            # Drives without boxes may be named later, by the first list that needs them.
+            free = _OF_A_CALL if known.more else (*_OF_A_CALL, "more", "more_drives")
+            for field in dataclasses.fields(Settings):
+                old, new = getattr(known, field.name), getattr(settings, field.name)
+                if old != new and field.name not in free:
+                    raise ExperimentError(
+                        f"{self.path} was set up with {field.name} {old!r}, not {new!r}; leave "
+                        "the option out, or choose another --out"
+                    )
+        kept = dataclasses.asdict(settings)
+        for name in _OF_A_CALL:
+            del kept[name]
+        write_json(kept, self.path / "experiment.json", indent=1)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[int]:

@@ -152,18 +152,37 @@ def few(seeds: Seeds) -> list[RunSpec]:
         options=HEATMAPS + WEAK, plain="few_A", changes=_TAUGHT, is_measured=True,
     )  # fmt: skip
     own = dataclasses.replace(
-        taught, arm="more_B", what="its own start's heatmaps, all drives", teacher="few_S0",
-        options=HEATMAPS + WEAK, is_unlabelled=True, is_measured=False,
+        taught, arm="rest_B", what="its own start's heatmaps, all drives", teacher="few_S0",
+        options=HEATMAPS + WEAK, unlabelled="rest", is_measured=False,
     )  # fmt: skip
     heatmaps = dataclasses.replace(
-        taught, arm="more_C", what="the teacher's heatmaps, all drives", is_unlabelled=True,
-        self_taught="more_B",
+        taught, arm="rest_C", what="the teacher's heatmaps, all drives", unlabelled="rest",
+        self_taught="rest_B",
     )  # fmt: skip
     balanced = dataclasses.replace(
-        heatmaps, arm="more_D", what="CRKD, balanced, all drives", options=WEAK
+        heatmaps, arm="rest_D", what="CRKD, balanced, all drives", options=WEAK
     )
     arms = [plain, taught, own, heatmaps, balanced]
     return [start, teacher, *_seeded(arms, seeds)]
+
+
+def more(seeds: Seeds) -> list[RunSpec]:
+    """Drives without boxes beside all of those with boxes: half of the samples are of these.
+
+    What the teacher says of drives that it was not trained on is not what boxes there would say,
+    but it is new to the student, which knows its own drives by heart.
+    """
+    own = dataclasses.replace(
+        B, arm="more_B", what="its own start's heatmaps, more drives", unlabelled="more"
+    )
+    heatmaps = dataclasses.replace(
+        C, arm="more_C", what="the teacher's heatmaps, more drives", unlabelled="more",
+        self_taught="more_B",
+    )  # fmt: skip
+    balanced = dataclasses.replace(
+        heatmaps, arm="more_D", what="CRKD, balanced, more drives", options=()
+    )
+    return [S0, TEACHER, *_seeded([A, own, heatmaps, balanced], seeds)]
 
 
 def weak(seeds: Seeds) -> list[RunSpec]:
@@ -313,6 +332,7 @@ LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
     "pull": (pull, 2),
     "losses": (losses, 2),
     "few": (few, 3),
+    "more": (more, 3),
     "weak": (weak, 2),
     "student": (student, 3),
     "ungated": (ungated, 3),

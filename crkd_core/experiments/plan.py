@@ -14,6 +14,9 @@ class PlanError(ValueError):
 #: Which training drives a run has boxes of: all, or only a quarter.
 Drives = Literal["train", "few"]
 
+#: Drives without boxes: the training drives that are not "few", or those of another data set.
+Unlabelled = Literal["rest", "more"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
@@ -31,7 +34,7 @@ class RunSpec:
         options: further words for `crkd train` or `crkd distill`.
         changes: KEY=VALUE for ``--set``.
         drives: those with boxes.
-        is_unlabelled: it also learns from the teacher on the other training drives.
+        unlabelled: drives on which it learns from the teacher alone; None = none.
         is_measured: its teacher is compared with its start on the validation drives first, and
             teaches only what it knows better.
         has_label_encoder: after it an encoder of labels is trained for it, as a teacher of IMKD.
@@ -51,7 +54,7 @@ class RunSpec:
     options: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     drives: Drives = "train"
-    is_unlabelled: bool = False
+    unlabelled: Unlabelled | None = None
     is_measured: bool = False
     has_label_encoder: bool = False
     needs_label_encoder: bool = False
@@ -61,7 +64,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.teacher is not None and self.start is None:
             raise PlanError(f"{self.name}: a distilled student needs a run to start from")
-        if self.is_unlabelled and self.teacher is None:
+        if self.unlabelled and self.teacher is None:
             raise PlanError(f"{self.name}: drives without boxes need a teacher")
 
     @property

@@ -203,7 +203,7 @@ def _check_same(folder: Folder, spec: RunSpec, settings: Settings) -> None:
     """Refuse to go on with, or to count, a run that was begun otherwise."""
     record = folder.record(spec.name)
     words = commands.training(spec, settings)
-    if record is not None and record["command"][1:] != words:
+    if record is not None and commands.told(record["command"][1:]) != commands.told(words):
         was = commands.shown(record["command"][1:], settings)
         raise ExperimentError(
             f"{folder.run(spec.name)} was begun as: {was}; the list now says: "

@@ -12,15 +12,17 @@ from crkd_core.cli import app
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import commands
 from crkd_core.experiments.drives import DrivesError, share_out
-from crkd_core.experiments.folder import Settings
+from crkd_core.experiments.folder import ExperimentError, Settings
 from crkd_core.experiments.lists import LISTS, S0, STEPS, WARMUP, A, B, C, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 
 SETTINGS = Settings(
     data="/somewhere/world",
-    drives={"train": ("a", "b"), "few": ("a",), "unlabelled": ("b",), "validation": ("c",)},
+    drives={"train": ("a", "b"), "few": ("a",), "rest": ("b",), "validation": ("c",)},
     scale=0.1,
     changes=("batch_size=1",),
+    more="/somewhere/more",
+    more_drives=("m",),
 )
 
 
@@ -86,7 +88,7 @@ def test_plans_that_cannot_be_carried_out_are_refused():
     with pytest.raises(PlanError, match="needs a run to start from"):
         dataclasses.replace(C, start=None)
     with pytest.raises(PlanError, match="need a teacher"):
-        dataclasses.replace(A, is_unlabelled=True)
+        dataclasses.replace(A, unlabelled="rest")
 
 
 def test_command_lines_follow_from_run_and_settings():
@@ -110,7 +112,7 @@ def test_command_lines_follow_from_run_and_settings():
     taught = commands.training(B, SETTINGS)
     assert taught[0] == "distill" and "--preset" not in taught
     assert taught[7:11] == ["--teacher", "runs/S0", "--student", "runs/S0"]
-    more = dataclasses.replace(B, drives="few", is_unlabelled=True, is_measured=True)
+    more = dataclasses.replace(B, drives="few", unlabelled="rest", is_measured=True)
     words = commands.training(more, SETTINGS)
     place = words.index("--unlabelled")
     assert words[place : place + 4] == [
@@ -118,6 +120,13 @@ def test_command_lines_follow_from_run_and_settings():
     ]
     assert words[place + 4 : place + 6] == ["--held-out", "c"]
     assert words[words.index("--split") + 1] == "a"
+    words = commands.training(dataclasses.replace(B, unlabelled="more"), SETTINGS)
+    place = words.index("--unlabelled")
+    assert words[place + 1 : place + 4] == ["/somewhere/more", "--unlabelled-split", "m"]
+    with pytest.raises(ExperimentError, match="say with --more where they are"):
+        commands.training(
+            dataclasses.replace(B, unlabelled="more"), dataclasses.replace(SETTINGS, more=None)
+        )
     resumed = commands.training(B, SETTINGS, resume=True)
     assert resumed == [*taught[:7], "--resume"]
     text = commands.shown(commands.evaluation("B", SETTINGS, "validation"), SETTINGS)
@@ -125,6 +134,16 @@ def test_command_lines_follow_from_run_and_settings():
         "crkd evaluate --weights runs/B/weights.safetensors --data DATA --split validation "
         "--out evaluations/B/validation --slices --overwrite"
     )
+
+
+def test_where_a_run_computes_does_not_tell_it_from_others():
+    elsewhere = dataclasses.replace(SETTINGS, device="cuda", readers=3)
+    for run in (S0, A, B):
+        here, there = (commands.training(run, settings) for settings in (SETTINGS, elsewhere))
+        assert here != there and commands.told(here) == commands.told(there)
+        assert there[there.index("--device") + 1] == "cuda"
+    assert "workers=3" in commands.training(S0, elsewhere)
+    assert "workers=0" in commands.training(A, elsewhere)
 
 
 def test_first_trainings_with_cameras_start_from_an_image_branch():
@@ -157,7 +176,7 @@ def test_drives_are_shared_out_by_numbers_and_by_splits(tmp_path):
     shared = share_out(tables)
     assert shared["train"] == scenes[:3] and shared["validation"] == scenes[3:4]
     assert shared["test"] == scenes[4:]
-    assert shared["few"] == scenes[:1] and shared["unlabelled"] == scenes[1:3]
+    assert shared["few"] == scenes[:1] and shared["rest"] == scenes[1:3]
     assert share_out(tables, "1,1,1")["test"] == scenes[2:3]
     named = share_out(tables, "one, two,two")
     assert named["train"] == scenes[:2] and named["validation"] == named["test"] == scenes[4:]
