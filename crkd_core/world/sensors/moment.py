@@ -131,9 +131,9 @@ class Moment:
             (1, c * y - s * x, dy * c - dx * s),
             (2, z, dz + 0 * c),
         ):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                inverse = 1 / inward
-                middle, reach = -start * inverse, half[:, axis] * np.abs(inverse)
+            # A ray along a slab is in it for ever, or never: a hair askew it is just that.
+            inverse = 1 / np.where(inward == 0, np.float32(1e-30), inward)
+            middle, reach = -start * inverse, half[:, axis] * np.abs(inverse)
             np.fmax(enter, middle - reach, out=enter)
             np.fmin(leave, middle + reach, out=leave)
         enter[(enter > leave) | (leave < 0)] = _FAR

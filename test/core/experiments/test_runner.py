@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
+from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
-from crkd_core.experiments.lists import FIRST_STEPS, STEPS
+from crkd_core.experiments.lists import FIRST_STEPS, STEPS, runs_of
 from crkd_core.experiments.plan import RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 
@@ -115,29 +116,21 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
 
 def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
     """IMKD's student with guided fusion, from its plain start, taught by LiDAR and labels."""
-    out = tmp_path / "out"
-    failed = experiment(
-        "ladder",
-        out,
-        data=data,
-        drives="1,1,1",
-        scale=0.002,
-        changes=TINY,
-        seeds=1,
-        only=["imkd"],
-        jobs=1,
+    specs = in_order(runs_of("ladder", seeds=1), ["imkd"])
+    assert [spec.name for spec in specs] == ["ladder_S0", "lidar", "imkd-1"]
+    folder = Folder(tmp_path)
+    settings = Settings(
+        data=str(data), drives=dict(share_out(NuScenes(data), "1,1,1")), scale=0.002, changes=TINY
     )
+    with folder.locked() as lock:
+        failed = run_all(folder, specs, settings, lock=lock, jobs=1, splits=[])
     assert failed == {}
-    assert (out / "runs" / "lidar" / "label_encoder.safetensors").exists()
-    line = json.loads((out / "runs" / "imkd-1" / "metrics.jsonl").read_text().splitlines()[0])
+    assert (folder.run("lidar") / "label_encoder.safetensors").exists()
+    line = json.loads((folder.run("imkd-1") / "metrics.jsonl").read_text().splitlines()[0])
     assert {*IMKD_LOSSES} <= line.keys()
-    done = [p.stem for p in (out / "results").glob("*.json")]
-    assert sorted(done) == ["imkd-1", "ladder_S0", "lidar"]
 
 
 def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path):
-    from crkd_core.data.nuscenes.scenes import NuScenes
-
     weights = dict.fromkeys(CRKD_LOSSES, 0.0) | {"respd_heatmap": 1.0}
     losses = ",".join(f"{name}={weight:g}" for name, weight in weights.items())
     specs = in_order(
@@ -152,21 +145,13 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
     settings = Settings(
         data=str(data), drives=dict(share_out(NuScenes(data), "1,1,1")), changes=TINY
     )
-    folder, done = Folder(tmp_path), []
+    folder = Folder(tmp_path)
     with folder.locked() as lock:
-        failed = run_all(
-            folder,
-            specs,
-            settings,
-            lock=lock,
-            jobs=2,
-            splits=["validation"],
-            finished=lambda one: done.append(one.name),
-        )
+        failed = run_all(folder, specs, settings, lock=lock, jobs=2, splits=[])
     assert set(failed) == {"broken", "orphan"}
     assert "failed with status" in failed["broken"] and "glue" in failed["broken"]
     assert failed["orphan"] == "waits for broken, which failed"
-    assert sorted(done) == ["lidar", "student", "taught"]
+    assert all(folder.is_trained(name) for name in ("lidar", "student", "taught"))
     config = json.loads((folder.run("taught") / "config.json").read_text())["config"]
     assert config["workers"] == 0 and config["crkd"]["teacher"].endswith(
         "runs/lidar/weights.safetensors"

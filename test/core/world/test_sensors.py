@@ -274,3 +274,19 @@ def test_what_is_hidden_from_one_eye_is_hidden_from_all(
     # Nothing lies between the eye and what it sees, from wherever on the way one looks.
     half = moment.cast(origin + rays[on] * short[:, None] / 2, rays[on])
     np.testing.assert_allclose(half.distance + short / 2, hits.distance[on], rtol=1e-3, atol=1e-3)
+
+
+def test_a_glance_along_a_body_and_beside_it_does_not_meet_it(moment):
+    """Rays exactly along a side are within the box's width for ever, or never."""
+    bodies, met = moment._bodies, 0
+    for actor, turn, place, half in zip(
+        bodies.actor, bodies.turn, bodies.place, bodies.half, strict=True
+    ):
+        forward = turn[:, 0]
+        assert forward[1] * turn[0, 0] - forward[0] * turn[1, 0] == 0
+        for aside, meets in ((half[1] + 0.5, False), (0.0, True)):
+            origin = place - 3 * half[0] * forward + aside * turn[:, 1]
+            _, owner = moment.glance(origin, forward[None])
+            assert meets or owner[0] != actor
+            met += meets and owner[0] == actor
+    assert met > len(bodies.actor) / 2, "most bodies have nothing close before them"
