@@ -28,6 +28,9 @@ def label_encoder(
     seed: Annotated[int, typer.Option(min=0, help="Of order and start.")] = 0,
     device: Device = "cpu",
     version: Version = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was killed.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an encoder that is there.")
     ] = False,
@@ -35,6 +38,7 @@ def label_encoder(
     """Train an encoder of labels for a teacher, for IMKD's label_fused."""
     from crkd_core.data.sets import open_set
     from crkd_core.distill.held_out import HeldOut, check_apart
+    from crkd_core.distill.label_checkpoint import LabelCheckpoint
     from crkd_core.distill.label_teacher import save_label_encoder
     from crkd_core.distill.label_training import (
         labels_of_split,
@@ -54,8 +58,25 @@ def label_encoder(
         check_apart(drives, HeldOut(data=data, split=split, version=version))
     loaded = load_teacher(weights, keep=())
     frames = labels_of_split(open_set(data, split=split, version=version), split)
+    checkpoint = LabelCheckpoint.beside(
+        path,
+        teacher=loaded.checksum,
+        data=frames.digest(),
+        steps=steps,
+        width=width,
+        batch_size=batch_size,
+        seed=seed,
+    )
     encoder, losses = train_label_encoder(
-        loaded, frames, steps=steps, width=width, batch_size=batch_size, seed=seed, device=device
+        loaded,
+        frames,
+        steps=steps,
+        width=width,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        resume=resume,
     )
     print(f"loss: {losses[0]:.2f} at first, {losses[-1]:.2f} at the end")
     measured = None
@@ -66,4 +87,5 @@ def label_encoder(
             f"{measured['mean_ap']:.3f}, NDS {measured['nd_score']:.3f}"
         )
     save_label_encoder(encoder, path, teacher_checksum=loaded.checksum, measured=measured)
+    checkpoint.remove()
     print(f"label encoder: {path}")

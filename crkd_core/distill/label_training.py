@@ -21,6 +21,7 @@ from crkd_core.data.sets import DataSet, SetFrames
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.distill.held_out import SCORE_THRESHOLD, HeldOut, Scores, summary_of
+from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.teacher import Teacher
 from crkd_core.evaluate.submission import Answer
@@ -35,10 +36,6 @@ from crkd_core.train.samples import Frames, seen
 #: How the ground plane is moved: as widely as any student's.
 AUGMENT = AugmentConfig(bev_rotation=45.0)
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-3, 1e-7, 35.0
-
-
-class LabelTrainingError(RuntimeError):
-    """A label encoder that cannot be trained."""
 
 
 def answered(encoder: LabelEncoder, teacher: Teacher, targets: Targets) -> ModelOutput:
@@ -57,6 +54,8 @@ def train_label_encoder(
     batch_size: int = 4,
     seed: int = 0,
     device: str = "cpu",
+    checkpoint: LabelCheckpoint | None = None,
+    resume: bool = False,
 ) -> tuple[LabelEncoder, list[float]]:
     """An encoder for this teacher, and the detection loss of every step.
 
@@ -68,9 +67,11 @@ def train_label_encoder(
         batch_size: samples a step.
         seed: of start and order.
         device: where to train.
+        checkpoint: where the training is kept on its way; None = nowhere.
+        resume: go on from there.
 
     Raises:
-        LabelTrainingError: no Frames, or a loss that is not finite.
+        LabelTrainingError: no Frames, a loss that is not finite, or nothing to go on from.
         TargetError: Frames without truth.
         TeacherError: the teacher changed.
     """
@@ -84,9 +85,12 @@ def train_label_encoder(
         encoder.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    rng = np.random.default_rng(seed)
     losses: list[float] = []
-    for step in counted(range(1, steps + 1), "label encoder", total=steps):
+    if resume and checkpoint is not None:
+        losses = checkpoint.restore(encoder, optimiser, schedule)
+    for step in counted(range(len(losses) + 1, steps + 1), "label encoder"):
+        # Of seed and step alone, so that resuming is exact.
+        rng = np.random.default_rng((seed, step))
         picked = rng.integers(len(frames), size=batch_size)
         targets = _targets([_moved(frames[int(i)], rng) for i in picked], teacher).to(device)
         loss = criterion(answered(encoder, teacher, targets), targets)["total"]
@@ -98,6 +102,8 @@ def train_label_encoder(
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
+        if checkpoint is not None and step % checkpoint.every == 0:
+            checkpoint.save(step, encoder, optimiser, schedule, losses)
     teacher.verify()
     return encoder.cpu().eval(), losses
 

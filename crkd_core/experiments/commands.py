@@ -39,12 +39,12 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     return words + [word for change in changes for word in ("--set", change)]
 
 
-def label_encoding(spec: RunSpec, settings: Settings) -> list[str]:
+def label_encoding(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list[str]:
     """The words of `crkd` that train the label encoder of a teacher's run, and measure it."""
     words = ["label-encoder", "--data", settings.data, "--teacher", f"runs/{spec.name}"]
     words += ["--split", ",".join(settings.drives[spec.drives])]
     words += ["--held-out", ",".join(settings.drives["validation"])]
-    words += _where(settings)
+    words += [*_where(settings), *(["--resume"] if resume else [])]
     return [*words, "--steps", str(max(1, round(spec.steps * settings.scale)))]
 
 

@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from crkd_core.distill.label_checkpoint import LabelCheckpoint
 from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.plan import RunSpec
@@ -188,7 +189,8 @@ def _start(
             shutil.rmtree(folder.run(name), ignore_errors=True)
         words = commands.training(spec, settings, resume=begun)
     elif stage == _LABELS:
-        words = commands.label_encoding(spec, settings)
+        begun = LabelCheckpoint.beside(folder.label_encoder(name)).path.exists()
+        words = commands.label_encoding(spec, settings, resume=begun)
     else:
         words = commands.evaluation(name, settings, stage)
     folder.log(name).parent.mkdir(parents=True, exist_ok=True)

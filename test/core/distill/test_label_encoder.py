@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import GridConfig
+from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
 from crkd_core.distill.label_training import answered, train_label_encoder
@@ -130,6 +131,45 @@ def test_training_goes_through_the_frozen_teacher() -> None:
     assert not encoder.training
 
 
+class Killed(Exception):
+    """What ends a training at once."""
+
+
+class KilledAt:
+    """Frames that fail after so many of them, as a kill would end it."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def __len__(self) -> int:
+        return len(FRAMES)
+
+    def __getitem__(self, index: int):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return FRAMES[index]
+
+
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
+    teacher = Teacher(settled(TEACHER))
+    checkpoint = LabelCheckpoint(path=tmp_path / "c.pt", facts={"steps": 6}, every=2)
+    shape = {"steps": 6, "width": 8, "batch_size": 2, "checkpoint": checkpoint}
+    expected, losses = train_label_encoder(teacher, FRAMES, **shape)
+    checkpoint.remove()
+    with pytest.raises(LabelTrainingError, match="nothing to go on from"):
+        train_label_encoder(teacher, FRAMES, **shape, resume=True)
+    with pytest.raises(Killed):
+        train_label_encoder(teacher, KilledAt(11), **shape)
+    found, same = train_label_encoder(teacher, FRAMES, **shape, resume=True)
+    assert same == losses
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(tensor, found.state_dict()[name]), name
+    other = dataclasses.replace(checkpoint, facts={"steps": 7})
+    with pytest.raises(LabelTrainingError, match="begun with steps 6, not 7; say the same"):
+        train_label_encoder(teacher, FRAMES, **(shape | {"checkpoint": other}), resume=True)
+
+
 def test_what_a_perfect_encoder_would_give_back() -> None:
     """Head maps that are the targets themselves decode to the boxes they are of."""
     config = dataclasses.replace(TINY, grid=GridConfig(low=(-24, -16, -5), high=(24, 16, 3)))
@@ -160,6 +200,7 @@ def test_the_command(tiny_world, tmp_path) -> None:
     assert "truth through the encoder and the teacher's head on mini_val: mAP" in done.output
     found = load_label_encoder(tmp_path / "label_encoder.safetensors")
     assert found.teacher_checksum == Teacher(teacher).checksum
+    assert not (tmp_path / "label_encoder.checkpoint.pt").exists()
     with pytest.raises(OutputError, match="pass --overwrite"):
         CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
     out = answered(found.encoder, Teacher(teacher), targets_of(truths(3), TEACHER))
