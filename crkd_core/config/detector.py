@@ -94,11 +94,11 @@ class ImageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """An image backbone of transformers, made from configuration.
+    """An image backbone, made from configuration; weights have the names of transformers.
 
     ``kind`` "resnet": stem ``embedding`` channels, stages ``hidden`` wide and ``depths`` deep.
     ``kind`` "swin": ``embedding`` is the width of the first stage, ``heads`` per stage.
-    ``weights`` is a local folder to start training from; None = random.
+    ``weights`` is a folder of transformers' save_pretrained to start training from; None = random.
     """
 
     kind: Literal["resnet", "swin"] = "resnet"

@@ -20,8 +20,8 @@ def fold_batch_norms(model: M) -> M:
     """A copy of an evaluation-mode network in which every BatchNorm is gone where it can be.
 
     A BatchNorm is folded into a convolution, transposed convolution or linear layer that is the
-    child right before it. That is how every block of this project and of transformers' ResNet is
-    written; a test compares the outputs.
+    child right before it. That is how every block of this project is written; a test compares the
+    outputs.
 
     Raises:
         FoldError: the network is in training mode, where BatchNorm depends on the batch.

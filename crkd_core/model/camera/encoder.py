@@ -1,4 +1,4 @@
-"""Camera images to feature maps at one stride: a transformers backbone and a neck.
+"""Camera images to feature maps at one stride: a backbone and a neck.
 
 Shapes: P cameras present in the whole batch, H W image, h w feature map (H / stride, W / stride).
 """
@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import ResNetBackbone, ResNetConfig, SwinBackbone, SwinConfig
 
 from crkd_core.config import BackboneConfig, CameraConfig, ImageConfig
+from crkd_core.model.camera.resnet import ResNet
 from crkd_core.model.layers import conv_norm
 
 #: Stride of the first stage of a ResNet or Swin; every further stage doubles it.
@@ -25,7 +25,7 @@ class ImageError(ValueError):
 
 
 def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Module:
-    """A transformers backbone whose ``feature_maps`` are the stages with strides ``levels``.
+    """A ResNet, or transformers' Swin; its ``feature_maps`` are the stages of strides ``levels``.
 
     Raises:
         ImageError: a stride that no stage has, or a ``weights`` folder that does not hold this
@@ -34,12 +34,22 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
     stages = [FIRST_STRIDE << i for i in range(len(config.depths))]
     if not levels or not set(levels) <= set(stages):
         raise ImageError(f"neck_levels: expected some of the strides {stages}, got {levels}")
-    outputs = [stages.index(level) + 1 for level in levels]
+    chosen = tuple(sorted(stages.index(level) for level in levels))
+    if config.kind == "swin" and len(config.heads) != len(config.depths):
+        raise ImageError(
+            f"backbone.heads: expected one number per stage {config.depths}, got {config.heads}"
+        )
+    if config.weights is None and config.kind == "resnet":
+        return ResNet(config, stages=chosen)
+    # Only what needs it waits for the import, which takes seconds.
+    import transformers as library
+
     kind: Any
     settings: Any
+    outputs = [stage + 1 for stage in chosen]
     if config.kind == "resnet":
-        kind = ResNetBackbone
-        settings = ResNetConfig(  # type: ignore[call-arg]
+        kind = library.ResNetBackbone
+        settings = library.ResNetConfig(  # type: ignore[call-arg]
             embedding_size=config.embedding,
             hidden_sizes=list(config.hidden),
             depths=list(config.depths),
@@ -47,13 +57,8 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
             out_indices=outputs,
         )
     else:
-        if len(config.heads) != len(config.depths):
-            raise ImageError(
-                "backbone.heads: expected one number per stage "
-                f"{config.depths}, got {config.heads}"
-            )
-        kind = SwinBackbone
-        settings = SwinConfig(  # type: ignore[call-arg]
+        kind = library.SwinBackbone
+        settings = library.SwinConfig(  # type: ignore[call-arg]
             embed_dim=config.embedding,
             depths=list(config.depths),
             num_heads=list(config.heads),
@@ -62,25 +67,27 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
             out_indices=outputs,
         )
     if config.weights is None:
-        return _trimmed(kind(settings))
+        return _without_norm(kind(settings))
     if not Path(config.weights, "config.json").is_file():
         raise ImageError(
             f"backbone.weights: {config.weights} holds no config.json; give a folder saved by "
             "save_pretrained of a transformers model, or leave it empty to start at random"
         )
     try:
-        return _trimmed(
-            kind.from_pretrained(config.weights, config=settings, local_files_only=True)
-        )
+        loaded = kind.from_pretrained(config.weights, config=settings, local_files_only=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise ImageError(f"backbone.weights: {config.weights}: {error}") from error
-
-
-def _trimmed(backbone: nn.Module) -> nn.Module:
-    """Without the last LayerNorm of a Swin, which no feature map goes through."""
-    if isinstance(backbone, SwinBackbone):
-        backbone.swin.layernorm = nn.Identity()  # type: ignore[assignment]
+    if config.kind == "swin":
+        return _without_norm(loaded)
+    backbone = ResNet(config, stages=chosen)
+    backbone.load_state_dict(loaded.state_dict())
     return backbone
+
+
+def _without_norm(backbone: Any) -> nn.Module:
+    """Without the last LayerNorm of a Swin, which no feature map goes through."""
+    backbone.swin.layernorm = nn.Identity()
+    return backbone  # type: ignore[no-any-return]
 
 
 class Neck(nn.Module):

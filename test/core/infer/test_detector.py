@@ -104,8 +104,9 @@ def test_bf16_is_close_and_keeps_geometry_in_float32(model):
     assert next(half._model.parameters()).dtype == torch.bfloat16
     error = (a - b).norm() / a.norm()
     assert 0 < error < 0.03
-    sure_a, sure_b = ((d(frame(0)).score > 0.5).sum() for d in (full, half))
-    assert sure_a > 0 and abs(int(sure_a) - int(sure_b)) <= 2
+    best_a, best_b = (d(frame(0)).score[:5] for d in (full, half))
+    assert len(best_a) == 5
+    np.testing.assert_allclose(best_a, best_b, atol=0.05)
 
 
 def test_an_emulated_precision_is_told_and_no_other(model):

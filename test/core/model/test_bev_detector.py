@@ -6,6 +6,7 @@ import torch
 from model_tiny import TINY, batch, frame, roughen
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import ResNetBackbone, ResNetConfig
 
 from crkd_core.config import BackboneConfig, ConfigError
 from crkd_core.data.batch import collate
@@ -149,7 +150,17 @@ def test_swin_backbone_runs():
 def test_backbone_weights_come_from_a_local_folder(tmp_path):
     torch.manual_seed(1)
     trained = build_detector(TINY)
-    trained.image.backbone.save_pretrained(tmp_path)
+    own = TINY.camera.backbone
+    kept = ResNetBackbone(
+        ResNetConfig(
+            embedding_size=own.embedding,
+            hidden_sizes=list(own.hidden),
+            depths=list(own.depths),
+            layer_type=own.layer,
+        )
+    )
+    kept.load_state_dict(trained.image.backbone.state_dict())
+    kept.save_pretrained(tmp_path)
     backbone = dataclasses.replace(TINY.camera.backbone, weights=str(tmp_path))
     config = dataclasses.replace(TINY, camera=dataclasses.replace(TINY.camera, backbone=backbone))
     torch.manual_seed(2)
