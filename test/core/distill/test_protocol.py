@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import RESPD_CHANNELS, CrkdConfig, TrainConfig
-from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart
+from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart, measure, measured
 from crkd_core.distill.protocol import Protocol, judge
 from crkd_core.evaluate.metrics import ERROR_NAMES
 from crkd_core.model.checkpoint import load_weights, save_weights
@@ -189,3 +189,22 @@ def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:
             notes=tuple(data["notes"]),
         )
     )
+
+
+def test_what_was_measured_once_is_not_measured_again(tiny_world, tmp_path) -> None:
+    model, kept = settled(TINY), tmp_path / "measured"
+    drives = HeldOut(data=tiny_world, split="mini_val")
+    first = measured(model, drives, kept=kept)
+    assert first == measure(model, drives)
+    (file,) = kept.glob("*.json")
+    # Whoever asks the same next is told what is written there.
+    file.write_text(json.dumps({**first, "mean_ap": 0.75}))
+    assert measured(settled(TINY), drives, kept=kept)["mean_ap"] == 0.75
+    # Other sensors and other weights are other questions, and half a file is no answer.
+    assert measured(model, drives, kept=kept, sensors=("CAM_FRONT",))["mean_ap"] != 0.75
+    other = settled(TINY)
+    next(iter(other.parameters())).data += 0.1
+    assert measured(other, drives, kept=kept)["mean_ap"] != 0.75
+    assert len([*kept.glob("*.json")]) == 3
+    file.write_text("{")
+    assert measured(model, drives, kept=kept) == first
