@@ -20,6 +20,12 @@ from crkd_core.data.crop import Placement, horizon_row
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS, RADARS
 
+#: Camera, draws of chance and size -> the image, and its intrinsics.
+Warped = dict[
+    tuple[int, float, float, bool, float, ImageConfig],
+    tuple[NDArray[np.uint8], NDArray[np.float64]],
+]
+
 
 def augment(
     frame: Frame,
@@ -28,6 +34,7 @@ def augment(
     image: ImageConfig,
     rng: np.random.Generator,
     read: Collection[str] = (*CAMERAS, *RADARS),
+    warped: Warped | None = None,
 ) -> Frame:
     """One random view of ``frame``: sensors dropped, images prepared, the ground plane moved.
 
@@ -37,9 +44,11 @@ def augment(
         image: the network's image size.
         rng: the only source of chance.
         read: names of the sensors that the network reads; never all of them are dropped.
+        warped: images of other views of this very frame, to be looked up and added to; a teacher
+            and its student mostly see the same ones. None = there are no others.
     """
     frame = drop_sensors(frame, augment=augment, rng=rng, read=read)
-    frame = augment_images(frame, augment=augment, image=image, rng=rng)
+    frame = augment_images(frame, augment=augment, image=image, rng=rng, warped=warped)
     ground = ground_matrix(augment=augment, rng=rng)
     # Drawn last, so that a network without memory sees the same views.
     past = tuple(
@@ -72,7 +81,12 @@ def drop_sensors(
 
 
 def augment_images(
-    frame: Frame, *, augment: AugmentConfig, image: ImageConfig, rng: np.random.Generator
+    frame: Frame,
+    *,
+    augment: AugmentConfig,
+    image: ImageConfig,
+    rng: np.random.Generator,
+    warped: Warped | None = None,
 ) -> Frame:
     """Zoom, crop, flip and turn each camera's image by itself, intrinsics with it."""
     if frame.prepared is not None:
@@ -88,6 +102,11 @@ def augment_images(
             images.append(None)
             intrinsics[k] = frame.intrinsics[k]
             continue
+        key = (k, zoom, left, flip, angle, image)
+        if warped is not None and key in warped:
+            seen, intrinsics[k] = warped[key]
+            images.append(seen)
+            continue
         height, width = source.shape[:2]
         scale = zoom * image.width / width
         size = (round(width * scale), round(height * scale))
@@ -102,9 +121,13 @@ def augment_images(
         if flip:
             turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
         place = turn @ crop
-        warped = cv2.warpAffine(resized, place[:2], (image.width, image.height))
-        images.append(np.asarray(warped, np.uint8))
+        seen = np.asarray(
+            cv2.warpAffine(resized, place[:2], (image.width, image.height)), np.uint8
+        )
+        images.append(seen)
         intrinsics[k] = place @ matrix @ frame.intrinsics[k]
+        if warped is not None:
+            warped[key] = seen, intrinsics[k].copy()
     return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=image)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.config import DetectorConfig, TrainConfig, to_dict
+from crkd_core.data.augment import Warped
 from crkd_core.data.batch import collate
 from crkd_core.data.sets import SetFrames
 from crkd_core.distill.cache import CacheError, FeatureCache, Identified
@@ -58,13 +59,14 @@ class TaughtViews(Views):
         known = [views.known(position) for views in self.teachers]
         asked = any(seen.answer is None for seen in known)
         frame = (self if asked else self.alone).recorded(position)
+        warped: Warped = {}
         seen = [
-            dataclasses.replace(one, frame=views.view(frame, position))
+            dataclasses.replace(one, frame=views.view(frame, position, warped))
             if one.answer is None
             else one
             for views, one in zip(self.teachers, known, strict=True)
         ]
-        return self.view(self._without_teachers(frame), position), seen
+        return self.view(self._without_teachers(frame), position, warped), seen
 
     def _without_teachers(self, frame: Frame) -> Frame:
         """``frame`` with the LiDAR that a plain training of the student would read."""

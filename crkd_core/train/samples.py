@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from crkd_core.config import TrainConfig
-from crkd_core.data.augment import augment
+from crkd_core.data.augment import Warped, augment
 from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
@@ -119,8 +119,8 @@ class Views(Dataset[Any]):
         truth = frame.truth.of_classes(self.config.detector.classes)
         return dataclasses.replace(frame, truth=truth)
 
-    def view(self, frame: Frame, position: int) -> Frame:
-        """The random view of ``frame`` at a stream position."""
+    def view(self, frame: Frame, position: int, warped: Warped | None = None) -> Frame:
+        """The random view of ``frame`` at a stream position; ``warped`` as of ``augment``."""
         config = self.config
         if config.detector.temporal is None and frame.past:
             frame = dataclasses.replace(frame, past=())
@@ -133,6 +133,7 @@ class Views(Dataset[Any]):
             image=config.detector.image,
             rng=np.random.default_rng((config.seed, 1, position)),
             read=config.seen,
+            warped=warped,
         )
 
 

@@ -150,3 +150,25 @@ def test_the_far_road_of_taller_images_is_trained_on_too():
             up = seen.ego_T_cam[0, 2, :3]
             rows.append(horizon_row(seen.intrinsics[0], up, IMAGE.width) / IMAGE.height)
         assert min(rows) > 0.05 and abs(rows[0] - rows[1]) < 0.03
+
+
+def test_views_of_one_frame_share_images_and_stay_what_they_are():
+    frame = a_frame()
+    small = ImageConfig(height=64, width=176, zoom=1.0)
+    losing = AugmentConfig(drop_camera=0.4, image_rotation=10, image_zoom=(0.9, 1.4))
+    whole = AugmentConfig(drop_camera=0.0, image_rotation=10, image_zoom=(0.9, 1.4))
+    for seed in range(5):
+        warped = {}
+        for config, size in ((whole, IMAGE), (losing, IMAGE), (whole, small), (losing, IMAGE)):
+            alone, shared = (
+                augment(
+                    frame, augment=config, image=size, rng=np.random.default_rng(seed), warped=w
+                )
+                for w in (None, warped)
+            )
+            for a, b in zip(alone.images, shared.images, strict=True):
+                assert (a is None) == (b is None)
+                assert a is None or np.array_equal(a, b)
+            np.testing.assert_array_equal(alone.intrinsics, shared.intrinsics)
+            np.testing.assert_array_equal(alone.ego_T_cam, shared.ego_T_cam)
+        assert len(warped) == 2 * len(CAMERAS), "one image a camera and size"
