@@ -8,7 +8,11 @@ from crkd_ros.shipped import shipped
 
 
 @pytest.mark.parametrize(
-    "name", ["config/fastdds.xml", "config/detector.yaml", "weights/demo_student.safetensors"]
+    "name",
+    [
+        *("config/fastdds.xml", "config/detector.yaml"),
+        *("weights/demo_student.safetensors", "weights/demo_teacher.safetensors"),
+    ],
 )
 def test_shipped_files_are_found_from_anywhere(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
