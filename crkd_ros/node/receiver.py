@@ -3,33 +3,39 @@
 rclpy's executors build a wait set of everything that a node has for each message: here two dozen
 subscriptions, their events, services and timers, several times what the messages themselves cost.
 Subscriptions in this group are kept out of every executor and waited for in a wait set that stays.
+
+So are their events: Fast DDS wakes whoever waits for an event of a subscription for every message
+there too. An executor that waited for them built its wait set anew four hundred times a second,
+which took most of a core and, with Python's lock, half of the other.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from rclpy.callback_groups import CallbackGroup
-from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 
 from crkd_ros.node.threads import name_thread
 
+#: Seconds between two looks at events, such as a publisher that cannot be heard.
+_EVENTS = 1.0
+
 
 class _Elsewhere(CallbackGroup):
-    """Subscriptions in it no executor executes; their events are still the executor's."""
+    """What is in it no executor executes or waits for."""
 
     def can_execute(self, entity: Any) -> bool:
-        return not isinstance(entity, Subscription | GuardCondition)
+        return False
 
     def beginning_execution(self, entity: Any) -> bool:
-        return self.can_execute(entity)
+        return False
 
     def ending_execution(self, entity: Any) -> None:
         pass
@@ -107,6 +113,8 @@ class Receiver:
                 held.enter_context(self._guard.handle)
                 for one in self._waiting:
                     held.enter_context(one.subscription.handle)
+                    for event in one.subscription.event_handlers:
+                        held.enter_context(event)
                 self._wait()
         except Exception:
             # The end of the process pulls the context from under us; all else must be known.
@@ -117,14 +125,30 @@ class Receiver:
         context = self._node.context
         waits = rclpy_implementation.WaitSet(len(self._waiting), 1, 0, 0, 0, 0, context.handle)
         by_pointer = {one.subscription.handle.pointer: one for one in self._waiting}
+        looked = time.monotonic()
         while not self._ending and context.ok():
+            if time.monotonic() - looked >= _EVENTS:
+                self._look_at_events()
+                looked = time.monotonic()
             waits.clear_entities()
             for one in self._waiting:
                 waits.add_subscription(one.subscription.handle)
             waits.add_guard_condition(self._guard.handle)
-            waits.wait(-1)
+            waits.wait(round(1e9 * _EVENTS))
             for pointer in waits.get_ready_entities("subscription"):
                 self._hand_out(by_pointer[pointer])
+
+    def _look_at_events(self) -> None:
+        events = [event for one in self._waiting for event in one.subscription.event_handlers]
+        context = self._node.context.handle
+        waits = rclpy_implementation.WaitSet(0, 0, 0, 0, 0, len(events), context)
+        waits.clear_entities()
+        for event in events:
+            event.add_to_wait_set(waits)
+        waits.wait(0)
+        for event in events:
+            if event.is_ready(waits) and (said := event.take_data()) is not None:
+                event.callback(said)
 
     def _hand_out(self, one: _Waiting) -> None:
         handle, kind = one.subscription.handle, one.subscription.msg_type

@@ -9,8 +9,9 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
+from rclpy.event_handler import SubscriptionEventCallbacks  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
@@ -105,3 +106,44 @@ def test_the_end_of_ros_ends_the_thread_without_a_word(node):
     until(lambda: not [t for t in threading.enumerate() if t.name == "receive"])
     assert rig.problems == []
     rig.receiver.close()
+
+
+def test_messages_and_events_of_the_receiver_wake_no_executor(node):
+    """The middleware wakes whoever waits for an event of a subscription for its messages too."""
+    rig = Rig(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    for subscription in rig.subscriptions:
+        assert subscription.event_handlers
+        assert not any(map(executor.can_execute, [subscription, *subscription.event_handlers]))
+    executor.spin_once(timeout_sec=0.1)  # What was to do before.
+    for index in range(20):
+        for publisher in rig.publishers:
+            publisher.publish(String(data=str(index)))
+    executor.spin_once(timeout_sec=0.2)
+    until(lambda: len(rig.heard) == 40)
+    rig.receiver.close()
+    executor.shutdown()
+
+
+def test_a_publisher_that_cannot_be_heard_is_told_by_the_receiver(node):
+    receiver, told = Receiver(node, lambda text: None), []
+    subscription = node.create_subscription(
+        String,
+        "reliable",
+        told.append,
+        QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
+        callback_group=receiver.group,
+        event_callbacks=SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: told.append(threading.current_thread().name),
+            use_default_callbacks=False,
+        ),
+    )
+    receiver.add(subscription, told.append)
+    receiver.start()
+    node.create_publisher(
+        String, "reliable", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
+    until(lambda: told)
+    assert told == ["receive"]
+    receiver.close()
