@@ -71,9 +71,16 @@ class DepthLoss(nn.Module):
 
 
 def fresh_returns(batch: Batch) -> Batch:
-    """``batch`` with the LiDAR that ``depth_truth`` reads, and no more."""
+    """``batch`` with the LiDAR that shows what its cameras show, and no more.
+
+    Raises:
+        DepthLossError: it has no LiDAR.
+    """
     if batch.lidar is None or batch.lidar_sample is None:
-        return batch
+        raise DepthLossError(
+            "depth supervision needs LiDAR in the batch; read Frames with lidar_sweeps of 1 "
+            "or more, or set the weight of the depth loss to 0"
+        )
     fresh = batch.lidar[:, 4] <= MAX_AGE
     return dataclasses.replace(
         batch, lidar=batch.lidar[fresh], lidar_sample=batch.lidar_sample[fresh]
@@ -92,16 +99,12 @@ def depth_truth(batch: Batch, config: DetectorConfig, *, labelled: Tensor | None
     Raises:
         DepthLossError: no cameras, or no LiDAR in the batch.
     """
-    if batch.lidar is None or batch.lidar_sample is None:
-        raise DepthLossError(
-            "depth supervision needs LiDAR in the batch; read Frames with lidar_sweeps of 1 "
-            "or more, or set the weight of the depth loss to 0"
-        )
+    fresh = fresh_returns(batch)
+    assert fresh.lidar is not None and fresh.lidar_sample is not None
     columns, rows = cell_pixels(_camera(config), config.image)
-    fresh = batch.lidar[:, 4] <= MAX_AGE
     depth = depth_images(
-        batch.lidar[fresh],
-        batch.lidar_sample[fresh],
+        fresh.lidar,
+        fresh.lidar_sample,
         batch.grid_T_pixel,
         batch.camera_present,
         size=(len(rows), len(columns)),

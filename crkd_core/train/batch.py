@@ -12,7 +12,7 @@ from crkd_core.config import TrainConfig
 from crkd_core.data.batch import Batch, collate
 from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame
-from crkd_core.losses.depth import DepthLossError, fresh_returns
+from crkd_core.losses.depth import fresh_returns
 from crkd_core.losses.segments import segment_targets
 from crkd_core.losses.targets import Targets, counted_together, targets_of
 
@@ -61,11 +61,6 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
         FrameError: see data.batch.collate.
     """
     inputs = collate(frames, config.detector)
-    if config.depth_weight and inputs.lidar is None:
-        raise DepthLossError(
-            "depth supervision needs LiDAR, and these Frames have none; read Frames with "
-            "lidar_sweeps of 1 or more, or set the weight of the depth loss to 0"
-        )
     targets = targets_of(inputs.truth, config.detector, partly=config.unlabelled is not None)
     if config.detector.segments is not None:
         segments = segment_targets(inputs.truth, inputs.drivable, config.detector)

@@ -34,7 +34,7 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
     stages = [FIRST_STRIDE << i for i in range(len(config.depths))]
     if not levels or not set(levels) <= set(stages):
         raise ImageError(f"neck_levels: expected some of the strides {stages}, got {levels}")
-    chosen = tuple(sorted(stages.index(level) for level in levels))
+    chosen = tuple(stages.index(level) for level in levels)
     if config.kind == "swin" and len(config.heads) != len(config.depths):
         raise ImageError(
             f"backbone.heads: expected one number per stage {config.depths}, got {config.heads}"

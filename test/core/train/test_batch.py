@@ -41,7 +41,7 @@ def test_depth_targets_are_those_of_the_batch_itself() -> None:
 
 def test_depth_is_not_learned_without_lidar() -> None:
     blind = dataclasses.replace(FRAMES[0], lidar=None)
-    with pytest.raises(DepthLossError, match="these Frames have none"):
+    with pytest.raises(DepthLossError, match="lidar_sweeps of 1"):
         training_batch([blind], a_config(depth_weight=0.5))
 
 

@@ -9,12 +9,12 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy")
 
-from rclpy.event_handler import SubscriptionEventCallbacks  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 
+from crkd_ros.node.inputs import SubscriptionEventCallbacks  # noqa: E402
 from crkd_ros.node.receiver import Receiver  # noqa: E402
 
 PATIENCE = 60.0
