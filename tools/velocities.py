@@ -97,7 +97,7 @@ def main(
                 if name in frame.truth.classes:
                     own.append(pairs(found, frame.truth, name))
         rows = [row(name, np.concatenate(own)) for name, own in met.items() if own]
-        print_tables(Table(title=f"{path.name} on {split}", columns=COLUMNS, rows=rows))
+        print_tables(Table(title=f"{path} on {split}", columns=COLUMNS, rows=rows))
 
 
 if __name__ == "__main__":

@@ -104,9 +104,10 @@ def test_bf16_is_close_and_keeps_geometry_in_float32(model):
     assert next(half._model.parameters()).dtype == torch.bfloat16
     error = (a - b).norm() / a.norm()
     assert 0 < error < 0.03
-    best_a, best_b = (d(frame(0)).score[:5] for d in (full, half))
-    assert len(best_a) == 5
-    np.testing.assert_allclose(best_a, best_b, atol=0.05)
+    scores_a, scores_b = (d(frame(0)).score for d in (full, half))
+    sure_a, sure_b = (int((scores > 0.2).sum()) for scores in (scores_a, scores_b))
+    assert sure_a > 0 and abs(sure_a - sure_b) <= 2
+    np.testing.assert_allclose(scores_a[:5], scores_b[:5], atol=0.01)
 
 
 def test_an_emulated_precision_is_told_and_no_other(model):

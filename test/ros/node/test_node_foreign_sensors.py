@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY
+from model_tiny import TINY, roughen
 
 pytest.importorskip("rclpy")
 
@@ -23,8 +23,9 @@ from crkd_ros.parameters.framing import FramingConfig
 
 def test_the_node_sees_what_replay_sees(tmp_path):
     bag = write_bag(tmp_path / "bag")
-    torch.manual_seed(2)
-    save_weights(build_detector(TINY), tmp_path / "weights.safetensors")
+    torch.manual_seed(0)
+    # Scores of a fresh network are equal but for rounding, and then so is which boxes are kept.
+    save_weights(roughen(build_detector(TINY)), tmp_path / "weights.safetensors")
     detector = Detector.load(tmp_path / "weights.safetensors", score_threshold=0.05)
     want = {
         frame.stamp_ns: detector(frame)
@@ -61,8 +62,8 @@ def test_the_node_sees_what_replay_sees(tmp_path):
     assert set(got) >= {START + index * STEP for index in (1, 2, 3)}
     for stamp, found in got.items():
         assert len(found) == len(want[stamp]) > 0
-        # Each box is one of replay's, and the other way round: scores of an untrained network are
-        # apart by less than rounding, so their order is chance.
+        # Each box is one of replay's, and the other way round; near-equal scores may come in
+        # either order.
         ours, theirs = (
             np.column_stack([boxes.center, boxes.size, boxes.velocity, boxes.score])
             for boxes in (found, want[stamp])
