@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.files import write_bytes
+from crkd_core.model.checkpoint import CheckpointError, read_state
 
 
 class LabelTrainingError(RuntimeError):
@@ -71,13 +71,12 @@ class LabelCheckpoint:
             LabelTrainingError: no file, one that cannot be read, or one of another training.
         """
         try:
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-            facts = state["facts"]
-        except Exception as error:
-            text = (str(error).splitlines() or [type(error).__name__])[0]
+            state = read_state(self.path)
+        except CheckpointError as error:
             raise LabelTrainingError(
-                f"{self.path}: nothing to go on from: {text}; leave --resume out"
+                f"nothing to go on from: {error}; leave --resume out"
             ) from error
+        facts = state.get("facts", {})
         for name, value in self.facts.items():
             if facts.get(name) != value:
                 raise LabelTrainingError(

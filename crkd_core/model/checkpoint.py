@@ -145,6 +145,24 @@ def load_weights(path: str | Path) -> BevDetector:
     return model.eval()
 
 
+def read_state(path: str | Path) -> dict[str, Any]:
+    """What a training has kept in a checkpoint, on the CPU; plain data and tensors alone.
+
+    Raises:
+        CheckpointError: no such file, or one that is damaged or holds something else.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        # torch's own text advises to run whatever code the file holds.
+        raise CheckpointError(f"{path}: damaged, or no checkpoint of a training") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: damaged, or no checkpoint of a training")
+    return state
+
+
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse NaN and infinity.
 

@@ -18,6 +18,7 @@ from crkd_core.distill.training import methods_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.frame import Frame
 from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import read_state
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.png import write_figure
@@ -34,7 +35,7 @@ def trained_student(run: Path, config: TrainConfig) -> BevDetector | None:
     path = run / "checkpoint.pt"
     if not path.exists():
         return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = read_state(path)
     model = build_detector(config.detector, pretrained=False)
     model.load_state_dict(state.get("average", state["model"]))
     return model.eval()

@@ -32,7 +32,13 @@ from crkd_core.config import (
     upgraded,
 )
 from crkd_core.files import alone_in, read_file, sweep, write_bytes, write_text
-from crkd_core.model.checkpoint import CheckpointError, check_finite, read_metadata, save_weights
+from crkd_core.model.checkpoint import (
+    CheckpointError,
+    check_finite,
+    read_metadata,
+    read_state,
+    save_weights,
+)
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
 from crkd_core.train.distributed import Processes
@@ -254,7 +260,10 @@ class Run:
         step = 0
         if path.exists():
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = read_state(path)
+            except CheckpointError as error:
+                raise RunError(f"cannot resume: {error}") from error
+            try:
                 parts.model.load_state_dict(state["model"])
                 # A checkpoint from before there were criteria with weights has no such entry.
                 parts.criterion.load_state_dict(state.get("criterion", {}))

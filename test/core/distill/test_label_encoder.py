@@ -159,6 +159,10 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     checkpoint.remove()
     with pytest.raises(LabelTrainingError, match="nothing to go on from"):
         train_label_encoder(teacher, FRAMES, **shape, resume=True)
+    checkpoint.path.write_bytes(b"not one")
+    with pytest.raises(LabelTrainingError, match=r"c\.pt: damaged, or no checkpoint") as told:
+        train_label_encoder(teacher, FRAMES, **shape, resume=True)
+    assert "weights_only" not in str(told.value)
     with pytest.raises(Killed):
         train_label_encoder(teacher, KilledAt(11), **shape)
     found, same = train_label_encoder(teacher, FRAMES, **shape, resume=True)
