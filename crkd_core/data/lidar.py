@@ -104,12 +104,15 @@ def accumulate(
                 f"LiDAR sweep at {sweep.stamp_ns} ns is newer than the key sweep at {stamp_ns} ns"
             )
         points = sweep.points
-        keep = np.isfinite(points[:, :4]).all(1)
+        # Column by column: a reduction over four numbers a row costs several times as much.
+        finite = np.isfinite(points)
+        keep = finite[:, 0] & finite[:, 1] & finite[:, 2] & finite[:, 3]
         if index:
-            keep &= (np.abs(points[:, :2]) >= close).any(1)
-        points = points[keep]
+            keep &= (np.abs(points[:, 0]) >= close) | (np.abs(points[:, 1]) >= close)
+        if not keep.all():
+            points = points[keep]
         cloud = np.empty((len(points), 5), np.float32)
-        cloud[:, :3] = geometry.apply(sweep.ego_T_lidar, points[:, :3])
+        cloud[:, :3] = geometry.apply_float32(sweep.ego_T_lidar, points[:, :3])
         cloud[:, 3] = points[:, 3]
         cloud[:, 4] = (stamp_ns - sweep.stamp_ns) * 1e-9
         clouds.append(cloud)

@@ -40,6 +40,7 @@ class DistillationLoss(TrainingLoss):
 
     def begin(self, step: int) -> None:
         """The step that comes next, counted from 1: the methods' ramps follow it."""
+        super().begin(step)
         for method in self.methods.values():
             assert isinstance(method, Method)
             method.share = method.config.ramp(step)

@@ -34,6 +34,7 @@ from crkd_core.distill.responses import (
     probability,
     quality_focal,
     sighted,
+    voice,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
@@ -193,7 +194,10 @@ class Crkd(Method):
         total = student.fused.new_zeros((), dtype=torch.float32)
         for weight, s, t in self._tasks(student, teacher):
             total = total + quality_focal(
-                probability(s["heatmap"]), probability(t["heatmap"]), weight
+                probability(s["heatmap"]),
+                probability(t["heatmap"]),
+                weight,
+                voice=voice(targets, self.config.alone),
             )
         return total
 
@@ -219,7 +223,7 @@ class Crkd(Method):
                 s,
                 t,
                 cells=cells_of_teacher(h_t) if own is None else own,
-                strength=(weight * h_t).sum(1),
+                strength=(weight * h_t).sum(1) * voice(targets, self.config.alone),
                 channels=self.config.respd_channels,
             )
         return total

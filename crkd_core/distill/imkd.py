@@ -35,6 +35,7 @@ from crkd_core.distill.responses import (
     peaks,
     probability,
     quality_focal,
+    voice,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
@@ -190,7 +191,9 @@ class Imkd(Method):
                     targets.labelled[:, None, None, None], torch.ones_like(agreed)
                 )
             theirs = probability(t["heatmap"]) * agreed
-            total = total + quality_focal(probability(s["heatmap"]), theirs)
+            total = total + quality_focal(
+                probability(s["heatmap"]), theirs, voice=voice(targets, self.config.alone)
+            )
         return total
 
     def loss_response_box(
@@ -212,7 +215,7 @@ class Imkd(Method):
                 s,
                 t,
                 cells=cells,
-                strength=torch.ones_like(theirs[:, 0]),
+                strength=torch.ones_like(theirs[:, 0]) * voice(targets, self.config.alone),
                 channels=self.config.response_channels,
             )
         return total

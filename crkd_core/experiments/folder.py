@@ -68,6 +68,11 @@ class Settings:
             ExperimentError: there are none.
         """
         if part == "rest":
+            if not self.drives["rest"]:
+                raise ExperimentError(
+                    "this list has boxes on a quarter of the training drives and needs others "
+                    f"beside them; there are {len(self.drives['train'])}: choose 2 or more"
+                )
             return self.data, self.drives["rest"]
         if self.more is None:
             raise ExperimentError(

@@ -14,19 +14,22 @@ from collections.abc import Callable, Sequence
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.experiments.plan import PlanError, RunSpec
 
-#: Steps of the student's first training (16 samples each), the teacher's, and of those that go on
-#: from the student's (8 samples each): fifty, twenty-one and four passes over 32 drives of 18 key
-#: frames. After 10,000 samples a student still placed what moves and little else.
-FIRST_STEPS = 1800
+#: Steps of the student's first training, the teacher's, and of those that go on from the
+#: student's, of 8 samples each: 42, 21 and 4 passes over 32 drives of 18 key frames. After 10,000
+#: samples a student still placed what moves and little else.
+FIRST_STEPS = 3000
 TEACHER_STEPS = 1500
 STEPS = 300
+#: The same over a quarter of the drives.
+FEW_STEPS = 1200
+FEW_TEACHER_STEPS = 1000
 FIRST_WARMUP = 150
 WARMUP = 50
 
 #: Weights that fluctuate at the end of a training say little about it, so averages are kept.
-_KEPT = ("checkpoint_steps=100", "average=0.99")
+_KEPT = ("checkpoint_steps=100", "average=0.99", "batch_size=8")
 #: Of a training that goes on: half the rate of the first one.
-_ON = (*_KEPT, "batch_size=8", "learning_rate=1e-3")
+_ON = (*_KEPT, "learning_rate=1e-3")
 
 
 def _only(**weights: float) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ S0 = RunSpec(
     what="camera and radar, the start of all",
     steps=FIRST_STEPS,
     warmup=FIRST_WARMUP,
-    changes=(*_KEPT, "batch_size=16"),
+    changes=_KEPT,
 )
 TEACHER = RunSpec(
     arm="teacher",
@@ -56,7 +59,7 @@ TEACHER = RunSpec(
     preset="demo_teacher",
     steps=TEACHER_STEPS,
     warmup=FIRST_WARMUP,
-    changes=(*_KEPT, "batch_size=8"),
+    changes=_KEPT,
 )
 CAMERA_ONLY = dataclasses.replace(
     S0, arm="camera_only", what="camera, as long as S0", preset="demo_camera"
@@ -140,10 +143,13 @@ def few(seeds: Seeds) -> list[RunSpec]:
 
     Teacher and start know no more boxes than the student.
     """
-    start = dataclasses.replace(S0, arm="few_S0", what="S0, a quarter of the drives", drives="few")
-    teacher = dataclasses.replace(
-        TEACHER, arm="few_teacher", what="teacher, a quarter of the drives", drives="few"
+    start = dataclasses.replace(
+        S0, arm="few_S0", what="S0, a quarter of the drives", drives="few", steps=FEW_STEPS
     )
+    teacher = dataclasses.replace(
+        TEACHER, arm="few_teacher", what="teacher, a quarter of the drives", drives="few",
+        steps=FEW_TEACHER_STEPS,
+    )  # fmt: skip
     plain = dataclasses.replace(
         A, arm="few_A", what="no teacher, a quarter of the drives", start="few_S0", drives="few"
     )
@@ -261,22 +267,25 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
     """IMKD's parts one after the other, each beside its control of uniform weights.
 
     Arms of a rung differ from the rung below by one part. Student and LiDAR teacher are IMKD's,
-    all start from the same plain student; CRKD alone and with IMKD stand beside.
+    all start from the same plain student; CRKD alone and with IMKD stand beside. A quarter of the
+    drives has boxes, as in ``few``: where all have, no teacher paid.
     """
     start = dataclasses.replace(
         S0, arm="ladder_S0", what="IMKD's student, the start of all", preset="demo_imkd",
-        changes=S0.changes + _LADDER,
+        drives="few", steps=FEW_STEPS, changes=S0.changes + _LADDER,
     )  # fmt: skip
     lidar = dataclasses.replace(
-        TEACHER, arm="lidar", what="LiDAR alone", preset="demo_lidar", has_label_encoder=True
-    )
+        TEACHER, arm="lidar", what="LiDAR alone", preset="demo_lidar", drives="few",
+        steps=FEW_TEACHER_STEPS, has_label_encoder=True,
+    )  # fmt: skip
     plain = dataclasses.replace(
-        A, arm="ladder_A", what="no teacher", start=start.name, preset="demo_imkd",
+        A, arm="ladder_A", what="no teacher", start=start.name, preset="demo_imkd", drives="few",
         changes=A.changes + _LADDER,
     )  # fmt: skip
     own = dataclasses.replace(
         plain, arm="ladder_B", what="its own start's responses", teacher=start.name,
         options=_imkd("response_heatmap", "response_box") + WEAK, plain=plain.arm, changes=_TAUGHT,
+        unlabelled="rest",
     )  # fmt: skip
 
     def rung(arm: str, what: str, *losses: str, changes: tuple[str, ...] = ()) -> RunSpec:
@@ -331,7 +340,7 @@ LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
     "forms": (forms, 3),
     "pull": (pull, 2),
     "losses": (losses, 2),
-    "few": (few, 3),
+    "few": (few, 5),
     "more": (more, 3),
     "weak": (weak, 2),
     "student": (student, 3),

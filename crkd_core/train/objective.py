@@ -14,6 +14,10 @@ from crkd_core.model.output import ModelOutput
 from crkd_core.model.precision import DTYPES
 from crkd_core.train.batch import TrainingBatch
 
+#: Weight of the heatmaps while boxes are learned first: enough to keep fresh ones from growing wild
+#: with the features that they share, too little to lead.
+WHISPER = 0.02
+
 
 class TrainingLoss(nn.Module):
     """The loss of a plain training: detection, depth where its weight is not 0, a second head."""
@@ -24,6 +28,10 @@ class TrainingLoss(nn.Module):
         self.depth = DepthLoss(config.detector) if config.depth_weight else None
         self.depth_weight = config.depth_weight
         self.segments = None if config.detector.segments is None else SegmentLoss(config.detector)
+        # Weights to start from know their boxes.
+        share = config.boxes_first if config.start is None else 0.0
+        self.boxes_first = round(share * config.steps)
+        self.step = self.boxes_first + 1
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
@@ -33,6 +41,8 @@ class TrainingLoss(nn.Module):
             TargetError: targets without segments, with a second head.
         """
         losses = self.detection(output, batch.targets)
+        if self.step <= self.boxes_first:
+            losses["total"] = losses["total"] - (1 - WHISPER) * losses["heatmap"]
         if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(
                 output, batch.inputs, batch.targets.labelled
@@ -45,6 +55,7 @@ class TrainingLoss(nn.Module):
 
     def begin(self, step: int) -> None:
         """Called before every step, which are counted from 1; for weights that change."""
+        self.step = step
 
     def check(self) -> None:
         """Called before the first step and before every checkpoint; raises to stop the run."""

@@ -154,11 +154,27 @@ def test_depth_is_learned_from_labelled_drives_alone() -> None:
 
 @pytest.mark.parametrize("name", ["csrd", "reld", "respd_heatmap"])
 def test_losses_that_need_no_truth_do_not_notice(name: str) -> None:
-    loss = crkd(losses=only(name))
+    loss = crkd(losses=only(name), alone=1.0)
     boxes = truths(1, 2)
     found = loss.terms(output(1), teacher(2), partly(boxes, [True, False]))[name]
     full = loss.terms(output(1), teacher(2), targets(boxes))[name]
     assert float(found.detach()) == float(full.detach())
+
+
+@pytest.mark.parametrize("name", ["respd_heatmap", "respd_box"])
+def test_responses_are_louder_where_the_teacher_is_alone(name: str) -> None:
+    """Their gradient there, and only there, is ``alone`` times what it would be."""
+    boxes = truths(1, 2)
+    grads = []
+    for alone in (1.0, 4.0):
+        student, loss = output(1, grad=True), crkd(losses=only(name), alone=alone)
+        loss.terms(student, teacher(2), partly(boxes, [True, False]))[name].backward()
+        kind = "heatmap" if name == "respd_heatmap" else "dim"
+        grads.append([task[kind].grad for task in student.tasks])
+    for once, louder in zip(*grads, strict=True):
+        assert once[1].any()
+        torch.testing.assert_close(louder[0], once[0])
+        torch.testing.assert_close(louder[1], 4 * once[1])
 
 
 def test_boxes_are_compared_at_the_teachers_peaks_where_no_truth_is() -> None:

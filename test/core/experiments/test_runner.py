@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -119,10 +120,12 @@ def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
     specs = in_order(runs_of("ladder", seeds=1), ["imkd"])
     assert [spec.name for spec in specs] == ["ladder_S0", "lidar", "imkd-1"]
     folder = Folder(tmp_path)
-    settings = Settings(
-        data=str(data), drives=dict(share_out(NuScenes(data), "1,1,1")), scale=0.002, changes=TINY
-    )
+    drives = dict(share_out(NuScenes(data), "1,1,1"))
+    settings = Settings(data=str(data), drives=drives, scale=0.002, changes=TINY)
     with folder.locked() as lock:
+        with pytest.raises(ExperimentError, match="there are 1: choose 2 or more"):
+            run_all(folder, specs, settings, lock=lock, jobs=1, splits=[])
+        settings = dataclasses.replace(settings, drives=drives | {"rest": drives["test"]})
         failed = run_all(folder, specs, settings, lock=lock, jobs=1, splits=[])
     assert failed == {}
     assert (folder.run("lidar") / "label_encoder.safetensors").exists()
