@@ -105,7 +105,7 @@ def demo_student() -> TrainConfig:
         learning_rate=2e-3,
         warmup_steps=300,
         depth_weight=0.5,
-        boxes_first=0.2,
+        boxes_alone=(0.3, 0.45),
     )
 
 

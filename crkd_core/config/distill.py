@@ -65,8 +65,8 @@ class DistillConfig:
     #: Steps over which the weights of all losses rise linearly from 0; 0 = full from the start.
     ramp_steps: int = 100
     #: Factor of a teacher's responses in samples without boxes. There nobody else speaks, and at 1
-    #: they pull with a tenth to a third of the force that boxes have elsewhere.
-    alone: float = 4.0
+    #: they pull with a tenth to a third of the force that boxes have elsewhere, at 8 with as much.
+    alone: float = 8.0
     #: Parts of the network that the student starts with from the teacher's weights.
     inherit: tuple[Literal["decoder", "head"], ...] = ()
 

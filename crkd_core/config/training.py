@@ -110,10 +110,10 @@ class TrainConfig:
     clip_norm: float = 35.0
     #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
     depth_weight: float = 0.0
-    #: This share of the steps of a network that starts from no weights goes first, to boxes and
-    #: depths; heatmaps, whose gradient would drown that of speeds and headings, come then
-    #: (decisions/0038).
-    boxes_first: float = 0.0
+    #: Between these shares of its steps a network that starts from no weights learns boxes and
+    #: depths, and hardly any heatmaps, whose gradient drowns that of speeds and headings
+    #: (decisions/0038). Equal: never.
+    boxes_alone: tuple[float, float] = (0.0, 0.0)
     #: Of the network's forward pass; "fp16" is for CUDA.
     precision: Precision = "fp32"
     #: A step adds up the gradients of so many batches of ``batch_size`` samples per process.
@@ -172,7 +172,11 @@ class TrainConfig:
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name}: expected a number above 0, got {value}")
         check_share("final_rate", self.final_rate)
-        check_share("boxes_first", self.boxes_first)
+        check_range("boxes_alone", self.boxes_alone, 0, 1)
+        if self.boxes_alone[0] > self.boxes_alone[1]:
+            raise ConfigError(
+                f"boxes_alone: expected a share and a later one, got {self.boxes_alone}"
+            )
         check_sensors("sensors", self.sensors)
         if not 0 <= self.average < 1:
             raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")

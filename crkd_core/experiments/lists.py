@@ -20,9 +20,10 @@ from crkd_core.experiments.plan import PlanError, RunSpec
 FIRST_STEPS = 3000
 TEACHER_STEPS = 1500
 STEPS = 300
-#: The same over a quarter of the drives.
-FEW_STEPS = 1200
+#: The same where a quarter of the drives has boxes.
+FEW_FIRST_STEPS = 1200
 FEW_TEACHER_STEPS = 1000
+FEW_STEPS = 400
 FIRST_WARMUP = 150
 WARMUP = 50
 
@@ -144,15 +145,20 @@ def few(seeds: Seeds) -> list[RunSpec]:
     Teacher and start know no more boxes than the student.
     """
     start = dataclasses.replace(
-        S0, arm="few_S0", what="S0, a quarter of the drives", drives="few", steps=FEW_STEPS
+        S0,
+        arm="few_S0",
+        what="S0, a quarter of the drives",
+        drives="few",
+        steps=FEW_FIRST_STEPS,
     )
     teacher = dataclasses.replace(
         TEACHER, arm="few_teacher", what="teacher, a quarter of the drives", drives="few",
         steps=FEW_TEACHER_STEPS,
     )  # fmt: skip
     plain = dataclasses.replace(
-        A, arm="few_A", what="no teacher, a quarter of the drives", start="few_S0", drives="few"
-    )
+        A, arm="few_A", what="no teacher, a quarter of the drives", start="few_S0", drives="few",
+        steps=FEW_STEPS,
+    )  # fmt: skip
     taught = dataclasses.replace(
         plain, arm="few_C", what="the teacher's heatmaps, the same drives", teacher="few_teacher",
         options=HEATMAPS + WEAK, plain="few_A", changes=_TAUGHT, is_measured=True,
@@ -272,7 +278,7 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
     """
     start = dataclasses.replace(
         S0, arm="ladder_S0", what="IMKD's student, the start of all", preset="demo_imkd",
-        drives="few", steps=FEW_STEPS, changes=S0.changes + _LADDER,
+        drives="few", steps=FEW_FIRST_STEPS, changes=S0.changes + _LADDER,
     )  # fmt: skip
     lidar = dataclasses.replace(
         TEACHER, arm="lidar", what="LiDAR alone", preset="demo_lidar", drives="few",
@@ -280,7 +286,7 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
     )  # fmt: skip
     plain = dataclasses.replace(
         A, arm="ladder_A", what="no teacher", start=start.name, preset="demo_imkd", drives="few",
-        changes=A.changes + _LADDER,
+        steps=FEW_STEPS, changes=A.changes + _LADDER,
     )  # fmt: skip
     own = dataclasses.replace(
         plain, arm="ladder_B", what="its own start's responses", teacher=start.name,

@@ -14,8 +14,8 @@ from crkd_core.model.output import ModelOutput
 from crkd_core.model.precision import DTYPES
 from crkd_core.train.batch import TrainingBatch
 
-#: Weight of the heatmaps while boxes are learned first: enough to keep fresh ones from growing wild
-#: with the features that they share, too little to lead.
+#: Weight of the heatmaps while boxes are learned alone: enough to keep them from growing wild with
+#: the features that they share, too little to lead.
 WHISPER = 0.02
 
 
@@ -28,10 +28,10 @@ class TrainingLoss(nn.Module):
         self.depth = DepthLoss(config.detector) if config.depth_weight else None
         self.depth_weight = config.depth_weight
         self.segments = None if config.detector.segments is None else SegmentLoss(config.detector)
+        first, end = (round(share * config.steps) for share in config.boxes_alone)
         # Weights to start from know their boxes.
-        share = config.boxes_first if config.start is None else 0.0
-        self.boxes_first = round(share * config.steps)
-        self.step = self.boxes_first + 1
+        self.boxes_alone = range(first + 1, end + 1) if config.start is None else range(0)
+        self.step = 0
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:
         """Weighted terms; "total" is their sum.
@@ -41,7 +41,7 @@ class TrainingLoss(nn.Module):
             TargetError: targets without segments, with a second head.
         """
         losses = self.detection(output, batch.targets)
-        if self.step <= self.boxes_first:
+        if self.step in self.boxes_alone:
             losses["total"] = losses["total"] - (1 - WHISPER) * losses["heatmap"]
         if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(

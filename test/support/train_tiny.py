@@ -60,7 +60,7 @@ def a_config(**changes) -> TrainConfig:
     values = {
         "steps": 6,
         "depth_weight": 0.0,
-        "boxes_first": 0.0,
+        "boxes_alone": (0.0, 0.0),
         "warmup_steps": 2,
         "checkpoint_steps": 2,
         "log_steps": 1,
