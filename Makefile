@@ -29,8 +29,10 @@ help:
 
 install: $(INSTALLED)
 
+# Other weights: make demo WEIGHTS=demo_imkd, of those that are shipped, or WEIGHTS=FILE.
+WEIGHTS ?= demo_student
 demo: $(INSTALLED)
-	$(BIN)/crkd demo
+	$(BIN)/crkd demo --weights $(firstword $(wildcard $(WEIGHTS) weights/$(WEIGHTS).safetensors) $(WEIGHTS))
 
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain. Each takes a
 # half and then from the other, so that few worlds and nodes that tests share are made twice.
