@@ -133,6 +133,9 @@ class TrainConfig:
     #: So much of the samples as recorded stays in the memory of each process that reads; 0 = they
     #: are read anew each time they come.
     keep_gigabytes: float = 0.0
+    #: Or they are kept in this folder, as files that all processes and runs of a machine map: in
+    #: memory once, if it is a RAM disk. Remove it when the sensors' files change. None = not.
+    keep_folder: str | None = None
     checkpoint_steps: int = 500
     log_steps: int = 10
     #: Every so many steps the gradient of each further loss is compared with that of the detection
@@ -171,6 +174,8 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name}: expected a number above 0, got {value}")
+        if self.keep_folder is not None and self.keep_gigabytes:
+            raise ConfigError("keep_folder: keep_gigabytes keeps samples too; give one of both")
         check_share("final_rate", self.final_rate)
         check_range("boxes_alone", self.boxes_alone, 0, 1)
         if self.boxes_alone[0] > self.boxes_alone[1]:

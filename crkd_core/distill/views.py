@@ -25,7 +25,7 @@ from crkd_core.distill.foreground import with_foreground
 from crkd_core.distill.teacher import Teacher
 from crkd_core.frame import Frame
 from crkd_core.train.batch import Taught, TrainingBatch, training_batch
-from crkd_core.train.kept import Kept
+from crkd_core.train.kept import kept_of
 from crkd_core.train.mixed import MixedFrames
 from crkd_core.train.samples import Frames, Views
 
@@ -52,7 +52,7 @@ class TaughtViews(Views):
         if isinstance(frames, SetFrames | MixedFrames) and "lidar" not in config.detector.branches:
             self.alone = copy.copy(stream)
             self.alone.frames = frames.with_lidar_sweeps(1 if config.depth_weight else 0)
-            self.alone.kept = Kept(config.keep_gigabytes)
+            self.alone.kept = kept_of(config, self.alone.frames)
 
     def __getitem__(self, position: int) -> tuple[Frame, list[Seen]]:
         """What everyone gets at a stream position, by the same draws of chance."""

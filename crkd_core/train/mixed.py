@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from crkd_core.data.sets import SetFrames
 from crkd_core.frame import Frame
@@ -37,6 +38,10 @@ class MixedFrames(Sequence[Frame]):
     def digest(self) -> str:
         """Changes when one of the data sets does."""
         return f"{self.labelled.digest()} {self.unlabelled.digest()}"
+
+    def identity(self) -> list[Any]:
+        """What its Frames are decided by, as JSON."""
+        return [*self.labelled.identity(), "unlabelled", *self.unlabelled.identity()]
 
     @property
     def tokens(self) -> list[str]:

@@ -28,7 +28,7 @@ from crkd_core.orphans import die_with_parent
 from crkd_core.train.balance import BalancedOrder, Order, classes_held
 from crkd_core.train.batch import TrainingBatch, training_batch
 from crkd_core.train.distributed import Processes
-from crkd_core.train.kept import Kept
+from crkd_core.train.kept import kept_of
 from crkd_core.train.mixed import MixedFrames, MixedOrder
 from crkd_core.train.run_folder import Run
 
@@ -83,7 +83,7 @@ class Views(Dataset[Any]):
 
     def __init__(self, frames: Frames, config: TrainConfig, *, paste: Paste | None = None) -> None:
         self.frames, self.config, self.paste = frames, config, paste
-        self.kept = Kept(config.keep_gigabytes)
+        self.kept = kept_of(config, frames)
         labelled = frames.labelled if isinstance(frames, MixedFrames) else frames
         self.order = (
             BalancedOrder(classes_held(labelled, config.detector.classes), seed=config.seed)

@@ -33,6 +33,15 @@ def test_invert_undoes_apply(q, t, p):
 
 
 @settings(deadline=None)
+@given(q=quats, t=points, p=st.lists(st.tuples(*[st.floats(-200, 200)] * 3), max_size=5))
+def test_large_clouds_move_as_single_points_do(q, t, p):
+    cloud = np.array(p, np.float32).reshape(-1, 3)
+    moved = geometry.apply_float32(geometry.pose(t, q), cloud)
+    assert moved.dtype == np.float32
+    np.testing.assert_allclose(moved, geometry.apply(geometry.pose(t, q), cloud), atol=1e-4)
+
+
+@settings(deadline=None)
 @given(q0=quats, q1=quats, fraction=st.floats(0, 1))
 def test_interpolation_agrees_with_scipy(q0, q1, fraction):
     a, b = geometry.pose([0, 0, 0], q0), geometry.pose([1, 2, 3], q1)

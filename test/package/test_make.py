@@ -53,6 +53,18 @@ def test_every_target_installs_first_and_only_once(tree: Path, target: str) -> N
     assert "pip" not in again and "venv " not in again and again.strip()
 
 
+def test_the_demo_runs_other_weights_by_name_or_by_file(tree: Path) -> None:
+    (tree / "weights").mkdir()
+    for name in ("weights/demo_student.safetensors", "weights/other.safetensors", "mine.st"):
+        (tree / name).touch()
+    told = "crkd demo --weights "
+    assert told + "weights/demo_student.safetensors\n" in dry_run(tree, "demo")
+    assert told + "weights/other.safetensors\n" in dry_run(tree, "demo", "WEIGHTS=other")
+    assert told + "mine.st\n" in dry_run(tree, "demo", "WEIGHTS=mine.st")
+    # What is not there is the command's to refuse, with its name.
+    assert told + "absent\n" in dry_run(tree, "demo", "WEIGHTS=absent")
+
+
 def test_changed_requirements_install_again(tree: Path) -> None:
     (tree / ".venv").mkdir()
     (tree / ".venv" / ".installed-wheels").touch()

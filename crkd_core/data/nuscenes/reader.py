@@ -8,7 +8,9 @@ sample has: its stamp and its ego pose. Everything else goes sensor -> ego at th
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,6 +230,16 @@ class NuScenesFrames(Sequence[Frame]):
     def digest(self) -> str:
         """Changes when the tables say other things of these samples; see ``identity.digest``."""
         return digest(self.tables.index, np.array(self._rows, np.int64))
+
+    def identity(self) -> list[Any]:
+        """What its Frames are decided by, as JSON; sensors' files are named in it, not read."""
+        return [
+            *("nuscenes", self.digest(), self._radar_sweeps, self.lidar_sweeps),
+            self._image and dataclasses.asdict(self._image),
+            self.memory and dataclasses.asdict(self.memory),
+            sorted(self._sensors),
+            sorted(self._drivable),
+        ]
 
     def with_lidar_sweeps(self, count: int) -> NuScenesFrames:
         """The same samples with another number of LiDAR sweeps; 0 = no LiDAR."""

@@ -8,9 +8,11 @@ a Frame and the one radar RADAR_FRONT; the others are missing, as in any rig tha
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,6 +219,14 @@ class VodFrames(Sequence[Frame]):
             for path in (self.tables.labels(name), self.tables.lidar_calibration(name)):
                 sha.update(b"" if path is None else _bytes(path))
         return sha.hexdigest()[:16]
+
+    def identity(self) -> list[Any]:
+        """What its Frames are decided by, as JSON; see NuScenesFrames.identity."""
+        return [
+            *("vod", self.digest(), self._scans, self.lidar_sweeps),
+            self._image and dataclasses.asdict(self._image),
+            sorted(self._sensors),
+        ]
 
     def with_lidar_sweeps(self, count: int) -> VodFrames:
         """The same frames with another number of LiDAR sweeps; 0 = no LiDAR."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pytest
 from train_tiny import FRAMES, a_config
 
-from crkd_core.train.kept import Kept, size_of
+from crkd_core.area import Area
+from crkd_core.config import ConfigError, ImageConfig
+from crkd_core.frame import PastFrame
+from crkd_core.train.frame_file import map_frame, write_frame
+from crkd_core.train.kept import Kept, KeptFiles, kept_of, size_of
 from crkd_core.train.samples import Views
 
 
 class Counted:
     """Frames that count how often they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
         self.read: list[int] = []
+        self.name = name
+
+    def identity(self) -> list[str]:
+        return [self.name]
 
     def __len__(self) -> int:
         return len(FRAMES)
@@ -59,3 +70,64 @@ def test_samples_are_read_once_and_look_as_before() -> None:
         np.testing.assert_array_equal(a.truth.center, b.truth.center)
     assert len(anew.read) == count
     assert sorted(once.read) == list(range(len(FRAMES)))
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal to the bit, arrays and all."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype != bool)
+    if dataclasses.is_dataclass(one):
+        return type(one) is type(other) and all(
+            same(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one)
+        )
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return type(one) is type(other) and one == other
+
+
+def test_a_frame_comes_back_from_its_file_to_the_bit(tmp_path) -> None:
+    ring = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    full = dataclasses.replace(
+        FRAMES[0],
+        images=(None, *FRAMES[0].images[1:]),
+        radar=FRAMES[0].radar[:0],
+        drivable=Area(polygons=((ring, ring / 2), (ring + 1,))),
+        prepared=ImageConfig(),
+        past=(None, PastFrame(frame=FRAMES[1], now_T_past=np.eye(4))),
+    )
+    empty = dataclasses.replace(FRAMES[1], truth=None, lidar=None, images=(None,) * 6)
+    for frame in (full, empty):
+        write_frame(frame, tmp_path / "frame")
+        back = map_frame(tmp_path / "frame")
+        assert back is not None and same(back, frame)
+    assert map_frame(tmp_path / "none") is None
+    with pytest.raises(ValueError):
+        back.intrinsics[0, 0, 0] = 1.0
+    text = (tmp_path / "frame").read_bytes()
+    for damaged in (text[: len(text) // 2], text[:4], b"x" * 64, text.replace(b"Frame", b"Flame")):
+        (tmp_path / "frame").write_bytes(damaged)
+        with pytest.raises(ValueError, match="remove the file"):
+            map_frame(tmp_path / "frame")
+
+
+def test_files_are_shared_by_those_that_read_the_same(tmp_path) -> None:
+    config = a_config(keep_folder=str(tmp_path))
+    first, second, other = Counted("a"), Counted("a"), Counted("b")
+    count = 2 * len(FRAMES)
+    views = [Views(frames, config) for frames in (first, second, other)]
+    plain = Views(Counted(), a_config())
+    for position in range(count):
+        expected = plain[position]
+        assert all(same(view[position], expected) for view in views)
+    assert sorted(first.read) == list(range(len(FRAMES)))
+    assert second.read == []
+    assert sorted(other.read) == sorted(first.read)
+
+
+def test_files_need_a_set_that_says_what_it_is_and_one_place(tmp_path) -> None:
+    config = a_config(keep_folder=str(tmp_path))
+    assert isinstance(kept_of(config, Counted()), KeptFiles)
+    with pytest.raises(ConfigError, match="list does not say what its Frames are"):
+        kept_of(config, FRAMES)
+    with pytest.raises(ConfigError, match="give one of both"):
+        a_config(keep_folder=str(tmp_path), keep_gigabytes=1)
