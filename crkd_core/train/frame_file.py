@@ -41,27 +41,22 @@ def write_frame(frame: Frame, path: Path) -> None:
 
 
 def map_frame(path: str | os.PathLike[str]) -> Frame | None:
-    """The Frame of a file, its arrays not to be written to; None where there is no file.
+    """The Frame of a file, its arrays not to be written to; None unless it is there and whole.
 
     Raises:
-        ValueError: the file is not one of ``write_frame``.
         OSError: it is there and cannot be read.
     """
     try:
         data = np.memmap(path, np.uint8, "r")
-    except FileNotFoundError:
-        return None
-    size = int.from_bytes(data[:8].tobytes(), "little")
-    try:
+        size = int.from_bytes(data[:8].tobytes(), "little")
         header = json.loads(data[8 : 8 + size].tobytes())
         tree = json.loads(header.pop("__metadata__")[_TREE])
         body = np.asarray(data)[8 + size :]
         arrays = {name: _array(body, **part) for name, part in header.items()}
         frame = _value(tree, arrays)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected a kept Frame, remove the file: {error!r}") from error
-    assert isinstance(frame, Frame)
-    return frame
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
+    return frame if isinstance(frame, Frame) else None
 
 
 def _array(

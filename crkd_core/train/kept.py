@@ -57,11 +57,7 @@ class KeptFiles:
         self.folder = folder
 
     def get(self, index: int) -> Frame | None:
-        """The Frame at ``index``, where some process has kept it; not to be written to.
-
-        Raises:
-            ValueError: a file that is none of ours.
-        """
+        """The Frame at ``index``, where some process has kept it; not to be written to."""
         return map_frame(self._path(index))
 
     def add(self, index: int, frame: Frame) -> Frame:
