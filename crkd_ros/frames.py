@@ -34,6 +34,8 @@ def decoded(frame_set: FrameSet, problem: Callable[[int, str, str], None]) -> Fr
         problem: takes the stamp of such an image, ns, its camera, and what is wrong with it.
     """
     images = {}
+    for _, image in frame_set.images.values():
+        image.begin()
     for camera, (stamp_ns, decode) in frame_set.images.items():
         try:
             images[camera] = Timed(stamp_ns, decode())

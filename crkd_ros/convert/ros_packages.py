@@ -102,14 +102,19 @@ def read_points(cloud: Any, **options: Any) -> NDArray[np.void]:
     """
     plain = not cloud.is_bigendian and cloud.row_step == cloud.width * cloud.point_step
     plain = plain and all(field.name for field in cloud.fields)
-    if (
-        plain
-        and installed("sensor_msgs_py")
-        and isinstance(cloud, message_class("sensor_msgs/msg/PointCloud2"))
-    ):
-        real = importlib.import_module("sensor_msgs_py.point_cloud2")
-        return real.read_points(cloud, **options)
+    real = _point_cloud2()
+    if plain and real and isinstance(cloud, message_class("sensor_msgs/msg/PointCloud2")):
+        records: NDArray[np.void] = real.read_points(cloud, **options)
+        return records
     return standin_cloud.read_points(cloud, **options)
+
+
+@functools.cache
+def _point_cloud2() -> Any:
+    """``sensor_msgs_py.point_cloud2``, or None. Asked once: looking for it costs milliseconds."""
+    if not installed("sensor_msgs_py"):
+        return None
+    return importlib.import_module("sensor_msgs_py.point_cloud2")
 
 
 @functools.cache

@@ -8,6 +8,7 @@ transform.
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
@@ -246,7 +247,8 @@ class PoseBuffer:
         return too_fast(self._metres(map_T_base), (stamp_ns - self._stamps[-1]) * 1e-9)
 
     def _metres(self, map_T_base: Array) -> float:
-        return float(np.linalg.norm(map_T_base[:3, 3] - self._known[-1].pose[:3, 3]))
+        # A norm of NumPy lets other threads in, and has to wait for them at every pose.
+        return math.dist(map_T_base[:3, 3].tolist(), self._known[-1].pose[:3, 3].tolist())
 
     def clear(self) -> None:
         """Forget everything."""

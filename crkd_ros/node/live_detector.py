@@ -21,7 +21,7 @@ from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
 from crkd_ros.sensors.health import SensorHealth, TopicStatus
 from crkd_ros.sensors.rig import Rig
-from crkd_ros.sensors.sensor import Defer, when_used
+from crkd_ros.sensors.sensor import Defer, WhenUsed
 
 
 class _Active(NamedTuple):
@@ -175,7 +175,7 @@ class LiveDetector:
         healths, inputs = self._active.rig.healths, self._active.inputs
         return {name: inputs.status(name) for name in healths if not healths[name].alive(now)}
 
-    def _rig(self, defer: Defer = when_used) -> Rig:
+    def _rig(self, defer: Defer = WhenUsed) -> Rig:
         config, extrinsics = self._config, self._transforms.extrinsics
         odometry = config.motion.source == "odom"
         names = (*config.sensors, *(["odometry"] if odometry else ()))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import sys
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import PreparedImage
-from crkd_ros.sensors.sensor import Decode
+from crkd_ros.sensors.sensor import Decode, Deferred
 
 _SET_NAME = 15  # PR_SET_NAME of prctl(2)
 _LONGEST = 15
-#: Images that wait for decoding before the oldest is given up: four sets of six.
-_WAITING = 24
+#: Of so many images in a row, four sets of six, it is known whether frames took them; then what
+#: still waits for decoding is given up.
+_WINDOW = 24
 
 
 def name_thread(name: str) -> None:
@@ -32,7 +32,11 @@ def name_thread(name: str) -> None:
 
 
 class Decoders:
-    """Threads that decode images as they arrive. Fed by one thread.
+    """Threads that decode images: as they arrive, or, where most are wasted, when they are taken.
+
+    A machine that answers every frame gains from images that are ready when their frame is. On
+    one that answers few, images of skipped frames would take the time that the network lacks. Fed
+    by one thread.
 
     Args:
         threads: how many.
@@ -42,30 +46,69 @@ class Decoders:
         self._pool = ThreadPoolExecutor(
             threads, "decode", initializer=name_thread, initargs=("decode",)
         )
-        self._waiting: deque[Future[PreparedImage]] = deque()
+        self._recent: deque[_Image] = deque()
+        self._taken: deque[bool] = deque(maxlen=2 * _WINDOW)
 
-    def defer(self, camera: str, decode: Decode) -> Decode:
-        """Begin to decode. The answer waits for the result.
+    @property
+    def early(self) -> bool:
+        """Whether images are decoded as they arrive: half of the last ones were taken."""
+        return 2 * sum(self._taken) >= len(self._taken)
+
+    def defer(self, camera: str, decode: Decode) -> Deferred:
+        """Decode now or later. The answer, when called, waits for the result.
 
         Raises ConvertError (the answer): see ``Camera.item``; or given up for newer images.
         """
-        decoding = self._pool.submit(decode)
-        self._waiting.append(decoding)
-        while len(self._waiting) > _WAITING:
-            # A decoded one cannot be cancelled any more; one that still waits would come too late.
-            self._waiting.popleft().cancel()
-        return functools.partial(_result, camera, decoding)
+        image = _Image(self._pool, camera, decode)
+        if self.early:
+            image.start()
+        self._recent.append(image)
+        while len(self._recent) > _WINDOW:
+            old = self._recent.popleft()
+            self._taken.append(old.taken)
+            old.give_up()
+        return image
 
     def close(self) -> None:
         """Give up what waits, and end the threads."""
         self._pool.shutdown(cancel_futures=True)
 
 
-def _result(camera: str, decoding: Future[PreparedImage]) -> PreparedImage:
-    try:
-        return decoding.result()
-    except CancelledError as error:
-        raise ConvertError(
-            f"{camera}: images come faster than they are decoded; raise decode_threads or send "
-            "smaller images"
-        ) from error
+class _Image:
+    """One image of ``Decoders``.
+
+    Attributes:
+        taken: whether a frame has asked for it.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor, camera: str, decode: Decode) -> None:
+        self._pool, self._camera, self._decode = pool, camera, decode
+        self._decoding: Future[PreparedImage] | None = None
+        self.taken = False
+
+    def start(self) -> None:
+        """Decode it in one of the threads."""
+        self._decoding = self._pool.submit(self._decode)
+
+    def begin(self) -> None:
+        """See Deferred."""
+        self.taken = True
+        if self._decoding is None:
+            self.start()
+
+    def give_up(self) -> None:
+        """Do not decode it, if that has not begun and nobody has asked: it would come too late."""
+        if self._decoding is not None and not self.taken:
+            self._decoding.cancel()
+
+    def __call__(self) -> PreparedImage:
+        """See Deferred."""
+        self.begin()
+        assert self._decoding is not None
+        try:
+            return self._decoding.result()
+        except CancelledError as error:
+            raise ConvertError(
+                f"{self._camera}: images come faster than they are decoded; raise decode_threads "
+                "or send smaller images"
+            ) from error

@@ -12,7 +12,7 @@ from crkd_ros.motion.poses import Extrinsics
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.health import HealthConfig
 from crkd_ros.sensors.health import SensorHealth
-from crkd_ros.sensors.sensor import Camera, Defer, Odometry, Radar, when_used
+from crkd_ros.sensors.sensor import Camera, Defer, Odometry, Radar, WhenUsed
 from crkd_ros.sync.stock_policy import make_synchronizer
 
 
@@ -50,7 +50,7 @@ class Rig:
         extrinsics: Extrinsics | None = None,
         motion: OdometryMotion | None = None,
         health: HealthConfig | None = None,
-        defer: Defer = when_used,
+        defer: Defer = WhenUsed,
     ) -> None:
         cameras = [name for name in CAMERAS if name in framing.sensors]
         radars = [name for name in RADARS if name in framing.sensors]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from crkd_core.config import ImageConfig
 from crkd_ros.convert import arrays, radar_clouds
@@ -25,19 +26,41 @@ from crkd_ros.motion.poses import Array, Extrinsics, MotionError
 from crkd_ros.sensors.health import SensorHealth
 from crkd_ros.sync.history import History
 
-#: Decodes an image, or waits for its decoding. Raises ConvertError.
+#: Decodes an image. Raises ConvertError.
 Decode = Callable[[], PreparedImage]
-#: Says when and where a camera's image is decoded: takes its name and how, answers the result.
-Defer = Callable[[str, Decode], Decode]
+
+
+class Deferred(Protocol):
+    """An image that is decoded, or will be. Calling it gives the image, or raises ConvertError."""
+
+    def begin(self) -> None:
+        """A frame takes it, and the others of its set: decoding may begin, if it has not."""
+
+    def __call__(self) -> PreparedImage:
+        """The image."""
+
+
+#: Says when and where a camera's image is decoded: takes its name and how.
+Defer = Callable[[str, Decode], Deferred]
 
 
 class NoIntrinsics(arrays.ConvertError):
     """An image whose camera is not known yet."""
 
 
-def when_used(camera: str, decode: Decode) -> Decode:
-    """Decode when a frame takes the image: not every image is taken."""
-    return decode
+@dataclass(frozen=True)
+class WhenUsed:
+    """Decode when the image is asked for, by who asks: not every image is."""
+
+    camera: str
+    decode: Decode
+
+    def begin(self) -> None:
+        """See Deferred."""
+
+    def __call__(self) -> PreparedImage:
+        """See Deferred."""
+        return self.decode()
 
 
 class Camera:
@@ -68,7 +91,7 @@ class Camera:
         image: ImageConfig,
         calibration: Calibration | None = None,
         extrinsics: Extrinsics | None = None,
-        defer: Defer = when_used,
+        defer: Defer = WhenUsed,
     ) -> None:
         self.name, self.history, self.health = name, history, health
         self.model: CameraModel | None = None
@@ -81,7 +104,7 @@ class Camera:
         self.health.info_received()
         self.model = CameraModel.of_info(message, rectified=self._rectified)
 
-    def item(self, message: Any) -> Decode:
+    def item(self, message: Any) -> Deferred:
         """How to decode an Image or CompressedImage, with the model as it is now.
 
         Raises:

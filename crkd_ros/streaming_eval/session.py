@@ -6,12 +6,10 @@ rates.py measures what latency costs.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
@@ -19,6 +17,11 @@ from crkd_ros.streaming_eval.naming import Naming
 from crkd_ros.streaming_eval.players import PlayerName, SessionError, player_command
 from crkd_ros.streaming_eval.recorder import Pass, Recorder
 
+if TYPE_CHECKING:
+    from crkd_ros.node.receiver import Receiver
+
+#: Messages of a topic that are taken at once, /clock before the others: a turn costs more.
+_AT_ONCE = 50
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
 START_TIMEOUT = 300.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
@@ -28,7 +31,12 @@ _FIRST = 30.0
 
 
 def subscribe(
-    node: Any, recorder: Recorder, *, detector: str = "detector_node", odometry: str = "odom"
+    node: Any,
+    recorder: Recorder,
+    *,
+    detector: str = "detector_node",
+    odometry: str = "odom",
+    receiver: Receiver | None = None,
 ) -> None:
     """Hand a recorder what it records.
 
@@ -37,6 +45,8 @@ def subscribe(
         recorder: takes the messages.
         detector: name of the detector node; without a leading slash in the namespace of ``node``.
         odometry: topic of odometry.
+        receiver: of ``node``, not started, hands the messages over; None: whatever executor the
+            node has, which costs several times as much a message.
     """
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -50,7 +60,12 @@ def subscribe(
         ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
     ):
         profile = QoSProfile(depth=1000, reliability=reliability)
-        node.create_subscription(message_class(kind), topic, callback, profile)
+        group = receiver.group if receiver else None
+        subscription = node.create_subscription(
+            message_class(kind), topic, callback, profile, callback_group=group
+        )
+        if receiver:
+            receiver.add(subscription, callback, at_once=_AT_ONCE)
 
 
 def run_session(
@@ -81,19 +96,18 @@ def run_session(
         SessionError: the player failed, or nothing was published, or the node told no classes.
     """
     import rclpy
-    from rclpy.executors import SingleThreadedExecutor
+
+    from crkd_ros.node.receiver import Receiver
 
     own_network()
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     node = rclpy.create_node("crkd_session", context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    recorder = Recorder()
+    recorder, problems = Recorder(), list[str]()
     naming = naming or Naming()
-    subscribe(node, recorder, odometry=naming.odometry)
-    thread = threading.Thread(target=_spin, args=(executor,), daemon=True)
-    thread.start()
+    receiver = Receiver(node, problems.append)
+    subscribe(node, recorder, odometry=naming.odometry, receiver=receiver)
+    receiver.start()
     node_log, player_log = logs / "node.log", logs / "player.log"
     try:
         command = detector_command(
@@ -114,10 +128,11 @@ def run_session(
             ):
                 time.sleep(0.1)
     finally:
-        executor.shutdown()
-        thread.join(timeout=5)
+        receiver.close()
         node.destroy_node()
         rclpy.try_shutdown(context=context)
+    if problems:
+        raise SessionError(f"what the node published could not be heard: {problems[0]}")
     if not recorder.passes:
         raise SessionError(f"nothing was heard of /clock; see {player_log}")
     if not recorder.passes[0].arrivals:
@@ -138,10 +153,3 @@ def _is_up(node: Any) -> bool:
     except NodeNameNonExistentError:
         return False
     return any(kind.startswith("sensor_msgs/") for _, kinds in inputs for kind in kinds)
-
-
-def _spin(executor: Any) -> None:
-    from rclpy.executors import ExternalShutdownException
-
-    with contextlib.suppress(ExternalShutdownException):
-        executor.spin()
