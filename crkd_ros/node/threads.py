@@ -51,8 +51,8 @@ class Decoders:
 
     @property
     def early(self) -> bool:
-        """Whether images are decoded as they arrive: half of the last ones were taken."""
-        return 2 * sum(self._taken) >= len(self._taken)
+        """Whether images are decoded as they arrive: few of the last ones were wasted."""
+        return len(self._taken) - sum(self._taken) < _WINDOW
 
     def defer(self, camera: str, decode: Decode) -> Deferred:
         """Decode now or later. The answer, when called, waits for the result.

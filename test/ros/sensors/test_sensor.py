@@ -21,7 +21,7 @@ from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import NoMotion
 from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
 from crkd_ros.sensors.rig import Rig
-from crkd_ros.sensors.sensor import Camera, NoIntrinsics
+from crkd_ros.sensors.sensor import Camera, NoIntrinsics, WhenUsed
 from crkd_ros.sync.history import Arrival
 
 START = 1_700_000_000_000_000_000
@@ -109,7 +109,7 @@ def test_a_broken_image_masks_its_camera_and_counts_also_when_no_frame_takes_it(
 
     def defer(name, decode):
         waiting.append((name, decode))
-        return decode
+        return WhenUsed(name, decode)
 
     found = rig(defer=defer)
     for name, camera in found.cameras.items():
@@ -139,7 +139,7 @@ def test_whatever_a_decoder_says_is_its_camera_s_trouble_alone():
     def fail():
         raise MemoryError("too large")
 
-    found.sync.add(ANCHOR_CAMERA, Arrival(START, 0.0), fail)
+    found.sync.add(ANCHOR_CAMERA, Arrival(START, 0.0), WhenUsed(ANCHOR_CAMERA, fail))
     (frame_set,) = found.sync.flush()
     problems: list[str] = []
     assert frames.decoded(frame_set, lambda _, camera, text: problems.append(text)).images == {}
