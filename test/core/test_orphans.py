@@ -14,8 +14,9 @@ import pytest
 from crkd_core.orphans import not_outliving_us
 
 PARENT = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from crkd_core.orphans import not_outliving_us
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup had it ignored by all that it started.
 child = subprocess.Popen(not_outliving_us(sys.argv[1:]), start_new_session=True)
 print(child.pid, flush=True)
 time.sleep(3600)

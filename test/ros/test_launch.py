@@ -296,7 +296,7 @@ def test_the_evaluator_listens_where_the_detector_speaks(monkeypatch, tmp_path):
     from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
 
     topics = []
-    node = SimpleNamespace(create_subscription=lambda kind, topic, *_: topics.append(topic))
+    node = SimpleNamespace(create_subscription=lambda _, topic, *__, **___: topics.append(topic))
     pytest.importorskip("rclpy")
     session.subscribe(
         node, SimpleNamespace(**dict.fromkeys(RECORDS)), detector=EvaluatorConfig.detector
