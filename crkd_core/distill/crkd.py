@@ -196,8 +196,7 @@ class Crkd(Method):
             total = total + quality_focal(
                 probability(s["heatmap"]),
                 probability(t["heatmap"]),
-                weight,
-                voice=voice(targets, self.config.alone),
+                voice(targets, self.config.alone) * weight,
             )
         return total
 
@@ -223,7 +222,7 @@ class Crkd(Method):
                 s,
                 t,
                 cells=cells_of_teacher(h_t) if own is None else own,
-                strength=(weight * h_t).sum(1) * voice(targets, self.config.alone),
+                strength=(voice(targets, self.config.alone) * weight * h_t).sum(1),
                 channels=self.config.respd_channels,
             )
         return total

@@ -192,7 +192,7 @@ class Imkd(Method):
                 )
             theirs = probability(t["heatmap"]) * agreed
             total = total + quality_focal(
-                probability(s["heatmap"]), theirs, voice=voice(targets, self.config.alone)
+                probability(s["heatmap"]), theirs, voice(targets, self.config.alone)
             )
         return total
 
@@ -215,7 +215,9 @@ class Imkd(Method):
                 s,
                 t,
                 cells=cells,
-                strength=torch.ones_like(theirs[:, 0]) * voice(targets, self.config.alone),
+                strength=(voice(targets, self.config.alone) * torch.ones_like(theirs[:, :1]))[
+                    :, 0
+                ],
                 channels=self.config.response_channels,
             )
         return total

@@ -32,12 +32,7 @@ def probability(logits: Tensor) -> Tensor:
 
 
 def quality_focal(
-    student: Tensor,
-    teacher: Tensor,
-    weight: Tensor | float = 1.0,
-    *,
-    voice: Tensor | float = 1.0,
-    logits: bool = False,
+    student: Tensor, teacher: Tensor, weight: Tensor | float = 1.0, *, logits: bool = False
 ) -> Tensor:
     """The quality focal loss with exponent 2 (Li et al. 2020, eq. 3), per positive of the teacher.
 
@@ -47,16 +42,13 @@ def quality_focal(
         student: [B, n, X, Y] probabilities, clipped; or logits.
         teacher: the same of the teacher.
         weight: w, anything that fits.
-        voice: factor of every sample, [B, 1, 1] or one number.
         logits: what ``student`` is. Their gradient vanishes nowhere.
     """
     cross = F.binary_cross_entropy_with_logits if logits else F.binary_cross_entropy
     distance = (student.sigmoid() if logits else student) - teacher
     focal = distance**2 * cross(student, teacher, reduction="none")
-    if isinstance(voice, Tensor):
-        voice = voice[:, None]
     positives = per_process((teacher > POSITIVE).sum()).clamp(min=1 / process_count())
-    return (voice * weight * focal).sum() / positives
+    return (weight * focal).sum() / positives
 
 
 def objectness(heatmaps: list[Tensor], *, form: str) -> Tensor:
@@ -101,10 +93,10 @@ def sighted(heatmaps: list[Tensor]) -> Tensor:
 
 
 def voice(targets: Targets, alone: float) -> Tensor | float:
-    """Factor of a teacher's responses, [B, 1, 1]: 1 where boxes are known, else ``alone``."""
+    """Factor of a teacher's responses, [B, 1, 1, 1]: 1 where boxes are known, else ``alone``."""
     if targets.labelled is None:
         return 1.0
-    return torch.where(targets.labelled, 1.0, alone)[:, None, None]
+    return torch.where(targets.labelled, 1.0, alone)[:, None, None, None]
 
 
 def peaks(heatmap: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from rclpy.node import Node
 
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.tables import print_tables
+from crkd_ros.node.receiver import Receiver
 from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 from crkd_ros.streaming_eval.recorder import Recorder
@@ -67,10 +68,17 @@ class EvaluatorNode(Node):
         self._tables = NuScenes(Path(self.config.data), split=self.config.split)
         self._tables.scenes_of(self.config.split)  # Not after the whole bag has been played.
         self._recorder = Recorder(node=self.resolve_topic_name(self.config.detector))
-        subscribe(self, self._recorder, detector=self.config.detector)
+        self._receiver = Receiver(self, self.get_logger().error)
+        subscribe(self, self._recorder, detector=self.config.detector, receiver=self._receiver)
+        self._receiver.start()
         self.get_logger().info(
             f"recording {self.config.detector}/boxes; waiting for /clock (play with --clock)"
         )
+
+    def destroy_node(self) -> None:
+        """Stop recording."""
+        self._receiver.close()
+        super().destroy_node()
 
     def over(self) -> bool:
         """Whether a bag was played and is not any more."""

@@ -36,7 +36,7 @@ def subscribe(
     *,
     detector: str = "detector_node",
     odometry: str = "odom",
-    receiver: Receiver | None = None,
+    receiver: Receiver,
 ) -> None:
     """Hand a recorder what it records.
 
@@ -45,8 +45,8 @@ def subscribe(
         recorder: takes the messages.
         detector: name of the detector node; without a leading slash in the namespace of ``node``.
         odometry: topic of odometry.
-        receiver: of ``node``, not started, hands the messages over; None: whatever executor the
-            node has, which costs several times as much a message.
+        receiver: of ``node``, not started, hands the messages over: the node's executor would
+            spend several times as much on each.
     """
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -60,12 +60,10 @@ def subscribe(
         ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
     ):
         profile = QoSProfile(depth=1000, reliability=reliability)
-        group = receiver.group if receiver else None
         subscription = node.create_subscription(
-            message_class(kind), topic, callback, profile, callback_group=group
+            message_class(kind), topic, callback, profile, callback_group=receiver.group
         )
-        if receiver:
-            receiver.add(subscription, callback, at_once=_AT_ONCE)
+        receiver.add(subscription, callback, at_once=_AT_ONCE)
 
 
 def run_session(

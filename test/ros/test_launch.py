@@ -299,7 +299,10 @@ def test_the_evaluator_listens_where_the_detector_speaks(monkeypatch, tmp_path):
     node = SimpleNamespace(create_subscription=lambda _, topic, *__, **___: topics.append(topic))
     pytest.importorskip("rclpy")
     session.subscribe(
-        node, SimpleNamespace(**dict.fromkeys(RECORDS)), detector=EvaluatorConfig.detector
+        node,
+        SimpleNamespace(**dict.fromkeys(RECORDS)),
+        detector=EvaluatorConfig.detector,
+        receiver=SimpleNamespace(group=None, add=lambda *_, **__: None),
     )
     assert {"detector_node/boxes", "odom"} <= set(topics)
 

@@ -252,7 +252,9 @@ def test_images_faster_than_decoding_are_bounded_and_the_newest_kept(start, dete
     bench.image(ANCHOR_CAMERA, START + 20_000_000)
     slow.gate.release(100)
     wait_until(lambda: bench.published and bench.published[-1][0] == START + 20_000_000)
-    assert len(bench.decoders._recent) <= 24
+    decodings = [image._decoding for image in bench.decoders._recent]
+    assert not any(decoding is not None and decoding.cancelled() for decoding in decodings)
+    assert len(decodings) <= 24
     assert slow.frames[-1].camera_present.sum() == 2
 
 
