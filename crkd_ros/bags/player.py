@@ -97,7 +97,7 @@ def play(
             node.get_logger().warning(f"{name} is not played: {kind} is not installed")
         ticker = _Clock(node) if clock else None
         if wait > 0:
-            _wait_for_subscribers(publishers, wait)
+            _wait_for_subscribers(publishers, wait, ticker)
         latched = {t.name for t in chosen if _is_latched(t.qos)}
         pace = _Pace(rate=rate, ticker=ticker)
         counts: dict[str, int] = dict.fromkeys(publishers, 0)
@@ -161,20 +161,27 @@ class _Clock:
         # Reliable: best-effort subscribers (use_sim_time) match as well as others.
         self._publisher = node.create_publisher(self._kind, "/clock", 1)
 
+    def listeners(self) -> int:
+        """How many have been found."""
+        found: int = self._publisher.get_subscription_count()
+        return found
+
     def publish(self, stamp_ns: int) -> None:
         message = self._kind()
         message.clock.sec, message.clock.nanosec = divmod(stamp_ns, 1_000_000_000)
         self._publisher.publish(message)
 
 
-def _wait_for_subscribers(publishers: dict[str, Any], limit: float) -> None:
+def _wait_for_subscribers(publishers: dict[str, Any], limit: float, ticker: _Clock | None) -> None:
+    """Until there are some, and no new one comes; those of /clock would miss its first ticks."""
     started = changed = time.monotonic()
-    before = 0
+    before = (0, 0)
     while True:
         now = time.monotonic()
         count = sum(publisher.get_subscription_count() for publisher in publishers.values())
-        if count != before:
-            before, changed = count, now
+        found = count, ticker.listeners() if ticker else 0
+        if found != before:
+            before, changed = found, now
         if count and now - changed >= _SETTLED:
             return
         if now - started > limit:
