@@ -64,6 +64,13 @@ def experiment(
             help="Weights whose image branch the first trainings start from [default: random]."
         ),
     ] = None,
+    trained: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="RUN=FOLDER: a training from elsewhere that stands for this run, such as a teacher "
+            "that exists (repeatable)."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="KEY.KEY=YAML for every training (repeatable)."),
@@ -71,7 +78,7 @@ def experiment(
 ) -> None:
     """Train and score a list of runs over seeds, and compare them; see docs/experiments.md."""
     from crkd_core.experiments.experiment import experiment as run_experiment
-    from crkd_core.experiments.experiment import shown
+    from crkd_core.experiments.experiment import shown, trainings_from
 
     check_output(out)
     failed: dict[str, str] = {}
@@ -84,6 +91,7 @@ def experiment(
             scale=scale,
             changes=set_ or None,
             start_image=start_image,
+            trained=trainings_from(trained) if trained else None,
             seeds=seeds,
             only=only or (),
             more=more,

@@ -9,7 +9,7 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import runs_of
-from crkd_core.experiments.plan import RunSpec, in_order
+from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
 from crkd_core.experiments.results import SPLITS, read_results, write_result
 from crkd_core.experiments.runner import run_all
@@ -29,6 +29,7 @@ def experiment(
     scale: float | None = None,
     changes: Sequence[str] | None = None,
     start_image: Path | None = None,
+    trained: Mapping[str, Path] | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
     more: Path | None = None,
@@ -48,6 +49,8 @@ def experiment(
         changes: KEY=VALUE for ``--set`` of every training; None = the folder's, or none.
         start_image: weights file whose image branch the trainings that start from no other run
             start from; None = the folder's, or random.
+        trained: run -> folder of a training elsewhere that stands for it, copied; None = the
+            folder's, or none.
         seeds: how many; None = as many as the list has.
         only: runs or arms; their parents are made too.
         more: root of another data set, for the lists that learn from drives without boxes; None =
@@ -62,16 +65,20 @@ def experiment(
 
     Raises:
         ExperimentError: no data, another set-up than the folder's, or somebody else at work there.
-        PlanError: no such list or run.
+        PlanError: no such list or run, or `trained` names one that is not made.
         DrivesError, NuScenesError: drives that cannot be had.
     """
     every = {one: in_order(runs_of(one, seeds=seeds)) for one in name.split(",")}
     chosen = in_order([spec for specs in every.values() for spec in specs], only)
+    if unknown := sorted({*(trained or ())} - {spec.name for spec in chosen}):
+        names = ", ".join(spec.name for spec in chosen)
+        raise PlanError(f"--trained {unknown[0]}: not one of the runs of this call: {names}")
     folder = Folder(path)
     with folder.locked() as lock:
         settings = _settings(
-            folder, data, drives, scale, changes, start_image, more, device, readers
+            folder, data, drives, scale, changes, start_image, trained, more, device, readers
         )
+        _take(folder, settings, [spec.name for spec in chosen])
         splits = SPLITS if test else SPLITS[:1]
 
         def publish(failed: Mapping[str, str]) -> None:
@@ -91,6 +98,23 @@ def experiment(
         )
         publish(failed)
     return failed
+
+
+def trainings_from(words: Sequence[str]) -> dict[str, Path]:
+    """RUN=FOLDER, run -> folder.
+
+    Raises:
+        ExperimentError: another form, or a run twice.
+    """
+    found: dict[str, Path] = {}
+    for word in words:
+        name, separator, source = word.partition("=")
+        if not (name and separator and source) or name in found:
+            raise ExperimentError(
+                f"--trained {word}: expected RUN=FOLDER, each run once, such as teacher=runs/mine"
+            )
+        found[name] = Path(source)
+    return found
 
 
 def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
@@ -137,6 +161,13 @@ def _publish(
         compare_losses(groups, place / f"{name}_losses")
 
 
+def _take(folder: Folder, settings: Settings, runs: Sequence[str]) -> None:
+    """Copy the trainings from elsewhere that stand for runs, where they are not yet."""
+    for name, source in settings.trained.items():
+        if name in runs and not folder.is_trained(name):
+            folder.take(name, Path(source))
+
+
 def _settings(
     folder: Folder,
     data: Path | None,
@@ -144,6 +175,7 @@ def _settings(
     scale: float | None,
     changes: Sequence[str] | None,
     start_image: Path | None,
+    trained: Mapping[str, Path] | None,
     more: Path | None,
     device: str,
     readers: int,
@@ -172,6 +204,9 @@ def _settings(
         start_image=str(start_image.resolve())
         if start_image is not None
         else (known.start_image if known else None),
+        trained={name: str(source.resolve()) for name, source in trained.items()}
+        if trained is not None
+        else (known.trained if known else {}),
         more=str(more.resolve()) if more is not None else (known.more if known else None),
         more_drives=tuple(NuScenes(more.resolve()).scenes)
         if more is not None

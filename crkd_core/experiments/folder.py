@@ -13,9 +13,10 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Settings:
         scale: factor of all steps.
         changes: KEY=VALUE for ``--set`` of every training.
         start_image: weights file whose image branch the first trainings start from; None = random.
+        trained: run -> folder of a training elsewhere, which stands for it.
         more: root of another data set, of drives without boxes; None = there is none.
         more_drives: its scenes.
         device: where everything is computed; of a call, not of the folder.
@@ -56,6 +58,7 @@ class Settings:
     scale: float = 1.0
     changes: tuple[str, ...] = ()
     start_image: str | None = None
+    trained: dict[str, str] = field(default_factory=dict)
     more: str | None = None
     more_drives: tuple[str, ...] = ()
     device: str = "cpu"
@@ -119,11 +122,11 @@ class Folder:
         if known is not None:
             # Drives without boxes may be named later, by the first list that needs them.
             free = _OF_A_CALL if known.more else (*_OF_A_CALL, "more", "more_drives")
-            for field in dataclasses.fields(Settings):
-                old, new = getattr(known, field.name), getattr(settings, field.name)
-                if old != new and field.name not in free:
+            for setting in dataclasses.fields(Settings):
+                old, new = getattr(known, setting.name), getattr(settings, setting.name)
+                if old != new and setting.name not in free:
                     raise ExperimentError(
-                        f"{self.path} was set up with {field.name} {old!r}, not {new!r}; leave "
+                        f"{self.path} was set up with {setting.name} {old!r}, not {new!r}; leave "
                         "the option out, or choose another --out"
                     )
         kept = dataclasses.asdict(settings)
@@ -178,11 +181,7 @@ class Folder:
 
     def record(self, name: str) -> dict[str, Any] | None:
         """config.json of a training; None where it has not begun."""
-        try:
-            found: dict[str, Any] = json.loads((self.run(name) / "config.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return found
+        return _record(self.run(name))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The log of a training, one entry a logged step."""
@@ -202,15 +201,36 @@ class Folder:
 
     def is_trained(self, name: str) -> bool:
         """Whether its weights are those of its last step."""
-        record, weights = self.record(name), self.run(name) / "weights.safetensors"
-        if record is None or not weights.exists():
-            return False
-        try:
-            with safe_open(weights, "np") as file:
-                step = (file.metadata() or {}).get("step")
-        except (OSError, SafetensorError):
-            return False
-        return step == str(record["config"]["steps"])
+        return ended(self.run(name))
+
+    def take(self, name: str, source: Path) -> None:
+        """Copy a training from elsewhere, to stand for a run.
+
+        Args:
+            name: of the run.
+            source: folder of the training, as `crkd train` writes it.
+
+        Raises:
+            ExperimentError: no ended training there, or the run has begun here.
+        """
+        if not ended(source):
+            raise ExperimentError(
+                f"--trained {name}={source}: expected the folder of an ended training, with "
+                "config.json and weights.safetensors of its last step"
+            )
+        if self.record(name) is not None:
+            raise ExperimentError(
+                f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "
+                "option out, or choose another --out"
+            )
+        new = self.run(name).with_name(f".{name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for kept in ("config.json", "weights.safetensors", "metrics.jsonl", LABEL_ENCODER):
+            if (source / kept).exists():
+                shutil.copy(source / kept, new / kept)
+        shutil.rmtree(self.run(name), ignore_errors=True)
+        new.rename(self.run(name))
 
     def is_evaluated(self, name: str, split: str) -> bool:
         """Whether its present weights were scored on a split; the report is written last."""
@@ -219,3 +239,24 @@ class Folder:
             return scored >= (self.run(name) / "weights.safetensors").stat().st_mtime_ns
         except OSError:
             return False
+
+
+def ended(training: Path) -> bool:
+    """Whether the weights in the folder of a training are those of its last step."""
+    record, weights = _record(training), training / "weights.safetensors"
+    if record is None or not weights.exists():
+        return False
+    try:
+        with safe_open(weights, "np") as file:
+            step = (file.metadata() or {}).get("step")
+    except (OSError, SafetensorError):
+        return False
+    return step == str(record["config"]["steps"])
+
+
+def _record(training: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((training / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found

@@ -79,7 +79,8 @@ def run_all(
         ExperimentError: a run folder that another command line has begun.
     """
     for spec in specs:
-        _check_same(folder, spec, settings)
+        if spec.name not in settings.trained:
+            _check_same(folder, spec, settings)
     failed: dict[str, str] = {}
     waiting = list(specs)
     running: list[_Job] = []
