@@ -45,7 +45,10 @@ def evaluate(
     ] = False,
     slices: Annotated[
         bool,
-        typer.Option("--slices", help="By range, weather, light and speed of the objects too."),
+        typer.Option(
+            "--slices",
+            help="By range, weather, light and speed too; of View-of-Delft by range and occlusion.",
+        ),
     ] = False,
     seed: Annotated[
         int | None,
@@ -68,14 +71,14 @@ def evaluate(
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
     if is_vod(data):
-        if dropout or slices or version is not None:
+        if dropout or version is not None:
             raise ConfigError(
-                "--dropout, --slices and --version are of nuScenes; View-of-Delft has one camera "
-                "and one radar (--sensor leaves one of them out), and no versions"
+                "--dropout and --version are of nuScenes; View-of-Delft has one camera and one "
+                "radar (--sensor leaves one of them out), and no versions"
             )
         _evaluate_vod(
             weights, submission, data, split, out, device=device, precision=precision,
-            engine=engine, sensors=tuple(sensors or ()), overwrite=overwrite,
+            engine=engine, sensors=tuple(sensors or ()), slices=slices, overwrite=overwrite,
         )  # fmt: skip
         return
     results: tuple[str, ...] = ("results.json", "metrics.json", "report.html")
@@ -126,6 +129,7 @@ def _evaluate_vod(
     precision: str,
     engine: str,
     sensors: tuple[str, ...],
+    slices: bool,
     overwrite: bool,
 ) -> None:
     """`crkd evaluate` on View-of-Delft, by its own metrics."""
@@ -133,7 +137,7 @@ def _evaluate_vod(
 
     check_output(out, results=RESULTS, overwrite=overwrite)
     if submission is not None:
-        evaluate_results(submission, data, split, out)
+        evaluate_results(submission, data, split, out, slices=slices)
         return
     assert weights is not None
     evaluate_weights(
@@ -145,6 +149,7 @@ def _evaluate_vod(
         precision=precision,
         engine=engine,
         sensors=sensors,
+        slices=slices,
     )
 
 

@@ -67,7 +67,7 @@ def experiment(
     trained: Annotated[
         list[str] | None,
         typer.Option(
-            help="RUN=FOLDER: a training from elsewhere that stands for this run, such as a teacher "
+            help="RUN=FOLDER: a training from elsewhere stands for this run, such as a teacher "
             "that exists (repeatable)."
         ),
     ] = None,

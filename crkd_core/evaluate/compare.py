@@ -1,7 +1,7 @@
 """Evaluations side by side: one line per set-up, mean and spread over its seeds.
 
-Command `crkd compare`. Spread is the sample standard deviation, shown for mAP and NDS; the file
-compare.json has the numbers of every run.
+Command `crkd compare`. Spread is the sample standard deviation, shown for what a benchmark ranks
+by; the file compare.json has the numbers of every run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,40 @@ from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
 
-#: Columns of a comparison, in order.
+#: Columns of a comparison on nuScenes, in order.
 SCORES = ("mAP", "NDS", *MEAN_NAMES.values())
 
-_SPREAD = ("mAP", "NDS")
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """What is compared of the metrics of one benchmark.
+
+    Attributes:
+        title: over the table.
+        scores: columns, in order.
+        ranked: those with a spread, which are drawn.
+        digits: behind the point.
+    """
+
+    title: str
+    scores: tuple[str, ...]
+    ranked: tuple[str, str]
+    digits: int
+
+
+NUSCENES = Benchmark(title="nuScenes detection", scores=SCORES, ranked=("mAP", "NDS"), digits=3)
+#: Column -> area and average of metrics.json.
+_VOD_COLUMNS = {
+    f"{area} {name}": (key, average)
+    for area, key in (("entire", "entire_area"), ("corridor", "driving_corridor"))
+    for name, average in (("3D", "3d"), ("BEV", "bev"), ("AOS", "aos"))
+}
+VOD = Benchmark(
+    title="View-of-Delft, means over the classes: AP (%)",
+    scores=tuple(_VOD_COLUMNS),
+    ranked=("entire 3D", "corridor 3D"),
+    digits=2,
+)
 
 
 class CompareError(ValueError):
@@ -30,7 +61,7 @@ class CompareError(ValueError):
 
 
 def read_scores(path: Path) -> dict[str, float]:
-    """SCORES of one evaluation.
+    """SCORES of one evaluation on nuScenes.
 
     Args:
         path: the folder that `crkd evaluate` wrote, or its metrics.json.
@@ -38,18 +69,38 @@ def read_scores(path: Path) -> dict[str, float]:
     Raises:
         CompareError: there is no such file, or it holds no nuScenes metrics.
     """
+    benchmark, scores = read_benchmark(path)
+    if benchmark is not NUSCENES:
+        raise CompareError(f"{path}: expected nuScenes detection metrics, got {benchmark.title}")
+    return scores
+
+
+def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
+    """Which benchmark an evaluation is of, and the scores of it.
+
+    Raises:
+        CompareError: there is no such file, or it holds no metrics.
+    """
     file = path / "metrics.json" if path.is_dir() else path
     try:
         summary = json.loads(read_file(file))
+        if summary.get("metrics") == "View-of-Delft":
+            found = {
+                name: summary[area]["mean"][average]
+                for name, (area, average) in _VOD_COLUMNS.items()
+            }
+            return VOD, {name: float(value) for name, value in found.items()}
         errors = {name: summary["tp_errors"][error] for error, name in MEAN_NAMES.items()}
         scores = {"mAP": summary["mean_ap"], "NDS": summary["nd_score"], **errors}
-        return {name: float(value) for name, value in scores.items()}
+        return NUSCENES, {name: float(value) for name, value in scores.items()}
     except OSError as error:
         raise CompareError(
             f"{file}: expected the metrics.json that crkd evaluate writes: {error}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CompareError(f"{file}: no nuScenes detection metrics: {error!r}") from error
+        raise CompareError(
+            f"{file}: no nuScenes detection metrics, nor those of View-of-Delft: {error!r}"
+        ) from error
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
@@ -100,34 +151,41 @@ def compare(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Ta
         out: folder for the files; None = no files.
 
     Raises:
-        CompareError: see ``read_scores``.
+        CompareError: see ``read_benchmark``; or the metrics are of two benchmarks.
     """
-    scores = {name: [read_scores(path) for path in paths] for name, paths in groups.items()}
+    read = {name: [read_benchmark(path) for path in paths] for name, paths in groups.items()}
+    kinds = {one.title: name for name, runs in read.items() for one, _ in runs}
+    if len(kinds) > 1:
+        mixed = "; ".join(f"{name} of {title}" for title, name in kinds.items())
+        raise CompareError(f"metrics of two benchmarks cannot be compared: {mixed}")
+    benchmark = next(one for runs in read.values() for one, _ in runs)
+    scores = {name: [values for _, values in runs] for name, runs in read.items()}
     rows = [
-        [name, str(len(runs)), *(_cell(column, runs) for column in SCORES)]
+        [name, str(len(runs)), *(_cell(column, runs, benchmark) for column in benchmark.scores)]
         for name, runs in scores.items()
     ]
-    table = Table(title="nuScenes detection", columns=("set-up", "runs", *SCORES), rows=rows)
+    columns = ("set-up", "runs", *benchmark.scores)
+    table = Table(title=benchmark.title, columns=columns, rows=rows)
     if out is not None:
         write_text(table.markdown(), out / "compare.md")
         write_json(scores, out / "compare.json", indent=2)
-        _draw(scores, out / "compare.png")
+        _draw(scores, benchmark, out / "compare.png")
     return table
 
 
-def _cell(column: str, runs: Sequence[Mapping[str, float]]) -> str:
-    values = [run[column] for run in runs]
-    mean = f"{statistics.fmean(values):.3f}"
-    if column in _SPREAD and len(values) > 1:
-        return f"{mean} ± {statistics.stdev(values):.3f}"
+def _cell(column: str, runs: Sequence[Mapping[str, float]], benchmark: Benchmark) -> str:
+    values, digits = [run[column] for run in runs], benchmark.digits
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if column in benchmark.ranked and len(values) > 1:
+        return f"{mean} ± {statistics.stdev(values):.{digits}f}"
     return mean
 
 
-def _draw(scores: Mapping[str, list[dict[str, float]]], path: Path) -> None:
-    """mAP and NDS of every run as a dot, their mean as a bar."""
+def _draw(scores: Mapping[str, list[dict[str, float]]], benchmark: Benchmark, path: Path) -> None:
+    """What is ranked by of every run as a dot, their mean as a bar."""
     names = list(scores)
     figure = Figure(figsize=(9, 0.7 + 0.4 * len(names)), layout="constrained")
-    for axes, column in zip(figure.subplots(1, 2, sharey=True), ("mAP", "NDS"), strict=True):
+    for axes, column in zip(figure.subplots(1, 2, sharey=True), benchmark.ranked, strict=True):
         for row, name in enumerate(names):
             values = [run[column] for run in scores[name]]
             axes.barh(row, statistics.fmean(values), height=0.6, color="#9db8d9")

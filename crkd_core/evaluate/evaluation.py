@@ -188,6 +188,7 @@ def _scored(
         more.append(segments_table(cells))
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
+        (out / "slices.json").unlink(missing_ok=True)  # Of an evaluation before this one.
         return result, more
     parts = score_slices(tables, counted)
     write_json(parts, out / "slices.json", indent=2)

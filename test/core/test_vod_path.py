@@ -47,12 +47,14 @@ def test_every_command_of_the_path_works(tmp_path: Path) -> None:
         short = [*short, *(["--allow-weak-teacher"] if verb == "distill" else [])]
         said = crkd([verb, *(SMALL.get(word, word) for word in rest), *short], tmp_path)
         done.append(verb)
-    assert done == ["train", "train", "distill", "evaluate", "evaluate"]
+    assert done == ["train", "train", "distill", "evaluate", "evaluate", "compare", "evaluate"]
     assert "driving corridor" in said
     first, second = (
         orjson.loads((tmp_path / "out" / name / "metrics.json").read_bytes())
         for name in ("crkd", "again")
     )
     assert first["entire_area"] == second["entire_area"]
+    assert (tmp_path / "out/crkd/slices.json").exists()
+    assert not (tmp_path / "out/again/slices.json").exists(), "not asked for"
     config = orjson.loads((tmp_path / "runs/crkd/config.json").read_bytes())["config"]
     assert "velocity" not in config["crkd"]["respd_channels"]

@@ -14,9 +14,10 @@ from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
 from crkd_core.evaluate.report import write_report
 from crkd_core.evaluate.scoring import EvaluateError
-from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate
+from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate_pairs, paired
 from crkd_core.evaluate.vod.results import read_results, results_of, write_results
 from crkd_core.evaluate.vod.rules import AREAS
+from crkd_core.evaluate.vod.slices import parts_table, score_parts
 from crkd_core.files import write_json
 from crkd_core.sensors import LIDAR
 from crkd_core.tables import Table, print_tables
@@ -41,12 +42,13 @@ def evaluate_weights(
     precision: str = "fp32",
     engine: str = "torch",
     sensors: Sequence[str] = (),
+    slices: bool = False,
     score_threshold: float = 0.02,
 ) -> VodEvaluation:
     """Run a detector over a split and score it; arguments as of evaluation.evaluate_weights.
 
-    Writes results/ (a file a frame), metrics.json, pictures and report.html into ``out``; prints
-    the tables.
+    Writes results/ (a file a frame), metrics.json, with ``slices`` slices.json, pictures and
+    report.html into ``out``; prints the tables.
 
     Raises:
         EvaluateError: the split has no labels (results are written nevertheless).
@@ -76,7 +78,7 @@ def evaluate_weights(
     ]
     results = results_of(frames, answers)
     write_results(frames.tokens, results, out / "results")
-    result = _scored(frames, results, out)
+    result, parts = _scored(frames, results, out, slices=slices)
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -92,7 +94,7 @@ def evaluate_weights(
         text += f" Sensors: {', '.join(sensors)}."
     notes = [note for note in (account.note(), absent_note(result)) if note]
     _publish(
-        [*metrics_tables(result), account.table(), timing_table(stages)],
+        [*metrics_tables(result), *parts, account.table(), timing_table(stages)],
         out,
         text="\n\n".join([text, *notes]),
         notes=notes,
@@ -101,22 +103,30 @@ def evaluate_weights(
     return result
 
 
-def evaluate_results(folder: Path, data: Path, split: str, out: Path) -> VodEvaluation:
+def evaluate_results(
+    folder: Path, data: Path, split: str, out: Path, *, slices: bool = False
+) -> VodEvaluation:
     """Score a folder of result files of any origin.
 
-    Writes metrics.json and report.html into ``out``; prints the tables.
+    Writes metrics.json, with ``slices`` slices.json, and report.html into ``out``; prints the
+    tables.
 
     Raises:
         EvaluateError: a frame without a file, or a split without labels.
         VodError: the data set, or a file, cannot be used.
     """
     frames = VodFrames(Vod(data), split)
-    result = _scored(frames, read_results(frames.tokens, folder), out)
+    results = read_results(frames.tokens, folder)
+    result, parts = _scored(frames, results, out, slices=slices)
     note = absent_note(result)
     text = f"{folder.name} on {split} of {frames.tables.version}."
     notes = [note] if note else []
     _publish(
-        metrics_tables(result), out, text="\n\n".join([text, *notes]), notes=notes, pictures={}
+        [*metrics_tables(result), *parts],
+        out,
+        text="\n\n".join([text, *notes]),
+        notes=notes,
+        pictures={},
     )
     return result
 
@@ -153,19 +163,29 @@ def absent_note(result: VodEvaluation) -> str:
     return f"Nothing to find of {'; '.join(parts)}: AP is 0 there, and the mean counts it."
 
 
-def _scored(frames: VodFrames, results: list[Objects], out: Path) -> VodEvaluation:
-    """The metrics, written before anything is drawn or printed, which may fail."""
+def _scored(
+    frames: VodFrames, results: list[Objects], out: Path, *, slices: bool
+) -> tuple[VodEvaluation, list[Table]]:
+    """The metrics, and a table of parts where asked for.
+
+    They are written before anything is drawn or printed, which may fail.
+    """
     bare = [name for name in frames.tokens if frames.tables.labels(name) is None]
     if bare:
         raise EvaluateError(
             f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so "
             "nothing can be scored; send the result files to the benchmark's server"
         )
-    truth = [frames.objects(index) for index in range(len(frames))]
-    result = evaluate(truth, results)
+    pairs = paired([frames.objects(index) for index in range(len(frames))], results)
+    result = evaluate_pairs(pairs)
     metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
     write_json(metrics, out / "metrics.json", indent=2)
-    return result
+    if not slices:
+        (out / "slices.json").unlink(missing_ok=True)  # Of an evaluation before this one.
+        return result, []
+    parts = score_parts(pairs, result.rules)
+    write_json(parts, out / "slices.json", indent=2)
+    return result, [parts_table(parts, result.rules)]
 
 
 def _publish(

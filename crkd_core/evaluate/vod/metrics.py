@@ -8,6 +8,7 @@ are computed in float64 where it has float32.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from crkd_core.data.vod.classes import DONT_CARE
 from crkd_core.data.vod.labels import Objects
 from crkd_core.evaluate.vod.matching import Matchable, count, hit_scores
 from crkd_core.evaluate.vod.overlaps import covered, image_overlap, overlaps
-from crkd_core.evaluate.vod.rules import AREAS, COUNTS, METRICS, Area, Metric, VodRules
+from crkd_core.evaluate.vod.rules import AREAS, COUNTS, IGNORED, METRICS, Area, Metric, VodRules
 
 #: Thresholds on the score, and which of them an average is taken over: 11.
 _POINTS, _STEP = 41, 4
@@ -44,17 +45,29 @@ class VodEvaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """Truth and detections of a frame with all their overlaps."""
+class Pair:
+    """Truth and detections of a frame with all their overlaps.
+
+    Attributes:
+        truth: [G] objects.
+        found: [D] detections.
+        overlap: metric -> [D, G].
+        turn: [D, G] rotation of truth as the camera sees it less that of the detection, radians.
+        waste: [D, W] share of each detection that lies in areas where nothing counts.
+        truth_counts, found_counts: [G], [D] others are ignored, whatever the rules say.
+    """
 
     truth: Objects
     found: Objects
     overlap: dict[Metric, NDArray[np.float64]]
     turn: NDArray[np.float64]
     waste: NDArray[np.float64]
+    truth_counts: NDArray[np.bool_]
+    found_counts: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, truth: Objects, found: Objects) -> _Frame:
+    def of(cls, truth: Objects, found: Objects) -> Pair:
+        """The overlaps of what was found in a frame with its labels; everything may count."""
         waste = truth.select(truth.name == DONT_CARE)
         above, space = overlaps(found, truth)
         return cls(
@@ -63,15 +76,22 @@ class _Frame:
             overlap={"3d": space, "bev": above, "image": image_overlap(found, truth)},
             turn=truth.alpha[None] - found.alpha[:, None],
             waste=covered(found, waste),
+            truth_counts=np.ones(len(truth), bool),
+            found_counts=np.ones(len(found), bool),
         )
 
+    def part(self, truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> Pair:
+        """The same frame where only these [G] and these [D] can count."""
+        return dataclasses.replace(self, truth_counts=truth, found_counts=found)
+
     def matchable(self, name: str, area: Area, metric: Metric, rules: VodRules) -> Matchable:
+        """What of it a class can be matched with on an area."""
         least = rules.overlap[metric][name]
         return Matchable(
             overlap=self.overlap[metric],
             score=self.found.score,
-            truth=rules.truth(self.truth, name, area),
-            found=rules.detections(self.found, name, area),
+            truth=_ignored_unless(self.truth_counts, rules.truth(self.truth, name, area)),
+            found=_ignored_unless(self.found_counts, rules.detections(self.found, name, area)),
             turn=self.turn,
             # Areas where nothing counts are told in the image, and only asked there.
             covered=np.asarray((self.waste > least).any(1) & (metric == "image")),
@@ -84,8 +104,6 @@ def evaluate(
 ) -> VodEvaluation:
     """Score detections against truth, frame by frame.
 
-    A class without truth that counts has 0 everywhere, as in the published evaluation.
-
     Args:
         truth: labels of each frame.
         found: detections of each frame, with scores.
@@ -94,9 +112,25 @@ def evaluate(
     Raises:
         ValueError: lists of two lengths.
     """
+    return evaluate_pairs(paired(truth, found), rules=rules)
+
+
+def paired(truth: Sequence[Objects], found: Sequence[Objects]) -> list[Pair]:
+    """Labels and detections of the same frames, with what they overlap.
+
+    Raises:
+        ValueError: lists of two lengths.
+    """
+    return [Pair.of(one, other) for one, other in zip(truth, found, strict=True)]
+
+
+def evaluate_pairs(frames: Sequence[Pair], *, rules: VodRules | None = None) -> VodEvaluation:
+    """The same of frames whose overlaps are known, or of parts of them.
+
+    A class without truth that counts has 0 everywhere, as in the published evaluation.
+    """
     rules = rules or VodRules()
     start = time.perf_counter()
-    frames = [_Frame.of(one, other) for one, other in zip(truth, found, strict=True)]
     summary: dict[str, Any] = {}
     curves: dict[tuple[Area, str, Metric], NDArray[np.float64]] = {}
     for area in AREAS:
@@ -156,6 +190,10 @@ def _curve(
         curve[: len(values)] = np.maximum.accumulate(values[::-1])[::-1]
         curves.append(curve)
     return curves[0], curves[1]
+
+
+def _ignored_unless(counts: NDArray[np.bool_], state: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where((state == COUNTS) & ~counts, IGNORED, state)
 
 
 def _average(precision: NDArray[np.float64]) -> float:
