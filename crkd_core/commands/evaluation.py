@@ -47,7 +47,7 @@ def evaluate(
         bool,
         typer.Option(
             "--slices",
-            help="By range, weather, light and speed too; of View-of-Delft by range and occlusion.",
+            help="By range, weather, light and speed too; of View-of-Delft by range and hiding.",
         ),
     ] = False,
     seed: Annotated[

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings, ended
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
@@ -188,6 +188,12 @@ def _settings(
         raise ExperimentError(
             f"--start-image: there is no file {start_image}; give a weights file"
         )
+    for name, source in (trained or {}).items():
+        if not ended(source):
+            raise ExperimentError(
+                f"--trained {name}={source}: expected the folder of an ended training, with "
+                "config.json and weights.safetensors of its last step"
+            )
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
     root = str(data.resolve()) if data is not None else ""

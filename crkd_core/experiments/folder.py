@@ -211,13 +211,8 @@ class Folder:
             source: folder of the training, as `crkd train` writes it.
 
         Raises:
-            ExperimentError: no ended training there, or the run has begun here.
+            ExperimentError: the run has begun here.
         """
-        if not ended(source):
-            raise ExperimentError(
-                f"--trained {name}={source}: expected the folder of an ended training, with "
-                "config.json and weights.safetensors of its last step"
-            )
         if self.record(name) is not None:
             raise ExperimentError(
                 f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "

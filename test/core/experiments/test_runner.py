@@ -16,10 +16,10 @@ import pytest
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
-from crkd_core.experiments.experiment import experiment, shown
+from crkd_core.experiments.experiment import experiment, shown, trainings_from
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import FIRST_STEPS, STEPS, runs_of
-from crkd_core.experiments.plan import RunSpec, in_order
+from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 
 #: A network of seconds out of the demo presets.
@@ -114,6 +114,20 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
     with pytest.raises(ExperimentError, match=r"set up with scale 0\.006, not 1\.0"):
         experiment("main", out, scale=1.0)
 
+    # Another experiment takes its start from here instead of training one.
+    other, start = tmp_path / "other", out / "runs" / "S0"
+    trained = trainings_from([f"S0={start}"])
+    set_up = {"data": data, "drives": "1,1,1", "scale": 0.003, "changes": TINY, "seeds": 1}
+    assert experiment("main", other, **set_up, only=["A"], trained=trained) == {}
+    taken = other / "runs" / "S0"
+    assert (taken / "weights.safetensors").read_bytes() == (
+        start / "weights.safetensors"
+    ).read_bytes()
+    assert len((other / "runs" / "A-1" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert experiment("main", other, seeds=1, only=["A"]) == {}, "a later call knows of it"
+    with pytest.raises(PlanError, match="not one of the runs"):
+        experiment("main", other, seeds=1, only=["A"], trained={"teacher": start})
+
 
 def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
     """IMKD's student with guided fusion, from its plain start, taught by LiDAR and labels."""
@@ -164,6 +178,18 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
     other = in_order([spec("student", steps=3)])
     with folder.locked() as lock, pytest.raises(ExperimentError, match="begun as: crkd train"):
         run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
+
+
+def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.json").write_text('{"config": {"steps": 3}}')
+    for source in ("half", "nowhere"):
+        with pytest.raises(ExperimentError, match="expected the folder of an ended training"):
+            experiment("main", tmp_path / "out", data=data, trained={"S0": tmp_path / source})
+    assert not (tmp_path / "out" / "experiment.json").exists()
+    for words in (["S0"], ["=x"], ["S0=a", "S0=b"]):
+        with pytest.raises(ExperimentError, match="expected RUN=FOLDER"):
+            trainings_from(words)
 
 
 def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):
