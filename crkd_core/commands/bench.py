@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from crkd_core.commands.options import Device, Overwrite
-from crkd_core.config import ConfigError, Engine
+from crkd_core.config import ConfigError, Engine, Precision
 from crkd_core.files import check_output
 
 
@@ -20,6 +20,13 @@ def bench(
     training: Annotated[bool, typer.Option(help="Time training steps instead.")] = False,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Of training; default: the preset's.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Beside fp32 (repeatable): bf16; fp16 on CUDA [default: those that the device "
+            "has instructions for]."
+        ),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -42,6 +49,11 @@ def bench(
     others = tuple(get_args(Engine))[1:]
     if unknown := set(engine or ()) - set(others):
         raise ConfigError(f"--engine: expected {', '.join(others)}, got {', '.join(unknown)}")
+    if training and precision:
+        raise ConfigError("--training uses the preset's precision; leave --precision out")
+    known = get_args(Precision)
+    if unknown := set(precision or ()) - set(known):
+        raise ConfigError(f"--precision: expected {', '.join(known)}, got {', '.join(unknown)}")
     if training and out is not None:
         raise ConfigError("--training writes no figures; leave --out out")
     if out is not None:
@@ -54,6 +66,7 @@ def bench(
             weights=weights,
             device=device,
             rounds=rounds,
+            precisions=cast(list[Precision], precision) if precision else None,
             engines=cast(list[Engine], engine or []),
             out=out,
         )

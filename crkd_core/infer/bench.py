@@ -32,7 +32,7 @@ from crkd_core.infer.stages import peak_memory, rates, stages
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
-from crkd_core.model.precision import DTYPES
+from crkd_core.model.precision import DTYPES, bf16_is_native
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_core.tables import Table, print_tables
@@ -87,6 +87,7 @@ def bench(
     weights: Path | None = None,
     device: str = "cpu",
     rounds: int = 20,
+    precisions: Sequence[Precision] | None = None,
     engines: Sequence[Engine] = (),
     out: Path | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -97,6 +98,8 @@ def bench(
         weights: a detector file; its configuration takes the preset's place.
         device: "cpu" or "cuda".
         rounds: timed calls of each variant, after two untimed ones.
+        precisions: number formats beside fp32, which is always timed; None = those that the
+            device has instructions for, and a line says which is left out.
         engines: others than torch, which are timed too, in every precision they have; the stages
             are those of torch.
         out: folder for the figures and a picture of the stages; None: they are only printed.
@@ -112,8 +115,10 @@ def bench(
     model.eval()
     frame = random_frame(model.config)
     cuda = device.startswith("cuda")
-    precisions: tuple[Precision, ...] = ("fp32", "bf16", "fp16") if cuda else ("fp32", "bf16")
-    detectors = {name: Detector(model, device=device, precision=name) for name in precisions}
+    detectors = {
+        name: Detector(model, device=device, precision=name)
+        for name in _precisions(precisions, cuda)
+    }
     timed = detectors | _by_engines(model, engines, device)
     plain = _plain_forward(model.to(device), frame)
     samples: dict[str, dict[str, list[float]]] = {}
@@ -157,6 +162,19 @@ def bench(
         write_stages(out, found, machine=machine, variants=medians)
         print(f"figures: {out / 'bench.json'}, {out / 'bench.png'}")
     return medians
+
+
+def _precisions(wanted: Sequence[Precision] | None, cuda: bool) -> list[Precision]:
+    """What is timed of torch, fp32 first."""
+    if wanted is None:
+        wanted = ("bf16", "fp16") if cuda else ("bf16",)
+        if not cuda and not bf16_is_native():
+            print(
+                "bf16 is emulated by this processor and not timed; --precision bf16 times it, "
+                "which takes several times as long as fp32"
+            )
+            wanted = ()
+    return [*dict.fromkeys(("fp32", *wanted))]
 
 
 def _by_engines(model: BevDetector, engines: Sequence[Engine], device: str) -> dict[str, Detector]:
