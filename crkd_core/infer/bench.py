@@ -166,15 +166,17 @@ def bench(
 
 def _precisions(wanted: Sequence[Precision] | None, cuda: bool) -> list[Precision]:
     """What is timed of torch, fp32 first."""
-    if wanted is None:
-        wanted = ("bf16", "fp16") if cuda else ("bf16",)
-        if not cuda and not bf16_is_native():
-            print(
-                "bf16 is emulated by this processor and not timed; --precision bf16 times it, "
-                "which takes several times as long as fp32"
-            )
-            wanted = ()
-    return [*dict.fromkeys(("fp32", *wanted))]
+    found: list[Precision] = ["fp32", *(wanted or ())]
+    if wanted is None and cuda:
+        found += ["bf16", "fp16"]
+    elif wanted is None and bf16_is_native():
+        found += ["bf16"]
+    elif wanted is None:
+        print(
+            "bf16 is emulated by this processor and not timed; --precision bf16 times it, which "
+            "takes several times as long as fp32"
+        )
+    return [*dict.fromkeys(found)]
 
 
 def _by_engines(model: BevDetector, engines: Sequence[Engine], device: str) -> dict[str, Detector]:

@@ -130,14 +130,10 @@ def _one_frame(
         found[_OTHER] -= sum(parts.values())
         found |= {word: parts[name] for name, word in _PARTS.items() if name in parts}
         found[_OTHER] = found.pop(_OTHER)  # Behind the parts.
-        config = detector.config
-        chosen = [
-            candidates(maps, index, config, detector.score_threshold, detector.regress)[0]
-            for index, maps in enumerate(output.tasks)
-        ]
+        config, threshold = detector.config, detector.score_threshold
+        chosen = candidates(output, config, score_threshold=threshold, regress=detector.regress)[0]
     until_now("decode")
-    for boxes, task in zip(chosen, detector.config.head.tasks, strict=True):
-        survivors(boxes, task, detector.config.head.keep)
+    survivors(chosen, config)
     until_now("NMS")
     return found
 

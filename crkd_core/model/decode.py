@@ -5,7 +5,10 @@ Shapes: B batch, n classes of a task, X Y grid cells, K candidates of a task in 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -15,11 +18,15 @@ from torch import Tensor
 from crkd_core.boxes import Detections
 from crkd_core.config import IDENTITY, DetectorConfig, TaskConfig
 from crkd_core.model.head import REGRESSION
-from crkd_core.model.nms import circle_nms, rotated_nms
+from crkd_core.model.nms import Circles, Rectangles, suppressed
 from crkd_core.model.output import ModelOutput
 
 #: Box parameters [10, K] of a task (its index, its maps) in one sample at cells int64 [K].
 Regress = Callable[[int, dict[str, Tensor], int, Tensor], Tensor]
+
+
+#: Logits this far below the threshold's are looked at too.
+_SLACK = 1e-3
 
 
 class DecodeError(RuntimeError):
@@ -45,109 +52,156 @@ def decode(
     Raises:
         DecodeError: a map that is not finite (diverged weights, or an overflow in fp16).
     """
-    per_task = [
-        _decode_task(maps, index, config, score_threshold, regress)
-        for index, maps in enumerate(output.tasks)
-    ]
-    joined = [_best_first(Detections.joined(parts)) for parts in zip(*per_task, strict=True)]
+    found = []
+    for boxes in candidates(output, config, score_threshold=score_threshold, regress=regress):
+        kept = survivors(boxes, config)
+        found.append(_best_first(Detections.joined(kept)))
     if config.ego_T_grid == IDENTITY:
-        return joined
-    return [boxes.transformed(np.array(config.ego_T_grid)) for boxes in joined]
-
-
-def _decode_task(
-    maps: dict[str, Tensor],
-    index: int,
-    config: DetectorConfig,
-    threshold: float,
-    regress: Regress | None,
-) -> list[Detections]:
-    """Boxes of one task in every sample, best first."""
-    return [
-        boxes.select(survivors(boxes, config.head.tasks[index], config.head.keep))
-        for boxes in candidates(maps, index, config, threshold, regress)
-    ]
+        return found
+    return [boxes.transformed(np.array(config.ego_T_grid)) for boxes in found]
 
 
 def candidates(
-    maps: dict[str, Tensor],
-    index: int,
+    output: ModelOutput,
     config: DetectorConfig,
-    threshold: float,
+    *,
+    score_threshold: float,
     regress: Regress | None = None,
-) -> list[Detections]:
-    """Boxes of task ``index`` in every sample before suppression, best first; see ``decode``."""
-    task = config.head.tasks[index]
-    cells = maps["heatmap"][0, 0].numel()
+) -> list[list[Detections]]:
+    """Boxes of every task in each of B samples before suppression, best first; see ``decode``.
+
+    All tasks are looked through at once: many small questions cost more than a few large ones,
+    on a GPU above all.
+    """
+    tasks = config.head.tasks
+    #: Where the scores of each task begin, in one row of all of them.
+    cells = output.tasks[0]["heatmap"][0, 0].numel()
+    starts = np.cumsum([0, *(cells * len(task.classes) for task in tasks)])
+    # Scores are computed of what may be above the threshold. The slack is far above the rounding.
+    limit = -np.inf if score_threshold == 0 else _logit(score_threshold) - _SLACK
     found = []
-    for sample, heatmap in enumerate(maps["heatmap"]):
-        scores = heatmap.float().sigmoid().flatten()
+    for sample in range(len(output.tasks[0]["heatmap"])):
+        logits = torch.cat([maps["heatmap"][sample].flatten() for maps in output.tasks]).float()
         # NaN compares false, so without this a broken network would just see nothing.
-        _check_finite(scores, task)
-        candidate = (scores > threshold).nonzero()[:, 0]
-        # NumPy sorts these few much faster; equal ones keep their order.
-        order = np.argsort(-scores[candidate].cpu().numpy(), kind="stable")
-        order = order[: config.head.candidates]
-        candidate = candidate[torch.from_numpy(order).to(candidate.device)]
-        cell = candidate % cells
-        if regress is None:
-            code = torch.cat([maps[name][sample].flatten(1)[:, cell] for name in REGRESSION])
-        else:
-            code = regress(index, maps, sample, cell)
-        code = code.float()
-        _check_finite(code, task)
+        if not torch.isfinite(torch.stack(logits.aminmax())).all():
+            _refuse(logits.cpu().numpy(), starts, tasks)
+        likely = (logits > limit).nonzero()[:, 0]
+        score = logits[likely].sigmoid().cpu().numpy()
+        place = likely.cpu().numpy()
+        place, score = place[score > score_threshold], score[score > score_threshold]
+        chosen = [
+            _best(score, slice(first, end), config.head.candidates)
+            for first, end in pairwise(np.searchsorted(place, starts))
+        ]
+        codes = _codes(output, sample, [place[best] % cells for best in chosen], regress)
+        if not np.isfinite(codes).all():
+            ends = np.cumsum([0, *map(len, chosen)])
+            _refuse(codes.sum(1), ends, tasks)
+        order = np.concatenate(chosen)
+        task_of = np.repeat(np.arange(len(tasks)), [len(best) for best in chosen])
+        inside = place[order] - starts[task_of]
         boxes = _boxes(
-            score=scores[candidate].cpu().double().numpy(),
-            channel=(candidate // cells).cpu().numpy(),
-            cell=cell.cpu().numpy(),
-            code=code.T.cpu().double().numpy(),
-            task=task,
+            score=score[order].astype(np.float64),
+            label=_labels(config)[task_of, inside // cells],
+            cell=inside % cells,
+            code=codes,
             config=config,
         )
+        kept: NDArray[np.bool_] = np.ones(len(boxes), bool)
         if config.head.center_limit is not None:
-            limit = np.array(config.head.center_limit)
-            boxes = boxes.select(np.flatnonzero((np.abs(boxes.center) <= limit).all(1)))
-        found.append(boxes)
+            kept &= (np.abs(boxes.center) <= np.array(config.head.center_limit)).all(1)
+        found.append(
+            [boxes.select(np.flatnonzero(kept & (task_of == i))) for i in range(len(tasks))]
+        )
     return found
 
 
-def _check_finite(values: Tensor, task: TaskConfig) -> None:
-    if not torch.isfinite(values).all():
-        raise DecodeError(
-            f"head maps of task {', '.join(task.classes)} are not finite: the weights have "
-            "diverged, the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
-        )
+def _best(score: NDArray[np.float32], part: slice, most: int) -> NDArray[np.int64]:
+    """Places of the best scores of a part, falling; equal ones keep their order."""
+    order: NDArray[np.int64] = part.start + np.argsort(-score[part], kind="stable")[:most]
+    return order
+
+
+def _codes(
+    output: ModelOutput,
+    sample: int,
+    cells: Sequence[NDArray[np.int64]],
+    regress: Regress | None,
+) -> NDArray[np.float64]:
+    """Box parameters [K, 10] of the tasks, one after the other, at the cells of each."""
+    device = output.tasks[0]["heatmap"].device
+    width = output.tasks[0]["heatmap"].shape[-1]
+    ends = np.cumsum([len(cell) for cell in cells])
+    parts = torch.from_numpy(np.concatenate(cells)).to(device).tensor_split(list(ends[:-1]))
+    codes = []
+    for index, (maps, cell) in enumerate(zip(output.tasks, parts, strict=True)):
+        if regress is not None:
+            codes.append(regress(index, maps, sample, cell))
+        else:
+            x, y = cell // width, cell % width
+            codes.append(torch.cat([maps[name][sample][:, x, y] for name in REGRESSION]))
+    return torch.cat(codes, 1).T.cpu().double().numpy()
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def _labels(config: DetectorConfig) -> NDArray[np.int64]:
+    """[tasks, channels] index of the class of each heatmap; -1 where a task has fewer."""
+    widest = max(len(task.classes) for task in config.head.tasks)
+    labels = np.full((len(config.head.tasks), widest), -1)
+    for row, task in zip(labels, config.head.tasks, strict=True):
+        row[: len(task.classes)] = [config.classes.index(name) for name in task.classes]
+    return labels
+
+
+def _refuse(
+    values: NDArray[np.floating], starts: NDArray[np.int64], tasks: Sequence[TaskConfig]
+) -> NoReturn:
+    """Say which task has values that are not finite."""
+    first = np.flatnonzero(~np.isfinite(values))[0]
+    task = tasks[int(np.searchsorted(starts, first, side="right")) - 1]
+    raise DecodeError(
+        f"head maps of task {', '.join(task.classes)} are not finite: the weights have "
+        "diverged, the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
+    )
 
 
 def _boxes(
     *,
     score: NDArray[np.float64],
-    channel: NDArray[np.int64],
+    label: NDArray[np.int64],
     cell: NDArray[np.int64],
     code: NDArray[np.float64],
-    task: TaskConfig,
     config: DetectorConfig,
 ) -> Detections:
     """Candidates [K] with regressions [K, 10] as boxes."""
     grid = config.grid
     corner = np.stack([cell // grid.shape[1], cell % grid.shape[1]], 1)
     center = np.array(grid.low[:2]) + grid.cell * (corner + code[:, 0:2])
-    labels = np.array([config.classes.index(name) for name in task.classes])
     return Detections(
         center=np.concatenate([center, code[:, 2:3]], 1),
         size=np.exp(code[:, 3:6].clip(*np.log(config.head.size_limits))),
         yaw=np.arctan2(code[:, 6], code[:, 7]),
         velocity=code[:, 8:10],
-        label=labels[channel],
+        label=label,
         score=score,
         classes=config.classes,
     )
 
 
-def survivors(boxes: Detections, task: TaskConfig, keep: int) -> NDArray[np.int64]:
-    """Indices of the boxes of a task, best first, that non-maximum suppression leaves."""
+def survivors(boxes: Sequence[Detections], config: DetectorConfig) -> list[Detections]:
+    """What non-maximum suppression leaves of the boxes of every task, best first."""
+    groups = [_rivals(part, task) for part, task in zip(boxes, config.head.tasks, strict=True)]
+    kept = suppressed(groups, keep=config.head.keep)
+    return [part.select(index) for part, index in zip(boxes, kept, strict=True)]
+
+
+def _rivals(boxes: Detections, task: TaskConfig) -> Circles | Rectangles:
+    """How the boxes of a task, best first, suppress each other."""
     if task.nms == "circle":
-        return circle_nms(boxes.center[:, :2], distance=task.nms_threshold, keep=keep)
+        return Circles(centers=boxes.center[:, :2], distance=task.nms_threshold)
     scale = np.ones(len(boxes.classes))
     for name, factor in zip(
         task.classes, task.nms_scale or (1.0,) * len(task.classes), strict=True
@@ -161,7 +215,7 @@ def survivors(boxes: Detections, task: TaskConfig, keep: int) -> NDArray[np.int6
         ],
         1,
     )
-    return rotated_nms(flat, overlap=task.nms_threshold, keep=keep)
+    return Rectangles(boxes=flat, overlap=task.nms_threshold)
 
 
 def _best_first(boxes: Detections) -> Detections:

@@ -53,15 +53,17 @@ def test_heads_that_share_hidden_channels_stay_whole():
 @pytest.mark.parametrize("hidden", ["branch", "task", "head"])
 def test_the_detector_finds_the_boxes_of_the_plain_network(hidden):
     config = dataclasses.replace(TINY, head=dataclasses.replace(TINY.head, hidden=hidden))
-    torch.manual_seed(1)
+    torch.manual_seed(2)  # With 1 the last two for the last place score alike to 3e-8.
     model = roughen(build_detector(config)).eval()
     (expected,) = decode(model(batch(0)), config, score_threshold=0.05)
     detector = Detector(model, score_threshold=0.05)
     assert (detector.regress is None) == (hidden == "head")
     got = detector(frame(0))
     assert len(got) == len(expected) > 0
-    # Two that score alike may come in either order.
-    orders = [np.lexsort(np.round(boxes.center, 2).T) for boxes in (got, expected)]
+    # Two that score alike may come in either order, and boxes of two classes lie on one place.
+    apart = np.abs(got.center[:, None] - expected.center[None]).sum(-1)
+    apart[got.label[:, None] != expected.label[None]] = np.inf
+    order = apart.argmin(0)
+    assert sorted(order) == list(range(len(got))), "each box has its own"
     for name in ("center", "size", "yaw", "velocity", "score"):
-        a, b = (getattr(boxes, name)[o] for boxes, o in zip((got, expected), orders, strict=True))
-        np.testing.assert_allclose(a, b, atol=1e-3)
+        np.testing.assert_allclose(getattr(got, name)[order], getattr(expected, name), atol=1e-3)

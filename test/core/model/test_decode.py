@@ -121,10 +121,15 @@ def test_cones_are_enlarged_before_suppression():
 
 
 @pytest.mark.parametrize("name", ["heatmap", "vel"])
-def test_maps_that_are_not_finite_are_refused(name):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("task", [0, 4])
+def test_maps_that_are_not_finite_are_refused(name, value, task):
     rng = np.random.default_rng(3)
     output = perfect([apart(rng, 60)])
-    for maps in output.tasks:
-        maps[name] = maps[name] * float("nan")
-    with pytest.raises(DecodeError, match="not finite"):
+    maps = output.tasks[task]
+    peaks = maps["heatmap"].sigmoid().amax(1, keepdim=True) > 0.6
+    assert peaks.any()
+    maps[name] = torch.where(peaks, value, maps[name])
+    classes = ", ".join(TINY.head.tasks[task].classes)
+    with pytest.raises(DecodeError, match=f"task {classes} are not finite"):
         decode(output, TINY, score_threshold=0.6)
