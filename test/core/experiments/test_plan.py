@@ -11,9 +11,10 @@ from handmade import write_version
 from crkd_core.cli import app
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import commands
+from crkd_core.experiments.arms import S0, STEPS, WARMUP, A, B, C
 from crkd_core.experiments.drives import DrivesError, share_out
 from crkd_core.experiments.folder import ExperimentError, Settings
-from crkd_core.experiments.lists import LISTS, S0, STEPS, WARMUP, A, B, C, runs_of
+from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 
 SETTINGS = Settings(

@@ -15,10 +15,11 @@ import pytest
 
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.experiments.arms import FIRST_STEPS, STEPS
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
-from crkd_core.experiments.lists import FIRST_STEPS, STEPS, runs_of
+from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 
