@@ -7,6 +7,7 @@ Looping sets the time of the stamps back, as `ros2 bag play --loop` does.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from crkd_ros.convert.ros_packages import MessageError, message_class
 
 #: Longest pause between two looks at the clock, so that /clock keeps its rate in gaps of a bag.
 _CLOCK_PERIOD = 0.025
+#: Shortest time between two ticks: a bag may have a message every two milliseconds, and whoever
+#: hears each of their times has less of the processor for the messages.
+_CLOCK_REST = 0.01
 #: No new subscriber for this long means that discovery is done.
 _SETTLED = 1.0
 
@@ -64,7 +68,7 @@ def play(
         topics: only these; None = all.
         wait: before starting, wait up to this many seconds until subscribers have been found and
             no new one has come for a second; 0 = start at once.
-        clock: publish /clock with the bag's time, 40 times a second.
+        clock: publish /clock with the bag's time, 40 to 100 times a second.
         linger: at most this many seconds at the end for reliable subscribers to acknowledge.
         start_offset: leave out this many seconds at the bag's start, but for latched messages
             (/tf_static), which are published at once.
@@ -200,20 +204,24 @@ class _Pace:
     def __init__(self, *, rate: float, ticker: _Clock | None) -> None:
         self._rate, self._ticker = rate, ticker
         self._first_ns, self._started = 0, 0.0
+        self._ticked = -math.inf
         #: The furthest behind so far, seconds.
         self.late = 0.0
 
     def start(self, stamp_ns: int) -> None:
         """The moment ``stamp_ns`` is now."""
         self._first_ns, self._started = stamp_ns, time.monotonic()
+        self._ticked = -math.inf
 
     def wait(self, stamp_ns: int) -> None:
         """Return when ``stamp_ns`` is due."""
         due = self._started + (stamp_ns - self._first_ns) * 1e-9 / self._rate
         while True:
-            ahead = due - time.monotonic()
-            if self._ticker is not None:
+            now = time.monotonic()
+            ahead = due - now
+            if self._ticker is not None and now - self._ticked >= _CLOCK_REST:
                 self._ticker.publish(stamp_ns - int(max(ahead, 0.0) * self._rate * 1e9))
+                self._ticked = now
             if ahead <= 0:
                 self.late = max(self.late, -ahead)
                 return

@@ -6,6 +6,7 @@ camera_model.py, radar clouds in radar_clouds.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from crkd_ros.convert import ros_packages
 #: Fields of ~/boxes, one float32 each.
 BOX_FIELDS = ("x", "y", "z", "length", "width", "height", "yaw", "vx", "vy", "score", "label")
 
+#: Name, offset, datatype and count of every field of a cloud.
+Layout = tuple[tuple[str, int, int, int], ...]
 #: A point with more numbers than this is no point.
 _MOST_COLUMNS = 256
 
@@ -125,31 +128,42 @@ def check_cloud(message: Any, source: str) -> None:
         ConvertError: they do, or a field is none that every implementation of read_points reads.
     """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
-    sizes = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 8}
-    for field in message.fields:
-        size = sizes.get(field.datatype)
-        if size is None or field.offset + size * max(field.count, 1) > step:
-            raise ConvertError(
-                f"{source}: field {field.name!r} (datatype {field.datatype}, offset "
-                f"{field.offset}, count {field.count}) does not fit a point of {step} bytes"
-            )
+    _check_layout(layout_of(message), step, source)
     if (height > 1 and row < width * step) or len(message.data) < _bytes_needed(message):
         raise ConvertError(
             f"{source}: {width} x {height} points of {step} bytes in rows of {row} need "
             f"{_bytes_needed(message)} bytes, got {len(message.data)}"
         )
-    names: list[str] = []
-    for field in message.fields:
-        if not field.count:
+
+
+def layout_of(message: Any) -> Layout:
+    """The fields of a PointCloud2, by which what follows from them can be kept."""
+    return tuple((f.name, f.offset, f.datatype, f.count) for f in message.fields)
+
+
+@functools.lru_cache(maxsize=64)
+def _check_layout(fields: Layout, step: int, source: str) -> None:
+    """That fields fit a point and can be told apart. A sensor sends the same ones every time."""
+    sizes = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 8: 8}
+    for name, offset, datatype, count in fields:
+        size = sizes.get(datatype)
+        if size is None or offset + size * max(count, 1) > step:
             raise ConvertError(
-                f"{source}: field {field.name!r} has count 0; expected 1, or more for an array"
+                f"{source}: field {name!r} (datatype {datatype}, offset {offset}, count {count}) "
+                f"does not fit a point of {step} bytes"
             )
-        if field.count <= _MOST_COLUMNS:  # More is refused below, and not written out here.
-            parts = [f"_{part}" for part in range(field.count)] if field.count > 1 else [""]
-            names += [field.name + part for part in parts if field.name]
+    names: list[str] = []
+    for name, _, _, count in fields:
+        if not count:
+            raise ConvertError(
+                f"{source}: field {name!r} has count 0; expected 1, or more for an array"
+            )
+        if count <= _MOST_COLUMNS:  # More is refused below, and not written out here.
+            parts = [f"_{part}" for part in range(count)] if count > 1 else [""]
+            names += [name + part for part in parts if name]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConvertError(f"{source}: fields of one name: {', '.join(twice)}")
-    columns = sum(field.count for field in message.fields)
+    columns = sum(count for _, _, _, count in fields)
     if columns > _MOST_COLUMNS:
         raise ConvertError(
             f"{source}: {columns} numbers in a point; expected at most {_MOST_COLUMNS}"

@@ -7,7 +7,8 @@ the table.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+import functools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +169,8 @@ def radar_points(
             column.
     """
     fields = fields or RadarFieldsConfig()
-    names = _names(message, fields, source)
+    found = frozenset(field.name for field in message.fields if field.count == 1)
+    names = _names(found, fields, source)
     records = cloud_records(message, source=source)
     points = np.zeros((len(records), len(RADAR_FIELDS)), np.float32)
     points[:, RADAR_COLUMN["rcs"]] = fields.default_rcs
@@ -219,9 +221,9 @@ def _places(records: NDArray[np.void], fields: RadarFieldsConfig) -> NDArray[np.
     return np.stack(places, 1).astype(np.float32)
 
 
-def _names(message: Any, fields: RadarFieldsConfig, source: str) -> dict[str, str]:
-    """Column -> field of the cloud, for the columns that are copied."""
-    found = {field.name for field in message.fields if field.count == 1}
+@functools.lru_cache(maxsize=64)
+def _names(found: frozenset[str], fields: RadarFieldsConfig, source: str) -> Mapping[str, str]:
+    """Column -> field of a cloud with these fields, for the columns that are copied."""
     wanted = {name: getattr(fields, name) for name in ("x", "y", "z", "rcs", "vx", "vy")}
     if not fields.doppler:
         wanted |= {name: getattr(fields, name) for name in ("vx_comp", "vy_comp")}

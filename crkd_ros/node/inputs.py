@@ -20,7 +20,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 
-from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.convert import arrays, cdr, ros_packages
 from crkd_ros.node.receiver import Receiver
 from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
@@ -121,6 +121,7 @@ class Inputs:
                 framing.topic(name),
                 on_pose,
                 depth=_POSES,
+                raw=True,
                 at_once=_POSES,  # A turn of the wait set costs more than a pose.
             )
 
@@ -170,8 +171,10 @@ class Inputs:
             if self._worker.wanted():
                 self._worker.add(sensor.name, arrival, sensor.item(message))
 
-    def _on_pose(self, odometry: Odometry, message: Any) -> None:
+    def _on_pose(self, odometry: Odometry, data: bytes) -> None:
+        """Odometry, serialised."""
         with self._safely(odometry):
+            message = cdr.odometry(data)
             arrival = self._arrived(odometry, message)
             if odometry.on_pose(message):
                 self._worker.add_pose(arrival.stamp_ns)

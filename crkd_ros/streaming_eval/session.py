@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crkd_ros.convert import cdr
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
 from crkd_ros.streaming_eval.naming import Naming
@@ -20,6 +21,7 @@ from crkd_ros.streaming_eval.recorder import Pass, Recorder
 if TYPE_CHECKING:
     from crkd_ros.node.receiver import Receiver
 
+_ODOMETRY = "nav_msgs/msg/Odometry"
 #: Messages of a topic that are taken at once, /clock before the others: a turn costs more.
 _AT_ONCE = 50
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
@@ -55,7 +57,7 @@ def subscribe(
     loose, firm = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
     for topic, kind, callback, reliability in (
         ("/clock", "rosgraph_msgs/msg/Clock", recorder.on_clock, loose),
-        (odometry, "nav_msgs/msg/Odometry", recorder.on_odometry, loose),
+        (odometry, _ODOMETRY, lambda data: recorder.on_odometry(cdr.odometry(data)), loose),
         (f"{detector}/boxes", "sensor_msgs/msg/PointCloud2", recorder.on_boxes, firm),
         ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
     ):
@@ -63,7 +65,7 @@ def subscribe(
         subscription = node.create_subscription(
             message_class(kind), topic, callback, profile, callback_group=receiver.group
         )
-        receiver.add(subscription, callback, at_once=_AT_ONCE)
+        receiver.add(subscription, callback, raw=kind == _ODOMETRY, at_once=_AT_ONCE)
 
 
 def run_session(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import functools
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -21,18 +22,27 @@ def dtype_from_fields(
 
     Raises what the original raises: AssertionError for a count of 0, or two fields of one name.
     """
+    layout = tuple((field.name, field.offset, field.datatype, field.count) for field in fields)
+    return _dtype(layout, point_step, byte_order)
+
+
+@functools.lru_cache(maxsize=64)
+def _dtype(
+    fields: tuple[tuple[str, int, int, int], ...], point_step: int | None, byte_order: str
+) -> np.dtype:
+    """The same of name, offset, datatype and count: making one costs more than reading with it."""
     names: list[str] = []
     formats: list[str] = []
     offsets: list[int] = []
-    for place, field in enumerate(fields):
-        kind = DATATYPES[field.datatype]
-        name = field.name or f"unnamed_field_{place}"
-        assert field.count > 0, "Can't process fields with count = 0."
-        for part in range(field.count):
-            names.append(name if field.count == 1 else f"{name}_{part}")
+    for place, (called, offset, datatype, count) in enumerate(fields):
+        kind = DATATYPES[datatype]
+        name = called or f"unnamed_field_{place}"
+        assert count > 0, "Can't process fields with count = 0."
+        for part in range(count):
+            names.append(name if count == 1 else f"{name}_{part}")
             assert names[-1] not in names[:-1], "Duplicate field names are not allowed!"
             formats.append(byte_order + kind)
-            offsets.append(field.offset + part * int(kind[1]))
+            offsets.append(offset + part * int(kind[1]))
     layout: dict[str, Any] = {"names": names, "formats": formats, "offsets": offsets}
     if point_step is not None:
         layout["itemsize"] = point_step
