@@ -1,0 +1,81 @@
+"""Every command line of the documents is one that `crkd` takes: its verb and its options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from crkd_core.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+#: A change log speaks of what is no more.
+DOCUMENTS = [
+    path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/*.md"))
+    if path.name != "CHANGES.md"
+]  # fmt: skip
+_BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+_INLINE = re.compile(r"`(crkd [^`]+)`")
+_ASSIGNED = re.compile(r"\w+=")
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words behind `crkd` of every command line, in blocks of shell and in sentences."""
+    blocks = "\n".join(_BLOCK.findall(text)).replace("\\\n", " ")
+    for line in [*blocks.splitlines(), *_INLINE.findall(text.replace("\n", " "))]:
+        try:
+            words = shlex.split(line.replace("|", " "), comments=True)
+        except ValueError:  # An apostrophe of a sentence.
+            continue
+        while words and _ASSIGNED.match(words[0]):
+            words = words[1:]
+        ends = [place for place, word in enumerate(words) if word == "&&"]
+        for first, end in zip([0, *(place + 1 for place in ends)], [*ends, None], strict=True):
+            if words[first : first + 1] == ["crkd"]:
+                yield words[first + 1 : end]
+
+
+def problem(words: list[str]) -> str:
+    """What `crkd` does not know of these words; "" = nothing."""
+    command: Any = typer.main.get_command(app)
+    for place, word in enumerate(words):
+        if not hasattr(command, "get_command"):  # It is a verb.
+            words = words[place:]
+            break
+        if word.startswith("-"):
+            words = words[place:]
+            break
+        context = command.make_context("crkd", [], resilient_parsing=True)
+        found = command.get_command(context, word)
+        if found is None:
+            # VERB and the like; words for people.
+            return "" if not word.islower() else f"no verb {word}"
+        command = found
+    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+    if "--ros-args" in words:
+        words = words[: words.index("--ros-args")]
+    options = [word.partition("=")[0].rstrip(",.;:") for word in words if word.startswith("--")]
+    unknown = [option for option in options if option not in known | {"--help"}]
+    return f"{command.name} has no {', '.join(unknown)}" if unknown else ""
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_command_lines_of_documents_are_taken(path):
+    wrong = {
+        " ".join(words): said
+        for words in command_lines(path.read_text())
+        if (said := problem(words))
+    }
+    assert not wrong
+
+
+def test_this_test_can_fail():
+    text = "```sh\ncrkd live --params-file x \\\n  --rate 1  # why\n```\nand `crkd nothing` too"
+    said = [problem(words) for words in command_lines(text)]
+    assert said == ["live has no --params-file", "no verb nothing"]
+    assert len([*command_lines((ROOT / "README.md").read_text())]) > 20
