@@ -11,18 +11,13 @@ pytest.importorskip("rclpy")
 
 import node_rig
 from node_rig import NAME, START, stamp_of
+from offline_node import offline
 
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
-from crkd_ros import frames
-from crkd_ros.convert import arrays, radar_clouds, ros_packages
-from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.motion.poses import PoseBuffer
-from crkd_ros.sync.history import Arrival
-from crkd_ros.sync.synchroniser import Synchronizer
+from crkd_ros.convert import arrays, ros_packages
 
 EARLIER = 100_000_000_000
 
@@ -202,35 +197,3 @@ def test_time_that_goes_back_begins_anew(bench):
     references += bench.play(drive(0.6, start=START - EARLIER))
     assert bench.answered(references)
     assert bench.peer.status("frames")[1]["dropped (see problems)"] == "0"
-
-
-def offline(events, weights):
-    """The detections of the same messages in their order, through sync and convert alone."""
-    detector = Detector.load(weights, score_threshold=0.05)
-    sync, motion, found = Synchronizer(), PoseBuffer(), {}
-    sensors = {name.lower(): name for name in CAMERAS + RADARS}
-    calibration, models = ros_rig.calibration(), {}
-
-    def detect(sets):
-        for frame_set in sets:
-            frame = frames.frame_from_set(
-                frame_set, extrinsics=calibration, motion=motion, image=TINY.image
-            )
-            found[frame.stamp_ns] = detector(frame)
-
-    for topic, message in events:
-        stamp, name = stamp_of(message), topic.split("/")[1]
-        if topic == "/odom":
-            motion.add(stamp, arrays.odometry_pose(message))
-        elif "info" in topic:
-            models[name] = CameraModel.of_info(message, rectified=True)
-        elif "image" in topic:
-            detect(sync.flush(before_ns=stamp))
-            image = prepared_image(message, models[name], TINY.image, camera=name)
-            sync.add(sensors[name], Arrival(stamp, 0.0), image)
-        elif "radar" in topic:
-            detect(sync.flush(before_ns=stamp))
-            sweep = radar_clouds.sweep(message, radar=name)
-            sync.add(sensors[name], Arrival(stamp, 0.0), sweep)
-    detect(sync.flush())
-    return found
