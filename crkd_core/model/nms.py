@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 TOLERANCE = 1e-9
 
 #: Boxes that are compared with each other at once.
-BLOCK = 64
+BLOCK = 96
 
 
 @dataclass(frozen=True, kw_only=True)
