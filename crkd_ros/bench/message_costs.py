@@ -13,7 +13,7 @@ from crkd_core.boxes import Detections
 from crkd_core.config import ImageConfig
 from crkd_ros.bags.container import Record
 from crkd_ros.bags.reader import read_bag, topics_of
-from crkd_ros.convert import arrays, box_messages, radar_clouds, ros_packages
+from crkd_ros.convert import arrays, box_messages, cdr, radar_clouds, ros_packages
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
 from crkd_ros.convert.marker_bytes import marker_bytes
 from crkd_ros.convert.ros_packages import message_class
@@ -24,6 +24,8 @@ _COUNT = 24
 _ARRIVAL = 10.0
 _IMAGE, _INFO = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/CameraInfo"
 _CLOUD, _ODOMETRY = "sensor_msgs/msg/PointCloud2", "nav_msgs/msg/Odometry"
+#: What the node takes as bytes. Nearly every CameraInfo is then only compared with the one before.
+_BYTES = (_INFO, _ODOMETRY)
 
 
 class CostError(RuntimeError):
@@ -95,7 +97,7 @@ def _samples(bag: Path) -> dict[str, list[Record]]:
 
 
 def _take(node: Any, kind: str, data: Sequence[bytes]) -> float:
-    """From the middleware's queue to a Python message, ms."""
+    """From the middleware's queue to a Python message, or to its bytes, ms."""
     cls, topic = message_class(kind), f"/crkd_costs/{kind.split('/')[-1].lower()}"
     publisher = node.create_publisher(cls, topic, 10)
     subscription = node.create_subscription(cls, topic, lambda _: None, 10)
@@ -109,7 +111,7 @@ def _take(node: Any, kind: str, data: Sequence[bytes]) -> float:
                     raise CostError(f"no {kind} arrived within {_ARRIVAL:g} s")
                 begin = time.thread_time()
                 with subscription.handle:
-                    message = subscription.handle.take_message(cls, False)
+                    message = subscription.handle.take_message(cls, kind in _BYTES)
                 spent = time.thread_time() - begin
             times.append(spent)
     finally:
@@ -123,14 +125,21 @@ def _conversions(samples: dict[str, list[Record]], image: ImageConfig) -> list[C
     from rclpy.serialization import deserialize_message
 
     decoded = {
-        kind: [deserialize_message(record.data, message_class(kind)) for record in records]
+        kind: [
+            bytes(record.data)
+            if kind in _BYTES
+            else deserialize_message(record.data, message_class(kind))
+            for record in records
+        ]
         for kind, records in samples.items()
     }
-    models = [CameraModel.of_info(info, rectified=True) for info in decoded.get(_INFO, [])[:1]]
+    models = [
+        CameraModel.of_info(deserialize_message(data, message_class(_INFO)), rectified=True)
+        for data in decoded.get(_INFO, [])[:1]
+    ]
     works: list[tuple[str, str, Callable[[Any], Any]]] = [
         ("sweep of a PointCloud2", _CLOUD, lambda m: radar_clouds.sweep(m, radar="RADAR_FRONT")),
-        ("pose of an Odometry", _ODOMETRY, arrays.odometry_pose),
-        ("camera of a CameraInfo", _INFO, lambda m: CameraModel.of_info(m, rectified=True)),
+        ("pose of an Odometry", _ODOMETRY, lambda data: arrays.odometry_pose(cdr.odometry(data))),
     ]
     if models:
         works.insert(
