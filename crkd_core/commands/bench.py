@@ -38,6 +38,7 @@ def bench(
     overwrite: Overwrite = False,
 ) -> None:
     """How fast a detector runs here, by precision and stage; or how fast it trains."""
+    from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.infer.bench import bench as run_bench
     from crkd_core.infer.stage_report import RESULTS
     from crkd_core.train.bench import bench_training
@@ -61,6 +62,7 @@ def bench(
     if training:
         bench_training(preset_name=preset, batch_size=batch_size, device=device, rounds=rounds)
     else:
+        keep_freed_memory()
         run_bench(
             preset_name=preset,
             weights=weights,

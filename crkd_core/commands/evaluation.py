@@ -61,6 +61,7 @@ def evaluate(
     from crkd_core.data.vod.layout import is_vod
     from crkd_core.evaluate.dropout import evaluate_dropout
     from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
+    from crkd_core.infer.allocator import keep_freed_memory
 
     if (weights is None) == (submission is None):
         raise ConfigError("give either --weights or --submission")
@@ -70,6 +71,8 @@ def evaluate(
         raise ConfigError("--slices scores parts of one evaluation; leave --dropout out")
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
+    if weights is not None:
+        keep_freed_memory()
     if is_vod(data):
         if dropout or version is not None:
             raise ConfigError(

@@ -9,8 +9,10 @@ from crkd_ros.signals import die_by_them
 
 def _detector_node(args: list[str]) -> int:
     die_by_them()
+    from crkd_core.infer.allocator import keep_freed_memory
     from crkd_ros.node import detector_node
 
+    keep_freed_memory()
     return detector_node.main(args)
 
 

@@ -80,9 +80,11 @@ def replay(
     topics = sensor_topics(topic)
     layout_of(bag, config, topics)
     from crkd_core.evaluate.report import metrics_tables, unscored_note
+    from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.infer.detector import Detector
 
     threshold = config.score_threshold
+    keep_freed_memory()
     detector = Detector.load(
         config.weights,
         device=config.device,
