@@ -19,6 +19,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
@@ -129,6 +130,7 @@ class Peer:
         self.node = rclpy.create_node("test_peer", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._closing = False
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
         self._publishers: dict[str, object] = {}
@@ -138,9 +140,13 @@ class Peer:
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()
+            while not self._closing and self._context.ok():
+                # What a test destroys just now may be waited for.
+                with contextlib.suppress(rclpy_implementation.InvalidHandle):
+                    self._executor.spin()
 
     def close(self) -> None:
+        self._closing = True
         self._executor.shutdown()
         self._thread.join()
         self.node.destroy_node()
