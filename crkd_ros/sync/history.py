@@ -52,8 +52,6 @@ class History:
     messages: list[Timed] = field(default_factory=list)
     heard: list[Arrival] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
-    #: Stamps of ``heard``: searching these costs a tenth of searching those.
-    _stamps: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
     #: Answers of ``period_ns`` since the last change, by end and share.
     _periods: dict[tuple[int, float], float | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -62,16 +60,14 @@ class History:
     def add(self, arrival: Arrival, item: Any) -> Timed | None:
         """Take a message that is not here yet; the oldest, if there is no room for it any more."""
         bisect.insort(self.messages, Timed(arrival.stamp_ns, item), key=stamp_of)
-        place = bisect.bisect_right(self._stamps, arrival.stamp_ns)
-        self._stamps.insert(place, arrival.stamp_ns)
-        self.heard.insert(place, arrival)
-        del self.heard[:-_HEARD], self._stamps[:-_HEARD]
+        bisect.insort(self.heard, arrival, key=stamp_of)
+        del self.heard[:-_HEARD]
         self._periods.clear()
         return self.messages.pop(0) if len(self.messages) > self.kept else None
 
     def __contains__(self, stamp_ns: int) -> bool:
-        place = bisect.bisect_left(self._stamps, stamp_ns)
-        return place < len(self._stamps) and self._stamps[place] == stamp_ns
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
+        return place < len(self.heard) and self.heard[place].stamp_ns == stamp_ns
 
     @property
     def newest(self) -> Arrival | None:
@@ -81,23 +77,23 @@ class History:
     @property
     def newest_ns(self) -> int | None:
         """The newest stamp, ns; None after ``clear``."""
-        return self._stamps[-1] if self._stamps else None
+        return self.heard[-1].stamp_ns if self.heard else None
 
     def came_at(self, stamp_ns: int, default: float) -> float:
         """When the message with this stamp came; ``default``: it is not remembered any more."""
-        place = bisect.bisect_left(self._stamps, stamp_ns)
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
         return self.heard[place].at if stamp_ns in self else default
 
     def before(self, stamp_ns: int) -> int | None:
         """The newest stamp earlier than this one, ns."""
-        place = bisect.bisect_left(self._stamps, stamp_ns)
-        return self._stamps[place - 1] if place else None
+        place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
+        return self.heard[place - 1].stamp_ns if place else None
 
     def after(self, stamp_ns: int | None) -> Sequence[Arrival]:
         """What was measured later than this; None: everything."""
         if stamp_ns is None:
             return self.heard
-        return self.heard[bisect.bisect_right(self._stamps, stamp_ns) :]
+        return self.heard[bisect.bisect_right(self.heard, stamp_ns, key=stamp_of) :]
 
     def period_ns(self, until_ns: int | None = None, *, share: float = 0.5) -> float | None:
         """The median time between the last messages up to a stamp, ns; None before the second.
@@ -107,10 +103,10 @@ class History:
         """
         end = len(self.heard)
         if until_ns is not None:
-            end = bisect.bisect_right(self._stamps, until_ns)
+            end = bisect.bisect_right(self.heard, until_ns, key=stamp_of)
         # Asked for of every sensor with every message, and told by the sensor's own alone.
         if (end, share) not in self._periods:
-            recent = self._stamps[max(0, end - _INTERVALS) : end]
+            recent = [heard.stamp_ns for heard in self.heard[max(0, end - _INTERVALS) : end]]
             intervals = sorted(map(operator.sub, recent[1:], recent))
             # Many times faster than the statistics module.
             middle = int(share * (len(intervals) - 1))
@@ -123,9 +119,8 @@ class History:
 
     def forget_after(self, stamp_ns: float) -> int:
         """Forget messages with a later stamp; how many were heard."""
-        gone = sum(stamp > stamp_ns for stamp in self._stamps)
+        gone = sum(heard.stamp_ns > stamp_ns for heard in self.heard)
         self.heard = [heard for heard in self.heard if heard.stamp_ns <= stamp_ns]
-        self._stamps = [heard.stamp_ns for heard in self.heard]
         self.messages = [message for message in self.messages if message.stamp_ns <= stamp_ns]
         self._periods.clear()
         return gone
@@ -134,10 +129,9 @@ class History:
         """Forget the messages; the counts stay."""
         self.messages.clear()
         self.heard.clear()
-        self._stamps.clear()
         self._periods.clear()
 
 
-def stamp_of(message: Timed) -> int:
+def stamp_of(message: Timed | Arrival) -> int:
     """Its stamp, ns: the key that messages are sorted by."""
     return message.stamp_ns
