@@ -7,7 +7,7 @@ from pathlib import Path
 
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings, ended
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
@@ -189,11 +189,7 @@ def _settings(
             f"--start-image: there is no file {start_image}; give a weights file"
         )
     for name, source in (trained or {}).items():
-        if not ended(source):
-            raise ExperimentError(
-                f"--trained {name}={source}: expected the folder of an ended training, with "
-                "config.json and weights.safetensors of its last step"
-            )
+        check_ended(name, source)
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
     root = str(data.resolve()) if data is not None else ""

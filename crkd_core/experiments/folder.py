@@ -211,8 +211,9 @@ class Folder:
             source: folder of the training, as `crkd train` writes it.
 
         Raises:
-            ExperimentError: the run has begun here.
+            ExperimentError: no ended training there (any more), or the run has begun here.
         """
+        check_ended(name, source)
         if self.record(name) is not None:
             raise ExperimentError(
                 f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "
@@ -234,6 +235,15 @@ class Folder:
             return scored >= (self.run(name) / "weights.safetensors").stat().st_mtime_ns
         except OSError:
             return False
+
+
+def check_ended(name: str, source: Path) -> None:
+    """That a folder can stand for a run. Raises ExperimentError: no ended training there."""
+    if not ended(source):
+        raise ExperimentError(
+            f"--trained {name}={source}: expected the folder of an ended training, with "
+            "config.json and weights.safetensors of its last step"
+        )
 
 
 def ended(training: Path) -> bool:

@@ -25,8 +25,9 @@ from crkd_core.model.output import ModelOutput
 Regress = Callable[[int, dict[str, Tensor], int, Tensor], Tensor]
 
 
-#: Logits this far below the threshold's are looked at too.
-_SLACK = 1e-3
+#: Logits this far below the threshold's are looked at too, and all above this: that is more than
+#: what a score in float32 is off by, which grows towards 1.
+_SLACK, _SURE = 1e-3, 9.0
 
 
 class DecodeError(RuntimeError):
@@ -77,8 +78,8 @@ def candidates(
     #: Where the scores of each task begin, in one row of all of them.
     cells = output.tasks[0]["heatmap"][0, 0].numel()
     starts = np.cumsum([0, *(cells * len(task.classes) for task in tasks)])
-    # Scores are computed of what may be above the threshold. The slack is far above the rounding.
-    limit = -np.inf if score_threshold == 0 else _logit(score_threshold) - _SLACK
+    # Scores are computed of what may be above the threshold.
+    limit = -np.inf if score_threshold == 0 else min(_logit(score_threshold) - _SLACK, _SURE)
     found = []
     for sample in range(len(output.tasks[0]["heatmap"])):
         logits = torch.cat([maps["heatmap"][sample].flatten() for maps in output.tasks]).float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,12 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
     ).read_bytes()
     assert len((other / "runs" / "A-1" / "metrics.jsonl").read_text().splitlines()) == 1
     assert experiment("main", other, seeds=1, only=["A"]) == {}, "a later call knows of it"
+    # Lost here and there: refused, not trained anew in its place.
+    shutil.rmtree(taken)
+    start.rename(start.with_name("elsewhere"))
+    with pytest.raises(ExperimentError, match="expected the folder of an ended training"):
+        experiment("main", other, seeds=1, only=["A"])
+    assert not taken.exists()
     with pytest.raises(PlanError, match="not one of the runs"):
         experiment("main", other, seeds=1, only=["A"], trained={"teacher": start})
 
