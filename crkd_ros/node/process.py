@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import NotInitializedException
 from rclpy.executors import ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from crkd_ros.signals import ENDING
@@ -60,6 +62,10 @@ def _run(kind: type[Any], args: list[str] | None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except (rclpy_implementation.RCLError, NotInitializedException):
+        # A signal may end the context while the node is made, before Python hears of it.
+        if rclpy.ok():
+            raise
     except kind.refusals as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return 1

@@ -37,3 +37,46 @@ def test_a_signal_of_another_thread_wakes_the_main_one() -> None:
         [sys.executable, "-c", CODE], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
+
+
+#: The first node meets a context that rclpy's handler of signals has ended: what it calls says so
+#: in two ways. The second cannot be made at all.
+ENDED = """
+import rclpy
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
+from crkd_ros.node import process
+
+class Late(LifecycleNode):
+    refusals = ()
+
+    def __init__(self):
+        rclpy.try_shutdown()
+        super().__init__("late")
+
+class Later(LifecycleNode):
+    refusals = ()
+
+    def __init__(self):
+        rclpy.try_shutdown()
+        raise rclpy_implementation.RCLError("the given context is not valid")
+
+class Wrong(LifecycleNode):
+    refusals = ()
+
+    def __init__(self):
+        raise rclpy_implementation.RCLError("another reason")
+
+print(process.run(Late, []), process.run(Later, []))
+try:
+    process.run(Wrong, [])
+except rclpy_implementation.RCLError as error:
+    print(error)
+"""
+
+
+def test_a_context_that_a_signal_ended_while_the_node_is_made_is_a_clean_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "0 0\nanother reason\n"), done.stderr
