@@ -67,8 +67,8 @@ def experiment(
     trained: Annotated[
         list[str] | None,
         typer.Option(
-            help="RUN=FOLDER: a training from elsewhere stands for this run, such as a teacher "
-            "that exists (repeatable)."
+            help="RUN=FOLDER or RUN=WEIGHTS: a training from elsewhere stands for this run, such "
+            "as a teacher that exists (repeatable)."
         ),
     ] = None,
     set_: Annotated[

@@ -38,6 +38,13 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="demo_student (default), crkd_r50, ...")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from this run folder or weights file, with its network; --preset then "
+            "gives the training settings alone."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
     set_: Annotated[
@@ -53,10 +60,11 @@ def train(
 
     _check_place(out, device)
     if resume:
-        run = _resumed(out, split=split, preset=preset, steps=steps, changes=set_)
+        changes = [*(set_ or []), *([] if start is None else ["--start"])]
+        run = _resumed(out, split=split, preset=preset, steps=steps, changes=changes)
         config = run.config
     else:
-        config = find_preset(preset or "demo_student")
+        config = _from_start(start, preset)
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
@@ -67,6 +75,23 @@ def train(
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
     print(f"weights: {run.path / 'weights.safetensors'}")
+
+
+def _from_start(start: Path | None, preset: str | None) -> TrainConfig:
+    """The settings of a training without teacher, of a random or a trained network."""
+    if start is None:
+        return find_preset(preset or "demo_student")
+    from crkd_core.distill.settings import start_config, weights_of
+
+    config, _ = start_config(str(start), preset)
+    return dataclasses.replace(
+        config,
+        start=str(weights_of(start).resolve()),
+        start_image=None,
+        crkd=None,
+        imkd=None,
+        unlabelled=None,
+    )
 
 
 def distill(

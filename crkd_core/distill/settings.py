@@ -113,7 +113,7 @@ def distill_config(
     """
     names = _known(method, form)
     chosen = default_losses(method, form) if losses is None else dict(losses)
-    config, start = _student(student, preset)
+    config, start = start_config(student, preset)
     common = {
         "teacher_sensors": teacher_sensors,
         "cache": None if cache is None else str(cache.resolve()),
@@ -209,8 +209,18 @@ def _calibrated(
     return radar
 
 
-def _student(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
-    """Training settings with the student's detector, and the weights to start from."""
+def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
+    """Training settings with a detector, and the weights to start from; None = random.
+
+    Args:
+        student: see ``distill_config``.
+        preset: likewise.
+
+    Raises:
+        DistillError: neither preset, run nor file; no preset to take training settings from.
+        CheckpointError: a weights file that cannot be read, or that holds no configuration.
+        ConfigError: an unknown preset.
+    """
     path = Path(student)
     if path.name != student and not path.exists():
         raise DistillError(

@@ -25,7 +25,7 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     if spec.teacher is None:
         words += ["--preset", spec.preset]
         if spec.start is not None:
-            changes.append(f"start=runs/{spec.start}/weights.safetensors")
+            words += ["--start", f"runs/{spec.start}"]
         elif settings.start_image is not None and "camera" in branches(spec.preset):
             changes.append(f"start_image={settings.start_image}")
     else:

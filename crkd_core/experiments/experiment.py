@@ -78,7 +78,7 @@ def experiment(
         settings = _settings(
             folder, data, drives, scale, changes, start_image, trained, more, device, readers
         )
-        _take(folder, settings, [spec.name for spec in chosen])
+        _take(folder, settings, chosen)
         splits = SPLITS if test else SPLITS[:1]
 
         def publish(failed: Mapping[str, str]) -> None:
@@ -111,7 +111,8 @@ def trainings_from(words: Sequence[str]) -> dict[str, Path]:
         name, separator, source = word.partition("=")
         if not (name and separator and source) or name in found:
             raise ExperimentError(
-                f"--trained {word}: expected RUN=FOLDER, each run once, such as teacher=runs/mine"
+                f"--trained {word}: expected RUN=FOLDER or RUN=WEIGHTS, each run once, "
+                "such as teacher=runs/mine"
             )
         found[name] = Path(source)
     return found
@@ -161,11 +162,11 @@ def _publish(
         compare_losses(groups, place / f"{name}_losses")
 
 
-def _take(folder: Folder, settings: Settings, runs: Sequence[str]) -> None:
+def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
     """Copy the trainings from elsewhere that stand for runs, where they are not yet."""
-    for name, source in settings.trained.items():
-        if name in runs and not folder.is_trained(name):
-            folder.take(name, Path(source))
+    for spec in specs:
+        if spec.name in settings.trained and not folder.is_trained(spec.name):
+            folder.take(spec.name, Path(settings.trained[spec.name]), spec.preset)
 
 
 def _settings(

@@ -22,9 +22,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from crkd_core.config import LABEL_ENCODER
+from crkd_core.config import FORMAT, LABEL_ENCODER, to_dict
 from crkd_core.experiments.plan import Unlabelled
 from crkd_core.files import write_json
+from crkd_core.model.checkpoint import CheckpointError, read_config, read_metadata
+from crkd_core.presets import preset as find_preset
 
 #: Settings that may be others in every call.
 _OF_A_CALL = ("device", "readers")
@@ -46,7 +48,7 @@ class Settings:
         scale: factor of all steps.
         changes: KEY=VALUE for ``--set`` of every training.
         start_image: weights file whose image branch the first trainings start from; None = random.
-        trained: run -> folder of a training elsewhere, which stands for it.
+        trained: run -> folder of a training elsewhere, or weights file, which stands for it.
         more: root of another data set, of drives without boxes; None = there is none.
         more_drives: its scenes.
         device: where everything is computed; of a call, not of the folder.
@@ -203,12 +205,14 @@ class Folder:
         """Whether its weights are those of its last step."""
         return ended(self.run(name))
 
-    def take(self, name: str, source: Path) -> None:
-        """Copy a training from elsewhere, to stand for a run.
+    def take(self, name: str, source: Path, preset: str) -> None:
+        """Copy a training from elsewhere, or weights alone, to stand for a run.
 
         Args:
             name: of the run.
-            source: folder of the training, as `crkd train` writes it.
+            source: folder of the training, as `crkd train` writes it; or a weights file, of which
+                nothing says how it was trained.
+            preset: has the training settings of those that go on from such a file.
 
         Raises:
             ExperimentError: no ended training there (any more), or the run has begun here.
@@ -222,6 +226,10 @@ class Folder:
         new = self.run(name).with_name(f".{name}.new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
+        if source.is_file():
+            shutil.copy(source, new / "weights.safetensors")
+            write_json(_record_of_file(source, preset), new / "config.json", indent=2)
+            (new / "metrics.jsonl").touch()  # No step of it is known.
         for kept in ("config.json", "weights.safetensors", "metrics.jsonl", LABEL_ENCODER):
             if (source / kept).exists():
                 shutil.copy(source / kept, new / kept)
@@ -238,11 +246,16 @@ class Folder:
 
 
 def check_ended(name: str, source: Path) -> None:
-    """That a folder can stand for a run. Raises ExperimentError: no ended training there."""
-    if not ended(source):
+    """That a folder or file can stand for a run. Raises ExperimentError: it cannot."""
+    if source.is_file():
+        try:
+            read_config(source)
+        except CheckpointError as error:
+            raise ExperimentError(f"--trained {name}={source}: {error}") from error
+    elif not ended(source):
         raise ExperimentError(
-            f"--trained {name}={source}: expected the folder of an ended training, with "
-            "config.json and weights.safetensors of its last step"
+            f"--trained {name}={source}: expected a weights file, or the folder of an ended "
+            "training, with config.json and weights.safetensors of its last step"
         )
 
 
@@ -256,7 +269,28 @@ def ended(training: Path) -> bool:
             step = (file.metadata() or {}).get("step")
     except (OSError, SafetensorError):
         return False
-    return step == str(record["config"]["steps"])
+    # A file from elsewhere may not say its step.
+    return (step or "1") == str(record["config"]["steps"])
+
+
+def _record_of_file(weights: Path, preset: str) -> dict[str, Any]:
+    """config.json for weights that came alone: what is known of them, and a preset's settings."""
+    metadata = read_metadata(weights)
+    config = dataclasses.replace(
+        find_preset(preset),
+        detector=read_config(weights),
+        steps=int(metadata.get("step", 1)),
+    )
+    return {
+        "format": FORMAT,
+        "config": to_dict(config),
+        "data": None,
+        "split": None,
+        "digest": None,
+        "command": ["crkd", "(weights", "alone)"],
+        "version": None,
+        "revision": metadata.get("revision"),
+    }
 
 
 def _record(training: Path) -> dict[str, Any] | None:

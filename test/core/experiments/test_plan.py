@@ -103,13 +103,12 @@ def test_command_lines_follow_from_run_and_settings():
         "--out",
         "runs/A-3",
     ]
-    assert plain[7:11] == ["--preset", "demo_student", "--steps", str(STEPS // 10)]
-    changes = plain[12::2]
-    assert plain[11::2] == ["--set"] * len(changes)
+    assert plain[7:11] == ["--preset", "demo_student", "--start", "runs/S0"]
+    assert plain[11:13] == ["--steps", str(STEPS // 10)]
+    changes = plain[14::2]
+    assert plain[13::2] == ["--set"] * len(changes)
     assert changes[0] == f"warmup_steps={WARMUP // 10}"
-    assert changes[-4:] == [
-        *("batch_size=1", "seed=3", "workers=0", "start=runs/S0/weights.safetensors"),
-    ]
+    assert changes[-3:] == ["batch_size=1", "seed=3", "workers=0"]
     taught = commands.training(B, SETTINGS)
     assert taught[0] == "distill" and "--preset" not in taught
     assert taught[7:11] == ["--teacher", "runs/S0", "--student", "runs/S0"]

@@ -23,6 +23,8 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
+from crkd_core.model.checkpoint import read_config
+from crkd_core.presets import preset
 
 #: A network of seconds out of the demo presets.
 TINY = (
@@ -130,7 +132,7 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path):
     # Lost here and there: refused, not trained anew in its place.
     shutil.rmtree(taken)
     start.rename(start.with_name("elsewhere"))
-    with pytest.raises(ExperimentError, match="expected the folder of an ended training"):
+    with pytest.raises(ExperimentError, match="or the folder of an ended training"):
         experiment("main", other, seeds=1, only=["A"])
     assert not taken.exists()
     with pytest.raises(PlanError, match="not one of the runs"):
@@ -188,15 +190,46 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
         run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
 
 
+def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
+    weights = Path("weights/demo_student.safetensors").resolve()
+    assert read_config(weights).fused_channels != preset("demo_student").detector.fused_channels
+    out = tmp_path / "out"
+    failed = experiment(
+        "main",
+        out,
+        data=data,
+        drives="1,1,1",
+        scale=0.003,
+        changes=tuple(change for change in TINY if not change.startswith("detector.")),
+        seeds=1,
+        only=["A", "B"],
+        trained={"S0": weights},
+    )
+    assert failed == {}
+    assert (out / "runs" / "S0" / "weights.safetensors").read_bytes() == weights.read_bytes()
+    for run in ("A-1", "B-1"):
+        config = read_config(out / "runs" / run / "weights.safetensors")
+        assert config.fused_channels == read_config(weights).fused_channels
+    stored = json.loads((out / "results" / "S0.json").read_text())
+    assert stored["command"] == "crkd (weights alone)"
+    assert stored["steps"] == 500 and stored["seconds"] == 0
+    assert str(tmp_path) not in json.dumps(stored)
+
+
 def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"config": {"steps": 3}}')
-    for source in ("half", "nowhere"):
-        with pytest.raises(ExperimentError, match="expected the folder of an ended training"):
+    (tmp_path / "text").write_text("not weights")
+    for source, why in (
+        ("half", "or the folder of an ended training"),
+        ("nowhere", "or the folder of an ended training"),
+        ("text", "text: "),
+    ):
+        with pytest.raises(ExperimentError, match=why):
             experiment("main", tmp_path / "out", data=data, trained={"S0": tmp_path / source})
     assert not (tmp_path / "out" / "experiment.json").exists()
     for words in (["S0"], ["=x"], ["S0=a", "S0=b"]):
-        with pytest.raises(ExperimentError, match="expected RUN=FOLDER"):
+        with pytest.raises(ExperimentError, match="expected RUN=FOLDER or RUN=WEIGHTS"):
             trainings_from(words)
 
 
