@@ -22,6 +22,7 @@ from crkd_core.infer.errors import InferError as InferError  # part of this modu
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.memory import Memory
 from crkd_core.infer.peaks import PeakHead
+from crkd_core.infer.winograd import with_winograd
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import Regress, decode
 from crkd_core.model.detector import BevDetector
@@ -110,6 +111,8 @@ class Detector:
             folded.head = self._peaks  # type: ignore[assignment]
         folded = folded.requires_grad_(False).to(self.device, dtype)
         folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cpu" and dtype == torch.float32:
+            with_winograd(folded)
         # Geometry and pixel constants stay float32: half precision would move points by metres.
         for name, buffer in model.named_buffers():
             if buffer.is_floating_point() and name not in model.state_dict():
