@@ -77,7 +77,8 @@ class FixedNetwork(nn.Module):
         rows = context.permute(0, 2, 3, 1)
         lifted = (depth[..., None] * rows[..., None, :]).reshape(-1, lift.context)
         cells = lifted.new_zeros((self.inputs.cells + 1, lift.context))
-        cells = cells.scatter_add(0, cell[:, None].expand(-1, lift.context), lifted)
+        # Row by row: a scatter over elements wants an index for each of them.
+        cells = cells.index_put((cell,), lifted, accumulate=True)
         return self._as_map(cells)
 
     def _pillars(self, points: Tensor, cell: Tensor) -> Tensor:
