@@ -13,9 +13,9 @@ from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node.inputs import Inputs
 from crkd_ros.node.outputs import Outputs
-from crkd_ros.node.threads import Decoders
+from crkd_ros.node.threads import Decoders, core_count, decode_threads
 from crkd_ros.node.transforms import Transforms
-from crkd_ros.node.weights import load_detector, release_detector
+from crkd_ros.node.weights import load_detector, release_detector, use_threads
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
@@ -61,6 +61,7 @@ class LiveDetector:
         self._transforms = Transforms(node, config=config, reporter=reporter)
         try:
             place = self._transforms.place(config.output_frame)
+            threads = use_threads(config.threads)  # Engines look at it when they load.
             self._detector = load_detector(config)
             config = with_classes(self._detector.config.classes)
             self._config = config = config.for_detector(self._detector.config)
@@ -79,7 +80,7 @@ class LiveDetector:
             raise
         node.get_logger().info(
             f"ready: {config.weights} on {config.device}, {config.engine}, "
-            f"{self._detector.precision}, "
+            f"{self._detector.precision}, {threads} threads, "
             f"{len(rig.cameras)} cameras, {len(rig.radars)} radars, ego motion "
             f"{config.motion.source}"
         )
@@ -93,7 +94,7 @@ class LiveDetector:
             frames=config.calibration_check.frames,
         )
         self._reporter.calibrated(check.summary())
-        decoders = Decoders(config.decode_threads)
+        decoders = Decoders(decode_threads(config.decode_threads, core_count()))
         rig = self._rig(decoders.defer)
         worker = FrameWorker(
             detector=self._detector,

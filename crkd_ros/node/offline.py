@@ -18,6 +18,7 @@ _LIVE = (
     "autostart",
     "objects",
     "drivable_area",
+    "threads",
     "decode_threads",
     "calibration_check.",
     "health.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -16,6 +17,29 @@ _LONGEST = 15
 #: Of so many images in a row, four sets of six, it is known whether frames took them; then what
 #: still waits for decoding is given up.
 _WINDOW = 24
+
+
+def core_count() -> int:
+    """Processor cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+
+
+def decode_threads(wanted: int, cores: int) -> int:
+    """How many threads decode images; 0 wanted: on two cores more would only crowd the network."""
+    return wanted or (1 if cores <= 2 else 2)
+
+
+def network_threads(wanted: int, cores: int, most: int) -> int:
+    """How many threads the network has.
+
+    Args:
+        wanted: 0 = all cores but one. A network on every core waits, layer by layer, for those
+            that images and messages take away.
+        cores: that there are.
+        most: what the environment allows (OMP_NUM_THREADS), where nothing is wanted.
+    """
+    return wanted or max(1, min(most, cores - 1))
 
 
 def name_thread(name: str) -> None:

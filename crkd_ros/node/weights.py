@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crkd_ros.node.threads import core_count, network_threads
 from crkd_ros.parameters.node import WeightsConfig
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def load_detector(config: WeightsConfig) -> Detector:
         )
     except (CheckpointError, InferError) as error:
         raise WeightsError(str(error)) from error
+
+
+def use_threads(wanted: int) -> int:
+    """Give networks on the CPU so many threads from now on; 0: see threads.network_threads.
+
+    Returns:
+        How many these are.
+    """
+    import torch
+
+    count = network_threads(wanted, core_count(), torch.get_num_threads())
+    torch.set_num_threads(count)
+    return count
 
 
 def release_detector() -> None:

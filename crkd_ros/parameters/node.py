@@ -46,7 +46,15 @@ class NodeConfig(FramingConfig, WeightsConfig):
     drivable_area: bool = knob(
         True, "Publish ~/drivable_area; only with weights that have a head for it"
     )
-    decode_threads: int = knob(2, "Threads that decode and resize images", low=1, high=64)
+    threads: int = knob(
+        0,
+        "Threads of a network on a CPU; 0: a core less than there are, for receiving and decoding",
+        low=0,
+        high=256,
+    )
+    decode_threads: int = knob(
+        0, "Threads that decode and resize images; 0: 1 on two cores, else 2", low=0, high=64
+    )
     calibration_check: CalibrationCheckConfig = CalibrationCheckConfig()
     health: HealthConfig = HealthConfig()
     thresholds: ThresholdsConfig = ThresholdsConfig()

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from crkd_ros.convert.arrays import ConvertError
-from crkd_ros.node.threads import Decoders
+from crkd_ros.node.threads import Decoders, core_count, decode_threads, network_threads
 
 #: Of so many in a row it is known whether a frame took them.
 WINDOW = 24
@@ -85,3 +85,17 @@ def test_what_waits_too_long_is_given_up_unless_a_frame_takes_it(camera) -> None
     assert taken() == 1
     with pytest.raises(ConvertError, match="CAM: images come faster than they are decoded"):
         lost()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cores", "most", "found"),
+    [(0, 2, 2, 1), (0, 1, 1, 1), (0, 16, 16, 15), (0, 16, 4, 4), (3, 2, 1, 3)],
+)
+def test_a_network_leaves_one_core_unless_told(wanted, cores, most, found) -> None:
+    assert network_threads(wanted, cores, most) == found
+
+
+def test_two_cores_decode_images_in_one_thread() -> None:
+    assert [decode_threads(0, cores) for cores in (1, 2, 3, 16)] == [1, 1, 2, 2]
+    assert decode_threads(5, 2) == 5
+    assert core_count() >= 1

@@ -72,7 +72,7 @@ def test_values_reach_the_field_of_their_name():
         ({"scor_threshold": 0.3}, "unknown parameter 'scor_threshold'; did you mean 'score_thr"),
         ({"score_threshold": 1.5}, r"score_threshold: expected 0\.0 to 0\.999, got 1\.5"),
         ({"score_threshold": float("nan")}, "score_threshold: .* got nan"),
-        ({"decode_threads": 0}, "decode_threads: expected 1 to 64, got 0"),
+        ({"decode_threads": -1}, "decode_threads: expected 0 to 64, got -1"),
         ({"motion.source": "gps"}, r"motion\.source: expected one of odom, tf, none, got 'gps'"),
         ({"sync.jump": -1.0}, r"sync\.jump: expected"),
         ({"sensors": ["CAM_TOP"]}, "sensors: expected some of CAM_FRONT, .*got CAM_TOP"),
