@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import sys
 from pathlib import Path
@@ -55,9 +56,17 @@ def use_threads(wanted: int) -> int:
     """
     import torch
 
-    count = network_threads(wanted, core_count(), torch.get_num_threads())
+    count = network_threads(wanted, core_count(), _torch_chose())
     torch.set_num_threads(count)
     return count
+
+
+@functools.cache
+def _torch_chose() -> int:
+    """Threads that torch began with, by the cores or OMP_NUM_THREADS, whatever was set since."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def release_detector() -> None:
