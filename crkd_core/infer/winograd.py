@@ -49,8 +49,14 @@ class WinogradConv(nn.Conv2d):
     filters: Tensor
 
     def __init__(self, layer: nn.Conv2d) -> None:
+        # Weights of its own, which would be drawn at random, are not made.
         super().__init__(
-            layer.in_channels, layer.out_channels, 3, padding=1, bias=layer.bias is not None
+            layer.in_channels,
+            layer.out_channels,
+            3,
+            padding=1,
+            bias=layer.bias is not None,
+            device="meta",
         )
         self.weight, self.bias = layer.weight, layer.bias
         self.direct = False

@@ -51,8 +51,10 @@ def test_only_wide_convolutions_of_the_kind_are_replaced() -> None:
         nn.Conv2d(128, 128, 3, padding=1, padding_mode="reflect"),
     ]
     assert pays(wide) and not any(map(pays, others))
+    state = torch.get_rng_state()
     model = with_winograd(nn.Sequential(wide, *others))
     assert [isinstance(layer, WinogradConv) for layer in model] == [True] + [False] * len(others)
+    assert torch.equal(torch.get_rng_state(), state), "making it drew random numbers"
 
 
 def test_the_plain_way_is_taken_when_asked_for(monkeypatch) -> None:
