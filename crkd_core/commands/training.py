@@ -83,10 +83,11 @@ def _from_start(start: Path | None, preset: str | None) -> TrainConfig:
         return find_preset(preset or "demo_student")
     from crkd_core.distill.settings import start_config, weights_of
 
+    weights = weights_of(start)  # First: a wrong path is no name of a preset.
     config, _ = start_config(str(start), preset)
     return dataclasses.replace(
         config,
-        start=str(weights_of(start).resolve()),
+        start=str(weights.resolve()),
         start_image=None,
         crkd=None,
         imkd=None,
@@ -297,8 +298,8 @@ def _resumed(
     if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
-            "resumed run keeps its configuration. Leave --preset, --steps, --losses, --form, "
-            "--method, --inherit, --held-out, --unlabelled and --set out, or start a new run"
+            "resumed run keeps its configuration. Leave --preset, --start, --steps, --losses, "
+            "--form, --method, --inherit, --held-out, --unlabelled and --set out, or start a new run"
         )
     return run
 

@@ -230,9 +230,10 @@ class Folder:
             shutil.copy(source, new / "weights.safetensors")
             write_json(_record_of_file(source, preset), new / "config.json", indent=2)
             (new / "metrics.jsonl").touch()  # No step of it is known.
-        for kept in ("config.json", "weights.safetensors", "metrics.jsonl", LABEL_ENCODER):
-            if (source / kept).exists():
-                shutil.copy(source / kept, new / kept)
+        else:
+            for kept in ("config.json", "weights.safetensors", "metrics.jsonl", LABEL_ENCODER):
+                if (source / kept).exists():
+                    shutil.copy(source / kept, new / kept)
         shutil.rmtree(self.run(name), ignore_errors=True)
         new.rename(self.run(name))
 

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from crkd_core.commands.training import _from_start
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.distill.training import DistillError
 from crkd_core.experiments import folder as folder_of_experiments
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
 from crkd_core.experiments.drives import share_out
@@ -24,7 +26,7 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
-from crkd_core.model.checkpoint import read_config
+from crkd_core.model.checkpoint import CheckpointError, read_config
 from crkd_core.presets import preset
 
 #: A network of seconds out of the demo presets.
@@ -246,3 +248,16 @@ def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):
         experiment("main", tmp_path)
     with pytest.raises(ExperimentError, match="begin one with --data"):
         shown("main", tmp_path)
+
+
+def test_a_training_that_goes_on_has_the_network_of_its_start(tmp_path):
+    weights = Path("weights/demo_student.safetensors").resolve()
+    config = _from_start(weights, None)
+    assert config.detector == read_config(weights)
+    assert config.start == str(weights) and config.crkd is config.imkd is None
+    with pytest.raises(DistillError, match=r"nowhere\.safetensors: expected a run folder or"):
+        _from_start(Path("nowhere.safetensors"), None)
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read"):
+        _from_start(cut, None)
