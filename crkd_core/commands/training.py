@@ -299,7 +299,8 @@ def _resumed(
         raise RunError(
             f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
             "resumed run keeps its configuration. Leave --preset, --start, --steps, --losses, "
-            "--form, --method, --inherit, --held-out, --unlabelled and --set out, or start a new run"
+            "--form, --method, --inherit, --held-out, --unlabelled and --set out, or start a new "
+            "run"
         )
     return run
 
