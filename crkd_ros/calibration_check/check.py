@@ -8,6 +8,8 @@ Rules that lack data say nothing. Nothing is ever corrected.
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 
@@ -31,6 +33,8 @@ from crkd_ros.sync.synchroniser import FrameSet
 _LONGEST_STEP_NS = 250_000_000
 #: Pictures to follow per frame: each takes milliseconds of the thread that detects.
 _FOLLOWED = 2
+#: Of the time of the thread that detects, what ``watch`` may take in the mean.
+SHARE = 0.05
 
 
 class CalibrationCheck:
@@ -40,10 +44,19 @@ class CalibrationCheck:
         extrinsics: where the sensors are said to sit.
         motion: how the vehicle is said to move.
         frames: how many to look at; 0 = none.
+        share: of the time that ``watch`` may take, in (0, 1]; 1 = every frame is looked at.
     """
 
-    def __init__(self, *, extrinsics: Extrinsics, motion: EgoMotion, frames: int = 48) -> None:
+    def __init__(
+        self,
+        *,
+        extrinsics: Extrinsics,
+        motion: EgoMotion,
+        frames: int = 48,
+        share: float = SHARE,
+    ) -> None:
         self._extrinsics, self._motion, self._frames = extrinsics, motion, frames
+        self._share, self._rest_until = share, -np.inf
         self._coverage, self._motions, self._flow = CoverageRules(), MotionRules(), FlowRules()
         self._before: FrameSet | None = None
         self._places: dict[str, Array] = {}
@@ -58,11 +71,19 @@ class CalibrationCheck:
     def watch(self, frame_set: FrameSet, reporter: Reporter) -> None:
         """``add`` for the node: nothing that goes wrong in the check may cost a frame.
 
+        Nor may what goes right: a look takes as long as a third of a frame, and on a machine that
+        just keeps up every frame of the first seconds would be late. So the check rests after each
+        look, and takes more frames to be done.
+
         Args:
             frame_set: see ``add``.
             reporter: is told the summary and all doubts so far, and each new doubt as a problem.
         """
         if self.done:
+            return
+        start = time.monotonic()
+        if start < self._rest_until:
+            self._before = frame_set  # Pictures are followed from one frame to the next.
             return
         known = len(self.findings)
         try:
@@ -72,6 +93,9 @@ class CalibrationCheck:
                 "calibration check", f"the calibration was not checked with this frame: {error}"
             )
             return
+        finally:
+            end = time.monotonic()
+            self._rest_until = end + (end - start) * (1 / self._share - 1)
         for number, finding in enumerate(new, known + 1):
             reporter.problem(f"calibration doubt {number}", f"calibration: {finding.text}")
         reporter.calibrated(self.summary(), [finding.text for finding in self.findings])

@@ -65,7 +65,7 @@ class CalibrationCheckConfig:
 
     frames: int = knob(
         48,
-        "Frames after activation on which the calibration is checked; 0: no check",
+        "Frames at the start of a drive on which the calibration is checked; 0: no check",
         low=0,
         high=10_000,
     )

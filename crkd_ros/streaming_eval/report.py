@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from crkd_core.evaluate.metrics import Evaluation
 
 
+#: Rows of the table, and which quantile each is.
+LATENCIES = (("latency mean, ms", None), ("latency p50, ms", 0.5), ("latency p95, ms", 0.95))
+
+
 def streaming_table(
     passes: Sequence[PassScores], *, offline: Evaluation | None = None, title: str = ""
 ) -> Table:
@@ -34,7 +38,7 @@ def streaming_table(
         for name, key in (("mAP", "mean_ap"), ("NDS", "nd_score")):
             cells = [number(s[key]) if s is not None else "-" for s in (*known, *found)]
             rows.append([f"{variant} {name}", *cells])
-    for name, quantile in (("latency mean, ms", None), ("latency p95, ms", 0.95)):
+    for name, quantile in LATENCIES:
         rows.append([name, *blank, *(number(1e3 * one.latency(quantile), 0) for one in passes)])
     counts: dict[str, list[int | None]] = {
         "frames possible": [one.possible for one in passes],

@@ -15,7 +15,7 @@ from torch import Tensor
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.infer.errors import EngineError
-from crkd_core.model.camera.lift import Lift, LiftIndex
+from crkd_core.model.camera.lift import Lift
 from crkd_core.model.intensity import radar_returns
 from crkd_core.model.radar import INPUT_CHANNELS, RadarPillars
 from crkd_core.sensors import CAMERAS
@@ -86,7 +86,6 @@ class FixedInputs:
             self._lift = Lift(1, config.camera, config.image, config.grid).eval()
             stride = config.camera.stride
             self.columns = (config.image.height // stride) * (config.image.width // stride)
-            self._found: tuple[LiftIndex, Tensor] | None = None
         self._radar = None
         if config.radar is not None:
             self._radar = RadarPillars(config.radar, config.grid).eval()
@@ -130,17 +129,10 @@ class FixedInputs:
         if len(seen) < slots:
             images = seen.new_zeros((slots, *seen.shape[1:]))
             images[: len(seen)] = seen
-        index = lift.index(batch.grid_T_pixel, present)
-        # A rig that stays as it is has one index, the same object, all the time.
-        if self._found is None or self._found[0] is not index:
-            self._found = (index, self._lift_cell(index, lift.bins))
-        return {"images": images.contiguous(), "lift_cell": self._found[1]}
-
-    def _lift_cell(self, index: LiftIndex, bins: int) -> Tensor:
-        cell = torch.full((self.capacity.cameras * self.columns * bins,), self.cells)
-        # Torch's sorted form tells where each cell begins; this one names the cell of each point.
-        cell[index.point] = torch.repeat_interleave(torch.arange(self.cells), index.offset.diff())
-        return cell
+        cell = torch.full((slots * self.columns * lift.bins,), self.cells)
+        found = lift.cells(batch.grid_T_pixel, present)
+        cell[: len(found)] = found
+        return {"images": images.contiguous(), "lift_cell": cell}
 
     def _points(self, batch: Batch, pillars: RadarPillars) -> dict[str, Tensor]:
         room = self.capacity.radar_points

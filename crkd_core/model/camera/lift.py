@@ -106,9 +106,7 @@ class Lift(nn.Module):
         Raises:
             LiftError: a matrix of a present camera that is not finite.
         """
-        matrices = grid_T_pixel[present]
-        if not torch.isfinite(matrices).all():
-            raise LiftError("grid_T_pixel: a present camera has a matrix that is not finite")
+        matrices = _matrices(grid_T_pixel, present)
         key = (
             matrices.cpu().numpy().tobytes(),
             present.cpu().numpy().tobytes(),
@@ -125,14 +123,30 @@ class Lift(nn.Module):
                 self._cache.popitem(last=False)
         return index
 
-    def _sort(self, matrices: Tensor, present: Tensor) -> LiftIndex:
-        """Cells of all frustum points [P, h * w, D], points outside dropped, the rest by cell."""
+    @torch.no_grad()
+    def cells(self, grid_T_pixel: Tensor, present: Tensor) -> Tensor:
+        """The cell of every frustum point, unsorted: int32 [P * h * w * D], b X Y + x Y + y.
+
+        Points outside the grid have B X Y.
+
+        Raises:
+            LiftError: see ``index``.
+        """
+        inside, cell = self._place(_matrices(grid_T_pixel, present), present)
+        cell[~inside] = len(present) * self.grid.shape[0] * self.grid.shape[1]
+        return cell.flatten()
+
+    def _place(self, matrices: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Of frustum points [P, h * w, D] whether they lie in the grid, and int32 their cells."""
         (size_x, size_y), low, cell = self.grid.shape, self.grid.low, self.grid.cell
         matrices = matrices.float()
         rays = torch.einsum("pij,kj->ipk", matrices[:, :3, :3], self.pixels)[..., None]
-        x, y, z = rays * self.depths + matrices[:, :3, 3].T[:, :, None, None]
+        places = (rays * self.depths).add_(matrices[:, :3, 3].T[:, :, None, None])
+        x, y, z = places
+        # In place: a large network has a million points.
+        x.sub_(low[0]).div_(cell)
+        y.sub_(low[1]).div_(cell)
         # Compared before the conversion to int, which would round towards zero and could overflow.
-        x, y = (x - low[0]) / cell, (y - low[1]) / cell
         inside = (x < size_x) & (y < size_y) & (z < self.z[1])
         if self.trunc:
             # What rounds up to cell 0; the one bin in z is as high as the whole range.
@@ -140,13 +154,32 @@ class Lift(nn.Module):
         else:
             inside &= (x >= 0) & (y >= 0) & (z >= self.z[0])
         sample = present.nonzero()[:, 0].int()[:, None, None]
-        flat = (sample * size_x + x.int()) * size_y + y.int()
+        flat = (x.int() + sample * size_x).mul_(size_y).add_(y.int())
+        return inside, flat
+
+    def _sort(self, matrices: Tensor, present: Tensor) -> LiftIndex:
+        """The points inside the grid, by cell."""
+        inside, cell = self._place(matrices, present)
         point = inside.flatten().nonzero()[:, 0]
-        cells, order = flat.flatten()[point].sort(stable=True)
-        point = point[order]
-        borders = torch.arange(len(present) * size_x * size_y + 1, device=cells.device).int()
-        offset = torch.searchsorted(cells, borders)
+        # index_select: a third of the time of indexing.
+        cells, order = cell.flatten().index_select(0, point).sort(stable=True)
+        point = point.index_select(0, order)
+        count = len(present) * self.grid.shape[0] * self.grid.shape[1]
+        offset = cells.new_zeros(count + 1, dtype=torch.int64)
+        torch.cumsum(torch.bincount(cells, minlength=count), 0, out=offset[1:])
         return LiftIndex(point, point // self.bins, offset)
+
+
+def _matrices(grid_T_pixel: Tensor, present: Tensor) -> Tensor:
+    """[P, 4, 4] of the cameras that are present.
+
+    Raises:
+        LiftError: one that is not finite.
+    """
+    matrices = grid_T_pixel[present]
+    if not torch.isfinite(matrices).all():
+        raise LiftError("grid_T_pixel: a present camera has a matrix that is not finite")
+    return matrices
 
 
 def cell_pixels(config: CameraConfig, image: ImageConfig) -> tuple[Tensor, Tensor]:

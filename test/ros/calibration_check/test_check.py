@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -320,7 +321,9 @@ def test_doubts_are_told_once_each_with_all_so_far(drive):
     calibration = Calibration()
     for sensor, pose in places.items():
         calibration.add("base_link", sensor, pose)
-    check = CalibrationCheck(extrinsics=calibration, motion=drive.poses, frames=len(drive.sets))
+    check = CalibrationCheck(
+        extrinsics=calibration, motion=drive.poses, frames=len(drive.sets), share=1
+    )
     reporter = Reporter()
     told = []
     for frame_set in [*drive.sets, *drive.sets]:
@@ -334,6 +337,22 @@ def test_doubts_are_told_once_each_with_all_so_far(drive):
     last = len(drive.sets) - 1
     assert told[last - 1].calibration != told[last].calibration == told[-1].calibration
     assert told[-1].calibration[0].startswith("looks wrong")
+
+
+def test_the_check_rests_and_still_follows_neighbouring_frames(drive):
+    calibration = Calibration()
+    for sensor, pose in drive.places.items():
+        calibration.add("base_link", sensor, pose)
+    frames = len(drive.sets)
+    check = CalibrationCheck(extrinsics=calibration, motion=drive.poses, frames=frames, share=0.2)
+    shown, start = 0, time.monotonic()
+    while not check.done:
+        check.watch(drive.sets[shown % frames], Reporter())
+        shown += 1
+        assert time.monotonic() < start + 120
+    assert shown > 2 * frames  # Most were only passed by.
+    assert check.summary().startswith("looks right")
+    assert "image motion" in check.summary()
 
 
 def test_no_frames_is_no_check(drive):
