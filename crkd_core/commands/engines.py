@@ -29,6 +29,10 @@ def export(
     int8_frames: Annotated[
         int, typer.Option(min=1, help="How many of its Frames, evenly spread.")
     ] = 64,
+    whole_head: Annotated[
+        bool,
+        typer.Option("--whole-head", help="Boxes of every cell, for programs other than crkd."),
+    ] = False,
     version: Version = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -52,7 +56,8 @@ def export(
 
         tables = open_set(int8_data, split=int8_split, version=version)
         frames = spread(frames_of(tables, int8_split, read_config(weights)), int8_frames)
-    print(f"{write(weights, out, capacity=capacity, calibration=frames)}: {out}")
+    said = write(weights, out, capacity=capacity, calibration=frames, whole_head=whole_head)
+    print(f"{said}: {out}")
 
 
 def engines(

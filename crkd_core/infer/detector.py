@@ -21,7 +21,7 @@ from crkd_core.infer.engines.runtimes import check_engine
 from crkd_core.infer.errors import InferError as InferError  # part of this module's face
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.memory import Memory
-from crkd_core.infer.peaks import PeakHead
+from crkd_core.infer.peaks import BoxBranches, PeakHead
 from crkd_core.infer.winograd import with_winograd
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import Regress, decode
@@ -87,7 +87,7 @@ class Detector:
         self.timing: dict[str, float] = {}
         self._logits: Tensor | None = None
         #: Computes box parameters at peaks alone, where the head can be parted so.
-        self._peaks: PeakHead | None = None
+        self._boxes: BoxBranches | None = None
         # What memory holds: of an engine what it answers, float32.
         self._dtype = DTYPES[precision] if engine == "torch" else torch.float32
         self._network: Callable[[Batch, Tensor | None], ModelOutput]
@@ -98,7 +98,7 @@ class Detector:
         else:
             if isinstance(model, BevDetector):
                 model = EngineNetwork.of(model, engine, precision)
-            self._network = model
+            self._network, self._boxes = model, model.boxes
             self.precision = model.precision
 
     def _prepared(self, model: BevDetector, dtype: torch.dtype) -> BevDetector:
@@ -106,9 +106,10 @@ class Detector:
         training = model.training
         folded = fold_batch_norms(model.eval())
         model.train(training)
-        self._peaks = PeakHead.of(folded.head)
-        if self._peaks is not None:
-            folded.head = self._peaks  # type: ignore[assignment]
+        peaks = PeakHead.of(folded.head)
+        if peaks is not None:
+            folded.head = peaks  # type: ignore[assignment]
+            self._boxes = peaks.boxes
         folded = folded.requires_grad_(False).to(self.device, dtype)
         folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.device.type == "cpu" and dtype == torch.float32:
@@ -232,7 +233,7 @@ class Detector:
     @property
     def regress(self) -> Regress | None:
         """How ``decode`` gets box parameters that the maps do not hold."""
-        return None if self._peaks is None else self._peaks.at
+        return None if self._boxes is None else self._boxes.at
 
     def _now(self) -> float:
         # CUDA runs behind; without waiting its time would be counted in a later stage.

@@ -18,60 +18,29 @@ from torch import Tensor, nn
 from crkd_core.model.head import REGRESSION, CenterHead
 
 
-class PeakHead(nn.Module):
-    """A folded CenterHead whose box parameters are computed by ``at``.
-
-    Its maps are, per task, the heatmap as CenterHead has it, and "shared" [B, C, X, Y], which
-    ``at`` reads.
-    """
+class BoxBranches(nn.Module):
+    """What of a CenterHead computes box parameters, for a few cells."""
 
     def __init__(self, head: CenterHead) -> None:
+        """Take a folded head, one of which ``PeakHead.of`` makes something."""
         super().__init__()
-        hidden = cast(nn.Conv2d, head.hidden[0])
-        parts = list(zip(head.groups, _split(hidden, head.width), head.outputs, strict=True))
-        self.shared = head.shared
-        heat = [part for part in parts if part[0][0][1] == "heatmap"]
-        self._heat_tasks = [group[0][0] for group, _, _ in heat]
-        self.heat_hidden = _joined([layer for _, layer, _ in heat])
-        self.heat_outputs = nn.ModuleList(output for _, _, output in heat)
         self._width = head.width
         self.box_hidden = nn.ModuleList()
         self.box_outputs = nn.ModuleList()
         self._branches: list[list[list[tuple[str, int]]]] = []
+        parts = _parts(head)
         for task in range(head.task_count):
             own = [p for p in parts if p[0][0][0] == task and p[0][0][1] != "heatmap"]
             self.box_hidden.append(_joined([layer for _, layer, _ in own]))
             self.box_outputs.append(nn.ModuleList(output for _, _, output in own))
             self._branches.append([[(name, size) for _, name, size in g] for g, _, _ in own])
 
-    @staticmethod
-    def of(head: CenterHead) -> PeakHead | None:
-        """The same head; None where heatmaps share hidden channels, or BatchNorm is not folded."""
-        apart = all(
-            len(group) == 1 or all(branch != "heatmap" for _, branch, _ in group)
-            for group in head.groups
-        )
-        single = all(len({task for task, _, _ in group}) == 1 for group in head.groups)
-        folded = isinstance(head.hidden[0], nn.Conv2d) and isinstance(head.hidden[1], nn.Identity)
-        return PeakHead(head) if apart and single and folded else None
-
-    def forward(self, decoded: Tensor) -> list[dict[str, Tensor]]:
-        """[B, inputs, X, Y] -> per task heatmap [B, n, X, Y] and shared [B, C, X, Y]."""
-        shared = self.shared(decoded)
-        hidden = self.heat_hidden(shared).relu_().split(self._width, 1)
-        maps: list[dict[str, Tensor]] = [{"shared": shared} for _ in self._branches]
-        for task, features, output in zip(
-            self._heat_tasks, hidden, self.heat_outputs, strict=True
-        ):
-            maps[task]["heatmap"] = output(features)
-        return maps
-
     def at(self, task: int, maps: dict[str, Tensor], sample: int, cell: Tensor) -> Tensor:
         """The box parameters of a task at some cells.
 
         Args:
             task: its index.
-            maps: of this task, as ``forward`` made them.
+            maps: of this task, as PeakHead made them.
             sample: index in the batch.
             cell: int64 [K], x * Y + y.
 
@@ -99,6 +68,52 @@ class PeakHead(nn.Module):
             sizes = [size for _, size in branches]
             values |= dict(zip((n for n, _ in branches), maps_here.split(sizes, 1), strict=True))
         return torch.cat([values[name] for name in REGRESSION], 1).T
+
+
+class PeakHead(nn.Module):
+    """A folded CenterHead that answers heatmaps, and leaves box parameters to ``boxes``.
+
+    Its maps are, per task, the heatmap as CenterHead has it, and "shared" [B, C, X, Y], which
+    ``boxes`` reads.
+    """
+
+    def __init__(self, head: CenterHead) -> None:
+        super().__init__()
+        self.shared = head.shared
+        heat = [part for part in _parts(head) if part[0][0][1] == "heatmap"]
+        self._heat_tasks = [group[0][0] for group, _, _ in heat]
+        self.heat_hidden = _joined([layer for _, layer, _ in heat])
+        self.heat_outputs = nn.ModuleList(output for _, _, output in heat)
+        self._width = head.width
+        self.boxes = BoxBranches(head)
+
+    @staticmethod
+    def of(head: CenterHead) -> PeakHead | None:
+        """The same head; None where heatmaps share hidden channels, or BatchNorm is not folded."""
+        apart = all(
+            len(group) == 1 or all(branch != "heatmap" for _, branch, _ in group)
+            for group in head.groups
+        )
+        single = all(len({task for task, _, _ in group}) == 1 for group in head.groups)
+        folded = isinstance(head.hidden[0], nn.Conv2d) and isinstance(head.hidden[1], nn.Identity)
+        return PeakHead(head) if apart and single and folded else None
+
+    def forward(self, decoded: Tensor) -> list[dict[str, Tensor]]:
+        """[B, inputs, X, Y] -> per task heatmap [B, n, X, Y] and shared [B, C, X, Y]."""
+        shared = self.shared(decoded)
+        hidden = self.heat_hidden(shared).relu_().split(self._width, 1)
+        maps: list[dict[str, Tensor]] = [{"shared": shared} for _ in self._heat_tasks]
+        for task, features, output in zip(
+            self._heat_tasks, hidden, self.heat_outputs, strict=True
+        ):
+            maps[task]["heatmap"] = output(features)
+        return maps
+
+
+def _parts(head: CenterHead) -> list[tuple[list[tuple[int, str, int]], nn.Conv2d, nn.Module]]:
+    """Of every output convolution its maps, its hidden convolution, and itself."""
+    hidden = _split(cast(nn.Conv2d, head.hidden[0]), head.width)
+    return list(zip(head.groups, hidden, head.outputs, strict=True))
 
 
 def _split(layer: nn.Conv2d, width: int) -> list[nn.Conv2d]:

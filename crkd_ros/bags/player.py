@@ -27,7 +27,7 @@ _CLOCK_PERIOD = 0.025
 #: hears each of their times has less of the processor for the messages.
 _CLOCK_REST = 0.01
 #: No new subscriber for this long means that discovery is done.
-_SETTLED = 1.0
+_SETTLED = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)

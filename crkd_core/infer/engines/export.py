@@ -34,6 +34,7 @@ def export(
     *,
     capacity: Capacity | None = None,
     calibration: Iterable[Frame] | None = None,
+    whole_head: bool = False,
 ) -> str:
     """Write a network for engines; replaces ``out`` only when complete.
 
@@ -42,6 +43,8 @@ def export(
         out: FILE.onnx or FILE.pt2.
         capacity: how many cameras and radar points it holds; None = Capacity().
         calibration: Frames that show ranges; then convolutions are int8, of FILE.onnx only.
+        whole_head: for programs other than this one: box parameters of every cell are answered,
+            also where the Detector would compute them at peaks alone.
 
     Returns:
         What was written, in a sentence.
@@ -52,9 +55,10 @@ def export(
     """
     check_ending(out, int8=calibration is not None)
     model = weights if isinstance(weights, BevDetector) else load_weights(weights)
-    network = FixedNetwork(model, capacity or Capacity())
+    network = FixedNetwork(model, capacity or Capacity(), whole_head=whole_head)
     held = network.inputs.capacity
-    room = f"batch 1, {held.cameras} cameras, {held.radar_points} radar points"
+    head = "boxes at peaks" if network.boxes is not None else "whole head"
+    room = f"batch 1, {held.cameras} cameras, {held.radar_points} radar points, {head}"
     if calibration is None:
         write_export(network, out)
         return f"{model.config.name}, {room}, fp32"

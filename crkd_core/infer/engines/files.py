@@ -6,6 +6,7 @@ the one of the weights file. FILE.onnx has batch 1 and no dynamic shape, as Tens
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import io
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 
 from crkd_core import extras
 from crkd_core.config import FORMAT, DetectorConfig, from_dict, to_dict, upgraded
@@ -26,6 +28,9 @@ from crkd_core.files import open_file, replacing
 from crkd_core.infer.engines.fixed import FixedNetwork, example
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.errors import EngineError
+from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.infer.peaks import BoxBranches
+from crkd_core.model.head import CenterHead
 
 #: Endings of the two kinds of file.
 ONNX, TORCH = ".onnx", ".pt2"
@@ -44,12 +49,15 @@ class Description:
         capacity: how much it holds.
         outputs: names in the order of its outputs.
         int8: whether convolutions were quantised.
+        boxes: weights of the box branches as safetensors, where the network answers heatmaps and
+            shared features alone; b"" = it answers everything.
     """
 
     config: DetectorConfig
     capacity: Capacity
     outputs: tuple[str, ...]
     int8: bool = False
+    boxes: bytes = b""
 
     def text(self) -> str:
         """As JSON."""
@@ -59,6 +67,7 @@ class Description:
             "capacity": dataclasses.asdict(self.capacity),
             "outputs": self.outputs,
             "int8": self.int8,
+            "boxes": base64.b64encode(self.boxes).decode("ascii"),
         }
         return json.dumps(fields)
 
@@ -78,9 +87,19 @@ class Description:
                 capacity=Capacity(**data["capacity"]),
                 outputs=tuple(data["outputs"]),
                 int8=bool(data["int8"]),
+                boxes=base64.b64decode(data.get("boxes", "")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{path}: metadata {KEY!r} cannot be read: {error}") from error
+
+    def box_branches(self) -> BoxBranches | None:
+        """What computes box parameters at peaks; None: the network does."""
+        if not self.boxes:
+            return None
+        head = CenterHead(self.config.decoder.out_channels, self.config.head)
+        branches = BoxBranches(fold_batch_norms(head.eval())).requires_grad_(False)
+        branches.load_state_dict(load(self.boxes))
+        return branches.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def is_export(path: str | Path) -> bool:
@@ -98,8 +117,14 @@ def write_export(network: FixedNetwork, path: Path) -> Description:
     given = example(network)
     with torch.inference_mode(False), torch.no_grad():
         outputs = tuple(network.answers(*given.values()))
+    boxes = b""
+    if network.boxes is not None:
+        boxes = save({k: v.contiguous() for k, v in network.boxes.state_dict().items()})
     about = Description(
-        config=network.inputs.config, capacity=network.inputs.capacity, outputs=outputs
+        config=network.inputs.config,
+        capacity=network.inputs.capacity,
+        outputs=outputs,
+        boxes=boxes,
     )
     if path.suffix == TORCH:
         program = _program(network)

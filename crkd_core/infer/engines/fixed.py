@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from crkd_core.infer.engines.inputs import Capacity, FixedInputs
 from crkd_core.infer.fold import fold_batch_norms
+from crkd_core.infer.peaks import BoxBranches, PeakHead
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.model.radar import INPUT_CHANNELS
@@ -23,8 +24,16 @@ from crkd_core.model.radar import INPUT_CHANNELS
 class FixedNetwork(nn.Module):
     """Inputs by position, in the order of ``FixedInputs``, to outputs in that of ``names``."""
 
-    def __init__(self, model: BevDetector, capacity: Capacity) -> None:
+    def __init__(
+        self, model: BevDetector, capacity: Capacity, *, whole_head: bool = False
+    ) -> None:
         """Take a folded copy of ``model``.
+
+        Args:
+            model: in either mode.
+            capacity: how much it holds.
+            whole_head: answer box parameters of every cell, also where these may be computed at
+                the peaks alone.
 
         Raises:
             EngineError: see ``inputs.refuse``.
@@ -35,6 +44,12 @@ class FixedNetwork(nn.Module):
         training = model.training
         self.model = fold_batch_norms(model.eval()).float().cpu().requires_grad_(False)
         model.train(training)
+        #: Computes box parameters of what ``answers`` calls "shared"; None: they are answered.
+        self.boxes: BoxBranches | None = None
+        peaks = None if whole_head else PeakHead.of(self.model.head)
+        if peaks is not None:
+            self.boxes = peaks.boxes
+            self.model.head = peaks  # type: ignore[assignment]
         # Only a training reads it.
         if not model.calibrated:
             self.model.calibration = None
@@ -44,7 +59,10 @@ class FixedNetwork(nn.Module):
         return tuple(self.answers(*tensors).values())
 
     def answers(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """The same by name: "task0.reg" and so on; "instant", "segments" of networks with them."""
+        """The same by name: "task0.reg" and so on; "instant", "segments" of networks with them.
+
+        Of a parted head there are heatmaps, and "shared" [1, X, Y, C], which ``boxes`` reads.
+        """
         model, given = self.model, list(tensors)
         maps = []
         if model.image is not None:
@@ -64,6 +82,10 @@ class FixedNetwork(nn.Module):
         if model.segments is not None:
             beside["segments"] = model.segments(decoded)
         tasks = model.head(decoded)
+        if self.boxes is not None:
+            # Cells first: so CPUs have it anyway, and boxes are computed cell by cell.
+            beside["shared"] = tasks[0]["shared"].permute(0, 2, 3, 1)
+            tasks = [{"heatmap": task["heatmap"]} for task in tasks]
         return {
             f"task{i}.{k}": v for i, task in enumerate(tasks) for k, v in task.items()
         } | beside
@@ -108,7 +130,11 @@ class FixedNetwork(nn.Module):
 def as_output(answers: dict[str, Tensor]) -> ModelOutput:
     """The answers of a network of fixed shapes; of ``fused`` there is no channel."""
     first = next(iter(answers.values()))
-    return ModelOutput.of(cast(dict[str, Tensor], {"fused": first[:, :0], **answers}))
+    output = ModelOutput.of(cast(dict[str, Tensor], {"fused": first[:, :0], **answers}))
+    if "shared" in answers:
+        for task in output.tasks:
+            task["shared"] = answers["shared"].permute(0, 3, 1, 2)
+    return output
 
 
 def example(network: FixedNetwork) -> dict[str, Tensor]:

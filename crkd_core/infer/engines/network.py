@@ -24,6 +24,7 @@ class EngineNetwork:
         config: of its detector.
         engine: what runs it.
         precision: number format of its convolutions, "int8" among them.
+        boxes: computes box parameters, at peaks alone; None: its maps hold them.
     """
 
     def __init__(self, path: Path, engine: Engine, precision: Precision = "fp32") -> None:
@@ -36,6 +37,7 @@ class EngineNetwork:
         self.config: DetectorConfig = about.config
         self.engine: Engine = engine
         self.precision: str = "int8" if about.int8 else precision
+        self.boxes = about.box_branches()
         self._inputs = FixedInputs(about.config, about.capacity)
 
     @classmethod

@@ -39,9 +39,9 @@ def test_every_cell_has_the_values_of_the_map(hidden, hidden_kernel, output_kern
     for task, (whole, maps) in enumerate(zip(expected, got, strict=True)):
         torch.testing.assert_close(maps["heatmap"], whole["heatmap"])
         for sample in range(2):
-            values = peaks.at(task, maps, sample, cells)
+            values = peaks.boxes.at(task, maps, sample, cells)
             torch.testing.assert_close(values, stacked(whole)[sample].flatten(1))
-            assert peaks.at(task, maps, sample, cells[:0]).shape == (10, 0)
+            assert peaks.boxes.at(task, maps, sample, cells[:0]).shape == (10, 0)
 
 
 def test_heads_that_share_hidden_channels_stay_whole():

@@ -17,13 +17,15 @@ from crkd_core.config import (
 )
 from crkd_core.data.batch import collate
 from crkd_core.infer.detector import Detector, InferError
+from crkd_core.infer.engines.export import export
 from crkd_core.infer.engines.files import read_description, write_export
-from crkd_core.infer.engines.fixed import FixedNetwork
+from crkd_core.infer.engines.fixed import FixedNetwork, as_output
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.int8 import quantise
 from crkd_core.infer.errors import EngineError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.model.head import REGRESSION, stacked
 
 CAPACITY = Capacity(radar_points=100)
 
@@ -68,14 +70,28 @@ def assert_same_boxes(found, expected, atol=1e-3):
 
 @torch.no_grad()
 def assert_same_maps(model, frames, past=None):
-    network = FixedNetwork(model, CAPACITY)
+    network = FixedNetwork(model, CAPACITY, whole_head=True)
+    parted = FixedNetwork(model, CAPACITY)
+    assert network.boxes is None and parted.boxes is not None
+    every = torch.arange(network.inputs.cells)
     for one in frames:
         data = collate([one], model.config)
         expected = model(data, past).tensors()
-        answers = network.answers(*network.inputs(data, past).values())
+        given = network.inputs(data, past).values()
+        answers = network.answers(*given)
         assert sum(name.startswith("task") for name in answers) == 36
         for name, found in answers.items():
             torch.testing.assert_close(found, expected[name], atol=1e-4, rtol=1e-4)
+        output = as_output(parted.answers(*given))
+        for index, maps in enumerate(output.tasks):
+            assert sorted(maps) == ["heatmap", "shared"]
+            heatmap, boxes = (
+                answers[f"task{index}.heatmap"],
+                parted.boxes.at(index, maps, 0, every),
+            )
+            torch.testing.assert_close(maps["heatmap"], heatmap, atol=1e-4, rtol=1e-4)
+            whole = stacked({k: answers[f"task{index}.{k}"] for k in REGRESSION})
+            torch.testing.assert_close(boxes, whole[0].flatten(1), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("branches", [("camera", "radar"), ("camera",), ("radar",)])
@@ -137,7 +153,8 @@ def test_every_engine_finds_the_boxes_of_the_network(engine, model, request):
         data = collate([one], TINY)
         with torch.inference_mode():
             expected, found = model(data).tensors(), detector._network(data, None).tensors()
-        for name in (name for name in found if name.startswith("task")):
+        assert sum(name.endswith("heatmap") for name in found) == len(TINY.head.tasks)
+        for name in (name for name in found if name.endswith("heatmap")):
             torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
     assert set(detector.timing) == {"prepare", "network", "decode"}
 
@@ -183,6 +200,15 @@ def test_a_file_says_whether_it_is_int8(onnx_file, int8_file, tmp_path):
     assert not (tmp_path / "none.onnx").exists()
     with pytest.raises(EngineError, match="in fp32"):
         quantise(int8_file, tmp_path / "again.onnx", [frame(0)])
+
+
+def test_a_file_for_other_programs_answers_every_cell(model, onnx_file, tmp_path):
+    assert "task0.reg" not in read_description(onnx_file).outputs
+    path = tmp_path / "whole.pt2"
+    assert "whole head" in export(model, path, capacity=CAPACITY, whole_head=True)
+    outputs = read_description(path).outputs
+    assert "shared" not in outputs and len(outputs) == 36
+    assert_same_boxes(Detector.load(path, engine="export")(frame(0)), Detector(model)(frame(0)))
 
 
 def test_weights_are_exported_when_an_engine_is_asked_for(model, tmp_path):
