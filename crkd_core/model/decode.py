@@ -21,8 +21,8 @@ from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import Circles, Rectangles, suppressed
 from crkd_core.model.output import ModelOutput
 
-#: Box parameters [10, K] of a task (its index, its maps) in one sample at cells int64 [K].
-Regress = Callable[[int, dict[str, Tensor], int, Tensor], Tensor]
+#: Box parameters of all tasks (their maps) in one sample at cells of each, int64 [K]: [10, sum K].
+Regress = Callable[[Sequence[dict[str, Tensor]], int, Sequence[Tensor]], Tensor]
 
 
 #: Logits this far below the threshold's are looked at too, and all above this: that is more than
@@ -139,14 +139,15 @@ def _codes(
     width = output.tasks[0]["heatmap"].shape[-1]
     ends = np.cumsum([len(cell) for cell in cells])
     parts = torch.from_numpy(np.concatenate(cells)).to(device).tensor_split(list(ends[:-1]))
-    codes = []
-    for index, (maps, cell) in enumerate(zip(output.tasks, parts, strict=True)):
-        if regress is not None:
-            codes.append(regress(index, maps, sample, cell))
-        else:
+    if regress is not None:
+        codes = regress(output.tasks, sample, parts)
+    else:
+        found = []
+        for maps, cell in zip(output.tasks, parts, strict=True):
             x, y = cell // width, cell % width
-            codes.append(torch.cat([maps[name][sample][:, x, y] for name in REGRESSION]))
-    return torch.cat(codes, 1).T.cpu().double().numpy()
+            found.append(torch.cat([maps[name][sample][:, x, y] for name in REGRESSION]))
+        codes = torch.cat(found, 1)
+    return codes.T.cpu().double().numpy()
 
 
 def _logit(share: float) -> float:

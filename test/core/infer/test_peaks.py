@@ -35,13 +35,16 @@ def test_every_cell_has_the_values_of_the_map(hidden, hidden_kernel, output_kern
     assert peaks is not None
     decoded = torch.randn(2, 6, 7, 5)
     expected, got = head(decoded), peaks(decoded)
-    cells = torch.arange(7 * 5)
-    for task, (whole, maps) in enumerate(zip(expected, got, strict=True)):
-        torch.testing.assert_close(maps["heatmap"], whole["heatmap"])
-        for sample in range(2):
-            values = peaks.boxes.at(task, maps, sample, cells)
-            torch.testing.assert_close(values, stacked(whole)[sample].flatten(1))
-            assert peaks.boxes.at(task, maps, sample, cells[:0]).shape == (10, 0)
+    # Other cells for every task, of one none.
+    cells = [torch.arange(7 * 5)[task % 3 :] for task in range(len(expected))]
+    cells[1] = cells[1][:0]
+    ends = [len(cell) for cell in cells]
+    for sample in range(2):
+        values = peaks.boxes.at(got, sample, cells).split(ends, 1)
+        for whole, maps, cell, found in zip(expected, got, cells, values, strict=True):
+            torch.testing.assert_close(maps["heatmap"], whole["heatmap"])
+            torch.testing.assert_close(found, stacked(whole)[sample].flatten(1)[:, cell])
+        assert peaks.boxes.at(got, sample, [cells[1]] * len(got)).shape == (10, 0)
 
 
 def test_heads_that_share_hidden_channels_stay_whole():
