@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.commands.options import Engine, Precision
 from crkd_core.files import check_output
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, Weights
 
@@ -27,6 +28,8 @@ def demo(
         typer.Option(min=0.01, help="Speed of playing; default: as fast as this machine answers."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that make the drive.")] = 2,
+    engine: Engine = "torch",
+    precision: Precision = "fp32",
 ) -> None:
     """Make an unseen drive, play it to the live node, score what it publishes."""
     from crkd_ros.streaming_eval import demo as showing
@@ -40,4 +43,6 @@ def demo(
         image_width=image_width,
         rate=rate,
         jobs=jobs,
+        engine=engine,
+        precision=precision,
     )

@@ -51,6 +51,8 @@ def demo(
     image_width: int,
     rate: float | None,
     jobs: int,
+    engine: str = "torch",
+    precision: str = "fp32",
 ) -> Evaluation:
     """Run the whole demo; everything lands in ``out`` (emptied first), report.html on top.
 
@@ -63,6 +65,8 @@ def demo(
         jobs: processes that make the drive.
         rate: of playing; None: what this machine reaches, measured first, at most 1. Then the bag
             is played again at half of it, at most twice, while a key frame stays unanswered.
+        engine: what computes the network, offline and in the node.
+        precision: its number format.
 
     Returns:
         The evaluation of what the live node published.
@@ -97,7 +101,9 @@ def demo(
         bag = write_bag(tables, scene, out / "bag").path
         recorded_calibration.of_dataset(tables, scene).save(out / "calibration.yaml")
     with _step(console, "the detector offline"):
-        frames, offline, took = run_offline(tables, scene, weights)
+        frames, offline, took = run_offline(
+            tables, scene, weights, engine=engine, precision=precision
+        )
     held = frames_per_second(took)
     console.print(
         f"  here it holds {held:.1f} frames a second of {CAMERA_HZ:g} at real time",
@@ -106,6 +112,8 @@ def demo(
     with _step(console, "the node, live over DDS"):
         parameters = {
             "weights": weights,
+            "engine": engine,
+            "precision": precision,
             "calibration_file": out / "calibration.yaml",
             "score_threshold": SCORED_FROM,
         }
@@ -158,10 +166,12 @@ def _tries(rate: float) -> list[float]:
 
 
 def run_offline(
-    tables: NuScenes, scene: str, weights: Path
+    tables: NuScenes, scene: str, weights: Path, *, engine: str, precision: str
 ) -> tuple[NuScenesFrames, list[Detections], list[float]]:
     """The key frames of a scene, images as recorded; the detections in each, and their seconds."""
-    detector = load_detector(weights, tables, score_threshold=SCORED_FROM)
+    detector = load_detector(
+        weights, tables, engine=engine, precision=precision, score_threshold=SCORED_FROM
+    )
     tokens = tables.samples_of_scene(scene)
     frames = NuScenesFrames.for_detectors(tables, tokens, detector.config, recorded=True)
     found, seconds, before = [], [], time.perf_counter()
