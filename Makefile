@@ -35,8 +35,7 @@ WEIGHTS ?= demo_student
 ENGINE ?= torch
 PRECISION ?= fp32
 demo: $(INSTALLED)
-	$(BIN)/crkd demo --engine $(ENGINE) --precision $(PRECISION) \
-		--weights $(firstword $(wildcard $(WEIGHTS) weights/$(WEIGHTS).safetensors) $(WEIGHTS))
+	$(BIN)/crkd demo --engine $(ENGINE) --precision $(PRECISION) --weights $(firstword $(wildcard $(WEIGHTS) weights/$(WEIGHTS).safetensors) $(WEIGHTS))
 
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain. Each takes a
 # half and then from the other, so that few worlds and nodes that tests share are made twice.

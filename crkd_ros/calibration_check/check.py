@@ -35,6 +35,8 @@ _LONGEST_STEP_NS = 250_000_000
 _FOLLOWED = 2
 #: Of the time of the thread that detects, what ``watch`` may take in the mean.
 SHARE = 0.05
+#: It rests no longer than this, seconds, however slow the machine is.
+_LONGEST_REST = 1.0
 
 
 class CalibrationCheck:
@@ -95,7 +97,8 @@ class CalibrationCheck:
             return
         finally:
             end = time.monotonic()
-            self._rest_until = end + (end - start) * (1 / self._share - 1)
+            rest = (end - start) * (1 / self._share - 1)
+            self._rest_until = end + min(rest, _LONGEST_REST)
         for number, finding in enumerate(new, known + 1):
             reporter.problem(f"calibration doubt {number}", f"calibration: {finding.text}")
         reporter.calibrated(self.summary(), [finding.text for finding in self.findings])

@@ -58,7 +58,7 @@ def test_export_writes_what_a_detector_loads(place, tmp_path):
     words = ["export", place / "weights.safetensors", "--out", path, "--radar-points", 300]
     done = run(*words, "--cameras", 6)
     assert done.exit_code == 0, done.exception
-    assert "batch 1, 6 cameras, 300 radar points, fp32" in done.output
+    assert "batch 1, 6 cameras, 300 radar points, boxes at peaks, fp32" in done.output
     about = read_description(path)
     assert about.config == TINY and about.capacity.radar_points == 300
     import onnx

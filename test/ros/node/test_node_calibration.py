@@ -39,7 +39,8 @@ def test_two_swapped_radars_are_told_once(bench, tmp_path):
     calibration.add("base_link", "radar_front", places["radar_front_left"])
     calibration.add("base_link", "radar_front_left", places["radar_front"])
     calibration.save(tmp_path / "calibration.yaml")
-    drive = ros_rig.drive(ros_packages.make, START, 0.4)
+    # The check rests after its first look, for a second at most.
+    drive = ros_rig.drive(ros_packages.make, START, 4.0)
     bench.peer.advertise(drive)
     bench.fresh(sync__wait=5.0)
     bench.wait(bench.peer.matched)
