@@ -49,11 +49,11 @@ class BoxBranches(nn.Module):
         Returns:
             [10, sum of K] in the order of REGRESSION, task after task.
         """
-        shared = tasks[0]["shared"][sample].permute(1, 2, 0)  # [X, Y, C]
+        hidden = cast(nn.Conv2d, self.box_hidden[0])
+        shared = tasks[0]["shared"][sample].permute(1, 2, 0).to(hidden.weight.dtype)  # [X, Y, C]
         every = torch.cat(list(cells))
         if not len(every):
             return shared.new_zeros((sum(REGRESSION.values()), 0))
-        hidden = cast(nn.Conv2d, self.box_hidden[0])
         output = cast(nn.Conv2d, cast(nn.ModuleList, self.box_outputs[0])[0])
         rim = hidden.kernel_size[0] // 2
         # Beyond the grid are zeros, of the shared features as of the hidden ones.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from crkd_core.config import DetectorConfig, Engine, Precision
@@ -15,6 +16,7 @@ from crkd_core.infer.engines.inputs import Capacity, FixedInputs
 from crkd_core.infer.engines.runtimes import ENDINGS, start
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
+from crkd_core.model.precision import bf16_is_native
 
 
 class EngineNetwork:
@@ -38,6 +40,8 @@ class EngineNetwork:
         self.engine: Engine = engine
         self.precision: str = "int8" if about.int8 else precision
         self.boxes = about.box_branches()
+        if self.boxes is not None and precision == "bf16" and bf16_is_native():
+            self.boxes.to(torch.bfloat16)
         self._inputs = FixedInputs(about.config, about.capacity)
 
     @classmethod
