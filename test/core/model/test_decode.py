@@ -3,13 +3,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from model_tiny import TINY, truth
 
 from crkd_core.boxes import Truth
 from crkd_core.config import TaskConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.targets import build_targets
-from crkd_core.model.decode import DecodeError, decode
+from crkd_core.model.decode import DecodeError, _best, decode
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -133,3 +135,15 @@ def test_maps_that_are_not_finite_are_refused(name, value, task):
     classes = ", ".join(TINY.head.tasks[task].classes)
     with pytest.raises(DecodeError, match=f"task {classes} are not finite"):
         decode(output, TINY, score_threshold=0.6)
+
+
+@given(
+    scores=st.lists(st.integers(0, 6), max_size=40),
+    first=st.integers(0, 5),
+    most=st.integers(1, 12),
+)
+def test_the_best_are_those_of_a_stable_sort(scores, first, most):
+    score = np.array(scores, np.float32) / 7
+    part = slice(min(first, len(score)), len(score))
+    expected = part.start + np.argsort(-score[part], kind="stable")[:most]
+    np.testing.assert_array_equal(_best(score, part, most), expected)

@@ -132,3 +132,17 @@ def test_a_matrix_that_is_not_finite_is_refused_only_where_the_camera_is_present
         lift.index(b.grid_T_pixel, b.camera_present)
     b.camera_present[0, 3] = False
     lift.index(b.grid_T_pixel, b.camera_present)
+
+
+def test_cells_by_point_are_those_that_the_sorted_points_lie_in(lift):
+    b = batch(0, 1)
+    b.camera_present[0, 2] = b.camera_present[1, 4] = False
+    index = lift.index(b.grid_T_pixel, b.camera_present)
+    outside = 2 * TINY.grid.shape[0] * TINY.grid.shape[1]
+    expected = torch.full((10 * 4 * 8 * lift.bins,), outside, dtype=torch.int32)
+    expected[index.point] = torch.repeat_interleave(
+        torch.arange(outside, dtype=torch.int32), index.offset.diff()
+    )
+    cells = lift.cells(b.grid_T_pixel, b.camera_present)
+    assert 0 < len(index.point) < len(cells)
+    torch.testing.assert_close(cells, expected)
