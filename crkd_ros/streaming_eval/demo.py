@@ -51,8 +51,8 @@ def demo(
     image_width: int,
     rate: float | None,
     jobs: int,
-    engine: str = "torch",
-    precision: str = "fp32",
+    engine: str,
+    precision: str,
 ) -> Evaluation:
     """Run the whole demo; everything lands in ``out`` (emptied first), report.html on top.
 

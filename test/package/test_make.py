@@ -57,7 +57,7 @@ def test_the_demo_runs_other_weights_by_name_or_by_file(tree: Path) -> None:
     (tree / "weights").mkdir()
     for name in ("weights/demo_student.safetensors", "weights/other.safetensors", "mine.st"):
         (tree / name).touch()
-    told = "crkd demo --engine torch --precision fp32 --weights "
+    told = "crkd demo --weights "
     assert told + "weights/demo_student.safetensors\n" in dry_run(tree, "demo")
     engine = dry_run(tree, "demo", "ENGINE=openvino", "PRECISION=bf16")
     assert "--engine openvino --precision bf16 --weights weights/demo_student" in engine

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from crkd_core import extras
@@ -93,12 +94,22 @@ class Description:
             raise EngineError(f"{path}: metadata {KEY!r} cannot be read: {error}") from error
 
     def box_branches(self) -> BoxBranches | None:
-        """What computes box parameters at peaks; None: the network does."""
+        """What computes box parameters at peaks; None: the network does.
+
+        Raises:
+            EngineError: weights of the box branches that are none of this configuration.
+        """
         if not self.boxes:
             return None
-        head = CenterHead(self.config.decoder.out_channels, self.config.head)
-        branches = BoxBranches(fold_batch_norms(head.eval())).requires_grad_(False)
-        branches.load_state_dict(load(self.boxes))
+        with torch.device("meta"):  # Its own weights would only be drawn to be replaced.
+            head = CenterHead(self.config.decoder.out_channels, self.config.head).eval()
+            branches = BoxBranches(fold_batch_norms(head)).requires_grad_(False)
+        try:
+            branches.load_state_dict(load(self.boxes), assign=True)
+        except (SafetensorError, RuntimeError) as error:
+            raise EngineError(
+                f"the exported file's box branches cannot be read, export it again: {error}"
+            ) from error
         return branches.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

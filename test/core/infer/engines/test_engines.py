@@ -209,6 +209,22 @@ def test_a_file_for_other_programs_answers_every_cell(model, onnx_file, tmp_path
     assert_same_boxes(Detector.load(path, engine="export")(frame(0)), Detector(model)(frame(0)))
 
 
+def test_box_branches_come_back_whole_or_not_at_all(onnx_file):
+    about = read_description(onnx_file)
+    state = torch.get_rng_state()
+    branches = about.box_branches()
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(not part.is_meta for part in branches.state_dict().values())
+    for broken in (about.boxes[:-7], b"no weights", about.boxes[:8]):
+        with pytest.raises(EngineError, match="export it again"):
+            dataclasses.replace(about, boxes=broken).box_branches()
+    other = dataclasses.replace(
+        about.config, head=dataclasses.replace(TINY.head, branch_channels=4)
+    )
+    with pytest.raises(EngineError, match="export it again"):
+        dataclasses.replace(about, config=other).box_branches()
+
+
 def test_weights_are_exported_when_an_engine_is_asked_for(model, tmp_path):
     path = tmp_path / "a.safetensors"
     save_weights(model, path)
