@@ -78,7 +78,7 @@ class Detector:
         if isinstance(model, EngineNetwork):
             engine = model.engine
         self.device = usable_device(device)
-        _check_precision(precision, self.device)
+        check_precision(precision, self.device)
         check_engine(engine, precision, self.device)
         warn_if_emulated(precision, self.device)
         self.config: DetectorConfig = model.config
@@ -260,7 +260,8 @@ def usable_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _check_precision(precision: str, device: torch.device) -> None:
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a number format. Raises InferError: there is none of this name, or not here."""
     if precision not in DTYPES:
         raise InferError(f"precision: expected one of {', '.join(DTYPES)}, got {precision!r}")
     if precision == "fp16" and device.type == "cpu":

@@ -73,11 +73,18 @@ def demo(
 
     Raises:
         DemoError: no weights, or ``out`` holds something else.
+        InferError: an engine or a precision that is not there.
         ProcessError, SessionError: the node or the player failed; the text names its log.
     """
+    from crkd_core.infer.detector import check_precision, usable_device
+    from crkd_core.infer.engines.runtimes import check_engine
     from crkd_core.world import write_world
 
     console = Console()
+    # Before a drive is made, which takes a minute or two.
+    cpu = usable_device("cpu")
+    check_precision(precision, cpu)
+    check_engine(engine, precision, cpu)
     if not weights.exists():
         raise DemoError(f"no weights at {weights}; run from the repository root or pass --weights")
     if out.exists():
