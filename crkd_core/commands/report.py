@@ -24,7 +24,11 @@ def report(
     split: Split,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     drive: Annotated[
-        str | None, typer.Option(help="Scene of the player [default: the typical one].")
+        str | None,
+        typer.Option(
+            help="Scene of the player, of View-of-Delft FIRST-LAST frame "
+            "[default: the typical one]."
+        ),
     ] = None,
     device: Device = "cpu",
     version: Version = None,

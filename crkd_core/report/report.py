@@ -9,24 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
-from matplotlib.figure import Figure
 
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.sets import DataSet, frames_of, open_set
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.training import DistillError, teacher_configs
-from crkd_core.evaluate.metrics import ERROR_NAMES
-from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.report import MEAN_NAMES, figure, page, paragraphs
-from crkd_core.evaluate.slices import slices_table
+from crkd_core.evaluate.pictures import draw_bev, draw_cameras
+from crkd_core.evaluate.report import figure, page, paragraphs
 from crkd_core.files import write_bytes, write_text
 from crkd_core.model.checkpoint import CheckpointError
-from crkd_core.png import write_figure
+from crkd_core.report.drives import drives_of, recorded
 from crkd_core.report.frames import MIN_SCORE, chosen, quality
 from crkd_core.report.maps import draw_maps, loss_maps, trained_student
 from crkd_core.report.player import player
+from crkd_core.report.scores import scores
 from crkd_core.report.subjects import Subject, SubjectError, observe, parse
-from crkd_core.sensors import RADARS
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses
 
@@ -53,23 +49,23 @@ def report(
     Args:
         arguments: [NAME=]RUN, folders of crkd train or distill, or weights files.
         out: the page.
-        data: root of a nuScenes data set with annotations.
+        data: root of a nuScenes or View-of-Delft data set with annotations.
         split: of it.
-        drive: scene for the player; None = the one of the typical frame.
+        drive: scene for the player, of View-of-Delft a run of frames as report/drives.py names
+            them; None = the one of the typical frame.
         device: "cpu", "cuda", "cuda:N".
         version: version folder of the data set; None = the one that holds the split.
 
     Raises:
         SubjectError: an argument that names no network, or two of one name.
-        EvaluateError, NuScenesError, CheckpointError, InferError, ConfigError: data, weights or
-            device cannot be used.
+        EvaluateError, NuScenesError, VodError, CheckpointError, InferError, ConfigError: data,
+            weights or device cannot be used.
     """
     sources = parse([*arguments])
-    tables = NuScenes(data, split=split, version=version)
-    if drive is not None and drive not in tables.scenes_of(split):
-        raise SubjectError(
-            f"--drive {drive}: not in {split}, which holds {', '.join(tables.scenes_of(split))}"
-        )
+    tables = open_set(data, split=split, version=version)
+    drives = drives_of(tables, split)
+    if drive is not None and drive not in drives:
+        raise SubjectError(f"--drive {drive}: not in {split}, which holds {', '.join(drives)}")
     subjects = [observe(source, tables, split, device=device) for source in sources]
     about = subjects[-1]
     qualities = {subject.name: quality(subject.counted) for subject in subjects}
@@ -78,11 +74,11 @@ def report(
     with tempfile.TemporaryDirectory() as folder:
         rooms = Path(folder)
         parts = [
-            *_scores(subjects, rooms),
+            *_section("Scores", scores(subjects, rooms)),
             *_trainings(subjects, rooms),
-            *_pictures(subjects, tables, split, picked, qualities, rooms),
+            *_pictures(subjects, tables, drives, picked, qualities, rooms),
             *_maps(subjects, tables, picked, rooms),
-            *_player(subjects, tables, split, picked, drive),
+            *_player(subjects, tables, drives, picked, drive),
         ]
         head = paragraphs(
             f"{', '.join(s.name for s in subjects)} on {split} of {tables.version}: "
@@ -94,64 +90,6 @@ def report(
 
 def _section(title: str, parts: Sequence[str]) -> list[str]:
     return [f"<h2>{html.escape(title)}</h2>\n", *parts] if parts else []
-
-
-def _scores(subjects: Sequence[Subject], rooms: Path) -> list[str]:
-    """Tables, precision over recall, parts of the data."""
-    columns = ("mAP", "NDS", *MEAN_NAMES.values())
-    rows = []
-    for subject in subjects:
-        summary = subject.result.summary
-        values = [summary["mean_ap"], summary["nd_score"]]
-        values += [summary["tp_errors"][error] for error in ERROR_NAMES]
-        rows.append([subject.name, *map(number, values)])
-    classes = dict.fromkeys(c for s in subjects for c in s.result.summary["mean_dist_aps"])
-    by_class = [
-        [
-            name,
-            *(number(s.result.summary["mean_dist_aps"].get(name, math.nan)) for s in subjects),
-        ]
-        for name in classes
-    ]
-    shown = [
-        Table(title="nuScenes detection", columns=("network", *columns), rows=rows),
-        Table(title="AP by class", columns=("class", *(s.name for s in subjects)), rows=by_class),
-        *(_titled(slices_table(s.parts), f"parts of the data, {s.name}") for s in subjects),
-    ]
-    path = rooms / "parts.png"
-    _draw_parts(subjects, path)
-    parts = [table.html() + "<br>\n" for table in shown]
-    parts.append(figure("mAP of parts of the data", path))
-    for index, subject in enumerate(subjects):
-        path = rooms / f"curves{index}.png"
-        draw_precision_recall(subject.result, path)
-        parts.append(figure(f"{subject.name}: precision over recall", path))
-    return _section("Scores", parts)
-
-
-def _titled(table: Table, title: str) -> Table:
-    return Table(title=title, columns=table.columns, rows=table.rows, texts=table.texts)
-
-
-def _draw_parts(subjects: Sequence[Subject], path: Path) -> None:
-    """mAP by range, weather, light and speed, one bar a network."""
-    groups = dict.fromkeys(part["group"] for part in subjects[0].parts)
-    drawn = Figure(figsize=(12, 3.6), layout="constrained")
-    panels = drawn.subplots(1, len(groups), sharey=True, width_ratios=(3, 2, 2, 2))
-    width = 0.8 / len(subjects)
-    for axes, group in zip(panels, groups, strict=True):
-        for index, subject in enumerate(subjects):
-            parts = [part for part in subject.parts if part["group"] == group]
-            places = np.arange(len(parts)) + (index - (len(subjects) - 1) / 2) * width
-            values = [part.get("mean_ap", 0.0) for part in parts]
-            axes.bar(places, values, width, label=subject.name)
-            axes.set_xticks(range(len(parts)), [f"{p['name']}\n{p['boxes']}" for p in parts])
-        axes.set_title(group, fontsize=10)
-        axes.tick_params(labelsize=8)
-        axes.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel("mAP; below: boxes")
-    panels[0].legend(fontsize=8)
-    write_figure(drawn, path)
 
 
 def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
@@ -184,20 +122,20 @@ def _shortened(word: str) -> str:
 
 def _pictures(
     subjects: Sequence[Subject],
-    tables: NuScenes,
-    split: str,
+    tables: DataSet,
+    drives: Mapping[str, Sequence[str]],
     picked: Mapping[str, str],
     qualities: Mapping[str, Mapping[str, float]],
     rooms: Path,
 ) -> list[str]:
     """Chosen samples from above and in the cameras, with the boxes of every network."""
-    tokens = tables.samples_of(split)
     parts = []
+    detectors = [subject.detector for subject in subjects]
     for name, token in picked.items():
-        frame = NuScenesFrames(tables, [token])[0]
-        parts.append(f"<h3>{html.escape(f'{name}: {tables.scene_of(token)}, {token}')}</h3>\n")
+        frame = recorded(tables, [token], detectors)[0]
+        parts.append(f"<h3>{html.escape(f'{name}: {_drive_of(token, drives)}, {token}')}</h3>\n")
         for index, subject in enumerate(subjects):
-            found = subject.answers[tokens.index(token)]
+            found = subject.answers[token]
             f1 = qualities[subject.name].get(token, math.nan)
             caption = f"{subject.name}: F1 {number(f1, 2)} (boxes from score {MIN_SCORE:g} on)"
             path = rooms / f"{index}_{token}.png"
@@ -215,7 +153,7 @@ def _pictures(
 
 
 def _maps(
-    subjects: Sequence[Subject], tables: NuScenes, picked: Mapping[str, str], rooms: Path
+    subjects: Sequence[Subject], tables: DataSet, picked: Mapping[str, str], rooms: Path
 ) -> list[str]:
     """What the losses of the distilled ones see of the chosen samples."""
     parts = []
@@ -230,9 +168,7 @@ def _maps(
         try:
             teachers = teacher_configs(config)
             for name, token in picked.items():
-                frame = NuScenesFrames.for_detectors(
-                    tables, [token], config.detector, *teachers, recorded=True
-                )[0]
+                frame = frames_of(tables, [token], config.detector, *teachers, recorded=True)[0]
                 maps, grid = loss_maps(model, config, frame)
                 path = rooms / f"maps{index}_{token}.png"
                 draw_maps(maps, grid, path, title=f"{subject.name}, {name}")
@@ -244,17 +180,19 @@ def _maps(
 
 def _player(
     subjects: Sequence[Subject],
-    tables: NuScenes,
-    split: str,
+    tables: DataSet,
+    drives: Mapping[str, Sequence[str]],
     picked: Mapping[str, str],
     drive: str | None,
 ) -> list[str]:
-    tokens = tables.samples_of(split)
     if drive is None:
-        drive = tables.scene_of(picked.get("typical", next(iter(picked.values()), tokens[0])))
-    wanted = [token for token in tables.samples_of_scene(drive) if token in tokens]
-    places = [tokens.index(token) for token in wanted]
-    # No pictures are shown there, so none is read.
-    frames = [*NuScenesFrames(tables, wanted, sensors=RADARS)]
-    answers = {s.name: [s.answers[place] for place in places] for s in subjects}
+        token = picked.get("typical", next(iter(picked.values()), None))
+        drive = next(iter(drives)) if token is None else _drive_of(token, drives)
+    tokens = drives[drive]
+    frames = [*recorded(tables, tokens, [s.detector for s in subjects], images=False)]
+    answers = {s.name: [s.answers[token] for token in tokens] for s in subjects}
     return _section("A drive from above", [player(frames, answers, title=drive)])
+
+
+def _drive_of(token: str, drives: Mapping[str, Sequence[str]]) -> str:
+    return next(name for name, tokens in drives.items() if token in tokens)

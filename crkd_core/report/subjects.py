@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.boxes import Detections
-from crkd_core.config import TrainConfig
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.config import DetectorConfig, TrainConfig
+from crkd_core.data.sets import DataSet, frames_of
+from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import detect, load_detector
 from crkd_core.evaluate.scoring import Countable, countable
 from crkd_core.evaluate.slices import score_slices
 from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.evaluate.vod.distance import countable_by_distance
+from crkd_core.evaluate.vod.evaluation import check_labelled, pairs_of
+from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate_pairs
+from crkd_core.evaluate.vod.results import results_of
+from crkd_core.evaluate.vod.slices import score_parts
 from crkd_core.train.run_folder import Run, RunError
 
 #: Weaker boxes are no answers, as in `crkd evaluate`.
@@ -64,16 +70,18 @@ class Subject:
 
     Attributes:
         source: where it comes from.
-        answers: one per sample, in the order of the split.
-        counted: truth and detections that count; its samples have an order of their own.
-        result: its metrics.
-        parts: those of the parts of the split, see evaluate/slices.py.
+        detector: its configuration.
+        answers: sample token -> what it found.
+        counted: truth and detections that hit by the distance of centres.
+        result: the metrics of the data set.
+        parts: those of the parts of the split, see slices.py of evaluate/ or evaluate/vod/.
     """
 
     source: Source
-    answers: list[Detections]
+    detector: DetectorConfig
+    answers: dict[str, Detections]
     counted: Countable
-    result: Evaluation
+    result: Evaluation | VodEvaluation
     parts: list[dict[str, Any]]
 
     @property
@@ -110,30 +118,44 @@ def parse(arguments: list[str]) -> list[Source]:
     return list(found.values())
 
 
-def observe(source: Source, tables: NuScenes, split: str, *, device: str = "cpu") -> Subject:
+def observe(source: Source, tables: DataSet, split: str, *, device: str = "cpu") -> Subject:
     """Run a network over a split and score it.
 
     Raises:
-        EvaluateError: the data set has no annotations.
+        EvaluateError: the data set or the split has no annotations.
         ConfigError: the network has a class that the data set does not know.
-        NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
+        NuScenesError, VodError, CheckpointError, InferError: data, weights or device cannot be
+            used.
     """
     detector = load_detector(
         source.weights, tables, device=device, score_threshold=SCORE_THRESHOLD
     )
     config = source.config
     sensors = () if config is None else config.sensors
-    frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
+    frames = frames_of(tables, split, detector.config, sensors=sensors)
+    if isinstance(frames, VodFrames):
+        check_labelled(frames)
     pairs = [
         (Answer.to(frame, found), found)
         for frame, found in detect(detector, frames, f"{source.name} on {split}", stays=True)
     ]
-    submission = make_submission((a for a, _ in pairs), classes=detector.config.classes)
-    counted = countable(tables, submission, split)
+    answers = {answer.token: found for answer, found in pairs}
+    result: Evaluation | VodEvaluation
+    if isinstance(frames, VodFrames):
+        found = [*answers.values()]
+        counted = countable_by_distance(frames, found)
+        overlaps = pairs_of(frames, results_of(frames, found))
+        result = evaluate_pairs(overlaps)
+        parts = score_parts(overlaps, result.rules)
+    else:
+        submission = make_submission((a for a, _ in pairs), classes=detector.config.classes)
+        counted = countable(frames.tables, submission, split)
+        result, parts = counted.score(), score_slices(frames.tables, counted)
     return Subject(
         source=source,
-        answers=[found for _, found in pairs],
+        detector=detector.config,
+        answers=answers,
         counted=counted,
-        result=counted.score(),
-        parts=score_slices(tables, counted),
+        result=result,
+        parts=parts,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -47,8 +48,16 @@ def test_every_command_of_the_path_works(tmp_path: Path) -> None:
         short = [*short, *(["--allow-weak-teacher"] if verb == "distill" else [])]
         said = crkd([verb, *(SMALL.get(word, word) for word in rest), *short], tmp_path)
         done.append(verb)
-    assert done == ["train", "train", "distill", "evaluate", "evaluate", "compare", "evaluate"]
+    assert done == [
+        *("train", "train", "distill", "evaluate", "evaluate", "compare", "report", "evaluate"),
+    ]
     assert "driving corridor" in said
+    page = (tmp_path / "out/report.html").read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", page) == [
+        *("Scores", "Training", "Frames", "What the losses see", "A drive from above"),
+    ]
+    for text in ("driving corridor: AP (%)", "distilled: what its losses see", "up to partly hid"):
+        assert text in page
     first, second = (
         orjson.loads((tmp_path / "out" / name / "metrics.json").read_bytes())
         for name in ("crkd", "again")

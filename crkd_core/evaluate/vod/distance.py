@@ -13,7 +13,8 @@ import numpy as np
 from crkd_core.boxes import Boxes, Detections
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.matching import ScoredBoxes
-from crkd_core.evaluate.metrics import DetectionRules, Evaluation, evaluate
+from crkd_core.evaluate.metrics import DetectionRules, Evaluation
+from crkd_core.evaluate.scoring import Countable
 
 #: Objects further away are not annotated, metres.
 REACH = 50.0
@@ -29,7 +30,14 @@ def rules_of(classes: Sequence[str]) -> DetectionRules:
 
 
 def score_by_distance(frames: VodFrames, answers: Sequence[Detections]) -> Evaluation:
-    """nuScenes' metrics of what was found in each frame, over the detector's classes.
+    """nuScenes' metrics of what was found in each frame; see ``countable_by_distance``."""
+    return countable_by_distance(frames, answers).score()
+
+
+def countable_by_distance(frames: VodFrames, answers: Sequence[Detections]) -> Countable:
+    """What these metrics look at, over the detector's classes.
+
+    A place is relative to the vehicle in its frame, and frames do not meet.
 
     Args:
         frames: with labels.
@@ -44,8 +52,14 @@ def score_by_distance(frames: VodFrames, answers: Sequence[Detections]) -> Evalu
     for index, answer in zip(range(len(frames)), answers, strict=True):
         truths.append(_scored(frames.truth(index).of_classes(classes), index))
         found.append(_scored(answer, index))
-    # A place is relative to the vehicle in its frame, and frames do not meet.
-    return evaluate(ScoredBoxes.joined(truths), ScoredBoxes.joined(found), rules=rules_of(classes))
+    return Countable(
+        tokens=tuple(frames.tokens),
+        ego=np.zeros((len(frames), 2)),
+        truth=ScoredBoxes.joined(truths),
+        detections=ScoredBoxes.joined(found),
+        unscored=tuple(name for name in frames.classes if name not in classes),
+        rules=rules_of(classes),
+    )
 
 
 def _scored(boxes: Boxes, sample: int) -> ScoredBoxes:

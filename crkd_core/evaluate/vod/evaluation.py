@@ -14,9 +14,9 @@ from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
 from crkd_core.evaluate.report import write_report
 from crkd_core.evaluate.scoring import EvaluateError
-from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate_pairs, paired
+from crkd_core.evaluate.vod.metrics import Pair, VodEvaluation, evaluate_pairs, paired
 from crkd_core.evaluate.vod.results import read_results, results_of, write_results
-from crkd_core.evaluate.vod.rules import AREAS
+from crkd_core.evaluate.vod.rules import AREAS, Area
 from crkd_core.evaluate.vod.slices import parts_table, score_parts
 from crkd_core.files import write_json
 from crkd_core.sensors import LIDAR
@@ -27,7 +27,11 @@ PICTURES = 3
 #: What is written into the folder of an evaluation.
 RESULTS = ("results", "metrics.json", "report.html")
 
-_TITLES = {"entire_area": "entire annotated area", "driving_corridor": "driving corridor"}
+#: Area -> what it is called in tables.
+AREA_TITLES: dict[Area, str] = {
+    "entire_area": "entire annotated area",
+    "driving_corridor": "driving corridor",
+}
 #: What metrics.json says of the numbers.
 UNIT = "average precision in percent, 11 recall points"
 
@@ -135,7 +139,7 @@ def metrics_tables(result: VodEvaluation) -> list[Table]:
     """One table an area: average precisions by class, percent."""
     return [
         Table(
-            title=f"View-of-Delft, {_TITLES[area]}: AP (%)",
+            title=f"View-of-Delft, {AREA_TITLES[area]}: AP (%)",
             columns=("class", "3D", "BEV", "AOS", "objects"),
             rows=[
                 [
@@ -157,10 +161,29 @@ def absent_note(result: VodEvaluation) -> str:
         rows = result.summary[area]
         names = [name for name in result.rules.classes if not rows[name]["objects"]]
         if names:
-            parts.append(f"{', '.join(names)} in the {_TITLES[area]}")
+            parts.append(f"{', '.join(names)} in the {AREA_TITLES[area]}")
     if not parts:
         return ""
     return f"Nothing to find of {'; '.join(parts)}: AP is 0 there, and the mean counts it."
+
+
+def check_labelled(frames: VodFrames) -> None:
+    """Refuse frames of the test set.
+
+    Raises:
+        EvaluateError: a frame has no labels.
+    """
+    bare = [name for name in frames.tokens if frames.tables.labels(name) is None]
+    if bare:
+        raise EvaluateError(
+            f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so "
+            "nothing can be scored; send the result files to the benchmark's server"
+        )
+
+
+def pairs_of(frames: VodFrames, results: Sequence[Objects]) -> list[Pair]:
+    """Labels of frames and what was found there, with their overlaps."""
+    return paired([frames.objects(index) for index in range(len(frames))], results)
 
 
 def _scored(
@@ -170,13 +193,8 @@ def _scored(
 
     They are written before anything is drawn or printed, which may fail.
     """
-    bare = [name for name in frames.tokens if frames.tables.labels(name) is None]
-    if bare:
-        raise EvaluateError(
-            f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so "
-            "nothing can be scored; send the result files to the benchmark's server"
-        )
-    pairs = paired([frames.objects(index) for index in range(len(frames))], results)
+    check_labelled(frames)
+    pairs = pairs_of(frames, results)
     result = evaluate_pairs(pairs)
     metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
     write_json(metrics, out / "metrics.json", indent=2)

@@ -18,11 +18,13 @@ from crkd_core.boxes import Detections
 from crkd_core.cli import app
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.training import distill
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.scoring import Countable
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
 from crkd_core.report.player import player
 from crkd_core.report.report import report
@@ -94,6 +96,26 @@ def test_no_text_of_a_drive_ends_the_players_script():
     classes = ("</script>", "car")
     page = player([frame], {"</script>": [Detections.empty(classes)]}, title="</script>")
     assert page.count("</script>") == 2
+
+
+def test_drives_of_view_of_delft_are_runs_of_frames(tmp_path):
+    lidar = tmp_path / "lidar"
+    (lidar / "training" / "calib").mkdir(parents=True)
+    (lidar / "ImageSets").mkdir()
+    names = ["00011", "00003", "00010", "00012", "00005"]
+    (lidar / "ImageSets" / "val.txt").write_text("\n".join(names))
+    assert drives_of(Vod(tmp_path), "val") == {
+        "00003-00003": ["00003"],
+        "00005-00005": ["00005"],
+        "00010-00012": ["00010", "00011", "00012"],
+    }
+
+
+def test_drives_of_nuscenes_hold_the_samples_of_the_split(tiny_world):
+    tables = NuScenes(tiny_world)
+    drives = drives_of(tables, "mini_val")
+    assert [*drives] == tables.scenes_of("mini_val")
+    assert sorted(sum(drives.values(), [])) == sorted(tables.samples_of("mini_val"))
 
 
 @pytest.fixture(scope="module")
