@@ -6,6 +6,7 @@ touched (the metrics leave it out too); detections are in the colour of their cl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -121,23 +122,29 @@ def draw_cameras(
     path: Path,
     *,
     min_score: float = 0.25,
+    cameras: Sequence[str] = CAMERAS,
     tile_width: int = 560,
 ) -> None:
-    """Contact sheet of the six cameras with boxes: truth thin and white, detections by class.
+    """Contact sheet of the cameras with boxes: truth thin and white, detections by class.
 
     Args:
         frame: images, calibration and, where known, truth. A missing camera stays dark.
         detections: in ego axes.
         path: PNG to write.
         min_score: weaker detections are left out.
-        tile_width: pixels per camera.
+        cameras: of the rig; the others have no place on the sheet.
+        tile_width: pixels per camera; a single one has twice as many.
     """
     sizes = [image.shape[:2] for image in frame.images if image is not None]
+    if len(cameras) == 1:
+        tile_width *= 2
     height = round(tile_width * (sizes[0][0] / sizes[0][1] if sizes else 9 / 16))
     shown = detections.select(detections.score >= min_score)
     truth = _touched(frame)
     tiles = {}
     for i, name in enumerate(CAMERAS):
+        if name not in cameras:
+            continue
         tile = np.full((height, tile_width, 3), 24, np.uint8)
         image = frame.images[i]
         if image is not None:
@@ -159,8 +166,11 @@ def draw_cameras(
                 tile, label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, color, thickness, cv2.LINE_AA
             )
         tiles[name] = tile
-    sheet = np.vstack([np.hstack([tiles[name] for name in row]) for row in _SHEET])
-    write_png(sheet, path)
+    rows = [[tiles[name] for name in row if name in tiles] for row in _SHEET]
+    dark = np.full((height, tile_width, 3), 24, np.uint8)
+    width = max(map(len, rows))
+    sheet = [np.hstack([*row, *[dark] * (width - len(row))]) for row in rows if row]
+    write_png(np.vstack(sheet), path)
 
 
 def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:

@@ -156,7 +156,7 @@ def _draw_vod_curves(subjects: Sequence[tuple[Subject, VodEvaluation]], path: Pa
             reached = np.count_nonzero(curve)
             recall = np.arange(reached) / (len(curve) - 1)
             average = result.summary["entire_area"][name]["3d"]
-            axes.plot(recall, curve[:reached], label=f"{subject.name}: {average:.1f}")
+            axes.plot(recall, curve[:reached], marker=".", label=f"{subject.name}: {average:.1f}")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), title=name, xlabel="recall")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -153,7 +153,8 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
                 label = None  # A name is once in the legend.
         if loss.startswith(COSINE):
             axes.set_ylim(-1, 1)
-        else:
+        elif any(_is_positive(run.get(loss, [])) for runs in curves.values() for run in runs):
+            # One that stays 0, as that of speeds where none are labelled, has no logarithm.
             axes.set_yscale("log")
         axes.set_title(loss, fontsize=9)
         axes.grid(alpha=0.3)
@@ -161,3 +162,7 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
         axes.set_axis_off()
     grid[0].legend(fontsize=8)
     write_figure(figure, path)
+
+
+def _is_positive(values: Sequence[tuple[int, float]]) -> bool:
+    return any(value > 0 for _, value in values)

@@ -28,6 +28,8 @@ RADAR_FOLDERS = {
     5: ("radar_5frames", "radar_5_scans"),
 }
 LIDAR_FOLDER = "lidar"
+#: Which camera of a Frame the one camera is.
+CAMERA = "CAM_FRONT"
 #: Where images and labels are looked for: a set may be unpacked without its other folders.
 _SHARED = (LIDAR_FOLDER, *(name for names in RADAR_FOLDERS.values() for name in names))
 _PARTS = ("training", "testing")
@@ -48,6 +50,7 @@ class Vod:
     Attributes:
         root: as given.
         version: its name in reports.
+        cameras: of its rig, by the names of a Frame's.
         classes: what its truth can be of.
 
     Raises:
@@ -55,6 +58,7 @@ class Vod:
     """
 
     version = "View-of-Delft"
+    cameras = (CAMERA,)
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root, self.classes = Path(root), VOD_CLASSES

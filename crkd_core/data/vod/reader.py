@@ -26,14 +26,11 @@ from crkd_core.data.vod.boxes import to_truth
 from crkd_core.data.vod.calibration import Calibration, read_calibration
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, objects_of, read_labels
-from crkd_core.data.vod.layout import RADAR_FOLDERS, Vod
+from crkd_core.data.vod.layout import CAMERA, RADAR_FOLDERS, Vod
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.poses import read_pose
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
-
-#: Which camera of a Frame it is.
-CAMERA = "CAM_FRONT"
 
 #: Frames a second: the LiDAR leads. Files number frames and do not time them.
 FRAME_HZ = 10.0

@@ -89,10 +89,11 @@ def evaluate_weights(
     pictures: dict[str, Path] = {}
     for i in sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]}):
         frame = recorded[i]
-        for kind, draw in (("bev", draw_bev), ("cameras", draw_cameras)):
-            path = out / f"{kind}_{i:05d}.png"
-            draw(frame, answers[i], path)
-            pictures[f"frame {frame.token}: {kind}"] = path
+        above, photos = (out / f"{kind}_{i:05d}.png" for kind in ("bev", "cameras"))
+        draw_bev(frame, answers[i], above)
+        draw_cameras(frame, answers[i], photos, cameras=tables.cameras)
+        pictures[f"frame {frame.token}: from above"] = above
+        pictures[f"frame {frame.token}: in the camera"] = photos
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} frames."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."

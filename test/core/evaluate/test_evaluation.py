@@ -393,6 +393,17 @@ def test_boxes_are_drawn_where_they_are(data, tmp_path):
 def test_a_missing_camera_and_an_empty_result_are_drawn(data, tmp_path):
     frame = NuScenesFrames(NuScenes(data), "mini_val")[0].without("CAM_FRONT")
     draw_cameras(frame, Detections.empty(NUSCENES_CLASSES), tmp_path / "cameras.png")
+    assert cv2.imread(str(tmp_path / "cameras.png")).shape == (2 * 315, 3 * 560, 3)
+    # A rig of fewer cameras: their sheet alone, a single one larger.
+    nothing = Detections.empty(NUSCENES_CLASSES)
+    for cameras, rows, columns, width in (
+        (("CAM_FRONT",), 1, 1, 1120),
+        (("CAM_FRONT", "CAM_FRONT_LEFT", "CAM_BACK"), 2, 2, 560),
+    ):
+        draw_cameras(frame, nothing, tmp_path / "few.png", cameras=cameras)
+        height = round(width * 9 / 16)
+        shape = cv2.imread(str(tmp_path / "few.png")).shape
+        assert shape == (rows * height, columns * width, 3)
     draw_bev(frame, Detections.empty(NUSCENES_CLASSES), tmp_path / "bev.png")
     none = evaluate(ScoredBoxes.empty(NUSCENES_CLASSES), ScoredBoxes.empty(NUSCENES_CLASSES))
     draw_precision_recall(none, tmp_path / "curves.png")
