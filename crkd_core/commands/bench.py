@@ -14,7 +14,9 @@ from crkd_core.files import check_output
 
 def bench(
     preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
-    weights: Annotated[Path | None, typer.Option(help="Time this detector instead.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Time this detector (file or run folder).")
+    ] = None,
     device: Device = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="Timed calls or steps.")] = 20,
     training: Annotated[bool, typer.Option(help="Time training steps instead.")] = False,

@@ -13,7 +13,7 @@ from crkd_core.files import ITSELF, check_output
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="A .safetensors detector.")],
+    weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.pt2 of torch.export.")],
     cameras: Annotated[int, typer.Option(min=1, max=6, help="Images that it holds.")] = 6,
     radar_points: Annotated[
@@ -61,7 +61,7 @@ def export(
 
 
 def engines(
-    weights: Annotated[Path, typer.Argument(help="A .safetensors detector.")],
+    weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
     data: Data,
     split: Split,
     out: Out,

@@ -27,7 +27,7 @@ def evaluate(
     split: Split,
     out: Out,
     weights: Annotated[
-        Path | None, typer.Option(help="A detector: .safetensors, or of crkd export.")
+        Path | None, typer.Option(help="A detector: .safetensors, run folder, or of crkd export.")
     ] = None,
     submission: Annotated[
         Path | None,

@@ -23,7 +23,7 @@ from crkd_core.config import (
 from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError
-from crkd_core.model.checkpoint import load_weights, read_config
+from crkd_core.model.checkpoint import CheckpointError, load_weights, read_config, weights_file
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.run_folder import Run
@@ -68,7 +68,10 @@ def weights_of(path: Path) -> Path:
     Raises:
         DistillError: neither.
     """
-    file = path / "weights.safetensors" if path.is_dir() else path
+    try:
+        file = weights_file(path)
+    except CheckpointError as error:
+        raise DistillError(str(error)) from error
     if not file.is_file():
         raise DistillError(f"{path}: expected a run folder or a .safetensors file")
     return file

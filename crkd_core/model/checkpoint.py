@@ -34,6 +34,8 @@ from crkd_core.model.lidar.encoders import LidarError
 #: Metadata keys of the DetectorConfig as JSON, of its format (config/stored.py), and of the
 #: checksum of configuration and tensors, which older files have not.
 CONFIG_KEY, FORMAT_KEY, SUM_KEY = "config", "format", "sha256"
+#: What the weights of a training are called in its run folder.
+WEIGHTS = "weights.safetensors"
 #: So many tensors that do not fit are named in an error.
 _LISTED = 10
 
@@ -75,6 +77,25 @@ def save_weights(
     own = {CONFIG_KEY: text, FORMAT_KEY: str(FORMAT), SUM_KEY: _checksum(tensors, text)}
     # Not save_file, which makes files that only their owner may read.
     write_bytes(save(tensors, metadata={**(extra or {}), **own}), path, durable=True)
+
+
+def weights_file(path: str | Path) -> Path:
+    """The weights of a run folder; of anything else the path as it is.
+
+    Every function here that reads weights takes either.
+
+    Raises:
+        CheckpointError: a folder without weights.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    if not (path / WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{path}: a folder without {WEIGHTS}; expected a folder of crkd train or distill, or "
+            "a weights file"
+        )
+    return path / WEIGHTS
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -176,14 +197,11 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
+    path = weights_file(path)
     try:
         # safetensors maps whatever it is given: a device has no end.
         open_file(path).close()
         opened = safe_open(path, "pt")
-    except IsADirectoryError as error:
-        raise CheckpointError(
-            f"{path}: a folder; expected a file, e.g. its weights.safetensors"
-        ) from error
     except (OSError, SafetensorError) as error:
         hint = (
             "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""

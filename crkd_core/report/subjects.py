@@ -21,6 +21,7 @@ from crkd_core.evaluate.vod.evaluation import check_labelled, pairs_of
 from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate_pairs
 from crkd_core.evaluate.vod.results import results_of
 from crkd_core.evaluate.vod.slices import score_parts
+from crkd_core.model.checkpoint import CheckpointError, weights_file
 from crkd_core.train.run_folder import Run, RunError
 
 #: Weaker boxes are no answers, as in `crkd evaluate`.
@@ -102,11 +103,14 @@ def parse(arguments: list[str]) -> list[Source]:
         if not separator or Path(argument).exists():
             name, text = "", argument
         path = Path(text)
-        weights = path / "weights.safetensors" if path.is_dir() else path
+        try:
+            weights = weights_file(path)
+        except CheckpointError as error:
+            raise SubjectError(str(error)) from error
         if not weights.is_file():
             raise SubjectError(
-                f"{text}: expected a folder of crkd train or distill with weights.safetensors, or "
-                "a weights file"
+                f"{text}: no such file; expected a folder of crkd train or distill, or a weights "
+                "file"
             )
         run = path if (path / "config.json").is_file() else None
         name = name or (path.name if path.is_dir() else path.stem)

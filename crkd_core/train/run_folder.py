@@ -33,6 +33,7 @@ from crkd_core.config import (
 )
 from crkd_core.files import alone_in, read_file, sweep, write_bytes, write_text
 from crkd_core.model.checkpoint import (
+    WEIGHTS,
     CheckpointError,
     check_finite,
     read_metadata,
@@ -239,7 +240,7 @@ class Run:
             raise _unwritten(path, error) from error
         extra = {"step": str(step), "revision": revision()}
         kept = parts.model if parts.average is None else parts.average.model
-        path = self.path / "weights.safetensors"
+        path = self.path / WEIGHTS
         try:
             save_weights(kept, path, extra=extra)
         except OSError as error:
@@ -289,7 +290,7 @@ class Run:
                 f"{self.path / 'checkpoint.pt'}: is of step {step}, and the run has "
                 f"{self.config.steps}; it belongs to another run"
             )
-        weights, log = self.path / "weights.safetensors", self.path / "metrics.jsonl"
+        weights, log = self.path / WEIGHTS, self.path / "metrics.jsonl"
         saved = 0
         if weights.exists():
             saved = 1

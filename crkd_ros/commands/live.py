@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def live(
     bag: Annotated[Path, typer.Argument(help="A rosbag2 of one scene: folder, .mcap or .db3.")],
-    weights: Annotated[Path, typer.Option(help="A .safetensors detector.")],
+    weights: Annotated[Path, typer.Option(help="A .safetensors detector, or a run folder.")],
     data: Annotated[Path, typer.Option(help="The nuScenes data set of the bag.")],
     split: Annotated[str, typer.Option(help="A split with the bag's scene.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics, picture, page and logs.")],
@@ -54,7 +54,7 @@ def live(
     rates = rate or [0.5, 1.0, 2.0]
     if not all(one > 0 for one in rates):
         raise SessionError(f"--rate: expected numbers above 0, got {min(rates):g}")
-    if not weights.is_file():
+    if not weights.exists():
         raise SessionError(f"--weights: there is no file {weights}")
     check_output(out, results=("metrics.json", "report.html"), overwrite=overwrite)
     topics = sensor_topics(topic)

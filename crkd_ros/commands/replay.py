@@ -21,7 +21,7 @@ def replay(
     bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
     out: Annotated[Path, typer.Option(help="Folder for detections and metrics.")],
     weights: Annotated[
-        Path | None, typer.Option(help="A detector, of crkd export too; or that of --params.")
+        Path | None, typer.Option(help="A detector, as for crkd evaluate; or that of --params.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="The bag's nuScenes data set.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,

@@ -30,7 +30,7 @@ def load_detector(config: WeightsConfig) -> Detector:
             "parameter weights is required: the detector's .safetensors file, for example "
             "--ros-args -p weights:=/path/to/student.safetensors"
         )
-    if not Path(config.weights).is_file():
+    if not Path(config.weights).exists():
         raise WeightsError(f"parameter weights: there is no file {config.weights}")
     # Importing torch takes seconds: wrong parameters are reported before.
     from crkd_core.infer.detector import Detector, InferError

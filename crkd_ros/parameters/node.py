@@ -19,7 +19,7 @@ from crkd_ros.parameters.outputs import RemapConfig, ThresholdsConfig, TrackingC
 class WeightsConfig:
     """Which network runs, and on what."""
 
-    weights: str = knob("", "Detector (.safetensors, or a file of crkd export); required")
+    weights: str = knob("", "Detector (.safetensors, run folder or file of crkd export); required")
     device: str = knob("cpu", "Device of the network: cpu, cuda or cuda:N")
     precision: Precision = knob("fp32", "Number format of the network: fp32, bf16 or fp16")
     engine: Engine = knob(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -176,10 +177,19 @@ def test_tensors_that_are_not_finite_are_neither_read_nor_written(file, tmp_path
     refused(tmp_path / "w.safetensors", f"{name} holds values that are not finite")
 
 
+def test_a_run_folder_stands_for_its_weights(file, tmp_path):
+    refused(tmp_path, "a folder without weights.safetensors")
+    shutil.copy(file, tmp_path / "weights.safetensors")
+    assert read_config(tmp_path) == read_config(file)
+    expected = load_weights(file).state_dict()
+    found = load_weights(tmp_path).state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
 def test_devices_and_others_are_no_weights(tmp_path):
     for path, text in (
         ("/dev/zero", "is a device or a pipe"),
-        (str(tmp_path), "a folder; expected a file"),
+        (str(tmp_path), "a folder without weights.safetensors; expected a folder of"),
         (str(tmp_path / "none"), "No such file"),
     ):
         refused(path, text)
