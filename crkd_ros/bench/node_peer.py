@@ -13,7 +13,7 @@ from typing import Any
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.latency import PARTS
-from crkd_ros.node.launching import Running
+from crkd_ros.node.launching import LEFTOVERS, Running
 
 NODE = "/detector_node"
 #: Seconds for the node to load its weights and for everybody to find each other.
@@ -146,7 +146,9 @@ def connect(node: Running, publishers: Mapping[str, Any]) -> None:
             time.sleep(_SETTLE)
             return
         if time.monotonic() > deadline:
-            raise PeerError(f"nobody subscribes to {', '.join(alone)}; see {node.log}")
+            raise PeerError(
+                f"nobody subscribes to {', '.join(alone)}; see {node.log}. {LEFTOVERS}"
+            )
         time.sleep(0.1)
 
 

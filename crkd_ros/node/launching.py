@@ -18,6 +18,13 @@ from crkd_ros.shipped import shipped
 _PATIENCE = 10.0
 
 
+#: What keeps processes on one machine from finding each other, and what to do.
+LEFTOVERS = (
+    "Processes that were killed leave segments of Fast DDS in /dev/shm, and many of them can keep "
+    "others from finding each other: end all ROS processes, then remove /dev/shm/*fastrtps*"
+)
+
+
 class ProcessError(RuntimeError):
     """A process did not come up or ended by itself; the text shows the end of its log."""
 
@@ -145,6 +152,11 @@ def wait_until(ready: Callable[[], bool], running: Running, *, limit: float) -> 
     """
     deadline = time.monotonic() + limit
     while not ready():
-        if running.ended() is not None or time.monotonic() > deadline:
+        if running.ended() is not None:
             raise ProcessError(f"the node did not come up: {running.last_words()}")
+        if time.monotonic() > deadline:
+            raise ProcessError(
+                f"the node runs, and was not heard of within {limit:g} s. {LEFTOVERS}. "
+                f"Its last words: {running.last_words()}"
+            )
         time.sleep(0.1)

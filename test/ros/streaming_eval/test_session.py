@@ -335,6 +335,15 @@ def test_a_process_that_ends_early_is_quoted(tmp_path):
         launching.wait_until(lambda: False, running, limit=60.0)
 
 
+def test_a_process_that_is_never_heard_of_is_told_from_one_that_ended(tmp_path):
+    words = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        launching.process(words, log=tmp_path / "node.log") as running,
+        pytest.raises(launching.ProcessError, match=r"not heard of within 0\.2 s.*/dev/shm"),
+    ):
+        launching.wait_until(lambda: False, running, limit=0.2)
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 
