@@ -9,6 +9,7 @@ import typer
 from crkd_core.command import run
 from crkd_core.commands import (
     bench,
+    distilling,
     engines,
     evaluation,
     experiment,
@@ -40,7 +41,7 @@ for verb in (
     world.world,
     world.world_report,
     training.train,
-    training.distill,
+    distilling.distill,
     label_encoder.label_encoder,
     evaluation.evaluate,
     evaluation.compare,

@@ -14,20 +14,22 @@ from crkd_core.config.blocks import (
     SegmentsConfig,
     TemporalConfig,
 )
+from crkd_core.config.branches import (
+    BackboneConfig,
+    CameraConfig,
+    GridConfig,
+    ImageConfig,
+    LidarConfig,
+    RadarConfig,
+)
 from crkd_core.config.checks import ConfigError, check_classes, check_per_class
 from crkd_core.config.detector import (
     IDENTITY,
     SENSORS,
-    BackboneConfig,
     Branch,
-    CameraConfig,
     DecoderConfig,
     DetectorConfig,
-    GridConfig,
     HeadConfig,
-    ImageConfig,
-    LidarConfig,
-    RadarConfig,
     TaskConfig,
 )
 from crkd_core.config.distill import (

@@ -8,10 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from crkd_core.config.checks import ConfigError, check_count, check_range
+from crkd_core.config.checks import MOST_CHANNELS, ConfigError, check_count, check_range
 from crkd_core.config.imkd import Intensity
-
-_CHANNELS = 8192
 
 #: What the second head may tell apart.
 VEHICLE, DRIVABLE = "vehicle", "drivable_area"
@@ -30,9 +28,9 @@ class RadarViewConfig:
 
     def __post_init__(self) -> None:
         check_count("camera.radar_view.channels", self.channels, 1, 16)
-        check_range("camera.radar_view.channels", self.channels, 1, _CHANNELS)
+        check_range("camera.radar_view.channels", self.channels, 1, MOST_CHANNELS)
         check_range("camera.radar_view.blocks", self.blocks, 1, 64)
-        check_range("camera.radar_view.context_channels", self.context_channels, 1, _CHANNELS)
+        check_range("camera.radar_view.context_channels", self.context_channels, 1, MOST_CHANNELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +48,7 @@ class AttentionConfig:
         check_range("attention.layers", self.layers, 1, 64)
         check_range("attention.heads", self.heads, 1, 256)
         check_range("attention.points", self.points, 1, 64)
-        check_range("attention.hidden", self.hidden, 1, _CHANNELS)
+        check_range("attention.hidden", self.hidden, 1, MOST_CHANNELS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ class SegmentsConfig:
         check_count("segments.classes", self.classes, 1, 2)
         if len({*self.classes}) < len(self.classes):
             raise ConfigError(f"segments.classes: expected each once, got {self.classes}")
-        check_range("segments.channels", self.channels, 1, _CHANNELS)
+        check_range("segments.channels", self.channels, 1, MOST_CHANNELS)
         check_range("segments.weight", self.weight, 0, 1e6)
         check_range("segments.gamma", self.gamma, 0, 10)
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from crkd_core.sensors import CAMERAS, RADARS
 
+#: Most channels of anything, and most pixels of a side of an image.
+MOST_CHANNELS = 8192
+
 
 class ConfigError(ValueError):
     """A key or a value that the configuration does not know."""
