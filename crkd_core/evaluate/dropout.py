@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import Account, detect, load_detector
-from crkd_core.evaluate.scoring import EvaluateError, score
+from crkd_core.evaluate.scoring import EvaluateError, check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
@@ -101,8 +101,7 @@ def evaluate_dropout(
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     tables = NuScenes(data, split=split, version=version)
-    if not tables.annotated:
-        raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
+    check_annotated(tables)
     detector = load_detector(
         weights,
         tables,

@@ -18,7 +18,7 @@ from crkd_core.config.checks import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import SetFrames
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.scoring import EvaluateError, score
+from crkd_core.evaluate.scoring import check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
@@ -103,8 +103,7 @@ def compare_engines(
         NuScenesError, CheckpointError, InferError: data or weights cannot be used.
     """
     tables = NuScenes(data, split=split, version=version)
-    if not tables.annotated:
-        raise EvaluateError(f"{data}: {tables.version} has no annotations: nothing can be scored")
+    check_annotated(tables)
     model = load_weights(weights)
     check_classes(model.config.name, model.config.classes, tables.classes)
     absent = {*extras.lacking("engines")}

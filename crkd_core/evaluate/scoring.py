@@ -46,6 +46,19 @@ class Countable:
         return dataclasses.replace(result, unscored=self.unscored)
 
 
+def check_annotated(tables: NuScenes) -> None:
+    """Refuse a data set without truth.
+
+    Raises:
+        EvaluateError: its version has none.
+    """
+    if not tables.annotated:
+        raise EvaluateError(
+            f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
+            "the results file of crkd evaluate to the benchmark's server"
+        )
+
+
 def score(
     tables: NuScenes,
     submission: Submission,
@@ -81,11 +94,7 @@ def countable(
             that the data set does not know.
         NuScenesError: unknown split.
     """
-    if not tables.annotated:
-        raise EvaluateError(
-            f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
-            "the results file to the benchmark's server"
-        )
+    check_annotated(tables)
     unknown = [name for name in submission.boxes.classes if name not in tables.classes]
     if unknown:
         raise EvaluateError(

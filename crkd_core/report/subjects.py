@@ -13,7 +13,7 @@ from crkd_core.data.sets import DataSet, frames_of
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import detect, load_detector
-from crkd_core.evaluate.scoring import Countable, countable
+from crkd_core.evaluate.scoring import Countable, check_annotated, countable
 from crkd_core.evaluate.slices import score_slices
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.evaluate.vod.distance import countable_by_distance
@@ -137,8 +137,10 @@ def observe(source: Source, tables: DataSet, split: str, *, device: str = "cpu")
     config = source.config
     sensors = () if config is None else config.sensors
     frames = frames_of(tables, split, detector.config, sensors=sensors)
-    if isinstance(frames, VodFrames):
+    if isinstance(frames, VodFrames):  # Not after hours of computing.
         check_labelled(frames)
+    else:
+        check_annotated(frames.tables)
     pairs = [
         (Answer.to(frame, found), found)
         for frame, found in detect(detector, frames, f"{source.name} on {split}", stays=True)

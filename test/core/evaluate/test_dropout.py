@@ -174,7 +174,7 @@ def test_wrong_requests(place, tmp_path) -> None:
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-test" / f"{table}.json").write_text("[]")
     weights = place / "weights.safetensors"
-    with pytest.raises(EvaluateError, match="has no annotations: nothing can be scored"):
+    with pytest.raises(EvaluateError, match="has no annotations, so nothing can be scored"):
         evaluate_dropout(weights, data, "test", tmp_path / "out")
     teacher = build_detector(preset("demo_teacher").detector)
     save_weights(teacher, tmp_path / "lidar.safetensors")

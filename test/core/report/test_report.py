@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from distill_tiny import FRAMES, TEACHER, a_config, settled
+from handmade import write_version
 from typer.testing import CliRunner
 
 from crkd_core.boxes import Detections
@@ -22,7 +23,7 @@ from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.training import distill
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
-from crkd_core.evaluate.scoring import Countable
+from crkd_core.evaluate.scoring import Countable, EvaluateError
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
@@ -166,6 +167,17 @@ def test_a_drive_that_is_not_there_is_refused_before_anything_is_computed(runs, 
             drive="scene-9999",
         )
     assert NuScenes(tiny_world).scenes_of("mini_val")
+
+
+def test_drives_without_truth_are_refused_before_anything_is_computed(runs, tmp_path):
+    data = write_version(
+        tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",), files=False
+    )
+    for table in ("sample_annotation", "instance"):
+        (data / "v1.0-test" / f"{table}.json").write_text("[]")
+    # There are no images, so to compute anything would fail otherwise.
+    with pytest.raises(EvaluateError, match="has no annotations, so nothing can be scored"):
+        report([str(runs / "plain.safetensors")], tmp_path / "r.html", data=data, split="test")
 
 
 def test_a_browser_shows_it_without_an_error(page, tmp_path):
