@@ -99,7 +99,8 @@ class Memory:
             now_T_past = geometry.invert(global_T_grid(frame, config)) @ moment.global_T_grid
             pose = torch.from_numpy(now_T_past)[None]
             found.append(moved_map(moment.features, pose, config.grid).to(like))
-        return torch.stack(found, 1)
+        # Cell by cell in memory, as networks on a CPU read them.
+        return torch.stack([one.permute(0, 2, 3, 1) for one in found], 3).permute(0, 3, 4, 1, 2)
 
     def after(self, frame: Frame, config: DetectorConfig, features: Tensor) -> Memory:
         """With this Frame; without a pose it cannot be remembered."""

@@ -39,6 +39,8 @@ ONNX, TORCH = ".onnx", ".pt2"
 OPSET = 18
 #: The key of the metadata, whose value is JSON.
 KEY = "crkd"
+#: How maps of a memory lie in inputs and outputs; older files had channels first and do not say.
+MEMORY = "cells first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,7 @@ class Description:
             "outputs": self.outputs,
             "int8": self.int8,
             "boxes": base64.b64encode(self.boxes).decode("ascii"),
+            "memory": MEMORY,
         }
         return json.dumps(fields)
 
@@ -83,8 +86,14 @@ class Description:
             raise EngineError(f"{path}: not written by crkd export: it has no metadata {KEY!r}")
         try:
             data = json.loads(text)
+            config = from_dict(DetectorConfig, upgraded(data["config"], format=data["format"]))
+            if config.temporal is not None and data.get("memory") != MEMORY:
+                raise EngineError(
+                    f"{path}: written by an older version, in which the order of a memory's maps "
+                    "was another; export the weights again"
+                )
             return cls(
-                config=from_dict(DetectorConfig, upgraded(data["config"], format=data["format"])),
+                config=config,
                 capacity=Capacity(**data["capacity"]),
                 outputs=tuple(data["outputs"]),
                 int8=bool(data["int8"]),

@@ -61,7 +61,8 @@ class FixedNetwork(nn.Module):
     def answers(self, *tensors: Tensor) -> dict[str, Tensor]:
         """The same by name: "task0.reg" and so on; "instant", "segments" of networks with them.
 
-        Of a parted head there are heatmaps, and "shared" [1, X, Y, C], which ``boxes`` reads.
+        "instant" is [1, X, Y, C], and so is "shared", which ``boxes`` reads: of a parted head
+        there are heatmaps and this alone.
         """
         model, given = self.model, list(tensors)
         maps = []
@@ -76,15 +77,14 @@ class FixedNetwork(nn.Module):
         _, fused = model.fuser(maps)
         beside = {}
         if model.temporal is not None:
-            beside["instant"] = fused
-            fused = model.temporal(fused, given.pop(0))
+            beside["instant"] = cells_first(fused)
+            fused = model.temporal.joined(fused, channels_first(given.pop(0)))
         decoded = model.decoder(fused)
         if model.segments is not None:
             beside["segments"] = model.segments(decoded)
         tasks = model.head(decoded)
         if self.boxes is not None:
-            # Cells first: so CPUs have it anyway, and boxes are computed cell by cell.
-            beside["shared"] = tasks[0]["shared"].permute(0, 2, 3, 1)
+            beside["shared"] = cells_first(tasks[0]["shared"])
             tasks = [{"heatmap": task["heatmap"]} for task in tasks]
         return {
             f"task{i}.{k}": v for i, task in enumerate(tasks) for k, v in task.items()
@@ -130,11 +130,23 @@ class FixedNetwork(nn.Module):
 def as_output(answers: dict[str, Tensor]) -> ModelOutput:
     """The answers of a network of fixed shapes; of ``fused`` there is no channel."""
     first = next(iter(answers.values()))
+    if "instant" in answers:
+        answers = {**answers, "instant": channels_first(answers["instant"])}
     output = ModelOutput.of(cast(dict[str, Tensor], {"fused": first[:, :0], **answers}))
     if "shared" in answers:
         for task in output.tasks:
-            task["shared"] = answers["shared"].permute(0, 3, 1, 2)
+            task["shared"] = channels_first(answers["shared"])
     return output
+
+
+def cells_first(maps: Tensor) -> Tensor:
+    """[..., C, X, Y] -> [..., X, Y, C]: so CPUs have maps anyway, and nothing is reordered."""
+    return maps.movedim(-3, -1)
+
+
+def channels_first(maps: Tensor) -> Tensor:
+    """The inverse of ``cells_first``."""
+    return maps.movedim(-1, -3)
 
 
 def example(network: FixedNetwork) -> dict[str, Tensor]:
@@ -152,6 +164,6 @@ def example(network: FixedNetwork) -> dict[str, Tensor]:
     if config.guide is not None and config.guide.intensity != "uniform":
         found["radar_returns"] = torch.zeros((1, 2, *config.grid.shape))
     if config.temporal is not None:
-        size_past = (1, config.temporal.frames, config.fused_channels, *config.grid.shape)
+        size_past = (1, *config.grid.shape, config.temporal.frames * config.fused_channels)
         found["past"] = torch.zeros(size_past)
     return found

@@ -68,7 +68,7 @@ class FixedInputs:
     radar_cell: int64 [M], x Y + y of every row; X Y masks those without a point.
     radar_returns: float32 [1, 2, X, Y], where intensity guides the fusion, see
         model.intensity.radar_returns.
-    past: float32 [1, T, C, X, Y], of a network with memory: earlier moments in the present grid.
+    past: float32 [1, X, Y, T C], of a network with memory: earlier moments in the present grid.
     """
 
     def __init__(self, config: DetectorConfig, capacity: Capacity) -> None:
@@ -112,8 +112,9 @@ class FixedInputs:
             found["radar_returns"] = radar_returns(batch, self.config.grid)
         if self.config.temporal is not None:
             frames, grid = self.config.temporal.frames, self.config.grid
-            size = (1, frames, self.config.fused_channels, *grid.shape)
-            found["past"] = torch.zeros(size) if past is None else past.float()
+            if past is None:
+                past = torch.zeros((1, frames, self.config.fused_channels, *grid.shape))
+            found["past"] = past.float().flatten(1, 2).movedim(1, -1).contiguous()
         return found
 
     def _cameras(self, batch: Batch, lift: Lift) -> dict[str, Tensor]:

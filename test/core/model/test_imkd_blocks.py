@@ -7,11 +7,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from model_tiny import TINY, batch, frame, roughen
 
 from crkd_core.config import (
     AttentionConfig,
     ConfigError,
+    GridConfig,
     GuideConfig,
     RadarViewConfig,
     TemporalConfig,
@@ -157,6 +161,34 @@ def test_a_map_moves_with_the_vehicle() -> None:
     # (7, 3) lies at (3, -7).
     assert found[0, 0, 13, 4] == pytest.approx(1)
     assert found.sum() == pytest.approx(1)
+
+
+@settings(deadline=None)
+@given(
+    st.floats(-3.2, 3.2),
+    st.tuples(*[st.floats(-30, 30)] * 2),
+    st.sampled_from([TINY.grid, GridConfig(low=(-4, -12, -5), high=(16, 12, 3), cell=2.0)]),
+)
+def test_moving_a_map_is_sampling_it_between_cells(turn, shift, grid) -> None:
+    """Beside grid_sample: the places of the present cells in the past, from -1 to 1."""
+    pose = np.eye(4)
+    pose[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    pose[:2, 3] = shift
+    poses = torch.from_numpy(np.stack([pose, np.eye(4)]))
+    features = torch.randn((2, 3, *grid.shape))
+    centers = [
+        low + (torch.arange(count, dtype=torch.float64) + 0.5) * grid.cell
+        for low, count in zip(grid.low[:2], grid.shape, strict=True)
+    ]
+    x, y = torch.meshgrid(*centers, indexing="ij")
+    here = torch.stack([x, y, torch.zeros_like(x), torch.ones_like(x)], -1)
+    there = torch.einsum("bij,xyj->bxyi", torch.linalg.inv(poses), here)[..., :2]
+    low, high = torch.tensor(grid.low[:2]), torch.tensor(grid.high[:2])
+    unit = (2 * (there - low) / (high - low) - 1).flip(-1)
+    expected = F.grid_sample(features.double(), unit, align_corners=False)
+    found = moved_map(features, poses, grid)
+    torch.testing.assert_close(found.double(), expected, atol=2e-3, rtol=1e-4)
+    torch.testing.assert_close(found[1], features[1])
 
 
 def past_of(seed: int, forward: float) -> PastFrame:
