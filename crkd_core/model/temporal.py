@@ -52,7 +52,8 @@ def moved_map(features: Tensor, now_T_past: Tensor, grid: GridConfig) -> Tensor:
     # From cells, counted from the middle of the first one, to metres on the common ground.
     metres_T_cell = torch.diag(torch.tensor([grid.cell, grid.cell, 1.0], dtype=torch.float64))
     metres_T_cell[:2, 2] = torch.tensor(grid.low[:2], dtype=torch.float64) + grid.cell / 2
-    past_T_now = torch.linalg.inv(now_T_past.double().cpu())[:, [0, 1, 3]][:, :, [0, 1, 3]]
+    metres_T_cell = metres_T_cell.to(now_T_past.device)
+    past_T_now = torch.linalg.inv(now_T_past.double())[:, [0, 1, 3]][:, :, [0, 1, 3]]
     moves = torch.linalg.inv(metres_T_cell) @ past_T_now @ metres_T_cell
     along_x, along_y, shift = moves[:, :2, :, None, None].float().to(features.device).unbind(2)
     x = torch.arange(size_x, device=features.device)[:, None]
