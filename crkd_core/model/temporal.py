@@ -69,8 +69,9 @@ def moved_map(features: Tensor, now_T_past: Tensor, grid: GridConfig) -> Tensor:
         inside = (at[0] >= 0) & (at[0] < size_x) & (at[1] >= 0) & (at[1] < size_y)
         row = torch.where(inside, at[0] * size_y + at[1], 0).long()
         rows.append(row + first)
-        weights.append(weight[0] * weight[1] * inside)
-    # Row by row, four a cell: a third of the time of grid_sample on a CPU that has maps so.
+        weights.append((weight[0] * weight[1]).masked_fill(~inside, 0))
+    # Row by row, four a cell. grid_sample answers channel by channel, and to put that in the order
+    # in which a network on a CPU reads it took longer than all of this.
     moved = F.embedding_bag(
         torch.stack(rows, -1).view(-1, 4),
         cells,
