@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 
 from crkd_core.data.sets import DataSet, frames_of, open_set
-from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.training import DistillError, teacher_configs
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
@@ -24,7 +23,6 @@ from crkd_core.report.maps import draw_maps, loss_maps, trained_student
 from crkd_core.report.player import player
 from crkd_core.report.scores import scores
 from crkd_core.report.subjects import Subject, SubjectError, observe, parse
-from crkd_core.sensors import CAMERAS
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses
 
@@ -133,7 +131,6 @@ def _pictures(
     """Chosen samples from above and in the cameras, with the boxes of every network."""
     parts = []
     detectors = [subject.detector for subject in subjects]
-    cameras = tables.cameras if isinstance(tables, Vod) else CAMERAS
     for name, token in picked.items():
         frame = recorded(tables, [token], detectors)[0]
         parts.append(f"<h3>{html.escape(f'{name}: {_drive_of(token, drives)}, {token}')}</h3>\n")
@@ -144,7 +141,7 @@ def _pictures(
             path = rooms / f"{index}_{token}.png"
             draw_bev(frame, found, path, min_score=MIN_SCORE, title=subject.name)
             parts.append(figure(f"{caption}, from above", path))
-            draw_cameras(frame, found, path, min_score=MIN_SCORE, cameras=cameras)
+            draw_cameras(frame, found, path, min_score=MIN_SCORE, cameras=tables.cameras)
             photo = path.with_suffix(".jpg")
             drawn = cv2.imread(str(path))
             if drawn is None:

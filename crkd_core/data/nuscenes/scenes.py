@@ -25,7 +25,7 @@ from crkd_core.data.nuscenes.tables import (
     find_version,
     predefined_splits,
 )
-from crkd_core.sensors import LIDAR, REFERENCES
+from crkd_core.sensors import CAMERAS, LIDAR, REFERENCES
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,14 @@ class NuScenes:
     Attributes:
         root, version: as chosen.
         index: the tables as arrays.
+        cameras: of its rig, by the names of a Frame's.
         classes: what its truth can be of.
 
     Raises:
         NuScenesError: no such version, no single choice, or tables that cannot be read.
     """
+
+    cameras = CAMERAS
 
     def __init__(
         self,
