@@ -22,8 +22,9 @@ from crkd_core.sensors import CAMERAS, RADARS
 #: Number format of a network.
 Precision = Literal["fp32", "bf16", "fp16"]
 
-#: What computes a detector's network: PyTorch, a program of torch.export, or a reader of ONNX.
-Engine = Literal["torch", "export", "onnxruntime", "openvino"]
+#: What computes a detector's network: PyTorch, PyTorch's kernels recorded on a GPU, a program of
+#: torch.export, or a reader of ONNX.
+Engine = Literal["torch", "cuda_graph", "export", "onnxruntime", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)

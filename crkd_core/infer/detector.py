@@ -15,6 +15,7 @@ from crkd_core.boxes import Detections
 from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.data.batch import Batch, collate
 from crkd_core.frame import Frame
+from crkd_core.infer.engines.cuda_graph import GraphNetwork
 from crkd_core.infer.engines.files import is_export
 from crkd_core.infer.engines.network import EngineNetwork
 from crkd_core.infer.engines.runtimes import check_engine
@@ -27,7 +28,7 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.decode import Regress, decode
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
-from crkd_core.model.precision import DTYPES, warn_if_emulated
+from crkd_core.model.precision import DTYPES, converted, warn_if_emulated
 from crkd_core.segments import Segments
 from crkd_core.sensors import LIDAR
 
@@ -88,13 +89,17 @@ class Detector:
         self._logits: Tensor | None = None
         #: Computes box parameters at peaks alone, where the head can be parted so.
         self._boxes: BoxBranches | None = None
-        # What memory holds: of an engine what it answers, float32.
-        self._dtype = DTYPES[precision] if engine == "torch" else torch.float32
+        # What memory holds: of an engine on the CPU what it answers, float32.
+        self._dtype = DTYPES[precision] if engine in ("torch", "cuda_graph") else torch.float32
+        #: Where the network wants its batches; an engine brings them further by itself.
+        self._reads_on = self.device if engine == "torch" else torch.device("cpu")
         self._network: Callable[[Batch, Tensor | None], ModelOutput]
+        self.precision: str = precision
         if isinstance(model, BevDetector) and engine == "torch":
             self._model = self._prepared(model, DTYPES[precision])
             self._network = self._model
-            self.precision: str = precision
+        elif isinstance(model, BevDetector) and engine == "cuda_graph":
+            self._network = GraphNetwork(model, self.device, precision)
         else:
             if isinstance(model, BevDetector):
                 model = EngineNetwork.of(model, engine, precision)
@@ -110,15 +115,9 @@ class Detector:
         if peaks is not None:
             folded.head = peaks  # type: ignore[assignment]
             self._boxes = peaks.boxes
-        folded = folded.requires_grad_(False).to(self.device, dtype)
-        folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = converted(folded.requires_grad_(False), self.device, dtype)
         if self.device.type == "cpu" and dtype == torch.float32:
             with_winograd(folded)
-        # Geometry and pixel constants stay float32: half precision would move points by metres.
-        for name, buffer in model.named_buffers():
-            if buffer.is_floating_point() and name not in model.state_dict():
-                owner, _, leaf = name.rpartition(".")
-                setattr(folded.get_submodule(owner), leaf, buffer.to(self.device))
         return folded
 
     @classmethod
@@ -190,7 +189,7 @@ class Detector:
                 "there is nothing to see; drop it and count it as failed"
             )
         start = time.perf_counter()
-        batch = collate([dataclasses.replace(frame, past=())], self.config).to(self.device)
+        batch = collate([dataclasses.replace(frame, past=())], self.config).to(self._reads_on)
         prepared = self._now()
         with torch.inference_mode():
             past = None

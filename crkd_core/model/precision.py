@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from crkd_core.config import Precision
 
@@ -14,6 +16,24 @@ DTYPES: dict[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def converted(network: M, device: torch.device, dtype: torch.dtype) -> M:
+    """A network moved and cast in place; returns it.
+
+    Geometry and constants of pixels, which weights files do not hold, stay float32: half precision
+    would move points by metres.
+    """
+    kept = network.state_dict()
+    constants = {name: buffer for name, buffer in network.named_buffers() if name not in kept}
+    network.to(device, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, buffer in constants.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(owner), leaf, buffer.to(device))
+    return network
 
 
 def warn_if_emulated(precision: Precision, device: torch.device | str) -> None:

@@ -26,7 +26,7 @@ from safetensors.torch import load, save
 from crkd_core import extras
 from crkd_core.config import FORMAT, DetectorConfig, from_dict, to_dict, upgraded
 from crkd_core.files import open_file, replacing
-from crkd_core.infer.engines.fixed import FixedNetwork, example
+from crkd_core.infer.engines.fixed import FixedNetwork
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.errors import EngineError
 from crkd_core.infer.fold import fold_batch_norms
@@ -134,7 +134,7 @@ def write_export(network: FixedNetwork, path: Path) -> Description:
         EngineError: another ending, or what is needed for ONNX is not installed.
         OSError: it cannot be written.
     """
-    given = example(network)
+    given = network.inputs.blank()
     with torch.inference_mode(False), torch.no_grad():
         outputs = tuple(network.answers(*given.values()))
     boxes = b""
@@ -175,7 +175,7 @@ def write_export(network: FixedNetwork, path: Path) -> Description:
 
 def _program(network: FixedNetwork) -> torch.export.ExportedProgram:
     with _quiet(), torch.inference_mode(False), torch.no_grad():
-        return torch.export.export(network, tuple(example(network).values()))
+        return torch.export.export(network, tuple(network.inputs.blank().values()))
 
 
 def describe(model: Any, about: Description) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,7 +17,6 @@ from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.peaks import BoxBranches, PeakHead
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
-from crkd_core.model.radar import INPUT_CHANNELS
 
 
 class FixedNetwork(nn.Module):
@@ -67,7 +65,7 @@ class FixedNetwork(nn.Module):
         model, given = self.model, list(tensors)
         maps = []
         if model.image is not None:
-            maps.append(self._lifted(model.image.features(given.pop(0)), given.pop(0)))
+            maps.append(self._lifted(model.image.features(given.pop(0)), given))
         if model.radar is not None:
             radar = self._pillars(given.pop(0), given.pop(0))
             maps.append(radar if model.calibration is None else model.calibration(radar)[0])
@@ -90,9 +88,9 @@ class FixedNetwork(nn.Module):
             f"task{i}.{k}": v for i, task in enumerate(tasks) for k, v in task.items()
         } | beside
 
-    def _lifted(self, features: Tensor, cell: Tensor) -> Tensor:
-        """Image features [S, c, h, w] -> summed over cells, [1, C, X, Y]."""
-        lift = self.model.lift
+    def _lifted(self, features: Tensor, given: list[Tensor]) -> Tensor:
+        """Image features [S, c, h, w] -> summed over cells, [1, C, X, Y]; takes its inputs."""
+        lift, cell = self.model.lift, given.pop(0)
         assert lift is not None
         logits, context = lift.depth_context(features).split([lift.bins, lift.context], 1)
         depth = logits.permute(0, 2, 3, 1).softmax(-1)
@@ -108,6 +106,7 @@ class FixedNetwork(nn.Module):
         radar = self.model.radar
         assert radar is not None
         size = (self.inputs.cells + 1, radar.channels)
+        points = points.to(next(radar.parameters()).dtype)
         if radar.points_per_pillar is None:
             features = radar.layers(points)
             start = features.new_zeros(size)
@@ -147,23 +146,3 @@ def cells_first(maps: Tensor) -> Tensor:
 def channels_first(maps: Tensor) -> Tensor:
     """The inverse of ``cells_first``."""
     return maps.movedim(-1, -3)
-
-
-def example(network: FixedNetwork) -> dict[str, Tensor]:
-    """Inputs of the right shapes in which nothing is seen."""
-    config, capacity, cells = network.inputs.config, network.inputs.capacity, network.inputs.cells
-    found: dict[str, Tensor] = {}
-    if config.camera is not None and network.model.lift is not None:
-        size = (capacity.cameras, config.image.height, config.image.width, 3)
-        found["images"] = torch.zeros(size, dtype=torch.uint8)
-        points = capacity.cameras * network.inputs.columns * network.model.lift.bins
-        found["lift_cell"] = torch.full((points,), cells)
-    if config.radar is not None and network.model.radar is not None:
-        found["radar"] = torch.zeros((capacity.radar_points, INPUT_CHANNELS))
-        found["radar_cell"] = torch.full((capacity.radar_points,), cells)
-    if config.guide is not None and config.guide.intensity != "uniform":
-        found["radar_returns"] = torch.zeros((1, 2, *config.grid.shape))
-    if config.temporal is not None:
-        size_past = (1, *config.grid.shape, config.temporal.frames * config.fused_channels)
-        found["past"] = torch.zeros(size_past)
-    return found

@@ -15,7 +15,7 @@ from torch import Tensor
 from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import Batch
 from crkd_core.infer.errors import EngineError
-from crkd_core.model.camera.lift import Lift
+from crkd_core.model.camera.lift import Lift, present_matrices
 from crkd_core.model.intensity import radar_returns
 from crkd_core.model.radar import INPUT_CHANNELS, RadarPillars
 from crkd_core.sensors import CAMERAS
@@ -63,7 +63,10 @@ class FixedInputs:
     """Batch -> tensors by name, always of the same shapes.
 
     images: uint8 [S, H, W, 3]. Cameras that are there come first; other slots are black.
-    lift_cell: int64 [S h w D], x Y + y of every frustum point; X Y = outside, or no camera.
+    lift_cell: int64 [S h w D], x Y + y of every frustum point; X Y = outside, or no camera. Or,
+        where cells are looked up on a GPU, instead of it:
+    grid_T_pixel: float32 [S, 4, 4], identities where there is no camera.
+    seen: bool [S], the slots that hold a camera.
     radar: float32 [M, 47], what the point network reads; rows without a point are 0.
     radar_cell: int64 [M], x Y + y of every row; X Y masks those without a point.
     radar_returns: float32 [1, 2, X, Y], where intensity guides the fusion, see
@@ -71,14 +74,19 @@ class FixedInputs:
     past: float32 [1, X, Y, T C], of a network with memory: earlier moments in the present grid.
     """
 
-    def __init__(self, config: DetectorConfig, capacity: Capacity) -> None:
+    def __init__(self, config: DetectorConfig, capacity: Capacity, *, cells: bool = True) -> None:
         """For a network of this configuration.
+
+        Args:
+            config: of the network.
+            capacity: how much it holds.
+            cells: whether the cells of frustum points are looked up here.
 
         Raises:
             EngineError: see ``refuse``.
         """
         refuse(config)
-        self.config, self.capacity = config, capacity
+        self.config, self.capacity, self._cells = config, capacity, cells
         self.cells = config.grid.shape[0] * config.grid.shape[1]
         # They know geometry; the channels of their layers are not used.
         self._lift = None
@@ -89,6 +97,29 @@ class FixedInputs:
         self._radar = None
         if config.radar is not None:
             self._radar = RadarPillars(config.radar, config.grid).eval()
+
+    def blank(self) -> dict[str, Tensor]:
+        """Inputs of the right shapes in which nothing is seen."""
+        config, capacity = self.config, self.capacity
+        found: dict[str, Tensor] = {}
+        if self._lift is not None:
+            slots, size = capacity.cameras, (config.image.height, config.image.width, 3)
+            found["images"] = torch.zeros((slots, *size), dtype=torch.uint8)
+            if self._cells:
+                points = slots * self.columns * self._lift.bins
+                found["lift_cell"] = torch.full((points,), self.cells)
+            else:
+                found["grid_T_pixel"] = torch.eye(4).repeat(slots, 1, 1)
+                found["seen"] = torch.zeros(slots, dtype=torch.bool)
+        if self._radar is not None:
+            found["radar"] = torch.zeros((capacity.radar_points, INPUT_CHANNELS))
+            found["radar_cell"] = torch.full((capacity.radar_points,), self.cells)
+        if config.guide is not None and config.guide.intensity != "uniform":
+            found["radar_returns"] = torch.zeros((1, 2, *config.grid.shape))
+        if config.temporal is not None:
+            channels = config.temporal.frames * config.fused_channels
+            found["past"] = torch.zeros((1, *config.grid.shape, channels))
+        return found
 
     @torch.no_grad()
     def __call__(self, batch: Batch, past: Tensor | None = None) -> dict[str, Tensor]:
@@ -130,10 +161,15 @@ class FixedInputs:
         if len(seen) < slots:
             images = seen.new_zeros((slots, *seen.shape[1:]))
             images[: len(seen)] = seen
+        found = {"images": images.contiguous()}
+        if not self._cells:
+            matrices = torch.eye(4).repeat(slots, 1, 1)
+            matrices[: len(seen)] = present_matrices(batch.grid_T_pixel, present)
+            return found | {"grid_T_pixel": matrices, "seen": torch.arange(slots) < len(seen)}
         cell = torch.full((slots * self.columns * lift.bins,), self.cells)
-        found = lift.cells(batch.grid_T_pixel, present)
-        cell[: len(found)] = found
-        return {"images": images.contiguous(), "lift_cell": cell}
+        inside = lift.cells(batch.grid_T_pixel, present)
+        cell[: len(inside)] = inside
+        return found | {"lift_cell": cell}
 
     def _points(self, batch: Batch, pillars: RadarPillars) -> dict[str, Tensor]:
         room = self.capacity.radar_points

@@ -21,10 +21,11 @@ from crkd_core.infer.engines.files import (
 from crkd_core.infer.errors import EngineError
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
-#: The file that each of them runs; torch runs weights.
+#: The file that each of them runs; torch and cuda_graph run weights.
 ENDINGS: dict[Engine, str] = {"export": TORCH, "onnxruntime": ONNX, "openvino": ONNX}
 #: Number formats that each has. int8 is in the file, and the rest of its layers have one of these.
 PRECISIONS: dict[Engine, tuple[Precision, ...]] = {
+    "cuda_graph": ("fp32", "bf16", "fp16"),
     "export": ("fp32",),
     "onnxruntime": ("fp32",),
     "openvino": ("fp32", "bf16"),
@@ -44,8 +45,12 @@ def check_engine(engine: str, precision: str, device: torch.device) -> None:
         raise EngineError(f"engine: expected one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "torch":
         return
-    if device.type != "cpu":
-        raise EngineError(f"engine {engine} runs on the CPU here; use device cpu, or engine torch")
+    if engine == "cuda_graph" and device.type != "cuda":
+        raise EngineError(f"engine cuda_graph needs a GPU, got device {device}; use device cuda")
+    if engine != "cuda_graph" and device.type != "cpu":
+        raise EngineError(
+            f"engine {engine} runs on the CPU here; use device cpu, or engine cuda_graph or torch"
+        )
     if precision not in PRECISIONS[engine]:
         raise EngineError(
             f"engine {engine} computes in {' or '.join(PRECISIONS[engine])}, got {precision!r}; "

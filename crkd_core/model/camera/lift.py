@@ -106,7 +106,7 @@ class Lift(nn.Module):
         Raises:
             LiftError: a matrix of a present camera that is not finite.
         """
-        matrices = _matrices(grid_T_pixel, present)
+        matrices = present_matrices(grid_T_pixel, present)
         key = (
             matrices.cpu().numpy().tobytes(),
             present.cpu().numpy().tobytes(),
@@ -132,12 +132,36 @@ class Lift(nn.Module):
         Raises:
             LiftError: see ``index``.
         """
-        inside, cell = self._place(_matrices(grid_T_pixel, present), present)
+        inside, cell = self._place(present_matrices(grid_T_pixel, present), _samples(present))
         cell[~inside] = len(present) * self.grid.shape[0] * self.grid.shape[1]
         return cell.flatten()
 
-    def _place(self, matrices: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Of frustum points [P, h * w, D] whether they lie in the grid, and int32 their cells."""
+    @torch.no_grad()
+    def fixed_index(self, matrices: Tensor, seen: Tensor) -> LiftIndex:
+        """The index of one sample in fixed shapes, for recorded computations: nothing is asked.
+
+        Args:
+            matrices: float32 [S, 4, 4] grid_T_pixel of S camera slots.
+            seen: bool [S], the slots that hold a camera.
+
+        Returns:
+            All S * h * w * D points, K of which lie in the grid and come first, as ``index`` has
+            them; the others are in no cell.
+        """
+        cells = self.grid.shape[0] * self.grid.shape[1]
+        inside, cell = self._place(matrices, torch.zeros_like(seen, dtype=torch.int32))
+        cell = cell.masked_fill(~(inside & seen[:, None, None]), cells)
+        ordered, point = cell.flatten().sort(stable=True)
+        first = torch.arange(cells + 1, dtype=torch.int32, device=cell.device)
+        return LiftIndex(point, point // self.bins, torch.searchsorted(ordered, first))
+
+    def _place(self, matrices: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Of frustum points [P, h * w, D] whether they lie in the grid, and int32 their cells.
+
+        Args:
+            matrices: [P, 4, 4].
+            sample: int32 [P], the sample of each camera.
+        """
         (size_x, size_y), low, cell = self.grid.shape, self.grid.low, self.grid.cell
         matrices = matrices.float()
         rays = torch.einsum("pij,kj->ipk", matrices[:, :3, :3], self.pixels)[..., None]
@@ -153,13 +177,12 @@ class Lift(nn.Module):
             inside &= (x > -1) & (y > -1) & (z > 2 * self.z[0] - self.z[1])
         else:
             inside &= (x >= 0) & (y >= 0) & (z >= self.z[0])
-        sample = present.nonzero()[:, 0].int()[:, None, None]
-        flat = (x.int() + sample * size_x).mul_(size_y).add_(y.int())
+        flat = (x.int() + sample[:, None, None] * size_x).mul_(size_y).add_(y.int())
         return inside, flat
 
     def _sort(self, matrices: Tensor, present: Tensor) -> LiftIndex:
         """The points inside the grid, by cell."""
-        inside, cell = self._place(matrices, present)
+        inside, cell = self._place(matrices, _samples(present))
         point = inside.flatten().nonzero()[:, 0]
         # index_select: a third of the time of indexing.
         cells, order = cell.flatten().index_select(0, point).sort(stable=True)
@@ -170,7 +193,12 @@ class Lift(nn.Module):
         return LiftIndex(point, point // self.bins, offset)
 
 
-def _matrices(grid_T_pixel: Tensor, present: Tensor) -> Tensor:
+def _samples(present: Tensor) -> Tensor:
+    """Int32 [P], the sample of every camera that is present."""
+    return present.nonzero()[:, 0].int()
+
+
+def present_matrices(grid_T_pixel: Tensor, present: Tensor) -> Tensor:
     """[P, 4, 4] of the cameras that are present.
 
     Raises:

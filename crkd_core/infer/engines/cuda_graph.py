@@ -1,0 +1,154 @@
+"""The network of one frame as a CUDA graph: recorded once, started with a single call.
+
+Launching hundreds of kernels from Python takes longer than a GPU needs to compute them. Shapes
+are fixed as for exported files (inputs.py); the whole head is computed, since on a GPU asking for
+peaks costs more than it saves; the head's maps come to the host in one copy (docs/decisions/0040).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from crkd_core.config import DetectorConfig, Precision
+from crkd_core.data.batch import Batch
+from crkd_core.infer.engines.fixed import FixedNetwork, as_output
+from crkd_core.infer.engines.inputs import Capacity, FixedInputs
+from crkd_core.infer.engines.pooling import check_triton, pooled
+from crkd_core.model.camera.lift import LiftIndex
+from crkd_core.model.detector import BevDetector
+from crkd_core.model.output import ModelOutput
+from crkd_core.model.precision import DTYPES, converted
+
+#: Runs before one is recorded: libraries choose their ways and take their memory in these.
+_WARM_UP = 3
+#: Inputs that say where cameras look. They come with every frame, and seldom change on a rig whose
+#: cameras fire together.
+_PLACES = ("grid_T_pixel", "seen")
+
+T = TypeVar("T")
+
+
+class DeviceNetwork(FixedNetwork):
+    """A network of fixed shapes that computes on a GPU, in its own number format.
+
+    Attributes:
+        index: where frustum points go, of ``places``; to be set before it is called.
+    """
+
+    index: LiftIndex
+
+    def __init__(self, model: BevDetector, capacity: Capacity) -> None:
+        """See FixedNetwork."""
+        super().__init__(model, capacity, whole_head=True)
+        self.inputs = FixedInputs(model.config, capacity, cells=False)
+
+    def places(self, grid_T_pixel: Tensor, seen: Tensor) -> LiftIndex:
+        """Where the frustum points of matrices [S, 4, 4] go; ``seen`` [S]: there is a camera."""
+        assert self.model.lift is not None
+        return self.model.lift.fixed_index(grid_T_pixel, seen)
+
+    def _lifted(self, features: Tensor, given: list[Tensor]) -> Tensor:
+        lift = self.model.lift
+        assert lift is not None
+        logits, context = lift.depth_context(features).split([lift.bins, lift.context], 1)
+        depth = logits.permute(0, 2, 3, 1).softmax(-1).flatten(0, 2)
+        rows = context.permute(0, 2, 3, 1).flatten(0, 2)
+        cells = pooled(depth, rows, self.index)
+        return cells.view(1, *lift.grid.shape, lift.context).permute(0, 3, 1, 2)
+
+
+class GraphNetwork:
+    """In the place of BevDetector: a Batch on the CPU in, ModelOutput out.
+
+    Attributes:
+        config: of the detector.
+    """
+
+    def __init__(self, model: BevDetector, device: torch.device, precision: Precision) -> None:
+        """Record the graphs, which takes seconds.
+
+        Raises:
+            EngineError: the network has no form of fixed shapes, or Triton is not there.
+        """
+        check_triton()
+        self.config: DetectorConfig = model.config
+        self._model, self._device, self._dtype = model, device, DTYPES[precision]
+        self._record(Capacity())
+
+    def _record(self, capacity: Capacity) -> None:
+        """Record with room for so much."""
+        network = converted(DeviceNetwork(self._model, capacity), self._device, self._dtype)
+        self._inputs = network.inputs
+        blank = self._inputs.blank()
+        #: What a memory gives is on the GPU already.
+        self._host = {name: value.pin_memory() for name, value in blank.items() if name != "past"}
+        self._given = {name: value.to(self._device) for name, value in blank.items()}
+        read = [value for name, value in self._given.items() if name not in _PLACES]
+        with torch.cuda.device(self._device), torch.inference_mode():
+            self._places = None
+            if network.model.lift is not None:
+                places = [self._given[name] for name in _PLACES]
+                self._places, network.index = _recorded(lambda: network.places(*places))
+            self._run, self._answers = _recorded(lambda: _packed(network.answers(*read)))
+            self._maps = torch.empty_like(self._answers["maps"], device="cpu", pin_memory=True)
+            self._shapes = {
+                name: maps.shape for name, maps in network.answers(*read).items() if _of_head(name)
+            }
+
+    def __call__(self, batch: Batch, past: Tensor | None = None) -> ModelOutput:
+        """As BevDetector, of one sample; features other than ``instant`` are not there.
+
+        The maps of the head are on the CPU and valid until the next call.
+        """
+        if len(batch.radar) > self._inputs.capacity.radar_points:
+            # Seconds, once; a power of two, so that a few points more do not need it again.
+            room = 1 << len(batch.radar).bit_length()
+            self._record(Capacity(radar_points=room))
+        inputs = self._inputs(batch, past)
+        moved = any(not torch.equal(self._host[n], inputs[n]) for n in _PLACES if n in inputs)
+        with torch.cuda.device(self._device), torch.inference_mode():
+            for name, value in inputs.items():
+                staged = self._host[name].copy_(value) if name in self._host else value
+                self._given[name].copy_(staged, non_blocking=True)
+            if self._places is not None and moved:
+                self._places.replay()
+            self._run.replay()
+            self._maps.copy_(self._answers["maps"], non_blocking=True)
+            beside = {n: value.clone() for n, value in self._answers.items() if n != "maps"}
+            torch.cuda.current_stream().synchronize()
+            sizes = [shape.numel() for shape in self._shapes.values()]
+            parts = zip(self._shapes.items(), self._maps.split(sizes), strict=True)
+            return as_output({name: part.view(shape) for (name, shape), part in parts} | beside)
+
+
+def _of_head(name: str) -> bool:
+    return name.startswith("task")
+
+
+def _packed(answers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The head's maps, one after the other, as "maps"; the others by their names."""
+    maps = [value.flatten() for name, value in answers.items() if _of_head(name)]
+    rest = {name: value for name, value in answers.items() if not _of_head(name)}
+    return {"maps": torch.cat(maps)} | rest
+
+
+def _recorded(compute: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
+    """A computation as a graph that has run once, and the tensors that it answers into."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    # Which algorithm is fastest is tried while warming up, and recorded.
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                compute()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, of a node say, may go on using the GPU.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            answers = compute()
+    graph.replay()
+    return graph, answers
