@@ -185,6 +185,12 @@ def _by_engines(model: BevDetector, engines: Sequence[Engine], device: str) -> d
     with tempfile.TemporaryDirectory() as folder:
         for engine in engines:
             check_engine(engine, "fp32", torch.device(device))
+            if engine not in ENDINGS:
+                for precision in PRECISIONS[engine]:
+                    found[f"{engine} {precision}"] = Detector(
+                        model, device=device, engine=engine, precision=precision
+                    )
+                continue
             path = Path(folder, f"network{ENDINGS[engine]}")
             if not path.exists():
                 write_export(FixedNetwork(model, Capacity()), path)
