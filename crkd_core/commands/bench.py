@@ -32,7 +32,7 @@ def bench(
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Beside torch (repeatable): export, onnxruntime, openvino."),
+        typer.Option(help="Beside torch (repeatable): cuda_graph, export, onnxruntime, openvino."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for bench.json and bench.png; not of training.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Out, Overwrite, Split, Version
+from crkd_core.commands.options import Data, Device, Out, Overwrite, Split, Version
 from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 
@@ -74,6 +74,7 @@ def engines(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Only so many of the split, evenly spread.")
     ] = None,
+    device: Device = "cpu",
     version: Version = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -94,5 +95,6 @@ def engines(
         int8_split=int8_split,
         int8_frames=int8_frames,
         samples=samples,
+        device=device,
         version=version,
     )

@@ -20,8 +20,8 @@ Precision = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 Engine = Annotated[
     str,
     typer.Option(
-        help="What computes the network: torch, export, onnxruntime or openvino; with --weights "
-        "of crkd export the one that reads them."
+        help="What computes the network: torch; on a GPU cuda_graph; on a CPU export, onnxruntime "
+        "or openvino, with --weights of crkd export the one that reads them."
     ),
 ]
 Version = Annotated[

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from crkd_core import extras
 from crkd_core.boxes import Detections
@@ -22,26 +24,37 @@ from crkd_core.evaluate.scoring import check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
-from crkd_core.infer.bench import processor
-from crkd_core.infer.detector import Detector
+from crkd_core.infer.bench import machine
+from crkd_core.infer.detector import Detector, InferError, usable_device
 from crkd_core.infer.engines.export import export
+from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
 from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.detector import BevDetector
 from crkd_core.progress import counted
 from crkd_core.tables import Table, print_tables
 
 #: What ``compare_engines`` leaves in its folder.
 RESULTS = ("engines.json", "engines.md")
 
-#: In which each row runs; the first is what the others are compared with.
-VARIANTS: tuple[tuple[Engine, Precision], ...] = (
-    ("torch", "fp32"),
-    ("torch", "bf16"),
-    ("export", "fp32"),
-    ("onnxruntime", "fp32"),
-    ("openvino", "fp32"),
-    ("openvino", "bf16"),
-)
+#: In which each row runs, by kind of device; the first is what the others are compared with.
+VARIANTS: dict[str, tuple[tuple[Engine, Precision], ...]] = {
+    "cpu": (
+        ("torch", "fp32"),
+        ("torch", "bf16"),
+        ("export", "fp32"),
+        ("onnxruntime", "fp32"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+    ),
+    "cuda": (
+        ("torch", "fp32"),
+        ("torch", "fp16"),
+        ("cuda_graph", "fp32"),
+        ("cuda_graph", "bf16"),
+        ("cuda_graph", "fp16"),
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +96,7 @@ def compare_engines(
     int8_frames: int = 64,
     samples: int | None = None,
     score_threshold: float = 0.02,
+    device: str = "cpu",
     version: str | None = None,
 ) -> list[EngineResult]:
     """Run a detector by every engine that is installed; writes RESULTS and prints the table.
@@ -96,62 +110,41 @@ def compare_engines(
         int8_frames: how many Frames of that split, evenly spread.
         samples: only so many of ``split``, evenly spread; None = all.
         score_threshold: weaker boxes are not scored.
+        device: "cpu", "cuda" or "cuda:N"; each has engines of its own.
         version: version folder of the data set; None = the one that holds the split.
 
     Raises:
         EvaluateError: the version has no annotations.
         NuScenesError, CheckpointError, InferError: data or weights cannot be used.
     """
+    on = usable_device(device)
+    if int8_split is not None and on.type != "cpu":
+        raise InferError(f"int8 runs on the CPU here, got device {device}; leave int8 out")
     tables = NuScenes(data, split=split, version=version)
     check_annotated(tables)
     model = load_weights(weights)
     check_classes(model.config.name, model.config.classes, tables.classes)
-    absent = {*extras.lacking("engines")}
-    with tempfile.TemporaryDirectory() as folder:
-        files = {"export": Path(folder, "fp32.pt2")}
-        if not absent & {"onnx", "onnxscript"}:
-            files["onnxruntime"] = files["openvino"] = Path(folder, "fp32.onnx")
-        for path in sorted({*files.values()}):
-            export(model, path)
-        detectors = []
-        for engine, precision in VARIANTS:
-            if engine == "torch":
-                detectors.append(
-                    Detector(model, precision=precision, score_threshold=score_threshold)
-                )
-            elif engine in files and engine not in absent:
-                detectors.append(
-                    Detector.load(
-                        files[engine],
-                        engine=engine,
-                        precision=precision,
-                        score_threshold=score_threshold,
-                    )
-                )
-        if int8_split is not None:
-            path = Path(folder, "int8.onnx")
-            seen = NuScenesFrames.for_detectors(
-                NuScenes(data, split=int8_split, version=version), int8_split, model.config
-            )
-            export(model, path, calibration=spread(seen, int8_frames))
-            engines: tuple[Engine, ...] = ("onnxruntime", "openvino")
-            detectors += [
-                Detector.load(path, engine=engine, score_threshold=score_threshold)
-                for engine in engines
-                if engine not in absent
-            ]
+    absent = {*extras.lacking("engines")} if on.type == "cpu" else set()
+    calibration = None
+    if int8_split is not None:
+        seen = NuScenesFrames.for_detectors(
+            NuScenes(data, split=int8_split, version=version), int8_split, model.config
+        )
+        calibration = spread(seen, int8_frames)
+    detectors = _detectors(model, on, calibration, absent, score_threshold)
     frames = NuScenesFrames.for_detectors(tables, split, model.config)
     tokens: str | Sequence[str] = split
     if samples is not None:
         tokens = [frames.tokens[index] for index in evenly(len(frames), samples)]
         frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
     results = _results(detectors, frames, tables, tokens)
-    table = engines_table(results, f"{model.config.name} on {len(frames)} samples of {split}")
+    title = f"{model.config.name} on {len(frames)} samples of {split}"
+    table = engines_table(results, f"{title}; median of a sample\n{machine(device)}")
     facts = {
         "weights": weights.name,
         "split": split,
         "samples": len(frames),
-        "processor": processor(),
+        "processor": machine(device),
         "engines": [
             {
                 "engine": one.engine,
@@ -170,6 +163,56 @@ def compare_engines(
         print(f"{', '.join(sorted(absent))} not installed: {extras.remedy('engines')}")
     print(f"written: {out}")
     return results
+
+
+def _detectors(
+    model: BevDetector,
+    device: torch.device,
+    calibration: Iterable[Frame] | None,
+    absent: set[str],
+    score_threshold: float,
+) -> list[Detector]:
+    """Those of VARIANTS whose engine is there, and int8 if there are Frames that show ranges."""
+    chosen = VARIANTS[device.type]
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        if any(engine in ENDINGS for engine, _ in chosen):
+            files["export"] = Path(folder, "fp32.pt2")
+            if not absent & {"onnx", "onnxscript"}:
+                files["onnxruntime"] = files["openvino"] = Path(folder, "fp32.onnx")
+        for path in sorted({*files.values()}):
+            export(model, path)
+        found = []
+        for engine, precision in chosen:
+            if engine not in ENDINGS:
+                found.append(
+                    Detector(
+                        model,
+                        device=device,
+                        engine=engine,
+                        precision=precision,
+                        score_threshold=score_threshold,
+                    )
+                )
+            elif engine in files and engine not in absent:
+                found.append(
+                    Detector.load(
+                        files[engine],
+                        engine=engine,
+                        precision=precision,
+                        score_threshold=score_threshold,
+                    )
+                )
+        if calibration is not None:
+            path = Path(folder, "int8.onnx")
+            export(model, path, calibration=calibration)
+            engines: tuple[Engine, ...] = ("onnxruntime", "openvino")
+            found += [
+                Detector.load(path, engine=engine, score_threshold=score_threshold)
+                for engine in engines
+                if engine not in absent
+            ]
+    return found
 
 
 def _results(
@@ -217,7 +260,7 @@ def engines_table(results: Sequence[EngineResult], title: str) -> Table:
             row += [f"{value:.4f}", f"{value - whole:+.4f}"]
         rows.append(row)
     return Table(
-        title=f"{title}; median of a sample\n{processor()}",
+        title=title,
         columns=(
             *("engine", "precision", "network ms", "times as fast", "all ms"),
             *("mAP", "against first", "NDS", "against first"),

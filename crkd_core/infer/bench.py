@@ -151,15 +151,15 @@ def bench(
     memory = peak_memory(detectors["fp32"].device)
     print(f"most memory in use: {memory:.0f} MB")
     if out is not None:
-        machine = {
+        facts = {
             "network": model.config.name,
-            "processor": _machine(device),
+            "processor": machine(device),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "rounds": rounds,
             "peak_memory_mb": memory,
         }
-        write_stages(out, found, machine=machine, variants=medians)
+        write_stages(out, found, machine=facts, variants=medians)
         print(f"figures: {out / 'bench.json'}, {out / 'bench.png'}")
     return medians
 
@@ -251,7 +251,7 @@ def _print(
     model: BevDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
-    where = _machine(device)
+    where = machine(device)
     stages = ("prepare", "network", "decode", "total")
     reference = medians["fp32"]["network"]
     print_tables(
@@ -272,7 +272,8 @@ def _print(
     )
 
 
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """What a GPU or the processor is called."""
     return torch.cuda.get_device_name() if device.startswith("cuda") else processor()
 
 

@@ -18,7 +18,7 @@ from crkd_core.frame import Frame
 from crkd_core.infer.engines.cuda_graph import GraphNetwork
 from crkd_core.infer.engines.files import is_export
 from crkd_core.infer.engines.network import EngineNetwork
-from crkd_core.infer.engines.runtimes import check_engine
+from crkd_core.infer.engines.runtimes import ENDINGS, check_engine
 from crkd_core.infer.errors import InferError as InferError  # part of this module's face
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.memory import Memory
@@ -45,7 +45,7 @@ class Detector:
         precision: its number format; "int8" of a file that was quantised.
         score_threshold: boxes must score higher; may be changed between calls.
         timing: seconds that the last call spent in "prepare" (images, radar encoding, copies to
-            the device), "network" and "decode".
+            the device), "network" (with its copies, of an engine) and "decode".
         segments: what the second head said of the last Frame; None without one.
     """
 
@@ -64,9 +64,10 @@ class Detector:
             model: as built or loaded, in either mode; or as exported, with its engine.
             device: "cpu", "cuda" or "cuda:N".
             precision: "fp32", "bf16", or "fp16" on CUDA only.
-            engine: what computes the network. Others than "torch" have it exported first, which
-                takes some ten seconds; ``load`` of a file of ``crkd export`` does not. A network
-                as exported has its own, whatever is said here.
+            engine: what computes the network. "cuda_graph" records it, which takes seconds.
+                Those of a CPU have it exported first, which takes some ten seconds; ``load`` of a
+                file of ``crkd export`` does not. A network as exported has its own, whatever is
+                said here.
             score_threshold: in [0, 1).
 
         Raises:
@@ -138,10 +139,11 @@ class Detector:
         """
         model: BevDetector | EngineNetwork
         if is_export(path):
-            if engine == "torch":
+            if engine not in ENDINGS:
                 raise InferError(
-                    f"{path} is an exported network: name what runs it, engine onnxruntime or "
-                    "openvino for .onnx and export for .pt2; or give the .safetensors weights"
+                    f"{path} is an exported network, which engine {engine} does not run: name "
+                    "what does, engine onnxruntime or openvino for .onnx and export for .pt2; or "
+                    "give the .safetensors weights"
                 )
             check_engine(engine, precision, usable_device(device))
             model = EngineNetwork(Path(path), engine, precision)

@@ -34,7 +34,8 @@ def replay(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="torch, export, onnxruntime or openvino [default: of --params, or torch]."
+            help="torch, cuda_graph, export, onnxruntime or openvino [default: of --params, or "
+            "torch]."
         ),
     ] = None,
     score_threshold: Annotated[

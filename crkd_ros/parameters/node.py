@@ -24,8 +24,8 @@ class WeightsConfig:
     precision: Precision = knob("fp32", "Number format of the network: fp32, bf16 or fp16")
     engine: Engine = knob(
         "torch",
-        "What computes the network: torch; export, onnxruntime or openvino on a CPU, best with "
-        "weights of crkd export",
+        "What computes the network: torch; cuda_graph on a GPU; export, onnxruntime or openvino "
+        "on a CPU, best with weights of crkd export",
     )
     score_threshold: float = knob(
         0.1, "Detections below this score are not published", low=0.0, high=0.999, dynamic=True
