@@ -30,10 +30,11 @@ help:
 install: $(INSTALLED)
 
 # Other weights: make demo WEIGHTS=demo_imkd, of those that are shipped, or WEIGHTS=FILE.
-# Faster where a processor has bf16: make demo ENGINE=openvino PRECISION=bf16 (docs/engines.md).
+# Faster where a processor has bf16: make demo ENGINE=openvino PRECISION=bf16, and on a GPU:
+# make demo DEVICE=cuda ENGINE=cuda_graph PRECISION=fp16 (docs/engines.md).
 WEIGHTS ?= demo_student
 demo: $(INSTALLED)
-	$(BIN)/crkd demo $(if $(ENGINE),--engine $(ENGINE) )$(if $(PRECISION),--precision $(PRECISION) )--weights $(firstword $(wildcard $(WEIGHTS) weights/$(WEIGHTS).safetensors) $(WEIGHTS))
+	$(BIN)/crkd demo $(if $(DEVICE),--device $(DEVICE) )$(if $(ENGINE),--engine $(ENGINE) )$(if $(PRECISION),--precision $(PRECISION) )--weights $(firstword $(wildcard $(WEIGHTS) weights/$(WEIGHTS).safetensors) $(WEIGHTS))
 
 # Two workers of one thread each; test/conftest.py gives every worker its own ROS domain. Each takes a
 # half and then from the other, so that few worlds and nodes that tests share are made twice.

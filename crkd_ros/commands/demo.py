@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Engine, Precision
+from crkd_core.commands.options import Device, Engine, Precision
 from crkd_core.files import check_output
 from crkd_ros.commands.options import SHIPPED_WEIGHTS, Weights
 
@@ -28,6 +28,7 @@ def demo(
         typer.Option(min=0.01, help="Speed of playing; default: as fast as this machine answers."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that make the drive.")] = 2,
+    device: Device = "cpu",
     engine: Engine = "torch",
     precision: Precision = "fp32",
 ) -> None:
@@ -43,6 +44,7 @@ def demo(
         image_width=image_width,
         rate=rate,
         jobs=jobs,
+        device=device,
         engine=engine,
         precision=precision,
     )

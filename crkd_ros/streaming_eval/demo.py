@@ -51,6 +51,7 @@ def demo(
     image_width: int,
     rate: float | None,
     jobs: int,
+    device: str,
     engine: str,
     precision: str,
 ) -> Evaluation:
@@ -65,7 +66,8 @@ def demo(
         jobs: processes that make the drive.
         rate: of playing; None: what this machine reaches, measured first, at most 1. Then the bag
             is played again at half of it, at most twice, while a key frame stays unanswered.
-        engine: what computes the network, offline and in the node.
+        device: "cpu", "cuda" or "cuda:N", offline and in the node.
+        engine: what computes the network.
         precision: its number format.
 
     Returns:
@@ -73,7 +75,7 @@ def demo(
 
     Raises:
         DemoError: no weights, or ``out`` holds something else.
-        InferError: an engine or a precision that is not there.
+        InferError: a device, an engine or a precision that is not there.
         ProcessError, SessionError: the node or the player failed; the text names its log.
     """
     from crkd_core.infer.detector import check_precision, usable_device
@@ -82,9 +84,8 @@ def demo(
 
     console = Console()
     # Before a drive is made, which takes a minute or two.
-    cpu = usable_device("cpu")
-    check_precision(precision, cpu)
-    check_engine(engine, precision, cpu)
+    check_precision(precision, usable_device(device))
+    check_engine(engine, precision, usable_device(device))
     if not weights.exists():
         raise DemoError(f"no weights at {weights}; run from the repository root or pass --weights")
     if out.exists():
@@ -109,7 +110,7 @@ def demo(
         recorded_calibration.of_dataset(tables, scene).save(out / "calibration.yaml")
     with _step(console, "the detector offline"):
         frames, offline, took = run_offline(
-            tables, scene, weights, engine=engine, precision=precision
+            tables, scene, weights, device=device, engine=engine, precision=precision
         )
     held = frames_per_second(took)
     console.print(
@@ -119,6 +120,7 @@ def demo(
     with _step(console, "the node, live over DDS"):
         parameters = {
             "weights": weights,
+            "device": device,
             "engine": engine,
             "precision": precision,
             "calibration_file": out / "calibration.yaml",
@@ -173,11 +175,16 @@ def _tries(rate: float) -> list[float]:
 
 
 def run_offline(
-    tables: NuScenes, scene: str, weights: Path, *, engine: str, precision: str
+    tables: NuScenes, scene: str, weights: Path, *, device: str, engine: str, precision: str
 ) -> tuple[NuScenesFrames, list[Detections], list[float]]:
     """The key frames of a scene, images as recorded; the detections in each, and their seconds."""
     detector = load_detector(
-        weights, tables, engine=engine, precision=precision, score_threshold=SCORED_FROM
+        weights,
+        tables,
+        device=device,
+        engine=engine,
+        precision=precision,
+        score_threshold=SCORED_FROM,
     )
     tokens = tables.samples_of_scene(scene)
     frames = NuScenesFrames.for_detectors(tables, tokens, detector.config, recorded=True)

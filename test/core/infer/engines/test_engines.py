@@ -299,7 +299,7 @@ def test_an_engine_is_asked_for_what_it_has(model, program_file, tmp_path):
         Detector(model, engine="tensorrt")
     with pytest.raises(InferError, match=r"onnxruntime computes in fp32, got 'bf16'"):
         Detector(model, engine="onnxruntime", precision="bf16")
-    with pytest.raises(InferError, match="name what runs it"):
+    with pytest.raises(InferError, match=r"engine torch does not run: name"):
         Detector.load(program_file)
     with pytest.raises(InferError, match=r"engine onnxruntime runs files that end in \.onnx"):
         Detector.load(program_file, engine="onnxruntime")
