@@ -31,7 +31,7 @@ from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.cuda_graph import DeviceNetwork, _recorded
 from crkd_core.infer.engines.inputs import Capacity
-from crkd_core.infer.engines.pooling import pooled
+from crkd_core.infer.engines.pooling import launch, pooled
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.lift import summed
 from crkd_core.model.detector import BevDetector
@@ -106,6 +106,9 @@ def pooling(model: BevDetector, dtype: torch.dtype) -> dict[str, float]:
     counts = index.offset.diff()
     cell[index.point] = torch.repeat_interleave(torch.arange(cells, device="cuda"), counts)
 
+    def sums(points: int, warps: int) -> Tensor:
+        return launch(depth(), rows, fixed, points=points, warps=warps)
+
     def outer() -> Tensor:
         every = (depth()[:, :, None] * rows[:, None]).flatten(0, 1)
         return rows.new_zeros((cells + 1, lift.context)).index_add_(0, cell, every)
@@ -120,7 +123,12 @@ def pooling(model: BevDetector, dtype: torch.dtype) -> dict[str, float]:
     )
     return {
         "softmax over depth": on_gpu(depth),
-        "softmax, kernel": on_gpu(lambda: pooled(depth(), rows, fixed)),
+        **{
+            f"softmax, kernel, {points} points, {warps} warps": on_gpu(
+                functools.partial(sums, points, warps)
+            )
+            for points, warps in ((16, 2), (32, 2), (32, 4), (64, 4), (64, 8), (128, 8))
+        },
         "softmax, embedding bag": on_gpu(bag),
         "softmax, outer product, index_add": on_gpu(outer),
         "places anew, as cameras move": on_gpu(

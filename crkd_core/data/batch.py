@@ -148,9 +148,9 @@ def _views(frames: Sequence[Frame], config: DetectorConfig) -> dict[str, Tensor]
             "grid_T_pixel": torch.zeros((count, 0, 4, 4)),
         }
     blank = np.zeros((height, width, 3), np.uint8)
-    images = [[blank if image is None else image for image in f.images] for f in frames]
+    images = [blank if image is None else image for f in frames for image in f.images]
     return {
-        "images": torch.from_numpy(np.stack([np.stack(per_camera) for per_camera in images])),
+        "images": torch.from_numpy(np.stack(images)).view(count, -1, height, width, 3),
         "camera_present": torch.from_numpy(np.stack([f.camera_present for f in frames])),
         "grid_T_pixel": torch.from_numpy(np.stack([grid_T_pixel(f) for f in frames])),
     }

@@ -168,12 +168,8 @@ def prepare_image(
     Raises:
         CameraError: the image is empty or not uint8 [H, W, 3].
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise CameraError(f"expected a uint8 [H, W, 3] image, got {image.dtype} {image.shape}")
     rows, columns = image.shape[:2]
-    horizon = None if up is None else horizon_row(intrinsics, up, columns)
-    place = Placement.of(columns, rows, config, horizon=horizon)
-    matrix = place.matrix(columns, rows)
+    place, adapted = placed(image, intrinsics, config, up=up)
     if config.resize == "released":
         image = bicubic(image, place.width, place.height)
     elif (place.height, place.width) != (rows, columns):
@@ -185,7 +181,23 @@ def prepare_image(
     part = image[top : place.top + config.height, left : place.left + config.width]
     y, x = top - place.top, left - place.left
     out[y : y + part.shape[0], x : x + part.shape[1]] = part
-    return out, matrix @ np.asarray(intrinsics, np.float64)
+    return out, adapted
+
+
+def placed(
+    image: NDArray[np.uint8],
+    intrinsics: NDArray[np.float64],
+    config: ImageConfig,
+    *,
+    up: NDArray[np.floating] | None = None,
+) -> tuple[Placement, NDArray[np.float64]]:
+    """Where ``prepare_image`` puts an image, and the intrinsics that it then has; see there."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise CameraError(f"expected a uint8 [H, W, 3] image, got {image.dtype} {image.shape}")
+    rows, columns = image.shape[:2]
+    horizon = None if up is None else horizon_row(intrinsics, up, columns)
+    place = Placement.of(columns, rows, config, horizon=horizon)
+    return place, place.matrix(columns, rows) @ np.asarray(intrinsics, np.float64)
 
 
 def bicubic(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

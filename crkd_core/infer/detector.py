@@ -191,6 +191,8 @@ class Detector:
                 "there is nothing to see; drop it and count it as failed"
             )
         start = time.perf_counter()
+        if isinstance(self._network, GraphNetwork) and "camera" in self.config.branches:
+            frame = self._network.prepare(frame, self.config.image)
         batch = collate([dataclasses.replace(frame, past=())], self.config).to(self._reads_on)
         prepared = self._now()
         with torch.inference_mode():

@@ -3,6 +3,8 @@
 Launching hundreds of kernels from Python takes longer than a GPU needs to compute them. Shapes
 are fixed as for exported files (inputs.py); the whole head is computed, since on a GPU asking for
 peaks costs more than it saves; the head's maps come to the host in one copy (docs/decisions/0040).
+
+Shapes: C channels of all maps of the head, X Y grid cells, S camera slots.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ from torch import Tensor
 from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import Batch
 from crkd_core.infer.engines.fixed import FixedNetwork, as_output
+from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.infer.engines.inputs import Capacity, FixedInputs
+from crkd_core.infer.engines.joined_head import JoinedHead
 from crkd_core.infer.engines.pooling import check_triton, pooled
 from crkd_core.model.camera.lift import LiftIndex
 from crkd_core.model.detector import BevDetector
@@ -44,6 +48,7 @@ class DeviceNetwork(FixedNetwork):
     def __init__(self, model: BevDetector, capacity: Capacity) -> None:
         """See FixedNetwork."""
         super().__init__(model, capacity, whole_head=True)
+        self.model.head = JoinedHead(self.model.head)  # type: ignore[assignment]
         self.inputs = FixedInputs(model.config, capacity, cells=False)
 
     def places(self, grid_T_pixel: Tensor, seen: Tensor) -> LiftIndex:
@@ -66,6 +71,7 @@ class GraphNetwork:
 
     Attributes:
         config: of the detector.
+        prepare: what makes the network's images of recorded ones, on the GPU.
     """
 
     def __init__(self, model: BevDetector, device: torch.device, precision: Precision) -> None:
@@ -76,13 +82,15 @@ class GraphNetwork:
         """
         check_triton()
         self.config: DetectorConfig = model.config
+        self.prepare = GpuImages(device)
         self._model, self._device, self._dtype = model, device, DTYPES[precision]
         self._record(Capacity())
 
     def _record(self, capacity: Capacity) -> None:
         """Record with room for so much."""
         network = converted(DeviceNetwork(self._model, capacity), self._device, self._dtype)
-        self._inputs = network.inputs
+        # A graph knows addresses: its weights must stay.
+        self._network, self._inputs = network, network.inputs
         blank = self._inputs.blank()
         #: What a memory gives is on the GPU already.
         self._host = {name: value.pin_memory() for name, value in blank.items() if name != "past"}
@@ -95,8 +103,10 @@ class GraphNetwork:
                 self._places, network.index = _recorded(lambda: network.places(*places))
             self._run, self._answers = _recorded(lambda: _packed(network.answers(*read)))
             self._maps = torch.empty_like(self._answers["maps"], device="cpu", pin_memory=True)
-            self._shapes = {
-                name: maps.shape for name, maps in network.answers(*read).items() if _of_head(name)
+            self._sizes = {
+                name: maps.shape[1]
+                for name, maps in network.answers(*read).items()
+                if _of_head(name)
             }
 
     def __call__(self, batch: Batch, past: Tensor | None = None) -> ModelOutput:
@@ -120,9 +130,8 @@ class GraphNetwork:
             self._maps.copy_(self._answers["maps"], non_blocking=True)
             beside = {n: value.clone() for n, value in self._answers.items() if n != "maps"}
             torch.cuda.current_stream().synchronize()
-            sizes = [shape.numel() for shape in self._shapes.values()]
-            parts = zip(self._shapes.items(), self._maps.split(sizes), strict=True)
-            return as_output({name: part.view(shape) for (name, shape), part in parts} | beside)
+            parts = self._maps[None].split([*self._sizes.values()], 1)
+            return as_output(dict(zip(self._sizes, parts, strict=True)) | beside)
 
 
 def _of_head(name: str) -> bool:
@@ -130,10 +139,10 @@ def _of_head(name: str) -> bool:
 
 
 def _packed(answers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The head's maps, one after the other, as "maps"; the others by their names."""
-    maps = [value.flatten() for name, value in answers.items() if _of_head(name)]
+    """The head's maps [C, X, Y], one after the other, as "maps"; the others by their names."""
+    maps = torch.cat([value[0] for name, value in answers.items() if _of_head(name)])
     rest = {name: value for name, value in answers.items() if not _of_head(name)}
-    return {"maps": torch.cat(maps)} | rest
+    return {"maps": maps.contiguous()} | rest
 
 
 def _recorded(compute: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:

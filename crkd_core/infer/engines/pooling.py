@@ -17,8 +17,9 @@ from torch import Tensor
 from crkd_core.infer.errors import EngineError
 from crkd_core.model.camera.lift import LiftIndex, summed
 
-#: Points that a program reads at once, and its warps.
-_POINTS, _WARPS = 16, 2
+#: Points that a program reads at once, and its warps. Near the vehicle two thousand points of a
+#: large network lie in one cell, and the program that has it ends last.
+_POINTS, _WARPS = 64, 4
 
 
 def pooled(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
@@ -39,7 +40,9 @@ def pooled(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
     return launch(depth, rows, index)
 
 
-def launch(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
+def launch(
+    depth: Tensor, rows: Tensor, index: LiftIndex, *, points: int = _POINTS, warps: int = _WARPS
+) -> Tensor:
     """The same by the kernel, which Triton's interpreter runs on a CPU, too."""
     depth, rows = depth.contiguous(), rows.contiguous()
     cells, channels = len(index.offset) - 1, rows.shape[1]
@@ -47,7 +50,7 @@ def launch(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
     width = 1 << (channels - 1).bit_length()
     kernel()[(cells,)](
         depth, rows, index.point, index.offset, out, depth.shape[1],
-        channels=channels, width=width, points=_POINTS, num_warps=_WARPS,
+        channels=channels, width=width, points=points, num_warps=warps,
     )  # fmt: skip
     return out
 
