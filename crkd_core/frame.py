@@ -164,7 +164,7 @@ class Frame:
         lidar = self.lidar
         if lidar is not None:
             lidar = lidar.copy()
-            lidar[:, :3] = geometry.apply_float32(new_T_ego, lidar[:, :3])
+            geometry.apply_float32(new_T_ego, lidar[:, :3], out=lidar[:, :3])
         return dataclasses.replace(
             self,
             ego_T_cam=new_T_ego @ self.ego_T_cam,
