@@ -111,13 +111,19 @@ def rasterise(boxes: Boxes, grid: GridConfig) -> NDArray[np.bool_]:
     """[X, Y] cells whose centre lies in one of the rotated rectangles, border included."""
     x, y = _centres(grid)
     mask = np.zeros(grid.shape, bool)
-    for center, size, yaw in zip(boxes.center, boxes.size, boxes.yaw, strict=True):
-        reach = np.hypot(size[0], size[1]) / 2
-        i = slice(*np.searchsorted(x, [center[0] - reach, center[0] + reach]))
-        j = slice(*np.searchsorted(y, [center[1] - reach, center[1] + reach]))
-        dx, dy = x[i, None] - center[0], y[None, j] - center[1]
-        along, across = np.cos(yaw) * dx + np.sin(yaw) * dy, np.cos(yaw) * dy - np.sin(yaw) * dx
-        mask[i, j] |= (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
+    reach = np.hypot(boxes.size[:, 0], boxes.size[:, 1]) / 2
+    rows, columns = (
+        np.searchsorted(centres, boxes.center[:, axis] + [-reach, reach])
+        for axis, centres in enumerate((x, y))
+    )
+    # Of all boxes at once what is a number of each: a call for one costs as much as for all.
+    half, c, s = boxes.size[:, :2] / 2, np.cos(boxes.yaw), np.sin(boxes.yaw)
+    seen = (rows[0] < rows[1]) & (columns[0] < columns[1])
+    for k in np.flatnonzero(seen):
+        i, j = slice(*rows[:, k]), slice(*columns[:, k])
+        dx, dy = x[i, None] - boxes.center[k, 0], y[None, j] - boxes.center[k, 1]
+        along, across = c[k] * dx + s[k] * dy, c[k] * dy - s[k] * dx
+        mask[i, j] |= (np.abs(along) <= half[k, 0]) & (np.abs(across) <= half[k, 1])
     return mask
 
 
