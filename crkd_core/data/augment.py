@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.config import AugmentConfig, ImageConfig
-from crkd_core.data.crop import Placement, horizon_row
+from crkd_core.data.crop import Placement, horizon_rows
 from crkd_core.data.shrink import shrink
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS, RADARS
@@ -95,6 +95,7 @@ def augment_images(
         raise FrameError("augment_images needs images as recorded; this Frame's are prepared")
     images: list[NDArray[np.uint8] | None] = []
     intrinsics = np.empty_like(frame.intrinsics)
+    horizons = horizon_rows(frame.intrinsics, frame.ego_T_cam[:, 2, :3], _widths(frame))
     for k, source in enumerate(frame.images):
         # Drawn for a missing camera too, so that masking one does not change the others' views.
         zoom = rng.uniform(*augment.image_zoom)
@@ -116,7 +117,7 @@ def augment_images(
         matrix = _about_half_pixel(np.diag([size[0] / width, size[1] / height, 1.0]))
         crop = np.eye(3)
         crop[0, 2] = -round(left * max(0, size[0] - image.width))
-        crop[1, 2] = image.height - size[1] + round(_raised(frame, k, image) * size[1])
+        crop[1, 2] = image.height - size[1] + round(_raised(source, horizons[k], image) * size[1])
         turn = _turn(angle, center=((image.width - 1) / 2, (image.height - 1) / 2))
         if flip:
             turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
@@ -135,12 +136,13 @@ def augment_images(
     return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=image)
 
 
-def _raised(frame: Frame, camera: int, image: ImageConfig) -> float:
+def _widths(frame: Frame) -> list[int]:
+    return [1 if image is None else image.shape[1] for image in frame.images]
+
+
+def _raised(source: NDArray[np.uint8], horizon: float | None, image: ImageConfig) -> float:
     """How much higher than the bottom rows the network's crop is, of the image's height."""
-    source = frame.images[camera]
-    assert source is not None
     height, width = source.shape[:2]
-    horizon = horizon_row(frame.intrinsics[camera], frame.ego_T_cam[camera, 2, :3], width)
     place = Placement.of(width, height, image, horizon=horizon)
     return (place.height - image.height - place.top) / place.height
 
@@ -164,11 +166,14 @@ def _rows_seen(place: NDArray[np.float64], image: ImageConfig, height: int) -> t
         image: size of the warped one.
         height: of the resized one.
     """
-    right, bottom = image.width - 1, image.height - 1
-    corners = np.array([[0.0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]])
-    rows = np.linalg.solve(place, corners)[1]
+    (a, b, left), (c, d, top) = place[:2].tolist()
+    rows = [
+        (a * (y - top) - c * (x - left)) / (a * d - b * c)
+        for x in (0, image.width - 1)
+        for y in (0, image.height - 1)
+    ]
     # Two more on either side: for interpolation, and for OpenCV's rounding of places.
-    first, last = math.floor(rows.min()) - 2, math.ceil(rows.max()) + 3
+    first, last = math.floor(min(rows)) - 2, math.ceil(max(rows)) + 3
     return min(max(first, 0), height), min(max(last, 0), height)
 
 
