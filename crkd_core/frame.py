@@ -144,7 +144,9 @@ class Frame:
                 image if name in sensors else None
                 for name, image in zip(CAMERAS, self.images, strict=True)
             ),
-            radar=self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
+            radar=self.radar
+            if present.all()
+            else self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
             radar_present=present,
             past=tuple(
                 past and dataclasses.replace(past, frame=past.frame.keeping(sensors))

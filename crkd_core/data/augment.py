@@ -78,6 +78,8 @@ def drop_sensors(
         cameras, radars = list(CAMERAS), []
     elif chance < augment.drop_all_cameras + augment.drop_all_radars:
         cameras, radars = [], list(RADARS)
+    if not cameras and not radars:
+        return frame
     dropped = frame.without(*cameras, *radars)
     return dropped if dropped.sensors & {*read} else frame
 
@@ -125,7 +127,9 @@ def augment_images(
         if scale < 1:
             resized = shrink(source, size, _rows_seen(place, image, size[1]))
         else:
-            resized = np.asarray(cv2.resize(source, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+            resized = np.asarray(
+                cv2.resize(source, size, interpolation=cv2.INTER_LINEAR), np.uint8
+            )
         seen = np.asarray(
             cv2.warpAffine(resized, place[:2], (image.width, image.height)), np.uint8
         )
