@@ -116,7 +116,7 @@ def horizon_rows(
     rays = np.swapaxes(np.asarray(intrinsics[known], np.float64), 1, 2)
     found: list[float | None] = [None] * len(image_widths)
     lines = np.linalg.solve(rays, np.asarray(up[known], np.float64)[..., None])[..., 0]
-    for index, line in zip(np.flatnonzero(known), lines.tolist(), strict=True):
+    for index, line in zip(np.flatnonzero(known).tolist(), lines.tolist(), strict=True):
         if line[1] < -1e-12:
             found[index] = -(line[0] * (image_widths[index] - 1) / 2 + line[2]) / line[1]
     return found

@@ -43,17 +43,17 @@ def shrink(
     begin, weights = begin[first:last], weights[first:last]
     low = max(0, int(begin[0]))
     high = min(len(image), int(begin[-1]) + weights.shape[1])
-    wide = cv2.resize(
-        image[low:high].astype(np.float32), (width, high - low), interpolation=cv2.INTER_AREA
-    ).reshape(high - low, -1)
-    total = np.zeros((0, 0), np.float32)
+    seen = image[low:high].astype(np.float32)
+    wide = cv2.resize(seen, (width, high - low), interpolation=cv2.INTER_AREA)
+    wide = np.asarray(wide, np.float32).reshape(high - low, -1)
+    total = np.zeros((last - first, wide.shape[1]), np.float32)
     for index, weight in enumerate(weights.T[..., None]):
         # Where a part is missing its weight is 0, and its row any.
         place = np.minimum(np.maximum(begin - low + index, 0), len(wide) - 1)
         if index < 2:
             part = wide.take(place, 0)
             part *= weight
-            total = part if index == 0 else np.add(total, part, out=total)
+            total += part
         else:
             # Most rows of the result have two parts or as many as there are.
             own = np.flatnonzero(weight)
