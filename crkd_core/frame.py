@@ -144,7 +144,9 @@ class Frame:
                 image if name in sensors else None
                 for name, image in zip(CAMERAS, self.images, strict=True)
             ),
-            radar=self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
+            radar=self.radar
+            if present.all()
+            else self.radar[present[self.radar[:, RADAR_SENSOR].astype(int)]],
             radar_present=present,
             past=tuple(
                 past and dataclasses.replace(past, frame=past.frame.keeping(sensors))
@@ -164,7 +166,7 @@ class Frame:
         lidar = self.lidar
         if lidar is not None:
             lidar = lidar.copy()
-            lidar[:, :3] = geometry.apply_float32(new_T_ego, lidar[:, :3])
+            geometry.apply_float32(new_T_ego, lidar[:, :3], out=lidar[:, :3])
         return dataclasses.replace(
             self,
             ego_T_cam=new_T_ego @ self.ego_T_cam,

@@ -132,15 +132,25 @@ def apply(a_T_b: Array, points: ArrayLike) -> Array:
     return np.asarray(points, np.float64) @ a_T_b[:3, :3].T + a_T_b[:3, 3]
 
 
-def apply_float32(a_T_b: Array, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``apply`` for large clouds: float32 [N, 3] in and out, a third of the time.
+def apply_float32(
+    a_T_b: Array, points: NDArray[np.float32], *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """``apply`` for large clouds: float32 [N, 3] in and out, a fraction of the time.
 
     Within 200 m the result is less than 0.1 mm from that of ``apply``.
+
+    Args:
+        a_T_b: [4, 4].
+        points: in frame b.
+        out: where the result goes, ``points`` too; None = a new array.
     """
     matrix = np.asarray(a_T_b, np.float32)
     moved = points @ matrix[:3, :3].T
-    moved += matrix[:3, 3]
-    return moved
+    out = moved if out is None else out
+    # Column by column: NumPy takes several times as long for rows of three numbers.
+    for axis in range(3):
+        np.add(moved[:, axis], matrix[axis, 3], out=out[:, axis])
+    return out
 
 
 def rotate(a_T_b: Array, vectors: ArrayLike) -> Array:

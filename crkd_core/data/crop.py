@@ -9,6 +9,7 @@ put where its horizon is that of nuScenes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,11 +96,27 @@ def horizon_row(
         Possibly far outside the image; None for a camera that is upside down, on its side, or has
         no intrinsics: it has no rows of sky above rows of road.
     """
-    known = np.isfinite(intrinsics).all() and abs(np.linalg.det(intrinsics)) > 1e-9
-    if not known or -up[1] <= abs(up[0]):
-        return None
+    return horizon_rows(np.asarray(intrinsics)[None], np.asarray(up)[None], [image_width])[0]
+
+
+def horizon_rows(
+    intrinsics: NDArray[np.floating], up: NDArray[np.floating], image_widths: Sequence[int]
+) -> list[float | None]:
+    """``horizon_row`` of several cameras, which takes hardly longer than of one.
+
+    Args:
+        intrinsics: [N, 3, 3].
+        up: [N, 3].
+        image_widths: N.
+    """
+    finite = np.isfinite(intrinsics).all((1, 2))
+    known = finite & (-up[:, 1] > np.abs(up[:, 0]))
+    known[known] = np.abs(np.linalg.det(intrinsics[known])) > 1e-9
     # Rays to infinitely far points of the ground are those across ``up``.
-    line = np.linalg.solve(np.asarray(intrinsics, np.float64).T, np.asarray(up, np.float64))
-    if line[1] >= -1e-12:
-        return None
-    return float(-(line[0] * (image_width - 1) / 2 + line[2]) / line[1])
+    rays = np.swapaxes(np.asarray(intrinsics[known], np.float64), 1, 2)
+    found: list[float | None] = [None] * len(image_widths)
+    lines = np.linalg.solve(rays, np.asarray(up[known], np.float64)[..., None])[..., 0]
+    for index, line in zip(np.flatnonzero(known).tolist(), lines.tolist(), strict=True):
+        if line[1] < -1e-12:
+            found[index] = -(line[0] * (image_widths[index] - 1) / 2 + line[2]) / line[1]
+    return found

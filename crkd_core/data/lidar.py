@@ -112,7 +112,7 @@ def accumulate(
         if not keep.all():
             points = points[keep]
         cloud = np.empty((len(points), 5), np.float32)
-        cloud[:, :3] = geometry.apply_float32(sweep.ego_T_lidar, points[:, :3])
+        geometry.apply_float32(sweep.ego_T_lidar, points[:, :3], out=cloud[:, :3])
         cloud[:, 3] = points[:, 3]
         cloud[:, 4] = (stamp_ns - sweep.stamp_ns) * 1e-9
         clouds.append(cloud)

@@ -111,13 +111,23 @@ def rasterise(boxes: Boxes, grid: GridConfig) -> NDArray[np.bool_]:
     """[X, Y] cells whose centre lies in one of the rotated rectangles, border included."""
     x, y = _centres(grid)
     mask = np.zeros(grid.shape, bool)
-    for center, size, yaw in zip(boxes.center, boxes.size, boxes.yaw, strict=True):
-        reach = np.hypot(size[0], size[1]) / 2
-        i = slice(*np.searchsorted(x, [center[0] - reach, center[0] + reach]))
-        j = slice(*np.searchsorted(y, [center[1] - reach, center[1] + reach]))
-        dx, dy = x[i, None] - center[0], y[None, j] - center[1]
-        along, across = np.cos(yaw) * dx + np.sin(yaw) * dy, np.cos(yaw) * dy - np.sin(yaw) * dx
-        mask[i, j] |= (np.abs(along) <= size[0] / 2) & (np.abs(across) <= size[1] / 2)
+    reach = np.hypot(boxes.size[:, 0], boxes.size[:, 1]) / 2
+    rows, columns = (
+        np.searchsorted(centres, boxes.center[:, axis] + [-reach, reach])
+        for axis, centres in enumerate((x, y))
+    )
+    # All boxes at once, in windows of one size: a call for one costs as much as for all.
+    steps = np.arange(max(np.ptp(rows, 0).max(initial=0), np.ptp(columns, 0).max(initial=0)))
+    i, j = rows[0, :, None] + steps, columns[0, :, None] + steps
+    dx = x[np.minimum(i, len(x) - 1)] - boxes.center[:, :1]
+    dy = y[np.minimum(j, len(y) - 1)] - boxes.center[:, 1:2]
+    dx, dy = dx[:, :, None], dy[:, None, :]
+    c, s = np.cos(boxes.yaw)[:, None, None], np.sin(boxes.yaw)[:, None, None]
+    half = boxes.size[:, :2, None, None] / 2
+    inside = (np.abs(c * dx + s * dy) <= half[:, 0]) & (np.abs(c * dy - s * dx) <= half[:, 1])
+    inside &= (i < rows[1, :, None])[:, :, None] & (j < columns[1, :, None])[:, None, :]
+    box, a, b = np.nonzero(inside)
+    mask[i[box, a], j[box, b]] = True
     return mask
 
 

@@ -17,7 +17,7 @@ from crkd_core.config import RESPD_CHANNELS
 from crkd_core.losses.detection import CLIP
 from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import Targets
-from crkd_core.model.head import REGRESSION, stacked
+from crkd_core.model.head import REGRESSION
 
 #: Probability of the teacher above which a cell counts as a positive of a map.
 POSITIVE = 0.3
@@ -126,16 +126,14 @@ def box_distance(
         strength: [B, X, Y], s.
         channels: names of RESPD_CHANNELS.
     """
-    wanted = [c for name, c in RESPD_CHANNELS.items() if name in channels]
-    picked = torch.cat(
-        [
-            torch.full((size,), name in wanted, device=strength.device)
-            for name, size in REGRESSION.items()
-        ]
-    )
-    index = cells.flatten() if cells.dtype == torch.bool else cells
+    wanted = {c for name, c in RESPD_CHANNELS.items() if name in channels}
+    # Masks become numbers once: a GPU is waited for.
+    index = cells.flatten().nonzero()[:, 0] if cells.dtype == torch.bool else cells
     b_s, b_t = (
-        stacked(maps)[:, picked].float().permute(0, 2, 3, 1).flatten(0, 2)[index]
+        torch.cat([maps[name] for name in REGRESSION if name in wanted], 1)
+        .float()
+        .permute(0, 2, 3, 1)
+        .flatten(0, 2)[index]
         for maps in (student, teacher)
     )
     error = F.smooth_l1_loss(b_s, b_t, reduction="none").mean(1)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,8 +73,11 @@ class TaughtViews(Views):
         """``frame`` with the LiDAR that a plain training of the student would read."""
         if frame.lidar is None or "lidar" in self.config.detector.branches:
             return frame
-        key_sweep = frame.lidar[frame.lidar[:, 4] <= 0] if self.config.depth_weight else None
-        return dataclasses.replace(frame, lidar=key_sweep)
+        if not self.config.depth_weight:
+            return dataclasses.replace(frame, lidar=None)
+        # Rows by their numbers: a mask of rows takes five times as long.
+        key_sweep = np.flatnonzero(frame.lidar[:, 4] <= 0)
+        return dataclasses.replace(frame, lidar=frame.lidar.take(key_sweep, axis=0))
 
     def collate(self, samples: Sequence[Any]) -> TrainingBatch:
         """What ``__getitem__`` gave for several positions, as one batch with its targets."""

@@ -17,8 +17,8 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """From now on this process keeps what it frees, so it stays as large as it ever was.
 
-    For programs that detect and do little else: `crkd evaluate`, `replay`, `bench` and the node
-    call it, a library's user may. Memory of a GPU is not concerned.
+    For programs that detect, or train, and do little else: `crkd train`, `distill`, `evaluate`,
+    `replay`, `bench` and the node call it, a library's user may. Memory of a GPU is not concerned.
 
     Returns:
         Whether the C library can be told so; others than glibc cannot.

@@ -82,6 +82,9 @@ def fresh_returns(batch: Batch) -> Batch:
             "or more, or set the weight of the depth loss to 0"
         )
     fresh = batch.lidar[:, 4] <= MAX_AGE
+    if fresh.all():
+        # A single sweep. To copy it would cost more than all else that makes the batch.
+        return batch
     return dataclasses.replace(
         batch, lidar=batch.lidar[fresh], lidar_sample=batch.lidar_sample[fresh]
     )

@@ -52,13 +52,15 @@ class DetectionLoss(nn.Module):
         """
         losses = {"heatmap": output.fused.new_zeros((), dtype=torch.float32)}
         losses |= dict.fromkeys(REGRESSION, losses["heatmap"])
+        # Once for all tasks: a GPU is waited for.
+        labelled = None if targets.labelled is None else targets.labelled.nonzero()[:, 0]
         for maps, target, (peaks, boxes) in zip(
             output.tasks, targets.tasks(), targets.divisors, strict=True
         ):
             heatmaps = maps["heatmap"], target.heatmap
-            if targets.labelled is not None:
+            if labelled is not None:
                 # Where no box is known, none may be called wrong.
-                heatmaps = heatmaps[0][targets.labelled], heatmaps[1][targets.labelled]
+                heatmaps = heatmaps[0][labelled], heatmaps[1][labelled]
             losses["heatmap"] = losses["heatmap"] + gaussian_focal(*heatmaps, divisor=peaks)
             for name, loss in self.box_loss(maps, target, divisor=boxes).items():
                 losses[name] = losses[name] + loss

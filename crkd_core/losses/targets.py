@@ -87,7 +87,8 @@ class Targets(Tensors):
     def of(cls, tasks: Sequence[TaskTargets]) -> Self:
         """The targets of a whole batch, task by task."""
         boxes = tuple(len(task.code) for task in tasks)
-        peaks = tuple(int((task.heatmap == 1).sum()) for task in tasks)
+        # By NumPy: torch takes five times as long to count.
+        peaks = tuple(int(np.count_nonzero(task.heatmap.numpy() == 1)) for task in tasks)
         return cls(
             heatmap=torch.cat([task.heatmap for task in tasks], 1),
             sample=torch.cat([task.sample for task in tasks]),

@@ -6,6 +6,8 @@ LiDAR points of the whole batch.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,7 +32,7 @@ def depth_images(
 
     Args:
         points: [L, 3 or more], x, y, z first, grid frame, metres.
-        sample: int64 [L], the sample of each point.
+        sample: int64 [L], ascending, the sample of each point.
         grid_T_pixel: [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
         present: bool [B, N].
         size: h and w, cells.
@@ -44,24 +46,31 @@ def depth_images(
     """
     height, width = size
     cells = height * width
-    nearest = points.new_full((int(present.sum()) * cells,), torch.inf, dtype=torch.float32)
+    # A GPU is waited for whenever a number is asked for; so it is for all samples at once.
+    bounds = torch.arange(len(present) + 1, device=sample.device)
+    starts = torch.searchsorted(sample, bounds).tolist()
+    views = present.nonzero()
+    owner = views[:, 0].tolist()
+    pixel_T_grid = torch.linalg.inv(grid_T_pixel[views[:, 0], views[:, 1]].double())
+    nearest = points.new_full((len(owner) * cells,), torch.inf, dtype=torch.float32)
     homogeneous = F.pad(points[:, :3].double(), (0, 1), value=1.0)
-    per_cell = homogeneous.new_tensor([cell[1], cell[0]])
-    limit = per_cell.new_tensor([width, height])
+    found = []
     before = 0
-    for index, seen in enumerate(present):
-        pixel_T_grid = torch.linalg.inv(grid_T_pixel[index, seen].double())
-        own = homogeneous[sample == index]
+    for index, (start, end) in enumerate(pairwise(starts)):
+        own, matrices = homogeneous[start:end], pixel_T_grid[before : before + owner.count(index)]
         # One row of numbers a point, all cameras side by side.
-        depth = own @ pixel_T_grid[:, 2].T
-        pixel = (own @ pixel_T_grid[:, :2].flatten(0, 1).T).unflatten(1, (-1, 2))
+        depth = own @ matrices[:, 2].T
+        pixel = (own @ matrices[:, :2].flatten(0, 1).T).unflatten(1, (-1, 2))
         point, camera = (depth > near).nonzero(as_tuple=True)
-        depth = depth[point, camera]
-        # Floor, before the conversion to int, which would take -0.5 into the image.
-        place = torch.floor(pixel[point, camera] / depth[:, None] / per_cell - first)
-        inside = ((place >= 0) & (place < limit)).all(1)
-        column, row = place[inside].long().unbind(1)
-        target = (before + camera[inside]) * cells + row * width + column
-        nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
-        before += len(pixel_T_grid)
+        found.append((depth[point, camera], pixel[point, camera], before + camera))
+        before += len(matrices)
+    depth, pixel, camera = map(torch.cat, zip(*found, strict=True))
+    # Floor, before the conversion to int, which would take -0.5 into the image.
+    per_cell = homogeneous.new_tensor([cell[1], cell[0]])
+    place = torch.floor(pixel / depth[:, None] / per_cell - first)
+    inside = (place >= 0) & (place < place.new_tensor([width, height]))
+    inside = inside.all(1).nonzero()[:, 0]
+    column, row = place[inside].long().unbind(1)
+    target = camera[inside] * cells + row * width + column
+    nearest.scatter_reduce_(0, target, depth[inside].float(), "amin")
     return nearest.where(nearest.isfinite(), 0.0).view(-1, height, width)
