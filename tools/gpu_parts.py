@@ -21,15 +21,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd_core.config import Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.data.cameras import prepare, prepare_image
-from crkd_core.data.crop import Placement
+from crkd_core.frame import Frame
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
-from crkd_core.infer.engines.cuda_graph import DeviceNetwork, _recorded
+from crkd_core.infer.engines.cuda_graph import DeviceNetwork, GraphNetwork, _recorded
+from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.pooling import launch, pooled
 from crkd_core.model.build import build_detector
@@ -147,26 +149,26 @@ def network(model: BevDetector, dtype: torch.dtype, compiled: bool) -> dict[str,
     read = list(given.values())
     image = module.model.image
     assert image is not None
+    shape = (1, model.config.fused_channels, *model.config.grid.shape)
+    fused = torch.randn(shape, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
     found = {
         "network, launched": by_clock(lambda: module.answers(*read)),
         "network, recorded": on_gpu(lambda: module.answers(*read)),
         "of it images to features": on_gpu(lambda: image.features(given["images"])),
+        "of it decoder and head": on_gpu(lambda: module.model.head(module.model.decoder(fused))),
     }
     if compiled:
-        for name, part in (("features", image.features), ("decoder", module.model.decoder)):
-            argument = given["images"]
-            if name == "decoder":
-                argument = torch.randn(
-                    1, model.config.fused_channels, *model.config.grid.shape,
-                    device="cuda", dtype=dtype,
-                ).to(memory_format=torch.channels_last)  # fmt: skip
-            quick = torch.compile(part, dynamic=False)
-            found[f"{name}, recorded"] = on_gpu(functools.partial(part, argument))
-            found[f"{name}, compiled and recorded"] = on_gpu(functools.partial(quick, argument))
+        module.compile_parts()
+        begin = time.perf_counter()
+        found["network, compiled and recorded"] = on_gpu(lambda: module.answers(*read))
+        found["of it images to features, compiled"] = on_gpu(
+            lambda: image.features(given["images"])
+        )
+        found["compiling took"] = 1e3 * (time.perf_counter() - begin)
     return found
 
 
-def frame(model: BevDetector) -> dict[str, float]:
+def frame(model: BevDetector, compiled: bool) -> dict[str, float]:
     """The Detector, from prepared and from recorded images."""
     rng = np.random.default_rng(0)
     images = tuple(rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(6))
@@ -185,15 +187,22 @@ def frame(model: BevDetector) -> dict[str, float]:
         )
         for part, seconds in detector.timing.items():
             found[f"{name}, of it {part}"] = 1e3 * seconds
+    if compiled:
+        graph = GraphNetwork(model, torch.device("cuda"), "fp16", compiled=True)
+        detector._network = graph
+        name = "cuda_graph fp16, compiled"
+        whole = by_clock(functools.partial(detector, recorded), 20)
+        found[f"{name}, images of nuScenes to boxes"] = whole
+        found[f"{name}, prepared images to boxes"] = by_clock(
+            functools.partial(detector, prepared), 20
+        )
+        for part, seconds in detector.timing.items():
+            found[f"{name}, of it {part}"] = 1e3 * seconds
+        data = collate([prepared], model.config)
+        found[f"{name}, inputs"] = by_clock(lambda: graph._inputs(data))
+        found[f"{name}, graph"] = by_clock(graph._run.replay)
+        found[f"{name}, download"] = by_clock(lambda: graph._maps.copy_(graph._answers["maps"]))
     return found
-
-
-def area_weights(before: int, after: int) -> Tensor:
-    """[after, before] shares of pixels in averages over ``before / after`` of them."""
-    edges = np.arange(after + 1) * before / after
-    low = np.maximum(edges[:-1, None], np.arange(before))
-    high = np.minimum(edges[1:, None], np.arange(before) + 1)
-    return torch.from_numpy(np.clip(high - low, 0, None) * after / before)
 
 
 @torch.inference_mode()
@@ -202,7 +211,10 @@ def images(model: BevDetector) -> dict[str, float]:
     config = model.config.image
     rng = np.random.default_rng(0)
     coarse = [rng.integers(0, 255, (18, 32, 3), np.uint8) for _ in range(6)]
-    given = [cv2.resize(one, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    given: list[NDArray[np.uint8]] = [
+        np.asarray(cv2.resize(one, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
+        for one in coarse
+    ]
     intrinsics = np.array([[1200.0, 0, 800], [0, 1200, 450], [0, 0, 1]])
 
     def one(image: np.ndarray) -> np.ndarray:
@@ -215,38 +227,17 @@ def images(model: BevDetector) -> dict[str, float]:
     cv2.setNumThreads(1)
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
         found["OpenCV, a thread an image"] = by_clock(lambda: [*pool.map(one, given)])
-        place = Placement.of(WIDTH, HEIGHT, config)
-        across = area_weights(WIDTH, place.width)[place.left : place.left + config.width]
-        down = area_weights(HEIGHT, place.height)[place.top : place.top + config.height]
-        across, down = across.cuda().half(), down.cuda().half()
-        pinned = torch.empty((6, HEIGHT, WIDTH, 3), dtype=torch.uint8, pin_memory=True)
-        staged = pinned.numpy()
-        on_device = torch.empty_like(pinned, device="cuda")
-
-        def resize() -> Tensor:
-            pixels = on_device.half().permute(0, 3, 1, 2) / 256  # [6, 3, H, W]; fp16 ends at 65504
-            smaller = (down @ pixels @ across.T) * 256
-            return smaller.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-        def stage() -> None:
-            [*pool.map(lambda i: np.copyto(staged[i], given[i]), range(6))]
-
-        def whole() -> None:
-            stage()
-            on_device.copy_(pinned, non_blocking=True)
-            resize()
-
-        whole()
-        expected = np.stack([one(image) for image in given]).astype(int)
-        off = np.abs(resize().cpu().numpy().astype(int) - expected)
-        print(
-            f"images on the GPU: off by at most {off.max()}, {np.mean(off > 0):.1%} of the values"
-        )
-        found["GPU: copy to pinned memory, six threads"] = by_clock(stage)
-        found["GPU: upload"] = on_gpu(lambda: on_device.copy_(pinned, non_blocking=True))
-        found["GPU: two matrix products"] = on_gpu(resize)
-        found["GPU: all three"] = by_clock(whole)
+    recorded = dataclasses.replace(random_frame(model.config), images=tuple(given))
+    on_device = GpuImages(torch.device("cuda"))
+    mine, other = on_device(recorded, config), prepare(recorded, config)
+    off = np.abs(_stacked(mine) - _stacked(other))
+    print(f"images on the GPU: off by at most {off.max()}, {np.mean(off > 0):.3%} of values")
+    found["GPU"] = by_clock(lambda: on_device(recorded, config))
     return found
+
+
+def _stacked(frame: Frame) -> NDArray[np.int64]:
+    return np.stack([image for image in frame.images if image is not None]).astype(np.int64)
 
 
 def main() -> None:
@@ -259,7 +250,7 @@ def main() -> None:
     torch.manual_seed(0)
     model = build_detector(preset(given.preset).detector).eval()
     found = {
-        "a frame": frame(model),
+        "a frame": frame(model, given.compile),
         "lift and pooling, fp16": pooling(model, torch.float16),
         "lift and pooling, fp32": pooling(model, torch.float32),
         "images": images(model),

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import Batch
@@ -56,6 +56,15 @@ class DeviceNetwork(FixedNetwork):
         assert self.model.lift is not None
         return self.model.lift.fixed_index(grid_T_pixel, seen)
 
+    def compile_parts(self) -> None:
+        """Let torch.compile join what follows convolutions into fewer kernels."""
+        image = self.model.image
+        parts: list[nn.Module] = [self.model.fuser, self.model.decoder, self.model.head]
+        if image is not None:
+            parts += [image.backbone, image.neck]
+        for part in parts:
+            part.compile(dynamic=False)
+
     def _lifted(self, features: Tensor, given: list[Tensor]) -> Tensor:
         lift = self.model.lift
         assert lift is not None
@@ -74,8 +83,21 @@ class GraphNetwork:
         prepare: what makes the network's images of recorded ones, on the GPU.
     """
 
-    def __init__(self, model: BevDetector, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        model: BevDetector,
+        device: torch.device,
+        precision: Precision,
+        *,
+        compiled: bool = False,
+    ) -> None:
         """Record the graphs, which takes seconds.
+
+        Args:
+            model: in either mode.
+            device: a GPU.
+            precision: "fp32", "bf16" or "fp16".
+            compiled: whether torch.compile goes over the convolutional parts first.
 
         Raises:
             EngineError: the network has no form of fixed shapes, or Triton is not there.
@@ -84,6 +106,7 @@ class GraphNetwork:
         self.config: DetectorConfig = model.config
         self.prepare = GpuImages(device)
         self._model, self._device, self._dtype = model, device, DTYPES[precision]
+        self._compiled = compiled
         self._record(Capacity())
 
     def _record(self, capacity: Capacity) -> None:
@@ -91,6 +114,8 @@ class GraphNetwork:
         network = converted(DeviceNetwork(self._model, capacity), self._device, self._dtype)
         # A graph knows addresses: its weights must stay.
         self._network, self._inputs = network, network.inputs
+        if self._compiled:
+            network.compile_parts()
         blank = self._inputs.blank()
         #: What a memory gives is on the GPU already.
         self._host = {name: value.pin_memory() for name, value in blank.items() if name != "past"}
