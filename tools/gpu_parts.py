@@ -30,7 +30,7 @@ from crkd_core.data.cameras import prepare, prepare_image
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
-from crkd_core.infer.engines.cuda_graph import DeviceNetwork, GraphNetwork, _recorded
+from crkd_core.infer.engines.cuda_graph import DeviceNetwork, GraphNetwork, Recording
 from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.pooling import launch, pooled
@@ -58,7 +58,7 @@ WAYS: tuple[tuple[Engine, Precision], ...] = (
 
 def on_gpu(call: Callable[[], object], runs: int = RUNS) -> float:
     """Median milliseconds by the GPU's own clock, recorded, so that nothing waits for launches."""
-    graph, _ = _recorded(call)
+    graph = Recording(call, torch.device("cuda"))
     times = []
     for _ in range(runs):
         first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -200,8 +200,9 @@ def frame(model: BevDetector, compiled: bool) -> dict[str, float]:
             found[f"{name}, of it {part}"] = 1e3 * seconds
         data = collate([prepared], model.config)
         found[f"{name}, inputs"] = by_clock(lambda: graph._inputs(data))
-        found[f"{name}, graph"] = by_clock(graph._run.replay)
-        found[f"{name}, download"] = by_clock(lambda: graph._maps.copy_(graph._answers["maps"]))
+        with torch.inference_mode():
+            found[f"{name}, graph"] = by_clock(graph._run.replay)
+            found[f"{name}, download"] = by_clock(lambda: graph._maps.copy_(graph._pack.answers))
     return found
 
 

@@ -9,8 +9,9 @@ Shapes: C channels of all maps of the head, X Y grid cells, S camera slots.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -75,6 +76,42 @@ class DeviceNetwork(FixedNetwork):
         return cells.view(1, *lift.grid.shape, lift.context).permute(0, 3, 1, 2)
 
 
+class Recording(Generic[T]):
+    """A computation that is recorded where it runs on a GPU, and done anew elsewhere.
+
+    Attributes:
+        answers: what the last ``replay`` computed; of a GPU always the same tensors.
+    """
+
+    def __init__(self, compute: Callable[[], T], device: torch.device) -> None:
+        """Record it, which also computes it once."""
+        self._compute, self._graph = compute, None
+        if device.type != "cuda":
+            self.answers = compute()
+            return
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        # Which algorithm is fastest is tried while warming up, and recorded.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    compute()
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # Other threads, of a node say, may go on using the GPU.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self.answers = compute()
+        self._graph.replay()
+
+    def replay(self) -> T:
+        """Compute anew from what the inputs hold now; nothing is waited for."""
+        if self._graph is None:
+            self.answers = self._compute()
+        else:
+            self._graph.replay()
+        return self.answers
+
+
 class GraphNetwork:
     """In the place of BevDetector: a Batch on the CPU in, ModelOutput out.
 
@@ -95,14 +132,15 @@ class GraphNetwork:
 
         Args:
             model: in either mode.
-            device: a GPU.
+            device: a GPU; on a CPU it computes the same, unrecorded.
             precision: "fp32", "bf16" or "fp16".
             compiled: whether torch.compile goes over the convolutional parts first.
 
         Raises:
             EngineError: the network has no form of fixed shapes, or Triton is not there.
         """
-        check_triton()
+        if device.type == "cuda":
+            check_triton()
         self.config: DetectorConfig = model.config
         self.prepare = GpuImages(device)
         self._model, self._device, self._dtype = model, device, DTYPES[precision]
@@ -112,27 +150,24 @@ class GraphNetwork:
     def _record(self, capacity: Capacity) -> None:
         """Record with room for so much."""
         network = converted(DeviceNetwork(self._model, capacity), self._device, self._dtype)
-        # A graph knows addresses: its weights must stay.
+        # A graph knows addresses: its weights and inputs must stay.
         self._network, self._inputs = network, network.inputs
         if self._compiled:
             network.compile_parts()
         blank = self._inputs.blank()
         #: What a memory gives is on the GPU already.
-        self._host = {name: value.pin_memory() for name, value in blank.items() if name != "past"}
+        self._host = {n: self._page_locked(value) for n, value in blank.items() if n != "past"}
         self._given = {name: value.to(self._device) for name, value in blank.items()}
         read = [value for name, value in self._given.items() if name not in _PLACES]
-        with torch.cuda.device(self._device), torch.inference_mode():
+        with self._on_device():
             self._places = None
             if network.model.lift is not None:
                 places = [self._given[name] for name in _PLACES]
-                self._places, network.index = _recorded(lambda: network.places(*places))
-            self._run, self._answers = _recorded(lambda: _packed(network.answers(*read)))
-            self._maps = torch.empty_like(self._answers["maps"], device="cpu", pin_memory=True)
-            self._sizes = {
-                name: maps.shape[1]
-                for name, maps in network.answers(*read).items()
-                if _of_head(name)
-            }
+                self._places = Recording(lambda: network.places(*places), self._device)
+                network.index = self._places.answers
+            self._run = Recording(lambda: network.answers(*read), self._device)
+            self._pack = Recording(lambda: _packed(self._run.answers), self._device)
+            self._maps = self._page_locked(self._pack.answers.cpu())
 
     def __call__(self, batch: Batch, past: Tensor | None = None) -> ModelOutput:
         """As BevDetector, of one sample; features other than ``instant`` are not there.
@@ -141,48 +176,41 @@ class GraphNetwork:
         """
         if len(batch.radar) > self._inputs.capacity.radar_points:
             # Seconds, once; a power of two, so that a few points more do not need it again.
-            room = 1 << len(batch.radar).bit_length()
-            self._record(Capacity(radar_points=room))
+            self._record(Capacity(radar_points=1 << len(batch.radar).bit_length()))
         inputs = self._inputs(batch, past)
         moved = any(not torch.equal(self._host[n], inputs[n]) for n in _PLACES if n in inputs)
-        with torch.cuda.device(self._device), torch.inference_mode():
+        with self._on_device():
             for name, value in inputs.items():
                 staged = self._host[name].copy_(value) if name in self._host else value
                 self._given[name].copy_(staged, non_blocking=True)
             if self._places is not None and moved:
-                self._places.replay()
-            self._run.replay()
-            self._maps.copy_(self._answers["maps"], non_blocking=True)
-            beside = {n: value.clone() for n, value in self._answers.items() if n != "maps"}
-            torch.cuda.current_stream().synchronize()
-            parts = self._maps[None].split([*self._sizes.values()], 1)
-            return as_output(dict(zip(self._sizes, parts, strict=True)) | beside)
+                self._network.index = self._places.replay()
+            answers = self._run.replay()
+            self._maps.copy_(self._pack.replay(), non_blocking=True)
+            maps = {name: value for name, value in answers.items() if _of_head(name)}
+            beside = {n: value.clone() for n, value in answers.items() if n not in maps}
+            if self._device.type == "cuda":
+                torch.cuda.current_stream().synchronize()
+            sizes = [value.shape[1] for value in maps.values()]
+            parts = self._maps[None].split(sizes, 1)
+            return as_output(dict(zip(maps, parts, strict=True)) | beside)
+
+    @contextlib.contextmanager
+    def _on_device(self) -> Iterator[None]:
+        gpu = self._device.type == "cuda"
+        chosen = torch.cuda.device(self._device) if gpu else contextlib.nullcontext()
+        with chosen, torch.inference_mode():
+            yield
+
+    def _page_locked(self, value: Tensor) -> Tensor:
+        """Where a GPU can be copied to and from without waiting."""
+        return value.pin_memory() if self._device.type == "cuda" else value.clone()
 
 
 def _of_head(name: str) -> bool:
     return name.startswith("task")
 
 
-def _packed(answers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The head's maps [C, X, Y], one after the other, as "maps"; the others by their names."""
-    maps = torch.cat([value[0] for name, value in answers.items() if _of_head(name)])
-    rest = {name: value for name, value in answers.items() if not _of_head(name)}
-    return {"maps": maps.contiguous()} | rest
-
-
-def _recorded(compute: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
-    """A computation as a graph that has run once, and the tensors that it answers into."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    # Which algorithm is fastest is tried while warming up, and recorded.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                compute()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads, of a node say, may go on using the GPU.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            answers = compute()
-    graph.replay()
-    return graph, answers
+def _packed(answers: dict[str, Tensor]) -> Tensor:
+    """The head's maps of one sample, one after the other, [C, X, Y], as they are read."""
+    return torch.cat([v[0] for name, v in answers.items() if _of_head(name)]).contiguous()

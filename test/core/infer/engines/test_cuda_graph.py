@@ -15,16 +15,15 @@ from model_tiny import TINY, frame, learned, roughen, with_branches
 from crkd_core.config import GuideConfig, SegmentsConfig, TemporalConfig
 from crkd_core.data.batch import collate
 from crkd_core.infer.detector import Detector
-from crkd_core.infer.engines.cuda_graph import DeviceNetwork
-from crkd_core.infer.engines.fixed import as_output
-from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.engines.cuda_graph import GraphNetwork
+from crkd_core.infer.engines.joined_head import JoinedHead
 from crkd_core.infer.engines.pooling import pooled
 from crkd_core.infer.errors import EngineError, InferError
+from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.lift import LiftIndex
 
 ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-CAPACITY = Capacity(radar_points=100)
 
 
 def built(config, seed=0):
@@ -38,28 +37,84 @@ def frames():
     return [frame(0), frame(1, points=0), lost, turned, frame(0)]
 
 
+#: Where it computes in tests of what is the same everywhere.
+DEVICES = [
+    torch.device("cpu"),
+    pytest.param(torch.device("cuda"), marks=ON_GPU),
+]
+
+
+def assert_same_maps(found, expected, atol):
+    maps = [name for name in expected if name.startswith("task")]
+    assert len(maps) == 36
+    for name in maps:
+        torch.testing.assert_close(found[name].float(), expected[name], atol=atol, rtol=atol)
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("branches", [("camera", "radar"), ("camera",), ("radar",)])
 @pytest.mark.parametrize("change", [{}, {"guide": GuideConfig(intensity="density")}])
-def test_its_form_changes_nothing(branches, change):
+def test_its_form_changes_nothing(device, branches, change):
     if change and branches != ("camera", "radar"):
         pytest.skip("a guide reads both")
     model = built(dataclasses.replace(with_branches(*branches), **change))
-    network = DeviceNetwork(model, CAPACITY)
+    network = GraphNetwork(model, device, "fp32")
+    # Cameras that come, go and move, one frame after the other.
     for one in frames():
         data = collate([one], model.config)
-        given = network.inputs(data)
-        assert {k: v.shape for k, v in given.items()} == {
-            k: v.shape for k, v in network.inputs.blank().items()
-        }
-        if "seen" in given:
-            network.index = network.places(given.pop("grid_T_pixel"), given.pop("seen"))
         expected = model(data).tensors()
-        found = as_output(network.answers(*given.values())).tensors()
-        maps = [name for name in found if name.startswith("task")]
-        assert len(maps) == 36
-        for name in maps:
-            torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=1e-4)
+        found = network(data).tensors()
+        assert_same_maps(found, expected, 1e-4 if device.type == "cpu" else 1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
+def test_room_for_radar_points_grows(device):
+    model = built(TINY)
+    network = GraphNetwork(model, device, "fp32")
+    crowd = frame(0)
+    crowd = dataclasses.replace(crowd, radar=np.tile(crowd.radar, (6000 // len(crowd.radar), 1)))
+    for one in (frame(0), crowd, frame(1)):
+        data = collate([one], model.config)
+        found, expected = network(data).tensors(), model(data).tensors()
+        assert_same_maps(found, expected, 1e-4 if device.type == "cpu" else 1e-2)
+    assert network._inputs.capacity.radar_points == 8192
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_remembered_is_not_overwritten(device):
+    config = dataclasses.replace(
+        TINY, temporal=TemporalConfig(frames=2), segments=SegmentsConfig()
+    )
+    model = built(config)
+    network = GraphNetwork(model, device, "fp32")
+    size = (1, 2, config.fused_channels, *config.grid.shape)
+    first, limit = None, 1e-4 if device.type == "cpu" else 1e-2
+    for i, past in enumerate((None, torch.rand(size), torch.rand(size))):
+        data = collate([frame(i)], config)
+        expected = model(data, past).tensors()
+        found = network(data, None if past is None else past.to(device)).tensors()
+        assert_same_maps(found, expected, limit)
+        for name in ("instant", "segments"):
+            torch.testing.assert_close(found[name].cpu(), expected[name], atol=limit, rtol=limit)
+        first = first or (found["instant"], expected["instant"])
+    torch.testing.assert_close(first[0].cpu(), first[1], atol=limit, rtol=limit)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", ["branch", "task", "head"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_joined_head_answers_the_same(hidden, kernel):
+    head = dataclasses.replace(TINY.head, hidden=hidden, output_kernel=kernel)
+    model = fold_batch_norms(built(dataclasses.replace(TINY, head=head)))
+    decoded = torch.randn(1, model.head.shared[0].in_channels, *TINY.grid.shape)
+    expected, found = model.head(decoded), JoinedHead(model.head)(decoded)
+    for mine, other in zip(found, expected, strict=True):
+        assert sorted(mine) == sorted(other)
+        for name, maps in other.items():
+            torch.testing.assert_close(mine[name], maps, atol=1e-5, rtol=1e-4)
 
 
 def some_points(seed, *, pixels, bins, cells, outside):
@@ -156,17 +211,6 @@ def test_the_same_frame_gives_the_same_boxes():
     again = [table(recorded(one)) for one in frames()]
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-@ON_GPU
-def test_room_for_radar_points_grows():
-    model = learned()
-    crowd = frame(0)
-    crowd = dataclasses.replace(crowd, radar=np.tile(crowd.radar, (6000 // len(crowd.radar), 1)))
-    recorded = Detector(model, engine="cuda_graph", device="cuda")
-    for one in (frame(0), crowd, frame(0)):
-        found, expected = table(recorded(one)), table(Detector(model)(one))
-        np.testing.assert_allclose(found, expected, atol=2e-2)
 
 
 @ON_GPU
