@@ -8,7 +8,6 @@ the network needs no second set of matrices, and no sensor can be forgotten.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection
 
 import cv2
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.crop import Placement, horizon_rows
-from crkd_core.data.shrink import shrink
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -115,6 +113,8 @@ def augment_images(
         height, width = source.shape[:2]
         scale = zoom * image.width / width
         size = (round(width * scale), round(height * scale))
+        shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(source, size, interpolation=shrink)
         # Pixel (u, v) is the centre of its square: a scale acts on u + 0.5.
         matrix = _about_half_pixel(np.diag([size[0] / width, size[1] / height, 1.0]))
         crop = np.eye(3)
@@ -124,12 +124,6 @@ def augment_images(
         if flip:
             turn = turn @ np.array([[-1.0, 0, image.width - 1], [0, 1, 0], [0, 0, 1]])
         place = turn @ crop
-        if scale < 1:
-            resized = shrink(source, size, _rows_seen(place, image, size[1]))
-        else:
-            resized = np.asarray(
-                cv2.resize(source, size, interpolation=cv2.INTER_LINEAR), np.uint8
-            )
         seen = np.asarray(
             cv2.warpAffine(resized, place[:2], (image.width, image.height)), np.uint8
         )
@@ -162,36 +156,12 @@ def ground_matrix(*, augment: AugmentConfig, rng: np.random.Generator) -> NDArra
     return matrix @ np.diag([*mirror, 1.0, 1.0])
 
 
-def _rows_seen(place: NDArray[np.float64], image: ImageConfig, height: int) -> tuple[int, int]:
-    """First and last + 1 of the rows of a resized image that its warped one is made of.
-
-    Args:
-        place: [3, 3], pixels of the resized image to those of the warped one.
-        image: size of the warped one.
-        height: of the resized one.
-    """
-    (a, b, left), (c, d, top) = place[:2].tolist()
-    rows = [
-        (a * (y - top) - c * (x - left)) / (a * d - b * c)
-        for x in (0, image.width - 1)
-        for y in (0, image.height - 1)
-    ]
-    # Two more on either side: for interpolation, and for OpenCV's rounding of places.
-    first, last = math.floor(min(rows)) - 2, math.ceil(max(rows)) + 3
-    return min(max(first, 0), height), min(max(last, 0), height)
-
-
-#: Pixel coordinates to coordinates that count from the edge of the first pixel, and back.
-_TO_EDGE = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-_FROM_EDGE = np.linalg.inv(_TO_EDGE)
-
-
 def _about_half_pixel(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _FROM_EDGE @ matrix @ _TO_EDGE
+    shift = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    return np.linalg.inv(shift) @ matrix @ shift
 
 
 def _turn(angle: float, *, center: tuple[float, float]) -> NDArray[np.float64]:
     c, s = np.cos(angle), np.sin(angle)
     move = np.array([[1, 0, center[0]], [0, 1, center[1]], [0, 0, 1.0]])
-    back = np.array([[1, 0, -center[0]], [0, 1, -center[1]], [0, 0, 1.0]])
-    return move @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ back
+    return move @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.linalg.inv(move)
