@@ -69,14 +69,13 @@ _KINDS = ("I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8", "F4", "F8")
 # A header is eleven lines of text.
 _HEADER_BYTES = 1 << 16
 
-#: Codes that become one-hot columns, and how many each; bits of the thermometer of pdh0.
-_CODES, _BITS = {"dyn_prop": 8, "ambig_state": 5, "invalid_state": 18}, 7
-
 #: Columns of ``encode``, in order (docs/method.md 1.2).
 ENCODED_COLUMNS = (
     *("x", "y", "z", "rcs", "vx_comp", "vy_comp", "age"),
-    *(f"{name}={code}" for name, count in _CODES.items() for code in range(count)),
-    *(f"pdh0>{code}" for code in range(_BITS)),
+    *(f"dyn_prop={code}" for code in range(8)),
+    *(f"ambig_state={code}" for code in range(5)),
+    *(f"invalid_state={code}" for code in range(18)),
+    *(f"pdh0>{code}" for code in range(7)),
 )
 
 
@@ -321,18 +320,21 @@ def encode(points: NDArray[np.floating]) -> NDArray[np.float32]:
     if points.ndim != 2 or points.shape[1] != len(RADAR_COLUMNS):
         raise RadarError(f"expected radar points [N, {len(RADAR_COLUMNS)}], got {points.shape}")
 
-    encoded = np.zeros((len(points), len(ENCODED_COLUMNS)), np.float32)
+    def column(name: str) -> NDArray[np.floating]:
+        return points[:, RADAR_COLUMN[name], None]
+
     plain = [RADAR_COLUMN[name] for name in ENCODED_COLUMNS[:7]]
-    encoded[:, :7] = points[:, plain]
-    for name, count in _CODES.items():
-        code = points[:, RADAR_COLUMN[name]]
-        rows = np.flatnonzero((code >= 0) & (code < count) & (code == np.floor(code)))
-        first = ENCODED_COLUMNS.index(f"{name}=0")
-        encoded[rows, first + code[rows].astype(np.int64)] = 1
-    first = ENCODED_COLUMNS.index("pdh0>0")
-    for bit in range(_BITS):
-        encoded[:, first + bit] = points[:, RADAR_COLUMN["pdh0"]] > bit
-    return encoded
+    return np.concatenate(
+        [
+            points[:, plain],
+            column("dyn_prop") == np.arange(8),
+            column("ambig_state") == np.arange(5),
+            column("invalid_state") == np.arange(18),
+            column("pdh0") > np.arange(7),
+        ],
+        axis=1,
+        dtype=np.float32,
+    )
 
 
 def _parse_header(data: bytes) -> tuple[dict[str, list[str]], int]:
