@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crkd_core.config import DetectorConfig, Precision
 from crkd_core.data.batch import Batch
@@ -56,15 +56,6 @@ class DeviceNetwork(FixedNetwork):
         """Where the frustum points of matrices [S, 4, 4] go; ``seen`` [S]: there is a camera."""
         assert self.model.lift is not None
         return self.model.lift.fixed_index(grid_T_pixel, seen)
-
-    def compile_parts(self) -> None:
-        """Let torch.compile join what follows convolutions into fewer kernels."""
-        image = self.model.image
-        parts: list[nn.Module] = [self.model.fuser, self.model.decoder, self.model.head]
-        if image is not None:
-            parts += [image.backbone, image.neck]
-        for part in parts:
-            part.compile(dynamic=False)
 
     def _lifted(self, features: Tensor, given: list[Tensor]) -> Tensor:
         lift = self.model.lift
@@ -120,21 +111,13 @@ class GraphNetwork:
         prepare: what makes the network's images of recorded ones, on the GPU.
     """
 
-    def __init__(
-        self,
-        model: BevDetector,
-        device: torch.device,
-        precision: Precision,
-        *,
-        compiled: bool = False,
-    ) -> None:
+    def __init__(self, model: BevDetector, device: torch.device, precision: Precision) -> None:
         """Record the graphs, which takes seconds.
 
         Args:
             model: in either mode.
             device: a GPU; on a CPU it computes the same, unrecorded.
             precision: "fp32", "bf16" or "fp16".
-            compiled: whether torch.compile goes over the convolutional parts first.
 
         Raises:
             EngineError: the network has no form of fixed shapes, or Triton is not there.
@@ -144,7 +127,6 @@ class GraphNetwork:
         self.config: DetectorConfig = model.config
         self.prepare = GpuImages(device)
         self._model, self._device, self._dtype = model, device, DTYPES[precision]
-        self._compiled = compiled
         self._record(Capacity())
 
     def _record(self, capacity: Capacity) -> None:
@@ -152,8 +134,6 @@ class GraphNetwork:
         network = converted(DeviceNetwork(self._model, capacity), self._device, self._dtype)
         # A graph knows addresses: its weights and inputs must stay.
         self._network, self._inputs = network, network.inputs
-        if self._compiled:
-            network.compile_parts()
         blank = self._inputs.blank()
         #: What a memory gives is on the GPU already.
         self._host = {n: self._page_locked(value) for n, value in blank.items() if n != "past"}
