@@ -45,10 +45,10 @@ def label_encoder(
         reconstruction,
         train_label_encoder,
     )
-    from crkd_core.distill.settings import weights_of
     from crkd_core.distill.teacher import load_teacher
+    from crkd_core.model.checkpoint import weights_file
 
-    weights = weights_of(teacher)
+    weights = weights_file(teacher)
     path = out or weights.with_name(LABEL_ENCODER)
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; pass --overwrite to replace it, or choose --out")

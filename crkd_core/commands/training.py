@@ -73,9 +73,10 @@ def _from_start(start: Path | None, preset: str | None) -> TrainConfig:
     """The settings of a training without teacher, of a random or a trained network."""
     if start is None:
         return find_preset(preset or "demo_student")
-    from crkd_core.distill.settings import start_config, weights_of
+    from crkd_core.distill.settings import start_config
+    from crkd_core.model.checkpoint import weights_file
 
-    weights = weights_of(start)  # First: a wrong path is no name of a preset.
+    weights = weights_file(start)  # First: a wrong path is no name of a preset.
     config, _ = start_config(str(start), preset)
     return dataclasses.replace(
         config,

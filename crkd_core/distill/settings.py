@@ -23,7 +23,7 @@ from crkd_core.config import (
 from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError
-from crkd_core.model.checkpoint import CheckpointError, load_weights, read_config, weights_file
+from crkd_core.model.checkpoint import load_weights, read_config, weights_file
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.run_folder import Run
@@ -62,21 +62,6 @@ def _known(method: str, form: str) -> tuple[str, ...]:
     return METHODS[method]
 
 
-def weights_of(path: Path) -> Path:
-    """The weights file of a run folder, or the file itself.
-
-    Raises:
-        DistillError: neither.
-    """
-    try:
-        file = weights_file(path)
-    except CheckpointError as error:
-        raise DistillError(str(error)) from error
-    if not file.is_file():
-        raise DistillError(f"{path}: expected a run folder or a .safetensors file")
-    return file
-
-
 def distill_config(
     teacher: Path,
     student: str,
@@ -108,7 +93,7 @@ def distill_config(
         cache: folder for the teachers' features.
 
     Raises:
-        DistillError: a teacher or student that is neither preset, run nor file; a student without
+        DistillError: a student that is neither preset, run nor file; a student without
             calibration for CSRD; a teacher without label encoder for label_fused; no preset to
             take training settings from.
         CheckpointError: a weights file that cannot be read, or that holds no configuration.
@@ -158,7 +143,7 @@ def distill_config(
 
 def _teacher(path: Path, sensors: tuple[str, ...]) -> dict[str, Any]:
     """The keys of DistillConfig about a teacher."""
-    weights = weights_of(path)
+    weights = weights_file(path)
     trained = _trained_config(path)
     return {
         "teacher": str(weights.resolve()),
@@ -169,7 +154,7 @@ def _teacher(path: Path, sensors: tuple[str, ...]) -> dict[str, Any]:
 
 def _label_encoder(teacher: Path) -> dict[str, Any]:
     """The keys of ImkdConfig about the label encoder beside a teacher's weights."""
-    file = weights_of(teacher).with_name(LABEL_ENCODER)
+    file = weights_file(teacher).with_name(LABEL_ENCODER)
     if not file.is_file():
         raise DistillError(
             f"label_fused needs {file}, an encoder of labels for this teacher; make it by "
@@ -233,7 +218,7 @@ def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | 
         config = find_preset(student)
         settings = find_preset(preset) if preset else config
         return dataclasses.replace(settings, detector=config.detector), None
-    file = weights_of(path)
+    file = weights_file(path)
     detector = read_config(file)
     settings_of_run = _trained_config(path)
     if preset is not None:

@@ -80,14 +80,19 @@ def save_weights(
 
 
 def weights_file(path: str | Path) -> Path:
-    """The weights of a run folder; of anything else the path as it is.
+    """The weights of a run folder; of a file the path as it is.
 
     Every function here that reads weights takes either.
 
     Raises:
-        CheckpointError: a folder without weights.
+        CheckpointError: there is nothing, or a folder without weights.
     """
     path = Path(path)
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there is no such file; expected a weights file (.safetensors), or a folder "
+            "of crkd train or distill"
+        )
     if not path.is_dir():
         return path
     if not (path / WEIGHTS).is_file():

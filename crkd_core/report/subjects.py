@@ -107,11 +107,6 @@ def parse(arguments: list[str]) -> list[Source]:
             weights = weights_file(path)
         except CheckpointError as error:
             raise SubjectError(str(error)) from error
-        if not weights.is_file():
-            raise SubjectError(
-                f"{text}: no such file; expected a folder of crkd train or distill, or a weights "
-                "file"
-            )
         run = path if (path / "config.json").is_file() else None
         name = name or (path.name if path.is_dir() else path.stem)
         if name in found:

@@ -190,7 +190,7 @@ def test_devices_and_others_are_no_weights(tmp_path):
     for path, text in (
         ("/dev/zero", "is a device or a pipe"),
         (str(tmp_path), "a folder without weights.safetensors; expected a folder of"),
-        (str(tmp_path / "none"), "No such file"),
+        (str(tmp_path / "none"), "no such file"),
     ):
         refused(path, text)
 

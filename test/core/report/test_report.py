@@ -83,7 +83,7 @@ def test_arguments_that_name_no_network_are_refused(tmp_path):
     for words, text in (
         ([], "nothing to report on"),
         ([str(tmp_path / "empty")], "expected a folder of crkd train or distill"),
-        ([str(tmp_path / "gone.safetensors")], "no such file; expected a folder of"),
+        ([str(tmp_path / "gone.safetensors")], "no such file; expected a weights file"),
     ):
         with pytest.raises(SubjectError, match=text):
             parse(words)
