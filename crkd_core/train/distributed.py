@@ -109,12 +109,12 @@ def parallel(objective: nn.Module, processes: Processes) -> nn.Module:
 
 def mean(values: dict[str, Tensor]) -> dict[str, float]:
     """Scalars as numbers, averaged over the processes, which must all call this."""
-    if dist.is_available() and dist.is_initialized():
-        joint = torch.stack(list(values.values())).double()
-        dist.all_reduce(joint)
-        return dict(zip(values, (joint / dist.get_world_size()).tolist(), strict=True))
     # All at once: each number that is asked for by itself waits for the GPU.
-    return dict(zip(values, torch.stack(list(values.values())).double().tolist(), strict=True))
+    joint = torch.stack(list(values.values())).double()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(joint)
+        joint /= dist.get_world_size()
+    return dict(zip(values, joint.tolist(), strict=True))
 
 
 def agree(step: int, processes: Processes) -> None:
