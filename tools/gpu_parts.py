@@ -8,28 +8,30 @@ torch.compile makes of it, and images resized on the processor and on the GPU. M
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import dataclasses
 import functools
-import json
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
+import typer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crkd_core.command import run_function
 from crkd_core.config import Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.data.cameras import prepare, prepare_image
+from crkd_core.files import write_json
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import random_frame
-from crkd_core.infer.detector import Detector
+from crkd_core.infer.detector import Detector, usable_device
 from crkd_core.infer.engines.cuda_graph import DeviceNetwork, GraphNetwork, Recording
 from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.infer.engines.inputs import Capacity
@@ -235,33 +237,33 @@ def _stacked(frame: Frame) -> NDArray[np.int64]:
     return np.stack([image for image in frame.images if image is not None]).astype(np.int64)
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--preset", default="crkd_r50")
-    parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+def main(
+    out: Annotated[Path, typer.Option(help="Folder for NAME.json.")],
+    name: Annotated[str, typer.Option("--preset", help="Of the network.")] = "crkd_r50",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="See what torch.compile adds; takes a minute.")
+    ] = False,
+) -> None:
+    """Time each part of a frame on a GPU, beside other ways to do it."""
+    usable_device("cuda")
     torch.manual_seed(0)
-    model = build_detector(preset(given.preset).detector).eval()
+    model = build_detector(preset(name).detector).eval()
     measurements = {
         "a frame": functools.partial(frame, model),
         "lift and pooling, fp16": functools.partial(pooling, model, torch.float16),
         "lift and pooling, fp32": functools.partial(pooling, model, torch.float32),
         "images": functools.partial(images, model),
-        "network, fp16": functools.partial(network, model, torch.float16, given.compile),
+        "network, fp16": functools.partial(network, model, torch.float16, compiled),
     }
-    where = f"{given.preset}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
-    given.out.mkdir(parents=True, exist_ok=True)
+    where = f"{name}, {torch.cuda.get_device_name()}, torch {torch.__version__}"
     found = {}
-    for name, measure in measurements.items():
-        found[name] = measure()
-        rows = [[part, f"{ms:.3f}"] for part, ms in found[name].items()]
-        print_tables(Table(title=f"{name}: {where}", columns=("part", "ms"), rows=rows))
+    for what, measure in measurements.items():
+        found[what] = measure()
+        rows = [[part, f"{ms:.3f}"] for part, ms in found[what].items()]
+        print_tables(Table(title=f"{what}: {where}", columns=("part", "ms"), rows=rows))
         # After each: time on a GPU may end before all is measured.
-        text = json.dumps({"where": where, "milliseconds": found}, indent=1)
-        Path(given.out, f"{given.preset}.json").write_text(text + "\n")
+        write_json({"where": where, "milliseconds": found}, out / f"{name}.json", indent=1)
 
 
 if __name__ == "__main__":
-    main()
+    run_function(main)
