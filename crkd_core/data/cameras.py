@@ -168,8 +168,8 @@ def prepare_image(
     Raises:
         CameraError: the image is empty or not uint8 [H, W, 3].
     """
-    rows, columns = image.shape[:2]
     place, adapted = placed(image, intrinsics, config, up=up)
+    rows, columns = image.shape[:2]
     if config.resize == "released":
         image = bicubic(image, place.width, place.height)
     elif (place.height, place.width) != (rows, columns):

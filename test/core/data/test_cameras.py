@@ -207,7 +207,10 @@ def test_image_too_small_for_the_crop_is_padded_black_above():
     assert k[1, 2] == 0.5 * 0.5 - 0.5 + 30
 
 
-@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros(4, np.uint8), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)],
+)
 def test_other_arrays_are_no_images(image):
     with pytest.raises(CameraError, match=r"expected a uint8 \[H, W, 3\] image, got"):
         prepare_image(image, np.eye(3), ImageConfig())
