@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from crkd_core.boxes import Detections
-from crkd_core.config import DetectorConfig, Engine, Precision
+from crkd_core.config import DetectorConfig, Engine, ImageConfig, Precision
 from crkd_core.data.batch import Batch, collate
+from crkd_core.data.cameras import prepare
 from crkd_core.frame import Frame
 from crkd_core.infer.engines.cuda_graph import GraphNetwork
 from crkd_core.infer.engines.files import is_export
@@ -94,13 +95,15 @@ class Detector:
         self._dtype = DTYPES[precision] if engine in ("torch", "cuda_graph") else torch.float32
         #: Where the network wants its batches; an engine brings them further by itself.
         self._reads_on = self.device if engine == "torch" else torch.device("cpu")
+        self._prepare_images: Callable[[Frame, ImageConfig], Frame] = prepare
         self._network: Callable[[Batch, Tensor | None], ModelOutput]
         self.precision: str = precision
         if isinstance(model, BevDetector) and engine == "torch":
             self._model = self._prepared(model, DTYPES[precision])
             self._network = self._model
         elif isinstance(model, BevDetector) and engine == "cuda_graph":
-            self._network = GraphNetwork(model, self.device, precision)
+            graph = GraphNetwork(model, self.device, precision)
+            self._network, self._prepare_images = graph, graph.prepare
         else:
             if isinstance(model, BevDetector):
                 model = EngineNetwork.of(model, engine, precision)
@@ -191,8 +194,8 @@ class Detector:
                 "there is nothing to see; drop it and count it as failed"
             )
         start = time.perf_counter()
-        if isinstance(self._network, GraphNetwork) and "camera" in self.config.branches:
-            frame = self._network.prepare(frame, self.config.image)
+        if "camera" in self.config.branches:
+            frame = self._prepare_images(frame, self.config.image)
         batch = collate([dataclasses.replace(frame, past=())], self.config).to(self._reads_on)
         prepared = self._now()
         with torch.inference_mode():
