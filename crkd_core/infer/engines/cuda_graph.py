@@ -1,8 +1,8 @@
 """The network of one frame as a CUDA graph: recorded once, started with a single call.
 
 Launching hundreds of kernels from Python takes longer than a GPU needs to compute them. Shapes
-are fixed as for exported files (inputs.py); the whole head is computed, since on a GPU asking for
-peaks costs more than it saves; the head's maps come to the host in one copy (docs/decisions/0040).
+are fixed as for exported files (inputs.py); the whole head is computed, since where its peaks are
+cannot be asked in between; its maps come to the host in one copy (docs/decisions/0040).
 
 Shapes: C channels of all maps of the head, X Y grid cells, S camera slots.
 """
@@ -10,6 +10,7 @@ Shapes: C channels of all maps of the head, X Y grid cells, S camera slots.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -155,8 +156,14 @@ class GraphNetwork:
         The maps of the head are on the CPU and valid until the next call.
         """
         if len(batch.radar) > self._inputs.capacity.radar_points:
-            # Seconds, once; a power of two, so that a few points more do not need it again.
-            self._record(Capacity(radar_points=1 << len(batch.radar).bit_length()))
+            # A power of two, so that a few points more do not need it again.
+            room = 1 << len(batch.radar).bit_length()
+            warnings.warn(
+                f"a Frame has {len(batch.radar)} radar points: the network is recorded anew, with "
+                f"room for {room}, which takes seconds",
+                stacklevel=2,
+            )
+            self._record(Capacity(radar_points=room))
         inputs = self._inputs(batch, past)
         moved = any(not torch.equal(self._host[n], inputs[n]) for n in _PLACES if n in inputs)
         with self._on_device():
