@@ -25,6 +25,10 @@ from crkd_core import geometry
 _WIDTHS = {"center": (3,), "size": (3,), "velocity": (2,)}
 _INTS = ("label", "attribute", "num_lidar_points", "num_radar_points", "id", "sample")
 
+#: Detections that score less are no answers: of a detector in use, and of one that is evaluated,
+#: since average precision counts the tail.
+SCORE_THRESHOLD, SCORED_FROM = 0.1, 0.02
+
 
 class BoxError(ValueError):
     """Arrays that do not describe one set of boxes, or labels that mean other classes."""

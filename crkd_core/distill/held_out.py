@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.config import check_classes, to_dict
 from crkd_core.data.sets import DataSet, SetFrames, frames_of, open_set
 from crkd_core.data.vod.layout import Vod
@@ -23,9 +24,6 @@ from crkd_core.evaluate.vod.distance import score_by_distance
 from crkd_core.files import write_json
 from crkd_core.infer.detector import Detector
 from crkd_core.model.detector import BevDetector
-
-#: Boxes that score less are no answers, as in ``crkd evaluate``.
-SCORE_THRESHOLD = 0.02
 
 #: mean_ap, nd_score, tp_errors and, by class, mean_dist_aps and label_tp_errors: metrics.json.
 Scores = dict[str, Any]
@@ -81,7 +79,7 @@ def measured(
     if kept is None:
         return measure(model, held_out, sensors=sensors, device=device, text=text)
     frames = frames_of(held_out.tables(), held_out.split, model.config, sensors=sensors)
-    facts = [checksum(model), to_dict(model.config), frames.digest(), sensors, SCORE_THRESHOLD]
+    facts = [checksum(model), to_dict(model.config), frames.digest(), sensors, SCORED_FROM]
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     kept.mkdir(parents=True, exist_ok=True)
     with (kept / f".{name}.lock").open("w") as lock:
@@ -118,7 +116,7 @@ def measure(
     """
     tables = held_out.tables()
     check_classes(model.config.name, model.config.classes, tables.classes)
-    detector = Detector(model, device=device, score_threshold=SCORE_THRESHOLD)
+    detector = Detector(model, device=device, score_threshold=SCORED_FROM)
     frames = frames_of(tables, held_out.split, model.config, sensors=sensors)
     answers = [Answer.to(frame, found) for frame, found in detect(detector, frames, text)]
     summary = summary_of(answers, frames, held_out, classes=model.config.classes)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.config import AugmentConfig, check_classes
 from crkd_core.data.augment import ground_matrix
 from crkd_core.data.grid import in_grid
@@ -20,7 +21,7 @@ from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.sets import DataSet, SetFrames
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
-from crkd_core.distill.held_out import SCORE_THRESHOLD, HeldOut, Scores, summary_of
+from crkd_core.distill.held_out import HeldOut, Scores, summary_of
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.teacher import Teacher
@@ -128,7 +129,7 @@ def reconstruction(
     for frame in counted(frames, "reconstruction"):
         targets = _targets([frame], teacher).to(device)
         output = answered(encoder, teacher, targets)
-        found = decode(output, config, score_threshold=SCORE_THRESHOLD)[0]
+        found = decode(output, config, score_threshold=SCORED_FROM)[0]
         answers.append(Answer.to(frame, found))
     summary = summary_of(answers, frames, held_out, classes=config.classes)
     return {name: summary[name] for name in ("mean_ap", "nd_score", "tp_errors")}

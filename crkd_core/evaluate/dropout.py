@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import Account, detect, load_detector
@@ -77,7 +78,7 @@ def evaluate_dropout(
     device: str = "cpu",
     precision: str = "fp32",
     engine: str = "torch",
-    score_threshold: float = 0.02,
+    score_threshold: float = SCORED_FROM,
     version: str | None = None,
 ) -> dict[Case, Evaluation]:
     """Score a detector under every case, reading each sample once.

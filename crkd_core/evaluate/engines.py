@@ -6,15 +6,12 @@ Every sample goes through all of them in turn, so that a busy machine slows all 
 from __future__ import annotations
 
 import statistics
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from crkd_core import extras
-from crkd_core.boxes import Detections
+from crkd_core.boxes import SCORED_FROM, Detections
 from crkd_core.config import Engine, Precision
 from crkd_core.config.checks import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
@@ -26,11 +23,11 @@ from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import machine
 from crkd_core.infer.detector import Detector, InferError, usable_device
-from crkd_core.infer.engines.export import export
+from crkd_core.infer.engines.files import ONNX
 from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
+from crkd_core.infer.variants import variants
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.model.detector import BevDetector
 from crkd_core.progress import counted
 from crkd_core.tables import Table, print_tables
 
@@ -55,6 +52,9 @@ VARIANTS: dict[str, tuple[tuple[Engine, Precision], ...]] = {
         ("cuda_graph", "fp16"),
     ),
 }
+
+#: What runs int8, of one file that has its ranges.
+INT8: tuple[Engine, ...] = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def compare_engines(
     int8_split: str | None = None,
     int8_frames: int = 64,
     samples: int | None = None,
-    score_threshold: float = 0.02,
+    score_threshold: float = SCORED_FROM,
     device: str = "cpu",
     version: str | None = None,
 ) -> list[EngineResult]:
@@ -125,13 +125,25 @@ def compare_engines(
     model = load_weights(weights)
     check_classes(model.config.name, model.config.classes, tables.classes)
     absent = {*extras.lacking("engines")} if on.type == "cpu" else set()
-    calibration = None
+
+    def there(engine: Engine) -> bool:
+        needed = {engine, "onnx", "onnxscript"} if ENDINGS.get(engine) == ONNX else set()
+        return not needed & absent
+
+    seen = None
     if int8_split is not None:
         seen = NuScenesFrames.for_detectors(
             NuScenes(data, split=int8_split, version=version), int8_split, model.config
         )
-        calibration = spread(seen, int8_frames)
-    detectors = _detectors(model, on, calibration, absent, score_threshold)
+    wanted = [(engine, precision) for engine, precision in VARIANTS[on.type] if there(engine)]
+    detectors = variants(model, wanted, device=on, score_threshold=score_threshold)
+    if seen is not None:
+        detectors += variants(
+            model,
+            [(engine, "fp32") for engine in INT8 if there(engine)],
+            calibration=spread(seen, int8_frames),
+            score_threshold=score_threshold,
+        )
     frames = NuScenesFrames.for_detectors(tables, split, model.config)
     tokens: str | Sequence[str] = split
     if samples is not None:
@@ -163,56 +175,6 @@ def compare_engines(
         print(f"{', '.join(sorted(absent))} not installed: {extras.remedy('engines')}")
     print(f"written: {out}")
     return results
-
-
-def _detectors(
-    model: BevDetector,
-    device: torch.device,
-    calibration: Iterable[Frame] | None,
-    absent: set[str],
-    score_threshold: float,
-) -> list[Detector]:
-    """Those of VARIANTS whose engine is there, and int8 if there are Frames that show ranges."""
-    chosen = VARIANTS[device.type]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {}
-        if any(engine in ENDINGS for engine, _ in chosen):
-            files["export"] = Path(folder, "fp32.pt2")
-            if not absent & {"onnx", "onnxscript"}:
-                files["onnxruntime"] = files["openvino"] = Path(folder, "fp32.onnx")
-        for path in sorted({*files.values()}):
-            export(model, path)
-        found = []
-        for engine, precision in chosen:
-            if engine not in ENDINGS:
-                found.append(
-                    Detector(
-                        model,
-                        device=device,
-                        engine=engine,
-                        precision=precision,
-                        score_threshold=score_threshold,
-                    )
-                )
-            elif engine in files and engine not in absent:
-                found.append(
-                    Detector.load(
-                        files[engine],
-                        engine=engine,
-                        precision=precision,
-                        score_threshold=score_threshold,
-                    )
-                )
-        if calibration is not None:
-            path = Path(folder, "int8.onnx")
-            export(model, path, calibration=calibration)
-            engines: tuple[Engine, ...] = ("onnxruntime", "openvino")
-            found += [
-                Detector.load(path, engine=engine, score_threshold=score_threshold)
-                for engine in engines
-                if engine not in absent
-            ]
-    return found
 
 
 def _results(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
@@ -41,7 +42,7 @@ def evaluate_weights(
     precision: str = "fp32",
     engine: str = "torch",
     sensors: Sequence[str] = (),
-    score_threshold: float = 0.02,
+    score_threshold: float = SCORED_FROM,
     slices: bool = False,
     version: str | None = None,
 ) -> Evaluation:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,12 +22,10 @@ from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
-from crkd_core.infer.engines.files import write_export
-from crkd_core.infer.engines.fixed import FixedNetwork
-from crkd_core.infer.engines.inputs import Capacity
-from crkd_core.infer.engines.runtimes import ENDINGS, PRECISIONS, check_engine
+from crkd_core.infer.engines.runtimes import PRECISIONS
 from crkd_core.infer.stage_report import stage_table, write_stages
 from crkd_core.infer.stages import peak_memory, rates, stages
+from crkd_core.infer.variants import variants
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
@@ -119,7 +116,8 @@ def bench(
         name: Detector(model, device=device, precision=name)
         for name in _precisions(precisions, cuda)
     }
-    timed = detectors | _by_engines(model, engines, device)
+    beside = variants(model, [(e, p) for e in engines for p in PRECISIONS[e]], device=device)
+    timed = detectors | {f"{one.engine} {one.precision}": one for one in beside}
     plain = _plain_forward(model.to(device), frame)
     samples: dict[str, dict[str, list[float]]] = {}
 
@@ -177,28 +175,6 @@ def _precisions(wanted: Sequence[Precision] | None, cuda: bool) -> list[Precisio
             "takes several times as long as fp32"
         )
     return [*dict.fromkeys(found)]
-
-
-def _by_engines(model: BevDetector, engines: Sequence[Engine], device: str) -> dict[str, Detector]:
-    """A detector for every engine and precision, from one export each kind of file."""
-    found: dict[str, Detector] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for engine in engines:
-            check_engine(engine, "fp32", torch.device(device))
-            if engine not in ENDINGS:
-                for precision in PRECISIONS[engine]:
-                    found[f"{engine} {precision}"] = Detector(
-                        model, device=device, engine=engine, precision=precision
-                    )
-                continue
-            path = Path(folder, f"network{ENDINGS[engine]}")
-            if not path.exists():
-                write_export(FixedNetwork(model, Capacity()), path)
-            for precision in PRECISIONS[engine]:
-                found[f"{engine} {precision}"] = Detector.load(
-                    path, engine=engine, precision=precision
-                )
-    return found
 
 
 def sizes(model: BevDetector) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crkd_core.boxes import Detections
+from crkd_core.boxes import SCORE_THRESHOLD, Detections
 from crkd_core.config import DetectorConfig, Engine, ImageConfig, Precision
 from crkd_core.data.batch import Batch, collate
 from crkd_core.data.cameras import prepare
@@ -57,7 +57,7 @@ class Detector:
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         engine: Engine = "torch",
-        score_threshold: float = 0.1,
+        score_threshold: float = SCORE_THRESHOLD,
     ):
         """Take a copy of ``model``, folded and cast; the original is left alone.
 
@@ -132,7 +132,7 @@ class Detector:
         device: str | torch.device = "cpu",
         precision: Precision = "fp32",
         engine: Engine = "torch",
-        score_threshold: float = 0.1,
+        score_threshold: float = SCORE_THRESHOLD,
     ) -> Detector:
         """A detector from a file written by ``save_weights``, or by ``crkd export``.
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd_core.boxes import Detections
+from crkd_core.boxes import SCORE_THRESHOLD, Detections
 from crkd_core.config import IDENTITY, DetectorConfig, TaskConfig
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.nms import Circles, Rectangles, suppressed
@@ -39,7 +39,7 @@ def decode(
     output: ModelOutput,
     config: DetectorConfig,
     *,
-    score_threshold: float = 0.1,
+    score_threshold: float = SCORE_THRESHOLD,
     regress: Regress | None = None,
 ) -> list[Detections]:
     """The boxes of each of B samples, in ego axes, best first.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crkd_core.boxes import Detections
+from crkd_core.boxes import SCORED_FROM, Detections
 from crkd_core.config import DetectorConfig, TrainConfig
 from crkd_core.data.sets import DataSet, frames_of
 from crkd_core.data.vod.reader import VodFrames
@@ -23,9 +23,6 @@ from crkd_core.evaluate.vod.results import results_of
 from crkd_core.evaluate.vod.slices import score_parts
 from crkd_core.model.checkpoint import CheckpointError, weights_file
 from crkd_core.train.run_folder import Run, RunError
-
-#: Weaker boxes are no answers, as in `crkd evaluate`.
-SCORE_THRESHOLD = 0.02
 
 
 class SubjectError(ValueError):
@@ -126,9 +123,7 @@ def observe(source: Source, tables: DataSet, split: str, *, device: str = "cpu")
         NuScenesError, VodError, CheckpointError, InferError: data, weights or device cannot be
             used.
     """
-    detector = load_detector(
-        source.weights, tables, device=device, score_threshold=SCORE_THRESHOLD
-    )
+    detector = load_detector(source.weights, tables, device=device, score_threshold=SCORED_FROM)
     config = source.config
     sensors = () if config is None else config.sensors
     frames = frames_of(tables, split, detector.config, sensors=sensors)

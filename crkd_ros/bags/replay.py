@@ -36,10 +36,6 @@ if TYPE_CHECKING:
 #: A bag's ego pose at a sample may differ this much from the data set's, metres.
 POSE_TOLERANCE = 1.0
 
-#: Detections above this are scored, as in `crkd evaluate`: average precision counts the tail.
-SCORED_FROM = 0.02
-
-
 #: The only frame of a bag is a sample's if it is this near, ns.
 _ALONE_NS = 50_000_000
 #: The vehicle may be this fast: frames near a sample are compared with its pose, metres/second.

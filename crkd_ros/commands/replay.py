@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.command import run_function
 from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
@@ -91,7 +92,7 @@ def replay(
         device=config.device,
         precision=config.precision,
         engine=config.engine,
-        score_threshold=threshold if data is None else min(threshold, replaying.SCORED_FROM),
+        score_threshold=threshold if data is None else min(threshold, SCORED_FROM),
     )
     if overwrite:
         shutil.rmtree(out / "detections", ignore_errors=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from crkd_core.boxes import SCORE_THRESHOLD
 from crkd_core.config import Engine, Precision
 from crkd_ros.convert.markers import MarkersConfig
 from crkd_ros.parameters.framing import FramingConfig
@@ -28,7 +29,11 @@ class WeightsConfig:
         "on a CPU, best with weights of crkd export",
     )
     score_threshold: float = knob(
-        0.1, "Detections below this score are not published", low=0.0, high=0.999, dynamic=True
+        SCORE_THRESHOLD,
+        "Detections below this score are not published",
+        low=0.0,
+        high=0.999,
+        dynamic=True,
     )
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.progress import stderr_console
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import layout_of
-from crkd_ros.bags.replay import SCORED_FROM
 from crkd_ros.streaming_eval.naming import naming
 from crkd_ros.streaming_eval.players import PlayerName
 from crkd_ros.streaming_eval.session import run_session

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.vod.labels import Objects
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
@@ -47,7 +48,7 @@ def evaluate_weights(
     engine: str = "torch",
     sensors: Sequence[str] = (),
     slices: bool = False,
-    score_threshold: float = 0.02,
+    score_threshold: float = SCORED_FROM,
 ) -> VodEvaluation:
     """Run a detector over a split and score it; arguments as of evaluation.evaluate_weights.
 
