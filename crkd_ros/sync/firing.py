@@ -114,9 +114,11 @@ def measure(
         complete: no more stamps can be waited for; cameras of which there are few are left out.
 
     Returns:
-        None: too few images.
+        None: too few images, or of one camera among several.
     """
     heard = {name: np.array(own, np.int64) for name, own in stamps.items() if len(own) >= 2}
+    if len(heard) < min(2, len(triggers)):
+        return None  # One camera of several tells nothing about them.
     anchor = next((name for name in triggers if len(stamps.get(name, ())) >= _LEAST), None)
     if anchor is None or (not complete and any(len(own) < _LEAST for own in heard.values())):
         return None

@@ -23,7 +23,8 @@ from typing import Any
 from crkd_core.sensors import CAMERAS, RADARS, REFERENCES
 from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
-from crkd_ros.sync.firing import WINDOWS_NS, Firing, measure, unmeasured
+from crkd_ros.sync.firing import Firing
+from crkd_ros.sync.firing_watch import FiringWatch
 from crkd_ros.sync.history import Arrival, Counts, History, Timed
 from crkd_ros.sync.triggers import Trigger, Triggers
 
@@ -88,6 +89,11 @@ class Synchronizer:
         self.histories = {
             name: History(radar_kept if name in radars else _IMAGES_KEPT) for name in names
         }
+        self._watch = FiringWatch(
+            self.config,
+            histories=self.histories,
+            cameras=[name for name in triggers if name in cameras],
+        )
         self._triggers = Triggers(
             self.config,
             histories=self.histories,
@@ -95,12 +101,6 @@ class Synchronizer:
             cameras=self._cameras,
             firing=self.firing,
         )
-        self._firing = unmeasured(self.config)
-        self._anchors = [name for name in triggers if name in cameras]
-        #: What was measured, and the stamp from which on it holds.
-        self._measured: tuple[int, Firing] | None = None
-        self._windows = list(WINDOWS_NS)
-        self._earliest_ns: int | None = None
         self._guard = ClockJumpGuard(self.config.jump * 1e9, self.histories)
         self._pose_ns: int | None = None
         self._last: Trigger | None = None  # The newest one handed out.
@@ -140,10 +140,7 @@ class Synchronizer:
 
     def firing(self, reference_ns: int | None = None) -> Firing:
         """The rule of a frame's images at a reference; None: the latest known."""
-        if self._measured is None:
-            return self._firing
-        since, measured = self._measured
-        return measured if reference_ns is None or reference_ns > since else self._firing
+        return self._watch.rule(reference_ns)
 
     def take(self, now: float) -> list[FrameSet]:
         """The frames that are settled, or have waited long enough, oldest first."""
@@ -187,9 +184,8 @@ class Synchronizer:
         for history in self.histories.values():
             history.clear()
         self._guard.clear()
-        self._pose_ns = self._last = self._next = self._first_ns = self._earliest_ns = None
-        if self._measured is not None:
-            self._measured = 0, self._measured[1]  # The rig is the same, whatever the time.
+        self._watch.clear()
+        self._pose_ns = self._last = self._next = self._first_ns = None
 
     def _add(self, message: Message) -> bool:
         counts = self.histories[message.sensor].counts
@@ -210,7 +206,7 @@ class Synchronizer:
         for one in verdict.take:
             taken = self._insert(one)
         if verdict.take or before != self.histories[message.sensor].newest_ns:
-            self._measure(message)
+            self._watch.heard(message.sensor, message.stamp_ns)
             self._next = self._find()
         return taken
 
@@ -232,26 +228,6 @@ class Synchronizer:
             self.overflowed += 1
             self._went(self._next)
         return True
-
-    def _measure(self, message: Message) -> None:
-        """Find out how the cameras fire, once the first stamps are complete."""
-        if self._measured is not None or not self._windows:
-            return
-        # The earliest stamp, not the first to arrive, which live is another one than in replay.
-        self._earliest_ns = min(self._earliest_ns or message.stamp_ns, message.stamp_ns)
-        until = self._earliest_ns + self._windows[0]
-        # From then on it holds: a frame of before may have been handed out already.
-        since = until + round(self.config.wait * 1e9)
-        if message.stamp_ns <= since:
-            return
-        self._windows.pop(0)
-        stamps = {
-            name: [one.stamp_ns for one in self.histories[name].heard if one.stamp_ns <= until]
-            for name in self._anchors
-        }
-        found = measure(stamps, self._anchors, self.config, complete=not self._windows)
-        if found is not None:
-            self._measured = since, found
 
     def _find(self, *, ended: bool = False) -> Trigger | None:
         """The next trigger, as far as the messages tell; ``ended``: no more will come."""

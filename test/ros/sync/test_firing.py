@@ -139,6 +139,84 @@ def test_cameras_of_different_rates_give_what_each_has() -> None:
         assert one.stamp_ns - one.images["CAM_BACK"].stamp_ns < 255 * MS
 
 
+def began(events, starts):
+    """The same without what sensors would have said before they began, s."""
+    first = min(stamp for _, stamp in events)
+    return [one for one in events if one[1] >= first + starts.get(one[0], 0.0) * 1e9]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("rate", [8, 20])
+@pytest.mark.parametrize("phases", [AT_ONCE, PHASES])
+def test_drivers_may_come_up_one_after_another(phases, rate, seed) -> None:
+    rng = random.Random(seed)
+    starts = {name: rng.uniform(0, 5) for name in (*CAMERAS, *RADARS)}
+    if phases is PHASES:
+        rate = 12
+    events = began(rig(phases, rate, seconds=9.0, jitter_ms=1.0), starts)
+    sets = replay(events)
+    arrival = [(stamp - START) * 1e-9 + rng.uniform(0.001, 0.02) for _, stamp in events]
+    late, same = (
+        [one for one in found if one.stamp_ns > START + 8.2e9]
+        for found in (sets, live(events, arrival))
+    )
+    assert simple(late) == simple(same)
+    assert len(late) >= 1.7 * rate
+    for one in late:
+        assert set(one.images) == set(CAMERAS)
+        reach = 3 if phases is AT_ONCE else 45
+        assert all(abs(i.stamp_ns - one.stamp_ns) < reach * MS for i in one.images.values())
+
+
+def test_a_camera_that_said_a_word_and_joins_later_is_measured_too() -> None:
+    events = rig(AT_ONCE, 10, seconds=9.0)
+    starts = {"CAM_FRONT": 4.0, "CAM_BACK": 4.0}
+    events = sorted([*events[:4], *began(events[4:], starts)], key=lambda event: event[1])
+    events = [e for e in events if e[0] in starts or e[1] > START + 1.03e9]
+    events = [*[(name, START + 1000 * MS) for name in starts], *events]
+    sync = Synchronizer()
+    for sensor, stamp in events:
+        sync.flush(before_ns=stamp)
+        add(sync, sensor, stamp)
+    assert sync.firing().kind == "at_once"
+    assert set(sync.firing().periods_ns) == set(CAMERAS)
+
+
+def test_radars_alone_do_not_use_up_the_time_in_which_cameras_are_measured() -> None:
+    events = rig(AT_ONCE, 20, seconds=10.0)
+    sets = replay(began(events, dict.fromkeys(CAMERAS, 6.0)))
+    late = [one for one in sets if one.stamp_ns > START + 8.5e9]
+    assert len(late) > 40
+    assert all(len(one.images) == 6 for one in late)
+
+
+def test_one_camera_of_several_tells_nothing_of_them_and_may_be_all_there_is() -> None:
+    alone = [e for e in rig(AT_ONCE, 10, seconds=6.0) if e[0] in ("CAM_BACK", *RADARS)]
+    sync = Synchronizer()
+    sets = []
+    for sensor, stamp in alone:
+        sets += sync.flush(before_ns=stamp)
+        add(sync, sensor, stamp)
+    assert not sync.firing().periods_ns
+    assert sum("CAM_BACK" in one.images for one in sets) >= 58
+    single = measure({"CAM_BACK": [e[1] for e in alone if e[0] == "CAM_BACK"]}, ["CAM_BACK"], AUTO)
+    assert single is not None
+    assert single.text().startswith("in turn, 10.0 Hz")
+
+
+def test_time_set_back_does_not_unlearn_the_rig() -> None:
+    events = rig(AT_ONCE, 20, seconds=3.0)
+    sync = Synchronizer()
+    for turn in range(2):
+        for sensor, stamp in events:
+            sync.flush(before_ns=stamp)
+            add(sync, sensor, stamp - turn * 100_000 * MS)
+        assert sync.firing().kind == "at_once"
+    assert sync.clock_jumps == 1
+    sync.clear()
+    assert sync.firing(1).kind == "at_once"
+
+
 @pytest.mark.parametrize("anchor", ["CAM_FRONT", "CAM_BACK"])
 @pytest.mark.parametrize("phases", [AT_ONCE, PHASES])
 def test_the_anchor_can_be_chosen(anchor, phases) -> None:
