@@ -103,6 +103,7 @@ def frame_from_set(
         radar=accumulate(sweeps, reference),
         radar_present=np.array([radar in frame_set.sweeps for radar in RADARS]),
         global_T_ego=motion.pose(reference),
+        scene=str(motion.stretch(reference)),
         token=token,
     )
 

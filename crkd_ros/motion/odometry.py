@@ -78,6 +78,10 @@ class OdometryMotion:
             self._poses.clear()
             self._frames = None
 
+    def stretch(self, stamp_ns: int) -> int:
+        """Another number after a jump, a change of frames or ``clear``."""
+        return self._poses.stretch(stamp_ns)
+
     def pose(self, stamp_ns: int) -> Array | None:
         """``parent_T_base`` [4, 4] at a time. Raises MotionError."""
         return self._parent_T_base(stamp_ns, self._child_T_base())

@@ -110,6 +110,11 @@ class PoseTable:
             )
         return geometry.invert(now) @ then
 
+    def stretch(self, stamp_ns: int) -> int:
+        """How many jumps are before a time, in order of time."""
+        place = int(np.searchsorted(self.stamps, stamp_ns, side="right"))
+        return int(self._pieces[max(place - 1, 0)]) if len(self._pieces) else 0
+
     def clear(self) -> None:
         """Nothing: what a bag holds does not change when its time jumps."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
@@ -35,6 +36,8 @@ _FAR_NS = 10_000_000_000
 _AGREE, _TWICE = 3, 2
 #: So many poses far ahead of the next one are strays.
 _FEW = 3
+#: Of so many poses in a row a quarter that contradict the others is told: two publishers?
+_LOOKED_AT = 100
 #: Speed is taken over at least this time: differences of poses closer together are noise.
 _SPEED_NS = 10_000_000
 _WINDOW_NS = 50_000_000
@@ -83,6 +86,9 @@ class EgoMotion(Protocol):
 
     def ego_T_ego(self, stamp_ns: int, reference_ns: int) -> Array:
         """[4, 4] from base at ``stamp_ns`` to base at ``reference_ns``. Raises MotionError."""
+
+    def stretch(self, stamp_ns: int) -> int:
+        """Another number after a jump of the map: what was seen before it is elsewhere now."""
 
     def clear(self) -> None:
         """Forget what moved: time was set back."""
@@ -143,6 +149,7 @@ class PoseBuffer:
     spherical; at most ``extrapolation`` seconds beyond the newest, its twist is carried on, or the
     last speed where no twist came. A pose that no vehicle can have reached from the one before it
     (a relocalisation in ``map``, a reset of odometry) begins anew: motion across it is not known.
+    One that comes late and cannot lie between its neighbours is refused.
     Thread-safe: odometry arrives while a frame is being made.
     """
 
@@ -160,6 +167,8 @@ class PoseBuffer:
         self._known: list[_Known] = []
         self._aside: list[tuple[int, _Known]] = []
         self._doubted = False
+        self._refused: deque[bool] = deque(maxlen=_LOOKED_AT)
+        self._stretch = 0
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -182,30 +191,46 @@ class PoseBuffer:
             False: it was set aside, or is wrong.
         """
         speed = None if twist is None or not np.any(twist) else np.asarray(twist, np.float64)
-        known = _Known(map_T_base, speed)
         with self._lock:
-            self._forget_strays_ahead(stamp_ns)
-            behind = bool(self._stamps) and stamp_ns < self._stamps[-1] - _JUMP_NS
-            ahead = bool(self._stamps) and stamp_ns > self._stamps[-1] + _FAR_NS
-            leap = not behind and bool(self._stamps) and self._leaps(stamp_ns, map_T_base)
-            if behind or ahead or leap:
-                if not self._believed(stamp_ns, known, _TWICE if leap else _AGREE):
-                    return False
-                if leap:
-                    self._report(
-                        f"the ego pose jumped {self._metres(map_T_base):.1f} m: poses before that "
-                        "are not used (a relocalisation? prefer odometry that drifts but does not "
-                        "jump)"
-                    )
-                aside = list(self._aside)
-                if not ahead:
-                    self.clear()
-                for stamp, one in aside:
-                    self._insert(stamp, one)
-            else:
-                self._insert(stamp_ns, known)
-            self._aside.clear()
-            return True
+            taken = self._add(stamp_ns, _Known(map_T_base, speed))
+            self._tell_of_refused(taken)
+            return taken
+
+    def _add(self, stamp_ns: int, known: _Known) -> bool:
+        self._forget_strays_ahead(stamp_ns)
+        newest = self._stamps[-1] if self._stamps else stamp_ns
+        behind, ahead = stamp_ns < newest - _JUMP_NS, stamp_ns > newest + _FAR_NS
+        if not behind and stamp_ns <= newest and not self._fits(stamp_ns, known.pose):
+            return False
+        leap = stamp_ns > newest and self._leaps(stamp_ns, known.pose)
+        if behind or ahead or leap:
+            if not self._believed(stamp_ns, known, _TWICE if leap else _AGREE):
+                return False
+            if leap:
+                self._report(
+                    f"the ego pose jumped {self._metres(known.pose):.1f} m: poses before that "
+                    "are not used (a relocalisation? prefer odometry that drifts but does not "
+                    "jump)"
+                )
+            aside = list(self._aside)
+            if not ahead:
+                self.clear()
+            for stamp, one in aside:
+                self._insert(stamp, one)
+        else:
+            self._insert(stamp_ns, known)
+        self._aside.clear()
+        return True
+
+    def _tell_of_refused(self, taken: bool) -> None:
+        self._refused.append(not taken)
+        count = sum(self._refused)
+        if 4 * count >= _LOOKED_AT:
+            self._report(
+                f"{count} of the last {len(self._refused)} poses contradict the others and are "
+                "not used: are there two publishers?"
+            )
+            self._refused.clear()
 
     def _insert(self, stamp_ns: int, known: _Known) -> None:
         stamps = self._stamps
@@ -240,10 +265,19 @@ class PoseBuffer:
         self._aside.append((stamp_ns, known))
         return len(self._aside) >= times
 
+    def _fits(self, stamp_ns: int, map_T_base: Array) -> bool:
+        """Whether a vehicle can have been here between the poses around a time."""
+        place = bisect.bisect_left(self._stamps, stamp_ns)
+        here = map_T_base[:3, 3].tolist()
+        for near in (place - 1, place):
+            if 0 <= near < len(self._stamps):
+                metres = math.dist(here, self._known[near].pose[:3, 3].tolist())
+                if too_fast(metres, (stamp_ns - self._stamps[near]) * 1e-9):
+                    return False
+        return True
+
     def _leaps(self, stamp_ns: int, map_T_base: Array) -> bool:
         """Whether no vehicle can have come here from the newest pose."""
-        if stamp_ns <= self._stamps[-1]:
-            return False
         return too_fast(self._metres(map_T_base), (stamp_ns - self._stamps[-1]) * 1e-9)
 
     def _metres(self, map_T_base: Array) -> float:
@@ -253,9 +287,14 @@ class PoseBuffer:
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
+            self._stretch += bool(self._stamps)
             self._stamps.clear()
             self._known.clear()
             self._aside = []
+
+    def stretch(self, stamp_ns: int) -> int:
+        """How often everything was forgotten; what is known is of the present stretch."""
+        return self._stretch
 
     def at(self, stamp_ns: int) -> Array:
         """``map_T_base`` [4, 4] at a time.
@@ -346,6 +385,10 @@ class NoMotion:
     def ego_T_ego(self, stamp_ns: int, reference_ns: int) -> Array:
         """The identity, as asked for."""
         return np.eye(4)
+
+    def stretch(self, stamp_ns: int) -> int:
+        """Always the same: nothing moves."""
+        return 0
 
     def clear(self) -> None:
         """Nothing to forget."""

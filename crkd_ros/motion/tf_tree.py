@@ -74,6 +74,7 @@ class TfMotion:
         self._period, self._clock, self._report = period, clock, report
         self._sensors: dict[str, _Looked] = {}
         self._lock = threading.Lock()  # Threads that decode images ask for cameras.
+        self._stretch = 0
         self._changes: dict[str, int] = {}  # Frame -> looks in a row that found it moved.
 
     def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
@@ -123,6 +124,7 @@ class TfMotion:
         )
         metres, seconds = float(np.linalg.norm(moved[:3, 3])), (reference_ns - stamp_ns) * 1e-9
         if too_fast(metres, seconds):
+            self._stretch += 1
             raise MotionError(
                 f"tf: {self._base} moved {metres:.1f} m in {seconds:.3f} s over {self._fixed}: "
                 "a jump (relocalisation?); set motion.fixed_frame to a frame that drifts but does "
@@ -132,7 +134,12 @@ class TfMotion:
 
     def clear(self) -> None:
         """Forget what moved: time was set back. Static transforms stay in the buffer."""
+        self._stretch += 1
         self._buffer.clear()
+
+    def stretch(self, stamp_ns: int) -> int:
+        """Another number after a jump that a frame has met, and after ``clear``."""
+        return self._stretch
 
     def _compare(self, frame: str, old: Array, new: Array) -> None:
         difference = geometry.invert(old) @ new

@@ -44,6 +44,7 @@ class Postprocess:
         self.config = config
         self._motion, self._place, self._problem = motion, place, problem
         self._tracker = Tracker(config.tracking) if config.tracking.enabled else None
+        self._stretch: int | None = None
 
     def __call__(self, detections: Detections, stamp_ns: int) -> Detections:
         """What is to be published of one frame.
@@ -76,6 +77,9 @@ class Postprocess:
             # Ids are a convenience, detections are not: they go out without.
             self._problem(f"no ids: {error}")
             return numbered(detections, np.zeros(len(detections), np.int64))
+        before, self._stretch = self._stretch, self._motion.stretch(stamp_ns)
+        if self._stretch != before:
+            tracker.reset()  # Tracks are where the objects were before the map jumped.
         return tracker(detections, stamp_ns=stamp_ns, fixed_T_base=fixed_T_base)
 
 

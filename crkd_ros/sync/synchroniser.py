@@ -148,8 +148,7 @@ class Synchronizer:
         while (trigger := self._next) is not None:
             if now < self._deadline(trigger) and not self._settled(trigger):
                 break
-            frames.append(self._choose(trigger))
-            self._went(trigger)
+            frames += self._made(trigger)
         return frames
 
     def flush(self, before_ns: int | None = None) -> list[FrameSet]:
@@ -164,8 +163,7 @@ class Synchronizer:
                 after_ns = self.firing(trigger.reference_ns).after_ns
                 if max(trigger.known_ns, trigger.reference_ns + after_ns) >= before_ns:
                     break
-            frames.append(self._choose(trigger))
-            self._went(trigger)
+            frames += self._made(trigger)
         if before_ns is None and self._last_turn() is not None:
             return frames + self.flush()
         return frames
@@ -274,14 +272,23 @@ class Synchronizer:
         pose, posed_ns = self._pose_ns, trigger.needs_ns + round(self._later(trigger) * 1e9)
         return pose is None or pose >= posed_ns or posed_ns - pose > dead_after
 
+    def _made(self, trigger: Trigger) -> list[FrameSet]:
+        """Its frame; none if the message that asks for it has been forgotten."""
+        own = self._within(trigger.sensor, trigger.reference_ns, trigger.reference_ns)
+        frames = [self._choose(trigger)] if own else []
+        self.overflowed += not own
+        self._went(trigger)
+        return frames
+
     def _choose(self, trigger: Trigger) -> FrameSet:
         reference = trigger.reference_ns
         firing = self.firing(reference)
-        newest = reference + round(firing.after_ns)
+        # In whole numbers: a float is 256 ns off at such times.
+        newest, sweep_age = reference + round(firing.after_ns), round(self.config.sweep_age * 1e9)
         images = {
             name: latest[-1]
             for name in self._cameras
-            if (latest := self._within(name, reference - firing.oldest_ns(name), newest))
+            if (latest := self._within(name, reference - round(firing.oldest_ns(name)), newest))
         }
         if trigger.sensor in images:  # Its next image may be as near.
             own = self._within(trigger.sensor, reference, reference)
@@ -289,7 +296,7 @@ class Synchronizer:
         sweeps = {
             name: tuple(reversed(recent[-self.config.sweeps :]))
             for name in self._radars
-            if (recent := self._within(name, reference - self.config.sweep_age * 1e9, reference))
+            if (recent := self._within(name, reference - sweep_age, reference))
             and reference - recent[-1].stamp_ns <= self.config.radar_timeout * 1e9
         }
         return FrameSet(
@@ -300,6 +307,6 @@ class Synchronizer:
             arrived=self.histories[trigger.sensor].came_at(reference, trigger.at),
         )
 
-    def _within(self, sensor: str, oldest: float, newest: int) -> list[Timed]:
+    def _within(self, sensor: str, oldest: int, newest: int) -> list[Timed]:
         messages: Iterable[Timed] = self.histories[sensor].until(newest)
         return [message for message in messages if message.stamp_ns >= oldest]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
 from crkd_ros.motion.tf_tree import TfMotion
 
@@ -323,3 +324,52 @@ def test_positions_lead_where_a_twist_contradicts_them(what):
     got = poses.at(later + SECOND // 10)
     assert np.linalg.norm(got[:3, 3] - steady(later + SECOND // 10)[:3, 3]) < 0.1
     assert [("contradicts its own poses" in text) for text in said] == [True] * (what != "right")
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 30), st.floats(-60, 60), st.integers(0, 1000))
+def test_two_publishers_of_one_odometry_are_never_mixed(behind_ms, apart, seed):
+    """Whether the second one's stamps are behind the first's or ahead: one of both is believed."""
+    rng, said = np.random.default_rng(seed), list[str]()
+    poses = PoseBuffer(report=said.append)
+    offset = np.array([apart, 5.0, 0.0])
+    late = behind_ms * SECOND // 1000
+    for stamp in range(T0, T0 + 4 * SECOND, SECOND // 50):
+        poses.add(stamp, steady(stamp))
+        if rng.random() < 0.9:
+            other = steady(stamp - late)
+            other[:3, 3] += offset
+            poses.add(stamp - late, other)
+    for at in range(T0 + SECOND, T0 + 4 * SECOND - SECOND // 20, SECOND // 70):
+        moved = poses.ego_T_ego(at, at + SECOND // 100)[:3, 3]
+        true = (geometry.invert(steady(at + SECOND // 100)) @ steady(at))[:3, 3]
+        assert np.linalg.norm(moved - true) < 0.01
+    assert "are there two publishers" in said[-1]
+
+
+@pytest.mark.parametrize("late_ms", [0, 5, 35, 400])
+def test_a_stray_pose_that_comes_late_is_refused(late_ms):
+    poses = filled(range(T0, T0 + SECOND, SECOND // 50))
+    newest = T0 + 49 * SECOND // 50
+    stray = steady(newest - late_ms * SECOND // 1000)
+    stray[0, 3] += 5000
+    assert not poses.add(newest - late_ms * SECOND // 1000, stray)
+    assert poses.add(newest - 5 * SECOND // 1000, steady(newest - 5 * SECOND // 1000))
+    for at in range(T0, newest, SECOND // 77):
+        np.testing.assert_allclose(poses.at(at), steady(at), atol=1e-4)
+
+
+def test_stretches_of_motion_are_numbered_alike_live_and_over_a_whole_bag():
+    poses, table = PoseBuffer(), PoseTable()
+    live = {}
+    for number, stamp in enumerate(range(T0, T0 + 3 * SECOND, SECOND // 50)):
+        pose = steady(stamp)
+        pose[0, 3] += 40.0 * (number // 50)
+        table.add(stamp, pose)
+        if poses.add(stamp, pose):
+            live[stamp] = poses.stretch(stamp)
+    assert set(live.values()) == {0, 1, 2}
+    assert all(table.stretch(stamp) == stretch for stamp, stretch in live.items())
+    poses.clear()
+    assert poses.stretch(T0) == 3
+    assert NoMotion().stretch(T0) == 0

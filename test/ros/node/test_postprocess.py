@@ -133,6 +133,29 @@ def test_ids_stay_while_the_vehicle_moves_and_are_those_of_every_frame():
             assert list(answer.id) == ([0, 0, 0] if index == 0 else [1, 2, 3])
 
 
+@pytest.mark.parametrize("frame", ["odom", "map"])
+def test_after_a_jump_of_the_map_no_object_has_its_neighbours_id(frame):
+    """Objects in a row, and the map jumps by the distance between them."""
+    motion, step = odometry(0), 20_000_000
+    config = NodeConfig(tracking=TrackingConfig(enabled=True, birth=1))
+    postprocess = Postprocess(config, motion=motion)
+    row = detections()
+    row = row.select(np.zeros(5, np.int64))
+    row.center[:, 0] = 5.5 * np.arange(5)
+    row.velocity[:] = 0
+    found = []
+    for index in range(50):
+        shift = 5.5 if index >= 25 else 0.0
+        where = geometry.pose([shift, 0, 0], [1.0, 0, 0, 0])
+        motion.add(START + index * step, where, parent="odom" if index < 25 else frame)
+        if index % 5 == 4:
+            found.append(postprocess(row, START + index * step).id.tolist())
+    before, after = found[:5], found[5:]
+    assert all(ids == [1, 2, 3, 4, 5] for ids in before)
+    assert all(not set(ids) & {1, 2, 3, 4, 5} for ids in after)
+    assert after[-1] == [6, 7, 8, 9, 10]
+
+
 def test_without_a_pose_detections_go_out_without_ids_and_it_is_reported():
     said: list[str] = []
     config = NodeConfig(tracking=TrackingConfig(enabled=True, birth=1))

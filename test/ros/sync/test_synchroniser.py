@@ -159,6 +159,36 @@ def test_frames_that_nobody_takes_are_bounded_and_counted():
     assert sync.overflowed > 50
 
 
+@pytest.mark.parametrize("sensor", ["CAM_FRONT", "RADAR_FRONT"])
+def test_a_lone_sensor_whose_time_is_set_back_gives_no_empty_frames(sensor):
+    kinds = ([sensor], []) if sensor in CAMERAS else ([], [sensor])
+    sync, sets = Synchronizer(cameras=kinds[0], radars=kinds[1]), []
+    for first in (START, START - 200_000 * MS):
+        for stamp in range(first, first + 6000 * MS, 100 * MS):
+            sets += sync.flush(before_ns=stamp)
+            add(sync, sensor, stamp)
+    sets += sync.flush()
+    assert all(sensor in one.images or sensor in one.sweeps for one in sets)
+    assert len(sets) + sync.overflowed >= 119  # One is pending when time is set back.
+    assert sync.clock_jumps == 1
+
+
+@pytest.mark.parametrize("limits", [{"camera_spread": 0.0}, {"sweep_age": 0.0}])
+def test_limits_of_zero_leave_a_frame_its_own_message(limits):
+    """Stamps of today are beyond the whole numbers of a float."""
+    config = SyncConfig(firing="in_turn", **limits)
+    for sensor in ("CAM_FRONT", "RADAR_FRONT"):
+        kinds = ([sensor], []) if sensor in CAMERAS else ([], [sensor])
+        sync, sets = Synchronizer(config, cameras=kinds[0], radars=kinds[1]), []
+        for index in range(40):
+            stamp = START + index * 83_333_333 + 1
+            sets += sync.flush(before_ns=stamp)
+            add(sync, sensor, stamp)
+        sets += sync.flush()
+        assert len(sets) == 40
+        assert all(sensor in one.images or sensor in one.sweeps for one in sets)
+
+
 def test_names_and_limits_are_checked():
     assert set(TRIGGERS) == set(CAMERAS + RADARS)
     sync = Synchronizer()
