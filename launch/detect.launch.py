@@ -23,6 +23,7 @@ from launch_ros.substitutions import FindPackageShare
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs, parameter_file
 from crkd_ros.parameters.framing import SENSOR, TopicsConfig
+from crkd_ros.parameters.launch_arguments import truth
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -152,11 +153,3 @@ def ended(event, context):
 def shutdown(reason):
     """End everything; launch itself does not print the reason."""
     return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
-
-
-def truth(name, text):
-    """Launch arguments are text. Raises RuntimeError."""
-    known = {"true": True, "1": True, "false": False, "0": False, "": False}
-    if text.lower() not in known:
-        raise RuntimeError(f"argument {name}: expected true or false, got {text!r}")
-    return known[text.lower()]

@@ -26,6 +26,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from crkd_ros.parameters import parameter_file
+from crkd_ros.parameters.launch_arguments import truth
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -98,11 +99,11 @@ def play(context):
     # It refuses 0 in some versions.
     if float(given("start_offset") or 0) > 0:
         command += ["--start-offset", given("start_offset")]
-    if truth(given("loop")):
+    if truth("loop", given("loop")):
         command.append("--loop")
     player = ExecuteProcess(cmd=command, name="ros2_bag_play", output="screen")
     # With an evaluator, its end is the end, later.
-    stay = bool(given("data")) or truth(given("keep_open"))
+    stay = bool(given("data")) or truth("keep_open", given("keep_open"))
     return [at_end(player, "the player", stay=stay), player]
 
 
@@ -139,7 +140,7 @@ def evaluate(context):
         sigterm_timeout="60",
         sigkill_timeout="60",
     )
-    stay = truth(given("keep_open"))
+    stay = truth("keep_open", given("keep_open"))
     return [at_end(evaluator, "the evaluator", stay=stay), evaluator]
 
 
@@ -155,8 +156,3 @@ def at_end(process, what, *, stay):
         return [LogInfo(msg=f"shutting down: {reason}"), EmitEvent(event=Shutdown(reason=reason))]
 
     return RegisterEventHandler(OnProcessExit(target_action=process, on_exit=ended))
-
-
-def truth(text):
-    """Launch arguments are text."""
-    return text.lower() in ("true", "1")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
@@ -25,6 +26,7 @@ from crkd_ros.node.receiver import Receiver
 from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.reporter import Reporter
 from crkd_ros.sensors.health import TopicStatus, Trouble
 from crkd_ros.sensors.rig import Rig
@@ -136,23 +138,30 @@ class Inputs:
         raw: bool = False,
         at_once: int = 1,
     ) -> _Topic:
-        profile = _sensor_data(depth)
-        subscription = self._node.create_subscription(
-            ros_packages.message_class(kind),
-            topic,
-            callback,
-            profile,
-            callback_group=self._receiver.group,
-            qos_overriding_options=QoSOverridingOptions(_OVERRIDABLE),
-            # Each event that is watched costs every turn of the executor.
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=functools.partial(self._on_incompatible, sensor, topic),
-                use_default_callbacks=False,
-            ),
-        )
+        profile, name = _sensor_data(depth), resolved(self._node, topic, sensor=sensor)
+        overriding = QoSOverridingOptions(_OVERRIDABLE, callback=_usable)
+        try:
+            subscription = self._node.create_subscription(
+                ros_packages.message_class(kind),
+                topic,
+                callback,
+                profile,
+                callback_group=self._receiver.group,
+                qos_overriding_options=overriding,
+                # Each event that is watched costs every turn of the executor.
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=functools.partial(self._on_incompatible, sensor, name),
+                    use_default_callbacks=False,
+                ),
+            )
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ParameterError(
+                f"{sensor}: cannot subscribe to {name}: {error}; look at qos_overrides.{name}."
+                "subscription.*"
+            ) from error
         self._subscriptions.append(subscription)
         self._receiver.add(subscription, callback, raw=raw, at_once=at_once)
-        return _Topic(self._node.resolve_topic_name(topic), kind, profile)
+        return _Topic(name, kind, profile)
 
     def _on_info(self, camera: Camera, data: bytes) -> None:
         """A CameraInfo, serialised: nearly all are the one before with another stamp."""
@@ -210,9 +219,31 @@ class Inputs:
         self._reporter.problem(
             f"{sensor.lower()} QoS",
             f"{sensor}: a publisher of {topic} offers an incompatible QoS ({policy}); set "
-            f"qos_overrides.{self._node.resolve_topic_name(topic)}.subscription.* to what it "
-            "offers",
+            f"qos_overrides.{topic}.subscription.* to what it offers",
         )
+
+
+def resolved(node: Node, topic: str, *, sensor: str) -> str:
+    """The name of a sensor's topic after remapping.
+
+    Raises:
+        ParameterError: it is no name of a topic.
+    """
+    try:
+        return str(node.resolve_topic_name(topic))
+    except (RuntimeError, InvalidTopicNameException) as error:
+        raise ParameterError(
+            f"{sensor}: expected the name of a topic, got {topic!r}: {error}; look at topics.*"
+        ) from error
+
+
+def _usable(profile: QoSProfile) -> Any:
+    """Whether overrides can be used; what rcl says of a negative depth helps nobody."""
+    return ros_packages.make(
+        "rcl_interfaces/msg/SetParametersResult",
+        successful=profile.depth >= 0,
+        reason=f"expected a depth of 0 or more, got {profile.depth}" if profile.depth < 0 else "",
+    )
 
 
 class _Topic(NamedTuple):

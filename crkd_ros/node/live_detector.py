@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from crkd_core.config import DRIVABLE
 from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.node.inputs import Inputs
+from crkd_ros.node.inputs import Inputs, resolved
 from crkd_ros.node.outputs import Outputs
 from crkd_ros.node.threads import Decoders, core_count, decode_threads
 from crkd_ros.node.transforms import Transforms
@@ -184,7 +184,7 @@ class LiveDetector:
             config,
             image=self._detector.config.image,
             # The names that publishers know them by: after remapping.
-            topics={name: self._node.resolve_topic_name(config.topic(name)) for name in names},
+            topics={name: resolved(self._node, config.topic(name), sensor=name) for name in names},
             calibration=extrinsics if isinstance(extrinsics, Calibration) else None,
             extrinsics=extrinsics,
             motion=self._transforms.motion if odometry else None,

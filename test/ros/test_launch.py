@@ -250,6 +250,15 @@ def test_the_bag_is_played_with_clock(monkeypatch):
 
 
 @without_launch
+@pytest.mark.parametrize("name", ["loop", "keep_open"])
+@pytest.mark.parametrize("text", ["yes", "on", "tru"])
+def test_switches_of_a_replay_are_true_or_false(name, text, monkeypatch):
+    module, context = replayed(monkeypatch, **{name: text})
+    with pytest.raises(RuntimeError, match=f"argument {name}: expected true or false, got"):
+        module.play(context)
+
+
+@without_launch
 def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     module, context = replayed(monkeypatch)
     assert module.evaluate(context) == []

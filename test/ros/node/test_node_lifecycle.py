@@ -210,6 +210,9 @@ def test_any_number_of_signals_at_any_moment_is_one_clean_end(delay, weights, tm
         process.kill()
 
 
+_INFO_QOS = "qos_overrides./cam_front/camera_info.subscription"
+
+
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -219,10 +222,23 @@ def test_any_number_of_signals_at_any_moment_is_one_clean_end(delay, weights, tm
         (("precision:=int8",), "expected one of fp32, bf16, fp16, got 'int8'"),
         (("=",), "Couldn't parse parameter override rule"),
         (("weights:={tmp}/lidar.safetensors",), "weights: demo_lidar reads LiDAR"),
+        (
+            ("weights:={tmp}/tiny.safetensors", 'topics.radar:="/a b/<sensor>"'),
+            "expected the name of a topic, got '/a b/radar_front'",
+        ),
+        (
+            ("weights:={tmp}/tiny.safetensors", f"{_INFO_QOS}.reliability:=foo"),
+            "CAM_FRONT: cannot subscribe to /cam_front/camera_info: ",
+        ),
+        (
+            ("weights:={tmp}/tiny.safetensors", f"{_INFO_QOS}.depth:=-3"),
+            "expected a depth of 0 or more, got -3",
+        ),
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):
     save_weights(build_detector(preset("demo_lidar").detector), tmp_path / "lidar.safetensors")
+    save_weights(build_detector(TINY), tmp_path / "tiny.safetensors")
     ros_rig.calibration().save(tmp_path / "calibration.yaml")
     parameters = (f"calibration_file:={tmp_path / 'calibration.yaml'}", *parameters)
     words = [word for parameter in parameters for word in ("-p", parameter.format(tmp=tmp_path))]
