@@ -21,8 +21,8 @@ def load_yaml(text: str | bytes, *, loader: type[yaml.SafeLoader] = yaml.SafeLoa
         loader: who says what plain words mean.
 
     Raises:
-        ConfigError: it is none, is nested without end, or grows by aliases beyond any file that
-            somebody would write; on one line.
+        ConfigError: it is none, is nested without end, grows by aliases beyond any file that
+            somebody would write, or says something twice; on one line.
     """
     if len(text) > _LARGEST:
         raise ConfigError(f"expected at most {_LARGEST} bytes of YAML, got {len(text)}")
@@ -57,6 +57,22 @@ def _size(node: Any, known: dict[int, int]) -> int:
     if isinstance(node, yaml.SequenceNode):
         children = node.value
     elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         children = [part for pair in node.value for part in pair]
     known[id(node)] = 1 + sum(_size(child, known) for child in children)
     return known[id(node)]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice: YAML's readers take the last one without a word."""
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":
+            continue
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise ConfigError(
+                f"expected every key once, got {key.value!r} in lines {lines[key.value]} and "
+                f"{line}"
+            )
+        lines[key.value] = line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from crkd_core import geometry
 from crkd_core.config import ConfigError
 from crkd_core.config.yaml_text import load_yaml
 from crkd_core.files import read_file, write_text
+from crkd_ros.convert import camera_info
 from crkd_ros.motion.poses import Array, MotionError
 
 
@@ -118,7 +119,19 @@ class Calibration:
         sensors = data.get("sensors") if isinstance(data, dict) else None
         if not isinstance(sensors, dict) or not sensors:
             raise MotionError(f"{path}: expected a mapping 'sensors' of frame names to poses")
+        names: dict[str, str] = {}
         for name, entry in sensors.items():
+            other = names.setdefault(_key(str(name)), str(name))
+            if other != str(name):
+                raise MotionError(
+                    f"{path}: {other!r} and {str(name)!r} are one sensor (case does not matter); "
+                    "leave one of them out"
+                )
+            if _key(str(name)) == _key(base):
+                raise MotionError(
+                    f"{path}: {str(name)!r} is the vehicle's own frame, which sits at its own "
+                    "origin; leave it out, or name another base_frame"
+                )
             try:
                 calibration.add(base, str(name), _pose_entry(entry))
                 camera = _camera_entry(entry)
@@ -179,23 +192,26 @@ def _camera_entry(entry: Mapping[str, Any]) -> CameraEntry | None:
             raise ValueError(f"{', '.join(sorted(known))} without intrinsics")
         return None
     matrix = np.asarray(entry["intrinsics"], np.float64)
-    if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not matrix[0, 0] > 0:
-        raise ValueError(f"intrinsics: expected 3 rows of 3, got {matrix.shape}")
+    if matrix.shape != (3, 3):
+        raise ValueError(f"intrinsics: expected 3 rows of 3, got {entry['intrinsics']}")
+    matrix = camera_info.calibration(matrix, 3, "intrinsics")
     size = entry.get("image_size")
     if size is not None:
-        width, height = (int(value) for value in size)
-        if width < 1 or height < 1:
+        whole = isinstance(size, Sequence) and all(type(value) is int for value in size)
+        if not whole or len(size) != 2 or min(size) < 1:
             raise ValueError(f"image_size: expected [width, height] in pixels, got {size}")
-        size = width, height
+        size = size[0], size[1]
     if ("distortion" in known) != ("distortion_model" in known):
         raise ValueError("distortion and distortion_model belong together")
+    model = str(entry.get("distortion_model", ""))
     distortion = np.asarray(entry.get("distortion", ()), np.float64)
-    if distortion.ndim != 1 or not np.isfinite(distortion).all():
+    if distortion.ndim != 1:
         raise ValueError(f"distortion: expected a list of numbers, got {entry['distortion']}")
+    camera_info.distortion(model, distortion, "distortion")
     return CameraEntry(
         intrinsics=matrix,
         image_size=size,
-        distortion_model=str(entry.get("distortion_model", "")),
+        distortion_model=model,
         distortion=tuple(distortion.tolist()),
     )
 

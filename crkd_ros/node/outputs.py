@@ -29,6 +29,8 @@ _FLOAT = "std_msgs/msg/Float64"
 _GRID = "nav_msgs/msg/OccupancyGrid"
 #: Detections are few and small: nothing is gained by losing them.
 _RELIABLE_DEPTH = 10
+#: Steps of float32 in ~/boxes above this are told, metres.
+_COARSE = 0.01
 #: This share of the time between two arrays of markers is enough.
 _NEARLY = 0.9
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -60,6 +62,7 @@ class Outputs:
         reporter: Reporter,
     ) -> None:
         self._node, self._config, self._place = node, config, place
+        self._reporter, self._told_of_float32 = reporter, False
         self._postprocess = Postprocess(
             config, motion=motion, place=place, problem=reporter.of("tracking")
         )
@@ -137,6 +140,7 @@ class Outputs:
         """
         try:
             detections = self._postprocess(detections, stamp_ns)
+            self._doubt_float32(detections)
             for publisher, build in self._outputs:
                 if publisher.get_subscription_count():
                     message = build(detections, **self._head(stamp_ns), make=ros_packages.make)
@@ -186,6 +190,20 @@ class Outputs:
     def _head(self, stamp_ns: int) -> dict[str, Any]:
         frame_id = self._config.output_frame or self._config.base_frame
         return {"stamp_ns": stamp_ns, "frame_id": frame_id}
+
+    def _doubt_float32(self, detections: Detections) -> None:
+        """Say once that the fields of ~/boxes do not hold places in a frame of a whole country."""
+        if self._told_of_float32 or self._place is None or not len(detections):
+            return
+        step = float(np.spacing(np.float32(np.nanmax(np.abs(detections.center)))))
+        if step > _COARSE:
+            self._told_of_float32 = True
+            self._reporter.problem(
+                "output_frame",
+                f"so far from the origin of {self._config.output_frame!r} float32 goes in steps "
+                f"of {step:.3f} m: take ~/detections or ~/markers instead of ~/boxes, or a frame "
+                "whose origin is near",
+            )
 
     def _drivable_wanted(self) -> bool:
         return self._drivable is not None and bool(self._drivable.get_subscription_count())

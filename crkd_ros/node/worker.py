@@ -163,6 +163,9 @@ class FrameWorker:
                 motion=self._transforms.motion,
                 image=self._detector.config.image,
             )
+        for name in self._rig.sensors:
+            masked = name not in undecoded.images and name not in undecoded.sweeps
+            self._rig.healths[name].framed(masked=masked)
         # Threads that torch makes for the network inherit the name.
         name_thread("network")
         if self._forget:

@@ -36,7 +36,7 @@ class SyncConfig:
     firing: Literal["auto", "in_turn", "at_once", "free"] = knob(
         "auto",
         "How the cameras fire: in_turn (a frame is a turn up to its anchor), at_once (a frame is "
-        "one trigger), free (each at its own rate), or auto: measured in the first second",
+        "one trigger), free (each at its own rate), or auto: measured once they run",
     )
     camera_spread: float = knob(
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0

@@ -102,6 +102,12 @@ class SensorHealth:
         with self._lock:
             self._tally["camera_info received"] += 1
 
+    def framed(self, *, masked: bool) -> None:
+        """A frame was made, with it or without."""
+        with self._lock:
+            self._tally["frames"] += 1
+            self._tally["frames without it"] += masked
+
     def trouble(self, kind: Trouble, text: str) -> None:
         """A message that arrived could not be used."""
         with self._lock:
@@ -235,6 +241,12 @@ class SensorHealth:
         if sum(lost.values()) > limits.loss_warning * max(1, new["received"]):
             found = ", ".join(f"{count} {name}" for name, count in lost.items())
             return WARN, f"lossy: {found} of {new['received']} messages"
+        without, frames = new["frames without it"], new["frames"]
+        if without > limits.loss_warning * frames:
+            return WARN, (
+                f"masked in {without} of {frames} frames though it delivers: its stamps are not "
+                "of the frames' time; see sync.* (how the cameras fire, ages, late messages)"
+            )
         return OK, f"{rate:.1f} Hz"
 
     def _silence(self, status: TopicStatus | None) -> str:

@@ -124,6 +124,7 @@ def test_both_quaternion_orders_are_told_apart(tmp_path):
 
 
 POSE = "translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 1]"
+PINHOLE, UPSIDE_DOWN = "[[9, 0, 4], [0, 9, 3], [0, 0, 1]]", "[[9, 0, 4], [0, -9, 3], [0, 0, 1]]"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,17 @@ POSE = "translation: [0, 0, 0], rotation_xyzw: [0, 0, 0, 1]"
         (f"sensors: {{cam: {{{POSE}, yaw: 3}}}}", "unknown keys .'yaw'"),
         (f"sensors: {{cam: {{{POSE}, intrinsics: [1, 2]}}}}", "3 rows of 3"),
         ("sensors: {cam: 7}", "'cam': expected a mapping, got 7"),
+        (f"sensors: {{CAM: {{{POSE}}}, /cam: {{{POSE}}}}}", "'CAM' and '/cam' are one sensor"),
+        (f"sensors:\n  a: {{{POSE}}}\n  a: {{{POSE}}}", "got 'a' in lines 2 and 3"),
+        (f"sensors: {{Base_Link: {{{POSE}}}}}", "'Base_Link' is the vehicle's own frame"),
+        (f"sensors: {{a: {{{POSE}, intrinsics: {UPSIDE_DOWN}}}}}", "'a': intrinsics = .* is not"),
+        (f"sensors: {{a: {{{POSE}, intrinsics: {PINHOLE}, image_size: 5}}}}", "image_size: expec"),
+        (f"sensors: {{a: {{{POSE}, intrinsics: {PINHOLE}, image_size: [1.5, 2]}}}}", "image_size"),
+        (
+            f"sensors: {{a: {{{POSE}, intrinsics: {PINHOLE}, distortion: [0.1], "
+            "distortion_model: foo}}",
+            "distortion_model 'foo' is not known; expected one of plumb_bob",
+        ),
     ],
 )
 def test_wrong_calibration_files_are_refused_by_name(tmp_path, text, error):

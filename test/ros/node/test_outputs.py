@@ -150,6 +150,22 @@ def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
     assert rig.reporter.take().problems == {}
 
 
+@pytest.mark.parametrize(("north", "told"), [(50_000.0, False), (5_412_345.0, True)])
+def test_boxes_that_float32_cannot_place_are_told(bench, north, told):
+    map_T_base = geometry.pose([500_123.0 if told else 0.0, north, 0], [1.0, 0, 0, 0])
+    made = bench(NodeConfig(output_frame="utm"), place=lambda stamp_ns: map_T_base)
+    heard = made.listen(CLOUD, "/detector_node/boxes")
+    made.activate()
+    for index in range(2):
+        made.send(heard, START + index * STEP)
+    problems = made.reporter.take().problems
+    assert ("output_frame" in problems) is told
+    if told:
+        count, text = problems["output_frame"]
+        assert count == 1
+        assert "'utm' float32 goes in steps of 0.500 m: take ~/detections or ~/markers" in text
+
+
 def test_settings_change_from_one_frame_to_the_next(bench):
     config = NodeConfig()
     rig = bench(config)

@@ -170,6 +170,17 @@ def test_delays_losses_and_empty_stamps(rig):
     assert text.startswith("zero stamps")
 
 
+def test_a_sensor_that_delivers_and_is_masked_is_told(rig):
+    for masked in (0, 1, 12):
+        rig.deliver()
+        for number in range(12):
+            rig.sensor.framed(masked=number < masked)
+        level, text, values = rig.judge()
+        assert level == (WARN if masked == 12 else OK)
+    assert text.startswith("masked in 12 of 12 frames though it delivers: ")
+    assert values["frames without it"] == "13" and values["frames"] == "36"
+
+
 def test_stamps_of_another_clock_are_no_delay(rig):
     rig.deliver(delay=3e6)
     level, _, values = rig.judge()
