@@ -38,6 +38,8 @@ _AGREE, _TWICE = 3, 2
 _FEW = 3
 #: Of so many poses in a row a quarter that contradict the others is told: two publishers?
 _LOOKED_AT = 100
+#: Poses may be so much ahead of images, which take their time.
+_LEAD_NS = 150_000_000
 #: Speed is taken over at least this time: differences of poses closer together are noise.
 _SPEED_NS = 10_000_000
 _WINDOW_NS = 50_000_000
@@ -291,6 +293,12 @@ class PoseBuffer:
             self._stamps.clear()
             self._known.clear()
             self._aside = []
+
+    def set_back(self, stamp_ns: int) -> None:
+        """Forget everything if poses are known that are later than the sensors' time can be."""
+        with self._lock:
+            if self._stamps and self._stamps[-1] > stamp_ns + _LEAD_NS:
+                self.clear()
 
     def stretch(self, stamp_ns: int) -> int:
         """How often everything was forgotten; what is known is of the present stretch."""

@@ -90,10 +90,15 @@ class Transforms:
         self.motion.clear()
         self._forget_tf()
 
-    def jumped(self) -> None:
-        """The sensors' stamps went back; odometry notices by itself, a tf2 buffer does not."""
+    def jumped(self, stamp_ns: int) -> None:
+        """The sensors' stamps jumped, to this one: poses of later times are of the old clock.
+
+        Odometry notices a jump of a second by itself, a tf2 buffer none.
+        """
         if isinstance(self.motion, TfMotion):
             self.motion.clear()
+        elif isinstance(self.motion, OdometryMotion):
+            self.motion.set_back(stamp_ns)
         self._forget_tf()
 
     def _forget_tf(self) -> None:

@@ -95,9 +95,13 @@ class FrameWorker:
         with self._wake:
             jumps = self._sync.clock_jumps
             taken = self._sync.add(sensor, arrival, item)
-            if self._sync.clock_jumps > jumps:
-                self._transforms.jumped()
+            jumped = self._sync.clock_jumps > jumps
+            if jumped:
+                self._transforms.jumped(arrival.stamp_ns)
             self._wake.notify()
+        if jumped:
+            text = "the sensors' stamps went back (a bag that loops, a clock that was set): what "
+            self._reporter.problem("clock", text + "came before is forgotten")
         if not taken and arrival.stamp_ns <= 0:
             text = f"{sensor}: the header's stamp is zero, message not used"
             self._reporter.problem("stamp", text)

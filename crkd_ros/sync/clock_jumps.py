@@ -8,6 +8,10 @@ dropped.
 A stamp ahead of the others must not be believed lightly: it makes them look dead, and the frame
 that it asks for shuts out everything before it. So the others vote: each knows a time by which it
 would be nearly dead, and a stamp beyond that of more than half of them is far.
+
+A clock that is set back by less than a jump (NTP) makes no stamp far, but messages of both times
+would be mixed: it was set when two sensors say twice what is older than their newest and none goes
+on.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ _AGREE = 3
 _ALONE = 24
 #: So many of one sensor, if it had been heard on the old time: nobody else speaks any more.
 _SURVIVOR = 6
+#: So many sensors say so often what is older than their newest when the clock was set back.
+_TWICE = 2
 #: So many in a row that are far behind the last frame: its time was wrong.
 _HOPELESS = 32
 #: So many sensors can be outvoted; fewer cannot tell which of them is wrong.
@@ -80,6 +86,8 @@ class ClockJumpGuard:
     _newest_at: float = 0.0
     _aside: list[Message] = field(default_factory=list)
     _behind: int = 0
+    #: Messages since sensors began to say what is older than their newest, and none went on.
+    _back: list[Message] = field(default_factory=list)
     #: Sensors that the others have found to be on their time.
     _confirmed: set[str] = field(default_factory=set)
     #: Sensor -> its newest stamp when others went on without it: it votes when it speaks again.
@@ -109,6 +117,8 @@ class ClockJumpGuard:
         if forget:
             self._newest = None
             self._behind = 0
+        elif self._set_back(message):
+            return Verdict(strays=strays, forget=True, take=tuple(self._back))
         if self._newest is None or message.stamp_ns > self._newest:
             self.told((message,))
         return Verdict(strays=strays, forget=forget, take=(message,))
@@ -120,9 +130,22 @@ class ClockJumpGuard:
     def clear(self) -> None:
         """Begin again: the next message tells the time."""
         self._newest, self._behind = None, 0
-        self._aside.clear()
+        self._aside, self._back = [], []
         self._confirmed.clear()
         self._silent.clear()
+
+    def _set_back(self, message: Message) -> bool:
+        """Whether the clock of all sensors was set back, by so little that no stamp is far."""
+        history = self.histories[message.sensor]
+        if history.newest_ns is None or message.stamp_ns in history:
+            return False
+        said = [one.stamp_ns for one in self._back if one.sensor == message.sensor]
+        if message.stamp_ns > history.newest_ns or (said and message.stamp_ns <= said[-1]):
+            self._back.clear()
+            return False
+        self._back.append(message)
+        times = Counter(one.sensor for one in self._back)
+        return sum(count >= _TWICE for count in times.values()) >= _TWICE
 
     def _far(self, message: Message) -> bool:
         if self._newest is None:

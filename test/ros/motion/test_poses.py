@@ -385,3 +385,11 @@ def test_stretches_of_motion_are_numbered_alike_live_and_over_a_whole_bag():
     poses.clear()
     assert poses.stretch(T0) == 3
     assert NoMotion().stretch(T0) == 0
+
+
+def test_poses_of_a_clock_that_was_set_back_are_forgotten_when_the_sensors_say_so():
+    poses = filled(range(T0, T0 + SECOND, SECOND // 50))
+    poses.set_back(T0 + SECOND - SECOND // 8)  # Images take their time.
+    assert len(poses) == 50
+    poses.set_back(T0 + SECOND // 2)
+    assert not len(poses) and poses.stretch(T0) == 1

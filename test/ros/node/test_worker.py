@@ -71,7 +71,7 @@ class Transforms:
         self.extrinsics, self.motion = ros_rig.calibration(), motion
         self.jumps = 0
 
-    def jumped(self) -> None:
+    def jumped(self, stamp_ns: int) -> None:
         self.jumps += 1
 
 
@@ -315,6 +315,7 @@ def test_stamps_that_go_back_are_told(start, detector):
             bench.image(camera, stamp)
     wait_until(lambda: bench.transforms.jumps)
     assert bench.transforms.jumps == 1
+    assert bench.told()["clock"].startswith("the sensors' stamps went back")
 
 
 class Recorded:

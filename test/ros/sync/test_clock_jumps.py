@@ -203,3 +203,34 @@ def test_after_a_silence_of_all_nothing_is_dropped(run) -> None:
     assert sum(counts.outlier for counts in sync.counts.values()) == 0
     turns = set(turns_of(frames))
     assert {turn for turn in range(drive.turns) if not 35 <= turn <= 43} <= turns
+
+
+@pytest.mark.parametrize("by_ms", [250, 400, 700, 990])
+def test_a_clock_that_is_set_back_a_little_mixes_no_frames(by_ms: int) -> None:
+    drive = simulate(8.0)
+    back = by_ms * 1_000_000
+    events = [moved(event, -back if event.arrival > 4.0 else 0) for event in drive.events]
+    sync = Synchronizer()
+    frames = run_live(sync, events)
+    assert sync.clock_jumps == 1
+    turns = turns_of(frames)
+    assert len(set(range(drive.turns)) - set(turns)) <= 3
+    for frame in frames:
+        took = [image.item.arrival for image in frame.images.values()]
+        took += [sweep.item.arrival for sweeps in frame.sweeps.values() for sweep in sweeps]
+        # Six sweeps are half a second; the clock went back by more than that or less.
+        apart = max(took) - min(took)
+        stamps_apart = frame.stamp_ns - min(
+            one.stamp_ns for sweeps in frame.sweeps.values() for one in sweeps
+        )
+        assert apart < stamps_apart * 1e-9 + 0.15
+
+
+def test_messages_out_of_order_are_no_clock_that_is_set_back() -> None:
+    drive = simulate(6.0)
+    late = [moved(e, later=0.12) if i % 7 == 0 else e for i, e in enumerate(drive.events)]
+    sync = Synchronizer()
+    frames = run_live(sync, sorted(late, key=lambda event: event.arrival))
+    assert sync.clock_jumps == 0
+    assert sum(counts.out_of_order for counts in sync.counts.values()) > 20
+    assert set(turns_of(frames)) == set(range(drive.turns))
