@@ -59,7 +59,7 @@ def absent_records(
             f"{CHANNELS[number]} {count} of {of[number]}"
             for number, count in sorted(Counter(channel[gone].tolist()).items())
         ]
-        _tell(
+        warn_once(
             f"{root}: files that sample_data.json lists are not there: {', '.join(counts)}, first "
             f"{index.record_file[gone[0]].decode()}; clouds hold the sweeps that are"
         )
@@ -75,5 +75,6 @@ def _listing(folder: Path) -> frozenset[bytes]:
 
 
 @functools.cache
-def _tell(text: str) -> None:
+def warn_once(text: str) -> None:
+    """A warning about a data set, which a process opens several times."""
     logger.warning("%s", text)

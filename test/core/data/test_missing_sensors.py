@@ -152,17 +152,16 @@ def test_key_frames_alone_are_enough_and_what_is_missing_is_said(
     assert "RADAR_BACK_LEFT 1 of " in caplog.text and "LIDAR_TOP " in caplog.text
     frame = frames[2]
     key = tables.key_record(frame.token, "RADAR_FRONT")
-    # The key frame, where it is not later than the reference, and nothing older in the place of
-    # the sweeps.
+    # Key frames that are not later than the reference, if the last is new enough.
     present = whole.radar_present.copy()
     present[0] = key.stamp_ns <= frame.stamp_ns
     np.testing.assert_array_equal(frame.radar_present, present)
     for sensor, name in enumerate(RADARS):
         ages = np.unique(frame.radar[frame.radar[:, 19] == sensor][:, 18])
         before = np.unique(whole.radar[whole.radar[:, 19] == sensor][:, 18])
-        assert set(ages) <= set(before) and ages.max(initial=0) < 0.5
         assert (len(ages) < len(before)) == (name == "RADAR_FRONT")
-    assert set(np.unique(frame.lidar[:, 4])) == {0.0}
+        assert name == "RADAR_FRONT" or ages.max() < 0.55
+    np.testing.assert_allclose(np.unique(frame.lidar[:, 4]), [0.0, 0.5])
     assert len(pickle.loads(pickle.dumps(frames))[2].radar) == len(frame.radar)
     # A key frame must be there.
     tables.key_record(frame.token, "RADAR_BACK_RIGHT").path.unlink()
