@@ -69,7 +69,12 @@ def absent_records(
 def _listing(folder: Path) -> frozenset[bytes]:
     try:
         with os.scandir(os.fsencode(folder)) as entries:
-            return frozenset(entry.name for entry in entries)
+            # A link may lead to nothing, as those of files that were not fetched do.
+            return frozenset(
+                entry.name
+                for entry in entries
+                if not entry.is_symlink() or (folder / os.fsdecode(entry.name)).exists()
+            )
     except OSError:
         return frozenset()
 

@@ -169,6 +169,21 @@ def test_key_frames_alone_are_enough_and_what_is_missing_is_said(
         NuScenesFrames(tables, "mini_train")[2]
 
 
+@pytest.mark.parametrize("few", [1, 10**6])
+def test_a_link_to_nothing_is_no_file(tmp_path, caplog, monkeypatch, few):
+    monkeypatch.setattr(absent, "_FEW", few)
+    root = handmade.write_version(tmp_path, samples=4, scenes=("scene-0061",))
+    for path in (root / "sweeps" / "RADAR_FRONT").iterdir():
+        path.unlink()
+        path.symlink_to(tmp_path / "not fetched" / path.name)
+    real = next((root / "sweeps" / "RADAR_BACK_LEFT").iterdir())
+    shutil.move(real, tmp_path / "elsewhere.pcd")
+    real.symlink_to(tmp_path / "elsewhere.pcd")
+    frames = NuScenesFrames(NuScenes(root), "mini_train")
+    assert "are not there: RADAR_FRONT " in caplog.text and "RADAR_BACK" not in caplog.messages[0]
+    assert all(len(frame.radar) for frame in frames)
+
+
 def test_without_annotations_the_truth_is_unknown(tmp_path):
     root = handmade.write_version(tmp_path, version="v1.0-test", samples=2, scenes=("scene-0077",))
     (root / "v1.0-test" / "sample_annotation.json").write_text("[]")
