@@ -65,9 +65,15 @@ def open_index(folder: Path) -> Index:
 
 
 def _places(folder: Path) -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    beside = folder / ".crkd_index"
+    user = os.environ.get("XDG_CACHE_HOME")
+    if not user:
+        try:
+            user = Path.home() / ".cache"
+        except RuntimeError:  # A container's user need not have a home.
+            return [beside]
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return [folder / ".crkd_index", user / "crkd" / "index" / name]
+    return [beside, Path(user) / "crkd" / "index" / name]
 
 
 def fingerprint(folder: Path) -> str:
