@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import handmade
@@ -243,7 +244,13 @@ def test_a_user_without_a_home_is_no_obstacle(root, monkeypatch):
     with pytest.raises(RuntimeError):
         Path.home()
     assert len(NuScenes(root).scenes) == 2
-    assert (root / "v1.0-mini" / ".crkd_index").is_dir()
+    beside = root / "v1.0-mini" / ".crkd_index"
+    assert beside.is_dir()
+    # Nor is a cache folder that cannot even be asked for.
+    shutil.rmtree(beside)
+    beside.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / ("long" * 100)))
+    assert len(NuScenes(root).scenes) == 2
 
 
 def test_scenes_joined_by_commas_are_a_split(root):
