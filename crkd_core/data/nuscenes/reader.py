@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -160,11 +161,12 @@ class NuScenesFrames(Sequence[Frame]):
 
         Raises:
             IndexError: no such sample.
+            TypeError: no whole number, such as a slice; name the samples' tokens instead.
             NuScenesError: the sample has no key-frame file of any sensor.
             CameraError, RadarError, LidarError: a key-frame file is missing, or any is damaged or
                 not what the tables say; names the file.
         """
-        return self._frame(self._rows[index], past=False)
+        return self._frame(self._rows[operator.index(index)], past=False)
 
     def _frame(self, sample: int, *, past: bool) -> Frame:
         """The Frame of a row of the samples; as an earlier moment without LiDAR and truth."""

@@ -106,6 +106,8 @@ def test_a_network_reads_what_it_has_branches_for(root):
         open_set(root), "train", preset("vod_student").detector, sensors=("RADAR_FRONT",)
     )[0]
     assert not masked.camera_present.any()
+    with pytest.raises(TypeError, match="slice"):
+        frames[0:2]
     with pytest.raises(VodError, match="at most 5 radar scans, got 6"):
         frames_of(open_set(root), "train", preset("demo_student").detector)
     with pytest.raises(VodError, match="one LiDAR sweep a frame, got 3"):
