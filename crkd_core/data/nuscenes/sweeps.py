@@ -125,16 +125,22 @@ def few_sweeps(
             less[here] = cut & (first < end)
         if channel != LIDAR and (none & begun).sum() > _NOTICEABLE * len(samples):
             silent.append(
-                f"{channel} has no usable sweep in {none.sum()} of {len(samples)} samples (none "
-                f"at most {rule.timeout:g} s before the reference)"
+                f"{channel} has no usable sweep in {none.sum()} of {len(samples)} samples"
             )
         if less.sum() > _NOTICEABLE * len(samples):
             thin.append(
-                f"{channel} has fewer than {rule.count} sweeps in {less.sum()} of {len(samples)} "
-                f"samples (others are more than {rule.oldest:g} s old)"
+                f"{channel} has fewer than {rule.count} sweeps of at most {rule.oldest:g} s in "
+                f"{less.sum()} of {len(samples)} samples"
             )
-    texts = [f"{'; '.join(silent)}: missing there, as it would be live"] if silent else []
-    return texts + ([f"{'; '.join(thin)}: the cloud holds those"] if thin else [])
+    texts = []
+    if silent:
+        texts.append(
+            f"{', '.join(silent)}: none at most {radar.TIMEOUT:g} s before the reference, so it "
+            "is missing there, as it would be live"
+        )
+    if thin:
+        texts.append(f"{', '.join(thin)}: clouds hold those, and no older ones")
+    return texts
 
 
 def _there(
