@@ -69,6 +69,8 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         OutputError: something on the way to ``path`` is no folder, or may not be written; or
             results are there already.
     """
+    if results == ITSELF and path.is_dir():
+        raise OutputError(f"cannot write to {path}: it is a folder; choose another --out")
     there = [path / name for name in results if os.path.lexists(path / name)]
     if there and not overwrite:
         names = ", ".join(place.name for place in there)
@@ -79,8 +81,6 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         )
     folder = path.absolute()
     if results == ITSELF:
-        if folder.is_dir():
-            raise OutputError(f"cannot write to {path}: it is a folder; choose another --out")
         folder = folder.parent
     while not os.path.lexists(folder):
         folder = folder.parent

@@ -23,6 +23,9 @@ def tables(census: Census) -> list[Table]:
             _hit_table(census.boxes, known["boxes"], "LiDAR", 2),
             _class_table(census.boxes, known),
         ]
+    else:
+        rows = [["no sample has both an annotated box and LiDAR, from where range is measured"]]
+        result.append(Table(title="Boxes left out", columns=("",), rows=rows))
     pairs = (
         (f"A radar sweep ({len(census.radar)} read)", sweeps.radar_figures(census.radar), "radar"),
         (f"A LiDAR sweep ({len(census.lidar)} read)", sweeps.lidar_figures(census.lidar), "lidar"),
@@ -86,7 +89,7 @@ def world_report(
     """Tables of a data set; with ``out``, the picture too.
 
     Raises:
-        NuScenesError: not a nuScenes data set, or unknown split.
+        NuScenesError: not a nuScenes data set, or unknown split, or one without samples.
     """
     census = take_census(NuScenes(root, split=split, version=version), split=split, most=most)
     if out is not None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.census.boxes import BoxCounts, read_boxes
 from crkd_core.data.lidar import LidarError, read_bin
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.radar import RadarError, read_pcd
 from crkd_core.sensors import LIDAR, RADARS
 
@@ -23,7 +24,8 @@ class Census:
 
     Attributes:
         name: of the data set.
-        boxes: annotated boxes; None where a sample has no LiDAR record to measure range from.
+        boxes: annotated boxes of the samples with a LiDAR record, from which range is measured;
+            None where there are none.
         radar: key sweeps of all radars, [N, 18] each.
         lidar: key sweeps, [N, 5] each.
         scenes: description of each scene.
@@ -53,10 +55,14 @@ def take_census(data: NuScenes, *, split: str | None = None, most: int = 400) ->
         most: sweeps are read of this many key frames, evenly spread.
 
     Raises:
-        NuScenesError: unknown split.
+        NuScenesError: unknown split, or one without samples.
     """
     scenes = data.scenes if split is None else data.scenes_of(split)
     samples = [token for scene in scenes for token in data.samples_of_scene(scene)]
+    if not samples:
+        raise NuScenesError(
+            f"{data.root}: expected at least one sample in {split or 'its scenes'}, got none"
+        )
     ranged = [token for token in samples if data.key_record(token, LIDAR) is not None]
     chosen = [samples[i] for i in np.unique(np.linspace(0, len(samples) - 1, most).astype(int))]
     radar, lidar, missing = [], [], 0
@@ -72,9 +78,10 @@ def take_census(data: NuScenes, *, split: str | None = None, most: int = 400) ->
                     radar.append(read_pcd(record.path))
             except (RadarError, LidarError):
                 missing += 1
+    boxes = read_boxes(data, ranged) if ranged else None
     return Census(
         name=f"{data.root.name}, {split or 'all scenes'}",
-        boxes=read_boxes(data, ranged) if ranged else None,
+        boxes=boxes if boxes is not None and len(boxes.label) else None,
         radar=radar,
         lidar=lidar,
         scenes=[data.description_of(scene) for scene in scenes],

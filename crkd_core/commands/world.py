@@ -26,18 +26,24 @@ def world(
         bool, typer.Option(help="Leave the camera sweeps out (training sets).")
     ] = False,
     lidar_sweeps: Annotated[
-        int, typer.Option(min=0, max=9, help="LiDAR sweeps kept before each key frame.")
-    ] = 9,
+        int | None,
+        typer.Option(min=0, max=9, help="LiDAR sweeps kept before each key frame. [default: 9]"),
+    ] = None,
     radar_sweeps: Annotated[
-        int, typer.Option(min=0, max=13, help="Sweeps of each radar kept before each key frame.")
-    ] = 13,
+        int | None,
+        typer.Option(
+            min=0, max=13, help="Sweeps of each radar kept before each key frame. [default: 13]"
+        ),
+    ] = None,
     mix: Annotated[
         str, typer.Option(help="real: classes as in nuScenes; balanced: all in every drive.")
     ] = "real",
     weather: Annotated[
         str, typer.Option(help="Shares of the drives, or one kind: rain.")
     ] = "clear=0.7,rain=0.2,night=0.1",
-    version: Annotated[str, typer.Option(help="Name of the version folder.")] = "v1.0-mini",
+    version: Annotated[
+        str | None, typer.Option(help="Name of the version folder. [default: v1.0-mini]")
+    ] = None,
     format_: Annotated[
         str,
         typer.Option("--format", help="nuscenes, or vod: View-of-Delft, of one camera and radar."),
@@ -50,7 +56,20 @@ def world(
     size: dict[str, Any] = {} if image_width is None else {"image_width": image_width}
     if format_ not in ("nuscenes", "vod"):
         raise ConfigError(f"--format: expected nuscenes or vod, got {format_!r}")
+    asked: dict[str, Any] = {
+        "key_frames_only": key_frames_only or None,
+        "lidar_sweeps": lidar_sweeps,
+        "radar_sweeps": radar_sweeps,
+        "version": version,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
     if format_ == "vod":
+        if asked:
+            raise ConfigError(
+                f"{', '.join('--' + name.replace('_', '-') for name in asked)}: expected with "
+                "--format nuscenes alone, since View-of-Delft has key frames of one LiDAR sweep "
+                "and up to 5 radar scans, and no versions; leave it out"
+            )
         write_vod_world(
             out,
             scenes=scenes,
@@ -68,12 +87,9 @@ def world(
         seconds=seconds,
         seed=seed,
         jobs=jobs,
-        key_frames_only=key_frames_only,
-        lidar_sweeps=lidar_sweeps,
-        radar_sweeps=radar_sweeps,
         mix=mix,
         weather=parse_shares(weather),
-        version=version,
+        **asked,
         **size,
     )
 

@@ -16,9 +16,20 @@ from crkd_core.files import write_bytes
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
 
+# Of nuScenes' LiDAR, seconds.
+_PERIOD = 0.05
+
 
 class LidarError(ValueError):
     """A file or a set of sweeps that is not LiDAR data as nuScenes defines it."""
+
+
+def oldest_age(sweeps: int) -> float:
+    """How old a sweep of a cloud of ``sweeps`` may be, seconds: older ones are not used.
+
+    Every second one may be lost, and one period is for jitter: 0.95 s for ten.
+    """
+    return (2 * (sweeps - 1) + 1) * _PERIOD
 
 
 @dataclass(frozen=True, kw_only=True)

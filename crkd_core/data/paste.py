@@ -251,8 +251,12 @@ def _inside(boxes: Boxes, index: int, points: NDArray[np.float32]) -> NDArray[np
     """[P] which points lie in one box; cheap where nearly all lie far away."""
     box = boxes.select(np.array([index]))
     reach = float(np.linalg.norm(box.size[0, :2])) / 2
-    offset = points[:, :2] - box.center[0, :2]
-    near = np.flatnonzero((np.abs(offset) <= reach).all(1))
+    # More than float32 rounds, in which this is done: ``contains`` has the last word.
+    reach += 0.01 + 1e-6 * float(np.abs(box.center[0, :2]).max())
+    x, y = box.center[0, :2].astype(np.float32)
+    # Column by column, which is ten times as fast as rows of two.
+    near = np.flatnonzero(np.abs(points[:, 0] - x) <= reach)
+    near = near[np.abs(points[near, 1] - y) <= reach]
     mask = np.zeros(len(points), bool)
     mask[near[box.contains(points[near])[0]]] = True
     return mask

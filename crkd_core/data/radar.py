@@ -33,6 +33,10 @@ logger = logging.getLogger(__name__)
 
 _FLOATS = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 
+#: For files, replay and the live node: a radar whose newest sweep is older than ``TIMEOUT`` is
+#: missing, and sweeps older than ``OLDEST`` are not used, seconds.
+TIMEOUT, OLDEST = 0.3, 2.0
+
 #: One packed record of a file or of a PointCloud2, 43 bytes.
 RADAR_DTYPE = np.dtype(
     [

@@ -127,7 +127,11 @@ class Targets(Tensors):
 
 
 def targets_of(
-    truths: Sequence[Boxes | None], config: DetectorConfig, *, partly: bool = False
+    truths: Sequence[Boxes | None],
+    config: DetectorConfig,
+    *,
+    partly: bool = False,
+    tokens: Sequence[str] = (),
 ) -> Targets:
     """What a detector should answer to a batch.
 
@@ -135,6 +139,7 @@ def targets_of(
         truths: B sets of boxes in its grid frame. An empty set is an answer; None is not.
         config: the detector's.
         partly: whether samples may be without truth; they are then not ``labelled``.
+        tokens: of the samples, for errors; () = unknown.
 
     Raises:
         TargetError: a sample without truth, or truth that is none; see ``build_targets``.
@@ -143,15 +148,17 @@ def targets_of(
     if partly:
         none = Boxes.empty(config.classes)
         every = [none if truth is None else truth for truth in truths]
-        targets = Targets.of(build_targets(every, config))
+        targets = Targets.of(build_targets(every, config, tokens))
         flags = torch.tensor([truth is not None for truth in truths])
         return dataclasses.replace(targets, labelled=flags)
     if len(known) < len(truths):
         missing = [index for index, truth in enumerate(truths) if truth is None]
+        names = ", ".join(filter(None, (tokens[index] for index in missing if tokens)))
         raise TargetError(
-            f"samples {missing} of the batch have no truth; train on annotated Frames"
+            f"samples {missing} of the batch have no truth{names and f' ({names})'}; train on "
+            "annotated Frames"
         )
-    return Targets.of(build_targets(known, config))
+    return Targets.of(build_targets(known, config, tokens))
 
 
 def counted_together(parts: Sequence[Targets], *, device: torch.device) -> list[Targets]:
@@ -174,12 +181,15 @@ def counted_together(parts: Sequence[Targets], *, device: torch.device) -> list[
     return [dataclasses.replace(part, divisors=own) for part in parts]
 
 
-def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskTargets]:
+def build_targets(
+    truths: Sequence[Boxes], config: DetectorConfig, tokens: Sequence[str] = ()
+) -> list[TaskTargets]:
     """Targets of every task; boxes outside the grid are left out.
 
     Args:
         truths: B sets of boxes of the detector's classes, in the grid frame.
         config: the detector.
+        tokens: of the samples, for errors; () = unknown.
 
     Raises:
         BoxError: boxes of other classes than the detector's.
@@ -187,11 +197,12 @@ def build_targets(truths: Sequence[Boxes], config: DetectorConfig) -> list[TaskT
             positive.
     """
     for index, truth in enumerate(truths):
-        require_classes(truth, config.classes, f"truth of sample {index}")
+        name = _named(index, tokens)
+        require_classes(truth, config.classes, f"truth of {name}")
         finite = np.isfinite(truth.center).all() and np.isfinite(truth.yaw).all()
         if not finite or not (np.isfinite(truth.size) & (truth.size > 0)).all():
             raise TargetError(
-                f"truth of sample {index}: expected finite centres and yaws and positive sizes"
+                f"truth of {name}: expected finite centres and yaws and positive sizes"
             )
     sample = np.repeat(np.arange(len(truths)), [len(truth) for truth in truths])
     joined = Boxes.joined([_plain(truth) for truth in truths])
@@ -279,3 +290,8 @@ def draw(
     place = (sample[box], channel[box], ix[box, a], iy[box, b])
     np.maximum.at(heatmap, place, value[box, a, b])
     return heatmap
+
+
+def _named(index: int, tokens: Sequence[str]) -> str:
+    token = tokens[index] if tokens else ""
+    return f"sample {index}" + (f" ({token})" if token else "")

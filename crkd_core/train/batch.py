@@ -61,7 +61,12 @@ def training_batch(frames: Sequence[Frame], config: TrainConfig) -> TrainingBatc
         FrameError: see data.batch.collate.
     """
     inputs = collate(frames, config.detector)
-    targets = targets_of(inputs.truth, config.detector, partly=config.unlabelled is not None)
+    targets = targets_of(
+        inputs.truth,
+        config.detector,
+        partly=config.unlabelled is not None,
+        tokens=inputs.tokens,
+    )
     if config.detector.segments is not None:
         segments = segment_targets(inputs.truth, inputs.drivable, config.detector)
         targets = dataclasses.replace(targets, segments=segments)

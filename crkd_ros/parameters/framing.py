@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from crkd_core.config import DetectorConfig
+from crkd_core.data.radar import OLDEST, TIMEOUT
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
@@ -44,10 +45,10 @@ class SyncConfig:
     #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar_sweeps).
     sweeps: int = 6
     radar_timeout: float = knob(
-        0.3, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
+        TIMEOUT, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
     )
     sweep_age: float = knob(
-        2.0, "Radar sweeps older than this are not used, s", low=0.0, high=60.0
+        OLDEST, "Radar sweeps older than this are not used, s", low=0.0, high=60.0
     )
     dead_after: float = knob(
         1.0, "A sensor silent for longer is not waited for, s", low=0.0, high=60.0

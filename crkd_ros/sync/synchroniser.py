@@ -284,7 +284,7 @@ class Synchronizer:
         reference = trigger.reference_ns
         firing = self.firing(reference)
         # In whole numbers: a float is 256 ns off at such times.
-        newest, sweep_age = reference + round(firing.after_ns), round(self.config.sweep_age * 1e9)
+        newest = reference + round(firing.after_ns)
         images = {
             name: latest[-1]
             for name in self._cameras
@@ -293,11 +293,14 @@ class Synchronizer:
         if trigger.sensor in images:  # Its next image may be as near.
             own = self._within(trigger.sensor, reference, reference)
             images[trigger.sensor] = own[-1] if own else images[trigger.sensor]
+        timeout, oldest = (
+            round(age * 1e9) for age in (self.config.radar_timeout, self.config.sweep_age)
+        )
         sweeps = {
             name: tuple(reversed(recent[-self.config.sweeps :]))
             for name in self._radars
-            if (recent := self._within(name, reference - sweep_age, reference))
-            and reference - recent[-1].stamp_ns <= self.config.radar_timeout * 1e9
+            if (recent := self._within(name, reference - oldest, reference))
+            and reference - recent[-1].stamp_ns <= timeout
         }
         return FrameSet(
             stamp_ns=reference,

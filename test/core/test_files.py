@@ -225,8 +225,9 @@ def test_results_that_are_there_are_told_early(tmp_path) -> None:
     with pytest.raises(OutputError, match=r"already holds a.json; pass --overwrite to replace it"):
         check_output(tmp_path / "a.json", results=ITSELF)
     check_output(tmp_path / "a.json", results=ITSELF, overwrite=True)
-    with pytest.raises(OutputError, match="it is a folder; choose another --out"):
-        check_output(tmp_path, results=ITSELF, overwrite=True)
+    for overwrite in (True, False):
+        with pytest.raises(OutputError, match="it is a folder; choose another --out"):
+            check_output(tmp_path, results=ITSELF, overwrite=overwrite)
 
 
 def test_only_files_are_read(tmp_path) -> None:

@@ -59,7 +59,7 @@ def absent_records(
             f"{CHANNELS[number]} {count} of {of[number]}"
             for number, count in sorted(Counter(channel[gone].tolist()).items())
         ]
-        _tell(
+        warn_once(
             f"{root}: files that sample_data.json lists are not there: {', '.join(counts)}, first "
             f"{index.record_file[gone[0]].decode()}; clouds hold the sweeps that are"
         )
@@ -69,11 +69,17 @@ def absent_records(
 def _listing(folder: Path) -> frozenset[bytes]:
     try:
         with os.scandir(os.fsencode(folder)) as entries:
-            return frozenset(entry.name for entry in entries)
+            # A link may lead to nothing, as those of files that were not fetched do.
+            return frozenset(
+                entry.name
+                for entry in entries
+                if not entry.is_symlink() or (folder / os.fsdecode(entry.name)).exists()
+            )
     except OSError:
         return frozenset()
 
 
 @functools.cache
-def _tell(text: str) -> None:
+def warn_once(text: str) -> None:
+    """A warning about a data set, which a process opens several times."""
     logger.warning("%s", text)

@@ -56,7 +56,6 @@ class Index:
     record_calib: NDArray[np.int32]
     record_sample: NDArray[np.int32]
     record_previous: NDArray[np.int32]
-    record_next: NDArray[np.int32]
     record_is_key: NDArray[np.bool_]
     #: [R, 7] ego pose at the record's time: translation, quaternion w x y z.
     record_pose: NDArray[np.float64]
@@ -221,8 +220,6 @@ def _records(
         )
     # "No record", -1, picks the last of new_row, which is -1.
     before = new_row[before[order]]
-    after = np.full(len(order), -1, np.int32)
-    after[before[before >= 0]] = np.flatnonzero(before >= 0)
     key = np.full((len(samples), len(CHANNELS)), -1, np.int32)
     keys = np.flatnonzero(result["record_is_key"])
     place = result["record_sample"][keys], channel[order][keys]
@@ -240,7 +237,6 @@ def _records(
         )
     return result | {
         "record_previous": before,
-        "record_next": after,
         "sample_key": key,
         "scene_records": np.searchsorted(block, blocks),
     }

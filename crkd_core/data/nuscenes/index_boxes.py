@@ -65,14 +65,15 @@ def read_boxes(
         columns.numbered(part, row_of)
         for name, values in near.items():
             values += part[name]
+        objects_here = np.array(part.lookup("instance_token", instances, "instance"), np.int64)
         forward = geometry.quat_wxyz_to_matrix(part["rotation"])[:, :, 0]
         for name, array in {
             "sample": np.array(part.lookup("sample_token", samples, "sample"), np.int64),
-            "object": np.array(part.lookup("instance_token", instances, "instance"), np.int64),
+            "object": objects_here,
             "center": part["translation"],
             "yaw": np.arctan2(forward[:, 1], forward[:, 0]),
             "size": geometry.wlh_to_lwh(part["size"]),
-            "attribute": np.array(_attributes(part, attributes)),
+            "attribute": np.array(_attributes(part, attributes, label_of[objects_here] >= 0)),
             "lidar": part["num_lidar_pts"],
             "radar": part["num_radar_pts"],
         }.items():
@@ -122,13 +123,17 @@ def _velocity(
     return np.where(known[:, None] & np.isfinite(velocity), velocity, np.nan)
 
 
-def _attributes(part: columns.Part, attributes: dict[str, int]) -> list[int]:
+def _attributes(
+    part: columns.Part, attributes: dict[str, int], used: NDArray[np.bool_]
+) -> list[int]:
+    """Of each row, -1 for none. Boxes that nothing uses may have several."""
     lists = part["attribute_tokens"]
     for index, tokens in enumerate(lists):
-        if len(tokens) > 1 or any(token not in attributes for token in tokens):
+        several = len(tokens) > 1 and used[index]
+        if several or any(token not in attributes for token in tokens):
             raise part.error(
                 index,
                 f"attribute_tokens: expected at most one attribute, known to attribute.json, got "
                 f"{columns.shown(tokens)}",
             )
-    return [attributes[tokens[0]] if tokens else -1 for tokens in lists]
+    return [attributes[tokens[0]] if len(tokens) == 1 else -1 for tokens in lists]

@@ -45,7 +45,7 @@ def open_index(folder: Path) -> Index:
     key = fingerprint(folder)
     places = _places(folder)
     for place in places:
-        if (place / key).is_dir():
+        if _is_folder(place / key):
             try:
                 return _load(place / key)
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -64,10 +64,21 @@ def open_index(folder: Path) -> Index:
     return index
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # It lies where this user may not look.
+        return False
+
+
 def _places(folder: Path) -> list[Path]:
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    beside = folder / ".crkd_index"
+    try:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # A container's user need not have a home.
+        return [beside]
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
-    return [folder / ".crkd_index", user / "crkd" / "index" / name]
+    return [beside, user / "crkd" / "index" / name]
 
 
 def fingerprint(folder: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -20,12 +21,13 @@ from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, TemporalConfig
 from crkd_core.data import cameras, lidar, radar
-from crkd_core.data.nuscenes.absent import absent_records
+from crkd_core.data.nuscenes.absent import absent_records, warn_once
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.index import CHANNELS
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, sweeps_until
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
 from crkd_core.frame import Frame, PastFrame
@@ -42,12 +44,14 @@ class NuScenesFrames(Sequence[Frame]):
     """The samples of a split as Frames, read from disk when asked for.
 
     - Cameras: the key images. A camera without one is missing.
-    - Radars: of each, the last ``radar_sweeps`` sweeps not later than the reference; fewer at the
-      start of a drive, and where the files of sweeps are not on disk (warned of). A radar without
-      any is not present.
-    - LiDAR: the key sweep and the sweeps before it. The key sweep ends about a millisecond after
-      the reference image, so ages count from the key sweep, and are never negative; all points are
-      moved to ego at the reference, like everything else.
+    - Radars: of each, the last ``radar_sweeps`` sweeps on disk that are not later than the
+      reference, as the live node would use them: at most radar.OLDEST old, and none where the
+      newest is older than radar.TIMEOUT. A radar without any is not present.
+    - LiDAR: the key sweep and the sweeps before it, at most lidar.oldest_age old. The key sweep
+      ends about a millisecond after the reference image, so ages count from the key sweep, and are
+      never negative; all points are moved to ego at the reference, like everything else.
+    - Files of sweeps that are not there, and sensors that lack sweeps in a noticeable part of the
+      samples, are warned of.
     - Drivable area, where asked for: that of the map expansion of the scene's location.
     - Truth: the sample's boxes of the ten classes, those without points included, seen from ego at
       the reference; None where the version has no annotations.
@@ -93,10 +97,13 @@ class NuScenesFrames(Sequence[Frame]):
         self._radar_sweeps, self.lidar_sweeps = radar_sweeps, lidar_sweeps
         self._image = image
         self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
-        swept = [name for name in RADARS if name in self._sensors and radar_sweeps]
-        swept += [LIDAR] if lidar_sweeps else []
+        swept = {name: radar_sweeps for name in RADARS if name in self._sensors and radar_sweeps}
+        swept |= {LIDAR: lidar_sweeps} if lidar_sweeps else {}
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
+        rules = {name: SweepRule.of(name, count) for name, count in swept.items()}
+        for text in few_sweeps(tables.index, self._absent, np.array(self._rows, np.int64), rules):
+            warn_once(f"{tables.root}: {text}")
         self._drivable: dict[str, Area] = {}
         names = {tables.index.scene_name[row].decode() for row in scenes} if drivable else set()
         for location in sorted({tables.location_of(name) for name in names}):
@@ -154,11 +161,12 @@ class NuScenesFrames(Sequence[Frame]):
 
         Raises:
             IndexError: no such sample.
+            TypeError: no whole number, such as a slice; name the samples' tokens instead.
             NuScenesError: the sample has no key-frame file of any sensor.
             CameraError, RadarError, LidarError: a key-frame file is missing, or any is damaged or
                 not what the tables say; names the file.
         """
-        return self._frame(self._rows[index], past=False)
+        return self._frame(self._rows[operator.index(index)], past=False)
 
     def _frame(self, sample: int, *, past: bool) -> Frame:
         """The Frame of a row of the samples; as an earlier moment without LiDAR and truth."""
@@ -170,7 +178,7 @@ class NuScenesFrames(Sequence[Frame]):
         global_T_ego = self.tables.poses_of([reference])[0]
         ego_T_global = geometry.invert(global_T_ego)
         images, intrinsics, ego_T_cam = self._cameras(keys, ego_T_global)
-        points, present = self._radars(keys, stamp, ego_T_global)
+        points, present = self._radars(sample, stamp, ego_T_global)
         truth = None
         if self.tables.annotated and not past:
             truth = self.tables.truth_global(token).transformed(ego_T_global)
@@ -183,7 +191,7 @@ class NuScenesFrames(Sequence[Frame]):
             prepared=self._image,
             radar=points,
             radar_present=present,
-            lidar=self._lidar(keys, ego_T_global) if has_lidar else None,
+            lidar=self._lidar(sample, ego_T_global) if has_lidar else None,
             global_T_ego=global_T_ego,
             truth=truth,
             drivable=None if past else self._drivable_area(sample, global_T_ego),
@@ -280,7 +288,7 @@ class NuScenesFrames(Sequence[Frame]):
         return tuple(images), intrinsics, ego_T_cam
 
     def _radars(
-        self, keys: NDArray[np.int32], stamp: int, ego_T_global: NDArray[np.float64]
+        self, sample: int, stamp: int, ego_T_global: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Accumulated points [N, 20] and which radars deliver [5]."""
         table = self.tables.index
@@ -288,8 +296,9 @@ class NuScenesFrames(Sequence[Frame]):
         rows: list[int] = []
         sensors: list[int] = []
         for sensor, name in enumerate(RADARS):
-            row = int(keys[CHANNELS.index(name)]) if name in self._sensors else -1
-            chain = self._last_until(row, stamp, self._radar_sweeps, key=row)
+            if name not in self._sensors:
+                continue
+            chain = self._sweeps(sample, name, stamp, self._radar_sweeps)
             present[sensor] = bool(chain)
             rows += chain
             sensors += [sensor] * len(chain)
@@ -305,15 +314,13 @@ class NuScenesFrames(Sequence[Frame]):
         ]
         return radar.accumulate(sweeps, stamp), present
 
-    def _lidar(
-        self, keys: NDArray[np.int32], ego_T_global: NDArray[np.float64]
-    ) -> NDArray[np.float32] | None:
-        row = int(keys[CHANNELS.index(LIDAR)])
+    def _lidar(self, sample: int, ego_T_global: NDArray[np.float64]) -> NDArray[np.float32] | None:
+        table = self.tables.index
+        row = int(table.sample_key[sample, CHANNELS.index(LIDAR)])
         if row < 0:
             return None
-        table = self.tables.index
         stamp = int(table.record_stamp[row])
-        rows = self._last_until(row, stamp, self.lidar_sweeps, key=row)
+        rows = self._sweeps(sample, LIDAR, stamp, self.lidar_sweeps)
         sweeps = [
             lidar.LidarSweep(
                 stamp_ns=int(table.record_stamp[one]),
@@ -324,29 +331,9 @@ class NuScenesFrames(Sequence[Frame]):
         ]
         return lidar.accumulate(sweeps, stamp)
 
-    def _last_until(self, row: int, stamp: int, count: int, *, key: int) -> list[int]:
-        """The last ``count`` records of a chain not later than ``stamp``, newest first.
-
-        Those whose files are not there are left out, and no older ones taken in their place; of
-        the key frame there must be one.
-        """
-        table = self.tables.index
-        while row >= 0 and table.record_next[row] >= 0:
-            if table.record_stamp[table.record_next[row]] > stamp:
-                break
-            row = int(table.record_next[row])
-        while row >= 0 and table.record_stamp[row] > stamp:
-            row = int(table.record_previous[row])
-        chain: list[int] = []
-        while row >= 0 and len(chain) < count:
-            chain.append(row)
-            row = int(table.record_previous[row])
-        if len(self._absent):
-            gone = np.isin(chain, self._absent)
-            chain = [
-                one for one, absent in zip(chain, gone, strict=True) if one == key or not absent
-            ]
-        return chain
+    def _sweeps(self, sample: int, channel: str, stamp: int, count: int) -> list[int]:
+        rule = SweepRule.of(channel, count)
+        return sweeps_until(self.tables.index, self._absent, sample, channel, stamp, rule)
 
     def _moved(self, rows: list[int], ego_T_global: NDArray[np.float64]) -> NDArray[np.float64]:
         """[n, 4, 4] sensor at its own time -> ego at the reference."""

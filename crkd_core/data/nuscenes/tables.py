@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -44,6 +45,9 @@ _CHUNK_BYTES = 1 << 25
 # Longer than any row of any table.
 _LONGEST_ROW = 1 << 28
 _PROGRESS_BYTES = 50_000_000
+
+# Texts, whatever is in them, and brackets.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}"]', re.DOTALL)
 
 Row = dict[str, Any]
 
@@ -140,18 +144,16 @@ def read_table(path: Path, advance: Callable[[int], None] = lambda _: None) -> I
             while piece := file.read(_CHUNK_BYTES):
                 advance(len(piece))
                 rest += piece
-                # A table that fits in one piece is parsed whole. A larger one is cut between
-                # two objects: the big tables hold tokens, numbers and file names, never "},{"
-                # inside a string.
-                cut = _last_boundary(rest) if len(piece) == _CHUNK_BYTES else None
+                # A table that fits in one piece is parsed whole.
+                cut = _first_rows(path, rest, start) if len(piece) == _CHUNK_BYTES else None
                 if cut is None and len(rest) > _LONGEST_ROW:
                     raise NuScenesError(
                         f"{path}: no end of a row in {len(rest)} bytes; expected a JSON list of "
                         "objects"
                     )
                 if cut is not None:
-                    end, begin = cut
-                    yield _rows(path, rest[:end] + b"]", start)
+                    rows, begin = cut
+                    yield rows
                     start += begin - 1
                     rest = b"[" + rest[begin:]
             yield _rows(path, rest, start)
@@ -170,6 +172,36 @@ def table_progress(folder: Path) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=stderr_console()) as progress:
         task = progress.add_task(f"indexing {folder.name} (once)", total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def _first_rows(path: Path, data: bytes, start: int) -> tuple[list[Row], int] | None:
+    """The whole rows of a piece, and where the next begins; None where none ends in it."""
+    cut = _last_boundary(data)
+    if cut is not None:
+        try:
+            return _rows(path, data[: cut[0]] + b"]", start), cut[1]
+        except NuScenesError:
+            # Perhaps between two objects within a row, or in a text: found by counting, which
+            # takes many times as long.
+            cut = _outer_boundary(data)
+    return None if cut is None else (_rows(path, data[: cut[0]] + b"]", start), cut[1])
+
+
+def _outer_boundary(data: bytes) -> tuple[int, int] | None:
+    """The same as ``_last_boundary``, of two rows of the list that ``data`` is the start of."""
+    depth, end, found = 0, None, None
+    for match in _BRACKETS.finditer(data):
+        sign = match[0]
+        if sign == b'"':  # a text without an end
+            break
+        if sign in (b"[", b"{"):
+            if depth == 1 and end is not None:
+                found = end, match.start()
+            depth += 1
+        elif sign in (b"]", b"}"):
+            depth -= 1
+            end = match.end() if depth == 1 else end
+    return found
 
 
 def _last_boundary(data: bytes) -> tuple[int, int] | None:

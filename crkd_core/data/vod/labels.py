@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.records import FARTHEST
+from crkd_core.data.vod.classes import DONT_CARE
 from crkd_core.data.vod.errors import VodError
 from crkd_core.files import read_file
 
@@ -84,15 +85,17 @@ def objects_of(names: Sequence[str], numbers: NDArray[np.float64]) -> Objects:
 def read_labels(path: Path) -> Objects:
     """The objects of one label or result file.
 
+    The second column may hold anything, and so may what an area without care says in space.
+
     Raises:
-        VodError: missing, a line that is none, or numbers that are not finite or not in metres;
-            names the file and the line.
+        VodError: missing, a line that is none, numbers that are not finite or not in metres, or
+            an object without extent; names the file and the line.
     """
     try:
         text = read_file(path).decode("utf-8", "replace")
     except OSError as error:
         raise VodError(f"{path}: cannot read the labels: {error.strerror}") from error
-    names, rows = [], []
+    names, rows, lines = [], [], []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
         if not words:
@@ -106,16 +109,27 @@ def read_labels(path: Path) -> Objects:
                 f"{path}, line {number}: expected a class and {_NUMBERS} numbers, or one more "
                 f"for a score, got {len(words)} words"
             )
+        lines.append(number)
         names.append(words[0])
         rows.append(values if len(values) > _NUMBERS else [*values, 0.0])
     objects = objects_of(names, np.array(rows))
-    numbers = np.hstack([objects.size, objects.bottom, objects.rotation[:, None]])
-    good = np.isfinite(numbers).all(1) & (np.abs(numbers) < FARTHEST).all(1)
-    if not good.all():
-        raise VodError(
-            f"{path}: object {int(good.argmin()) + 1}: expected a finite size, place and rotation "
-            f"in metres and radians, got {numbers[good.argmin()].tolist()}"
-        )
+    solid = objects.name != DONT_CARE
+    place = np.hstack([objects.bottom, objects.rotation[:, None]])
+    image = np.column_stack([objects.occluded, objects.alpha, objects.box, objects.score])
+    checks = (
+        ("a size above 0 in metres", objects.size, (objects.size > 0) & (objects.size < FARTHEST)),
+        ("a finite place and rotation in metres and radians", place, np.abs(place) < FARTHEST),
+        ("finite occlusion, alpha, 2D box and score", image, np.isfinite(image)),
+    )
+    for expected, numbers, fine in checks:
+        good = fine.all(1)
+        if numbers is not image:
+            good |= ~solid
+        if not good.all():
+            bad = int(good.argmin())
+            raise VodError(
+                f"{path}, line {lines[bad]}: expected {expected}, got {numbers[bad].tolist()}"
+            )
     return objects
 
 

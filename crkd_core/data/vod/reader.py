@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import operator
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,10 @@ class VodFrames(Sequence[Frame]):
 
         Raises:
             IndexError: no such frame.
+            TypeError: no whole number, such as a slice; name the frames instead.
             VodError, CameraError: a file is missing or damaged; names it.
         """
-        name = self.tokens[index]
+        name = self.tokens[operator.index(index)]
         calibration = self.calibration(index)
         ego_T_camera = EGO_T_LIDAR @ geometry.invert(calibration.camera_T_sensor)
         place, count = CAMERAS.index(CAMERA), len(CAMERAS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -117,6 +118,27 @@ def test_the_command_prints_and_draws(tiny_world: Path, tmp_path: Path) -> None:
     for text in ("radar returns inside", "dyn_prop 4", "LiDAR sweep", "nuScenes v1.0"):
         assert text in done.output
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_set_without_boxes_has_no_tables_of_them(tiny_world: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_world / "v1.0-mini", tmp_path / "v1.0-test")
+    for name in ("samples", "sweeps"):
+        (tmp_path / name).symlink_to(tiny_world / name)
+    (tmp_path / "v1.0-test" / "sample_annotation.json").write_text("[]")
+    tables = world_report(tmp_path, most=1, out=tmp_path / "census.png")
+    titles = [table.title for table in tables]
+    assert [title for title in titles if title.startswith("Boxes")] == ["Boxes left out"]
+    assert "A radar sweep (5 read)" in titles and (tmp_path / "census.png").exists()
+
+
+def test_a_scene_without_samples_is_refused(tiny_world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "v1.0-mini"
+    shutil.copytree(tiny_world / "v1.0-mini", folder)
+    rows = json.loads((folder / "scene.json").read_text())
+    rows.append({**rows[0], "token": "empty", "name": "scene-9999"})
+    (folder / "scene.json").write_text(json.dumps(rows))
+    with pytest.raises(NuScenesError, match="at least one sample in scene-9999, got none"):
+        world_report(tmp_path, split="scene-9999", out=tmp_path / "census.png")
 
 
 def test_what_is_not_on_disk_is_said(tiny_world: Path, tmp_path: Path) -> None:

@@ -54,6 +54,25 @@ def scene(seed: int) -> Frame:
 SCENES = [scene(seed) for seed in range(6)]
 
 
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), far=st.sampled_from([0.0, 900.0, 30_000.0]))
+def test_points_at_corners_and_faces_are_inside_as_for_contains(seed, far):
+    rng = np.random.default_rng(seed)
+    truth = some_boxes(rng, 6)
+    truth.center[:, :2] += far * rng.choice([-1, 1], 2)
+    out = rng.choice([1 - 1e-3, 1 - 1e-6, 1, 1 + 1e-6, 1 + 1e-3], (6, 8, 1))
+    corners = truth.center[:, None] + (truth.corners() - truth.center[:, None]) * out
+    middles = (corners[:, :4] + corners[:, [1, 2, 3, 0]]) / 2
+    points = np.concatenate([corners, middles, truth.center[:, None]], 1).reshape(-1, 3)
+    cloud = np.pad(points, ((0, 0), (0, 2))).astype(np.float32)
+    cloud = np.concatenate([cloud, np.full((3, 5), np.nan, np.float32)])
+    frame = dataclasses.replace(FRAMES[0], truth=truth, lidar=cloud)
+    database = PasteDatabase.build([frame], min_points=0)
+    slow = [cloud[mask] for mask in truth.contains(cloud)]
+    np.testing.assert_array_equal(database.points, np.concatenate(slow))
+    np.testing.assert_array_equal(np.diff(database.start), [len(part) for part in slow])
+
+
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 10_000))
 def test_overlap_equals_polygons(seed):

@@ -145,6 +145,8 @@ def test_truth_that_is_no_truth_is_refused():
     for bad in (flat, lost):
         with pytest.raises(TargetError, match="sample 1: expected finite centres"):
             build_targets([boxes, bad], TINY)
+        with pytest.raises(TargetError, match=r"sample 1 \(00017\): expected finite"):
+            targets_of([boxes, bad], TINY, tokens=("", "00017"))
 
 
 def test_radius_of_a_car_by_hand():

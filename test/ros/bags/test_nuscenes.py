@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -170,6 +171,19 @@ def test_frames_of_a_world_drive_are_the_readers_frames(tiny_drive, tmp_path) ->
     tables = NuScenes(tiny_drive)
     write_bag(tables, SCENE, tmp_path / "bag", with_lidar=False, progress=False)
     check_frames(tables, tmp_path / "bag", samples=len(tables.samples_of_scene(SCENE)))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_frames_of_key_frames_alone_are_the_readers_frames(tmp_path, listed) -> None:
+    root = write_version(tmp_path / "data", samples=7, scenes=(SCENE,))
+    shutil.rmtree(root / "sweeps")
+    if not listed:
+        path = root / "v1.0-mini" / "sample_data.json"
+        rows = [row for row in json.loads(path.read_text()) if row["is_key_frame"]]
+        path.write_text(json.dumps(rows))
+    tables = NuScenes(root)
+    write_bag(tables, SCENE, tmp_path / "bag", with_lidar=False, progress=False)
+    check_frames(tables, tmp_path / "bag", samples=7)
 
 
 def _sorted(points: np.ndarray) -> np.ndarray:

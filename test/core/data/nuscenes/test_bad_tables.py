@@ -265,6 +265,32 @@ def test_stamps_of_another_unit_are_refused_with_the_field(root, factor):
     refused(root, r"sample\.json: .*timestamp: expected (a whole number of )?microseconds")
 
 
+def test_several_attributes_of_what_is_no_class_do_not_matter(root):
+    folder = root / "v1.0-mini"
+    names = {
+        row["token"]: row["name"] for row in json.loads((folder / "category.json").read_text())
+    }
+    of = {
+        row["token"]: names[row["category_token"]]
+        for row in json.loads((folder / "instance.json").read_text())
+    }
+    path = folder / "sample_annotation.json"
+    rows = json.loads(path.read_text())
+    two = [row["token"] for row in json.loads((folder / "attribute.json").read_text())[:2]]
+    animals = [row for row in rows if of[row["instance_token"]] == "animal"]
+    whole = build_index(folder)
+    for row in animals:
+        row["attribute_tokens"] = two
+    path.write_text(json.dumps(rows))
+    np.testing.assert_array_equal(build_index(folder).box_attribute, whole.box_attribute)
+    next(row for row in rows if of[row["instance_token"]] == "vehicle.car")["attribute_tokens"] = (
+        two
+    )
+    path.write_text(json.dumps(rows))
+    with pytest.raises(NuScenesError, match="attribute_tokens: expected at most one attribute"):
+        build_index(folder)
+
+
 def test_positions_in_millimetres_are_refused_with_the_field(root):
     def change(rows):
         for row in rows:

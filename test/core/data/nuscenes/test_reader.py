@@ -303,6 +303,8 @@ def test_frames_are_a_sequence_and_travel_to_workers(tables, frames):
     assert len(frames) == 6 and frames[-1].token == frames.tokens[-1]
     with pytest.raises(IndexError):
         frames[6]
+    with pytest.raises(TypeError, match="slice"):
+        frames[0:2]
     data = pickle.dumps(frames)
     assert len(data) < 5000
     copy = pickle.loads(data)

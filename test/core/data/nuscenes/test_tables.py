@@ -4,6 +4,8 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
+from pathlib import Path
 
 import handmade
 import numpy as np
@@ -152,6 +154,20 @@ def test_damage_behind_the_first_piece_is_located(root, monkeypatch):
     assert abs(found - place) < 20
 
 
+@pytest.mark.parametrize("size", [64, 1000, 4096])
+def test_rows_may_hold_lists_of_objects_and_any_text(root, monkeypatch, size):
+    path = root / "v1.0-mini" / "sample_annotation.json"
+    whole = build_index(root / "v1.0-mini")
+    rewrite(path, lambda rows: [row.update(p=[{"i": 1}, {"i": [{}, {}]}]) for row in rows])
+    rewrite(path, lambda rows: [row.update(q='}, {"[', r="\\") for row in rows])
+    monkeypatch.setattr(tables, "_CHUNK_BYTES", size)
+    assert len(list(tables.read_table(path))) > 1
+    same(build_index(root / "v1.0-mini"), whole)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(NuScenesError, match="malformed JSON near byte"):
+        build_index(root / "v1.0-mini")
+
+
 def test_progress_counts_every_byte(root, monkeypatch):
     seen = []
     build_index(root / "v1.0-mini", seen.append)
@@ -219,6 +235,22 @@ def test_where_the_data_is_read_only_the_user_cache_is_used(root, tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     same(NuScenes(root).index, first)
     assert "cannot keep the index, every start will build it" in caplog.text
+
+
+def test_a_user_without_a_home_is_no_obstacle(root, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    assert len(NuScenes(root).scenes) == 2
+    beside = root / "v1.0-mini" / ".crkd_index"
+    assert beside.is_dir()
+    # Nor is a cache folder that cannot even be asked for.
+    shutil.rmtree(beside)
+    beside.write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(root / ("long" * 100)))
+    assert len(NuScenes(root).scenes) == 2
 
 
 def test_scenes_joined_by_commas_are_a_split(root):

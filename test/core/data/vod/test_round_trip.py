@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from crkd_core import geometry
+from crkd_core.cli import app
+from crkd_core.config import ConfigError
 from crkd_core.data.grid import since_newest
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import open_set
@@ -142,3 +145,16 @@ def test_truth_is_the_worlds(both):
         must = np.flatnonzero(ahead & near & ~kept & (theirs.num_lidar_points > 0))
         assert {*must.tolist()} <= {*which.tolist()}
     assert seen >= {"Car", "Pedestrian", "Cyclist"}
+
+
+def test_options_of_nuscenes_are_refused_with_this_format(tmp_path: Path) -> None:
+    options = ["--radar-sweeps", "3", "--version", "v1.0-mini", "--key-frames-only"]
+    with pytest.raises(
+        ConfigError, match="--key-frames-only, --radar-sweeps, --version: expected"
+    ):
+        CliRunner().invoke(
+            app,
+            ["world", "--format", "vod", "--out", str(tmp_path / "vod"), *options],
+            catch_exceptions=False,
+        )
+    assert not (tmp_path / "vod").exists()

@@ -28,7 +28,7 @@ from crkd_core.sensors import CAMERAS, RADAR_AGE, RADAR_COLUMN, RADAR_COMPENSATE
 FRONT = CAMERAS.index("CAM_FRONT")
 CAR = ("Car", (12.0, 2.0, -1.0), (4.0, 1.8, 1.5), 0.3)
 WALKER = ("Pedestrian", (8.0, -1.0, -0.9), (0.6, 0.5, 1.7), -2.0)
-WASTE = "DontCare -1 -1 -10 5 5 20 20 -1 -1 -1 -1 -1 -1 -10 0"
+WASTE = "DontCare -1 -1 -10 5 5 20 20 -1 -1 -1 -1000 -1000 -1000 -10 0"
 
 
 @pytest.fixture
@@ -106,6 +106,8 @@ def test_a_network_reads_what_it_has_branches_for(root):
         open_set(root), "train", preset("vod_student").detector, sensors=("RADAR_FRONT",)
     )[0]
     assert not masked.camera_present.any()
+    with pytest.raises(TypeError, match="slice"):
+        frames[0:2]
     with pytest.raises(VodError, match="at most 5 radar scans, got 6"):
         frames_of(open_set(root), "train", preset("demo_student").detector)
     with pytest.raises(VodError, match="one LiDAR sweep a frame, got 3"):
@@ -203,7 +205,21 @@ def test_the_digest_follows_labels_and_calibration(root):
         ("label_2/00012.txt", "Car 0 0 0", "line 1: expected a class and 14 numbers"),
         ("label_2/00012.txt", "Car a b", "line 1: expected numbers"),
         ("label_2/00012.txt", "Tram" + 14 * " 1", "unknown classes Tram; known: Car"),
-        ("label_2/00012.txt", "Car" + 13 * " 1" + " nan", "object 1: expected a finite size"),
+        (
+            "label_2/00012.txt",
+            "Car" + 13 * " 1" + " nan",
+            "line 1: expected a finite place and rot",
+        ),
+        (
+            "label_2/00012.txt",
+            "Car" + 8 * " 1" + " 0" + 5 * " 1",
+            "line 1: expected a size above 0",
+        ),
+        (
+            "label_2/00012.txt",
+            "Car" + 9 * " 1" + " -1" + 4 * " 1",
+            "line 1: expected a size above",
+        ),
         ("calib/00012.txt", "P2: 1 2 3", "P2: expected 12 numbers"),
         ("calib/00012.txt", "", "no line 'P2'"),
         ("pose/00012.json", '{"mapToCamera": [1, 2]}', "expected lines of JSON"),
@@ -216,6 +232,21 @@ def test_damaged_texts_are_named(root, file, text, message):
     with pytest.raises(VodError, match=message) as caught:
         read(root)[0]
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["Car", "DontCare"])
+@pytest.mark.parametrize("column", range(15))
+def test_every_number_of_an_object_that_is_read_must_be_finite(tmp_path, kind, column):
+    numbers = ["1"] * 15
+    numbers[column] = "nan"
+    path = tmp_path / "00000.txt"
+    path.write_text(f"\n{WASTE}\n\n{kind} {' '.join(numbers)}\n")
+    # The track number is not read; of an area without care only what it is in the image is.
+    if column == 0 or (kind == "DontCare" and 7 <= column <= 13):
+        assert read_labels(path).name.tolist() == ["DontCare", kind]
+    else:
+        with pytest.raises(VodError, match=r"00000\.txt, line 4: expected .*nan"):
+            read_labels(path)
 
 
 def test_calibration_must_be_of_a_rectified_camera_and_a_rigid_pose(root):
