@@ -61,6 +61,7 @@ def evaluate(
     from crkd_core.data.vod.layout import is_vod
     from crkd_core.evaluate.dropout import evaluate_dropout
     from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
+    from crkd_core.evaluate.folder import RESULTS
     from crkd_core.infer.allocator import keep_freed_memory
 
     if (weights is None) == (submission is None):
@@ -84,9 +85,7 @@ def evaluate(
             engine=engine, sensors=tuple(sensors or ()), slices=slices, overwrite=overwrite,
         )  # fmt: skip
         return
-    results: tuple[str, ...] = ("results.json", "metrics.json", "report.html")
-    if dropout:
-        results = ("dropout.json", "dropout.md")
+    results = ("dropout.json", "dropout.md", "dropout.png") if dropout else RESULTS
     check_output(out, results=results, overwrite=overwrite)
     if submission is not None:
         evaluate_submission(
@@ -136,7 +135,8 @@ def _evaluate_vod(
     overwrite: bool,
 ) -> None:
     """`crkd evaluate` on View-of-Delft, by its own metrics."""
-    from crkd_core.evaluate.vod.evaluation import RESULTS, evaluate_results, evaluate_weights
+    from crkd_core.evaluate.folder import RESULTS
+    from crkd_core.evaluate.vod.evaluation import evaluate_results, evaluate_weights
 
     check_output(out, results=RESULTS, overwrite=overwrite)
     if submission is not None:
@@ -181,7 +181,7 @@ def compare(
     evaluations, runs = parse(folders)
     if out is not None:
         results = ["compare.md", "compare.json", "compare.png"] if evaluations else []
-        results += ["losses.png"] if runs else []
+        results += ["losses.png", "gradients.png"] if runs else []
         check_output(out, results=results, overwrite=overwrite)
     if evaluations:
         print_tables(compare_evaluations(evaluations, out))

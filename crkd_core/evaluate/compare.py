@@ -81,7 +81,7 @@ def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
     Raises:
         CompareError: there is no such file, or it holds no metrics.
     """
-    file = path / "metrics.json" if path.is_dir() else path
+    file = _file(path)
     try:
         summary = json.loads(read_file(file))
         if summary.get("metrics") == "View-of-Delft":
@@ -101,6 +101,11 @@ def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
         raise CompareError(
             f"{file}: no nuScenes detection metrics, nor those of View-of-Delft: {error!r}"
         ) from error
+
+
+def _file(path: Path) -> Path:
+    """The metrics.json of a folder; of a file the path as it is."""
+    return path / "metrics.json" if path.is_dir() else path
 
 
 def parse(arguments: Sequence[str]) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
@@ -135,7 +140,8 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, list[Path]], dict[str, li
             if not belongs:
                 continue
             group = groups.setdefault(name, [])
-            if path in group:
+            # A folder may be named by its metrics.json, and in many ways.
+            if _file(path).resolve() in [_file(one).resolve() for one in group]:
                 raise CompareError(f"{name}: {path} is given twice; a spread needs different runs")
             group.append(path)
     if not (evaluations or runs):

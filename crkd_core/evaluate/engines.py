@@ -23,11 +23,10 @@ from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import machine
 from crkd_core.infer.detector import Detector, InferError, usable_device
-from crkd_core.infer.engines.files import ONNX
 from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
 from crkd_core.infer.variants import variants
-from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.checkpoint import ONNX, load_weights
 from crkd_core.progress import counted
 from crkd_core.tables import Table, print_tables
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
 from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
-from crkd_core.evaluate.scoring import countable
+from crkd_core.evaluate.scoring import Countable, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
@@ -49,7 +50,8 @@ def evaluate_weights(
     """Run a detector over a split and score it.
 
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
-    slices.json where asked for; prints the tables. A sample that has nothing that the detector
+    slices.json where asked for, in the place of what an evaluation before this one left; prints
+    the tables. A sample that has nothing that the detector
     reads has an empty answer; these are counted in metrics.json and in what is printed. Of a
     detector with a second head its cells are scored too ("segmentation" in metrics.json).
 
@@ -103,10 +105,12 @@ def evaluate_weights(
     meta["use_radar"] = any(name in used for name in RADARS)
     meta["use_lidar"] = LIDAR in used
     submission = make_submission(answers, classes=detector.config.classes, meta=meta)
+    clear(out)
     write_submission(submission, out / "results.json")
     summary = None if cells is None else cells.summary()
+    counted = countable(tables, submission, split)
     result, parts = _scored(
-        tables, submission, split, out, slices=slices, account=account, cells=summary
+        tables, submission, counted, out, slices=slices, account=account, cells=summary
     )
 
     pictures: dict[str, Path] = {}
@@ -147,7 +151,8 @@ def evaluate_submission(
     """Score a submission file of any origin.
 
     Writes metrics.json, the precision-recall picture and report.html into ``out``, and slices.json
-    where asked for; prints the tables.
+    where asked for, in the place of what an evaluation before this one left, but for
+    ``results_json``; prints the tables.
 
     Raises:
         SubmissionError: the file is not a sound submission.
@@ -156,7 +161,9 @@ def evaluate_submission(
     """
     submission = read_submission(results_json)
     tables = NuScenes(data, split=split, version=version)
-    result, parts = _scored(tables, submission, split, out, slices=slices)
+    counted = countable(tables, submission, split)
+    clear(out, keep=results_json)
+    result, parts = _scored(tables, submission, counted, out, slices=slices)
     text = f"{results_json.name} on {split} of {tables.version}."
     _publish(result, out, text=text, notes=[], tables=parts, pictures={})
     return result
@@ -165,7 +172,7 @@ def evaluate_submission(
 def _scored(
     tables: NuScenes,
     submission: Submission,
-    split: str,
+    counted: Countable,
     out: Path,
     *,
     slices: bool,
@@ -176,7 +183,6 @@ def _scored(
 
     They are written before anything is drawn or printed, which may fail.
     """
-    counted = countable(tables, submission, split)
     result = counted.score()
     metrics = {**result.summary, "meta": dict(submission.meta)}
     if account is not None and account.blind:
@@ -189,7 +195,6 @@ def _scored(
         more.append(segments_table(cells))
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        (out / "slices.json").unlink(missing_ok=True)  # Of an evaluation before this one.
         return result, more
     parts = score_slices(tables, counted)
     write_json(parts, out / "slices.json", indent=2)

@@ -2,7 +2,8 @@
 
 Every variant runs once per round, in turn, so a busy machine slows all of them alike; the table
 gives medians and the ratio to the first variant. Inputs are random Frames of the right shape:
-the time of decoding depends on what is found, so it is listed apart.
+the time of decoding depends on what is found, so it is listed apart. A detector with memory has
+all the earlier moments that it reads.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import DetectorConfig, Engine, Precision
@@ -23,8 +25,9 @@ from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.runtimes import PRECISIONS
+from crkd_core.infer.plain_layers import rates
 from crkd_core.infer.stage_report import stage_table, write_stages
-from crkd_core.infer.stages import peak_memory, rates, stages
+from crkd_core.infer.stages import peak_memory, recalling, stages
 from crkd_core.infer.variants import variants
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
@@ -118,7 +121,13 @@ def bench(
     }
     beside = variants(model, [(e, p) for e in engines for p in PRECISIONS[e]], device=device)
     timed = detectors | {f"{one.engine} {one.precision}": one for one in beside}
-    plain = _plain_forward(model.to(device), frame)
+    asked = {name: recalling(detector, frame) for name, detector in timed.items()}
+    last, held = asked["fp32"]
+
+    def past() -> Tensor | None:
+        return None if held is None else detectors["fp32"]._past(last, held)
+
+    plain = _plain_forward(model.to(device), frame, past)
     samples: dict[str, dict[str, list[float]]] = {}
 
     def note(variant: str, timing: dict[str, float]) -> None:
@@ -128,7 +137,7 @@ def bench(
     for turn in range(rounds + 2):
         plain_seconds = _timed(plain, cuda)
         for name, detector in timed.items():
-            detector(frame)
+            detector.step(*asked[name])
             if turn >= 2:
                 note(name, detector.timing | {"total": sum(detector.timing.values())})
         if turn >= 2:
@@ -205,12 +214,14 @@ def sizes(model: BevDetector) -> Table:
     )
 
 
-def _plain_forward(model: BevDetector, frame: Frame) -> Callable[[], object]:
+def _plain_forward(
+    model: BevDetector, frame: Frame, past: Callable[[], Tensor | None]
+) -> Callable[[], object]:
     batch = collate([frame], model.config).to(next(model.parameters()).device)
 
     def forward() -> object:
         with torch.inference_mode():
-            return model(batch)
+            return model(batch, past())
 
     return forward
 

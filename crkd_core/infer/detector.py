@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,11 +42,16 @@ class Detector:
     The result depends on the Frame and the weights alone, and with ``step`` on the memory that is
     given: not on Frames seen before, nor on whether images were prepared by the caller or here.
 
+    Threads may share one and call it at the same time; with engine openvino they take turns in the
+    network, with cuda_graph for the whole call. ``timing`` and ``segments`` are then of whichever
+    call ended last, so a thread that reads them has a Detector of its own.
+
     Attributes:
         config: what the weights were trained for.
         engine: what computes the network.
         precision: its number format; "int8" of a file that was quantised.
-        score_threshold: boxes must score higher; may be changed between calls.
+        score_threshold: boxes must score higher; may be changed between calls, in [0, 1), else
+            InferError.
         timing: seconds that the last call spent in "prepare" (images, radar encoding, copies to
             the device), "network" (with its copies, of an engine) and "decode".
         segments: what the second head said of the last Frame; None without one.
@@ -74,10 +81,7 @@ class Detector:
         Raises:
             InferError: a device or an engine that is not there, or a precision that it has not.
         """
-        if not 0 <= score_threshold < 1:
-            raise InferError(
-                f"score_threshold: expected a number in [0, 1), got {score_threshold}"
-            )
+        self.score_threshold = score_threshold
         if isinstance(model, EngineNetwork):
             engine = model.engine
         self.device = usable_device(device)
@@ -85,8 +89,11 @@ class Detector:
         check_engine(engine, precision, self.device)
         warn_if_emulated(precision, self.device)
         self.config: DetectorConfig = model.config
-        self.score_threshold = score_threshold
         self.engine: Engine = engine
+        #: A recorded network reads and answers in memory of its own.
+        self._turn: contextlib.AbstractContextManager[object] = (
+            threading.Lock() if engine == "cuda_graph" else contextlib.nullcontext()
+        )
         self.timing: dict[str, float] = {}
         self._logits: Tensor | None = None
         #: Computes box parameters at peaks alone, where the head can be parted so.
@@ -175,6 +182,8 @@ class Detector:
             InferError: the Frame has no sensor at all of those that it reads.
             FrameError: its images were prepared for another configuration, or it has no LiDAR and
                 this detector needs it.
+            EngineError: an engine other than torch, and NaN or infinity in the Frame, or more
+                points than it has room for.
             DecodeError: the network answered NaN or infinity.
         """
         return self.step(frame, None)[0]
@@ -187,6 +196,10 @@ class Detector:
             memory: what the last ``step`` gave; None at first, and to forget. A detector without
                 memory does not look at it.
         """
+        with self._turn:
+            return self._step(frame, memory)
+
+    def _step(self, frame: Frame, memory: Memory | None) -> tuple[Detections, Memory]:
         memory = memory or Memory()
         if not frame.sensors & {*self.config.sensors}:
             raise InferError(
@@ -202,9 +215,7 @@ class Detector:
             past = None
             if self.config.temporal is not None:
                 memory = memory.before(frame, self.config)
-                size = (1, self.config.fused_channels, *self.config.grid.shape)
-                blank = torch.zeros(size, dtype=self._dtype, device=self.device)
-                past = memory.maps(frame, self.config, blank)
+                past = self._past(frame, memory)
             output = self._network(batch, past)
             computed = self._now()
             detections = decode(
@@ -223,6 +234,23 @@ class Detector:
             "decode": end - computed,
         }
         return detections, memory
+
+    def _past(self, frame: Frame, memory: Memory) -> Tensor:
+        """What is remembered, as the network reads it."""
+        size = (1, self.config.fused_channels, *self.config.grid.shape)
+        blank = torch.zeros(size, dtype=self._dtype, device=self.device)
+        return memory.maps(frame, self.config, blank)
+
+    @property
+    def score_threshold(self) -> float:
+        """See the class."""
+        return self._score_threshold
+
+    @score_threshold.setter
+    def score_threshold(self, value: float) -> None:
+        if not 0 <= value < 1:
+            raise InferError(f"score_threshold: expected a number in [0, 1), got {value}")
+        self._score_threshold = value
 
     @property
     def segments(self) -> Segments | None:

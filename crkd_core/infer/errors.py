@@ -7,3 +7,8 @@ class InferError(RuntimeError):
 
 class EngineError(InferError):
     """A network that cannot be exported, a file or an engine that cannot be used, or too much."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an engine says, without its line breaks."""
+    return " ".join(str(error).split())

@@ -22,9 +22,7 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.past import picked_moments
 from crkd_core.frame import Frame
 from crkd_core.model.temporal import moved_map
-
-#: No vehicle is faster, m/s: beyond it, ego motion has jumped.
-FASTEST = 100.0
+from crkd_core.reach import too_fast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,13 +64,13 @@ class Memory:
         why = ""
         if frame.scene != self.scene:
             why = "another drive"
-        elif frame.global_T_ego is None:
+        elif not _has_pose(frame):
             why = "the pose is not known"
         elif seconds <= 0:
             why = "time did not go on"
         else:
-            here = global_T_grid(frame, config)[:2, 3]
-            if float(np.hypot(*(here - newest.global_T_grid[:2, 3]))) > 5 + FASTEST * seconds:
+            moved = global_T_grid(frame, config)[:3, 3] - newest.global_T_grid[:3, 3]
+            if too_fast(float(np.linalg.norm(moved)), seconds):
                 why = "ego motion jumped"
         if why:
             return Memory(scene=frame.scene, forgot=why)
@@ -104,7 +102,7 @@ class Memory:
 
     def after(self, frame: Frame, config: DetectorConfig, features: Tensor) -> Memory:
         """With this Frame; without a pose it cannot be remembered."""
-        if frame.global_T_ego is None:
+        if not _has_pose(frame):
             return self
         moment = Moment(
             stamp_ns=frame.stamp_ns,
@@ -112,6 +110,11 @@ class Memory:
             features=features.detach(),
         )
         return Memory(moments=(*self.moments, moment), scene=self.scene, forgot=self.forgot)
+
+
+def _has_pose(frame: Frame) -> bool:
+    """Whether the pose is known; one that is not finite is not."""
+    return frame.global_T_ego is not None and bool(np.isfinite(frame.global_T_ego).all())
 
 
 def global_T_grid(frame: Frame, config: DetectorConfig) -> NDArray[np.float64]:

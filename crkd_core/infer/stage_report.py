@@ -11,7 +11,8 @@ from typing import Any
 
 from crkd_core.config import Precision
 from crkd_core.files import write_bytes, write_text
-from crkd_core.infer.stages import Rates, Stage
+from crkd_core.infer.plain_layers import Rates
+from crkd_core.infer.stages import Stage
 from crkd_core.tables import Table
 
 #: What ``write_stages`` leaves in its folder.

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import resource
 import statistics
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from crkd_core.data.batch import collate
 from crkd_core.data.cameras import decode_jpeg, prepare
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.memory import Memory
 from crkd_core.infer.winograd import directly
 from crkd_core.model.decode import candidates, survivors
 
@@ -39,17 +39,17 @@ _PARTS = {
     "lidar": "lidar",
     "radar": "radar",
     "calibration": "calibration",
+    "guide": "guide",
     "fuser": "fuse",
+    "temporal": "memory",
     "decoder": "decoder",
     "head": "head",
     "segments": "segments",
 }
 _OTHER = "other"
+#: How fast the vehicle of a remembered drive is, m/s.
+_SPEED = 10.0
 _JPEG_QUALITY = 90
-#: Sizes of the plain layers whose rates are the measure, and how often the best is sought.
-_CHANNELS, _SIDE, _MATRIX, _TRIES = 256, 128, 2048, 5
-#: Runs of a layer between two looks at the clock on a GPU, where one is over before it is seen.
-_RUNS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +69,6 @@ class Stage:
     megabytes: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """What plain large layers reach here, in the detector's precision, GFLOP/s."""
-
-    convolution: float
-    matmul: float
-
-
 def stages(detector: Detector, frame: Frame, *, rounds: int) -> list[Stage]:
     """Time every stage of a frame.
 
@@ -92,9 +84,10 @@ def stages(detector: Detector, frame: Frame, *, rounds: int) -> list[Stage]:
         if image is not None
     ]
     spent: defaultdict[str, list[float]] = defaultdict(list)
+    frame, memory = recalling(detector, frame)
     with _hooked(detector._model, detector._now) as parts:
         for turn in range(rounds + 1):
-            for name, seconds in _one_frame(detector, frame, jpegs, parts).items():
+            for name, seconds in _one_frame(detector, frame, memory, jpegs, parts).items():
                 if turn:
                     spent[name].append(seconds)
     gflop, megabytes = _work(detector, frame)
@@ -109,8 +102,37 @@ def stages(detector: Detector, frame: Frame, *, rounds: int) -> list[Stage]:
     ]
 
 
+def recalling(detector: Detector, frame: Frame) -> tuple[Frame, Memory | None]:
+    """The last Frame of a drive, and all that a detector reads of the earlier ones.
+
+    Args:
+        detector: as used.
+        frame: what is seen all along.
+
+    Returns:
+        The same Frame, of a later time and a known pose; None, and the Frame itself, of a detector
+        without memory.
+    """
+    if detector.config.temporal is None:
+        return frame, None
+    frames, interval = detector.config.temporal.frames, detector.config.temporal.interval
+    memory = None
+    for index in range(frames + 1):
+        pose = np.eye(4)
+        pose[0, 3] = _SPEED * interval * index
+        stamp_ns = frame.stamp_ns + round(1e9 * interval * index)
+        now = dataclasses.replace(frame, stamp_ns=stamp_ns, global_T_ego=pose)
+        if index < frames:
+            _, memory = detector.step(now, memory)
+    return now, memory
+
+
 def _one_frame(
-    detector: Detector, frame: Frame, jpegs: list[bytes], parts: dict[str, float]
+    detector: Detector,
+    frame: Frame,
+    memory: Memory | None,
+    jpegs: list[bytes],
+    parts: dict[str, float],
 ) -> dict[str, float]:
     """Seconds of the stages of one frame."""
     found: dict[str, float] = {}
@@ -127,8 +149,12 @@ def _one_frame(
     with torch.inference_mode():
         batch = collate([prepared], detector.config).to(detector.device)
         until_now("batch, upload")
+        past = None
+        if memory is not None:
+            past = detector._past(prepared, memory.before(prepared, detector.config))
+            until_now("moved maps")
         parts.clear()
-        output = detector._model(batch)
+        output = detector._model(batch, past)
         until_now(_OTHER)
         found[_OTHER] -= sum(parts.values())
         found |= {word: parts[name] for name, word in _PARTS.items() if name in parts}
@@ -234,36 +260,6 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, tuple | list):
         return [tensor for one in value for tensor in _tensors(one)]
     return []
-
-
-def rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """The best of a few runs of a large convolution and of a large matrix product."""
-    layer = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, bias=False)
-    layer = layer.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    image = torch.randn(1, _CHANNELS, _SIDE, _SIDE, device=device, dtype=dtype)
-    image = image.to(memory_format=torch.channels_last)
-    matrix = torch.randn(_MATRIX, _MATRIX, device=device, dtype=dtype)
-    with torch.inference_mode():
-        return Rates(
-            convolution=2
-            * 9
-            * (_CHANNELS * _SIDE) ** 2
-            / 1e9
-            / _best(lambda: layer(image), device),
-            matmul=2 * _MATRIX**3 / 1e9 / _best(lambda: matrix @ matrix, device),
-        )
-
-
-def _best(call: Callable[[], object], device: torch.device) -> float:
-    times, runs = [], _RUNS if device.type == "cuda" else 1
-    for _ in range(_TRIES + 1):
-        begin = time.perf_counter()
-        for _ in range(runs):
-            call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append((time.perf_counter() - begin) / runs)
-    return min(times[1:])
 
 
 def peak_memory(device: torch.device) -> float:

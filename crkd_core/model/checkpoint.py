@@ -36,6 +36,8 @@ from crkd_core.model.lidar.encoders import LidarError
 CONFIG_KEY, FORMAT_KEY, SUM_KEY = "config", "format", "sha256"
 #: What the weights of a training are called in its run folder.
 WEIGHTS = "weights.safetensors"
+#: Endings of the two kinds of file of `crkd export`.
+ONNX, TORCH = ".onnx", ".pt2"
 #: So many tensors that do not fit are named in an error.
 _LISTED = 10
 
@@ -208,6 +210,11 @@ def _opened(path: str | Path) -> Iterator[Any]:
         open_file(path).close()
         opened = safe_open(path, "pt")
     except (OSError, SafetensorError) as error:
+        if path.suffix.lower() in (ONNX, TORCH):
+            raise CheckpointError(
+                f"{path} is an exported network, which engines run; expected the .safetensors "
+                "weights or the run folder that it was made of"
+            ) from error
         hint = (
             "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""
         )

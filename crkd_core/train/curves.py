@@ -90,6 +90,8 @@ def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None)
     found = {name: [read_pulls(run) for run in runs] for name, runs in groups.items()}
     losses = list(dict.fromkeys(n for runs in found.values() for run in runs for n in run))
     if not losses:
+        if out is not None:
+            (out / "gradients.png").unlink(missing_ok=True)  # Of a comparison before this one.
         return None
     if out is not None:
         curves = {name: [_apart(run) for run in runs] for name, runs in found.items()}

@@ -96,6 +96,8 @@ def replay(
     )
     if overwrite:
         shutil.rmtree(out / "detections", ignore_errors=True)
+        for name in ("results.json", "metrics.json"):  # Of the detections before these.
+            (out / name).unlink(missing_ok=True)
     troubles: list[str] = []
     report = replaying.replay(
         bag,

@@ -9,15 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_ros.motion.poses import (
-    EXTRAPOLATION,
-    FASTEST,
-    LONGEST_GAP,
-    POSE_NOISE,
-    Array,
-    MotionError,
-    too_fast,
-)
+from crkd_core.reach import FASTEST, POSE_NOISE, too_fast
+from crkd_ros.motion.poses import EXTRAPOLATION, LONGEST_GAP, Array, MotionError
 
 Times = NDArray[np.int64]
 

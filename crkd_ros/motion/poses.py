@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crkd_core import geometry
+from crkd_core.reach import too_fast
 
 Array = NDArray[np.float64]
 
@@ -26,8 +27,6 @@ EXTRAPOLATION = 0.1
 #: Poses further apart than this are not interpolated, seconds. Bags with /tf at key frames only
 #: have one every 0.5 s.
 LONGEST_GAP = 1.0
-#: No road vehicle is faster, m/s; the metres allow for the noise of poses milliseconds apart.
-FASTEST, POSE_NOISE = 70.0, 0.3
 
 _JUMP_NS = 1_000_000_000
 #: A stamp so far ahead must be confirmed by the next ones.
@@ -98,11 +97,6 @@ class EgoMotion(Protocol):
 
 def silent(text: str) -> None:
     """The Report of those who do not listen."""
-
-
-def too_fast(metres: float, seconds: float) -> bool:
-    """Whether no vehicle can have moved so far in that time: the map has jumped, not the car."""
-    return metres > FASTEST * abs(seconds) + POSE_NOISE
 
 
 def agrees(twist: Array, moved: Array) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from crkd_core import geometry
-from crkd_ros.motion.poses import Array, MotionError, Report, silent, too_fast
+from crkd_core.reach import too_fast
+from crkd_ros.motion.poses import Array, MotionError, Report, silent
 
 #: What to do, by the class of tf2's exception.
 _ADVICE = {

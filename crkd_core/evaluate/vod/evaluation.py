@@ -11,6 +11,7 @@ from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.vod.labels import Objects
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
+from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
 from crkd_core.evaluate.report import write_report
@@ -25,8 +26,6 @@ from crkd_core.tables import Table, print_tables
 
 #: How many frames of a split are drawn.
 PICTURES = 3
-#: What is written into the folder of an evaluation.
-RESULTS = ("results", "metrics.json", "report.html")
 
 #: Area -> what it is called in tables.
 AREA_TITLES: dict[Area, str] = {
@@ -53,7 +52,8 @@ def evaluate_weights(
     """Run a detector over a split and score it; arguments as of evaluation.evaluate_weights.
 
     Writes results/ (a file a frame), metrics.json, with ``slices`` slices.json, pictures and
-    report.html into ``out``; prints the tables.
+    report.html into ``out``, in the place of what an evaluation before this one left; prints the
+    tables.
 
     Raises:
         EvaluateError: the split has no labels (results are written nevertheless).
@@ -82,7 +82,9 @@ def evaluate_weights(
         )
     ]
     results = results_of(frames, answers)
+    clear(out)
     write_results(frames.tokens, results, out / "results")
+    check_labelled(frames)
     result, parts = _scored(frames, results, out, slices=slices)
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
@@ -114,8 +116,8 @@ def evaluate_results(
 ) -> VodEvaluation:
     """Score a folder of result files of any origin.
 
-    Writes metrics.json, with ``slices`` slices.json, and report.html into ``out``; prints the
-    tables.
+    Writes metrics.json, with ``slices`` slices.json, and report.html into ``out``, in the place of
+    what an evaluation before this one left, but for ``folder``; prints the tables.
 
     Raises:
         EvaluateError: a frame without a file, or a split without labels.
@@ -123,6 +125,8 @@ def evaluate_results(
     """
     frames = VodFrames(Vod(data), split)
     results = read_results(frames.tokens, folder)
+    check_labelled(frames)
+    clear(out, keep=folder)
     result, parts = _scored(frames, results, out, slices=slices)
     note = absent_note(result)
     text = f"{folder.name} on {split} of {frames.tables.version}."
@@ -195,13 +199,11 @@ def _scored(
 
     They are written before anything is drawn or printed, which may fail.
     """
-    check_labelled(frames)
     pairs = pairs_of(frames, results)
     result = evaluate_pairs(pairs)
     metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        (out / "slices.json").unlink(missing_ok=True)  # Of an evaluation before this one.
         return result, []
     parts = score_parts(pairs, result.rules)
     write_json(parts, out / "slices.json", indent=2)

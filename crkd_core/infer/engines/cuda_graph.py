@@ -154,6 +154,9 @@ class GraphNetwork:
         """As BevDetector, of one sample; features other than ``instant`` are not there.
 
         The maps of the head are on the CPU and valid until the next call.
+
+        Raises:
+            EngineError: values that are not finite.
         """
         if len(batch.radar) > self._inputs.capacity.radar_points:
             # A power of two, so that a few points more do not need it again.

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from crkd_core.frame import Frame
-from crkd_core.infer.engines.files import ONNX, TORCH, write_export
+from crkd_core.infer.engines.files import write_export
 from crkd_core.infer.engines.fixed import FixedNetwork
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.int8 import quantise
 from crkd_core.infer.errors import EngineError
-from crkd_core.model.checkpoint import load_weights
+from crkd_core.model.checkpoint import ONNX, TORCH, load_weights
 from crkd_core.model.detector import BevDetector
 
 

@@ -14,7 +14,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from torch import Tensor
 
 from crkd_core import extras
 from crkd_core.config import FORMAT, DetectorConfig, from_dict, to_dict, upgraded
 from crkd_core.files import open_file, replacing
 from crkd_core.infer.engines.fixed import FixedNetwork
 from crkd_core.infer.engines.inputs import Capacity
-from crkd_core.infer.errors import EngineError
+from crkd_core.infer.errors import EngineError, one_line
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.peaks import BoxBranches
+from crkd_core.model.checkpoint import ONNX, TORCH, CheckpointError, check_finite
 from crkd_core.model.head import CenterHead
 
-#: Endings of the two kinds of file.
-ONNX, TORCH = ".onnx", ".pt2"
 #: Operators as of this version: the first whose ScatterElements has sums and maxima.
 OPSET = 18
 #: The key of the metadata, whose value is JSON.
@@ -106,7 +107,8 @@ class Description:
         """What computes box parameters at peaks; None: the network does.
 
         Raises:
-            EngineError: weights of the box branches that are none of this configuration.
+            EngineError: weights of the box branches that are none of this configuration, or not
+                finite.
         """
         if not self.boxes:
             return None
@@ -114,7 +116,9 @@ class Description:
             head = CenterHead(self.config.decoder.out_channels, self.config.head).eval()
             branches = BoxBranches(fold_batch_norms(head)).requires_grad_(False)
         try:
-            branches.load_state_dict(load(self.boxes), assign=True)
+            state = load(self.boxes)
+            _refuse_nan(state, "the exported file's box branches")
+            branches.load_state_dict(state, assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise EngineError(
                 f"the exported file's box branches cannot be read, export it again: {error}"
@@ -124,16 +128,18 @@ class Description:
 
 def is_export(path: str | Path) -> bool:
     """Whether a file's name is that of an exported network."""
-    return Path(path).suffix in (ONNX, TORCH)
+    return Path(path).suffix.lower() in (ONNX, TORCH)
 
 
 def write_export(network: FixedNetwork, path: Path) -> Description:
     """Write a network as FILE.onnx or FILE.pt2; replaces ``path`` only when complete.
 
     Raises:
-        EngineError: another ending, or what is needed for ONNX is not installed.
+        EngineError: another ending, weights that are not finite, or what is needed for ONNX is
+            not installed.
         OSError: it cannot be written.
     """
+    _refuse_nan(network.state_dict(), f"{path.name} is not written")
     given = network.inputs.blank()
     with torch.inference_mode(False), torch.no_grad():
         outputs = tuple(network.answers(*given.values()))
@@ -190,38 +196,58 @@ def read_description(path: Path) -> Description:
     """What an exported file says of itself.
 
     Raises:
-        EngineError: no such file, or not written by ``write_export``.
+        EngineError: no such file, not written by ``write_export``, or weights that are not finite.
     """
     try:
         open_file(path).close()
     except OSError as error:
         raise EngineError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if path.suffix == TORCH:
+    if path.suffix.lower() == TORCH:
         return load_program(path)[1]
     needs("onnx")
     import onnx
+    from onnx import numpy_helper
 
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # whatever protobuf raises of a file that is none of its own
-        raise EngineError(f"{path}: cannot be read as ONNX: {error}") from error
+        raise EngineError(f"{path}: cannot be read as ONNX: {one_line(error)}") from error
     found = {entry.key: entry.value for entry in model.metadata_props}
-    return Description.of(found.get(KEY), path)
+    about = Description.of(found.get(KEY), path)
+    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    floats = {k: torch.tensor(v) for k, v in arrays.items() if v.dtype.kind == "f"}
+    _refuse_nan(floats, str(path))
+    return about
 
 
 def load_program(path: Path) -> tuple[torch.export.ExportedProgram, Description]:
     """A program of ``torch.export``.
 
     Raises:
-        EngineError: not written by ``write_export``.
+        EngineError: not written by ``write_export``, or weights that are not finite.
     """
     found = {KEY: ""}
     try:
+        data = io.BytesIO(path.read_bytes())
+        if not zipfile.is_zipfile(data):
+            raise EngineError(f"{path}: cut off, or not of torch.export; export the weights again")
+        data.seek(0)
         with _quiet():
-            program = torch.export.load(io.BytesIO(path.read_bytes()), extra_files=found)
+            program = torch.export.load(data, extra_files=found)
+    except EngineError:
+        raise
     except Exception as error:  # whatever a damaged archive raises
-        raise EngineError(f"{path}: cannot be read as torch.export: {error}") from error
+        raise EngineError(f"{path}: cannot be read as torch.export: {one_line(error)}") from error
+    _refuse_nan(program.state_dict, str(path))
     return program, Description.of(found[KEY] or None, path)
+
+
+def _refuse_nan(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights of which an engine may make boxes that mean nothing."""
+    try:
+        check_finite(tensors, where)
+    except CheckpointError as error:
+        raise EngineError(str(error)) from error
 
 
 def needs(*modules: str) -> None:
@@ -237,14 +263,16 @@ def needs(*modules: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's lines about packages that nobody needs."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without torch's lines: packages that nobody needs, traces of what is raised anyway."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings(), open(os.devnull, "w") as nowhere:  # noqa: PTH123
         warnings.simplefilter("ignore")
         try:
             with contextlib.redirect_stdout(nowhere):
                 yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -18,9 +18,10 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.batch import collate
 from crkd_core.files import replacing
 from crkd_core.frame import Frame
-from crkd_core.infer.engines.files import ONNX, describe, needs, read_description
+from crkd_core.infer.engines.files import describe, needs, read_description
 from crkd_core.infer.engines.inputs import FixedInputs
 from crkd_core.infer.errors import EngineError
+from crkd_core.model.checkpoint import ONNX
 
 #: What only hands values on between a last convolution and an output.
 _HANDS_ON = ("Split", "Slice", "Identity", "Reshape", "Transpose")

@@ -14,6 +14,7 @@ from crkd_core.infer.engines.files import write_export
 from crkd_core.infer.engines.fixed import FixedNetwork, as_output
 from crkd_core.infer.engines.inputs import Capacity, FixedInputs
 from crkd_core.infer.engines.runtimes import ENDINGS, start
+from crkd_core.infer.errors import EngineError, one_line
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.model.precision import bf16_is_native
@@ -51,7 +52,8 @@ class EngineNetwork:
         """Export a network for this process alone; seconds, or some ten of them for a large one.
 
         Raises:
-            EngineError: it has no form of fixed shapes, or see ``runtimes.start``.
+            EngineError: it has no form of fixed shapes, its weights are not finite, or see
+                ``runtimes.start``.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"network{ENDINGS[engine]}")
@@ -62,6 +64,12 @@ class EngineNetwork:
         """As BevDetector, of one sample; features other than ``instant`` are not there.
 
         Raises:
-            EngineError: more cameras or radar points than the file has room for.
+            EngineError: more cameras or radar points than the file has room for, values that are
+                not finite, or whatever the engine says.
         """
-        return as_output(self._run(self._inputs(batch, past)))
+        given = self._inputs(batch, past)
+        try:
+            answers = self._run(given)
+        except Exception as error:  # whatever engines raise: onnxruntime's are no RuntimeError
+            raise EngineError(f"engine {self.engine} failed: {one_line(error)}") from error
+        return as_output(answers)

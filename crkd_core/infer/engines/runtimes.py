@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -10,15 +11,9 @@ import torch
 from torch import Tensor
 
 from crkd_core.config import Engine, Precision
-from crkd_core.infer.engines.files import (
-    ONNX,
-    TORCH,
-    Description,
-    load_program,
-    needs,
-    read_description,
-)
-from crkd_core.infer.errors import EngineError
+from crkd_core.infer.engines.files import Description, load_program, needs, read_description
+from crkd_core.infer.errors import EngineError, one_line
+from crkd_core.model.checkpoint import ONNX, TORCH
 
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 #: The file that each of them runs; torch and cuda_graph run weights.
@@ -31,7 +26,7 @@ PRECISIONS: dict[Engine, tuple[Precision, ...]] = {
     "openvino": ("fp32", "bf16"),
 }
 
-#: Inputs in their order, by name -> outputs by name, float32 on the CPU.
+#: Inputs in their order, by name -> outputs by name, float32 on the CPU. Threads may share one.
 Runtime = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -69,9 +64,10 @@ def start(path: Path, engine: Engine, precision: Precision) -> tuple[Runtime, De
         precision: one of PRECISIONS.
 
     Raises:
-        EngineError: a file of another engine or of no use, or an engine that is not installed.
+        EngineError: a file of another engine or of no use, weights that are not finite, or an
+            engine that is not installed.
     """
-    if path.suffix != ENDINGS[engine]:
+    if path.suffix.lower() != ENDINGS[engine]:
         raise EngineError(
             f"{path}: engine {engine} runs files that end in {ENDINGS[engine]}; "
             f"{ONNX} is for onnxruntime and openvino, {TORCH} for export"
@@ -83,8 +79,8 @@ def start(path: Path, engine: Engine, precision: Precision) -> tuple[Runtime, De
     make = _onnxruntime if engine == "onnxruntime" else _openvino
     try:
         return make(path, about, precision), about
-    except RuntimeError as error:
-        raise EngineError(f"{path}: {engine} cannot run it: {error}") from error
+    except Exception as error:  # whatever engines raise: onnxruntime's are no RuntimeError
+        raise EngineError(f"{path}: {engine} cannot run it: {one_line(error)}") from error
 
 
 def _torch_export(path: Path) -> tuple[Runtime, Description]:
@@ -127,10 +123,12 @@ def _openvino(path: Path, about: Description, precision: Precision) -> Runtime:
     }
     core = openvino.Core()
     request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
+    turn = threading.Lock()  # A request is of one thread at a time, until its outputs are copied.
 
     def run(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        found = request.infer({name: tensor.numpy() for name, tensor in inputs.items()})
-        # Copies: the next call writes into the same memory, and a memory may be kept for seconds.
-        return {name: torch.tensor(found[name]).float() for name in about.outputs}
+        with turn:
+            found = request.infer({name: tensor.numpy() for name, tensor in inputs.items()})
+            # Copies: the next call writes there, and a memory may be kept for seconds.
+            return {name: torch.tensor(found[name]).float() for name in about.outputs}
 
     return run

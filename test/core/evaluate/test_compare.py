@@ -67,6 +67,9 @@ def test_runs_of_one_name_are_averaged_with_their_sample_deviation(tmp_path):
         (["a=empty"], "it has neither"),
         (["a=run", "a=run"], "a: run is given twice"),
         (["eval", "eval"], "eval: eval is given twice"),
+        (["a=eval", "a=eval/metrics.json"], "a: eval/metrics.json is given twice"),
+        (["a=eval/metrics.json", "a=same"], "a: same is given twice"),
+        (["a=run", "a=empty/../run"], "a: empty/../run is given twice"),
     ],
 )
 def test_arguments_that_name_nothing_to_compare_are_refused(
@@ -75,6 +78,7 @@ def test_arguments_that_name_nothing_to_compare_are_refused(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     evaluation(tmp_path / "eval", 0.5)
+    (tmp_path / "same").symlink_to(tmp_path / "eval")
     log(tmp_path / "run")
     with pytest.raises(CompareError, match=text):
         parse(arguments)

@@ -15,6 +15,7 @@ from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
+from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.evaluate.pictures import (
@@ -26,7 +27,7 @@ from crkd_core.evaluate.pictures import (
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, metrics_tables, write_report
 from crkd_core.evaluate.scoring import EvaluateError, score
-from crkd_core.evaluate.submission import Submission, write_submission
+from crkd_core.evaluate.submission import Submission, SubmissionError, write_submission
 from crkd_core.tables import Table
 from crkd_core.world import write_world
 
@@ -283,6 +284,64 @@ def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 7
     assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_a_folder_holds_one_evaluation(data, weights, tmp_path):
+    out = tmp_path / "run"
+    evaluate_weights(weights, data, "mini_val", out, slices=True)
+    (out / "notes.txt").write_text("mine")
+    (out / "bev_mine.png").write_text("mine")
+    (out / "dropout.json").write_text("{}")
+    mine = {"notes.txt", "bev_mine.png", "dropout.json"}
+    # As of a split of more samples.
+    for kind in ("bev", "cameras"):
+        (out / f"{kind}_00099.png").write_text("")
+    evaluate_weights(weights, data, "one", out)
+    evaluate_weights(weights, data, "one", tmp_path / "fresh")
+    fresh = {path.name for path in (tmp_path / "fresh").iterdir()}
+    assert {path.name for path in out.iterdir()} == fresh | mine
+    assert not fresh & {"slices.json", "bev_00099.png"}
+    submission = tmp_path / "mine.json"
+    submission.write_bytes((out / "results.json").read_bytes())
+    evaluate_submission(submission, data, "one", out)
+    assert {path.name for path in out.iterdir()} == {
+        *("metrics.json", "precision_recall.png", "report.html"),
+        *mine,
+    }
+    # What is scored may lie there itself.
+    (out / "results.json").write_bytes(submission.read_bytes())
+    evaluate_submission(out / "results.json", data, "one", out)
+    assert (out / "results.json").read_bytes() == submission.read_bytes()
+
+
+def test_files_of_a_frame_each_go_where_they_are_not_scored(tmp_path):
+    """Those of View-of-Delft, in a folder of their own."""
+    results = tmp_path / "results"
+    results.mkdir()
+    for name in ("results/00012.txt", "results/00544.txt", "metrics.json", "cameras_00003.png"):
+        (tmp_path / name).write_text("")
+    clear(tmp_path / "nowhere")
+    clear(tmp_path, keep=tmp_path / "other" / ".." / "results")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert {path.name for path in results.iterdir()} == {"00012.txt", "00544.txt"}
+    (results / "notes.txt").write_text("mine")
+    clear(tmp_path)
+    assert [path.name for path in results.iterdir()] == ["notes.txt"]
+    (results / "notes.txt").unlink()
+    clear(tmp_path)
+    assert not results.exists()
+
+
+def test_what_cannot_be_scored_leaves_the_folder_as_it_was(data, weights, tmp_path):
+    out = tmp_path / "run"
+    evaluate_weights(weights, data, "one", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (tmp_path / "broken.json").write_text("{}")
+    with pytest.raises(SubmissionError):
+        evaluate_submission(tmp_path / "broken.json", data, "one", out)
+    with pytest.raises(EvaluateError):
+        evaluate_submission(out / "results.json", data, "mini_val", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def weights_of(path, classes):

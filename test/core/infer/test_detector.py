@@ -144,11 +144,23 @@ def test_devices_and_precisions_that_are_not_there_are_refused(model):
         Detector(model, precision="fp16")
     with pytest.raises(InferError, match="expected one of fp32, bf16, fp16"):
         Detector(model, precision="int8")  # type: ignore[arg-type]
-    with pytest.raises(InferError, match=r"score_threshold: expected a number in \[0, 1\)"):
-        Detector(model, score_threshold=1.0)
     if not torch.cuda.is_available():
         with pytest.raises(InferError, match="sees no CUDA device"):
             Detector(model, device="cuda")
+
+
+def test_a_threshold_is_checked_whenever_it_is_set(model):
+    detector = Detector(model, score_threshold=0.3)
+    for value in (1.0, -0.1, float("nan")):
+        with pytest.raises(InferError, match=r"score_threshold: expected a number in \[0, 1\)"):
+            Detector(model, score_threshold=value)
+        with pytest.raises(InferError, match=r"score_threshold: expected a number in \[0, 1\)"):
+            detector.score_threshold = value
+    assert detector.score_threshold == 0.3
+    detector.score_threshold = 0.0
+    every = len(detector(frame(0)))
+    detector.score_threshold = 0.2
+    assert every > len(detector(frame(0))) > 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -105,6 +105,7 @@ def test_skipped_frames_leave_what_the_others_need(detector) -> None:
         ({"stamp_ns": 10**18 - 10**9}, "time did not go on"),
         ({"global_T_ego": None}, "the pose is not known"),
         ({"scene": "another"}, "another drive"),
+        ({"global_T_ego": at(0, 0, x=float("nan")).global_T_ego}, "the pose is not known"),
         ({"global_T_ego": at(0, 0, x=900.0).global_T_ego}, "ego motion jumped"),
     ],
 )
@@ -115,7 +116,28 @@ def test_no_ghost_of_what_is_forgotten(change, why, detector) -> None:
     assert memory.forgot == why
     assert same(found[-1], detector(odd))
     # And after it everything begins anew.
-    assert len(memory.moments) == (0 if odd.global_T_ego is None else 1)
+    assert len(memory.moments) == (0 if why == "the pose is not known" else 1)
+
+
+@pytest.mark.parametrize(
+    ("metres", "seconds", "kept"),
+    [(1.5, 0.1, True), (7.0, 0.1, True), (8.0, 0.1, False), (35.0, 0.5, True), (36.0, 0.5, False)],
+)
+def test_a_map_jumps_where_no_vehicle_gets_to(metres, seconds, kept, detector) -> None:
+    """By the rule of those who keep poses (crkd_core/reach.py)."""
+    _, memory = run(detector, [at(0, 0.0, x=0.0)])
+    left = memory.before(at(1, seconds, x=metres), CONFIG)
+    assert (left.moments == memory.moments, left.forgot == "") == (kept, kept)
+
+
+def test_a_first_pose_that_is_not_finite_is_not_remembered(detector) -> None:
+    odd = at(0, 0.0, x=float("inf"))
+    found, memory = run(detector, [odd])
+    assert same(found[0], detector(odd)) and not memory.moments
+    frames = [at(seed, 0.5 * seed) for seed in range(1, 4)]
+    expected, _ = run(detector, frames)
+    found, memory = run(detector, [odd, *frames])
+    assert same(found[-1], expected[-1]) and len(memory.moments) == 3
 
 
 def test_a_loop_and_a_pause_begin_anew(detector) -> None:

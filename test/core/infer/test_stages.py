@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -9,18 +10,24 @@ import torch
 from model_tiny import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
+from crkd_core.config import GuideConfig, TemporalConfig
 from crkd_core.data.batch import collate
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.plain_layers import Rates, rates
 from crkd_core.infer.stage_report import RESULTS, stage_table, write_stages
-from crkd_core.infer.stages import Rates, rates, stages
+from crkd_core.infer.stages import recalling, stages
 from crkd_core.model.build import build_detector
 
+REMEMBERING = dataclasses.replace(
+    TINY, guide=GuideConfig(intensity="activation"), temporal=TemporalConfig(frames=2)
+)
 
-@pytest.fixture(scope="module")
-def detector():
+
+@pytest.fixture(scope="module", params=[TINY, REMEMBERING], ids=["plain", "memory"])
+def detector(request):
     torch.manual_seed(0)
-    return Detector(build_detector(TINY))
+    return Detector(build_detector(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +35,16 @@ def found(detector):
     return stages(detector, random_frame(detector.config), rounds=2)
 
 
-def test_every_stage_is_there_once_in_the_order_of_the_way(found):
+def test_every_stage_is_there_once_in_the_order_of_the_way(detector, found):
     names = [stage.name for stage in found]
     assert len(set(names)) == len(names)
     assert names[:3] == ["JPEG", "resize", "batch, upload"]
     assert names[-3:] == ["other", "decode", "NMS"]
     assert {"backbone", "neck", "lift", "radar", "fuse", "decoder", "head"} <= set(names)
+    beside = ["moved maps", "guide", "memory"]
+    assert [name for name in names if name in beside] == (
+        [] if detector.config.temporal is None else beside
+    )
     # What no clock can tell apart is zero, never less.
     assert all(stage.milliseconds > -0.1 for stage in found)
 
@@ -44,6 +55,17 @@ def test_the_work_of_the_parts_is_that_of_the_network(detector, found):
         detector._model(batch)
     assert sum(stage.gflop for stage in found) == pytest.approx(counter.get_total_flops() / 1e9)
     assert all(stage.megabytes > 0 for stage in found if stage.gflop)
+
+
+def test_a_drive_is_remembered_whole(detector):
+    frame = random_frame(detector.config)
+    now, memory = recalling(detector, frame)
+    if detector.config.temporal is None:
+        assert now is frame and memory is None
+        return
+    assert detector.step(now, memory)[1].forgot == ""
+    maps = detector._past(now, memory.before(now, detector.config))
+    assert maps.shape[1] == 2 and maps.abs().amax((0, 2, 3, 4)).gt(0).all()
 
 
 def test_the_detector_answers_as_before(detector, found):

@@ -294,6 +294,10 @@ def test_the_command(place, tmp_path) -> None:
     again = run(place / "bag", *weights, "--out", tmp_path)
     assert again.returncode == 1 and "already holds detections; pass --overwrite" in again.stderr
     assert "Traceback" not in again.stderr
+    assert (tmp_path / "metrics.json").exists()
+    replaced = run(place / "bag", *weights, "--out", tmp_path, "--overwrite")
+    assert replaced.returncode == 0, replaced.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["detections"]
     missing = run(tmp_path / "no", *weights, "--out", tmp_path / "x")
     assert missing.returncode == 1 and "no such bag" in missing.stderr
     assert not (tmp_path / "x" / "detections").exists()

@@ -3,12 +3,15 @@
 import copy
 import dataclasses
 import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from model_tiny import TINY, batch, frame, learned, lidar_frame, roughen, with_branches
+from safetensors.torch import load, save
 
 from crkd_core.config import (
     AttentionConfig,
@@ -21,13 +24,19 @@ from crkd_core.config import (
 from crkd_core.data.batch import collate
 from crkd_core.infer.detector import Detector, InferError
 from crkd_core.infer.engines.export import export
-from crkd_core.infer.engines.files import Description, read_description, write_export
+from crkd_core.infer.engines.files import (
+    Description,
+    describe,
+    read_description,
+    write_export,
+)
 from crkd_core.infer.engines.fixed import FixedNetwork, as_output
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.int8 import quantise
 from crkd_core.infer.errors import EngineError
 from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import save_weights
+from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
+from crkd_core.model.decode import DecodeError
 from crkd_core.model.head import REGRESSION, stacked
 
 CAPACITY = Capacity(radar_points=100)
@@ -172,6 +181,91 @@ def test_bfloat16_of_openvino_is_near(model, onnx_file):
     assert (distance.min(1) < 0.3).all()
 
 
+#: Engine and precision of whatever computes a network.
+EVERY = [
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    ("export", "fp32"),
+    ("onnxruntime", "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("onnxruntime", "int8"),
+    ("openvino", "int8"),
+    pytest.param(
+        ("cuda_graph", "fp32"),
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    ),
+]
+
+
+@pytest.fixture
+def any_detector(variant, model, request):
+    """A detector on the network of ``model``."""
+    engine, precision = variant
+    if engine in ("onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+    if engine in ("torch", "cuda_graph"):
+        device = "cuda" if engine == "cuda_graph" else "cpu"
+        return Detector(model, device=device, engine=engine, precision=precision)
+    kind = "program_file" if engine == "export" else "onnx_file"
+    path = request.getfixturevalue("int8_file" if precision == "int8" else kind)
+    return Detector.load(
+        path, engine=engine, precision="fp32" if precision == "int8" else precision
+    )
+
+
+@pytest.mark.filterwarnings("ignore:precision bf16 is emulated")
+@pytest.mark.parametrize("variant", EVERY)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_in_a_frame_is_an_error_with_every_engine(value, any_detector):
+    """OpenVINO, and int8, would make plausible boxes of it."""
+    sound = frame(0)
+    radar = sound.radar.copy()
+    inside = np.flatnonzero((np.abs(radar[:, :2]) < 10).all(1))
+    radar[inside[0], 5] = value
+    with pytest.raises((EngineError, DecodeError), match="not finite"):
+        any_detector(dataclasses.replace(sound, radar=radar))
+    assert len(any_detector(sound)) > 3  # And it goes on.
+
+
+@pytest.mark.filterwarnings("ignore:precision bf16 is emulated")
+@pytest.mark.parametrize("variant", EVERY)
+def test_threads_may_share_a_detector(any_detector):
+    frames = [frame(seed) for seed in range(3)]
+    expected = [any_detector(one) for one in frames]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(any_detector, frames * 4))
+    for one, other in zip(found, expected * 4, strict=True):
+        np.testing.assert_allclose(np.sort(one.score), np.sort(other.score), atol=1e-4)
+        assert len(one) == len(other) > 0
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_weights_that_are_not_finite_are_no_engines(ending, model, tmp_path, request):
+    network = FixedNetwork(model, CAPACITY)
+    with torch.no_grad():
+        next(network.model.decoder.parameters())[0] = float("nan")
+    path = tmp_path / f"a.{ending}"
+    with pytest.raises(EngineError, match=r"^a\.\w+ is not written: model\.decoder.* not finite"):
+        write_export(network, path)
+    assert not path.exists()
+    about = read_description(request.getfixturevalue("program_file"))
+    state = load(about.boxes)
+    next(iter(state.values()))[0] = float("inf")
+    with pytest.raises(EngineError, match=r"box branches: \w+.* not finite"):
+        dataclasses.replace(about, boxes=save(state)).box_branches()
+    if ending == "onnx":
+        onnx = pytest.importorskip("onnx")
+        stored = onnx.load(request.getfixturevalue("onnx_file"))
+        weights = next(one for one in stored.graph.initializer if len(one.dims) == 4)
+        values = onnx.numpy_helper.to_array(weights).copy()
+        values.flat[0] = np.nan
+        weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+        onnx.save(stored, path)
+        with pytest.raises(EngineError, match=r"a\.onnx: .* not finite"):
+            read_description(path)
+
+
 @pytest.fixture(scope="module")
 def int8_file(onnx_file, tmp_path_factory):
     pytest.importorskip("onnxruntime")
@@ -303,9 +397,56 @@ def test_an_engine_is_asked_for_what_it_has(model, program_file, tmp_path):
         Detector.load(program_file)
     with pytest.raises(InferError, match=r"engine onnxruntime runs files that end in \.onnx"):
         Detector.load(program_file, engine="onnxruntime")
-    broken = tmp_path / "broken.pt2"
-    broken.write_bytes(b"no archive")
-    with pytest.raises(EngineError, match="cannot be read"):
-        Detector.load(broken, engine="export")
     with pytest.raises(EngineError, match=r"ends in \.onnx or \.pt2"):
         write_export(FixedNetwork(model, CAPACITY), tmp_path / "a.engine")
+
+
+def test_a_damaged_program_is_one_line(program_file, tmp_path, caplog, capfd):
+    data = program_file.read_bytes()
+    broken = tmp_path / "broken.pt2"
+    middle = bytearray(data)
+    middle[len(data) // 3 : len(data) // 3 + 20000] = bytes(20000)
+    for content, said in ((b"", "cut off"), (data[: len(data) // 2], "cut off"), (middle, "read")):
+        broken.write_bytes(content)
+        with caplog.at_level(logging.WARNING), pytest.raises(EngineError, match=said) as caught:
+            Detector.load(broken, engine="export")
+        assert "\n" not in str(caught.value)
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_that_an_engine_cannot_run_is_one_line(onnx_file, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    stored = onnx.load(onnx_file)
+    stored.ir_version = 99
+    path = tmp_path / "later.onnx"
+    path.write_bytes(stored.SerializeToString())
+    with pytest.raises(EngineError, match=r"later\.onnx: onnxruntime cannot run it:") as caught:
+        Detector.load(path, engine="onnxruntime")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_an_engine_says_of_a_frame_is_one_line(onnx_file, tmp_path):
+    """Of a file that holds less than it says."""
+    onnx = pytest.importorskip("onnx")
+    stored = onnx.load(onnx_file)
+    about = read_description(onnx_file)
+    describe(stored, dataclasses.replace(about, capacity=Capacity(radar_points=200)))
+    path = tmp_path / "less.onnx"
+    path.write_bytes(stored.SerializeToString())
+    for engine in ("onnxruntime", "openvino"):
+        pytest.importorskip(engine)
+        detector = Detector.load(path, engine=engine)
+        with pytest.raises(EngineError, match=f"engine {engine} failed: ") as caught:
+            detector(frame(0))
+        assert "\n" not in str(caught.value)
+
+
+def test_an_exported_file_is_known_by_its_ending(program_file, tmp_path):
+    other = tmp_path / "A.PT2"
+    other.write_bytes(program_file.read_bytes())
+    assert len(Detector.load(other, engine="export")(frame(0))) > 3
+    for path in (program_file, other):
+        with pytest.raises(CheckpointError, match=r"is an exported network.*\.safetensors"):
+            load_weights(path)
