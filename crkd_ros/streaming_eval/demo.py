@@ -27,7 +27,7 @@ from crkd_core.evaluate.submission import Answer, make_submission, write_submiss
 from crkd_core.tables import Table, print_tables
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.streaming_eval.pace import CAMERA_HZ, frames_per_second, rate_for, slower
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.session import run_session

@@ -20,7 +20,7 @@ from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.convert import box_messages
 from crkd_ros.node import launching
 from crkd_ros.streaming_eval import players
