@@ -24,7 +24,7 @@ from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.reader import open_rosbag2
 from crkd_ros.bags.record_times import RecordTimes
-from crkd_ros.bags.survey import Survey
+from crkd_ros.bags.survey import Survey, no_stamps
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError, NoMotion
@@ -92,7 +92,7 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, or no known sensor in it.
+        BagError: not a readable bag, no known sensor in it, or none of them stamps its messages.
         MotionError: the calibration file cannot be used.
     """
 
@@ -116,6 +116,9 @@ class Recording:
             self.survey = Survey(
                 self._bag, self.layout, base=framing.base_frame, progress=progress
             )
+            empty = self.survey.unstamped()
+            if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
+                raise BagError(no_stamps(path, empty))
             self.stamps, self.strays = self.survey.times()
             self.source: MotionSource = find_motion(
                 self.survey,
@@ -255,6 +258,7 @@ class Recording:
         def timed(sets: list[FrameSet]) -> Iterator[tuple[FrameSet, int]]:
             return ((one, times.of(one.trigger, one.stamp_ns)) for one in sets)
 
+        newest_ns = 0
         infos: dict[str, list[Camera]] = {}
         for name, topic in self.layout.infos.items():
             infos.setdefault(topic.name, []).append(rig.cameras[name])
@@ -275,6 +279,8 @@ class Recording:
                 account.trouble(name if sensor is not None else "", str(error))
                 problem(record.stamp_ns, f"{record.topic}: {error}")
                 continue
+            account.stamped(name, arrival.stamp_ns, newest_ns)
+            newest_ns = max(newest_ns, arrival.stamp_ns)
             # All that bears on these frames has been added; what follows is of later ones.
             yield from timed(rig.sync.flush(before_ns=arrival.stamp_ns))
             if rig.sync.add(sensor.name, arrival, item):

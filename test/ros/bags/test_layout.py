@@ -211,6 +211,8 @@ def test_the_user_names_topics_wherever_a_bag_is_read(elsewhere, tmp_path) -> No
         ({"CAM_FRONT": "/odom"}, "expected .*CompressedImage or .*Image, it is .*Odometry"),
         ({"RADAR_FRONT": "/camera/image_raw"}, "expected .*PointCloud2"),
         ({"odometry": "/tf_static"}, "expected nav_msgs/msg/Odometry"),
+        ({"RADAR_FRONT": "radar_back_left"}, r"RADAR_BACK_LEFT and of RADAR_FRONT.*BACK_LEFT=\)"),
+        ({"LIDAR_TOP": "radar_front"}, r"/radar_front would be .*\(--topic RADAR_FRONT=\)"),
     ],
 )
 def test_wrong_names_are_refused(elsewhere, named, error) -> None:

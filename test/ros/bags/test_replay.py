@@ -195,11 +195,8 @@ def test_the_answers_are_recorded_with_their_images(place, detector, tmp_path) -
     with BagWriter(tmp_path / "bag") as bag:
         for record in read_bag(place / "bag"):
             message = record.message()
-            for one in (
-                message,
-                *getattr(message, "transforms", ()),
-                *getattr(message, "markers", ()),
-            ):
+            parts = (getattr(message, name, ()) for name in ("transforms", "markers"))
+            for one in (message, *itertools.chain(*parts)):
                 if hasattr(one, "header"):
                     stamp = max(arrays.stamp_ns(one.header.stamp) - first, 0)
                     one.header.stamp = make(
