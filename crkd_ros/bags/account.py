@@ -22,7 +22,7 @@ class SensorAccount:
         stamps: those whose stamp is missing, doubled or far from the others'.
         used: those that stood in a frame.
         masked: frames without it; ``late``: those of them that had been made when its message
-            came, by at most ``behind`` seconds.
+            came, and the newest frame was by up to ``behind`` seconds newer than that.
         reasons: why messages could not be used.
         absent: why frames were without it though no message was wrong.
     """
@@ -68,6 +68,7 @@ class Account:
         self.frames = self.dropped = 0
         self.sensors = {name: SensorAccount(topic) for name, topic in topics.items()}
         self._limits = dict(limits)
+        self._newest_ns = 0
         self._used: dict[str, set[int]] = {name: set() for name in topics}
         #: Sensor -> references of frames without it that a message to come may be of, ns.
         self._without: dict[str, list[int]] = {name: [] for name in topics}
@@ -76,14 +77,14 @@ class Account:
         """A message was read."""
         self.sensors[sensor].messages += 1
 
-    def stamped(self, sensor: str, stamp_ns: int, newest_ns: int) -> None:
-        """It can be used, and the newest of all before it has the stamp ``newest_ns``."""
+    def stamped(self, sensor: str, stamp_ns: int) -> None:
+        """It can be used, if it is not too late."""
         one, limit = self.sensors[sensor], self._limits[sensor] * 1e9
         left = [at for at in self._without[sensor] if at >= stamp_ns]
         self._without[sensor] = [at for at in left if at - stamp_ns > limit]
         if late := len(left) - len(self._without[sensor]):
             one.late += late
-            one.behind = max(one.behind, (newest_ns - stamp_ns) / 1e9)
+            one.behind = max(one.behind, (self._newest_ns - stamp_ns) / 1e9)
 
     def trouble(self, sensor: str, text: str) -> None:
         """One of its messages cannot be used."""
@@ -94,6 +95,7 @@ class Account:
     def frame(self, asked: FrameSet, made: FrameSet) -> None:
         """A frame was made of ``made``, what could be decoded of ``asked``."""
         self.frames += 1
+        self._newest_ns = asked.stamp_ns
         for name, one in self.sensors.items():
             if name in made.images:
                 self._used[name].add(made.images[name].stamp_ns)

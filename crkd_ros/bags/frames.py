@@ -258,7 +258,6 @@ class Recording:
         def timed(sets: list[FrameSet]) -> Iterator[tuple[FrameSet, int]]:
             return ((one, times.of(one.trigger, one.stamp_ns)) for one in sets)
 
-        newest_ns = 0
         infos: dict[str, list[Camera]] = {}
         for name, topic in self.layout.infos.items():
             infos.setdefault(topic.name, []).append(rig.cameras[name])
@@ -279,8 +278,7 @@ class Recording:
                 account.trouble(name if sensor is not None else "", str(error))
                 problem(record.stamp_ns, f"{record.topic}: {error}")
                 continue
-            account.stamped(name, arrival.stamp_ns, newest_ns)
-            newest_ns = max(newest_ns, arrival.stamp_ns)
+            account.stamped(name, arrival.stamp_ns)
             # All that bears on these frames has been added; what follows is of later ones.
             yield from timed(rig.sync.flush(before_ns=arrival.stamp_ns))
             if rig.sync.add(sensor.name, arrival, item):

@@ -5,6 +5,7 @@ Command `crkd replay`. Two runs write the same bytes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _together(out: Path, *, overwrite: bool) -> Iterator[Path]:
         before = room / "before"
         before.mkdir()
         for name in RESULTS:
-            if (out / name).exists():
+            if os.path.lexists(out / name):
                 (out / name).replace(before / name)
         for name in scores:
             if (room / name).exists():
