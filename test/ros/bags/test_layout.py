@@ -124,7 +124,7 @@ def test_an_empty_compressed_sibling_is_passed_over(tmp_path) -> None:
         bag.add_topic("/cam_front/image_raw/compressed", "sensor_msgs/msg/CompressedImage")
         for topic, message in rig_bags.messages(0.3):
             for name, one in change(topic, message, 0):
-                bag.write(name, one, rig_bags._stamp(one) if "static" not in name else 1)
+                bag.write(name, one, rig_bags.recorded_at(name, one))
     layout = layout_of(tmp_path / "bag")
     assert layout.images["CAM_FRONT"].name == "/cam_front/image_raw"
     assert layout.passed["CAM_FRONT"] == (
