@@ -21,7 +21,8 @@ class SensorAccount:
         broken: those that cannot be decoded or lack what is needed.
         stamps: those whose stamp is missing, doubled or far from the others'.
         used: those that stood in a frame.
-        masked: frames without it.
+        masked: frames without it; ``late``: those of them that had been made when its message
+            came, and the newest frame was by up to ``behind`` seconds newer than that.
         reasons: why messages could not be used.
         absent: why frames were without it though no message was wrong.
     """
@@ -32,6 +33,8 @@ class SensorAccount:
     stamps: int = 0
     used: int = 0
     masked: int = 0
+    late: int = 0
+    behind: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     absent: str = ""
 
@@ -42,7 +45,11 @@ class SensorAccount:
 
     def why(self) -> str:
         """The most frequent reason; "": nothing was wrong."""
-        return self.reasons.most_common(1)[0][0] if self.reasons else self.absent
+        if self.reasons:
+            return self.reasons.most_common(1)[0][0]
+        if self.late and 2 * self.late >= self.masked:
+            return f"came {self.behind:.2f} s late, when the frame had been made"
+        return self.absent
 
 
 class Account:
@@ -61,11 +68,23 @@ class Account:
         self.frames = self.dropped = 0
         self.sensors = {name: SensorAccount(topic) for name, topic in topics.items()}
         self._limits = dict(limits)
+        self._newest_ns = 0
         self._used: dict[str, set[int]] = {name: set() for name in topics}
+        #: Sensor -> references of frames without it that a message to come may be of, ns.
+        self._without: dict[str, list[int]] = {name: [] for name in topics}
 
     def came(self, sensor: str) -> None:
         """A message was read."""
         self.sensors[sensor].messages += 1
+
+    def stamped(self, sensor: str, stamp_ns: int) -> None:
+        """It can be used, if it is not too late."""
+        one, limit = self.sensors[sensor], self._limits[sensor] * 1e9
+        left = [at for at in self._without[sensor] if at >= stamp_ns]
+        self._without[sensor] = [at for at in left if at - stamp_ns > limit]
+        if late := len(left) - len(self._without[sensor]):
+            one.late += late
+            one.behind = max(one.behind, (self._newest_ns - stamp_ns) / 1e9)
 
     def trouble(self, sensor: str, text: str) -> None:
         """One of its messages cannot be used."""
@@ -76,6 +95,7 @@ class Account:
     def frame(self, asked: FrameSet, made: FrameSet) -> None:
         """A frame was made of ``made``, what could be decoded of ``asked``."""
         self.frames += 1
+        self._newest_ns = asked.stamp_ns
         for name, one in self.sensors.items():
             if name in made.images:
                 self._used[name].add(made.images[name].stamp_ns)
@@ -84,6 +104,7 @@ class Account:
             else:
                 one.masked += 1
                 if name not in asked.images:
+                    self._without[name].append(asked.stamp_ns)
                     text = f"no message less than {self._limits[name]:g} s before the frame"
                     one.absent = text if one.topic else "not in the bag"
             one.used = len(self._used[name])

@@ -49,6 +49,21 @@ class Publishing:
     threshold: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is published of one frame.
+
+    Attributes:
+        stamp_ns: its reference stamp.
+        recorded_ns: when the message at its reference was recorded; never falls.
+        detections: as ``Publishing.apply`` answers them.
+    """
+
+    stamp_ns: int
+    recorded_ns: int
+    detections: Detections
+
+
 def output_messages(
     detections: Detections, stamp_ns: int, publishing: Publishing | None = None
 ) -> dict[str, Any]:
@@ -74,7 +89,7 @@ def output_messages(
 
 
 def write_detections(
-    answers: Iterable[tuple[int, Detections]],
+    answers: Iterable[Found],
     out: Path,
     *,
     source: Path,
@@ -84,11 +99,11 @@ def write_detections(
 ) -> int:
     """Write detections as a bag that opens alone.
 
-    It has the transforms and the truth of its source, and what the labels mean.
+    It has the transforms and the truth of its source, and what the labels mean. Times of
+    recording are those of the source, whatever clock its headers follow.
 
     Args:
-        answers: (reference stamp ns, detections as ``publishing.apply`` answers them) in time
-            order; taken one by one.
+        answers: in time order; taken one by one.
         out: the new bag; must not exist.
         source: the bag that the frames came from.
         classes: of the detector.
@@ -106,12 +121,12 @@ def write_detections(
 
     def found() -> Iterator[Record]:
         nonlocal count
-        for stamp_ns, detections in answers:
+        for one in answers:
             count += 1
             if count == 1:
                 info = box_messages.label_info(
                     classes,
-                    stamp_ns=stamp_ns,
+                    stamp_ns=one.stamp_ns,
                     make=make,
                     threshold=publishing.threshold,
                     frame_id=publishing.frame_id,
@@ -119,14 +134,15 @@ def write_detections(
                 yield Record(
                     topic=LABELS,
                     type_name=_LABEL_INFO,
-                    stamp_ns=stamp_ns,
+                    stamp_ns=one.recorded_ns,
                     data=bytes(serialize(info)),
                 )
-            for topic, message in output_messages(detections, stamp_ns, publishing).items():
+            messages = output_messages(one.detections, one.stamp_ns, publishing)
+            for topic, message in messages.items():
                 yield Record(
                     topic=topic,
                     type_name=OUTPUTS[topic],
-                    stamp_ns=stamp_ns,
+                    stamp_ns=one.recorded_ns,
                     data=bytes(serialize(message)),
                 )
 

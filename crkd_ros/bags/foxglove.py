@@ -34,6 +34,13 @@ _NUMERIC = {
 }
 
 
+#: What to say of an mcap file with such messages.
+ROS1_MCAP = (
+    "mcap with ROS 1 messages (nuscenes2mcap before August 2022); make the file anew with a later "
+    "version"
+)
+
+
 class FoxgloveBag(Bag):
     """An mcap file of Foxglove messages; see ``container.Bag``."""
 
@@ -43,7 +50,8 @@ class FoxgloveBag(Bag):
         """Open the file and read its summary.
 
         Raises:
-            BagError: no whole mcap file, or protobuf messages and no protobuf package.
+            BagError: no whole mcap file, messages of ROS, or protobuf messages and no protobuf
+                package.
         """
         self.path = path
         self._file = path.open("rb")
@@ -68,6 +76,7 @@ class FoxgloveBag(Bag):
                 f"{self.path}: the mcap file has no summary: it was cut short; repair it with "
                 "`mcap recover`"
             )
+        self._refuse_ros({one.message_encoding for one in summary.channels.values()})
         topics = []
         for channel in summary.channels.values():
             schema = summary.schemas.get(channel.schema_id)
@@ -92,6 +101,19 @@ class FoxgloveBag(Bag):
                 continue
             self._decoders[channel.id] = _decoder(parse, convert)
         self.topics = merged(iter(topics))
+
+    def _refuse_ros(self, encodings: set[str]) -> None:
+        """Any writer may leave the profile out that a recorder of ROS writes."""
+        if encodings & {"protobuf", "json"}:
+            return
+        if "cdr" in encodings:
+            raise BagError(
+                f"{self.path}: mcap with ROS 2 messages, and its header does not say so: expected "
+                "the profile 'ros2'; write it anew with that (in the mcap libraries, an argument "
+                "of start or open)"
+            )
+        if "ros1" in encodings:
+            raise BagError(f"{self.path}: {ROS1_MCAP}")
 
     def unreadable(self) -> dict[str, str]:
         """See Bag."""

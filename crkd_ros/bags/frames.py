@@ -23,7 +23,8 @@ from crkd_ros.bags.layout import Layout, find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.reader import open_rosbag2
-from crkd_ros.bags.survey import Survey
+from crkd_ros.bags.record_times import RecordTimes
+from crkd_ros.bags.survey import Survey, no_stamps
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.poses import EgoMotion, Extrinsics, MotionError, NoMotion
@@ -91,7 +92,7 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, or no known sensor in it.
+        BagError: not a readable bag, no known sensor in it, or none of them stamps its messages.
         MotionError: the calibration file cannot be used.
     """
 
@@ -115,6 +116,9 @@ class Recording:
             self.survey = Survey(
                 self._bag, self.layout, base=framing.base_frame, progress=progress
             )
+            empty = self.survey.unstamped()
+            if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
+                raise BagError(no_stamps(path, empty))
             self.stamps, self.strays = self.survey.times()
             self.source: MotionSource = find_motion(
                 self.survey,
@@ -153,7 +157,7 @@ class Recording:
         """
         # What is wrong will be said when the frames are made.
         sets = self._sets(self._rig(image), self.new_account(), lambda stamp_ns, reason: None)
-        return [one.stamp_ns for one in sets]
+        return [one.stamp_ns for one, _ in sets]
 
     def new_account(self) -> Account:
         """An account for ``frames``."""
@@ -176,6 +180,7 @@ class Recording:
         problems: list[BagProblem] | None = None,
         look: Look | None = None,
         account: Account | None = None,
+        recorded: list[int] | None = None,
     ) -> Iterator[Frame]:
         """The Frames in time order, at the references that the live node would choose.
 
@@ -187,6 +192,7 @@ class Recording:
                 first problem is an error.
             look: is shown the messages of every frame.
             account: counts what becomes of the messages.
+            recorded: takes, of every frame, when the message at its reference was recorded, ns.
 
         Raises:
             BagError: the bag is damaged, or (``problems`` is None) a message or a frame cannot be
@@ -199,7 +205,7 @@ class Recording:
                 raise BagError(f"{self.path}: at {stamp_ns} ns: {reason}")
             problems.append(BagProblem(stamp_ns=stamp_ns, reason=reason))
 
-        for asked in self._sets(self._rig(image), account, problem):
+        for asked, recorded_ns in self._sets(self._rig(image), account, problem):
             stamp_ns = asked.stamp_ns
             if only is not None and stamp_ns not in only:
                 continue
@@ -217,6 +223,8 @@ class Recording:
                 problem(stamp_ns, f"frame dropped: {error}")
                 continue
             account.frame(asked, made)
+            if recorded is not None:
+                recorded.append(recorded_ns)
             if look is not None:
                 look(made, self.extrinsics, self.motion)
             yield frame
@@ -237,9 +245,19 @@ class Recording:
                 rig.cameras[name].on_info(info)
         return rig
 
-    def _sets(self, rig: Rig, account: Account, problem: Problem) -> Iterator[FrameSet]:
-        """Feed every message of the bag to the sensors; the sets of their synchroniser."""
+    def _sets(
+        self, rig: Rig, account: Account, problem: Problem
+    ) -> Iterator[tuple[FrameSet, int]]:
+        """Feed every message of the bag to the sensors; the sets of their synchroniser.
+
+        Each with the time, ns, at which the message at its reference was recorded.
+        """
         sensors = {topic.name: rig.sensors[name] for name, topic in self.layout.sensors.items()}
+        times = RecordTimes(self.layout.sensors)
+
+        def timed(sets: list[FrameSet]) -> Iterator[tuple[FrameSet, int]]:
+            return ((one, times.of(one.trigger, one.stamp_ns)) for one in sets)
+
         infos: dict[str, list[Camera]] = {}
         for name, topic in self.layout.infos.items():
             infos.setdefault(topic.name, []).append(rig.cameras[name])
@@ -260,10 +278,12 @@ class Recording:
                 account.trouble(name if sensor is not None else "", str(error))
                 problem(record.stamp_ns, f"{record.topic}: {error}")
                 continue
+            account.stamped(name, arrival.stamp_ns)
             # All that bears on these frames has been added; what follows is of later ones.
-            yield from rig.sync.flush(before_ns=arrival.stamp_ns)
-            rig.sync.add(sensor.name, arrival, item)
-        yield from rig.sync.flush()
+            yield from timed(rig.sync.flush(before_ns=arrival.stamp_ns))
+            if rig.sync.add(sensor.name, arrival, item):
+                times.add(sensor.name, arrival.stamp_ns, record.stamp_ns)
+        yield from timed(rig.sync.flush())
         account.finish(rig.sync.counts)
 
 

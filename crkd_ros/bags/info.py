@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from crkd_core.tables import Table, print_tables
 from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.foreign.conversion import foreign_clouds
 from crkd_ros.bags.foreign.kinds import Kind, recognise
-from crkd_ros.bags.foreign.survey import Known, calibrated, look_through
+from crkd_ros.bags.foreign.survey import STANDS, Known, calibrated, look_through
 from crkd_ros.bags.layout import find_layout
 from crkd_ros.bags.motion_source import MotionSource
 from crkd_ros.bags.reader import open_bag
@@ -51,12 +52,14 @@ class BagInfo:
         seconds: between the first and the last sensor message.
         sensors: channel -> what is known of it; all six cameras and five radars.
         motion: where the ego motion comes from.
-        frames: frames that the synchroniser forms of all messages in the order of their stamps.
+        frames: frames that the synchroniser forms of all messages: as they were recorded, where
+            the bag can be replayed, else as ``crkd bag convert`` will put them.
         firing: how its cameras fire, in words.
         trigger: the sensor at whose stamps most of them are.
         cameras, radars: how many of them a frame has on average.
         moving: frames that a replay can make: every pose and place in them is known.
         missing: what a detector needs and must be given.
+        hindrance: what must be done before it can be converted; "": nothing else.
         unreadable: topic -> why its messages cannot be decoded.
         troubles: sentences about single messages that cannot be used.
         chosen: sentences about topics that were taken or not, and fields that must be named.
@@ -73,6 +76,7 @@ class BagInfo:
     radars: float
     moving: int
     missing: tuple[str, ...]
+    hindrance: str
     unreadable: Mapping[str, str]
     troubles: tuple[str, ...]
     chosen: tuple[str, ...]
@@ -105,6 +109,7 @@ def describe(
     with open_bag(path) as bag:
         layout = find_layout(bag, framing=framing, named=topics)
         kind = recognise(bag, layout)
+        as_it_is = kind in (Kind.OURS, Kind.ROS2)
         known = look_through(
             bag,
             layout,
@@ -113,12 +118,13 @@ def describe(
             motion=framing.motion,
             progress=progress,
             strict=False,
+            replayed=framing if as_it_is else None,
         )
         unreadable = bag.unreadable()
         troubles = tuple(_troubles(bag, known))
     heard = layout.sensors
-    stamps = sorted((s, name) for name in heard for s in known.stamps[name].tolist())
-    seconds = (stamps[-1][0] - stamps[0][0]) / 1e9 if stamps else 0.0
+    ordered = sorted((s, s, name) for name in heard for s in known.stamps[name].tolist())
+    seconds = (ordered[-1][0] - ordered[0][0]) / 1e9 if ordered else 0.0
     sensors = {}
     for name in (*CAMERAS, *RADARS):
         own = np.sort(known.stamps.get(name, np.zeros(0, np.int64)))
@@ -129,7 +135,13 @@ def describe(
             calibrated=None if name in RADARS else told,
             placed=name in known.extrinsics,
         )
-    frames, firing = _frames(stamps, framing.sync, sensors=framing.sensors)
+    frames, firing = _frames(ordered, framing.sync, sensors=framing.sensors)
+    still = framing.motion.source == "none"
+    if as_it_is:
+        recorded = [one for one in known.survey.in_order() if one[2] in heard]
+        put_right = frames
+        frames, firing = _frames(recorded, framing.sync, sensors=framing.sensors)
+        troubles += tuple(_late(frames, put_right, kind))
     return BagInfo(
         kind=kind,
         seconds=seconds,
@@ -138,10 +150,11 @@ def describe(
         frames=len(frames),
         firing=firing.text(),
         trigger=Counter(one.trigger for one in frames).most_common(1)[0][0] if frames else "",
-        cameras=sum(len(one.images) for one in frames) / max(len(frames), 1),
-        radars=sum(len(one.sweeps) for one in frames) / max(len(frames), 1),
-        moving=sum(_is_known(one, known, still=framing.motion.source == "none") for one in frames),
-        missing=tuple(_missing(sensors, known)),
+        cameras=_mean(len(one.images) for one in frames),
+        radars=_mean(len(one.sweeps) for one in frames),
+        moving=sum(_is_known(one, known, still=still) for one in frames),
+        missing=tuple(_missing(sensors, known, still=still)),
+        hindrance=_hindrance(known, still=still),
         unreadable=unreadable,
         troubles=troubles,
         chosen=(*layout.sentences(), *foreign_clouds(known.survey, framing)),
@@ -149,19 +162,25 @@ def describe(
 
 
 def _frames(
-    stamps: list[tuple[int, str]], config: SyncConfig, *, sensors: Sequence[str]
+    messages: Sequence[tuple[int, int, str]], config: SyncConfig, *, sensors: Sequence[str]
 ) -> tuple[list[FrameSet], Firing]:
-    """What the synchroniser makes of the stamps, and how it finds the cameras to fire."""
+    """What the synchroniser makes of messages, and how it finds the cameras to fire.
+
+    Args:
+        messages: stamp, record time, ns, and sensor, in the order in which it gets them.
+        config: its parameters.
+        sensors: those that frames may have.
+    """
     cameras = [name for name in CAMERAS if name in sensors]
     radars = [name for name in RADARS if name in sensors]
     sync, sets = Synchronizer(config, cameras=cameras, radars=radars), []
-    for stamp, name in stamps:
+    for stamp, record_ns, name in messages:
         sets += sync.flush(before_ns=stamp)
-        sync.add(name, Arrival(stamp, 0.0), None)
+        sync.add(name, Arrival(stamp, record_ns * 1e-9), None)
     sets += sync.flush()
     firing = sync.firing()
     if not firing.periods_ns:  # Too short a bag to be measured on the way.
-        own = {camera: [s for s, name in stamps if name == camera] for camera in cameras}
+        own = {one: [stamp for stamp, _, name in messages if name == one] for one in cameras}
         firing = measure(own, [config.anchor, *cameras], config) or firing
     return sets, firing
 
@@ -182,6 +201,28 @@ def _is_known(one: FrameSet, known: Known, *, still: bool) -> bool:
     return placed and bool(table.known(np.array(stamps, np.int64)).all())
 
 
+def _late(frames: Sequence[FrameSet], ordered: Sequence[FrameSet], kind: Kind) -> Iterator[str]:
+    """What the order of the stamps would give more than that of the record times."""
+    counts = [
+        (len(sets), sum(len(one.images) + len(one.sweeps) for one in sets))
+        for sets in (frames, ordered)
+    ]
+    if counts[1] > counts[0]:
+        option = f" --kind {Kind.ROS2.value}" if kind is Kind.OURS else ""
+        yield (
+            "messages came after later ones, too late for their frames; in the order of their "
+            f"stamps, as crkd bag convert{option} writes them, there are {len(ordered)} frames "
+            f"with {_mean(len(one.images) for one in ordered):.2f} cameras and "
+            f"{_mean(len(one.sweeps) for one in ordered):.2f} radars each"
+        )
+
+
+def _mean(counts: Iterable[int]) -> float:
+    """0 of none."""
+    values = [*counts]
+    return sum(values) / max(len(values), 1)
+
+
 def _troubles(bag: Bag, known: Known) -> Iterator[str]:
     for topic in sorted(known.strays.places):
         yield known.strays.sentence(topic, bag.topics[topic].count)
@@ -192,7 +233,7 @@ def _troubles(bag: Bag, known: Known) -> Iterator[str]:
         yield f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s: cut the bag there"
 
 
-def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
+def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) -> list[str]:
     found = []
     for text, names in (
         ("messages of", [n for n, s in sensors.items() if s.topic is None]),
@@ -201,13 +242,27 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
     ):
         if names:
             found.append(f"{text} {', '.join(name.lower() for name in names)}")
-    if not len(known.motion.table):
-        found.append("ego motion")
+    if not len(known.motion.table) and not still:
+        found.append(f"ego motion ({STANDS})")
     return found
 
 
-def show(info: BagInfo, path: Path) -> None:
-    """Print it as a table and sentences."""
+def _hindrance(known: Known, *, still: bool) -> str:
+    if known.strays.back is not None:
+        return "cut the bag where its stamps go back"
+    if not len(known.motion.table) and not still:
+        return STANDS
+    return ""
+
+
+def show(info: BagInfo, path: Path, *, options: Sequence[str] = ()) -> None:
+    """Print it as a table and sentences.
+
+    Args:
+        info: what is shown.
+        path: of the bag.
+        options: what was said of the bag, which the next command must be told as well.
+    """
     print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
     columns = ("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
     mark = {True: "yes", False: "missing", None: ""}
@@ -242,12 +297,11 @@ def show(info: BagInfo, path: Path) -> None:
         print(f"wrong: {trouble}")
     for topic, reason in info.unreadable.items():
         print(f"not read: {topic}, {reason}")
-    calibration = " --calibration FILE" if set(_of_file(info)) else ""
     if info.kind is Kind.OURS:
         print("play it as it is")
+    elif info.hindrance:
+        print(f"next: {info.hindrance}")
     else:
-        print(f"next: crkd bag convert {path} OUT{calibration}")
-
-
-def _of_file(info: BagInfo) -> list[str]:
-    return [text for text in info.missing if text.startswith(("intrinsics", "the place"))]
+        lacks = any(text.startswith(("intrinsics", "the place")) for text in info.missing)
+        words = [str(path), "OUT", *options, *(["--calibration", "FILE"] if lacks else [])]
+        print(f"next: crkd bag convert {shlex.join(words)}")

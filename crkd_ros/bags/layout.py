@@ -100,7 +100,7 @@ def find_layout(
 
     Raises:
         BagError: a name that is no sensor, or a topic that the bag does not have, that has no
-            message or is of another type.
+            message, is of another type or is another sensor's, too.
     """
     return _Search(bag, framing or FramingConfig(), _named(named or {})).layout()
 
@@ -133,7 +133,7 @@ class _Search:
             key=lambda t: (t.name.strip("/") != framing.topics.odometry.strip("/"), t.name),
         )
         named = self._topic(ODOM, [ODOMETRY]) if self._named.get(ODOM) else None
-        return Layout(
+        layout = Layout(
             images=images,
             infos={
                 name: info
@@ -151,6 +151,21 @@ class _Search:
             named_odometry=named.name if named else "",
             passed={name: tuple(others) for name, others in self._passed.items() if others},
         )
+        self._refuse_shared(layout)
+        return layout
+
+    def _refuse_shared(self, layout: Layout) -> None:
+        """A topic is of one sensor."""
+        owners: dict[str, str] = {}
+        lidar = {} if layout.lidar is None else {LIDAR: layout.lidar}
+        for sensor, topic in (layout.sensors | lidar).items():
+            other = owners.setdefault(topic.name, sensor)
+            if other != sensor:
+                first, last = sorted((other, sensor), key=lambda name: name in self._named)
+                raise BagError(
+                    f"{self._bag.path}: {topic.name} would be the topic of {first} and of {last}; "
+                    f"name another for one of them, or leave one out (--topic {first}=)"
+                )
 
     def _all(
         self, sensors: Iterable[str], find: Callable[[str], Topic | None]

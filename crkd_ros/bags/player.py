@@ -78,15 +78,16 @@ def play(
 
     Raises:
         BagError: not a bag, a topic it does not have, no playable message, a rate that is not
-            positive, an offset that is not in the bag, or nobody subscribed within ``wait``.
+            positive and finite, an offset that is not in the bag, or nobody subscribed within
+            ``wait``.
     """
     import rclpy
     from rclpy.duration import Duration
 
-    if not rate > 0:
-        raise BagError(f"rate: expected a number above 0, got {rate}")
-    if not start_offset >= 0:
-        raise BagError(f"start offset: expected seconds from 0, got {start_offset}")
+    if not 0 < rate < math.inf:
+        raise BagError(f"rate: expected a finite number above 0, got {rate}")
+    if not 0 <= start_offset < math.inf:
+        raise BagError(f"start offset: expected finite seconds from 0, got {start_offset}")
     found = topics_of(path)
     unknown = set(topics or ()) - set(found)
     if unknown:

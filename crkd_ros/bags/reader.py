@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from crkd_ros.bags.container import CONTAINERS, Bag, Record, Topic
-from crkd_ros.bags.foxglove import FoxgloveBag
+from crkd_ros.bags.foxglove import ROS1_MCAP, FoxgloveBag
 from crkd_ros.bags.mcap_crc import summary_is_whole
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.rosbag import RosBag
@@ -32,10 +32,7 @@ def open_bag(path: Path) -> Bag:
             )
     profile = _mcap_profile(path)
     if profile == "ros1":
-        raise BagError(
-            f"{path}: mcap with ROS 1 messages (nuscenes2mcap before August 2022); "
-            "make the file anew with a later version"
-        )
+        raise BagError(f"{path}: {ROS1_MCAP}")
     return RosBag(path) if profile in (None, "ros2") else FoxgloveBag(path)
 
 

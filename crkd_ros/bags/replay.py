@@ -5,9 +5,9 @@ Command `crkd replay`. Two runs write the same bytes.
 
 from __future__ import annotations
 
-import itertools
-import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,13 @@ from crkd_core.config import check_classes
 from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission, write_submission
-from crkd_core.files import write_json
+from crkd_core.files import check_output, replacing, write_json
 from crkd_core.frame import Frame
 from crkd_ros.bags.account import Account
-from crkd_ros.bags.detections import Publishing, write_detections
+from crkd_ros.bags.detections import Found, Publishing, write_detections
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.samples import Samples, find_samples
 from crkd_ros.motion.poses import MotionError
 from crkd_ros.parameters.framing import FramingConfig
 
@@ -33,22 +34,14 @@ if TYPE_CHECKING:
     from crkd_core.evaluate.metrics import Evaluation
     from crkd_core.infer.detector import Detector
 
+#: What it writes into its folder.
+RESULTS = ("detections", "results.json", "metrics.json")
+
 #: A bag's ego pose at a sample may differ this much from the data set's, metres.
 POSE_TOLERANCE = 1.0
 
-#: The only frame of a bag is a sample's if it is this near, ns.
-_ALONE_NS = 50_000_000
 #: The vehicle may be this fast: frames near a sample are compared with its pose, metres/second.
 _TOP_SPEED = 60.0
-
-
-def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
-    """Reference stamp, ns -> sample token, of every sample of these scenes."""
-    return {
-        tables.reference(token).stamp_ns: token
-        for scene in scenes
-        for token in tables.samples_of_scene(scene)
-    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +78,11 @@ def replay(
     topics: Mapping[str, str] | None = None,
     version: str | None = None,
     on_frame: Callable[[Frame, Detections], None] | None = None,
+    overwrite: bool = False,
 ) -> ReplayReport:
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
+
+    All results appear together, when everything has been computed.
 
     With ``data`` and ``split``, ``out/results.json`` (submission) and ``out/metrics.json`` cover
     those samples of the split that are in the bag; one without a frame counts as empty. The frame
@@ -108,14 +104,18 @@ def replay(
         topics: what the user names, see ``find_layout``.
         version: version folder of ``data``; None = the one that holds the split.
         on_frame: called with every frame and its detections.
+        overwrite: results of another replay in ``out`` go when these appear, also those that
+            these have no successor for.
 
     Raises:
-        BagError: see ``Recording``; ``out/detections`` exists; not one frame could be formed;
-            no sample of the split is in the bag, or the bag's poses are not those of the data set;
-            ``data`` without ``split`` or ``key_frames_only`` without both.
-            ConfigError: the detector has a class that the data set does not know.
-            ParameterError: a detector that reads LiDAR, or none of the sensors of ``framing``.
+        BagError: see ``Recording``; not one frame could be formed; no sample of the split is in
+            the bag, or the bag's poses are not those of the data set; ``data`` without ``split``
+            or ``key_frames_only`` without both.
+        OutputError: ``out`` holds results, or cannot be written.
+        ConfigError: the detector has a class that the data set does not know.
+        ParameterError: a detector that reads LiDAR, or none of the sensors of ``framing``.
     """
+    check_output(out, results=RESULTS, overwrite=overwrite)
     if (data is None) != (split is None):
         raise BagError("give --data and --split together")
     if key_frames_only and data is None:
@@ -123,9 +123,29 @@ def replay(
     framing = (framing or FramingConfig()).for_detector(detector.config)
     with Recording(path, framing=framing, topics=topics) as recording:
         how = Publishing() if publishing is None else publishing(recording)
-        return _Replay(recording, detector, out, how, on_frame).run(
-            data=data, split=split, version=version, key_frames_only=key_frames_only
-        )
+        with _together(out, overwrite=overwrite) as room:
+            return _Replay(recording, detector, room, how, on_frame).run(
+                data=data, split=split, version=version, key_frames_only=key_frames_only
+            )
+
+
+@contextmanager
+def _together(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A folder to write RESULTS in; they come to ``out`` together when the block ends well."""
+    bag, *scores = RESULTS
+    with replacing(out / bag) as new:
+        room = new.parent
+        yield room
+        check_output(out, results=RESULTS, overwrite=overwrite)
+        # What was before goes with the room.
+        before = room / "before"
+        before.mkdir()
+        for name in RESULTS:
+            if os.path.lexists(out / name):
+                (out / name).replace(before / name)
+        for name in scores:
+            if (room / name).exists():
+                (room / name).replace(out / name)
 
 
 class _Replay:
@@ -143,6 +163,7 @@ class _Replay:
         self._publishing, self._on_frame = publishing, on_frame
         self._problems: list[BagProblem] = []
         self._answers: list[Answer] = []
+        self._recorded: list[int] = []
         self._account = recording.new_account()
         self._tables: NuScenes | None = None
 
@@ -188,8 +209,8 @@ class _Replay:
 
     def _detected(
         self, samples: Samples, total: int | None, *, only_samples: bool
-    ) -> Iterator[tuple[int, Detections]]:
-        path, formed = self._recording.path, False
+    ) -> Iterator[Found]:
+        path, formed, recorded_ns = self._recording.path, False, 0
         frames = self._frames(samples, only_samples=only_samples)
         for frame, found in detect(self._detector, frames, f"replaying {path.name}", total=total):
             if frame.token:
@@ -197,13 +218,15 @@ class _Replay:
             if self._on_frame is not None:
                 self._on_frame(frame, found)
             formed = True
+            # Of frames that came in another order: not before the one before.
+            recorded_ns = max(recorded_ns, self._recorded[-1])
             strong = found.select(found.score > self._publishing.threshold)
             try:
                 published = self._publishing.apply(strong, frame.stamp_ns)
             except MotionError as error:
                 self._problems.append(BagProblem(stamp_ns=frame.stamp_ns, reason=str(error)))
                 continue
-            yield frame.stamp_ns, published
+            yield Found(stamp_ns=frame.stamp_ns, recorded_ns=recorded_ns, detections=published)
         if not formed:
             reason = "no camera and no radar message"
             if self._problems:
@@ -217,6 +240,7 @@ class _Replay:
             only=samples.tokens if only_samples else None,
             problems=self._problems,
             account=self._account,
+            recorded=self._recorded,
         ):
             if self._tables is not None and frame.token:
                 _check_pose(self._recording.path, self._tables, frame)
@@ -251,54 +275,3 @@ def _score(
     summary = {k: v for k, v in evaluation.summary.items() if k != "eval_time"}
     write_json({**summary, "meta": dict(submission.meta)}, out / "metrics.json", indent=2)
     return evaluation
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """Those samples of a split that a bag covers.
-
-    Attributes:
-        tokens: reference stamp of a frame, ns -> token of its sample.
-        missed: tokens of samples without a frame, though there are frames before and after.
-    """
-
-    tokens: dict[int, str]
-    missed: tuple[str, ...]
-
-
-def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split: str) -> Samples:
-    """The frame of each sample: the nearest one within half the usual time between frames.
-
-    Args:
-        path: of the bag, for the error's text.
-        references: of the bag's frames, ns, ascending.
-        tables: the data set that the bag was made of.
-        split: its split.
-
-    Raises:
-        BagError: no sample of the split has a frame.
-    """
-    tokens: dict[int, str] = {}
-    missed: list[str] = []
-    scenes = tables.scenes_of(split)
-    gaps = [after - before for before, after in itertools.pairwise(references)]
-    limit = statistics.median(gaps) / 2 if gaps else _ALONE_NS
-    count = 0
-    for scene in scenes:
-        found, lost = dict[int, str](), list[str]()
-        for stamp_ns, token in key_frames(tables, [scene]).items():
-            count += 1
-            nearest = min(references, key=lambda one: abs(one - stamp_ns), default=None)
-            if nearest is not None and abs(nearest - stamp_ns) <= limit:
-                found[nearest] = token
-            elif references and references[0] < stamp_ns < references[-1]:
-                lost.append(token)
-        tokens |= found
-        # Another scene may have been recorded at the same hours.
-        missed += lost if found else []
-    if not tokens:
-        raise BagError(
-            f"{path}: none of the {count} samples of split {split!r} of {tables.root} is "
-            "in this bag; was it made of another data set or split?"
-        )
-    return Samples(tokens=tokens, missed=tuple(missed))

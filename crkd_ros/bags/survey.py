@@ -8,7 +8,8 @@ does not grow with a bag but for 64 bytes a pose and 32 a message.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ class OdometryLog:
     def most(self) -> tuple[str, str] | None:
         """The frame and child frame that most messages have; None: there is none."""
         return max(self.tables, key=lambda one: len(self.tables[one]), default=None)
+
+
+def no_stamps(path: Path, channels: Iterable[str]) -> str:
+    """What to say of a bag some of whose sensors have no stamps."""
+    return (
+        f"{path}: headers of {', '.join(one.lower() for one in channels)} have no stamp; if the "
+        f"record times are the sensors' own times: crkd bag convert {path} OUT --stamps record"
+    )
 
 
 class Survey:
@@ -122,9 +131,15 @@ class Survey:
         return {name: str(one.header.frame_id).lstrip("/") for name, one in self.heads.items()}
 
     def unstamped(self) -> list[str]:
-        """Channels none of whose messages has a stamp."""
-        stamped = {self._sensors[t] for t, s in zip(self._topics, self._stamps, strict=True) if s}
-        return sorted(set(self._sensors.values()) - stamped)
+        """Channels whose messages can be read, and none of them has a stamp."""
+        pairs = zip(self._topics, self._stamps, strict=True)
+        stamped = {self._sensors[topic] for topic, stamp in pairs if stamp}
+        return sorted(set(self.heads) - stamped)
+
+    def in_order(self) -> Iterator[tuple[int, int, str]]:
+        """Stamp and record time, ns, and channel of the messages, in the order of the file."""
+        messages = zip(self._stamps, self._records, self._topics, strict=True)
+        return ((stamp, record, self._sensors[topic]) for stamp, record, topic in messages)
 
     def times(self, *, record_times: bool = False) -> tuple[dict[str, Times], Strays]:
         """Stamps of every channel, ns, in the order of the file and without strays; the strays.

@@ -122,7 +122,11 @@ def info(
     from crkd_ros.bags.info import describe, show
 
     framing, topics = node_config(params), sensor_topics(topic)
-    show(describe(bag, calibration=calibration, framing=framing, topics=topics), bag)
+    told = describe(bag, calibration=calibration, framing=framing, topics=topics)
+    options = [] if calibration is None else ["--calibration", str(calibration)]
+    options += [] if params is None else ["--params", str(params)]
+    options += [word for text in topic or () for word in ("--topic", text)]
+    show(told, bag, options=options)
 
 
 def _choice(option: str, value: str, known: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -45,45 +47,53 @@ def live(
 ) -> None:
     """Play a bag to the live node and score its detections at the moment they came."""
     from crkd_ros.bags.frames import layout_of
+    from crkd_ros.parameters.node import NodeConfig
+    from crkd_ros.parameters.parameter_file import load_all
     from crkd_ros.streaming_eval.naming import naming
     from crkd_ros.streaming_eval.players import SessionError
+    from crkd_ros.streaming_eval.rates import RESULTS, score_rates
 
     if player not in ("auto", "ros2", "own"):
         raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
     parameters = dict(_assignment(text) for text in parameter or ())
     rates = rate or [0.5, 1.0, 2.0]
-    if not all(one > 0 for one in rates):
-        raise SessionError(f"--rate: expected numbers above 0, got {min(rates):g}")
+    for one in rates:
+        if not 0 < one < math.inf:
+            raise SessionError(f"--rate: expected finite numbers above 0, got {one:g}")
     if not weights.exists():
         raise SessionError(f"--weights: there is no file {weights}")
-    check_output(out, results=("metrics.json", "report.html"), overwrite=overwrite)
+    check_output(out, results=RESULTS, overwrite=overwrite)
+    files = config or ()
+    framing = load_all(files, NodeConfig, node="detector_node", above=parameters)
+    framing = replace(framing, weights=str(weights))
     topics = sensor_topics(topic)
-    layout = layout_of(bag, topics=topics)
+    layout = layout_of(bag, framing, topics)
     for sentence in layout.sentences():
         print(sentence)
-    naming(layout)
+    naming(layout, framing)
     from crkd_core.data.nuscenes.reader import NuScenes
-    from crkd_ros.streaming_eval.rates import score_rates
-    from crkd_ros.streaming_eval.report import write_scores
+    from crkd_core.infer.engines.files import is_export
+    from crkd_core.model.checkpoint import read_config
 
+    # Not by a node that does not start.
+    if not is_export(weights):
+        framing = framing.for_detector(read_config(weights))
     tables = NuScenes(data, split=split, version=version)
     tables.scenes_of(split)  # Not after the whole bag has been played.
-    passes, reference = score_rates(
+    page = score_rates(
         bag,
-        weights=weights,
+        config=framing,
         tables=tables,
         split=split,
         out=out,
         rates=rates,
         parameters=parameters,
-        files=config or (),
+        files=files,
         player=cast("PlayerName", player),
         offline=offline,
         topics=topics,
     )
-    about = {"bag": bag.name, "weights": weights.name, "split": split, **parameters}
-    print_tables(*write_scores(out, passes, offline=reference, about=about))
-    print(f"written: {out / 'report.html'}")
+    print_tables(*page)
 
 
 def _assignment(text: str) -> tuple[str, str]:

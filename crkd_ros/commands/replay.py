@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -63,8 +62,7 @@ def replay(
     from crkd_ros.parameters.node import NodeConfig
 
     # What is plainly wrong is said before torch is loaded.
-    results = ["detections", *([] if data is None else ["results.json", "metrics.json"])]
-    check_output(out, results=results, overwrite=overwrite)
+    check_output(out, results=replaying.RESULTS, overwrite=overwrite)
     config = node_config(params) or NodeConfig()
     given = {
         "weights": None if weights is None else str(weights),
@@ -94,10 +92,6 @@ def replay(
         engine=config.engine,
         score_threshold=threshold if data is None else min(threshold, SCORED_FROM),
     )
-    if overwrite:
-        shutil.rmtree(out / "detections", ignore_errors=True)
-        for name in ("results.json", "metrics.json"):  # Of the detections before these.
-            (out / name).unlink(missing_ok=True)
     troubles: list[str] = []
     report = replaying.replay(
         bag,
@@ -110,6 +104,7 @@ def replay(
         framing=config,
         topics=topics,
         version=version,
+        overwrite=overwrite,
     )
     if report.evaluation is not None:
         print_tables(*metrics_tables(report.evaluation.summary))

@@ -162,13 +162,17 @@ def radar_points(
 ) -> NDArray[np.float32]:
     """Points of a radar cloud, float32 [N, 18], columns RADAR_FIELDS; see ``sweep``.
 
-    Rows that are no returns are left out as in files, see ``data.radar.kept_returns``.
+    Rows that are no returns are left out as in files, see ``data.radar.kept_returns``. A cloud
+    without points needs no fields.
 
     Raises:
         ConvertError: see ``sweep``; or returns have places, and every one is left out for another
             column.
     """
     fields = fields or RadarFieldsConfig()
+    if not len(message.fields) and not message.width * message.height:
+        # What many drivers publish of a sweep without a return.
+        return np.zeros((0, len(RADAR_FIELDS)), np.float32)
     found = frozenset(field.name for field in message.fields if field.count == 1)
     names = _names(found, fields, source)
     records = cloud_records(message, source=source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,24 +39,57 @@ def load(path: Path, kind: type[Config], *, node: str) -> Config:
     Raises:
         ParameterError: no parameter file, or an unknown or wrong parameter; names the file.
     """
-    values = given(path, node=node)
-    if not values:
-        raise ParameterError(
-            f"{path}: no parameters for {node}; expected a section /** or {node} with "
-            "ros__parameters, as in config/detector.yaml"
-        )
+    return load_all([path], kind, node=node)
+
+
+def load_all(
+    paths: Sequence[Path],
+    kind: type[Config],
+    *,
+    node: str,
+    above: Mapping[str, str] | None = None,
+) -> Config:
+    """The parameters of several files, of which a later one wins, and of a command line.
+
+    Args:
+        paths: the YAML files.
+        kind: the dataclass.
+        node: the node's name.
+        above: what ``-p NAME:=VALUE`` would say, name -> text of the value in YAML.
+
+    Raises:
+        ParameterError: see ``load``; names the file or the parameter.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for path in paths:
+        found = given(path, node=node)
+        if not found:
+            raise ParameterError(
+                f"{path}: no parameters for {node}; expected a section /** or {node} with "
+                "ros__parameters, as in config/detector.yaml"
+            )
+        values |= found
+        sources |= dict.fromkeys(found, str(path))
+    for name, text in (above or {}).items():
+        try:
+            values[name] = load_yaml(text, loader=_Loader)
+        except ConfigError as error:
+            raise ParameterError(f"parameter {name}={text}: {error}") from error
+        sources[name] = f"parameter {name}={text}"
     values = {name: value for name, value in values.items() if not foreign(name)}
     classes = [one for name in values if (one := class_of(kind, name)) is not None]
     for parameter in parameters(kind, classes=classes):
         if parameter.name in values and not _fits(values[parameter.name], parameter.kind):
             raise ParameterError(
-                f"{path}: {parameter.name}: {values[parameter.name]!r} is of another type than "
-                f"the default {parameter.default!r}"
+                f"{sources[parameter.name]}: {parameter.name}: {values[parameter.name]!r} is of "
+                f"another type than the default {parameter.default!r}"
             )
     try:
         return build(kind, values)
     except ParameterError as error:
-        raise ParameterError(f"{path}: {error}") from error
+        where = ", ".join(dict.fromkeys(sources.values()))
+        raise ParameterError(f"{where}: {error}") from error
 
 
 def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ the same detector run offline on the same key frames.
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from crkd_core.evaluate.submission import Answer, make_submission, write_submiss
 from crkd_core.tables import Table, print_tables
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.nuscenes import write_bag
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.streaming_eval.pace import CAMERA_HZ, frames_per_second, rate_for, slower
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.session import run_session
@@ -74,7 +75,7 @@ def demo(
         The evaluation of what the live node published.
 
     Raises:
-        DemoError: no weights, or ``out`` holds something else.
+        DemoError: no weights, a rate that is none, or ``out`` holds something else.
         InferError: a device, an engine or a precision that is not there.
         ProcessError, SessionError: the node or the player failed; the text names its log.
     """
@@ -83,6 +84,8 @@ def demo(
     from crkd_core.world import write_world
 
     console = Console()
+    if rate is not None and not 0 < rate < math.inf:
+        raise DemoError(f"--rate: expected a finite number above 0, got {rate:g}")
     # Before a drive is made, which takes a minute or two.
     check_precision(precision, usable_device(device))
     check_engine(engine, precision, usable_device(device))

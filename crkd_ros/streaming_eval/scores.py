@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_ros.bags.replay import POSE_TOLERANCE, key_frames
+from crkd_ros.bags.replay import POSE_TOLERANCE
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.streaming import Answer, Stream, StreamScores, score_stream

@@ -89,7 +89,8 @@ def run_session(
         rate: of playing.
         files: parameter files of the node; ``parameters`` stand above them.
         player: see ``player_command``.
-        naming: where the bag's topics have other names than the node's.
+        naming: where the bag's topics have other names than the node's; its parameters stand
+            above all.
 
     Raises:
         ProcessError: the node did not come up, or ended early.
@@ -111,7 +112,7 @@ def run_session(
     node_log, player_log = logs / "node.log", logs / "player.log"
     try:
         command = detector_command(
-            {**naming.parameters, **parameters}, files=files, remaps=naming.remaps
+            {**parameters, **naming.parameters}, files=files, remaps=naming.remaps
         )
         with process(command, log=node_log) as detector:
             wait_until(lambda: _is_up(node), detector, limit=START_TIMEOUT)

@@ -53,7 +53,7 @@ def write(path: Path, change: Change | None = None, *, seconds: float = 1.0, sou
     with BagWriter(path) as bag:
         bag.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", profile=qos(latched=True))
         for topic, message in messages(seconds) if source is None else source:
-            at = START if "static" in topic else _stamp(message)
+            at = recorded_at(topic, message)
             number = numbers[topic] = numbers.get(topic, -1) + 1
             for name, one in (
                 [(topic, message)] if change is None else change(topic, message, number)
@@ -62,7 +62,10 @@ def write(path: Path, change: Change | None = None, *, seconds: float = 1.0, sou
     return path
 
 
-def _stamp(message: Any) -> int:
+def recorded_at(topic: str, message: Any) -> int:
+    """When a message of the drive is recorded, ns: at its stamp."""
+    if "static" in topic:
+        return START
     head = message.transforms[0].header if hasattr(message, "transforms") else message.header
     return stamp_ns(head.stamp)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.radar import from_records, to_records
-from crkd_core.sensors import RADAR_FIELDS
+from crkd_core.sensors import RADAR_COLUMN, RADAR_FIELDS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds
@@ -25,6 +25,8 @@ _INT8 = tuple(
     for name in RADAR_FIELDS
     if name not in ("x", "y", "z", "id", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 )
+#: Datatypes of a PointField.
+_UINT8, _UINT16 = 2, 4
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 
 
@@ -36,8 +38,9 @@ def frame_of(message: Any) -> str:
 def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
     """RadarObjects or a radar PointCloud2 of nuScenes' fields as 18 native fields, 43 bytes.
 
-    Rows that are not finite ("no returns") are left out, as when a nuScenes file is read. A cloud
-    with other fields, fewer or more, keeps all it has: ``radar_fields`` says what they mean.
+    Rows that are not finite ("no returns") are left out, as when a nuScenes file is read. Codes in
+    unsigned fields are signed again. A cloud with other fields, fewer or more, keeps all it has:
+    ``radar_fields`` says what they mean.
 
     Raises:
         BagError: it is no radar message, or a code is outside its range; names the channel.
@@ -46,13 +49,24 @@ def radar_cloud(message: Any, *, stamp: int, channel: str) -> Any:
         if hasattr(message, "objects"):
             points = _objects(message.objects)
         elif {field.name for field in message.fields} == set(RADAR_FIELDS):
-            points = to_records(radar_clouds.radar_points(message, source=channel))
+            found = radar_clouds.radar_points(message, source=channel)
+            points = to_records(_signed(found, message.fields))
         else:
             arrays.check_cloud(message, channel)
             return cloud(message, stamp=stamp, channel=channel)
     except (ValueError, AttributeError) as error:
         raise BagError(f"{channel}: {error}") from error
     return scene_messages.cloud(box_messages.header(stamp, channel, make), points)
+
+
+def _signed(points: NDArray[np.float32], fields: Sequence[Any]) -> NDArray[np.float32]:
+    """Codes of unsigned fields of nuScenes' own widths as signed ones of the same bytes."""
+    for field in fields:
+        column = points[:, RADAR_COLUMN[field.name]]
+        for name, kind, modulus in ((_INT8, _UINT8, 256), (("id",), _UINT16, 65536)):
+            if field.name in name and field.datatype == kind:
+                column[column >= modulus // 2] -= modulus
+    return points
 
 
 def _objects(objects: Sequence[Any]) -> NDArray[np.void]:

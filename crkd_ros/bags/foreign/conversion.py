@@ -89,6 +89,8 @@ def convert_bag(
     with open_bag(source) as bag:
         layout = find_layout(bag, framing=framing, named=topics)
         found = recognise(bag, layout) if kind is None else kind
+        if found is Kind.OURS and stamps == "record":
+            found = Kind.ROS2  # Its names are ours, its times are not.
         if found is Kind.OURS:
             raise BagError(
                 f"{source} has the layout of crkd bag already; if it is another converter's, "
@@ -152,7 +154,7 @@ def _notes(job: Conversion, lidar_wanted: bool, framing: FramingConfig) -> Itera
             f"{job.interpolated} poses at sensor stamps were interpolated between those of "
             f"{known.motion.taken.name}, {known.motion.table.interval_ns / 1e9:.3f} s apart"
         )
-    if job.without_pose:
+    if job.without_pose and (len(known.motion.table) or framing.motion.source != "none"):
         yield (
             f"{job.without_pose} sensor messages lie outside the poses of "
             f"{known.motion.taken.name} and make no frame"

@@ -12,7 +12,7 @@ from crkd_core.data.nuscenes.reader import CHANNELS
 from crkd_ros.bags.container import CONTAINERS, Bag, Container
 from crkd_ros.bags.definitions import is_radar_objects
 from crkd_ros.bags.layout import Layout
-from crkd_ros.bags.message_types import IMAGES, BagError
+from crkd_ros.bags.message_types import IMAGES, ODOMETRY, BagError
 
 
 class Kind(enum.Enum):
@@ -76,7 +76,9 @@ def recognise(bag: Bag, layout: Layout) -> Kind:
         return Kind.WATONOMOUS
     compressed = all(t.type_name == IMAGES[0] for t in layout.images.values())
     static = any(t.name == "/tf_static" for t in layout.transforms)
-    return Kind.OURS if compressed and static and layout.odometry else Kind.ROS2
+    # Converted without ego motion, it has the topic all the same.
+    odometry = any(topic.type_name == ODOMETRY for topic in bag.topics.values())
+    return Kind.OURS if compressed and static and odometry else Kind.ROS2
 
 
 def check_container(bag: Bag, kind: Kind) -> None:

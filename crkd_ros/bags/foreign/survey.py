@@ -17,14 +17,17 @@ from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.strays import Strays, Times
-from crkd_ros.bags.survey import Survey
+from crkd_ros.bags.survey import Survey, no_stamps
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.poses import Extrinsics, MotionError
-from crkd_ros.parameters.framing import MotionConfig
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 Array = NDArray[np.float64]
 
 BASE = "base_link"
+
+#: What to do about a bag without ego motion.
+STANDS = "if the vehicle stands still, pass --params FILE with motion.source: none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ def look_through(
     motion: MotionConfig | None = None,
     progress: bool = True,
     strict: bool = True,
+    replayed: FramingConfig | None = None,
 ) -> Known:
     """Read the bag once: poses, transforms, stamps and the first message of every sensor.
 
@@ -75,23 +79,28 @@ def look_through(
         motion: which source of the ego motion is asked for.
         progress: a bar on stderr.
         strict: False: what is missing is no error.
+        replayed: look as a replay of the bag itself does, with this framing: it takes odometry
+            before tf, and given a calibration file no place of tf.
 
     Raises:
         BagError: something that a detector needs is neither in the bag nor in the file; the text
             names all of it and what to pass.
         MotionError: the calibration file cannot be used.
     """
-    given = Calibration.load(calibration, base=BASE) if calibration else None
-    survey = Survey(bag, layout, base=BASE, progress=progress)
+    base = BASE if replayed is None else replayed.base_frame
+    given = Calibration.load(calibration, base=base) if calibration else None
+    survey = Survey(bag, layout, base=base, progress=progress)
     record_times = _record_times(survey, path=bag.path, kind=kind, stamps=stamps)
     times, strays = survey.times(record_times=record_times)
     source = find_motion(
         survey,
         {name: own for name, own in times.items() if name in layout.sensors},
         motion=motion or MotionConfig(),
-        tf_first=True,
+        preferred="" if replayed is None else replayed.topics.odometry,
+        tf_first=replayed is None,
         extrinsics=given,
     )
+    tree = survey.tree if replayed is None or given is None else None
     frames = survey.frames
     own: dict[str, Array] = {}
     extrinsics: dict[str, Array] = {}
@@ -99,7 +108,7 @@ def look_through(
         names = (frame, channel, f"{channel}_link")
         if (matrix := _base_T(given, names)) is not None:
             own[channel] = matrix
-        elif (matrix := _base_T(survey.tree, names)) is not None:
+        elif (matrix := _base_T(tree, names)) is not None:
             extrinsics[channel] = matrix
     cameras: dict[str, CameraEntry] = {}
     for camera in layout.images:
@@ -120,6 +129,7 @@ def look_through(
             unplaced=[c for c in layout.sensors if c not in {**extrinsics, **own}],
             unknown=[c for c in layout.images if c not in cameras and not calibrated(survey, c)],
             calibration=calibration,
+            still=(motion or MotionConfig()).source == "none",
         )
     return Known(
         survey=survey,
@@ -144,10 +154,7 @@ def _record_times(survey: Survey, *, path: Path, kind: Kind, stamps: str) -> boo
     if stamps == "record" or not empty:
         return stamps == "record"
     if stamps == "header" or kind is not Kind.NUSCENES2BAG_ROS2:
-        raise BagError(
-            f"{path}: headers of {', '.join(c.lower() for c in empty)} have no stamp; if the "
-            "record times are the sensors' own times, pass --stamps record"
-        )
+        raise BagError(no_stamps(path, empty))
     return True
 
 
@@ -176,6 +183,7 @@ def _refuse(
     unplaced: Sequence[str],
     unknown: Sequence[str],
     calibration: Path | None,
+    still: bool,
 ) -> None:
     missing = []
     if unknown:
@@ -188,6 +196,6 @@ def _refuse(
             f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
             "make one, crkd calibration write --data DIR --out FILE, and pass --calibration FILE"
         )
-    if not len(motion.table):
+    if not len(motion.table) and not still:
         why = "; ".join(one.text() for one in (motion.taken, *motion.others))
-        raise BagError(f"{path} ({kind.converter}) has no ego motion: {why}")
+        raise BagError(f"{path} ({kind.converter}) has no ego motion: {why}; {STANDS}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import rig_bags
-from rig_bags import IMAGE, START
+from rig_bags import IMAGE, SECOND, START
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.account import Account
+from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
+from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.parameters.framing import FramingConfig
 
 
@@ -65,6 +69,36 @@ def test_broken_radars_are_masked_and_cost_no_frame(tmp_path) -> None:
     found, account, _ = replayed(rig_bags.write(tmp_path / "some", breaks(every, {3, 4})))
     assert len(found) == 12 and all(frame.radar_present.all() for frame in found[2:])
     assert all(account.sensors[radar].broken == 2 for radar in RADARS)
+
+
+def late(path, delay: int):
+    """The drive with its radars recorded later than measured, ns."""
+    sources = sorted(
+        (
+            (rig_bags.recorded_at(topic, message) + delay * topic.startswith("/radar"), n),
+            (topic, message),
+        )
+        for n, (topic, message) in enumerate(rig_bags.messages(2.0))
+    )
+    with BagWriter(path) as bag:
+        for (at, _), (topic, message) in sources:
+            bag.write(topic, message, at)
+    return path
+
+
+def test_messages_that_come_too_late_are_told_from_missing_ones(tmp_path) -> None:
+    found, account, _ = replayed(late(tmp_path / "bag", 4 * SECOND // 10))
+    one = account.sensors["RADAR_FRONT"]
+    assert 0 < one.late == one.masked == len(found) and 0.3 < one.behind <= 0.4
+    assert one.why() == f"came {one.behind:.2f} s late, when the frame had been made"
+    info = describe(tmp_path / "bag", progress=False)
+    assert (info.frames, info.moving) == (len(found), len(found))
+    assert info.radars == pytest.approx(np.mean([frame.radar_present.sum() for frame in found]))
+    (trouble,) = info.troubles
+    assert f"--kind ros2 writes them, there are {len(found)} frames" in trouble
+    convert_bag(tmp_path / "bag", tmp_path / "put_right", kind=rig_bags.ROS2, progress=False)
+    right = describe(tmp_path / "put_right", progress=False)
+    assert right.troubles == () and right.radars > 4.5 > 1 > info.radars
 
 
 def test_every_kind_of_loss_is_told(tmp_path) -> None:

@@ -124,7 +124,7 @@ def test_an_empty_compressed_sibling_is_passed_over(tmp_path) -> None:
         bag.add_topic("/cam_front/image_raw/compressed", "sensor_msgs/msg/CompressedImage")
         for topic, message in rig_bags.messages(0.3):
             for name, one in change(topic, message, 0):
-                bag.write(name, one, rig_bags._stamp(one) if "static" not in name else 1)
+                bag.write(name, one, rig_bags.recorded_at(name, one))
     layout = layout_of(tmp_path / "bag")
     assert layout.images["CAM_FRONT"].name == "/cam_front/image_raw"
     assert layout.passed["CAM_FRONT"] == (
@@ -211,6 +211,8 @@ def test_the_user_names_topics_wherever_a_bag_is_read(elsewhere, tmp_path) -> No
         ({"CAM_FRONT": "/odom"}, "expected .*CompressedImage or .*Image, it is .*Odometry"),
         ({"RADAR_FRONT": "/camera/image_raw"}, "expected .*PointCloud2"),
         ({"odometry": "/tf_static"}, "expected nav_msgs/msg/Odometry"),
+        ({"RADAR_FRONT": "radar_back_left"}, r"RADAR_BACK_LEFT and of RADAR_FRONT.*BACK_LEFT=\)"),
+        ({"LIDAR_TOP": "radar_front"}, r"/radar_front would be .*\(--topic RADAR_FRONT=\)"),
     ],
 )
 def test_wrong_names_are_refused(elsewhere, named, error) -> None:

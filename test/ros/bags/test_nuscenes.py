@@ -23,7 +23,7 @@ from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig, TopicsConfig

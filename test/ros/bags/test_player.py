@@ -181,10 +181,12 @@ def test_a_second_pass_sets_the_time_back_and_an_offset_keeps_what_is_latched(
 def test_wrong_requests_are_explained(bag: Path) -> None:
     from crkd_ros.bags.player import play
 
-    with pytest.raises(BagError, match="above 0"):
-        play(bag, rate=0.0)
-    with pytest.raises(BagError, match="start offset: expected seconds from 0, got -1"):
-        play(bag, start_offset=-1.0)
+    for rate in (0.0, float("nan"), float("inf")):
+        with pytest.raises(BagError, match="rate: expected a finite number above 0"):
+            play(bag, rate=rate)
+    for offset in (-1.0, float("inf")):
+        with pytest.raises(BagError, match="start offset: expected finite seconds from 0, got"):
+            play(bag, start_offset=offset)
     with pytest.raises(BagError, match=r"no message on .* after 60 s"):
         play(bag, start_offset=60.0)
     with pytest.raises(BagError, match="has no topic /nothing"):

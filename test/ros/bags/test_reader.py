@@ -158,6 +158,21 @@ def test_bags_that_are_no_rosbag2_are_refused_with_what_helps(tmp_path: Path) ->
             list(read_bag(tmp_path / name))
 
 
+@pytest.mark.parametrize(("encoding", "said"), [("cdr", "the profile 'ros2'"), ("ros1", "ROS 1")])
+def test_ros_messages_in_an_mcap_without_a_profile_are_called_so(
+    encoding, said, tmp_path: Path
+) -> None:
+    with (tmp_path / "x.mcap").open("wb") as stream:
+        writer = McapWriter(stream)
+        writer.start(profile="", library="test")
+        schema = writer.register_schema(TEXT, f"{encoding}msg", b"string data")
+        channel = writer.register_channel("/t", encoding, schema)
+        writer.add_message(channel, 1, text("x"), 1)
+        writer.finish()
+    with pytest.raises(BagError, match=f"x.mcap: mcap with.*{said}"):
+        open_bag(tmp_path / "x.mcap")
+
+
 def test_a_foxglove_definition_that_cannot_be_read_costs_its_own_topic(tmp_path: Path) -> None:
     with (tmp_path / "x.mcap").open("wb") as stream:
         writer = McapWriter(stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -16,22 +17,25 @@ from crkd_core.config import DetectorConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.evaluation import evaluate_submission
+from crkd_core.files import OutputError
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import demo_student, preset
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.detections import OUTPUTS, Publishing
-from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
-from crkd_ros.bags.replay import find_samples, key_frames, replay
+from crkd_ros.bags.replay import replay
+from crkd_ros.bags.samples import find_samples, key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays
 from crkd_ros.parameters.knobs import ParameterError
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
+SECOND = 1_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +155,61 @@ def test_the_output_bag_opens_alone(place, detector, tmp_path) -> None:
             assert header.frame_id == "base_link"
             assert arrays.stamp_ns(header.stamp) == record.stamp_ns in known
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_results_are_replaced_together_and_only_by_whole_ones(place, detector, tmp_path) -> None:
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    data = {"data": place / "data", "split": SPLIT, "key_frames_only": True}
+    replay(place / "bag", detector, tmp_path, **data)
+    (tmp_path / "mine.txt").write_text("kept")
+    before = contents(tmp_path)
+    with pytest.raises(OutputError, match=r"holds detections, results\.json, metrics\.json"):
+        replay(place / "bag", detector, tmp_path)
+
+    def broken(frame, found):
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        replay(place / "bag", detector, tmp_path, overwrite=True, on_frame=broken)
+    assert contents(tmp_path) == before and len(before) == 5
+    replay(place / "bag", detector, tmp_path, overwrite=True)
+    after = contents(tmp_path)
+    assert {name.split("/")[0] for name in after} == {"detections", "mine.txt"}
+    (bag,) = (name for name in after if name.endswith(".mcap"))
+    assert after[bag] != before[bag]
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"holds detections, metrics\.json"):
+        replay(place / "bag", detector, tmp_path)
+
+
+def test_the_answers_are_recorded_with_their_images(place, detector, tmp_path) -> None:
+    """Headers in a simulator's time, which begins at 0; the recorder wrote that of the wall."""
+    first = next(iter(read_bag(place / "bag"))).stamp_ns - SECOND
+
+    with BagWriter(tmp_path / "bag") as bag:
+        for record in read_bag(place / "bag"):
+            message = record.message()
+            parts = (getattr(message, name, ()) for name in ("transforms", "markers"))
+            for one in (message, *itertools.chain(*parts)):
+                if hasattr(one, "header"):
+                    stamp = max(arrays.stamp_ns(one.header.stamp) - first, 0)
+                    one.header.stamp = make(
+                        "builtin_interfaces/msg/Time", **arrays.stamp_fields(stamp)
+                    )
+            bag.write(record.topic, message, record.stamp_ns)
+    replay(place / "bag", detector, tmp_path / "wall")
+    replay(tmp_path / "bag", detector, tmp_path / "simulated")
+    wall, simulated = (
+        [(r.topic, r.stamp_ns) for r in read_bag(tmp_path / name / "detections")]
+        for name in ("wall", "simulated")
+    )
+    assert simulated == wall
 
 
 def test_weak_detections_are_scored_but_not_drawn(place, detector, tmp_path) -> None:
@@ -292,7 +351,10 @@ def test_the_command(place, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 frames, 3 of them samples" in done.stdout and "NDS" in done.stdout
     again = run(place / "bag", *weights, "--out", tmp_path)
-    assert again.returncode == 1 and "already holds detections; pass --overwrite" in again.stderr
+    assert (
+        again.returncode == 1
+        and "already holds detections, results.json, metrics.json" in again.stderr
+    )
     assert "Traceback" not in again.stderr
     assert (tmp_path / "metrics.json").exists()
     replaced = run(place / "bag", *weights, "--out", tmp_path, "--overwrite")

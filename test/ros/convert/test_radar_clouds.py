@@ -124,6 +124,8 @@ def test_clouds_that_contradict_themselves_are_errors(make):
         radar_points(broken(fields=fields))
     assert radar_points(broken(width=0)).shape == (0, 18)
     assert radar_points(broken(width=0, height=0)).shape == (0, 18)
+    nothing = broken(width=0, point_step=0, row_step=0, data=np.zeros(0, np.uint8), fields=[])
+    assert radar_points(nothing).shape == (0, 18)
 
 
 # -- radars of other makers -----------------------------------------------------------------------

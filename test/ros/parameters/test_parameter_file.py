@@ -10,7 +10,7 @@ import yaml
 
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.parameters.parameter_file import as_yaml, load
+from crkd_ros.parameters.parameter_file import as_yaml, load, load_all
 
 
 def read(path, text):
@@ -63,6 +63,22 @@ def test_errors_name_the_file_and_the_parameter(path, text, error):
         read(path, text)
     with pytest.raises(ParameterError, match=r"missing\.yaml: cannot read parameters"):
         load(path.with_name("missing.yaml"), NodeConfig, node="detector_node")
+
+
+def test_later_files_and_the_command_line_win(tmp_path):
+    for name, text in (("a", "device: cuda, threads: 3"), ("b", "threads: 4, sync: {wait: 0.1}")):
+        (tmp_path / name).write_text(f"/**: {{ros__parameters: {{{text}}}}}")
+    files = [tmp_path / "a", tmp_path / "b"]
+    above = {"radar_fields.vx": "''", "radar_fields.vy": "''", "use_sim_time": "true"}
+    above |= {"sync.wait": "0.2", "sensors": "[CAM_FRONT]"}
+    found = load_all(files, NodeConfig, node="detector_node", above=above)
+    assert (found.device, found.threads, found.sync.wait) == ("cuda", 4, 0.2)
+    assert found.sensors == ("CAM_FRONT",) and found.radar_fields.vx == ""
+    assert load_all([], NodeConfig, node="detector_node") == NodeConfig()
+    with pytest.raises(ParameterError, match="parameter threads=x: threads: 'x' is of another"):
+        load_all(files, NodeConfig, node="detector_node", above={"threads": "x"})
+    with pytest.raises(ParameterError, match=r"/a, .*/b, .*: unknown .*mean 'threads'"):
+        load_all(files, NodeConfig, node="detector_node", above={"thraeds": "1"})
 
 
 def test_any_class_can_be_meant(path):

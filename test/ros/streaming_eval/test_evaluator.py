@@ -21,7 +21,7 @@ from crkd_core.boxes import Detections  # noqa: E402
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES  # noqa: E402
 from crkd_core.data.nuscenes.reader import NuScenes  # noqa: E402
 from crkd_core.sensors import ANCHOR_CAMERA  # noqa: E402
-from crkd_ros.bags.replay import key_frames  # noqa: E402
+from crkd_ros.bags.samples import key_frames  # noqa: E402
 from crkd_ros.convert import box_messages, ros_packages  # noqa: E402
 from crkd_ros.convert.arrays import stamp_fields  # noqa: E402
 from crkd_ros.node.health import Health  # noqa: E402

@@ -10,6 +10,7 @@ from camera_messages import raw
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.message_types import make
 from crkd_ros.node.launching import detector_command
+from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
 from crkd_ros.streaming_eval.naming import Naming, naming
 from crkd_ros.streaming_eval.players import SessionError
 
@@ -45,6 +46,16 @@ def test_raw_images_and_other_names_are_remapped(tmp_path) -> None:
     assert found.remaps["odom"] == "/ekf/odometry" and "cam_back/camera_info" not in found.remaps
     command = detector_command(found.parameters, remaps=found.remaps)
     assert "cam_back/image_rect:=/sensors/cam_back/image_raw" in command
+
+
+def test_names_and_images_that_the_node_is_told_anyway_are_left(tmp_path) -> None:
+    bag = rig_bags.write(tmp_path / "bag", seconds=0.2)
+    topics = TopicsConfig(radar="points/<sensor>", odometry="/odom")
+    told = FramingConfig(image_transport="raw", topics=topics)
+    found = naming(layout_of(bag, told), told)
+    assert found.parameters == {"image_transport": "compressed"}
+    radars = {f"points/{name.lower()}": f"/{name.lower()}" for name in ros_rig.RADARS}
+    assert found.remaps == radars
 
 
 def test_images_of_two_kinds_are_refused(tmp_path) -> None:

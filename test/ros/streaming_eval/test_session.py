@@ -11,19 +11,24 @@ from types import SimpleNamespace
 import command_lines
 import numpy as np
 import pytest
+import rig_bags
 import ros_rig
 from model_tiny import TINY
 
 from crkd_core import geometry
-from crkd_core.boxes import Detections
+from crkd_core.boxes import SCORED_FROM, Detections
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import ANCHOR_CAMERA
 from crkd_ros.bags.message_types import make
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.convert import box_messages
+from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node import launching
-from crkd_ros.streaming_eval import players
+from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.parameter_file import load_all
+from crkd_ros.streaming_eval import players, rates
+from crkd_ros.streaming_eval.rates import score_rates
 from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
 from crkd_ros.streaming_eval.scores import ScoreError, score_pass
@@ -350,7 +355,8 @@ def test_a_process_that_is_never_heard_of_is_told_from_one_that_ended(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--rate", "0"], "--rate: expected numbers above 0, got 0"),
+        (["--rate", "0"], "--rate: expected finite numbers above 0, got 0"),
+        (["--rate", "1", "--rate", "inf"], "--rate: expected finite numbers above 0, got inf"),
         (["--player", "mpv"], "--player: expected auto, ros2 or own, got 'mpv'"),
         (["--parameter", "device"], "--parameter: expected NAME=VALUE, got 'device'"),
         ([], "--weights: there is no file none.safetensors"),
@@ -365,6 +371,89 @@ def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, cap
     with pytest.raises(SystemExit):
         run_function(live)
     assert text in capsys.readouterr().err
+
+
+def test_results_and_weights_are_looked_at_before_a_node_starts(tiny_drive, tmp_path):
+    def refused(*options: object) -> str:
+        done = command_lines.run(
+            *("live", bag, "--weights", tmp_path / "run", "--data", tiny_drive),
+            *("--split", "world_all", "--out", tmp_path / "out", *options),
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr
+        return done.stderr
+
+    bag = rig_bags.write(tmp_path / "bag", seconds=0.3)
+    for folder in ("run", "out"):
+        (tmp_path / folder).mkdir()
+    assert "a folder without weights.safetensors" in refused()
+    assert "parameter sensors=[CAM]: sensors: expected some" in refused(
+        "--parameter=sensors=[CAM]"
+    )
+    (tmp_path / "out" / "calibration.yaml").write_text("mine")
+    assert "already holds calibration.yaml; pass --overwrite" in refused()
+
+
+def sessions(monkeypatch, recorded) -> list[SimpleNamespace]:
+    """In place of nodes: what each is told. Above rate 1 it fails."""
+    told = []
+
+    def session(bag, *, parameters, rate, naming, **options):
+        told.append(SimpleNamespace(parameters=parameters, naming=naming))
+        if rate > 1:
+            raise players.SessionError("too fast")
+        return recorded
+
+    monkeypatch.setattr(rates, "run_session", session)
+    return told
+
+
+def test_what_was_scored_outlasts_a_rate_that_fails(tables, recorded, tmp_path, monkeypatch):
+    told = sessions(monkeypatch, recorded)
+    bag, out = rig_bags.write(tmp_path / "bag", seconds=0.3), tmp_path / "out"
+    common = {"tables": tables, "split": "world_all", "out": out, "offline": False}
+    with pytest.raises(players.SessionError, match="too fast"):
+        score_rates(bag, config=NodeConfig(weights="w"), rates=[1.0, 2.0], **common)
+    found = json.loads((out / "metrics.json").read_text())
+    assert len(found["passes"]) == 1 and found["weights"] == "w"
+    assert (out / "report.html").is_file() and len(told) == 2
+    assert told[0].parameters["calibration_file"] == out / "calibration.yaml"
+    assert told[0].parameters["score_threshold"] == SCORED_FROM
+
+
+def test_the_nodes_files_hold_for_all_that_is_made_of_a_bag(
+    tables, recorded, tmp_path, monkeypatch
+):
+    def change(topic, message, number):
+        if topic == "/tf_static":
+            message = rig_bags.static_tf(base="car")
+        yield topic, message
+
+    told = sessions(monkeypatch, recorded)
+    offline = []
+    monkeypatch.setattr(
+        rates, "evaluate_offline", lambda t, tokens, config: offline.append(config)
+    )
+    bag, out = rig_bags.write(tmp_path / "bag", change, seconds=0.3), tmp_path / "out"
+    file = tmp_path / "node.yaml"
+    file.write_text(
+        "/**: {ros__parameters: {base_frame: car, precision: bf16, score_threshold: 0.4, "
+        "topics: {radar: points/<sensor>}, sensors: [CAM_FRONT, RADAR_FRONT]}}"
+    )
+    common = {"tables": tables, "split": "world_all", "out": out, "rates": [1.0], "files": [file]}
+    config = load_all([file], NodeConfig, node="detector_node", above={"device": "cuda:1"})
+    with pytest.raises(ScoreError, match="boxes are in frame 'base_link'; expected car"):
+        score_rates(bag, config=config, parameters={"device": "cuda:1"}, **common)
+    assert told[0].naming.remaps == {"points/radar_front": "/radar_front"}
+    written = Calibration.load(out / "calibration.yaml", base="car")
+    assert written.frames == ["cam_front", "radar_front"]
+    own = dataclasses.replace(
+        config, base_frame="base_link", calibration_file=str(out / "calibration.yaml")
+    )
+    score_rates(bag, config=own, parameters={"device": "cuda:1"}, **common)
+    assert "calibration_file" not in told[1].parameters
+    (used,) = offline
+    assert (used.device, used.precision, used.sensors) == ("cuda:1", "bf16", own.sensors)
+    assert used.score_threshold == told[1].parameters["score_threshold"] == SCORED_FROM
 
 
 def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_path):

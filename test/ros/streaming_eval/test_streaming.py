@@ -16,7 +16,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import make_submission
 from crkd_core.sensors import ANCHOR_CAMERA
-from crkd_ros.bags.replay import key_frames
+from crkd_ros.bags.samples import key_frames
 from crkd_ros.streaming_eval.streaming import (
     VARIANTS,
     Answer,

@@ -10,15 +10,17 @@ import foreign
 import foreign_foxglove
 import numpy as np
 import pytest
+import ros_rig
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.data.radar import RADAR_DTYPE, from_records, write_pcd
+from crkd_core.data.radar import RADAR_DTYPE, from_records, to_records, write_pcd
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADAR_FIELDS, RADARS
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.recorded_calibration import of_bag
@@ -201,6 +203,21 @@ def test_signed_radar_codes_come_back(tmp_path) -> None:
     assert cloud.point_step == 43
     records = np.frombuffer(cloud.data.tobytes(), RADAR_DTYPE)
     np.testing.assert_array_equal(from_records(records), points)
+
+
+def test_codes_of_unsigned_fields_come_back(tmp_path) -> None:
+    points = np.zeros((3, 18), np.float32)
+    points[:, RADAR_FIELDS.index("x_rms")] = [0, 127, -1]
+    points[:, RADAR_FIELDS.index("id")] = [0, 32767, -3]
+    records = to_records(points)
+    unsigned = [
+        (name, kind.replace("i", "u") if name in ("x_rms", "id") else kind)
+        for name, kind in RADAR_DTYPE.descr
+    ]
+    message = ros_rig.cloud(make, "radar_front", 10**9, records.view(unsigned))
+    assert {field.datatype for field in message.fields if field.name in ("x_rms", "id")} == {2, 4}
+    cloud = contents.radar_cloud(message, stamp=10**9, channel="radar_front")
+    assert cloud.data.tobytes() == records.tobytes()
 
 
 def test_radar_rows_without_a_return_are_left_out(tmp_path) -> None:

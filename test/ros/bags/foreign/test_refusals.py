@@ -10,6 +10,7 @@ import foreign
 import foreign_foxglove
 import numpy as np
 import pytest
+import rig_bags
 from handmade import write_version
 from mcap.writer import Writer as McapWriter
 from rosbags.rosbag2 import Reader, Writer
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
@@ -26,6 +28,7 @@ from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.pose_table import PoseTable
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 SCENE = "scene-0103"
 
@@ -189,6 +192,20 @@ def test_empty_stamps_need_the_users_word(watonomous, tmp_path) -> None:
     refused("headers of radar_front have no stamp", bag, out, stamps="header")
 
 
+def test_a_replay_of_a_bag_without_stamps_says_so(tmp_path) -> None:
+    with BagWriter(tmp_path / "bag") as bag:
+        for topic, message in rig_bags.messages():
+            at = rig_bags.recorded_at(topic, message)
+            if topic.startswith(("/cam", "/radar")):
+                message.header.stamp = make("builtin_interfaces/msg/Time")
+            bag.write(topic, message, at)
+    match = r"headers of cam_back.* have no stamp.*crkd bag convert .*bag OUT --stamps record"
+    with pytest.raises(BagError, match=match):
+        Recording(tmp_path / "bag")
+    convert_bag(tmp_path / "bag", tmp_path / "out", stamps="record", progress=False)
+    assert describe(tmp_path / "out", progress=False).moving == 12
+
+
 def test_distorted_images_are_not_called_rectified(watonomous, tmp_path) -> None:
     d = np.array([-0.2, 0.05, 0.0, 0.0, 0.0])
     with BagWriter(tmp_path / "bag") as bag:
@@ -237,7 +254,30 @@ def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
         for record in read_bag(chris, topics=names):
             bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
     file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
-    refused("no ego motion", tmp_path / "bag", tmp_path / "out" / "bag", calibration=file)
+    without, out = tmp_path / "bag", tmp_path / "out" / "bag"
+    refused("no ego motion.*motion.source: none", without, out, calibration=file)
+    shown = command_lines.run("bag:app", "info", without, "--calibration", file)
+    assert "missing: " in shown.stdout and "ego motion (if the vehicle stands" in shown.stdout
+    assert "next: if the vehicle stands still" in shown.stdout
+
+
+def test_a_vehicle_that_stands_needs_no_ego_motion(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic != "/odom":
+            yield topic.replace("/cam_back/", "/CAM_BACK/"), message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    params = tmp_path / "node.yaml"
+    params.write_text("/**: {ros__parameters: {motion: {source: none}}}")
+    still = FramingConfig(motion=MotionConfig(source="none"))
+    found = describe(bag, framing=still, progress=False)
+    assert found.missing == () and found.moving == found.frames == 12
+    shown = command_lines.run("bag:app", "info", bag, "--params", params)
+    assert f"next: crkd bag convert {bag} OUT --params {params}" in shown.stdout, shown.stderr
+    done = convert_bag(bag, tmp_path / "out", framing=still, progress=False)
+    assert not any("outside the poses" in note for note in done.notes)
+    after = describe(tmp_path / "out", framing=still, progress=False)
+    assert after.kind is Kind.OURS and after.moving == after.frames == 12
 
 
 def test_a_damaged_message_leaves_nothing(watonomous, tmp_path) -> None:

@@ -1,0 +1,78 @@
+"""Which frame of a bag is a sample's of the data set that the bag was made of."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crkd_ros.bags.message_types import BagError
+
+if TYPE_CHECKING:
+    from crkd_core.data.nuscenes.reader import NuScenes
+
+#: The only frame of a bag is a sample's if it is this near, ns.
+_ALONE_NS = 50_000_000
+
+
+def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
+    """Reference stamp, ns -> sample token, of every sample of these scenes."""
+    return {
+        tables.reference(token).stamp_ns: token
+        for scene in scenes
+        for token in tables.samples_of_scene(scene)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Those samples of a split that a bag covers.
+
+    Attributes:
+        tokens: reference stamp of a frame, ns -> token of its sample.
+        missed: tokens of samples without a frame, though there are frames before and after.
+    """
+
+    tokens: dict[int, str]
+    missed: tuple[str, ...]
+
+
+def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split: str) -> Samples:
+    """The frame of each sample: the nearest one within half the usual time between frames.
+
+    Args:
+        path: of the bag, for the error's text.
+        references: of the bag's frames, ns, ascending.
+        tables: the data set that the bag was made of.
+        split: its split.
+
+    Raises:
+        BagError: no sample of the split has a frame.
+    """
+    tokens: dict[int, str] = {}
+    missed: list[str] = []
+    scenes = tables.scenes_of(split)
+    gaps = [after - before for before, after in itertools.pairwise(references)]
+    limit = statistics.median(gaps) / 2 if gaps else _ALONE_NS
+    count = 0
+    for scene in scenes:
+        found, lost = dict[int, str](), list[str]()
+        for stamp_ns, token in key_frames(tables, [scene]).items():
+            count += 1
+            nearest = min(references, key=lambda one: abs(one - stamp_ns), default=None)
+            if nearest is not None and abs(nearest - stamp_ns) <= limit:
+                found[nearest] = token
+            elif references and references[0] < stamp_ns < references[-1]:
+                lost.append(token)
+        tokens |= found
+        # Another scene may have been recorded at the same hours.
+        missed += lost if found else []
+    if not tokens:
+        raise BagError(
+            f"{path}: none of the {count} samples of split {split!r} of {tables.root} is "
+            "in this bag; was it made of another data set or split?"
+        )
+    return Samples(tokens=tokens, missed=tuple(missed))
