@@ -1,4 +1,4 @@
-"""Every command line of the documents is one that `crkd` takes: its verb and its options."""
+"""What documents tell to type works: command lines are of `crkd`'s verbs and options, and more."""
 
 from __future__ import annotations
 
@@ -72,6 +72,17 @@ def test_command_lines_of_documents_are_taken(path):
         if (said := problem(words))
     }
     assert not wrong
+
+
+def test_the_example_of_own_images_and_radar_runs_as_written(monkeypatch, capsys):
+    section = (ROOT / "README.md").read_text().partition("### Your own images and radar")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["frame"].sensors == {"CAM_FRONT", "RADAR_FRONT"}
+    assert names["detections"].center.shape[1] == 3 and capsys.readouterr().out
+    assert names["detector"].config.radar_sweeps > 0
 
 
 def test_this_test_can_fail():
