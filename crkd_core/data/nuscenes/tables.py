@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from crkd_core.data.vod.layout import is_vod
 from crkd_core.files import open_file, read_file
 from crkd_core.progress import stderr_console
 
@@ -66,6 +67,11 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
     if not root.is_dir():
         raise NuScenesError(f"{root}: no such folder; expected the root of a nuScenes data set")
     found = sorted(path.parent.name for path in root.glob("*/sample.json"))
+    if not found and is_vod(root):
+        raise NuScenesError(
+            f"{root} is View-of-Delft, and this command reads nuScenes alone; docs/vod.md lists "
+            "those that read both"
+        )
     if not found:
         raise NuScenesError(
             f"{root}: no version folder (v1.0-mini, v1.0-trainval, ...: what holds sample.json); "
