@@ -68,19 +68,28 @@ def stderr_console(*, quiet: bool = False) -> Console:
     return Console(file=cast(IO[str], _Stderr()), quiet=quiet)
 
 
-def drop_unheard() -> None:
-    """Forget what stderr has buffered and cannot write, at the end of a command.
+def drop_unwritten(stream: IO[str] | None) -> OSError | None:
+    """Forget what stdout or stderr has buffered and cannot write, at the end of a command.
 
-    Python would try once more when it ends, and make exit status 120 of a success.
+    Python would try once more when it ends, and make exit status 120 of it.
+
+    Returns:
+        Why it cannot be written; None where nothing is left.
     """
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        try:
-            sys.stderr.flush()
-        except OSError:
+    try:
+        if stream is not None:
+            stream.flush()
+    except ValueError:  # It is closed.
+        return None
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            assert stream is not None
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stderr.fileno())
+            os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
-            sys.stderr.flush()
+            stream.flush()
+        return error
+    return None
 
 
 class Bar(Progress):
