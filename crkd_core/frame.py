@@ -248,7 +248,7 @@ def _check_radar(radar: NDArray[np.float32], present: NDArray[np.bool_]) -> None
     if not len(radar):
         return
     if not np.isfinite(radar).all():
-        finite = np.isfinite(radar).all(0)
+        finite = np.asarray(np.isfinite(radar).all(0))
         finite[RADAR_VELOCITY] = True
         if not finite.all():
             names = ", ".join(RADAR_COLUMNS[index] for index in np.flatnonzero(~finite))

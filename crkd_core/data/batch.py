@@ -190,7 +190,7 @@ def grid_T_pixel(frame: Frame) -> np.ndarray:
         singular = np.linalg.det(frame.intrinsics) == 0
         raise FrameError(_unusable(frame, present & singular)) from None
     matrices[present] = frame.ego_T_cam[present] @ matrices[present]
-    finite = np.isfinite(matrices).all((1, 2))
+    finite = np.asarray(np.isfinite(matrices).all((1, 2)))
     if not finite.all():
         raise FrameError(_unusable(frame, ~finite))
     return matrices.astype(np.float32)
