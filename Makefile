@@ -57,8 +57,9 @@ bench: $(INSTALLED)
 colcon: $(INSTALLED)
 	$(BIN)/python test/colcon_check.py
 
+# What make made, and the demo's drive and report; other results in out/ are the user's.
 clean:
-	rm -rf .venv build install log out
+	rm -rf .venv build install log *.egg-info out/demo
 
 # torch comes first and alone: everything after it is resolved under constraints.txt, so pip stops
 # rather than replace it, and the versions before and after are compared all the same.

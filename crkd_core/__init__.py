@@ -7,9 +7,9 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from crkd_core.boxes import Boxes, Detections, Truth
-from crkd_core.frame import Frame
+from crkd_core.frame import Frame, radar_returns
 
-__all__ = ["Boxes", "Detections", "Detector", "Frame", "Truth"]
+__all__ = ["Boxes", "Detections", "Detector", "Frame", "Truth", "radar_returns"]
 __version__ = "0.1.0"
 
 

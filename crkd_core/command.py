@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,8 @@ import typer
 from rich.markup import escape
 
 from crkd_core import extras
-from crkd_core.progress import drop_unheard, stderr_console
+from crkd_core.files import FULL
+from crkd_core.progress import drop_unwritten, stderr_console
 
 #: What the command line itself is wrong in. Newer releases of typer do not use click's own class.
 _Usage: type[Exception] = next(
@@ -19,25 +21,36 @@ _Usage: type[Exception] = next(
 )
 #: Exit status of an interrupted command, as of a shell: 128 + SIGINT.
 _INTERRUPTED = 130
+#: And of one whose reader has gone, as in ``crkd ... | head``: 128 + SIGPIPE.
+_UNREAD = 141
+_EMPTY = re.compile(r"--[\w-]+=")
 
 
 def run(command: typer.Typer) -> NoReturn:
     """Run a typer command; expected errors are one line on stderr.
 
-    Exit status 1: it could not do what was asked; 2: the command line is wrong.
+    Exit status 1: it could not do what was asked; 2: the command line is wrong; 141: nobody reads
+    what it prints any more.
     """
     try:
+        _check_words(sys.argv[1:])
         status = command(standalone_mode=False, prog_name=Path(sys.argv[0]).name)
     except _Usage as error:
         _say(_usage(error))
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(_INTERRUPTED)
+    except SystemExit as error:
+        # What click makes of it.
+        sys.exit(_UNREAD if isinstance(error.__context__, BrokenPipeError) else error.code)
     except (OSError, ValueError, RuntimeError, ImportError) as error:
+        drop_unwritten(sys.stdout)
         _say(explained(error))
         sys.exit(1)
+    else:
+        _finish()
     finally:
-        drop_unheard()
+        drop_unwritten(sys.stderr)
     # Whatever a function returned is no exit status; typer.Exit gives a number.
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -47,6 +60,29 @@ def run_function(function: Callable[..., None]) -> NoReturn:
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     single.command()(function)
     run(single)
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Refuse an empty word, such as that of a shell's variable that is not set.
+
+    As a path it would be the current folder.
+    """
+    for place, word in enumerate(words):
+        if word and not _EMPTY.fullmatch(word):
+            continue
+        before = words[place - 1] if place else ""
+        name = word.rstrip("=") or (before if before.startswith("-") else "an argument")
+        raise typer.BadParameter(f"{name} is empty; say a value, or leave it out")
+
+
+def _finish() -> None:
+    """Write what is still to be printed; ends the command where that cannot be."""
+    lost = drop_unwritten(sys.stdout)
+    if isinstance(lost, BrokenPipeError):
+        sys.exit(_UNREAD)
+    if lost is not None:
+        _say(explained(lost))
+        sys.exit(1)
 
 
 def explained(error: BaseException) -> str:
@@ -61,6 +97,9 @@ def explained(error: BaseException) -> str:
         # str() of these begins with a number that says nothing to a user.
         known = error.strerror and error.filename is not None
         text = f"{error.filename}: {error.strerror}" if known else text
+        # Files are named by whoever writes them (files.replacing).
+        if error.filename is None and error.errno in FULL:
+            text = f"standard output: {error.strerror}"
     return f"{kind}: {_without_trace(text)}"
 
 

@@ -32,8 +32,8 @@ ITSELF = ("",)
 #: Every unfinished thing ends so, and nothing else does.
 PARTIAL = ".partial"
 
-# A disk, a share of one, or a file that must not grow.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: Errors of a full disk, of a share of one, or of a file that must not grow.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _ROOM = re.compile(rf"\..+\.\w{{8}}{re.escape(PARTIAL)}")
 
@@ -66,10 +66,10 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         overwrite: whether results that are there are replaced.
 
     Raises:
-        OutputError: something on the way to ``path`` is no folder, or may not be written; or
-            results are there already.
+        OutputError: something on the way to ``path`` is no folder, or nothing can be made there;
+            or results are there already.
     """
-    if results == ITSELF and path.is_dir():
+    if results == ITSELF and os.path.isdir(path):  # noqa: PTH112  # False of names too long.
         raise OutputError(f"cannot write to {path}: it is a folder; choose another --out")
     there = [path / name for name in results if os.path.lexists(path / name)]
     if there and not overwrite:
@@ -90,6 +90,26 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
+    try:
+        _try_out(folder, path.absolute())
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {path}: {folder}: {error.strerror}; choose another --out"
+        ) from error
+
+
+def _try_out(folder: Path, path: Path) -> None:
+    """Make what is missing of a path, elsewhere in a folder that is there, and remove it.
+
+    Only an attempt tells: rights do not say what a file system, a quota or a name's length forbid.
+    """
+    room, lock = _open_room(folder / "trial")
+    try:
+        if folder != path:
+            (room / path.relative_to(folder)).mkdir(parents=True)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+        _release(lock)
 
 
 def open_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -148,7 +168,7 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
         if durable:
             _sync(path.parent)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OSError(error.errno, error.strerror, str(path)) from error
         if error.errno is None and "written" in str(error):  # NumPy's own words
             raise OSError(errno.ENOSPC, f"not written whole ({error})", str(path)) from error

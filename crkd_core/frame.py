@@ -16,13 +16,19 @@ from crkd_core.config import ImageConfig
 from crkd_core.sensors import (
     CAMERAS,
     LIDAR,
+    RADAR_AGE,
+    RADAR_COLUMN,
     RADAR_COLUMNS,
     RADAR_COMPENSATED,
+    RADAR_DEFAULTS,
     RADAR_SENSOR,
     RADAR_VELOCITY,
     RADAR_XYZ,
     RADARS,
 )
+
+#: Older returns say nothing of now, seconds. It tells units apart: a sweep of 13 Hz is 77 ms old.
+OLDEST = 60.0
 
 
 class FrameError(ValueError):
@@ -59,11 +65,14 @@ class Frame:
         intrinsics: [6, 3, 3] float64 pinhole matrices of these images, pixels. Pixel (u, v) is the
             centre of column u, row v. After image augmentation any affine map times K.
         ego_T_cam: [6, 4, 4] float64, camera (optical axes) at its own time to ego at ``stamp_ns``.
+            What both hold for a missing camera is not read: zeros, the identity, anything finite.
         prepared: the ImageConfig that ``images`` were resized and cropped for; None = as recorded.
         radar: [N, 20] float32 with columns RADAR_COLUMNS; positions and velocities in ego axes at
-            ``stamp_ns``, moved by compensated velocity x age; age >= 0 in seconds; ``sensor`` is
-            the index into RADARS.
-        radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present.
+            ``stamp_ns``, moved by compensated velocity x age; age 0 to OLDEST in seconds;
+            ``sensor`` is the index into RADARS. Finite but for ``vx`` and ``vy``, where NaN is
+            not known. ``radar_returns`` makes it of what any radar measures.
+        radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present;
+            one that is not has no returns in ``radar``.
         lidar: [M, 5] float32 x, y, z, intensity (0..255), age in seconds; None = no LiDAR.
         global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
         truth: annotated boxes in ego axes; None = unknown.
@@ -72,6 +81,9 @@ class Frame:
         scene: name of the drive, which no memory outlasts; "" outside a dataset.
         past: earlier moments, the newest first, None for one that is not known; () = not asked.
             Detectors that are given Frames one by one remember by themselves (infer/memory.py).
+
+    Raises:
+        FrameError: an array is not as said here; names it and what was expected.
     """
 
     stamp_ns: int
@@ -115,6 +127,7 @@ class Frame:
                     f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} "
                     f"{image.shape}"
                 )
+        _check_radar(self.radar, np.asarray(self.radar_present, bool))
 
     @property
     def camera_present(self) -> NDArray[np.bool_]:
@@ -176,4 +189,89 @@ class Frame:
             drivable=None if self.drivable is None else self.drivable.moved(new_T_ego),
             global_T_ego=None,
             past=tuple(past and past.moved(new_T_ego) for past in self.past),
+        )
+
+
+def radar_returns(
+    xyz: NDArray[np.floating],
+    velocity: NDArray[np.floating],
+    *,
+    rcs: NDArray[np.floating] | float,
+    age: NDArray[np.floating] | float,
+    sensor: str,
+) -> NDArray[np.float32]:
+    """``Frame.radar`` of what any radar measures; several radars are concatenated.
+
+    Columns that only nuScenes' radars have are RADAR_DEFAULTS, as for the clouds of a node.
+
+    Args:
+        xyz: [N, 3] where the returns were when they were measured, ego axes at ``stamp_ns`` of
+            the Frame, metres. They are moved by velocity x age here.
+        velocity: [N, 2] over ground, x and y of ego axes, m/s. Of a radar that measures radial
+            speeds: the speed without the vehicle's own motion, times the unit vector from the
+            radar to the return.
+        rcs: [N] or one number, radar cross-section, dBsm.
+        age: [N] or one number, how long before ``stamp_ns`` they were measured, seconds, >= 0.
+        sensor: which of RADARS measured them.
+
+    Raises:
+        FrameError: an unknown radar, or arrays of other shapes.
+    """
+    if sensor not in RADARS:
+        raise FrameError(f"unknown radar {sensor!r}; known: {', '.join(RADARS)}")
+    radar = np.zeros((len(xyz), len(RADAR_COLUMNS)), np.float32)
+    for name, value in RADAR_DEFAULTS.items():
+        radar[:, RADAR_COLUMN[name]] = value
+    given = {"xyz": (xyz, 3), "velocity": (velocity, 2)}
+    for name, (array, width) in given.items():
+        if np.shape(array) != (len(radar), width):
+            raise FrameError(
+                f"radar_returns: {name}: expected shape {(len(radar), width)}, got "
+                f"{np.shape(array)}"
+            )
+    for name, values in {"rcs": rcs, "age": age}.items():
+        if np.shape(values) not in ((), (len(radar),)):
+            raise FrameError(
+                f"radar_returns: {name}: expected one number or {len(radar)}, got shape "
+                f"{np.shape(values)}"
+            )
+        radar[:, RADAR_COLUMN[name]] = values
+    radar[:, RADAR_XYZ] = xyz
+    radar[:, RADAR_VELOCITY] = radar[:, RADAR_COMPENSATED] = velocity
+    radar[:, :2] += radar[:, RADAR_COMPENSATED] * radar[:, RADAR_AGE, None]
+    radar[:, RADAR_SENSOR] = RADARS.index(sensor)
+    return radar
+
+
+def _check_radar(radar: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
+    """Raises FrameError for returns that no radar of a Frame measured."""
+    if not len(radar):
+        return
+    if not np.isfinite(radar).all():
+        finite = np.asarray(np.isfinite(radar).all(0))
+        finite[RADAR_VELOCITY] = True
+        if not finite.all():
+            names = ", ".join(RADAR_COLUMNS[index] for index in np.flatnonzero(~finite))
+            raise FrameError(
+                f"Frame.radar: {names}: expected finite numbers; leave such returns out"
+            )
+    age, sensor = radar[:, RADAR_AGE], radar[:, RADAR_SENSOR]
+    if age.min() < 0 or age.max() > OLDEST:
+        raise FrameError(
+            f"Frame.radar: age: expected seconds before stamp_ns, 0 to {OLDEST:g}, got "
+            f"{age.min():g} to {age.max():g}"
+        )
+    known = sensor.min() >= 0 and sensor.max() < len(RADARS)
+    index = sensor.astype(np.int64) if known else np.zeros(0, np.int64)
+    if not np.array_equal(index, sensor):
+        other = sensor[~np.isin(sensor, np.arange(len(RADARS)))][0]
+        raise FrameError(
+            f"Frame.radar: sensor: expected whole numbers 0 to {len(RADARS) - 1}, for "
+            f"{', '.join(RADARS)}, got {other:g}"
+        )
+    if not present.all() and not present[index].all():
+        name = RADARS[index[~present[index]][0]]
+        raise FrameError(
+            f"Frame.radar: has returns of {name}, which is missing by radar_present; leave them "
+            "out (Frame.without does), or say that it is there"
         )

@@ -44,6 +44,22 @@ RADAR_FIELDS = (
     *("vx_rms", "vy_rms"),
 )
 
+#: What the coded columns of a sweep are where nobody says them: a valid, unambiguous return whose
+#: motion state is unknown, with the lowest false-alarm class. The network does not read the id and
+#: the rms codes.
+RADAR_DEFAULTS = {
+    "dyn_prop": 4,
+    "id": 0,
+    "is_quality_valid": 1,
+    "ambig_state": 3,
+    "x_rms": 0,
+    "y_rms": 0,
+    "invalid_state": 0,
+    "pdh0": 1,
+    "vx_rms": 0,
+    "vy_rms": 0,
+}
+
 #: Columns of Frame.radar, [N, 20]: a sweep's, then age and radar index.
 RADAR_COLUMNS = (*RADAR_FIELDS, "age", "sensor")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Overwrite, Split, Version
+from crkd_core.commands.options import Device, Out, Overwrite, Split, Version
 from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 
@@ -62,7 +62,7 @@ def export(
 
 def engines(
     weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
-    data: Data,
+    data: Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")],
     split: Split,
     out: Out,
     int8_split: Annotated[

@@ -9,7 +9,7 @@ import typer
 
 from crkd_core.commands.options import Data, Device, Split, Version
 from crkd_core.config import LABEL_ENCODER
-from crkd_core.files import OutputError
+from crkd_core.files import ITSELF, check_output
 
 
 def label_encoder(
@@ -50,8 +50,7 @@ def label_encoder(
 
     weights = weights_file(teacher)
     path = out or weights.with_name(LABEL_ENCODER)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; pass --overwrite to replace it, or choose --out")
+    check_output(path, results=ITSELF, overwrite=overwrite)
     drives = None
     if held_out is not None:
         drives = HeldOut(data=data, split=held_out, version=version)

@@ -21,6 +21,7 @@ from crkd_core.data import cameras, radar
 from crkd_core.data.grid import in_grid
 from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame, FrameError
+from crkd_core.sensors import CAMERAS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +174,35 @@ def grid_T_pixel(frame: Frame) -> np.ndarray:
     Args:
         frame: after ``in_grid``, so that its ``ego_T_cam`` leads to the grid frame; the two are
             one where the grid frame is ego.
+
+    Returns:
+        The identity for a missing camera, whatever its matrices are.
+
+    Raises:
+        FrameError: intrinsics that cannot be inverted, or a pose that is not finite, of a camera
+            that is there; names it.
     """
-    cam_T_pixel = np.tile(np.eye(4), (len(frame.intrinsics), 1, 1))
-    cam_T_pixel[:, :3, :3] = np.linalg.inv(frame.intrinsics)
-    return (frame.ego_T_cam @ cam_T_pixel).astype(np.float32)
+    present = frame.camera_present
+    matrices = np.tile(np.eye(4), (len(present), 1, 1))
+    try:
+        matrices[present, :3, :3] = np.linalg.inv(frame.intrinsics[present])
+    except np.linalg.LinAlgError:
+        singular = np.linalg.det(frame.intrinsics) == 0
+        raise FrameError(_unusable(frame, present & singular)) from None
+    matrices[present] = frame.ego_T_cam[present] @ matrices[present]
+    finite = np.asarray(np.isfinite(matrices).all((1, 2)))
+    if not finite.all():
+        raise FrameError(_unusable(frame, ~finite))
+    return matrices.astype(np.float32)
+
+
+def _unusable(frame: Frame, cameras: np.ndarray) -> str:
+    index = int(np.flatnonzero(cameras)[0])
+    return (
+        f"Frame of {CAMERAS[index]}: expected a pinhole matrix that can be inverted and a finite "
+        f"pose, got intrinsics {frame.intrinsics[index].tolist()} and ego_T_cam "
+        f"{frame.ego_T_cam[index].tolist()}; a missing camera has None in images"
+    )
 
 
 def _sample_index(counts: Sequence[int]) -> Tensor:

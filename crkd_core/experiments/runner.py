@@ -17,7 +17,6 @@ from typing import TextIO
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -28,7 +27,7 @@ from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
-from crkd_core.progress import stderr_console
+from crkd_core.progress import Bar
 
 #: Seconds between two looks at the processes: often enough, and next to nothing beside them.
 _LOOK = 1.0
@@ -96,7 +95,8 @@ def run_all(
                     progress.remove_task(job.task)
                     if job.process.returncode or not _is_done(folder, job):
                         failed[job.spec.name] = _why(folder.log(job.spec.name), job.process)
-                        progress.console.print(f"{job.spec.name}: {failed[job.spec.name]}")
+                        text = f"{job.spec.name}: {failed[job.spec.name]}"
+                        progress.console.print(text, markup=False, soft_wrap=True)
                     else:
                         progress.console.print(f"{job.spec.name}: {job.stage} done")
                         if job.stage in splits:
@@ -178,7 +178,7 @@ def _is_encoded(folder: Folder, spec: RunSpec) -> bool:
 
 
 def _start(
-    folder: Folder, spec: RunSpec, settings: Settings, stage: str, lock: int, progress: Progress
+    folder: Folder, spec: RunSpec, settings: Settings, stage: str, lock: int, progress: Bar
 ) -> _Job:
     name = spec.name
     steps = max(1, round(spec.steps * settings.scale))
@@ -239,13 +239,13 @@ def _step(log: Path) -> int:
     return 0
 
 
-def _progress() -> Progress:
-    return Progress(
+def _progress() -> Bar:
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=stderr_console(),
-        refresh_per_second=1,
-        transient=True,
+        unit="step",
+        stays=False,
+        per_second=1,
     )

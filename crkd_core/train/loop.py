@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -20,7 +20,7 @@ from crkd_core.config import TrainConfig
 from crkd_core.files import replacing
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import warn_if_emulated
-from crkd_core.progress import stderr_console
+from crkd_core.progress import Bar
 from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
@@ -266,14 +266,14 @@ def _line(losses: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in shown.items())
 
 
-def _progress(*, shown: bool) -> Progress:
-    return Progress(
+def _progress(*, shown: bool) -> Bar:
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[losses]}"),
-        console=stderr_console(quiet=not shown),
-        refresh_per_second=2,
-        disable=not shown,
+        unit="step",
+        shown=shown,
+        per_second=2,
     )

@@ -19,11 +19,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import orjson
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from crkd_core.files import replacing
 from crkd_core.orphans import die_with_parent
-from crkd_core.progress import stderr_console
+from crkd_core.progress import Bar
 from crkd_core.world import rig
 from crkd_core.world.content.mix import MIXES
 from crkd_core.world.content.weather import SHARES, check_shares, weather_kind
@@ -206,7 +206,7 @@ def check_new(out: Path) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Progress]:
+def _progress(total: int) -> Iterator[Bar]:
     columns = (
         TextColumn("[bold]world"),
         BarColumn(),
@@ -214,7 +214,7 @@ def _progress(total: int) -> Iterator[Progress]:
         TextColumn("key frames"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr_console()) as progress:
+    with Bar(*columns, unit="key frame") as progress:
         progress.add_task("world", total=total)
         yield progress
 

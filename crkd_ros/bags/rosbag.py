@@ -114,6 +114,10 @@ def _refuse_unfinished(path: Path) -> None:
                 f"killed?); make it with `ros2 bag reindex {path}`, or give a file itself: "
                 f"{', '.join(files)}"
             )
+        raise BagError(
+            f"{path}: not a readable rosbag2: expected metadata.yaml and .mcap or .db3 files in "
+            "the folder, found none of them"
+        )
     databases = path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []
     for database in sorted(databases):
         log = database.with_name(f"{database.name}-wal")

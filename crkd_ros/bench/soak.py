@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from crkd_core.progress import stderr_console
+from crkd_core.progress import Bar
 from crkd_ros.bench import soak_report
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.node_peer import by_sensor, connect, peer
@@ -146,7 +146,7 @@ class _Watch:
 
     def _run(self) -> None:
         saved = time.monotonic()
-        with Progress(console=stderr_console(), transient=True) as progress:
+        with Bar(*Progress.get_default_columns(), unit="second", stays=False) as progress:
             task = progress.add_task("soak", total=self._limits.seconds)
             while not self._end.wait(1.0):
                 try:

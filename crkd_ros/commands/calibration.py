@@ -99,7 +99,10 @@ def check(
     topic: SensorTopics = None,
     params: Params = None,
 ) -> None:
-    """Check the calibration over a drive, as the node does; exit status 1 when it looks wrong."""
+    """Check the calibration over a drive, as the node does.
+
+    Exit status 1 when it looks wrong, or when the drive is too short to say.
+    """
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.bags.recorded_calibration import CalibrationError, of_dataset
     from crkd_ros.calibration_check.drive import check_bag, check_dataset
@@ -119,6 +122,11 @@ def check(
         )
     for finding in result.findings:
         print(f"- {finding.text}")
+    if not result.done:
+        raise CalibrationError(
+            f"{data or bag}: the drive is too short to judge the calibration by: "
+            f"{result.summary()}; take a longer one, or look at fewer with --frames"
+        )
     print(result.summary())
     if result.findings:
         raise typer.Exit(1)

@@ -19,28 +19,13 @@ from crkd_core.data.radar import USED, kept_returns
 from crkd_core.sensors import (
     RADAR_COLUMN,
     RADAR_COMPENSATED,
+    RADAR_DEFAULTS,
     RADAR_FIELDS,
     RADAR_VELOCITY,
     RADAR_XYZ,
 )
 from crkd_ros.convert.arrays import ConvertError, cloud_records
 from crkd_ros.parameters.knobs import ParameterError, check, knob
-
-#: What the coded columns are where a cloud does not have them: a valid, unambiguous return whose
-#: motion state is unknown, with the lowest false-alarm class. The network does not read the id and
-#: the rms codes.
-DEFAULTS = {
-    "dyn_prop": 4,
-    "id": 0,
-    "is_quality_valid": 1,
-    "ambig_state": 3,
-    "x_rms": 0,
-    "y_rms": 0,
-    "invalid_state": 0,
-    "pdh0": 1,
-    "vx_rms": 0,
-    "vy_rms": 0,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +163,7 @@ def radar_points(
     records = cloud_records(message, source=source)
     points = np.zeros((len(records), len(RADAR_FIELDS)), np.float32)
     points[:, RADAR_COLUMN["rcs"]] = fields.default_rcs
-    for name, value in DEFAULTS.items():
+    for name, value in RADAR_DEFAULTS.items():
         points[:, RADAR_COLUMN[name]] = value
     # A double beyond float32 becomes an infinity, which is dropped below.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -249,7 +234,7 @@ def _names(found: frozenset[str], fields: RadarFieldsConfig, source: str) -> Map
             "fields of your radar (doppler: one with radial speed)"
             + (f"; perhaps {hint}" if hint else "")
         )
-    wanted |= {name: name for name in DEFAULTS}
+    wanted |= {name: name for name in RADAR_DEFAULTS}
     return {column: name for column, name in wanted.items() if name in found}
 
 

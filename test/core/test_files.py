@@ -211,6 +211,11 @@ def test_places_that_cannot_be_written_are_told_early(tmp_path) -> None:
     file.write_text("")
     with pytest.raises(OutputError, match=r"file is not a folder; choose another --out"):
         check_output(file / "a")
+    for place in (Path("/proc/x"), tmp_path / ("long" * 100)):
+        for results in ((), ITSELF):
+            with pytest.raises(OutputError, match=r"cannot write to .*; choose another --out"):
+                check_output(place, results=results)
+    assert names(tmp_path) == ["file"]
 
 
 def test_results_that_are_there_are_told_early(tmp_path) -> None:

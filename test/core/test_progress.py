@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crkd_core.progress import counted
+from crkd_core.progress import Bar, counted
 
 
 @pytest.mark.parametrize(("shown", "stays"), [(True, True), (True, False), (False, True)])
@@ -18,7 +18,28 @@ def test_items_come_through_and_a_log_holds_what_stays(shown, stays, capfd) -> N
     assert list(counted(items, "counting", total=3, shown=shown, stays=stays)) == [0, 1, 2]
     out, err = capfd.readouterr()
     assert out == ""
-    assert ("counting" in err and "100%" in err) == (shown and stays)
+    assert err == ("3/3: counting\n" if shown and stays else "")
+
+
+def test_a_log_has_lines_that_are_never_cut(monkeypatch, capfd) -> None:
+    monkeypatch.setattr("crkd_core.progress.LINE_SECONDS", 0.0)
+    with Bar(unit="step") as bar:
+        task = bar.add_task("train", total=3, losses="")
+        for step in range(2):
+            bar.update(task, advance=1, losses=f"[total] {step} " + "long " * 40)
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 2
+    first, second = err.splitlines()
+    assert first.startswith("step 1/3") and second.startswith("step 2/3")
+    assert second.endswith(": train [total] 1 " + "long " * 39 + "long")
+
+
+def test_lines_of_a_log_are_seconds_apart(capfd) -> None:
+    with Bar(stays=False) as bar:
+        task = bar.add_task("quick", total=1000)
+        for _ in range(1000):
+            bar.advance(task)
+    assert capfd.readouterr() == ("", "")
 
 
 BAR = """

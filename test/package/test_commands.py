@@ -1,6 +1,10 @@
 """What every command does with errors and places that it cannot use."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
@@ -114,6 +118,58 @@ def test_exit_statuses_of_commands_are_kept(monkeypatch):
         with pytest.raises(SystemExit) as exit_:
             run_function(function)
         assert exit_.value.code == status
+
+
+def test_an_empty_word_is_no_path(monkeypatch, capsys):
+    def command(
+        out: Annotated[Path, typer.Option()] = Path("x"),
+        topic: Annotated[str, typer.Option()] = "",
+    ) -> None:
+        print(out, topic)
+
+    cases = {"--out": ["--out", ""], "--topic": ["--topic="], "an argument": [""]}
+    for name, words in cases.items():
+        monkeypatch.setattr("sys.argv", ["crkd", *words])
+        with pytest.raises(SystemExit) as exit_:
+            run_function(command)
+        text = f"error: Invalid value: {name} is empty; say a value, or leave it out\n"
+        assert (exit_.value.code, *capsys.readouterr()) == (2, "", text)
+    monkeypatch.setattr("sys.argv", ["crkd", "--topic=CAM_FRONT="])
+    with pytest.raises(SystemExit) as exit_:
+        run_function(command)
+    assert (exit_.value.code, capsys.readouterr().out) == (0, "x CAM_FRONT=\n")
+
+
+PRINTS = """
+import sys
+from crkd_core.command import run_function
+from crkd_core.tables import Table, print_tables
+
+def work() -> None:
+    if not LINES:
+        print_tables(Table(columns=["a"], rows=[["1"]]))
+    for number in range(LINES):
+        print(number)
+
+sys.argv[1:] = []
+run_function(work)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", ["0", "1", "100000"])
+def test_what_cannot_be_printed_is_said(lines, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    words = [sys.executable, "-c", PRINTS.replace("LINES", lines)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    text = "error: OSError: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, text)
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_interrupt_before_a_command_is_known_is_status_130(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Every command line of the documents is one that `crkd` takes: its verb and its options."""
+"""What documents tell to type works: command lines are of `crkd`'s verbs and options, and more."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ _INLINE = re.compile(r"`(crkd [^`]+)`")
 _ASSIGNED = re.compile(r"\w+=")
 
 
-def command_lines(text: str) -> Iterator[list[str]]:
-    """The words behind `crkd` of every command line, in blocks of shell and in sentences."""
-    blocks = "\n".join(_BLOCK.findall(text)).replace("\\\n", " ")
-    for line in [*blocks.splitlines(), *_INLINE.findall(text.replace("\n", " "))]:
+def command_lines(text: str) -> Iterator[tuple[list[str], bool]]:
+    """The words behind `crkd` of every command line, and whether it is to be typed as it is.
+
+    That is so in blocks of shell, unless it is cut short by "..." or has options in variables; in
+    sentences it is not.
+    """
+    blocks = "\n".join(_BLOCK.findall(text)).replace("\\\n", " ").splitlines()
+    inline = _INLINE.findall(text.replace("\n", " "))
+    for place, line in enumerate([*blocks, *inline]):
         try:
             words = shlex.split(line.replace("|", " "), comments=True)
         except ValueError:  # An apostrophe of a sentence.
@@ -37,11 +42,13 @@ def command_lines(text: str) -> Iterator[list[str]]:
         ends = [place for place, word in enumerate(words) if word == "&&"]
         for first, end in zip([0, *(place + 1 for place in ends)], [*ends, None], strict=True):
             if words[first : first + 1] == ["crkd"]:
-                yield words[first + 1 : end]
+                said = words[first + 1 : end]
+                cut = any(word == "..." or word.startswith("$") for word in said)
+                yield said, place < len(blocks) and not cut
 
 
-def problem(words: list[str]) -> str:
-    """What `crkd` does not know of these words; "" = nothing."""
+def problem(words: list[str], whole: bool = False) -> str:
+    """What `crkd` does not know of these words, or lacks if they are whole; "" = nothing."""
     command: Any = typer.main.get_command(app)
     for place, word in enumerate(words):
         if not hasattr(command, "get_command"):  # It is a verb.
@@ -61,21 +68,43 @@ def problem(words: list[str]) -> str:
         words = words[: words.index("--ros-args")]
     options = [word.partition("=")[0].rstrip(",.;:") for word in words if word.startswith("--")]
     unknown = [option for option in options if option not in known | {"--help"}]
-    return f"{command.name} has no {', '.join(unknown)}" if unknown else ""
+    if unknown:
+        return f"{command.name} has no {', '.join(unknown)}"
+    needed = [one.opts for one in command.params if one.required and one.opts[0].startswith("-")]
+    lacking = [names[0] for names in needed if not {*names} & {*options}]
+    return f"{command.name} needs {', '.join(lacking)}" if whole and lacking else ""
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_command_lines_of_documents_are_taken(path):
     wrong = {
         " ".join(words): said
-        for words in command_lines(path.read_text())
-        if (said := problem(words))
+        for words, whole in command_lines(path.read_text())
+        if (said := problem(words, whole))
     }
     assert not wrong
 
 
+def test_the_example_of_own_images_and_radar_runs_as_written(monkeypatch, capsys):
+    section = (ROOT / "README.md").read_text().partition("### Your own images and radar")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["frame"].sensors == {"CAM_FRONT", "RADAR_FRONT"}
+    assert names["detections"].center.shape[1] == 3 and capsys.readouterr().out
+    assert names["detector"].config.radar_sweeps > 0
+
+
 def test_this_test_can_fail():
-    text = "```sh\ncrkd live --params-file x \\\n  --rate 1  # why\n```\nand `crkd nothing` too"
-    said = [problem(words) for words in command_lines(text)]
-    assert said == ["live has no --params-file", "no verb nothing"]
+    text = (
+        "```sh\ncrkd live --params-file x \\\n  --rate 1  # why\n```\nand `crkd nothing` too\n"
+        "```sh\ncrkd report A=B --data D --out O\ncrkd report ...\ncrkd report $ALL\n```\n"
+        "`crkd report`\n"
+    )
+    said = [problem(words, whole) for words, whole in command_lines(text)]
+    assert said == [
+        *("live has no --params-file", "report needs --split", "", ""),
+        *("no verb nothing", ""),
+    ]
     assert len([*command_lines((ROOT / "README.md").read_text())]) > 20

@@ -67,6 +67,16 @@ def test_the_demo_runs_other_weights_by_name_or_by_file(tree: Path) -> None:
     assert told + "absent\n" in dry_run(tree, "demo", "WEIGHTS=absent")
 
 
+def test_clean_leaves_what_the_user_made(tree: Path) -> None:
+    made = (".venv", "build", "install", "log", "crkd_ros.egg-info", "out/demo")
+    users = ("out/crkd", "runs/crkd", "worlds/val", "bags/drive")
+    for name in (*made, *users):
+        (tree / name).mkdir(parents=True)
+        (tree / name / "file").touch()
+    subprocess.run(["make", "clean"], cwd=tree, capture_output=True, check=True)
+    assert [name for name in (*made, *users) if (tree / name / "file").exists()] == [*users]
+
+
 def test_changed_requirements_install_again(tree: Path) -> None:
     (tree / ".venv").mkdir()
     (tree / ".venv" / ".installed-wheels").touch()

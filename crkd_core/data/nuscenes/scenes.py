@@ -92,12 +92,14 @@ class NuScenes:
             split: its name, or scenes of this version themselves, joined by commas.
 
         Raises:
-            NuScenesError: unknown split, or none of its scenes is here; lists what exists.
+            NuScenesError: unknown split or scene, or none of its scenes is here; lists what is.
         """
         named = dict.fromkeys(split.split(","))
         if named.keys() <= self._scene_row.keys():
             return list(named)
         splits = self.splits()
+        if split not in splits and "," in split:
+            self._scene(next(name for name in named if name not in self._scene_row))
         if not splits.get(split):
             here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"
             reason = "is not known"

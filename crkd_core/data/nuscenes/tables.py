@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
+from crkd_core.data.vod.layout import is_vod
 from crkd_core.files import open_file, read_file
-from crkd_core.progress import stderr_console
+from crkd_core.progress import Bar
 
 #: Predefined splits and the ending of the versions that hold them (docs/nuscenes.md, "Files
 #: and tables").
@@ -70,6 +71,11 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
     if not root.is_dir():
         raise NuScenesError(f"{root}: no such folder; expected the root of a nuScenes data set")
     found = sorted(path.parent.name for path in root.glob("*/sample.json"))
+    if not found and is_vod(root):
+        raise NuScenesError(
+            f"{root} is View-of-Delft, and this command reads nuScenes alone; docs/vod.md lists "
+            "those that read both"
+        )
     if not found:
         raise NuScenesError(
             f"{root}: no version folder (v1.0-mini, v1.0-trainval, ...: what holds sample.json); "
@@ -169,7 +175,7 @@ def table_progress(folder: Path) -> Iterator[Callable[[int], None]]:
         yield lambda _: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=stderr_console()) as progress:
+    with Bar(*columns, TimeRemainingColumn(), unit="byte") as progress:
         task = progress.add_task(f"indexing {folder.name} (once)", total=total)
         yield lambda count: progress.advance(task, count)
 

@@ -223,6 +223,9 @@ def test_a_folder_without_metadata_names_its_files(tmp_path: Path) -> None:
     with pytest.raises(BagError, match=r"metadata\.yaml is missing .*reindex.*bag\.mcap"):
         topics_of(path)
     assert len(list(read_bag(path / "bag.mcap"))) == 5
+    (tmp_path / "data").mkdir()
+    with pytest.raises(BagError, match=r"data: not a readable rosbag2: .* found none of them"):
+        topics_of(tmp_path / "data")
 
 
 def test_messages_that_metadata_hides_are_missed(tmp_path: Path) -> None:

@@ -273,6 +273,9 @@ def test_the_command_writes_shows_and_checks(tiny_drive, tmp_path):
     good = command("check", "--data", tiny_drive, "--calibration", file, "--frames", 4)
     assert good.exit_code == 0, good.stdout
     assert good.stdout.startswith("looks right; checked places of 11 sensors")
+    short = command("check", "--data", tiny_drive, "--frames", 1000)
+    text = r"tiny_drive: the drive is too short to judge .*\d+ of 1000 frames.*--frames"
+    assert re.search(text, str(short.exception)) and short.stdout == ""
     wrong = Calibration.load(file)
     wrong.add("base_link", "cam_front", geometry.pose([1.7, 0, 1.5], [1, 0, 0, 0]))
     wrong.save(file)

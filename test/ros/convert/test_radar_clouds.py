@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.data.radar import USED, to_records
-from crkd_core.sensors import RADAR_FIELDS, RADARS
+from crkd_core.sensors import RADAR_DEFAULTS, RADAR_FIELDS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types
 from crkd_ros.convert import radar_clouds, ros_packages
 from crkd_ros.convert.arrays import ConvertError
-from crkd_ros.convert.radar_clouds import DEFAULTS, RadarFieldsConfig, Sweep, radar_points
+from crkd_ros.convert.radar_clouds import RadarFieldsConfig, Sweep, radar_points
 from crkd_ros.motion.poses import NoMotion, PoseBuffer
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync.history import Timed
@@ -52,7 +52,7 @@ def test_radar_clouds_of_any_order_type_step_and_endian(data):
     order = data.draw(st.sampled_from("<>"))
     layout, offset = {"names": [], "formats": [], "offsets": []}, 0
     for name in names:
-        integers = "i4" if name in DEFAULTS else "f8"
+        integers = "i4" if name in RADAR_DEFAULTS else "f8"
         kind = order + data.draw(st.sampled_from(["f4", "f8", integers]))
         offset += data.draw(st.integers(0, 3))
         layout["names"].append(name)
@@ -71,14 +71,14 @@ def test_radar_clouds_of_any_order_type_step_and_endian(data):
         if name in ("vx", "vy") and name not in names:
             want = points[:, column + 2]
         elif name not in names:
-            want = np.full(len(points), DEFAULTS[name], np.float32)
+            want = np.full(len(points), RADAR_DEFAULTS[name], np.float32)
         np.testing.assert_array_equal(got[:, column], want, err_msg=name)
 
 
 def test_defaults_are_a_valid_return_of_unknown_motion(make):
-    assert set(DEFAULTS) | {"vx", "vy"} | set(REQUIRED) == set(RADAR_FIELDS)
+    assert set(RADAR_DEFAULTS) | {"vx", "vy"} | set(REQUIRED) == set(RADAR_FIELDS)
     points = np.zeros((1, 18))
-    for name, value in DEFAULTS.items():
+    for name, value in RADAR_DEFAULTS.items():
         points[0, RADAR_FIELDS.index(name)] = value
     # docs/nuscenes.md, "Radar files": unknown, unambiguous, valid, below 25 % false alarm.
     assert points[0, [3, 11, 14, 15]].tolist() == [4, 3, 0, 1]

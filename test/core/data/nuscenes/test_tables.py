@@ -79,6 +79,8 @@ def test_unknown_splits_list_what_exists(root):
         match=r"split 'nope' is not known; splits of v1\.0-mini: mini_train, mini_val",
     ):
         data.samples_of("nope")
+    with pytest.raises(NuScenesError, match=r"no scene 'scene-9' in .*; 2 scenes: scene-0061"):
+        data.scenes_of("scene-0061,scene-9")
     with pytest.raises(NuScenesError, match="split 'val' belongs to versions ending in trainval"):
         data.scenes_of("val")
     other = NuScenes(
@@ -260,5 +262,5 @@ def test_scenes_joined_by_commas_are_a_split(root):
     assert data.samples_of(",".join(both)) == data.samples_of("mini_val") + data.samples_of(
         "mini_train"
     )
-    with pytest.raises(NuScenesError, match="split 'scene-0103,nowhere' is not known"):
+    with pytest.raises(NuScenesError, match="no scene 'nowhere'"):
         data.scenes_of("scene-0103,nowhere")

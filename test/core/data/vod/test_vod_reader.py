@@ -11,6 +11,7 @@ import vod_tiny
 
 from crkd_core import geometry
 from crkd_core.config import SegmentsConfig, TemporalConfig
+from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.sets import frames_of, open_set
 from crkd_core.data.vod.boxes import image_boxes, to_boxes, to_objects
@@ -187,6 +188,8 @@ def test_data_sets_are_told_apart_by_their_layout(root, tiny_world):
         open_set(root, version="v1.0-mini")
     with pytest.raises(NuScenesError, match="no version folder"):
         open_set(root / "lidar")
+    with pytest.raises(NuScenesError, match="is View-of-Delft, and this command reads nuScenes a"):
+        NuScenes(root)
     with pytest.raises(VodError, match="expected the root of View-of-Delft"):
         Vod(root / "radar")
 
