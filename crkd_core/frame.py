@@ -78,7 +78,7 @@ class Frame:
         truth: annotated boxes in ego axes; None = unknown.
         drivable: where vehicles may drive, ego axes; None = unknown, or not asked for.
         token: nuScenes sample token; "" outside a dataset.
-        scene: name of the drive, which no memory outlasts; "" outside a dataset.
+        scene: of the drive, or of its stretch between two jumps of the map: no memory outlasts it.
         past: earlier moments, the newest first, None for one that is not known; () = not asked.
             Detectors that are given Frames one by one remember by themselves (infer/memory.py).
 
