@@ -9,6 +9,7 @@ from train_tiny import FRAMES, a_config, logged
 from crkd_core.frame import Frame
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
+from crkd_core.train.log import Skips
 from crkd_core.train.loop import TrainError, learning_rate_curve, train
 from crkd_core.train.objective import WHISPER
 from crkd_core.train.run_folder import Run, RunError
@@ -119,6 +120,24 @@ def test_an_empty_set_and_a_nan_are_named(tmp_path):
     with pytest.raises(TrainError, match=r"not finite at step 1.*broken-sample"):
         train(run, bad)
     assert list(run.path.glob("not_finite_step1.pt"))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
+    """Steps that are left out one after the other would end in the weights of the start."""
+    run = Run.start(tmp_path, a_config(depth_weight=1e30), data="", split="")
+    with pytest.raises(TrainError, match=r"the gradient is not finite at step 1: .*samples sample"):
+        train(run, FRAMES)
+    assert list(run.path.glob("not_finite_step1.pt"))
+    assert not (run.path / "weights.safetensors").exists()
+
+
+def test_skipped_steps_are_counted_until_they_are_read():
+    skips = Skips()
+    for skipped in (True, False, True, True):
+        skips.take(skipped=skipped)
+    assert (skips.row, skips.read(), skips.read()) == (2, 3, 0)
+    skips.take(skipped=False)
+    assert (skips.row, skips.read()) == (0, 0)
 
 
 def test_every_sample_comes_once_an_epoch_and_views_repeat():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from train_tiny import FRAMES, a_config, logged
 from crkd_core.commands import training
 from crkd_core.files import OutputError
 from crkd_core.model.checkpoint import read_metadata
+from crkd_core.train.gradients import read_pulls
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run, RunError
 
@@ -118,6 +120,20 @@ def test_an_odd_log_is_read_as_far_as_it_goes(run, trained):
     log.write_bytes(b'[1]\n{"total": 2}\n\xff\xfe\n' + log.read_bytes() + b'{"step": 4, "to')
     train(Run.open(run), FRAMES, resume=True)
     assert logged(Run.open(run)) == logged(Run.open(trained))
+
+
+def test_a_log_holds_no_number_that_json_does_not_know(run):
+    (run / "metrics.jsonl").write_text('{"step": 1, "gradient_norm": Infinity}\n')
+    train(Run.open(run), FRAMES, resume=True)
+    record = {"step": 5, "share.depth": math.inf, "cosine.depth": math.nan, "total": 1.0}
+    Run.open(run).log(record)
+    text = (run / "metrics.jsonl").read_text()
+    assert text.splitlines()[0] == '{"step": 1, "gradient_norm": null}'
+    assert json.loads(text.splitlines()[-1]) == {
+        "step": 5, "share.depth": None, "cosine.depth": None, "total": 1.0,
+    }  # fmt: skip
+    assert "Infinity" not in text and "NaN" not in text
+    assert read_pulls(run) == {}
 
 
 def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
