@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def distill(
+    context: typer.Context,
     data: Data,
     split: Split,
     out: Out,
@@ -122,9 +123,7 @@ def distill(
     keep_freed_memory()
     check_place(out, device)
     if resume:
-        changes = [*(set_ or []), *(text for text in (losses, form, method) if text is not None)]
-        changes += ["a flag"] if inherit or allow_weak_teacher or held_out or unlabelled else []
-        run = resumed(out, split=split, preset=None, steps=steps, changes=changes)
+        run = resumed(context, out, split=split, agree=("steps",))
         config = run.config
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")

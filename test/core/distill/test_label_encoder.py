@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import GridConfig
-from crkd_core.data.nuscenes.scenes import NuScenesError
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
