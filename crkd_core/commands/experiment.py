@@ -84,8 +84,8 @@ def experiment(
 
     if show and (options := given(context, but=("name", "out", "seeds", "show"))):
         raise ExperimentError(
-            f"--show prints what is ready and computes nothing; leave {', '.join(options.values())} "
-            "out, or leave --show out"
+            "--show prints what is ready and computes nothing; leave out "
+            f"{', '.join(options.values())}, or --show itself"
         )
     check_output(out)
     failed: dict[str, str] = {}

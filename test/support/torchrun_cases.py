@@ -10,7 +10,7 @@ from train_tiny import a_config
 
 from crkd_core.config import AugmentConfig, SegmentsConfig
 from crkd_core.losses.segments import UNKNOWN, SegmentLoss
-from crkd_core.losses.targets import Targets, targets_of
+from crkd_core.losses.targets import targets_of
 from crkd_core.model.output import ModelOutput
 from crkd_core.presets import demo_imkd
 
@@ -35,9 +35,7 @@ CASES = {
     # One process often has images without a radar point in them, beside one that has some.
     "radar_view": dataclasses.replace(
         a_config(norms="synchronised", batch_size=1, steps=4),
-        detector=dataclasses.replace(
-            demo_imkd().detector, grid=_SMALL.grid, image=_SMALL.image
-        ),
+        detector=dataclasses.replace(demo_imkd().detector, grid=_SMALL.grid, image=_SMALL.image),
         augment=AugmentConfig(image_zoom=(1.0, 1.3), drop_all_radars=0.5),
     ),
 }
