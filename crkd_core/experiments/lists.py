@@ -211,9 +211,7 @@ LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
 }
 
 
-def runs_of(
-    name: str, *, seeds: int | None = None, further: Iterable[int] = ()
-) -> list[RunSpec]:
+def runs_of(name: str, *, seeds: int | None = None, further: Iterable[int] = ()) -> list[RunSpec]:
     """The runs of an experiment.
 
     Args:

@@ -125,7 +125,9 @@ def test_an_empty_set_and_a_nan_are_named(tmp_path):
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
     """Steps that are left out one after the other would end in the weights of the start."""
     run = Run.start(tmp_path, a_config(depth_weight=1e30), data="", split="")
-    with pytest.raises(TrainError, match=r"the gradient is not finite at step 1: .*samples sample"):
+    with pytest.raises(
+        TrainError, match=r"the gradient is not finite at step 1: .*samples sample"
+    ):
         train(run, FRAMES)
     assert list(run.path.glob("not_finite_step1.pt"))
     assert not (run.path / "weights.safetensors").exists()

@@ -99,7 +99,9 @@ def test_the_second_heads_loss_is_that_of_all_cells_of_all_processes(curves):
     whole = segment_loss(slice(0, 2))
     parts = [torch.load(curves / f"segments{rank}.pt") for rank in range(2)]
     assert float(sum(parts) / 2) == pytest.approx(float(whole), rel=1e-6)
-    assert float(whole) != pytest.approx(float(sum(segment_loss(slice(i, i + 1)) for i in (0, 1)) / 2))
+    assert float(whole) != pytest.approx(
+        float(sum(segment_loss(slice(i, i + 1)) for i in (0, 1)) / 2)
+    )
 
 
 @pytest.mark.parametrize("name", ["blind", "radar_view"])
