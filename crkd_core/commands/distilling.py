@@ -116,6 +116,7 @@ def distill(
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
+    from crkd_core.train.distributed import Processes
     from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
@@ -155,7 +156,8 @@ def distill(
     else:
         found = None
         if held_out is None:
-            print(protocol.UNMEASURED, file=sys.stderr)
+            if Processes.of_environment().first:
+                print(protocol.UNMEASURED, file=sys.stderr)
         else:
             drives = HeldOut(data=data, split=held_out, version=version)
             if held_out_data is not None:
@@ -173,7 +175,9 @@ def distill(
             _show(found)
     trained = distill_run(run, frames, resume=resume, device=device)
     found = protocol.after(run, trained, device=device)
-    if found is not None and run.writes:
+    if not run.writes:
+        return
+    if found is not None:
         _show(found)
     for said in failures(read_pulls(run.path)):
         print(f"warning: {said}", file=sys.stderr)

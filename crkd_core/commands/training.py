@@ -61,7 +61,8 @@ def train(
     else:
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
-    print(f"weights: {run.path / 'weights.safetensors'}")
+    if run.writes:
+        print(f"weights: {run.path / 'weights.safetensors'}")
 
 
 def _from_start(start: Path | None, preset: str | None) -> TrainConfig:

@@ -85,8 +85,9 @@ def train(
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
     if config.precision == "fp16" and not device.startswith("cuda"):
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
-    warn_if_emulated(config.precision, device)
     processes = Processes.of_environment()
+    if processes.first:
+        warn_if_emulated(config.precision, device)
     with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
         model = (model or initial_network(config)).to(device).train()
