@@ -133,6 +133,21 @@ def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
     assert not (run.path / "weights.safetensors").exists()
 
 
+def test_with_a_loss_scale_steps_are_left_out_but_not_for_ever(tmp_path, monkeypatch):
+    """The scale of fp16, which is for CUDA, around float32."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **__: scaler("cpu"))
+    monkeypatch.setattr("crkd_core.train.loop._MOST_SKIPPED", 3)
+    well = Run.start(tmp_path / "well", a_config(steps=2), data="", split="")
+    train(well, FRAMES)
+    assert [line["skipped_steps"] for line in logged(well)] == [0, 0]
+    ill = Run.start(tmp_path / "ill", a_config(depth_weight=1e36), data="", split="")
+    with pytest.raises(TrainError, match="the gradient is not finite at step 3: "):
+        train(ill, FRAMES)
+    lines = logged(ill)
+    assert [(line["skipped_steps"], line["gradient_norm"]) for line in lines] == [(1, None)] * 2
+
+
 def test_skipped_steps_are_counted_until_they_are_read():
     skips = Skips()
     for skipped in (True, False, True, True):
