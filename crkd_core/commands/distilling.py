@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def distill(
+    context: typer.Context,
     data: Data,
     split: Split,
     out: Out,
@@ -115,6 +116,7 @@ def distill(
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
+    from crkd_core.train.distributed import Processes
     from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
@@ -122,9 +124,7 @@ def distill(
     keep_freed_memory()
     check_place(out, device)
     if resume:
-        changes = [*(set_ or []), *(text for text in (losses, form, method) if text is not None)]
-        changes += ["a flag"] if inherit or allow_weak_teacher or held_out or unlabelled else []
-        run = resumed(out, split=split, preset=None, steps=steps, changes=changes)
+        run = resumed(context, out, split=split, agree=("steps",))
         config = run.config
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")
@@ -156,7 +156,8 @@ def distill(
     else:
         found = None
         if held_out is None:
-            print(protocol.UNMEASURED, file=sys.stderr)
+            if Processes.of_environment().first:
+                print(protocol.UNMEASURED, file=sys.stderr)
         else:
             drives = HeldOut(data=data, split=held_out, version=version)
             if held_out_data is not None:
@@ -174,7 +175,9 @@ def distill(
             _show(found)
     trained = distill_run(run, frames, resume=resume, device=device)
     found = protocol.after(run, trained, device=device)
-    if found is not None and run.writes:
+    if not run.writes:
+        return
+    if found is not None:
         _show(found)
     for said in failures(read_pulls(run.path)):
         print(f"warning: {said}", file=sys.stderr)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Device
+from crkd_core.commands.options import Device, given
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
 
 
 def experiment(
+    context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
@@ -79,7 +80,13 @@ def experiment(
     """Train and score a list of runs over seeds, and compare them; see docs/experiments.md."""
     from crkd_core.experiments.experiment import experiment as run_experiment
     from crkd_core.experiments.experiment import shown, trainings_from
+    from crkd_core.experiments.folder import ExperimentError
 
+    if show and (options := given(context, but=("name", "out", "seeds", "show"))):
+        raise ExperimentError(
+            "--show prints what is ready and computes nothing; leave out "
+            f"{', '.join(options.values())}, or --show itself"
+        )
     check_output(out)
     failed: dict[str, str] = {}
     if not show:

@@ -9,7 +9,7 @@ import typer
 
 from crkd_core.commands.options import Data, Device, Split, Version
 from crkd_core.config import LABEL_ENCODER
-from crkd_core.files import ITSELF, check_output
+from crkd_core.files import ITSELF, OutputError, check_output
 
 
 def label_encoder(
@@ -32,7 +32,10 @@ def label_encoder(
         bool, typer.Option("--resume", help="Go on with a training that was killed.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an encoder that is there.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace an encoder that is there, or a training that was killed."
+        ),
     ] = False,
 ) -> None:
     """Train an encoder of labels for a teacher, for IMKD's label_fused."""
@@ -46,11 +49,19 @@ def label_encoder(
         train_label_encoder,
     )
     from crkd_core.distill.teacher import load_teacher
+    from crkd_core.infer.detector import usable_device
     from crkd_core.model.checkpoint import weights_file
 
     weights = weights_file(teacher)
     path = out or weights.with_name(LABEL_ENCODER)
     check_output(path, results=ITSELF, overwrite=overwrite)
+    usable_device(device)
+    begun = LabelCheckpoint.beside(path).path
+    if begun.exists() and not (resume or overwrite):
+        raise OutputError(
+            f"{begun} is of a training that was killed; pass --resume to go on with it, or "
+            "--overwrite to begin anew"
+        )
     drives = None
     if held_out is not None:
         drives = HeldOut(data=data, split=held_out, version=version)

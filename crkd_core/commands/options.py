@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+#: May stand beside --resume: where a run lies, what it reads, which is compared, and where it
+#: computes.
+OF_A_CALL = ("data", "split", "out", "version", "device", "resume")
 
 Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes or View-of-Delft data set.")]
 Split = Annotated[
@@ -31,3 +36,20 @@ Version = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.")
 ]
+
+
+def given(context: typer.Context, *, but: Collection[str]) -> dict[str, str]:
+    """What the command line says, without its defaults: parameter -> option, as --set.
+
+    Args:
+        context: of the command.
+        but: parameters that are left out.
+    """
+    found = {}
+    for parameter in context.command.params:
+        name = parameter.name
+        source = None if name is None else context.get_parameter_source(name)
+        if name is not None and source is not None and source.name != "DEFAULT":
+            said = parameter.secondary_opts if context.params[name] is False else parameter.opts
+            found[name] = said[0]
+    return {name: option for name, option in found.items() if name not in but}

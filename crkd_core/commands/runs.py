@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from crkd_core.commands.options import OF_A_CALL, given
 from crkd_core.config import (
     DetectorConfig,
     TrainConfig,
@@ -26,25 +30,28 @@ def check_place(out: Path, device: str) -> None:
     usable_device(device)
 
 
-def resumed(
-    out: Path,
-    *,
-    split: str,
-    preset: str | None,
-    steps: int | None,
-    changes: list[str] | None,
-) -> Run:
-    """The run in ``out``, which nothing on the command line may change."""
+def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[str]) -> Run:
+    """The run in ``out``, which nothing on the command line may change.
+
+    Args:
+        context: of the command; what it says beside OF_A_CALL is refused.
+        out: folder of the run.
+        split: of the command line.
+        agree: of "steps" and "preset", those that may be said again as they were.
+
+    Raises:
+        RunError: there is no such run, or an option would change it.
+    """
     from crkd_core.train.run_folder import Run, RunError
 
     run = Run.open(out, split=split)
-    config = run.config
-    if changes or steps not in (None, config.steps) or preset not in (None, config.detector.name):
+    was = {"steps": run.config.steps, "preset": run.config.detector.name}
+    same = [name for name in agree if context.params[name] == was[name]]
+    if options := given(context, but=(*OF_A_CALL, *same)):
         raise RunError(
-            f"{out} was started with preset {config.detector.name} and {config.steps} steps; a "
-            "resumed run keeps its configuration. Leave --preset, --start, --steps, --losses, "
-            "--form, --method, --inherit, --held-out, --unlabelled and --set out, or start a new "
-            "run"
+            f"{out} was started with preset {was['preset']} and {was['steps']} steps; a resumed "
+            f"run keeps its configuration. Leave {', '.join(options.values())} out, or start a "
+            "new run"
         )
     return run
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from crkd_core.commands.options import Data, Device, Out, Split, Version
 from crkd_core.commands.runs import check_place, recorded_frames, resumed
-from crkd_core.config import (
-    TrainConfig,
-)
+from crkd_core.config import TrainConfig
 from crkd_core.presets import override
 from crkd_core.presets import preset as find_preset
 
-if TYPE_CHECKING:
-    pass
-
 
 def train(
+    context: typer.Context,
     data: Data,
     split: Split,
     out: Out,
@@ -52,8 +48,7 @@ def train(
     keep_freed_memory()
     check_place(out, device)
     if resume:
-        changes = [*(set_ or []), *([] if start is None else ["--start"])]
-        run = resumed(out, split=split, preset=preset, steps=steps, changes=changes)
+        run = resumed(context, out, split=split, agree=("steps", "preset"))
         config = run.config
     else:
         config = _from_start(start, preset)
@@ -66,7 +61,8 @@ def train(
     else:
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
-    print(f"weights: {run.path / 'weights.safetensors'}")
+    if run.writes:
+        print(f"weights: {run.path / 'weights.safetensors'}")
 
 
 def _from_start(start: Path | None, preset: str | None) -> TrainConfig:

@@ -52,6 +52,14 @@ def check_rising(name: str, low: float, high: float) -> None:
         raise ConfigError(f"{name}: expected the first below the second, got {low:g} and {high:g}")
 
 
+def check_ordered(name: str, first: float, second: float) -> None:
+    """Refuse a second bound below the first."""
+    if not first <= second:
+        raise ConfigError(
+            f"{name}: expected the second no lower than the first, got {first:g} and {second:g}"
+        )
+
+
 def check_odd(name: str, value: int) -> None:
     """Refuse the side of a kernel that has no middle."""
     check_range(name, value, 1, 15)

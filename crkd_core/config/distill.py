@@ -13,7 +13,14 @@ from typing import Any, Literal
 
 from typing_extensions import Self
 
-from crkd_core.config.checks import ConfigError, check_least, check_sensors
+from crkd_core.config.checks import (
+    ConfigError,
+    check_count,
+    check_least,
+    check_ordered,
+    check_range,
+    check_sensors,
+)
 
 #: The losses of CRKD with the default weights of their balanced forms; configuration, log and
 #: command line use these names.
@@ -46,6 +53,8 @@ RESPD_CHANNELS: Mapping[str, str] = {
 }
 #: Largest weight of respd_box in its balanced form: beyond it the loss outweighs the truth.
 MOST_RESPD_BOX = 2.0
+#: Largest map of RelD: of n cells a side it compares n^4 pairs.
+MOST_RELD_SCALE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +81,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         check_least("ramp_steps", self.ramp_steps, 0)
+        check_least("cache_gigabytes", self.cache_gigabytes, 0)
         if not 0 < self.alone < math.inf:
             raise ConfigError(f"alone: expected a factor above 0, got {self.alone}")
         check_sensors("teacher_sensors", self.teacher_sensors)
@@ -100,6 +110,12 @@ class EnlargeConfig:
     share: tuple[float, float] = (0.25, 0.5)
     growth: tuple[float, float] = (0.5, 4.0)
 
+    def __post_init__(self) -> None:
+        for name, most in (("range", 1000), ("speed", 1000), ("share", 10), ("growth", 100)):
+            check_range(f"enlarge.{name}", getattr(self, name), 0, most)
+        for name in ("range", "speed", "growth"):
+            check_ordered(f"enlarge.{name}", *getattr(self, name))
+
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
@@ -111,6 +127,10 @@ class RayConfig:
 
     along: float = 0.04
     across: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_range("rays.along", self.along, 0, 1)
+        check_range("rays.across", self.across, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +157,7 @@ class CrkdConfig(DistillConfig):
     enlarge: EnlargeConfig = EnlargeConfig()
     rays: RayConfig = RayConfig()
     reld_affinity: Literal["cosine", "raw"] = "cosine"
+    #: Cells along a side of the maps whose affinities are compared; a cell alone has no relation.
     reld_scales: tuple[int, ...] = (32, 16, 8, 4)
     reld_adapter: bool = True
     #: Weight of every class in RespD, in the order of detector.classes. () = as published: 1 for
@@ -151,6 +172,11 @@ class CrkdConfig(DistillConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_losses("crkd.losses", self.losses, known=CRKD_LOSSES)
+        if "reld" in self.chosen:
+            check_count("crkd.reld_scales", self.reld_scales, 1, 16)
+        check_range("crkd.reld_scales", self.reld_scales, 2, MOST_RELD_SCALE)
+        for weight in self.respd_class_weights:
+            check_least("crkd.respd_class_weights", weight, 0)
         unknown = [name for name in self.respd_channels if name not in RESPD_CHANNELS]
         if unknown:
             raise ConfigError(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from crkd_core.config.checks import ConfigError, check_range, check_share
+from crkd_core.config.checks import ConfigError, check_share
 from crkd_core.config.distill import (
     MOST_RESPD_BOX,
     RESPD_CHANNELS,
@@ -82,7 +82,6 @@ class ImkdConfig(DistillConfig):
         super().__post_init__()
         check_losses("imkd.losses", self.losses, known=IMKD_LOSSES)
         check_share("imkd.evidence", self.evidence)
-        check_range("imkd.rays", (self.rays.along, self.rays.across), 1e-6, 1)
         if unknown := [name for name in self.response_channels if name not in RESPD_CHANNELS]:
             raise ConfigError(
                 f"imkd.response_channels: unknown {', '.join(unknown)}; known: "

@@ -73,15 +73,16 @@ class LabelCheckpoint:
         try:
             state = read_state(self.path)
         except CheckpointError as error:
+            instead = "pass --overwrite" if self.path.exists() else "leave it out"
             raise LabelTrainingError(
-                f"nothing to go on from: {error}; leave --resume out"
+                f"--resume: nothing to go on from: {error}; {instead} to begin anew"
             ) from error
         facts = state.get("facts", {})
         for name, value in self.facts.items():
             if facts.get(name) != value:
                 raise LabelTrainingError(
                     f"{self.path} was begun with {name} {facts.get(name)}, not {value}; say the "
-                    "same, or leave --resume out to begin anew"
+                    "same, or pass --overwrite in the place of --resume to begin anew"
                 )
         encoder.load_state_dict(state["encoder"])
         optimiser.load_state_dict(state["optimiser"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from crkd_core.config import DetectorConfig, from_dict, to_dict
@@ -16,7 +15,7 @@ from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.teacher import TeacherError, checksum
 from crkd_core.files import write_bytes
 from crkd_core.losses.targets import Targets
-from crkd_core.model.checkpoint import CheckpointError, check_finite
+from crkd_core.model.checkpoint import CheckpointError, check_finite, file_of
 
 
 class LabelTeacher:
@@ -69,7 +68,7 @@ def save_label_encoder(
         "teacher": teacher_checksum,
         "measured": json.dumps(measured),
     }
-    write_bytes(save(tensors, metadata=metadata), path, durable=True)
+    write_bytes(file_of(tensors, metadata), path, durable=True)
 
 
 def load_label_encoder(path: str | Path) -> LabelTeacher:

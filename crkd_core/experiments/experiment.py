@@ -11,7 +11,7 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings, chec
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
-from crkd_core.experiments.results import SPLITS, read_results, write_result
+from crkd_core.experiments.results import SPLITS, published, read_results, write_result
 from crkd_core.experiments.runner import run_all
 from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
@@ -85,7 +85,7 @@ def experiment(
             for one, specs in every.items():
                 for spec in specs:
                     write_result(folder, spec, settings)
-                _publish(one, folder, specs, failed)
+                _publish(one, folder, published(folder, one, seeds=seeds), failed)
 
         failed = run_all(
             folder,
@@ -119,7 +119,7 @@ def trainings_from(words: Sequence[str]) -> dict[str, Path]:
 
 
 def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
-    """The tables of what is ready.
+    """The tables of what is ready, of further seeds than ``seeds`` too.
 
     Raises:
         PlanError: no such list.
@@ -130,7 +130,7 @@ def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
         raise ExperimentError(f"{path} holds no experiment; begin one with --data")
     found: list[Table] = []
     for one in name.split(","):
-        specs = in_order(runs_of(one, seeds=seeds))
+        specs = published(folder, one, seeds=seeds)
         results = read_results(folder, specs)
         splits = [s for s in SPLITS if any(s in result for result in results.values())]
         found += [table for split in splits for table in tables(specs, results, split, {})[:-1]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from crkd_core.config import CRKD_LOSSES
 from crkd_core.experiments.arms import (
@@ -211,12 +211,13 @@ LISTS: dict[str, tuple[Callable[[Seeds], list[RunSpec]], int]] = {
 }
 
 
-def runs_of(name: str, *, seeds: int | None = None) -> list[RunSpec]:
+def runs_of(name: str, *, seeds: int | None = None, further: Iterable[int] = ()) -> list[RunSpec]:
     """The runs of an experiment.
 
     Args:
         name: one of LISTS.
         seeds: how many, counted from 1; None = as many as the list has.
+        further: more of them, in any order.
 
     Raises:
         PlanError: no such list.
@@ -224,4 +225,5 @@ def runs_of(name: str, *, seeds: int | None = None) -> list[RunSpec]:
     if name not in LISTS:
         raise PlanError(f"no experiment {name!r}; there are {', '.join(LISTS)}")
     runs, default = LISTS[name]
-    return runs(range(1, (default if seeds is None else seeds) + 1))
+    first = range(1, (default if seeds is None else seeds) + 1)
+    return runs(sorted({*first, *further}))

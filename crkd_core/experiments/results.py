@@ -9,7 +9,8 @@ from typing import Any
 from crkd_core.evaluate.compare import read_scores
 from crkd_core.experiments import commands
 from crkd_core.experiments.folder import Folder, Settings
-from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.lists import runs_of
+from crkd_core.experiments.plan import RunSpec, in_order
 from crkd_core.experiments.signatures import signatures
 from crkd_core.files import write_json
 from crkd_core.train.gradients import read_pulls
@@ -74,6 +75,22 @@ def read_results(folder: Folder, specs: Sequence[RunSpec]) -> dict[str, dict[str
         if path.exists():
             found[spec.name] = json.loads(path.read_text())
     return found
+
+
+def published(folder: Folder, name: str, *, seeds: int | None) -> list[RunSpec]:
+    """The runs of a list for its tables, parents first.
+
+    Those of a call, and those of further seeds that have results: a call with fewer seeds leaves
+    none out.
+
+    Raises:
+        PlanError: no such list.
+    """
+    called = {spec.name for spec in runs_of(name, seeds=seeds)}
+    endings = (path.stem.rpartition("-")[2] for path in (folder.path / "results").glob("*-*.json"))
+    there = {int(ending) for ending in endings if ending.isdecimal()} - {0}
+    every = in_order(runs_of(name, seeds=seeds, further=there))
+    return [spec for spec in every if spec.name in called or folder.result(spec.name).exists()]
 
 
 def _scores(folder: Folder, name: str, split: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ def signatures(
     ]
     found += failures(pulls)
     norms = [line["gradient_norm"] for line in lines if "gradient_norm" in line]
+    norms = [math.inf if norm is None else norm for norm in norms]
     if norms:
         median = statistics.median(norms)
         wild = sum(not norm <= TIMES * median for norm in norms) / len(norms)

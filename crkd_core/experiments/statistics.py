@@ -31,12 +31,18 @@ class Interval:
         """Whether the sign of the mean is known at this confidence."""
         return abs(self.mean) > self.half  # False of NaN
 
-    def text(self, digits: int = 3) -> str:
-        """Signed, for a table; with a star where zero is outside."""
+    def text(self, digits: int = 3, *, of: int | None = None) -> str:
+        """Signed, for a table; with a star where zero is outside.
+
+        Args:
+            digits: behind the point.
+            of: how many values others of its line have; another ``count`` is said. None = as many.
+        """
         if math.isnan(self.half):
             return f"{self.mean:+.{digits}f} (1)"
         star = " *" if self.excludes_zero() else ""
-        return f"{self.mean:+.{digits}f} ± {self.half:.{digits}f}{star}"
+        count = "" if of in (None, self.count) else f" ({self.count})"
+        return f"{self.mean:+.{digits}f} ± {self.half:.{digits}f}{star}{count}"
 
 
 def interval(values: Sequence[float]) -> Interval | None:

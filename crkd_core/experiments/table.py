@@ -99,11 +99,9 @@ def _differences(specs: Sequence[RunSpec], results: Results, split: str) -> Tabl
     by_key = {key: differences(specs, results, split, key) for key in SCORES}
     rows = []
     for arm, references in by_key["mAP"].items():
-        for reference, shown in references.items():
+        for reference in references:
             cells = [by_key[key][arm][reference] for key in SCORES]
-            count = shown.count if shown else 0
-            texts = ["missing" if one is None else one.text() for one in cells]
-            rows.append([f"{arm} - {reference}", str(count), *texts])
+            rows.append([f"{arm} - {reference}", *_intervals(cells)])
     return Table(
         title=f"paired differences on {split}, 95 % t-interval over seeds, * excludes zero",
         columns=("difference", "seeds", *SCORES),
@@ -132,16 +130,21 @@ def _parts(specs: Sequence[RunSpec], results: Results, split: str) -> list[Table
                 continue
             others = [slice_values(arms[reference], results, split, part) for part in parts]
             found = [paired(a, b) for a, b in zip(values, others, strict=True)]
-            texts = ["missing" if one is None else one.text() for one in found]
-            changes.append([f"{arm} - {reference}", *texts])
+            changes.append([f"{arm} - {reference}", *_intervals(found)])
     return [
         Table(title=f"mAP of parts of {split}", columns=("arm", *columns), rows=levels),
         Table(
             title=f"paired differences of mAP of parts of {split}",
-            columns=("difference", *columns),
+            columns=("difference", "seeds", *columns),
             rows=changes,
         ),
     ]
+
+
+def _intervals(cells: Sequence[Interval | None]) -> list[str]:
+    """How many pairs a line is of, and its intervals; one of fewer pairs says so itself."""
+    most = max((one.count for one in cells if one is not None), default=0)
+    return [str(most), *("missing" if one is None else one.text(of=most) for one in cells)]
 
 
 def _runs(specs: Sequence[RunSpec], results: Results, failed: Mapping[str, str]) -> Table:

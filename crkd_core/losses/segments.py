@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, VEHICLE, DetectorConfig
+from crkd_core.losses.normalise import per_process, process_count
 from crkd_core.losses.targets import TargetError, Targets
 from crkd_core.model.output import ModelOutput
 
@@ -91,6 +92,8 @@ class SegmentLoss(nn.Module):
     def forward(self, output: ModelOutput, targets: Targets) -> Tensor:
         """A scalar, weighted; the mean over known cells, and 0 where there is none.
 
+        With several processes the mean of their answers is that over the cells of all of them.
+
         Raises:
             MissingFeatureError: a network without a second head.
             TargetError: targets without segments.
@@ -103,4 +106,4 @@ class SegmentLoss(nn.Module):
         # Probability of what is wrong.
         wrong = torch.sigmoid(torch.where(label > 0, -logits, logits))
         loss = (entropy * wrong**self.gamma * known).sum()
-        return self.weight * loss / known.sum().clamp(min=1)
+        return self.weight * loss / per_process(known.sum()).clamp(min=1 / process_count())

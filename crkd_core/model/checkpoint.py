@@ -78,7 +78,25 @@ def save_weights(
     text = json.dumps(to_dict(config))
     own = {CONFIG_KEY: text, FORMAT_KEY: str(FORMAT), SUM_KEY: _checksum(tensors, text)}
     # Not save_file, which makes files that only their owner may read.
-    write_bytes(save(tensors, metadata={**(extra or {}), **own}), path, durable=True)
+    write_bytes(file_of(tensors, {**(extra or {}), **own}), path, durable=True)
+
+
+def file_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file: the same bytes for the same content.
+
+    safetensors itself writes metadata in an order of chance.
+
+    Args:
+        tensors: contiguous, on the CPU.
+        metadata: of the file.
+    """
+    data = memoryview(save(dict(tensors), metadata=dict(metadata)))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8:end]))
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # Tensors begin at a multiple of eight.
+    return b"".join((len(text).to_bytes(8, "little"), text, data[end:]))
 
 
 def weights_file(path: str | Path) -> Path:

@@ -15,7 +15,10 @@ from crkd_core.train.gradients import COSINE, SHARE, Pulls, means, read_pulls
 from crkd_core.train.run_folder import RunError, read_log
 
 #: What the log says besides losses.
-_OTHERS = {"step", "lr", "norm_samples", "steps_per_second", "data_wait", "gradient_norm"}
+_OTHERS = {
+    *("step", "lr", "norm_samples", "steps_per_second", "data_wait"),
+    *("gradient_norm", "skipped_steps"),
+}
 _COLUMNS = 4
 #: The thick line is a mean over this many logged steps.
 _SMOOTH = 10

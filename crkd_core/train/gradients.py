@@ -83,8 +83,9 @@ def read_pulls(run: Path) -> Pulls:
     try:
         for logged in read_log(run / "metrics.jsonl"):
             for key, share in logged.items():
-                if key.startswith(SHARE):
-                    name = key.removeprefix(SHARE)
+                name = key.removeprefix(SHARE)
+                # null where the gradient of a step that was left out was not finite.
+                if key != name and share is not None and logged[COSINE + name] is not None:
                     found.setdefault(name, []).append(
                         (logged["step"], share, logged[COSINE + name])
                     )

@@ -47,6 +47,27 @@ class Meter:
         return rates
 
 
+class Skips:
+    """Steps that were left out because their gradient was not finite.
+
+    Attributes:
+        row: those since the last step that was taken.
+    """
+
+    def __init__(self) -> None:
+        self.row = self._count = 0
+
+    def take(self, *, skipped: bool) -> None:
+        """One more step."""
+        self.row = self.row + 1 if skipped else 0
+        self._count += skipped
+
+    def read(self) -> int:
+        """How many since the last reading."""
+        count, self._count = self._count, 0
+        return count
+
+
 class Board:
     """A TensorBoard log beside metrics.jsonl; does nothing unless asked for.
 

@@ -26,7 +26,7 @@ from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
 from crkd_core.train.gradients import pulls
-from crkd_core.train.log import Board, Meter
+from crkd_core.train.log import Board, Meter, Skips
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run_folder import Parts, Run
@@ -34,6 +34,11 @@ from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_wo
 from crkd_core.train.start import initial_network
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
+
+
+#: So many steps in a row may be left out while the scale of fp16 falls: from its start it has then
+#: come down by 2^40, and no number that is left would be a gradient.
+_MOST_SKIPPED = 40
 
 
 class TrainError(RuntimeError):
@@ -67,8 +72,9 @@ def train(
 
     Raises:
         TrainError: an empty set, a distillation without its criterion, fp16 without CUDA, or a
-            loss that is not finite; the message then names the samples, and the run folder holds
-            the batch.
+            loss or a gradient that is not finite; the message then names the samples, and the run
+            folder holds the batch. With fp16 a gradient may be so for a while: the scale of the
+            loss falls, and these steps are left out.
         OutputError: another process trains in this folder.
         RunError: it cannot be resumed; see Run.restore.
     """
@@ -79,8 +85,9 @@ def train(
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
     if config.precision == "fp16" and not device.startswith("cuda"):
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
-    warn_if_emulated(config.precision, device)
     processes = Processes.of_environment()
+    if processes.first:
+        warn_if_emulated(config.precision, device)
     with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
         model = (model or initial_network(config)).to(device).train()
@@ -140,7 +147,7 @@ def _loop(
             + (f"statistics of {seen} samples" if seen else "frozen statistics")
         )
         task = progress.add_task("train", total=last, completed=done, losses="")
-        meter = Meter(step=done)
+        meter, skips = Meter(step=done), Skips()
         batches = meter.timed(loader)
         for step in range(done + 1, last + 1):
             torch.manual_seed(_seed(config, step, processes))
@@ -149,7 +156,10 @@ def _loop(
             measured = config.gradient_steps and step % config.gradient_steps == 0
             losses = train_step(objective, parts, one, config=config, measured=bool(measured))
             if not math.isfinite(losses["total"]):
-                raise _not_finite(run, step, one, losses, processes)
+                raise _not_finite("loss", run, step, one, losses, processes)
+            skips.take(skipped=not math.isfinite(losses["gradient_norm"]))
+            if skips.row >= (_MOST_SKIPPED if parts.scaler.is_enabled() else 1):
+                raise _not_finite("gradient", run, step, one, losses, processes)
             parts.schedule.step()
             if parts.average is not None:
                 parts.average.update(parts.model, step=step)
@@ -157,6 +167,8 @@ def _loop(
             if step % config.log_steps == 0 or step == last or measured:
                 lr = parts.schedule.get_last_lr()[0]
                 record = {"step": step, "lr": lr, "norm_samples": seen, **meter.read(step)}
+                if parts.scaler.is_enabled():
+                    record["skipped_steps"] = skips.read()
                 run.log(record | losses)
                 board.log(record | losses)
             if step % config.checkpoint_steps == 0 or step == last:
@@ -243,6 +255,7 @@ def _seed(config: TrainConfig, step: int, processes: Processes) -> int:
 
 
 def _not_finite(
+    what: str,
     run: Run,
     step: int,
     batches: Sequence[TrainingBatch],
@@ -256,7 +269,7 @@ def _not_finite(
     with replacing(dump) as partial:
         torch.save({"losses": losses, "tokens": tokens, "images": images}, partial)
     return TrainError(
-        f"the loss is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
+        f"the {what} is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
         f"batch is in {dump}. Lower it by --set learning_rate=, or look at these samples"
     )
 

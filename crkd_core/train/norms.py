@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, TrainConfig
 from crkd_core.data.batch import Batch
+from crkd_core.model.camera.radar_lift import RadarLift
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.distributed import Processes
 
@@ -33,6 +34,8 @@ def set_norms(model: BevDetector, config: TrainConfig, processes: Processes) -> 
             for name, module in list(parent.named_children()):
                 if isinstance(module, _Norm):
                     setattr(parent, name, SynchronisedNorm(module, group))
+        if isinstance(model.lift, RadarLift):
+            model.lift.view.shared = True
 
 
 def seen_by_norms(config: TrainConfig, processes: Processes) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,7 +194,7 @@ class Run:
         return alone_in(self.path) if self.writes else nullcontext()
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl.
+        """Append one line to metrics.jsonl; a number that is not finite becomes null.
 
         Raises:
             RunError: it cannot be written.
@@ -203,7 +204,7 @@ class Run:
         path = self.path / "metrics.jsonl"
         try:
             with path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+                file.write(_line(record))
         except OSError as error:
             raise _unwritten(path, error) from error
 
@@ -279,8 +280,8 @@ class Run:
                 raise RunError(f"{path}: cannot resume from this checkpoint: {text}") from error
         self._check_step(step)
         if self.writes and log.exists():
-            kept = [json.dumps(line) for line in read_log(log) if line["step"] <= step]
-            write_text("".join(line + "\n" for line in kept), log)
+            kept = [_line(record) for record in read_log(log) if record["step"] <= step]
+            write_text("".join(kept), log)
         return step
 
     def _check_step(self, step: int) -> None:
@@ -307,6 +308,15 @@ class Run:
                 "on would overwrite its weights and its log; put the last checkpoint.pt back, or "
                 f"start a new run, from these weights with --set start={weights}"
             )
+
+
+def _line(record: dict[str, Any]) -> str:
+    """A record as a line of metrics.jsonl. JSON knows no NaN and no infinity."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(plain) + "\n"
 
 
 def _unwritten(path: Path, error: OSError) -> RunError:

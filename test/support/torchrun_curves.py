@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torchrun_cases import CASES, norm_inputs
+from torchrun_cases import CASES, norm_inputs, segment_loss
 from train_tiny import FRAMES
 
 from crkd_core.train.distributed import Processes, joined
@@ -29,8 +29,14 @@ def use_norm(out: Path, rank: int) -> None:
     torch.save(result, out / f"norm{rank}.pt")
 
 
+def use_segments(out: Path, rank: int) -> None:
+    """One sample here, the other there."""
+    torch.save(segment_loss(slice(rank, rank + 1)), out / f"segments{rank}.pt")
+
+
 with joined(Processes.of_environment(), "cpu"):
     use_norm(Path(sys.argv[1]), dist.get_rank())
+    use_segments(Path(sys.argv[1]), dist.get_rank())
     for name, config in CASES.items():
         run = Run.start(Path(sys.argv[1]) / name, config, data="", split="")
         train(run, FRAMES)

@@ -28,13 +28,19 @@ OCCUPANCY_BIAS = -4.6
 
 
 class RadarView(nn.Module):
-    """Radar points on a map over image columns and depths, and a network on it."""
+    """Radar points on a map over image columns and depths, and a network on it.
+
+    Attributes:
+        shared: its norms are those of several processes (train/norms.py): each must call them,
+            with or without a point.
+    """
 
     #: Place in the image and in its cell, beside all of a point but x, y, z.
     INPUTS = POINT_CHANNELS - 3 + 4
 
     def __init__(self, view: RadarViewConfig, config: CameraConfig, image: ImageConfig) -> None:
         super().__init__()
+        self.shared = False
         self.width, self.columns = image.width, image.width // config.stride
         # Pixels from one feature column to the next, as in ``cell_pixels``.
         self.spacing = float(config.stride)
@@ -87,7 +93,9 @@ class RadarView(nn.Module):
         )
         dtype = self.out.weight.dtype
         inputs = torch.cat([radar[point, 3:], inputs], 1).to(dtype)
-        features = self.points(inputs) if len(inputs) else inputs.new_zeros((0, self.channels))
+        features = inputs.new_zeros((0, self.channels))
+        if len(inputs) or self.shared:
+            features = self.points(inputs)
         place = (camera * self.bins + i) * self.columns + j
         dense = features.new_zeros((len(owner) * self.bins * self.columns, self.channels))
         # Features are not negative after ReLU, so zeros leave the maximum alone.

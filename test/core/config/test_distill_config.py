@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -11,6 +12,7 @@ from crkd_core.config import (
     PUBLISHED_LOSSES,
     ConfigError,
     CrkdConfig,
+    ImkdConfig,
     TrainConfig,
     from_dict,
     loss_weights,
@@ -98,3 +100,46 @@ def test_the_published_form_is_one_word() -> None:
 def test_settings_that_cannot_be_are_refused(changes, message) -> None:
     with pytest.raises(ConfigError, match=message):
         a_run(**changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("crkd.rays.along=.nan", "rays.along: expected 0 to 1, got nan"),
+        ("imkd.rays.along=-1", "rays.along: expected 0 to 1"),
+        ("imkd.rays.across=-0.5", "rays.across: expected 0 to 1"),
+        ("crkd.enlarge.growth=[.nan, .nan]", "enlarge.growth: expected 0 to 100"),
+        ("crkd.enlarge.growth=[-100, -100]", "enlarge.growth: expected 0 to 100"),
+        ("crkd.enlarge.growth=[4, 0.5]", "enlarge.growth: expected the second no lower"),
+        ("crkd.enlarge.share=[-5, -5]", "enlarge.share: expected 0 to 10"),
+        ("crkd.enlarge.share=[0.1, .nan]", "enlarge.share: expected 0 to 10"),
+        ("crkd.enlarge.range=[30, 20]", "enlarge.range: expected the second no lower"),
+        ("crkd.enlarge.speed=[.inf, .inf]", "enlarge.speed: expected 0 to 1000"),
+        ("imkd.cache_gigabytes=.nan", "cache_gigabytes: expected 0 or more"),
+        ("crkd.cache_gigabytes=-1", "cache_gigabytes: expected 0 or more"),
+    ],
+)
+def test_values_that_would_switch_a_loss_off_or_turn_it_round_are_refused(
+    change: str, message: str
+) -> None:
+    imkd = ImkdConfig(teacher="teacher.safetensors", teacher_checksum="0")
+    with pytest.raises(ConfigError, match=message):
+        override(dataclasses.replace(a_run(), imkd=imkd), [change])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reld_scales": ()}, "crkd.reld_scales: expected 1 to 16 entries, got 0"),
+        ({"reld_scales": (0,)}, "crkd.reld_scales: expected 2 to 64, got 0"),
+        # One cell has no relation to another: the loss would be 0.
+        ({"reld_scales": (4, 1)}, "crkd.reld_scales: expected 2 to 64, got 1"),
+        ({"reld_scales": (1000,)}, "crkd.reld_scales: expected 2 to 64, got 1000"),
+        ({"respd_class_weights": (-1.0, *[1.0] * 9)}, "respd_class_weights: expected 0 or more"),
+        ({"respd_class_weights": (math.nan,) * 10}, "respd_class_weights: expected 0 or more"),
+    ],
+)
+def test_relations_and_classes_have_weights_that_teach(changes, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        a_run(**changes)
+    assert a_run(reld_scales=(), losses={"csrd": 1.0}).crkd is not None

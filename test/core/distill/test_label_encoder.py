@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import GridConfig
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
 from crkd_core.distill.label_training import answered, train_label_encoder
 from crkd_core.distill.teacher import Teacher, TeacherError
 from crkd_core.files import OutputError
+from crkd_core.infer.detector import InferError
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import targets_of
 from crkd_core.model.checkpoint import CheckpointError, save_weights
@@ -209,3 +211,25 @@ def test_the_command(tiny_world, tmp_path) -> None:
         CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
     out = answered(found.encoder, Teacher(teacher), targets_of(truths(3), TEACHER))
     assert out.tasks[0]["heatmap"].shape[2:] == TEACHER.grid.shape
+
+
+def test_nothing_is_begun_that_could_not_be_written_or_would_replace_a_killed_training(tmp_path):
+    """Refused before the data set, which is not there, is looked at."""
+    save_weights(settled(TEACHER), tmp_path / "weights.safetensors")
+    words = ["label-encoder", "--data", tmp_path / "none", "--split", "a", "--teacher", tmp_path]
+
+    def told(kind, match, *more):
+        with pytest.raises(kind, match=match):
+            CliRunner().invoke(app, [*map(str, (*words, *more))], catch_exceptions=False)
+
+    (tmp_path / "folder").mkdir()
+    told(OutputError, "it is a folder", "--overwrite", "--out", tmp_path / "folder")
+    told(OutputError, "weights.safetensors is not a folder", "--out",
+         tmp_path / "weights.safetensors" / "encoder")  # fmt: skip
+    told(InferError, "expected cpu, cuda", "--device", "moon")
+    checkpoint = tmp_path / "label_encoder.checkpoint.pt"
+    checkpoint.write_bytes(b"hours")
+    told(OutputError, r"checkpoint\.pt is of a training that was killed; pass --resume")
+    for choice in ("--resume", "--overwrite"):
+        told(NuScenesError, "none", choice)
+    assert checkpoint.read_bytes() == b"hours"

@@ -9,12 +9,15 @@ import pytest
 from scipy import stats
 
 from crkd_core.evaluate.compare import SCORES
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
+from crkd_core.experiments.results import published
 from crkd_core.experiments.signatures import signatures
 from crkd_core.experiments.statistics import interval, paired
 from crkd_core.experiments.table import tables
+from crkd_core.files import write_json
 
 RUNS = in_order(runs_of("main", seeds=3))
 
@@ -53,6 +56,8 @@ def test_an_interval_is_students():
     assert math.isnan(interval([0.1, math.nan]).half)
     assert not interval([0.1]).excludes_zero() and interval([0.1]).text() == "+0.100 (1)"
     assert interval([math.nan]) is None
+    two = interval([0.1, 0.1, math.nan])
+    assert two.text(of=2) == "+0.100 ± 0.000 *" and two.text(of=3) == "+0.100 ± 0.000 * (2)"
     assert paired({1: 0.5, 2: 0.4}, {2: 0.3, 3: 9.0}).text(1) == "+0.1 (1)"
 
 
@@ -77,9 +82,34 @@ def test_what_is_missing_is_shown_as_missing(results):
     assert parts.columns == ("arm", "0-20 m")
     assert rows(parts)["C"]["0-20 m"] == "0.225"
     assert rows(part_changes)["D - A"]["0-20 m"] == "missing"
+    assert [rows(part_changes)[name]["seeds"] for name in ("B - A", "C - A", "D - A")] == [
+        *("2", "3", "0"),
+    ]
     assert rows(runs)["B-2"]["state"] == "missing"
     assert rows(runs)["D-1"]["state"] == "failed with status 1: out of memory"
     assert rows(runs)["A-1"]["state"] == "sound" and rows(runs)["A-1"]["mAP start"] == "0.300"
+
+
+def test_a_score_of_fewer_pairs_says_how_many(results):
+    results["C-3"]["validation"]["scores"]["mAVE"] = math.nan
+    del results["C-1"]["validation"]["slices"][0]
+    _, changes, _, part_changes, _ = tables(RUNS, results, "validation", {})
+    line = rows(changes)["C - A"]
+    assert line["seeds"] == "3" and line["mAVE"].endswith(" (2)")
+    assert not line["mAP"].endswith(")")
+    assert rows(part_changes)["C - A"]["seeds"] == "2"
+
+
+def test_tables_are_of_all_seeds_that_have_results(results, tmp_path):
+    """However few a later call asks for."""
+    folder = Folder(tmp_path)
+    (tmp_path / "results").mkdir()
+    for name, one in results.items():
+        write_json(one, folder.result(name))
+    write_json({}, tmp_path / "results" / "other-99.json")
+    found = published(folder, "main", seeds=1)
+    assert {spec.name for spec in found} == {*results, "camera_only", "D-1"}
+    assert [spec.name for spec in published(folder, "main", seeds=3)] == [s.name for s in RUNS]
 
 
 def test_pictures_of_a_part_of_the_runs(results, tmp_path):

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from crkd_core.cli import app
 from crkd_core.commands.training import _from_start
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
 from crkd_core.data.nuscenes.scenes import NuScenes
@@ -69,6 +71,14 @@ def wait_for(condition, *, seconds=240):
     while not condition():
         assert time.monotonic() < until, "waited in vain"
         time.sleep(0.1)
+
+
+def test_what_showing_would_pass_over_is_refused(tmp_path):
+    words = ["experiment", "main", "--out", str(tmp_path), "--show", "--seeds", "2"]
+    with pytest.raises(ExperimentError, match="leave out --only, --test, or --show itself"):
+        CliRunner().invoke(app, [*words, "--only", "A", "--test"], catch_exceptions=False)
+    with pytest.raises(ExperimentError, match="holds no experiment"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,25 @@ def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "good.safetensors"
     save_weights(build_detector(TINY), path, extra={"step": "7"})
     return path
+
+
+AGAIN = """
+import sys
+from crkd_core.model.checkpoint import load_weights, save_weights
+save_weights(load_weights(sys.argv[1]), sys.argv[2], extra={"step": "7"})
+"""
+
+
+def test_the_same_weights_are_the_same_bytes(file, tmp_path):
+    for _ in range(8):
+        save_weights(load_weights(file), tmp_path / "here", extra={"step": "7"})
+        assert (tmp_path / "here").read_bytes() == file.read_bytes()
+    subprocess.run(
+        [sys.executable, "-c", AGAIN, file, tmp_path / "there"],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        check=True,
+    )
+    assert (tmp_path / "there").read_bytes() == file.read_bytes()
 
 
 def rewritten(file, config, *, keep=(), name="other.safetensors"):

@@ -9,6 +9,7 @@ from train_tiny import FRAMES, a_config, logged
 from crkd_core.frame import Frame
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
+from crkd_core.train.log import Skips
 from crkd_core.train.loop import TrainError, learning_rate_curve, train
 from crkd_core.train.objective import WHISPER
 from crkd_core.train.run_folder import Run, RunError
@@ -119,6 +120,41 @@ def test_an_empty_set_and_a_nan_are_named(tmp_path):
     with pytest.raises(TrainError, match=r"not finite at step 1.*broken-sample"):
         train(run, bad)
     assert list(run.path.glob("not_finite_step1.pt"))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
+    """Steps that are left out one after the other would end in the weights of the start."""
+    run = Run.start(tmp_path, a_config(depth_weight=1e30), data="", split="")
+    with pytest.raises(
+        TrainError, match=r"the gradient is not finite at step 1: .*samples sample"
+    ):
+        train(run, FRAMES)
+    assert list(run.path.glob("not_finite_step1.pt"))
+    assert not (run.path / "weights.safetensors").exists()
+
+
+def test_with_a_loss_scale_steps_are_left_out_but_not_for_ever(tmp_path, monkeypatch):
+    """The scale of fp16, which is for CUDA, around float32."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *_, **__: scaler("cpu"))
+    monkeypatch.setattr("crkd_core.train.loop._MOST_SKIPPED", 3)
+    well = Run.start(tmp_path / "well", a_config(steps=2), data="", split="")
+    train(well, FRAMES)
+    assert [line["skipped_steps"] for line in logged(well)] == [0, 0]
+    ill = Run.start(tmp_path / "ill", a_config(depth_weight=1e36), data="", split="")
+    with pytest.raises(TrainError, match="the gradient is not finite at step 3: "):
+        train(ill, FRAMES)
+    lines = logged(ill)
+    assert [(line["skipped_steps"], line["gradient_norm"]) for line in lines] == [(1, None)] * 2
+
+
+def test_skipped_steps_are_counted_until_they_are_read():
+    skips = Skips()
+    for skipped in (True, False, True, True):
+        skips.take(skipped=skipped)
+    assert (skips.row, skips.read(), skips.read()) == (2, 3, 0)
+    skips.take(skipped=False)
+    assert (skips.row, skips.read()) == (0, 0)
 
 
 def test_every_sample_comes_once_an_epoch_and_views_repeat():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torchrun_cases import CASES, norm_inputs
+from torchrun_cases import CASES, norm_inputs, segment_loss
 from train_tiny import FRAMES, a_config, logged
 
 from crkd_core.model.checkpoint import load_weights
@@ -95,9 +95,19 @@ def test_synchronised_norms_are_batchnorm_of_all_samples(curves):
         torch.testing.assert_close(part["variance"], norm.running_var)
 
 
-def test_a_process_without_cameras_or_radars_holds_nobody_up(curves):
-    lines = logged(Run.open(curves / "blind"))
-    assert [line["step"] for line in lines] == list(range(1, 7))
+def test_the_second_heads_loss_is_that_of_all_cells_of_all_processes(curves):
+    whole = segment_loss(slice(0, 2))
+    parts = [torch.load(curves / f"segments{rank}.pt") for rank in range(2)]
+    assert float(sum(parts) / 2) == pytest.approx(float(whole), rel=1e-6)
+    assert float(whole) != pytest.approx(
+        float(sum(segment_loss(slice(i, i + 1)) for i in (0, 1)) / 2)
+    )
+
+
+@pytest.mark.parametrize("name", ["blind", "radar_view"])
+def test_a_process_without_cameras_or_radars_holds_nobody_up(curves, name):
+    lines = logged(Run.open(curves / name))
+    assert [line["step"] for line in lines] == list(range(1, CASES[name].steps + 1))
     assert all(np.isfinite(line["total"]) for line in lines)
 
 

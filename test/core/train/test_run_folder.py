@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 import handmade
 import pytest
 from train_tiny import FRAMES, a_config, logged
+from typer.testing import CliRunner
 
-from crkd_core.commands import training
+from crkd_core.cli import app
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.files import OutputError
 from crkd_core.model.checkpoint import read_metadata
+from crkd_core.train.gradients import read_pulls
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run, RunError
 
@@ -120,26 +124,67 @@ def test_an_odd_log_is_read_as_far_as_it_goes(run, trained):
     assert logged(Run.open(run)) == logged(Run.open(trained))
 
 
+def test_a_log_holds_no_number_that_json_does_not_know(run):
+    (run / "metrics.jsonl").write_text('{"step": 1, "gradient_norm": Infinity}\n')
+    train(Run.open(run), FRAMES, resume=True)
+    record = {"step": 5, "share.depth": math.inf, "cosine.depth": math.nan, "total": 1.0}
+    Run.open(run).log(record)
+    text = (run / "metrics.jsonl").read_text()
+    assert text.splitlines()[0] == '{"step": 1, "gradient_norm": null}'
+    assert json.loads(text.splitlines()[-1]) == {
+        "step": 5, "share.depth": None, "cosine.depth": None, "total": 1.0,
+    }  # fmt: skip
+    assert "Infinity" not in text and "NaN" not in text
+    assert read_pulls(run) == {}
+
+
 def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
     """The command, but for the training itself."""
     root = handmade.write_version(tmp_path / "data", samples=2, files=False)
     monkeypatch.setattr("crkd_core.train.loop.train", lambda *_, **__: None)
     out = tmp_path / "run"
-    training.train(root, "mini_val", out)
+
+    def command(data, *options):
+        words = ["train", "--data", data, "--split", "mini_val", "--out", out, *options]
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+
+    command(root)
     moved = root.rename(tmp_path / "moved")
-    training.train(moved, "mini_val", out, resume=True)
+    command(moved, "--resume")
     path = moved / "v1.0-mini" / "sample_annotation.json"
     rows = json.loads(path.read_text())
     for row in rows:
         row["size"][0] += 1
     path.write_text(json.dumps(rows))
     with pytest.raises(RunError, match="training set is not the one that the run began with"):
-        training.train(moved, "mini_val", out, resume=True)
+        command(moved, "--resume")
     # A run of an earlier version does not know.
     record = json.loads((out / "config.json").read_text())
     del record["digest"]
     (out / "config.json").write_text(json.dumps(record))
-    training.train(moved, "mini_val", out, resume=True)
+    command(moved, "--resume")
+
+
+def test_an_option_that_a_resumed_run_would_pass_over_is_refused(run, tmp_path):
+    """Before the data set, which is not there, is looked at."""
+    words = ["train", "--data", tmp_path / "none", "--split", "", "--out", run, "--resume"]
+
+    def told(kind, match, *options):
+        with pytest.raises(kind, match=match):
+            CliRunner().invoke(app, [*map(str, (*words, *options))], catch_exceptions=False)
+
+    told(RunError, "Leave --start out", "--start", run)
+    told(RunError, "Leave --preset, --set out", "--set", "seed=1", "--preset", "crkd_r50")
+    told(RunError, "Leave --steps out", "--steps", "5")
+    told(NuScenesError, "none", "--steps", "4", "--preset", "demo_student", "--device", "cpu")
+    words[0] = "distill"
+    told(RunError, "Leave --teacher, --student, --no-gate, --cache out", "--teacher", run,
+         "--student", run, "--no-gate", "--cache", run)  # fmt: skip
+    told(RunError, "Leave --preset, --calibration, --held-out-data, --measured out",
+         "--preset", "demo_student", "--calibration", "none", "--held-out-data", run,
+         "--measured", run)  # fmt: skip
+    told(RunError, "Leave --inherit out", "--inherit")
+    told(NuScenesError, "none", "--steps", "4")
 
 
 LIMITED = """
