@@ -55,7 +55,13 @@ class OutputError(ValueError):
     """A place where a command cannot write."""
 
 
-def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = False) -> None:
+def check_output(
+    path: Path,
+    *,
+    results: Sequence[str] = (),
+    overwrite: bool = False,
+    option: str = "--overwrite",
+) -> None:
     """Refuse a place where nothing can or must be written before long work is begun for it.
 
     The rule for all commands (docs/decisions/0026): results are never replaced unasked.
@@ -64,6 +70,7 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         path: the folder that results go into, or the file.
         results: what a command writes into that folder; ``ITSELF`` = the path is a file.
         overwrite: whether results that are there are replaced.
+        option: what would say so, for the error.
 
     Raises:
         OutputError: something on the way to ``path`` is no folder, or nothing can be made there;
@@ -76,7 +83,7 @@ def check_output(path: Path, *, results: Sequence[str] = (), overwrite: bool = F
         names = ", ".join(place.name for place in there)
         where = path.parent if results == ITSELF else path
         raise OutputError(
-            f"{where} already holds {names}; pass --overwrite to replace "
+            f"{where} already holds {names}; pass {option} to replace "
             f"{'it' if len(there) == 1 else 'them'}, or choose another --out"
         )
     folder = path.absolute()

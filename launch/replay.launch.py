@@ -38,6 +38,7 @@ ARGUMENTS = (
     ("data", "", "Root of the nuScenes data set of the bag; empty: no evaluation"),
     ("split", "", "A split of it with the bag's scene, for the evaluation"),
     ("out", "evaluation", "Folder for metrics.json, the picture and the page"),
+    ("overwrite", "false", "Replace the results that are in that folder"),
     ("rate", "1.0", "Bag seconds per real second"),
     (
         "start_offset",
@@ -130,7 +131,10 @@ def evaluate(context):
         namespace=given("namespace"),
         output="screen",
         # Text whatever it looks like. Not under use_sim_time: the end of /clock is its end.
-        parameters=[{name: ParameterValue(text, value_type=str) for name, text in chosen.items()}],
+        parameters=[
+            {name: ParameterValue(text, value_type=str) for name, text in chosen.items()}
+            | {"overwrite": truth("overwrite", given("overwrite"))}
+        ],
         remappings=[
             (name, f"{DETECTOR}/{there[2:]}" if there.startswith("~/") else there)
             for name, there in names.items()

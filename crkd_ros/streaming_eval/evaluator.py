@@ -18,12 +18,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from crkd_core.data.nuscenes.tables import NuScenesError
+from crkd_core.files import OutputError, check_output
 from crkd_core.tables import print_tables
 from crkd_ros.node.receiver import Receiver
 from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 from crkd_ros.streaming_eval.recorder import Recorder
-from crkd_ros.streaming_eval.scores import ScoreError
+from crkd_ros.streaming_eval.scores import RESULTS, ScoreError
 from crkd_ros.streaming_eval.session import subscribe
 
 
@@ -34,6 +35,7 @@ class EvaluatorConfig:
     data: str = knob("", "Root of the nuScenes data set that the bag was made of; required")
     split: str = knob("", "A split of it with the bag's scene; required")
     out: str = knob("evaluation", "Folder for metrics.json, the picture and the page")
+    overwrite: bool = knob(False, "Replace the results that are in that folder")
     detector: str = knob("detector_node", "Name of the detector node, with its namespace")
     base_frame: str = knob("base_link", "Frame of the vehicle, as the detector has it")
     finish_after: float = knob(
@@ -53,6 +55,7 @@ class EvaluatorNode(Node):
     Raises:
         ParameterError: a parameter that is missing, of another type, or out of range.
         NuScenesError: no such data set or split.
+        OutputError: ``out`` holds results, or cannot be written.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,12 @@ class EvaluatorNode(Node):
                 raise ParameterError(
                     f"parameter {name} is required, for example --ros-args -p {name}:=..."
                 )
+        check_output(
+            Path(self.config.out),
+            results=RESULTS,
+            overwrite=self.config.overwrite,
+            option="overwrite:=true",
+        )
         from crkd_core.data.nuscenes.reader import NuScenes
 
         self._tables = NuScenes(Path(self.config.data), split=self.config.split)
@@ -130,7 +139,7 @@ def main(args: list[str] | None = None) -> int:
         node.report()
     except KeyboardInterrupt:
         return 1
-    except (ParameterError, NuScenesError, ScoreError, OSError) as error:
+    except (ParameterError, NuScenesError, ScoreError, OutputError, OSError) as error:
         print(f"evaluator: {error}", file=sys.stderr)
         return 1
     finally:

@@ -19,6 +19,7 @@ from crkd_core.tables import Table
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.streaming_eval import scores
 from crkd_ros.streaming_eval.naming import naming
 from crkd_ros.streaming_eval.players import PlayerName
 from crkd_ros.streaming_eval.session import run_session
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from crkd_core.evaluate.metrics import Evaluation
 
 #: What it writes into its folder, besides the logs.
-RESULTS = ("calibration.yaml", "metrics.json", "report.html", "streaming.png")
+RESULTS = ("calibration.yaml", *scores.RESULTS)
 
 
 def score_rates(

@@ -28,6 +28,9 @@ MAP_FRAME = "map"
 #: An anchor image this near the end of a pass cannot be answered in it, nanoseconds.
 _TAIL = 1_000_000
 
+#: What is made of them: files of `crkd live` and of the evaluator (report.py).
+RESULTS = ("metrics.json", "report.html", "streaming.png")
+
 
 class ScoreError(ValueError):
     """A pass that cannot be scored: of another drive, or boxes of an unknown frame."""

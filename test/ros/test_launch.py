@@ -271,7 +271,7 @@ def test_the_evaluator_is_started_where_there_is_a_data_set(monkeypatch):
     from crkd_ros.streaming_eval.evaluator import EvaluatorConfig
 
     assert set(chosen) <= {p.name for p in knobs.parameters(EvaluatorConfig)}
-    assert chosen["split"].args == ("world_all",)
+    assert chosen["split"].args == ("world_all",) and chosen["overwrite"] is False
     assert evaluator.kwargs["remappings"] == [] and evaluator.kwargs["namespace"] == ""
     # The evaluator hears the bag out; a player that fails leaves it nothing to hear.
     end, player = module.play(context)

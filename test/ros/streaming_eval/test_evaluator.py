@@ -175,12 +175,18 @@ def test_interrupted_it_scores_what_came_and_says_what_did_not(tiny_world, tmp_p
         ({"data": "DATA"}, "parameter split is required"),
         ({"data": "DATA", "split": "world_al"}, "world_al"),
         ({"data": "DATA", "split": "world_all", "finish_afer": "2.0"}, "did you mean 'finish_aft"),
+        (
+            {"data": "DATA", "split": "world_all", "out": "OUT"},
+            "already holds metrics.json; pass overwrite:=true to replace it",
+        ),
     ],
 )
-def test_what_is_wrong_is_said_before_the_bag_is_played(given, text, tiny_world):
+def test_what_is_wrong_is_said_before_the_bag_is_played(given, text, tiny_world, tmp_path):
     from crkd_ros.streaming_eval import evaluator as module
 
-    words = [f"{n}:={v.replace('DATA', str(tiny_world))}" for n, v in given.items()]
+    (tmp_path / "metrics.json").write_text("{}")
+    places = {"DATA": str(tiny_world), "OUT": str(tmp_path)}
+    words = [f"{n}:={places.get(v, v)}" for n, v in given.items()]
     arguments = ["--ros-args", *(word for each in words for word in ("-p", each))]
     context_before = os.environ.get("ROS_DOMAIN_ID")
     code, err = run(module, arguments)
