@@ -144,10 +144,13 @@ HOLDS = """
 import os, sys
 from pathlib import Path
 from crkd_core.files import alone_in
+reads, writes = os.pipe()
 with alone_in(Path(sys.argv[1])):
     if os.fork() == 0:
+        os.write(writes, b".")  # it runs, and holds nothing any more
         sys.stdin.readline()  # a child that outlives its parent
         os._exit(0)
+    os.read(reads, 1)
     print("holding", flush=True)
     sys.stdout.close()
     os.kill(os.getpid(), 9)
