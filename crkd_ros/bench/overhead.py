@@ -35,6 +35,8 @@ _PATIENCE, _START = 10.0, 60.0
 _LAST_FRAME = 1.5
 #: The stages that are work of the node; "wait" is the sensors' time and the network's.
 _WORK = (*(stage for stage in STAGES if stage not in ("wait", "network")), "other")
+#: What the detecting thread computes and does not wait for.
+_COMPUTED = ("prepare", "network", "decode", "publish")
 
 
 class OverheadError(RuntimeError):
@@ -93,7 +95,11 @@ def overhead(
     if cores > len(available):
         raise OverheadError(f"--cores: asked for {cores}, there are {len(available)}")
     loop, told = DriveLoop(drive.bag, rate_hz=rate_hz), Told()
-    parameters = {"weights": weights, "calibration_file": drive.calibration}
+    parameters: dict[str, object] = {
+        "weights": weights,
+        "calibration_file": drive.calibration,
+        **loop.parameters,
+    }
     with (
         process(
             detector_command(parameters, cores=available[-cores:]), log=folder / "node.log"
@@ -123,7 +129,7 @@ def overhead(
     return Overhead(
         frames=counted,
         stages=stages,
-        threads=_by_kind(spent, network=stages["network"][0]),
+        threads=_by_kind(spent, {stage: mean for stage, (mean, _) in stages.items()}),
         messages=[
             (cost, kinds.get(cost.kind, 0) / counted if cost.kind else 1.0)
             for cost in message_costs(
@@ -163,12 +169,19 @@ def _summary(values: list[float]) -> tuple[float, float]:
     return sum(ordered) / len(ordered), ordered[max(0, math.ceil(0.95 * len(ordered)) - 1)]
 
 
-def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
+def _by_kind(spent: Mapping[str, float], walls: Mapping[str, float]) -> dict[str, float]:
     """Threads by what they do, whatever the middleware: it alone names threads that we do not.
 
-    The detecting thread carries the network itself; its part is the network's wall time, as that
-    thread is busy throughout.
+    The detecting thread carries the network itself, whose part is its wall time while the thread
+    is busy throughout. On a busy machine it is not, and the network's part is that of the stages
+    that the thread computes.
+
+    Args:
+        spent: thread -> processor ms a frame.
+        walls: stage -> mean wall ms.
     """
+    network = walls["network"]
+    computed = sum(walls.get(stage, 0.0) for stage in _COMPUTED)
     kinds = ("callbacks", "executor", "decode", "detect, publish", "DDS", "network", POOL)
     found = dict.fromkeys(kinds, 0.0)
     for name, milliseconds in spent.items():
@@ -177,7 +190,7 @@ def _by_kind(spent: Mapping[str, float], *, network: float) -> dict[str, float]:
         elif name == "receive":
             found["callbacks"] += milliseconds
         elif name == "detect":
-            inside = min(network, milliseconds)
+            inside = network * min(1.0, milliseconds / computed)
             found["network"] += inside
             found["detect, publish"] += milliseconds - inside
         else:

@@ -77,7 +77,7 @@ def soak(
     out.mkdir(parents=True, exist_ok=True)
     loop = DriveLoop(drive.bag, rate_hz=limits.rate_hz)
     given: dict[str, object] = {"weights": weights, "calibration_file": drive.calibration}
-    given |= parameters or {}
+    given |= loop.parameters | dict(parameters or {})
     record = SoakRecord(
         settings={
             "bag": str(drive.bag),

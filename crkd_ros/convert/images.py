@@ -98,13 +98,18 @@ def picture_of(message: Any) -> Picture:
             raise ConvertError(f"PNG cut short: {len(data)} bytes")
         width, height = struct.unpack(">II", data[16:24])
         return Picture(width, height, mosaic is not None or data[25] not in (0, 4))
+    _check_jpeg(message, data)
+    width, height, channels = _jpeg_size(data)
+    return Picture(width, height, mosaic is not None or channels > 1)
+
+
+def _check_jpeg(message: Any, data: bytes) -> None:
+    """Say what was sent where it is no JPEG; H.264 is not a damaged one."""
     if data[:2] != b"\xff\xd8":
         raise ConvertError(
             f"format {message.format!r}: expected a JPEG or PNG, got {len(data)} bytes beginning "
-            f"with {data[:4].hex(' ') or 'nothing'}"
+            f"with {data[:4].hex(' ') or 'nothing'}; video (H.264) and other pictures are not read"
         )
-    width, height, channels = _jpeg_size(data)
-    return Picture(width, height, mosaic is not None or channels > 1)
 
 
 def image_rgb(message: Any, *, source: str = "image", bits: int = 0) -> NDArray[np.uint8]:
@@ -215,6 +220,8 @@ def _compressed(message: Any, source: str, bits: int) -> NDArray[np.uint8]:
     kind = str(message.format)
     data = memoryview(message.data).tobytes()
     mosaic = _mosaic(kind)
+    if not data.startswith(_PNG):
+        _check_jpeg(message, data)
     if mosaic is not None:
         return _demosaiced(data, mosaic, bits, source)
     if data.startswith(_PNG):

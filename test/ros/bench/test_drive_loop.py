@@ -46,6 +46,8 @@ def listeners(loop) -> dict[str, Listener]:
 
 def test_rounds_follow_each_other_without_a_seam(tmp_path):
     loop = DriveLoop(write(tmp_path / "bag", 0.5), rate_hz=36.0)
+    assert loop.parameters == {"calibration_check.frames": 0}
+    assert not DriveLoop(tmp_path / "bag", rate_hz=12.0).parameters
     heard = listeners(loop)
     loop.run(heard, seconds=4 * loop.seconds, stop=lambda: False)
     for topic, listener in heard.items():
