@@ -224,6 +224,25 @@ _CAMERA_MISTAKES = (
 )
 
 
+def _about(axis: int, degrees: float) -> Array:
+    """A rotation [3, 3] about an axis of the sensor's own."""
+    quat = np.zeros(4)
+    quat[0], quat[1 + axis] = np.cos(np.deg2rad(degrees) / 2), np.sin(np.deg2rad(degrees) / 2)
+    return geometry.quat_wxyz_to_matrix(quat)
+
+
+#: A right pose of an unusual mounting. Networks have seen upright pictures alone.
+_CAMERA_MOUNTINGS = tuple(
+    (
+        f"it is mounted {how}: let the driver turn its images upright, and give intrinsics and "
+        "pose of those",
+        _about(2, degrees),
+    )
+    for how, degrees in (("upside down", 180.0), ("on its side", 90.0), ("on its side", -90.0))
+)
+_RADAR_MOUNTINGS = (("it is mounted upside down, which is right if it is so", _about(0, 180.0)),)
+
+
 def _explain(sensor: str, pose: Array, places: Mapping[str, Array]) -> str:
     """The mistake that would make the pose plausible, or where to look."""
     mistakes = (_CAMERA_MISTAKES if sensor in CAMERAS else ()) + _MISTAKES
@@ -237,6 +256,9 @@ def _explain(sensor: str, pose: Array, places: Mapping[str, Array]) -> str:
             what = "these two swapped" if two else "sensors exchanged"
             hints.insert(0, f"it sits where {other} should: are {what}?")
             break
+    mountings = _CAMERA_MOUNTINGS if sensor in CAMERAS else _RADAR_MOUNTINGS
+    hints[1:] = [text for text, turn in mountings if not _faults(sensor, _turned(pose, turn))]
     if not hints:
         return "Check its transform (crkd calibration show prints a file as a table)"
-    return hints[0][0].upper() + hints[0][1:]
+    text = "; or ".join(hints[:2])
+    return text[0].upper() + text[1:]

@@ -223,6 +223,30 @@ def test_every_sabotage_is_found_and_named(drive, name):
     assert check.summary().startswith("looks wrong")
 
 
+@pytest.mark.parametrize(
+    ("sensor", "axis", "degrees", "words"),
+    [
+        ("CAM_FRONT", 2, 180, "It is mounted upside down: let the driver turn its images upright"),
+        ("CAM_BACK_LEFT", 2, 90, "on its side: let the driver turn"),
+        ("CAM_BACK_LEFT", 2, -90, "on its side: let the driver turn"),
+        # An identity written in the other order is upside down, too.
+        (
+            "RADAR_FRONT",
+            0,
+            180,
+            "quaternion's order; or it is mounted upside down, which is right",
+        ),
+    ],
+)
+def test_unusual_mountings_are_named(sensor, axis, degrees, words):
+    places = _rig()
+    turn = np.zeros(4)
+    turn[0], turn[1 + axis] = np.cos(np.deg2rad(degrees) / 2), np.sin(np.deg2rad(degrees) / 2)
+    places[sensor] = places[sensor] @ geometry.pose([0, 0, 0], turn)
+    (finding,) = check_places(places)
+    assert finding.sensor == sensor and words in finding.text
+
+
 class Reversed(PoseBuffer):
     """The wrong sign: the motion from now to then."""
 
