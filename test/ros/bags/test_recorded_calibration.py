@@ -237,7 +237,7 @@ def test_two_cars_need_a_scene(two_cars):
             "intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], distortion_model: a, distortion: 7",
             "expected a list of numbers",
         ),
-        ("intrinsics: [[.nan, 0, 0], [0, 1, 0], [0, 0, 1]]", "3 rows of 3"),
+        ("intrinsics: [[.nan, 0, 0], [0, 1, 0], [0, 0, 1]]", "is not a calibration"),
     ],
 )
 def test_wrong_cameras_in_files_are_refused(tmp_path, entry, error):
