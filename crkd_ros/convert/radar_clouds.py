@@ -263,8 +263,9 @@ def _lacking(message: Any, found: Collection[str], missing: Collection[str]) -> 
         hint = suggestion(found, cloud_records(message, source=""))
     except ConvertError:
         hint = suggestion(found)
+    names = ", ".join(sorted(found)) or "no fields"
     return (
-        f"radar cloud lacks {', '.join(missing)}; found {', '.join(sorted(found)) or 'no fields'}; "
+        f"radar cloud lacks {', '.join(missing)}; found {names}; "
         "parameters radar_fields.* name the fields of your radar (doppler: one with radial speed)"
         + (f"; perhaps {hint}" if hint else "")
     )
