@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_core.tables import Table, print_tables
 from crkd_ros.bags.container import Bag, Topic
-from crkd_ros.bags.foreign.conversion import foreign_clouds
+from crkd_ros.bags.foreign.conversion import foreign_clouds, foreign_radars
 from crkd_ros.bags.foreign.kinds import Kind, recognise
 from crkd_ros.bags.foreign.survey import STANDS, Known, calibrated, look_through
 from crkd_ros.bags.layout import find_layout
@@ -57,8 +55,10 @@ class BagInfo:
         firing: how its cameras fire, in words.
         trigger: the sensor at whose stamps most of them are.
         cameras, radars: how many of them a frame has on average.
-        moving: frames that a replay can make: every pose and place in them is known.
+        moving: frames that a replay can make whole: every pose and place in them is known, every
+            camera's intrinsics, and every radar's fields.
         missing: what a detector needs and must be given.
+        foreign: radars whose fields ``radar_fields`` do not name.
         hindrance: what must be done before it can be converted; "": nothing else.
         unreadable: topic -> why its messages cannot be decoded.
         troubles: sentences about single messages that cannot be used.
@@ -76,6 +76,7 @@ class BagInfo:
     radars: float
     moving: int
     missing: tuple[str, ...]
+    foreign: tuple[str, ...]
     hindrance: str
     unreadable: Mapping[str, str]
     troubles: tuple[str, ...]
@@ -137,6 +138,15 @@ def describe(
         )
     frames, firing = _frames(ordered, framing.sync, sensors=framing.sensors)
     still = framing.motion.source == "none"
+    foreign = [
+        name for radars in foreign_radars(known.survey, framing).values() for name in radars
+    ]
+    usable = {
+        name
+        for name, sensor in sensors.items()
+        if sensor.placed and sensor.calibrated is not False and sensor.topic is not None
+        if sensor.topic.name not in unreadable and name not in foreign
+    }
     if as_it_is:
         recorded = [one for one in known.survey.in_order() if one[2] in heard]
         put_right = frames
@@ -152,8 +162,9 @@ def describe(
         trigger=Counter(one.trigger for one in frames).most_common(1)[0][0] if frames else "",
         cameras=_mean(len(one.images) for one in frames),
         radars=_mean(len(one.sweeps) for one in frames),
-        moving=sum(_is_known(one, known, still=still) for one in frames),
+        moving=sum(_is_known(one, known, usable, still=still) for one in frames),
         missing=tuple(_missing(sensors, known, still=still)),
+        foreign=tuple(foreign),
         hindrance=_hindrance(known, still=still),
         unreadable=unreadable,
         troubles=troubles,
@@ -185,20 +196,20 @@ def _frames(
     return sets, firing
 
 
-def _is_known(one: FrameSet, known: Known, *, still: bool) -> bool:
-    """Whether a replay can make this frame: every pose and every place that it needs."""
+def _is_known(one: FrameSet, known: Known, usable: Collection[str], *, still: bool) -> bool:
+    """Whether a replay can make this frame whole: its sensors are usable, its poses known."""
     stamps = [one.stamp_ns, *(image.stamp_ns for image in one.images.values())]
     stamps += [sweep.stamp_ns for sweeps in one.sweeps.values() for sweep in sweeps]
-    placed = known.extrinsics.keys() >= {*one.images, *one.sweeps}
+    whole = set(usable) >= {*one.images, *one.sweeps}
     if still:
-        return placed
+        return whole
     table = known.motion.table
     try:
         # Also that the map does not jump in between.
         table.ego_T_ego(min(stamps), one.stamp_ns)
     except MotionError:
         return False
-    return placed and bool(table.known(np.array(stamps, np.int64)).all())
+    return whole and bool(table.known(np.array(stamps, np.int64)).all())
 
 
 def _late(frames: Sequence[FrameSet], ordered: Sequence[FrameSet], kind: Kind) -> Iterator[str]:
@@ -253,55 +264,3 @@ def _hindrance(known: Known, *, still: bool) -> str:
     if not len(known.motion.table) and not still:
         return STANDS
     return ""
-
-
-def show(info: BagInfo, path: Path, *, options: Sequence[str] = ()) -> None:
-    """Print it as a table and sentences.
-
-    Args:
-        info: what is shown.
-        path: of the bag.
-        options: what was said of the bag, which the next command must be told as well.
-    """
-    print(f"{path}: {info.kind.value} ({info.kind.converter}), {info.seconds:.1f} s")
-    columns = ("sensor", "topic", "type", "messages", "Hz", "intrinsics", "place")
-    mark = {True: "yes", False: "missing", None: ""}
-    rows = []
-    for name, sensor in info.sensors.items():
-        if sensor.topic is None:
-            rows.append([name.lower(), "missing", *[""] * (len(columns) - 2)])
-            continue
-        rows.append(
-            [
-                name.lower(),
-                sensor.topic.name,
-                sensor.topic.type_name.rpartition("/")[2],
-                str(sensor.topic.count),
-                f"{sensor.rate:.1f}",
-                mark[sensor.calibrated],
-                mark[sensor.placed],
-            ]
-        )
-    texts = ("topic", "type", "intrinsics", "place")
-    print_tables(Table(columns=columns, rows=rows, texts=texts))
-    for sentence in (*info.chosen, *info.motion.sentences()):
-        print(sentence)
-    print(f"cameras fire: {info.firing}")
-    at = f" at stamps of {info.trigger.lower()}" if info.trigger else ""
-    print(
-        f"frames: {info.frames}{at}, {info.cameras:.2f} cameras and {info.radars:.2f} radars "
-        f"each; all that a replay needs is known for {info.moving}"
-    )
-    print(f"missing: {'; '.join(info.missing) or 'nothing'}")
-    for trouble in info.troubles:
-        print(f"wrong: {trouble}")
-    for topic, reason in info.unreadable.items():
-        print(f"not read: {topic}, {reason}")
-    if info.kind is Kind.OURS:
-        print("play it as it is")
-    elif info.hindrance:
-        print(f"next: {info.hindrance}")
-    else:
-        lacks = any(text.startswith(("intrinsics", "the place")) for text in info.missing)
-        words = [str(path), "OUT", *options, *(["--calibration", "FILE"] if lacks else [])]
-        print(f"next: crkd bag convert {shlex.join(words)}")

@@ -31,6 +31,8 @@ Array = NDArray[np.float64]
 _STANDING, _AGREES = 0.5, 0.4
 #: Doppler says nothing below this speed, m/s, or with fewer returns or samples.
 _SLOW, _RETURNS, _SAMPLES = 3.0, 8, 10
+#: Share of a sweep's standing returns that must agree on one velocity.
+_SHARE = 0.6
 _PROPOSALS = 20
 #: What Doppler may differ by, degrees and relative speed.
 _TURN_LIMIT, _SPEED_LIMIT = 5.0, 0.15
@@ -56,8 +58,15 @@ class MovedSweep:
     relative: bool = False
 
 
-def own_velocity(sweep: MovedSweep, rng: np.random.Generator) -> Array | None:
-    """The radar's own velocity [2], m/s in radar axes, by Doppler; None where it cannot tell."""
+def own_velocity(
+    sweep: MovedSweep, rng: np.random.Generator
+) -> tuple[Array, NDArray[np.bool_]] | None:
+    """The radar's own velocity by Doppler; None where there is too little to tell.
+
+    Returns:
+        The velocity [2], m/s in radar axes, on which most returns agree, and which of the M
+        returns that seem to stand do, [M].
+    """
     points = sweep.points.astype(np.float64)
     # A speed that is not known is NaN.
     points = points[np.isfinite(points[:, RADAR_VELOCITY]).all(1)]
@@ -83,9 +92,7 @@ def own_velocity(sweep: MovedSweep, rng: np.random.Generator) -> Array | None:
     proposals = np.linalg.solve(two[apart], radial[pairs[apart]][..., None])[..., 0]
     agrees = np.abs(proposals @ direction.T + radial) < _AGREES
     best = agrees[agrees.sum(1).argmax()]
-    if best.sum() < max(_RETURNS, 0.6 * len(best)):
-        return None
-    return np.linalg.lstsq(-direction[best], radial[best], rcond=None)[0]
+    return np.linalg.lstsq(-direction[best], radial[best], rcond=None)[0], best
 
 
 class MotionRules:
@@ -95,6 +102,7 @@ class MotionRules:
         self._rng = np.random.default_rng(0)
         self._last: dict[str, int] = {}
         self._doppler: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
+        self._at_odds: dict[str, int] = defaultdict(int)
         self._near = np.zeros(3)  # with the ego motion, with none, with its reverse
         self._tried = 0
 
@@ -109,12 +117,17 @@ class MotionRules:
 
     def _add_doppler(self, radar: str, base_T: Array, sweeps: Sequence[MovedSweep]) -> None:
         before, newest = sweeps[1], sweeps[0]
-        measured = own_velocity(newest, self._rng)
-        if measured is None:
+        found = own_velocity(newest, self._rng)
+        if found is None:
             return
+        measured, agree = found
         seconds = (newest.stamp_ns - before.stamp_ns) * 1e-9
         now_T_then = geometry.invert(base_T) @ before.newest_T_ego @ base_T
-        self._doppler[radar].append((-now_T_then[:2, 3] / seconds, measured))
+        expected = -now_T_then[:2, 3] / seconds
+        if agree.mean() < _SHARE:
+            self._at_odds[radar] += bool(np.linalg.norm(expected) > _SLOW)
+        elif agree.sum() >= _RETURNS:
+            self._doppler[radar].append((expected, measured))
 
     def _add_standing(self, base_T: Array, sweeps: Sequence[MovedSweep]) -> None:
         newest, oldest = sweeps[0], sweeps[-1]
@@ -152,8 +165,22 @@ class MotionRules:
                 angle = np.arctan2(expected[:, 1], expected[:, 0])
                 angle -= np.arctan2(measured[:, 1], measured[:, 0])
                 turns[radar] = float(np.rad2deg(middle_angle(angle)))
-        findings = _speed_findings(ratios) + _turn_findings(turns)
+        findings = _speed_findings(ratios) + _turn_findings(turns) + self._odd_findings()
         return findings or self._standing_findings()
+
+    def _odd_findings(self) -> list[Finding]:
+        """Doubts about radars most of whose sweeps show no motion at all."""
+        findings = []
+        for radar, odd in self._at_odds.items():
+            told = odd + len(_moving(self._doppler.get(radar, [])))
+            if told >= _SAMPLES and odd > told / 2:
+                text = (
+                    f"{radar}: expected its standing returns to agree on one motion of the radar, "
+                    f"got fewer than {_SHARE:.0%} that do in {odd} of {told} sweeps of the moving "
+                    "vehicle; check the names, units and signs in radar_fields (degrees)"
+                )
+                findings.append(Finding(sensor=radar, text=text))
+        return findings
 
     def _standing_findings(self) -> list[Finding]:
         if self._tried < _PAIRS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.config import ImageConfig
@@ -11,7 +12,8 @@ from crkd_core.data import radar
 from crkd_core.data.cameras import prepare_image, read_image
 from crkd_core.data.nuscenes.reader import NuScenes, Record
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.account import Account
+from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.convert.camera_model import PreparedImage
@@ -24,6 +26,21 @@ from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
 
 #: Pictures for the check need not be those of any weights.
 IMAGE = ImageConfig(height=256, width=704, zoom=1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagCheck:
+    """A check over a bag.
+
+    Attributes:
+        check: of the frames that could be made.
+        unseen: sensors of the bag that were in none of them.
+        troubles: sentences about these, and messages and frames that could not be used.
+    """
+
+    check: CalibrationCheck
+    unseen: tuple[str, ...]
+    troubles: tuple[str, ...]
 
 
 def check_dataset(
@@ -56,7 +73,7 @@ def check_bag(
     frames: int = 48,
     framing: FramingConfig | None = None,
     topics: Mapping[str, str] | None = None,
-) -> CalibrationCheck:
+) -> BagCheck:
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
@@ -77,21 +94,33 @@ def check_bag(
         checks[0].add(frame_set)
 
     problems: list[BagProblem] = []
-    for _ in frames_of_bag(
-        path,
-        image=IMAGE,
-        framing=framing,
-        topics=topics,
-        calibration=calibration,
-        look=look,
-        problems=problems,
-    ):
-        if checks[0].done:
-            break
+    with Recording(path, framing=framing, topics=topics, calibration=calibration) as recording:
+        account = recording.new_account()
+        for _ in recording.frames(IMAGE, problems=problems, look=look, account=account):
+            if checks[0].done:
+                break
     if not checks:
         reason = problems[0].reason if problems else "it holds none"
         raise BagError(f"{path}: no frame could be made of this bag: {reason}")
-    return checks[0]
+    return BagCheck(
+        check=checks[0],
+        unseen=tuple(name for name, one in account.sensors.items() if one.topic and not one.used),
+        troubles=tuple(_troubles(account, problems)),
+    )
+
+
+def _troubles(account: Account, problems: list[BagProblem]) -> Iterator[str]:
+    for name, one in account.sensors.items():
+        unseen = bool(one.topic) and not one.used
+        if one.broken or unseen:
+            text = "is in no frame, and " if unseen else ""
+            yield (
+                f"{name} {text}{one.broken} of {one.messages} messages could not be used: "
+                f"{one.why().removeprefix(f'{name}: ')}"
+            )
+    if account.dropped:
+        reason = next(p.reason for p in problems if p.reason.startswith("frame dropped"))
+        yield f"{account.dropped} frames could not be made: {reason}"
 
 
 def poses_of(tables: NuScenes, scene: str) -> PoseBuffer:

@@ -119,7 +119,8 @@ def info(
     params: Params = None,
 ) -> None:
     """Show what a bag offers to the detector: sensors, rates, expected frames, what is missing."""
-    from crkd_ros.bags.info import describe, show
+    from crkd_ros.bags.info import describe
+    from crkd_ros.bags.info_text import show
 
     framing, topics = node_config(params), sensor_topics(topic)
     told = describe(bag, calibration=calibration, framing=framing, topics=topics)

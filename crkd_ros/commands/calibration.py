@@ -101,7 +101,8 @@ def check(
 ) -> None:
     """Check the calibration over a drive, as the node does.
 
-    Exit status 1 when it looks wrong, or when the drive is too short to say.
+    Exit status 1 when it looks wrong, a sensor of the bag was in no frame, or the drive is too
+    short to say.
     """
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.bags.recorded_calibration import CalibrationError, of_dataset
@@ -109,6 +110,7 @@ def check(
     from crkd_ros.motion.calibration_file import Calibration
 
     known = None if calibration is None else Calibration.load(calibration)
+    unseen: tuple[str, ...] = ()
     if (data is None) == (bag is None):
         raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
     if data is not None:
@@ -117,15 +119,24 @@ def check(
         result = check_dataset(tables, scene, known or of_dataset(tables, scene), frames=frames)
     else:
         assert bag is not None
-        result = check_bag(
+        looked = check_bag(
             bag, known, frames=frames, framing=node_config(params), topics=sensor_topics(topic)
         )
+        result, unseen = looked.check, looked.unseen
+        for trouble in looked.troubles:
+            print(f"not looked at: {trouble}")
     for finding in result.findings:
         print(f"- {finding.text}")
     if not result.done:
         raise CalibrationError(
             f"{data or bag}: the drive is too short to judge the calibration by: "
             f"{result.summary()}; take a longer one, or look at fewer with --frames"
+        )
+    if unseen:
+        raise CalibrationError(
+            f"{bag}: expected every sensor of the bag in a frame, got none of "
+            f"{', '.join(unseen)} (the rest {result.summary()}); mend what is said of them above, "
+            f"or leave them out (--topic {unseen[0]}=)"
         )
     print(result.summary())
     if result.findings:

@@ -132,7 +132,7 @@ def sweep(message: Any, *, radar: str, fields: RadarFieldsConfig | None = None) 
 
     Raises:
         ConvertError: a field is missing (the text lists the fields found), or the cloud's sizes
-            contradict each other.
+            contradict each other, or its angles are in degrees and ``degrees`` is false.
     """
     fields = fields or RadarFieldsConfig()
     return Sweep(
@@ -159,7 +159,9 @@ def radar_points(
         # What many drivers publish of a sweep without a return.
         return np.zeros((0, len(RADAR_FIELDS)), np.float32)
     found = frozenset(field.name for field in message.fields if field.count == 1)
-    names = _names(found, fields, source)
+    names, missing = _names(found, fields)
+    if missing:
+        raise ConvertError(f"{source}: {_lacking(message, found, missing)}")
     records = cloud_records(message, source=source)
     points = np.zeros((len(records), len(RADAR_FIELDS)), np.float32)
     points[:, RADAR_COLUMN["rcs"]] = fields.default_rcs
@@ -170,7 +172,7 @@ def radar_points(
         for column, name in names.items():
             points[:, RADAR_COLUMN[column]] = records[name]
         if fields.range:
-            points[:, RADAR_XYZ] = _places(records, fields)
+            points[:, RADAR_XYZ] = _places(records, fields, source)
         # A radar that measures no height may say so by NaN; rays need a number.
         height = points[:, RADAR_COLUMN["z"]]
         height[np.isnan(height)] = 0.0
@@ -197,8 +199,28 @@ def radar_points(
     return kept
 
 
-def _places(records: NDArray[np.void], fields: RadarFieldsConfig) -> NDArray[np.float32]:
-    """x, y, z [N, 3] of polar coordinates."""
+#: The largest angle that a radar can mean, radians, with what rounding adds.
+_AZIMUTH, _ELEVATION = 2 * np.pi * 1.0001, np.pi / 2 * 1.0001
+
+
+def _beyond(angles: NDArray[np.void], limit: float) -> float | None:
+    """The largest of the finite angles, where it is larger than this; else None."""
+    sizes = np.abs(angles.astype(np.float64))
+    largest = float(sizes.max(initial=0.0, where=np.isfinite(sizes)))
+    return largest if largest > limit else None
+
+
+def _places(
+    records: NDArray[np.void], fields: RadarFieldsConfig, source: str
+) -> NDArray[np.float32]:
+    """x, y, z [N, 3] of polar coordinates. Raises ConvertError: angles in another unit."""
+    if not fields.degrees:
+        for name, limit in ((fields.azimuth, _AZIMUTH), (fields.elevation, _ELEVATION)):
+            if name and (largest := _beyond(records[name], limit)) is not None:
+                raise ConvertError(
+                    f"{source}: expected {name} in radians, at most {limit:.2f}, got "
+                    f"{largest:.4g}; is it in degrees? then set radar_fields.degrees: true"
+                )
     distance = records[fields.range].astype(np.float64)
     unit = np.pi / 180 if fields.degrees else 1.0
     azimuth = records[fields.azimuth].astype(np.float64) * (-unit if fields.clockwise else unit)
@@ -211,8 +233,13 @@ def _places(records: NDArray[np.void], fields: RadarFieldsConfig) -> NDArray[np.
 
 
 @functools.lru_cache(maxsize=64)
-def _names(found: frozenset[str], fields: RadarFieldsConfig, source: str) -> Mapping[str, str]:
-    """Column -> field of a cloud with these fields, for the columns that are copied."""
+def _names(
+    found: frozenset[str], fields: RadarFieldsConfig
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Column -> field of a cloud with these fields, for the columns that are copied.
+
+    And what is wanted and is not there.
+    """
     wanted = {name: getattr(fields, name) for name in ("x", "y", "z", "rcs", "vx", "vy")}
     if not fields.doppler:
         wanted |= {name: getattr(fields, name) for name in ("vx_comp", "vy_comp")}
@@ -226,49 +253,78 @@ def _names(found: frozenset[str], fields: RadarFieldsConfig, source: str) -> Map
     needed = {wanted[name] for name in wanted if wanted[name] and name not in optional}
     needed |= polar or {fields.x, fields.y}
     missing = sorted((needed | {fields.doppler}) - {""} - found)
-    if missing or not (polar or (fields.x and fields.y)):
-        hint = suggestion(found)
-        raise ConvertError(
-            f"{source}: radar cloud lacks {', '.join(missing) or 'x and y'}; found "
-            f"{', '.join(sorted(found)) or 'no fields'}; parameters radar_fields.* name the "
-            "fields of your radar (doppler: one with radial speed)"
-            + (f"; perhaps {hint}" if hint else "")
-        )
     wanted |= {name: name for name in RADAR_DEFAULTS}
-    return {column: name for column, name in wanted.items() if name in found}
+    return {column: name for column, name in wanted.items() if name in found}, tuple(missing)
 
 
-#: What makers call the fields: for a suggestion, never for reading.
+def _lacking(message: Any, found: Collection[str], missing: Collection[str]) -> str:
+    """The error of a cloud that lacks these fields, with what to set instead."""
+    try:
+        hint = suggestion(found, cloud_records(message, source=""))
+    except ConvertError:
+        hint = suggestion(found)
+    names = ", ".join(sorted(found)) or "no fields"
+    return (
+        f"radar cloud lacks {', '.join(missing)}; found {names}; "
+        "parameters radar_fields.* name the fields of your radar (doppler: one with radial speed)"
+        + (f"; perhaps {hint}" if hint else "")
+    )
+
+
+#: What makers call the fields, see ``_plain``: for a suggestion, never for reading.
 _CALLED = {
-    "range": ("range", "r", "distance", "radius", "f_range"),
-    "azimuth": ("azimuth", "azimuth_angle", "angle", "f_azimuthangle", "az"),
-    "elevation": ("elevation", "elevation_angle", "f_elevationangle", "el"),
-    "rcs": ("rcs", "u_rcs", "rcs_dbsm"),
-    "over_ground": ("v_r_compensated", "vr_compensated", "v_r_comp", "doppler_compensated"),
-    "radial": ("v_r", "vr", "doppler", "velocity", "radial_speed", "speed", "range_rate"),
+    "x": ("x",),
+    "y": ("y",),
+    "z": ("z",),
+    "range": ("range", "r", "distance", "radius", "frange", "radialdistance", "rho"),
+    "azimuth": ("azimuth", "azimuthangle", "angle", "fazimuthangle", "fazimuth", "az"),
+    "elevation": ("elevation", "elevationangle", "felevationangle", "felevation", "el"),
+    "rcs": ("rcs", "urcs", "frcs", "rcsdbsm", "radarcrosssection"),
+    "over_ground": ("vrcompensated", "vrcomp", "dopplercompensated", "vcompensated", "vcomp"),
+    "radial": (
+        *("vr", "vrad", "vradial", "vrel", "vrelrad", "fvrelrad", "vdoppler", "radialvelocity"),
+        *("radialspeed", "speedradial", "velocityradial", "dopplervelocity", "dopplerspeed"),
+        *("doppler", "rangerate", "frangerate", "relativespeed", "relativevelocity"),
+        *("velocity", "speed", "vel", "v"),
+    ),
 }
-_CALLED["radial"] += ("doppler_velocity", "radial_velocity", "f_rangerate", "v_doppler")
 
 
-def suggestion(found: Collection[str]) -> str:
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def suggestion(found: Collection[str], records: NDArray[np.void] | None = None) -> str:
     """The ``radar_fields`` that fields of such names probably need; "": nobody can tell.
 
     Args:
         found: names of the cloud's fields.
+        records: its returns, where they can be read: they may show the unit of angles.
     """
+    lower = {_plain(name): name for name in sorted(found)}
 
     def called(what: str) -> str:
-        lower = {name.lower(): name for name in found}
         return next((lower[name] for name in _CALLED[what] if name in lower), "")
 
     chosen: dict[str, str] = {}
     if not {"x", "y"} <= set(found):
-        if not (called("range") and called("azimuth")):
+        if called("range") and called("azimuth"):
+            chosen |= {what: called(what) for what in ("range", "azimuth", "elevation")}
+            chosen = {what: name for what, name in chosen.items() if name}
+            limits = {"azimuth": _AZIMUTH, "elevation": _ELEVATION}
+            if records is not None and any(
+                _beyond(records[chosen[what]], limit) is not None
+                for what, limit in limits.items()
+                if what in chosen
+            ):
+                chosen["degrees"] = "true"
+        elif called("x") and called("y"):
+            chosen["position"] = " ".join([called("x"), called("y"), called("z")]).strip()
+        else:
             return ""
-        chosen |= {what: called(what) for what in ("range", "azimuth", "elevation")}
-        chosen = {what: name for what, name in chosen.items() if name}
     if "rcs" not in found:
         chosen["rcs"] = called("rcs") or "''"
+    unknown: list[str] = []
     if not {"vx_comp", "vy_comp"} <= set(found):
         if over := called("over_ground"):
             chosen |= {"doppler": over, "doppler_compensated": "true"}
@@ -277,9 +333,16 @@ def suggestion(found: Collection[str]) -> str:
         elif radial := called("radial"):
             chosen["doppler"] = radial
         else:
-            chosen |= dict.fromkeys(("vx_comp", "vy_comp", "vx", "vy"), "''")
+            known = {*chosen.values(), *RADAR_FIELDS, *chosen.get("position", "").split()}
+            unknown = sorted(set(found) - known)
+            if not unknown:
+                chosen |= dict.fromkeys(("vx_comp", "vy_comp", "vx", "vy"), "''")
     texts = ", ".join(f"{name}: {value}" for name, value in chosen.items())
-    return f"radar_fields: {{{texts}}}" if texts else ""
+    hint = f"radar_fields: {{{texts}}}" if texts else "radar_fields.doppler"
+    if unknown:
+        hint += f", but no speed recognised among: {', '.join(unknown)}; doppler names it, or, "
+        hint += "if none is, vx_comp, vy_comp, vx and vy are ''"
+    return hint if texts or unknown else ""
 
 
 def _rays(positions: NDArray[np.float32]) -> NDArray[np.float32]:

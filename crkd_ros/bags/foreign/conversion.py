@@ -89,12 +89,13 @@ def convert_bag(
     with open_bag(source) as bag:
         layout = find_layout(bag, framing=framing, named=topics)
         found = recognise(bag, layout) if kind is None else kind
-        if found is Kind.OURS and stamps == "record":
-            found = Kind.ROS2  # Its names are ours, its times are not.
+        if kind is None and (stamps == "record" or topics or calibration is not None):
+            # Its names are ours, what the user says of it is not in it.
+            found = Kind.ROS2 if found is Kind.OURS else found
         if found is Kind.OURS:
             raise BagError(
-                f"{source} has the layout of crkd bag already; if it is another converter's, "
-                f"pass --kind {Kind.ROS2.value}"
+                f"{source} has the layout of crkd bag already: play it as it is; if it is another "
+                f"converter's, pass --kind {Kind.ROS2.value}"
             )
         check_container(bag, found)
         known = look_through(
@@ -179,8 +180,8 @@ def _notes(job: Conversion, lidar_wanted: bool, framing: FramingConfig) -> Itera
         yield f"left out, as no detector reads it: {', '.join(texts)}"
 
 
-def foreign_clouds(survey: Survey, framing: FramingConfig) -> Iterator[str]:
-    """What to give for radars whose fields are others than ``radar_fields`` names."""
+def foreign_radars(survey: Survey, framing: FramingConfig) -> dict[str, list[str]]:
+    """Why clouds cannot be read with these ``radar_fields`` -> the radars that send such."""
     reasons: dict[str, list[str]] = {}
     for radar in survey.layout.radars:
         head = survey.heads.get(radar)
@@ -189,6 +190,12 @@ def foreign_clouds(survey: Survey, framing: FramingConfig) -> Iterator[str]:
         try:
             radar_points(head, source="", fields=framing.radar_fields)
         except ConvertError as error:
-            reasons.setdefault(str(error).lstrip(": "), []).append(radar.lower())
-    for reason, radars in reasons.items():
-        yield f"{', '.join(radars)}: {reason}; name them in a parameter file (--params FILE)"
+            reasons.setdefault(str(error).lstrip(": "), []).append(radar)
+    return reasons
+
+
+def foreign_clouds(survey: Survey, framing: FramingConfig) -> Iterator[str]:
+    """What to give for radars whose fields are others than ``radar_fields`` names."""
+    for reason, radars in foreign_radars(survey, framing).items():
+        names = ", ".join(radar.lower() for radar in radars)
+        yield f"{names}: {reason}; radar_fields stand in a parameter file (--params FILE)"

@@ -13,6 +13,7 @@ from crkd_ros.bags.container import CONTAINERS, Bag, Container
 from crkd_ros.bags.definitions import is_radar_objects
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import IMAGES, ODOMETRY, BagError
+from crkd_ros.parameters.framing import FramingConfig
 
 
 class Kind(enum.Enum):
@@ -74,11 +75,25 @@ def recognise(bag: Bag, layout: Layout) -> Kind:
         return Kind.CHRIS7462
     if capitals:
         return Kind.WATONOMOUS
-    compressed = all(t.type_name == IMAGES[0] for t in layout.images.values())
-    static = any(t.name == "/tf_static" for t in layout.transforms)
+    return Kind.OURS if _ours(bag, layout) else Kind.ROS2
+
+
+def _ours(bag: Bag, layout: Layout) -> bool:
+    """Whether every topic has the name and the type that ``crkd bag`` gives it."""
+    names = FramingConfig()
+    pictures = all(
+        topic.name == f"/{names.topic(camera)}" and topic.type_name == IMAGES[0]
+        for camera, topic in layout.images.items()
+    )
+    clouds = all(topic.name == f"/{names.topic(radar)}" for radar, topic in layout.radars.items())
+    infos = all(
+        topic.name == f"/{names.info_topic(camera)}" for camera, topic in layout.infos.items()
+    )
+    static = any(topic.name == "/tf_static" for topic in layout.transforms)
     # Converted without ego motion, it has the topic all the same.
-    odometry = any(topic.type_name == ODOMETRY for topic in bag.topics.values())
-    return Kind.OURS if compressed and static and odometry else Kind.ROS2
+    odometry = bag.topics.get(f"/{names.topics.odometry}")
+    moves = odometry is not None and odometry.type_name == ODOMETRY
+    return pictures and clouds and infos and static and moves
 
 
 def check_container(bag: Bag, kind: Kind) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import command_lines
 import numpy as np
 import pytest
+import rig_bags
 from click.testing import Result
 from handmade import write_version
 from rosbags.rosbag2 import Reader
@@ -289,14 +290,14 @@ def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_pat
 
     bag = tmp_path / "drive"
     write_bag(NuScenes(tiny_drive), SCENE, bag, progress=False, with_lidar=False)
-    check = check_bag(bag, frames=6)
-    assert check.done
-    assert check.findings == []
+    looked = check_bag(bag, frames=6)
+    assert looked.check.done and looked.check.findings == []
+    assert looked.unseen == () and looked.troubles == ()
     wrong = recorded_calibration.of_bag(bag)
     places = {name: wrong.base_T(name) for name in ("radar_back_left", "radar_back_right")}
     wrong.add("base_link", "radar_back_left", places["radar_back_right"])
     wrong.add("base_link", "radar_back_right", places["radar_back_left"])
-    found = check_bag(bag, wrong, frames=2).findings
+    found = check_bag(bag, wrong, frames=2).check.findings
     assert {finding.sensor for finding in found} == {"RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"}
 
 
@@ -305,3 +306,27 @@ def test_expected_errors_are_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: CalibrationError: give either --data")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_sensors_that_were_never_looked_at_are_named(tmp_path):
+    def change(topic, message, number):
+        if topic.startswith("/radar_back"):
+            message.fields = [one for one in message.fields if one.name != "vx_comp"]
+        if topic.startswith("/cam_back_left/image"):
+            message.data = message.data[:20]
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    checked = command("check", "--bag", bag, "--frames", 8)
+    assert isinstance(checked.exception, CalibrationError), checked.stdout
+    text = "got none of CAM_BACK_LEFT, RADAR_BACK_LEFT, RADAR_BACK_RIGHT"
+    assert text in str(checked.exception)
+    for sensor, reason in (
+        ("RADAR_BACK_LEFT", "radar cloud lacks vx_comp"),
+        ("CAM_BACK_LEFT", "messages could not be used: "),
+    ):
+        (said,) = [line for line in checked.stdout.splitlines() if f" {sensor} " in line]
+        assert f"{sensor} is in no frame" in said and reason in said, checked.stdout
+    names = text.removeprefix("got none of ").split(", ")
+    without = [word for name in names for word in ("--topic", f"{name}=")]
+    assert "not looked at" not in command("check", "--bag", bag, "--frames", 8, *without).stdout

@@ -309,6 +309,42 @@ def test_radars_without_raw_speeds_still_show_a_reversed_motion(drive):
     assert "with its reverse" in finding.text
 
 
+def test_a_radar_whose_angles_are_in_another_unit_sees_no_motion(drive):
+    """Degrees below 360 / 57 can be radians as well: only Doppler tells."""
+
+    def doppler(sweep, unit):
+        points = sweep.points.copy()
+        distance, azimuth = np.hypot(*points[:, :2].T), np.arctan2(points[:, 1], points[:, 0])
+        rays = np.stack([np.cos(azimuth), np.sin(azimuth)], 1)
+        radial = (points[:, 6:8] * rays).sum(1)
+        rays = np.stack([np.cos(azimuth * unit), np.sin(azimuth * unit)], 1)
+        points[:, :2] = distance[:, None] * rays
+        points[:, 6:8] = points[:, 8:10] = radial[:, None] * rays
+        return dataclasses.replace(sweep, points=points, relative=True)
+
+    def sets(unit):
+        return [
+            dataclasses.replace(
+                frame_set,
+                images={},
+                sweeps={
+                    name: tuple(
+                        one._replace(item=doppler(one.item, unit if name in odd else 1.0))
+                        for one in sweeps
+                    )
+                    for name, sweeps in frame_set.sweeps.items()
+                },
+            )
+            for frame_set in drive.sets
+        ]
+
+    odd = {"RADAR_FRONT", "RADAR_BACK_LEFT"}
+    assert drive.check(sets=sets(1.0)).findings == []
+    findings = drive.check(sets=sets(180 / np.pi)).findings
+    assert {finding.sensor for finding in findings} == odd
+    assert all("agree on one motion of the radar" in one.text for one in findings), findings
+
+
 def _without_raw(sweep):
     points = sweep.points.copy()
     points[:, 6:8] = points[:, 8:10]

@@ -398,6 +398,26 @@ MAKERS = {
         "range azimuth elevation doppler rcs",
         "range: range, azimuth: azimuth, elevation: elevation, doppler: doppler",
     ),
+    "corner": (
+        "Range Speed_Radial Azimuth_Angle Elevation_Angle RCS Power",
+        "range: Range, azimuth: Azimuth_Angle, elevation: Elevation_Angle, rcs: RCS, "
+        "doppler: Speed_Radial",
+    ),
+    "radial distance": (
+        "radial_distance azimuth_angle radial_velocity rcs",
+        "range: radial_distance, azimuth: azimuth_angle, doppler: radial_velocity",
+    ),
+    "long range": (
+        "f_Range f_AzimuthAngle f_RangeRate f_RCS",
+        "range: f_Range, azimuth: f_AzimuthAngle, rcs: f_RCS, doppler: f_RangeRate",
+    ),
+    "event": (
+        "Range VrelRad Azimuth RCS",
+        "range: Range, azimuth: Azimuth, rcs: RCS, doppler: VrelRad",
+    ),
+    "imaging": ("x y z v r RCS azimuth elevation", "rcs: RCS, doppler: v"),
+    "capitals": ("X Y Z Doppler Power", "position: X Y Z, rcs: '', doppler: Doppler"),
+    "short": ("x y z pw vel", "rcs: '', doppler: vel"),
     "relative": ("x y vx vy rcs", "vx_comp: '', vy_comp: ''"),
     "places only": ("x y z", "rcs: '', vx_comp: '', vy_comp: '', vx: '', vy: ''"),
 }
@@ -413,6 +433,31 @@ def test_the_error_names_a_mapping_that_reads_the_cloud(maker):
     assert f"perhaps radar_fields: {{{said}}}" in text, text
     mapping = yaml.safe_load(text.partition("perhaps radar_fields: ")[2])
     assert len(of(records, RadarFieldsConfig(**mapping))) == 5
+
+
+def test_a_speed_that_nobody_recognises_is_not_thrown_away():
+    with pytest.raises(ConvertError) as caught:
+        of(columns(x=[1.0], y=[2.0], z=[0.0], id=[0.0], fast=[3.0], rcs=[0.0]))
+    text = str(caught.value)
+    assert "perhaps radar_fields.doppler, but no speed recognised among: fast;" in text, text
+
+
+def test_angles_in_degrees_are_not_read_as_radians():
+    polar = {"range": "r", "azimuth": "az", "elevation": "el", "doppler": "v"}
+    fields = RadarFieldsConfig(**polar, rcs="")
+    turns = [np.nan, np.inf, 2 * np.pi, -2 * np.pi, -1.0]
+    flat = {"r": [5.0] * 5, "el": [np.pi / 2, -np.pi / 2, 0, 0, np.nan], "v": [1.0] * 5}
+    assert len(of(columns(az=turns, **flat), fields)) == 3
+    for name, at, limit in (("az", -48.0, "6.28"), ("el", 9.0, "1.57")):
+        bad = columns(**{**flat, "az": turns, name: [0.0, np.nan, at, 0.0, 0.0]})
+        text = f"expected {name} in radians, at most {limit}, got {abs(at):g}; is it in degrees"
+        with pytest.raises(ConvertError, match=text):
+            of(bad, fields)
+        assert len(of(bad, dataclasses.replace(fields, degrees=True))) >= 3
+    # The suggestion of names says it as well.
+    named = columns(range=[5.0], azimuth=[48.0], doppler=[1.0], rcs=[0.0])
+    with pytest.raises(ConvertError, match="azimuth: azimuth, degrees: true, doppler: doppler}"):
+        of(named)
 
 
 def test_polar_coordinates_become_places():

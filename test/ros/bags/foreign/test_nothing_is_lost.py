@@ -162,7 +162,7 @@ def test_radars_of_other_makers_are_copied_and_mapped_alike(maker, tmp_path) -> 
             if "x" in names or "range" in names:
                 records = np.zeros(len(native), [(name, "<f4") for name in names])
                 for place, name in enumerate(names):
-                    records[name] = np.abs(native["x"] + place) * 0.05 + 0.1
+                    records[name] = np.abs(native["x"] + place) * 0.02 + 0.1
             else:
                 records = np.zeros(len(native), [*native.dtype.descr, ("noise", "<f4")])
                 for name in native.dtype.names:

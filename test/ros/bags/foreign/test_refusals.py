@@ -17,6 +17,7 @@ from rosbags.rosbag2 import Reader, Writer
 from typer.testing import CliRunner
 
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.sensors import RADARS
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import Recording
@@ -24,6 +25,7 @@ from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
+from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
 from crkd_ros.motion.calibration_file import Calibration
@@ -94,6 +96,70 @@ def test_a_calibration_of_other_images_is_refused(tables, chris, tmp_path) -> No
 def test_our_own_bag_needs_no_conversion(tables, tmp_path) -> None:
     write_bag(tables, SCENE, tmp_path / "ours", with_lidar=False, progress=False)
     refused("the layout of crkd bag already", tmp_path / "ours", tmp_path / "out" / "bag")
+
+
+def advice(bag: Path, *options: object) -> str:
+    """The last line of what is shown of a bag."""
+    shown = CliRunner().invoke(app, ["info", *map(str, (bag, *options))])
+    assert shown.exit_code == 0, shown.exception
+    return shown.stdout.strip().splitlines()[-1]
+
+
+def test_a_bag_is_played_as_it_is_only_if_it_lacks_nothing(tmp_path) -> None:
+    def without(start: str):
+        return lambda topic, message, number: [(topic, message)] * (start not in topic)
+
+    def renamed(topic, message, number):
+        if topic.startswith("/radar_front"):
+            message.fields = [one for one in message.fields if one.name != "vx_comp"]
+        yield topic, message
+
+    def unplaced(topic, message, number):
+        if topic == "/tf_static":
+            message.transforms = message.transforms[1:]
+        yield topic, message
+
+    def cut(topic, message, number):
+        if topic != "/odom" or number < 20:
+            yield topic, message
+
+    file = tmp_path / "file.yaml"
+    whole = rig_bags.write(tmp_path / "whole")
+    of_bag(whole).save(file)
+    assert advice(whole) == "play it as it is"
+    for name, change in (("info", without("camera_info")), ("place", unplaced)):
+        bag = rig_bags.write(tmp_path / name, change)
+        assert describe(bag, progress=False).moving == 0
+        text = f"crkd bag convert {bag} OUT --kind ros2 --calibration"
+        assert advice(bag).endswith(f"{text} FILE") and "calibration_file" in advice(bag)
+        assert describe(bag, calibration=file, progress=False).moving == 12
+        convert_bag(bag, tmp_path / f"{name} out", calibration=file, progress=False)
+        assert advice(tmp_path / f"{name} out") == "play it as it is"
+    bag = rig_bags.write(tmp_path / "fields", renamed)
+    found = describe(bag, progress=False)
+    assert found.foreign == tuple(name for name in RADARS if "FRONT" in name) and not found.moving
+    assert "with radar_fields of radar_front, radar_front_left" in advice(bag)
+    bag = rig_bags.write(tmp_path / "cut", cut)
+    found = describe(bag, progress=False)
+    assert 0 < found.moving < found.frames
+    assert advice(bag) == f"play it as it is: {found.moving} of its 12 frames are whole"
+
+
+def test_our_layout_is_known_by_its_names(tmp_path) -> None:
+    def renamed(topic, message, number):
+        yield topic.replace("/cam_front/", "/drive/cam_front/"), message
+
+    def odometry(topic, message, number):
+        yield topic.replace("/odom", "/localization/kinematic_state"), message
+
+    for name, change in (("camera", renamed), ("odometry", odometry)):
+        bag = rig_bags.write(tmp_path / name, change)
+        assert describe(bag, progress=False).kind is Kind.ROS2
+        convert_bag(bag, tmp_path / f"{name} out", progress=False)
+        assert describe(tmp_path / f"{name} out", progress=False).kind is Kind.OURS
+    whole = rig_bags.write(tmp_path / "whole")
+    convert_bag(whole, tmp_path / "out", topics={"CAM_BACK": ""}, progress=False)
+    assert "/cam_back/image_rect_compressed" not in topics_of(tmp_path / "out")
 
 
 def test_a_bag_of_something_else_lists_its_topics(tmp_path) -> None:
