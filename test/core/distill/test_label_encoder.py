@@ -81,7 +81,7 @@ def test_of_two_boxes_the_nearer_counts_and_unknown_speed_is_none() -> None:
 
 
 def test_classes_are_those_of_the_boxes_whatever_the_tasks_and_cells() -> None:
-    """Of a student with other tasks and another order of classes, two boxes of a task in a cell."""
+    """Of a student with other tasks and another order of classes; two of a task in one cell."""
     cone, walker = (TEACHER.classes.index(name) for name in ("traffic_cone", "pedestrian"))
     truth = dataclasses.replace(
         truths(3)[0].select(slice(0, 3)),
