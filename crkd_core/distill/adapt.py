@@ -40,6 +40,17 @@ def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
             f"{names} have their grids in different frames, {teacher.ego_T_grid} and "
             f"{student.ego_T_grid} in ego; give the student the teacher's detector.ego_T_grid"
         )
+    if teacher.temporal is not None and teacher.temporal != student.temporal:
+        raise AdaptError(
+            f"{names} remember other moments, {_memory(teacher)} and {_memory(student)}; a Frame "
+            "holds the student's. Give the student the teacher's detector.temporal, or take a "
+            "teacher without memory"
+        )
+    if teacher.temporal is not None and teacher.lidar is not None:
+        raise AdaptError(
+            f"teacher {teacher.name} has memory and reads LiDAR, and the earlier moments of a "
+            "Frame hold none; take a teacher without memory, or without a LiDAR branch"
+        )
     for kind, ours, theirs in (
         ("radar", student.radar_sweeps, teacher.radar_sweeps),
         ("lidar", student.lidar_sweeps, teacher.lidar_sweeps),
@@ -96,6 +107,13 @@ def _interpolated(maps: Tensor, shape: tuple[int, int]) -> Tensor:
         # A feature that no loss reads; see ModelOutput.keeping.
         return maps.new_zeros((len(maps), 0, *shape))
     return F.interpolate(maps.float(), shape, mode="bilinear")
+
+
+def _memory(config: DetectorConfig) -> str:
+    memory = config.temporal
+    if memory is None:
+        return "none"
+    return f"{memory.frames} every {memory.interval:g} s (tolerance {memory.tolerance:g})"
 
 
 def _extent(grid: GridConfig) -> str:

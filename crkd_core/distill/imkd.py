@@ -167,7 +167,7 @@ class Imkd(Method):
         are LabelDistill's. Samples without truth have no part in it.
         """
         assert self.labels is not None
-        theirs = self.labels(targets)
+        theirs = self.labels(targets, self.student.classes)
         weights = self._weights(self.config.label, theirs, teacher, targets)
         if targets.labelled is not None:
             weights = weights * targets.labelled[:, None, None]
@@ -322,6 +322,12 @@ def _check(
         raise AdaptError(
             "label_fused compares with an encoder of labels, and imkd.label_encoder names none; "
             f"make one by crkd label-encoder --teacher, or {off('label_fused')}"
+        )
+    strange = [name for name in student.classes if name not in teacher.classes]
+    if "label_fused" in chosen and strange:
+        raise AdaptError(
+            f"{names} know other classes: labels are encoded in the teacher's, and it does not "
+            f"know {', '.join(strange)}. Take a teacher that does, or {off('label_fused')}"
         )
     if "label_fused" in chosen and student.grid.shape != teacher.grid.shape:
         raise AdaptError(

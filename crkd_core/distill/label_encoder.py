@@ -10,6 +10,8 @@ Shapes: B samples, M boxes of a sample, K classes, C channels, X Y cells of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -43,14 +45,21 @@ class LabelEncoder(nn.Module):
             nn.ReLU(),
         )
 
-    def forward(self, targets: Targets) -> Tensor:
-        """What would enter the teacher's decoder if it saw these boxes. -> [B, C, X, Y]."""
-        box, label = label_maps(targets, self.config)
+    def forward(self, targets: Targets, classes: Sequence[str] = ()) -> Tensor:
+        """What would enter the teacher's decoder if it saw these boxes. -> [B, C, X, Y].
+
+        Args:
+            targets: see ``label_maps``, as is ``classes``.
+            classes: those of the detector that they were made for; () = the teacher's.
+        """
+        box, label = label_maps(targets, self.config, classes)
         cells = self.joint(self.box(box) + self.label(label)).permute(0, 2, 3, 1)
         return self.out(self.block(self.norm(cells).permute(0, 3, 1, 2)))
 
 
-def label_maps(targets: Targets, config: DetectorConfig) -> tuple[Tensor, Tensor]:
+def label_maps(
+    targets: Targets, config: DetectorConfig, classes: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
     """Boxes drawn on the grid: their numbers [B, 10, X, Y], and their classes [B, K, X, Y].
 
     A cell inside the shrunken rectangle of a box, or at its centre, holds the box's numbers as in
@@ -58,15 +67,18 @@ def label_maps(targets: Targets, config: DetectorConfig) -> tuple[Tensor, Tensor
     several boxes the nearest counts. Elsewhere all is 0.
 
     Args:
-        targets: of B samples on the grid of ``config``.
-        config: of the detector they were made for.
+        targets: of B samples on the grid of ``config``, of whatever tasks.
+        config: the teacher's; K are its classes.
+        classes: what the labels of ``targets`` index, all of them known to ``config``; () = K.
     """
     device = targets.heatmap.device
     size_x, size_y = config.grid.shape
     count = len(targets.heatmap)
     boxes = torch.zeros((count, len(CODE), size_x, size_y), device=device)
     labels = torch.zeros((count, len(config.classes), size_x, size_y), device=device)
-    code, sample, cell, label = _all_boxes(targets, config)
+    names = [config.classes.index(name) for name in classes or config.classes]
+    label = torch.tensor(names, device=device)[targets.label]
+    code, sample, cell = targets.code.nan_to_num(), targets.sample, targets.cell
     x = torch.arange(size_x, device=device)
     y = torch.arange(size_y, device=device)
     for index in range(count):
@@ -96,18 +108,6 @@ def label_maps(targets: Targets, config: DetectorConfig) -> tuple[Tensor, Tensor
         boxes[index][:, i, j] = values.T
         labels[index][label[own][box], i, j] = 1.0
     return boxes, labels
-
-
-def _all_boxes(targets: Targets, config: DetectorConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Code [N, 10], sample, cell and class [N] of the boxes of all tasks."""
-    labels = []
-    for task, own in zip(config.head.tasks, targets.tasks(), strict=True):
-        # A centre is where its class's heatmap is 1.
-        at = own.heatmap.flatten(2)[own.sample, :, own.cell]
-        names = torch.tensor([config.classes.index(n) for n in task.classes], device=at.device)
-        labels.append(names[at.argmax(1)])
-    code = targets.code.nan_to_num()
-    return code, targets.sample, targets.cell, torch.cat(labels)
 
 
 def _per_cell(inputs: int, width: int) -> nn.Sequential:

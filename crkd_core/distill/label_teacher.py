@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,13 @@ class LabelTeacher:
         self.checksum = checksum(encoder)
 
     @torch.no_grad()
-    def __call__(self, targets: Targets) -> Tensor:
-        """The features of the truth of B samples, [B, C, X, Y], on the targets' device."""
+    def __call__(self, targets: Targets, classes: Sequence[str] = ()) -> Tensor:
+        """The features of the truth of B samples, [B, C, X, Y], on the targets' device.
+
+        ``classes`` as of LabelEncoder.forward.
+        """
         self.encoder.to(targets.heatmap.device)
-        features: Tensor = self.encoder(targets)
+        features: Tensor = self.encoder(targets, classes)
         return features
 
     def verify(self) -> None:

@@ -148,6 +148,9 @@ class TeacherViews(Views):
                     "(digest and tokens), so answers cannot be kept; leave --cache out"
                 )
             self.facts = [self.frames.digest(), to_dict(teacher), sensors]
+            if teacher.temporal is not None and config.detector.temporal is not None:
+                # Frames hold the moments that the student asks for.
+                self.facts.append(to_dict(config.detector.temporal))
             if everything is not None:
                 self.facts += [to_dict(everything), config.seed]
 

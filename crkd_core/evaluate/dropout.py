@@ -3,16 +3,15 @@
 Command `crkd evaluate --dropout`. Which sensors a sample loses is drawn once per sample: its
 cameras and radars are put in the order of SHA-256("seed token sensor"), and the first so many are
 lost. So a set that has lost three cameras has also lost the one that the set with one lost camera
-lacks, and every run, on any machine, masks the same.
+lacks, and every run, on any machine, masks the same. A detector with memory has one per case.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,7 +19,7 @@ from matplotlib.figure import Figure
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.predict import Account, detect, load_detector
+from crkd_core.evaluate.predict import Account, load_detector, step_or_empty
 from crkd_core.evaluate.scoring import EvaluateError, check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -29,6 +28,9 @@ from crkd_core.png import write_figure
 from crkd_core.progress import counted
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.tables import Table, print_tables
+
+if TYPE_CHECKING:
+    from crkd_core.infer.memory import Memory
 
 #: How many are lost, in the rows and columns of the table.
 CAMERAS_LOST = (0, 1, 3, 6)
@@ -119,17 +121,14 @@ def evaluate_dropout(
     frames = NuScenesFrames.for_detectors(tables, split, detector.config)
     answers: dict[Case, list[Answer]] = {case: [] for case in CASES}
     accounts = {case: Account(sensors=detector.config.sensors) for case in CASES}
-    masks = (masked(frame, case, seed) for frame in frames for case in CASES)
-    answered = detect(
-        detector,
-        masks,
-        f"{len(CASES)} masks of {split}",
-        total=len(frames) * len(CASES),
-        stays=True,
-    )
-    for case, (frame, found) in zip(itertools.cycle(CASES), answered, strict=False):
-        answers[case].append(Answer.to(frame, found))
-        accounts[case].add(frame, usable=detector.can_use(frame))
+    # What is remembered was seen with the same loss.
+    memories: dict[Case, Memory | None] = dict.fromkeys(CASES)
+    for whole in counted(frames, f"{len(CASES)} masks of {split}", stays=True):
+        for case in CASES:
+            frame = masked(whole, case, seed)
+            found, memories[case] = step_or_empty(detector, frame, memories[case])
+            answers[case].append(Answer.to(frame, found))
+            accounts[case].add(frame, usable=detector.can_use(frame))
     results = {}
     for case in counted(CASES, "scoring", stays=True):
         submission = make_submission(answers.pop(case), classes=detector.config.classes)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core import extras
-from crkd_core.boxes import SCORED_FROM, Detections
+from crkd_core.boxes import SCORED_FROM
 from crkd_core.config import Engine, Precision
 from crkd_core.config.checks import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import SetFrames
 from crkd_core.evaluate.metrics import Evaluation
+from crkd_core.evaluate.predict import step_or_empty
 from crkd_core.evaluate.scoring import check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -188,9 +189,8 @@ def _results(
     memories: list[Memory | None] = [None for _ in detectors]
     for frame in counted(frames, f"{len(detectors)} engines and precisions", stays=True):
         for index, detector in enumerate(detectors):
-            found = Detections.empty(detector.config.classes)
+            found, memories[index] = step_or_empty(detector, frame, memories[index])
             if detector.can_use(frame):
-                found, memories[index] = detector.step(frame, memories[index])
                 for stage, seconds in detector.timing.items():
                     spent[index].setdefault(stage, []).append(1e3 * seconds)
             answers[index].append(Answer.to(frame, found))

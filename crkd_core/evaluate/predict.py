@@ -20,6 +20,7 @@ from crkd_core.tables import Table
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
+    from crkd_core.infer.memory import Memory
 
 
 @dataclass
@@ -103,6 +104,18 @@ def load_detector(
     return detector
 
 
+def step_or_empty(
+    detector: Detector, frame: Frame, memory: Memory | None
+) -> tuple[Detections, Memory | None]:
+    """``Detector.step``, with an empty answer to a Frame that has nothing that it reads.
+
+    Such a Frame leaves the memory as it is (docs/decisions/0009).
+    """
+    if not detector.can_use(frame):
+        return Detections.empty(detector.config.classes), memory
+    return detector.step(frame, memory)
+
+
 def detect(
     detector: Detector,
     frames: Iterable[Frame],
@@ -116,7 +129,7 @@ def detect(
     """Each Frame with what the detector finds in it, one by one, with a bar beside.
 
     A detector with memory remembers the Frames before it, of the same drive.
-    A Frame that has nothing that it reads has an empty answer (docs/decisions/0009).
+    A Frame that has nothing that it reads has an empty answer, see ``step_or_empty``.
 
     Args:
         detector: sees every Frame once, in this order.
@@ -127,14 +140,12 @@ def detect(
         stages: takes the seconds of each Frame, by stage: "read" and those of ``Detector.timing``.
         account: takes what each Frame had.
     """
-    memory = None
+    memory: Memory | None = None
     start = time.perf_counter()
     for frame in counted(frames, text, total=total, stays=stays):
         read = time.perf_counter() - start
         usable = detector.can_use(frame)
-        found = Detections.empty(detector.config.classes)
-        if usable:
-            found, memory = detector.step(frame, memory)
+        found, memory = step_or_empty(detector, frame, memory)
         if account is not None:
             account.add(frame, usable=usable)
         if stages is not None and usable:

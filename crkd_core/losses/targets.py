@@ -38,12 +38,14 @@ class TaskTargets:
         sample: [N] int64, the sample of each box.
         cell: [N] int64, ix * Y + iy of each box.
         code: [N, 10] float32 in the order of CODE; NaN where a velocity is unknown.
+        label: [N] int64, the detector's class of each box; two boxes may share a cell.
     """
 
     heatmap: Tensor
     sample: Tensor
     cell: Tensor
     code: Tensor
+    label: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Targets(Tensors):
         sample: [M] int64.
         cell: [M] int64.
         code: [M, 10] float32.
+        label: [M] int64.
         classes: per task n.
         boxes: per task N.
         peaks: per task the cells that are 1 in its heatmaps; two boxes may share one.
@@ -74,6 +77,7 @@ class Targets(Tensors):
     sample: Tensor
     cell: Tensor
     code: Tensor
+    label: Tensor
     classes: tuple[int, ...]
     boxes: tuple[int, ...]
     peaks: tuple[int, ...]
@@ -94,6 +98,7 @@ class Targets(Tensors):
             sample=torch.cat([task.sample for task in tasks]),
             cell=torch.cat([task.cell for task in tasks]),
             code=torch.cat([task.code for task in tasks]),
+            label=torch.cat([task.label for task in tasks]),
             classes=tuple(task.heatmap.shape[1] for task in tasks),
             boxes=boxes,
             peaks=peaks,
@@ -117,12 +122,11 @@ class Targets(Tensors):
     def tasks(self) -> list[TaskTargets]:
         """What every task should answer; views of these tensors."""
         heatmaps = self.heatmap.split(self.classes, 1)
-        rows = zip(
-            *(rows.split(self.boxes) for rows in (self.sample, self.cell, self.code)), strict=True
-        )
+        every = (self.sample, self.cell, self.code, self.label)
+        rows = zip(*(rows.split(self.boxes) for rows in every), strict=True)
         return [
-            TaskTargets(heatmap=heatmap, sample=sample, cell=cell, code=code)
-            for heatmap, (sample, cell, code) in zip(heatmaps, rows, strict=True)
+            TaskTargets(heatmap=heatmap, sample=sample, cell=cell, code=code, label=label)
+            for heatmap, (sample, cell, code, label) in zip(heatmaps, rows, strict=True)
         ]
 
 
@@ -240,6 +244,7 @@ def build_targets(
                 sample=torch.from_numpy(sample[pick]),
                 cell=torch.from_numpy(peak[:, 0] * grid.shape[1] + peak[:, 1]),
                 code=torch.from_numpy(code.astype(np.float32)),
+                label=torch.from_numpy(boxes.label.astype(np.int64)),
             )
         )
     return targets

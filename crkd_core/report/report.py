@@ -168,7 +168,9 @@ def _maps(
         try:
             teachers = teacher_configs(config)
             for name, token in picked.items():
-                frame = frames_of(tables, [token], config.detector, *teachers, recorded=True)[0]
+                frame = frames_of(
+                    tables, [token], config.detector, *teachers, recorded=True, remembered=True
+                )[0]
                 maps, grid = loss_maps(model, config, frame)
                 path = rooms / f"maps{index}_{token}.png"
                 draw_maps(maps, grid, path, title=f"{subject.name}, {name}")

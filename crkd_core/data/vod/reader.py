@@ -115,11 +115,13 @@ class VodFrames(Sequence[Frame]):
                 f"{detectors[0].name} has memory, and Frames of View-of-Delft are read without "
                 "earlier moments; train it with --set detector.temporal=null"
             )
-        mapped = [config.name for config in detectors if DRIVABLE in config.segment_classes]
+        mapped = [config for config in detectors if DRIVABLE in config.segment_classes]
         if mapped:
             raise VodError(
-                f"{mapped[0]} has a head for the drivable area, and View-of-Delft has no maps "
-                "that say what it is; leave it out: --set 'detector.segments.classes=[vehicle]'"
+                f"{mapped[0].name} has a head for the drivable area, and View-of-Delft has no "
+                "maps that say what it is; leave it out: --set "
+                "'detector.segments.classes=[vehicle]', and name in detector.segments.vehicles "
+                f"those of {', '.join(mapped[0].classes)} that are vehicles"
             )
         read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
         return cls(

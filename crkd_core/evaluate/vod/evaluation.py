@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def evaluate_weights(
 
     Writes results/ (a file a frame), metrics.json, with ``slices`` slices.json, pictures and
     report.html into ``out``, in the place of what an evaluation before this one left; prints the
-    tables.
+    tables. Of a detector with a second head its cells are scored too ("segmentation").
 
     Raises:
         EvaluateError: the split has no labels (results are written nevertheless).
@@ -75,17 +76,25 @@ def evaluate_weights(
     read = [name for name in detector.config.sensors if name in there and name in used]
     stages: dict[str, list[float]] = {}
     account = Account(sensors=tuple(read))
-    answers = [
-        found
-        for _, found in detect(
-            detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
-        )
-    ]
+    cells = None
+    if detector.config.segments is not None:
+        # Here, because scoring files needs no torch.
+        from crkd_core.evaluate.segmentation import SegmentScore
+
+        cells = SegmentScore(detector.config)
+    answers = []
+    for frame, found in detect(
+        detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
+    ):
+        answers.append(found)
+        if cells is not None:
+            cells.add(frame, detector.segments if detector.can_use(frame) else None)
     results = results_of(frames, answers)
     clear(out)
     write_results(frames.tokens, results, out / "results")
     check_labelled(frames)
-    result, parts = _scored(frames, results, out, slices=slices)
+    summary = None if cells is None else cells.summary()
+    result, parts = _scored(frames, results, out, slices=slices, cells=summary)
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -193,21 +202,32 @@ def pairs_of(frames: VodFrames, results: Sequence[Objects]) -> list[Pair]:
 
 
 def _scored(
-    frames: VodFrames, results: list[Objects], out: Path, *, slices: bool
+    frames: VodFrames,
+    results: list[Objects],
+    out: Path,
+    *,
+    slices: bool,
+    cells: dict[str, Any] | None = None,
 ) -> tuple[VodEvaluation, list[Table]]:
-    """The metrics, and a table of parts where asked for.
+    """The metrics, and tables of cells and parts where asked for.
 
     They are written before anything is drawn or printed, which may fail.
     """
     pairs = pairs_of(frames, results)
     result = evaluate_pairs(pairs)
     metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
+    more = []
+    if cells is not None:
+        from crkd_core.evaluate.segmentation import segments_table
+
+        metrics["segmentation"] = cells
+        more.append(segments_table(cells))
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        return result, []
+        return result, more
     parts = score_parts(pairs, result.rules)
     write_json(parts, out / "slices.json", indent=2)
-    return result, [parts_table(parts, result.rules)]
+    return result, [*more, parts_table(parts, result.rules)]
 
 
 def _publish(

@@ -20,6 +20,7 @@ from crkd_core.config import (
     GuideConfig,
     ImkdConfig,
     RadarViewConfig,
+    TaskConfig,
     TemporalConfig,
 )
 from crkd_core.distill.adapt import AdaptError
@@ -34,6 +35,7 @@ from crkd_core.distill.teacher import PARTS, Teacher
 from crkd_core.distill.training import DistillError, distill, methods_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.frame import PastFrame
+from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
 from crkd_core.model.intensity import activation, cell_returns
@@ -226,6 +228,29 @@ def test_networks_that_cannot_be_compared() -> None:
     config = dataclasses.replace(config, losses={"lidar_radar": 1.0}, radar=shine)
     with pytest.raises(AdaptError, match="has no LiDAR branch, and lidar_radar reads LiDAR"):
         Imkd(config, student=TINY, teacher=camera_radar)
+    cars = dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))
+    only = Teacher(build_detector(dataclasses.replace(TEACHER, head=cars, classes=("car",))))
+    config = dataclasses.replace(config, losses={"label_fused": 1.0})
+    with pytest.raises(AdaptError, match=r"does not know truck, .*label_fused=0"):
+        Imkd(config, student=TINY, teacher=only, labels=labels())
+
+
+def test_labels_teach_a_student_of_other_tasks_and_classes() -> None:
+    """The same boxes are the same features."""
+    one = tuple(TaskConfig(classes=(name,)) for name in TINY.classes)
+    classes = tuple(sorted(TINY.classes))
+    head = dataclasses.replace(TINY.head, tasks=one)
+    student = dataclasses.replace(TINY, head=head, classes=classes)
+    config = ImkdConfig(teacher="", teacher_checksum="", losses={"label_fused": 1.0})
+    boxes = [truth.select(slice(0, 2)) for truth in truths(3, 4)]
+    terms = []
+    for of in (TINY, student):
+        torch.manual_seed(0)
+        method = Imkd(config, student=of, teacher=MASTER, labels=labels())
+        given = targets_of([truth.of_classes(of.classes) for truth in boxes], of)
+        terms.append(float(method.loss_label_fused(output(0), said(1), given).detach()))
+    assert terms[0] == pytest.approx(terms[1], rel=1e-6)
+    assert terms[0] > 0
 
 
 @pytest.fixture(scope="module")

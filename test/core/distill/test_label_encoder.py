@@ -13,7 +13,7 @@ from model_tiny import TINY
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import GridConfig
+from crkd_core.config import GridConfig, TaskConfig
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
@@ -78,6 +78,34 @@ def test_of_two_boxes_the_nearer_counts_and_unknown_speed_is_none() -> None:
     middle = int((2.5 + 24) / 2)
     assert row[0, 8:middle].all() and not row[0, middle + 1 :].any()
     assert row[1, middle + 1 : 15].all()
+
+
+def test_classes_are_those_of_the_boxes_whatever_the_tasks_and_cells() -> None:
+    """Of a student with other tasks and another order of classes; two of a task in one cell."""
+    cone, walker = (TEACHER.classes.index(name) for name in ("traffic_cone", "pedestrian"))
+    truth = dataclasses.replace(
+        truths(3)[0].select(slice(0, 3)),
+        center=np.array([[8.4, 0.4, 0], [9.6, 1.6, 0], [-9, 5, 0]]),
+        size=np.tile([3.9, 3.9, 2], (3, 1)),
+        yaw=np.zeros(3),
+        label=np.array([cone, walker, TEACHER.classes.index("car")]),
+    )
+    given = targets_of([truth], TEACHER)
+    # Tasks in their order: the car, then cone and pedestrian.
+    assert given.cell[1] == given.cell[2]
+    assert given.label.tolist() == [truth.label[2], cone, walker]
+    _, drawn = label_maps(given, TEACHER)
+    assert drawn[0].sum() == len(drawn[0].sum(0).nonzero())
+    assert {*drawn[0].sum((1, 2)).nonzero()[:, 0].tolist()} == {*truth.label[[2, 0]].tolist()}
+    one = tuple(TaskConfig(classes=(name,)) for name in reversed(TEACHER.classes))
+    head = dataclasses.replace(TEACHER.head, tasks=one)
+    student = dataclasses.replace(TEACHER, head=head, classes=tuple(sorted(TEACHER.classes)))
+    boxes = truth.select(slice(1, 3))
+    expected = label_maps(targets_of([boxes], TEACHER), TEACHER)
+    theirs = targets_of([boxes.of_classes(student.classes)], student)
+    found = label_maps(theirs, TEACHER, student.classes)
+    for map_, wanted in zip(found, expected, strict=True):
+        assert torch.equal(map_, wanted)
 
 
 def test_a_file_keeps_the_encoder_and_its_teacher(tmp_path) -> None:

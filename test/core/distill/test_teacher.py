@@ -20,7 +20,7 @@ from crkd_maps import (
     teacher_of,
     truths,
 )
-from model_tiny import TINY, batch, frame, lidar_frame, with_branches
+from model_tiny import LIDAR, TINY, batch, frame, lidar_frame, with_branches
 
 from crkd_core.config import (
     CRKD_LOSSES,
@@ -29,10 +29,11 @@ from crkd_core.config import (
     CrkdConfig,
     GridConfig,
     TaskConfig,
+    TemporalConfig,
     TrainConfig,
 )
 from crkd_core.data.batch import collate
-from crkd_core.distill.adapt import AdaptError, fitted
+from crkd_core.distill.adapt import AdaptError, check_fit, fitted
 from crkd_core.distill.cache import CacheError, FeatureCache
 from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum, salt_of
@@ -200,6 +201,7 @@ def test_names_of_answers_say_all_that_decides_them(tmp_path) -> None:
     other = Set([frame(0)] * 3)
     other.digest = lambda: "two"
     image = dataclasses.replace(TINY.image, zoom=1.1)
+    remembering = dataclasses.replace(TINY, temporal=TemporalConfig(frames=2))
     changed = {
         "position": key(1),
         "later": key(4 + 3),
@@ -211,6 +213,8 @@ def test_names_of_answers_say_all_that_decides_them(tmp_path) -> None:
         "teacher": key(salt="b"),
         "image": key(teacher=dataclasses.replace(TINY, image=image)),
         "sensors": key(sensors=("CAM_FRONT",)),
+        "blind": key(teacher=remembering),
+        "moments": key(teacher=remembering, config=dataclasses.replace(run, detector=remembering)),
     }
     assert len({*changed.values(), key()}) == len(changed) + 1
     # What the student misses, the teacher sees.
@@ -361,6 +365,11 @@ TURNED = ((0.0, 1.0, 0.0, 0.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.
         ),
         ({"radar": dataclasses.replace(TINY.radar, sweeps=3)}, {}, "radar sweeps"),
         (
+            {"temporal": TemporalConfig(frames=2)},
+            {},
+            r"other moments, 2 every 1 s .* and none; .*Give the student the teacher's",
+        ),
+        (
             {},
             {"teacher_sensors": ("RADAR_FRONT",)},
             "teacher tiny sees no camera.*--losses msfd_camera=0",
@@ -371,6 +380,17 @@ def test_what_cannot_be_compared_is_refused(changes, settings, message) -> None:
     config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises(AdaptError, match=message):
         Crkd(config, student=TINY, teacher=teacher_of(dataclasses.replace(TINY, **changes)))
+
+
+def test_a_teacher_with_memory_needs_a_student_of_the_same_moments() -> None:
+    memory, half = TemporalConfig(frames=2), TemporalConfig(frames=2, interval=0.5)
+    student, teacher = (dataclasses.replace(TINY, temporal=memory) for _ in range(2))
+    check_fit(student=student, teacher=teacher)
+    check_fit(student=student, teacher=TINY)
+    with pytest.raises(AdaptError, match=r"2 every 1 s .* and 2 every 0\.5 s"):
+        check_fit(student=dataclasses.replace(TINY, temporal=half), teacher=teacher)
+    with pytest.raises(AdaptError, match="has memory and reads LiDAR"):
+        check_fit(student=student, teacher=dataclasses.replace(teacher, lidar=LIDAR))
 
 
 def test_sensors_that_do_not_exist_are_refused() -> None:

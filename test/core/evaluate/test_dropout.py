@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -11,14 +12,19 @@ import numpy as np
 import pytest
 import torch
 from handmade import write_version
-from model_tiny import TINY, frame
+from model_tiny import TINY, frame, roughen
 from typer.testing import CliRunner, Result
 
 from crkd_core.cli import app
-from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_core.config import TemporalConfig
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate import dropout
 from crkd_core.evaluate.dropout import CASES, Case, evaluate_dropout, lost_sensors, masked
 from crkd_core.evaluate.evaluation import evaluate_weights
+from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.scoring import EvaluateError
+from crkd_core.evaluate.submission import Answer, make_submission
+from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset
@@ -92,6 +98,34 @@ def test_tables_figures_and_picture(place, tmp_path, capsys) -> None:
     picture = cv2.imread(str(tmp_path / "dropout.png"))
     assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert "NDS" in capsys.readouterr().out
+
+
+def test_a_detector_with_memory_remembers_what_the_same_case_saw(tmp_path, monkeypatch) -> None:
+    data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1, interval=0.5))
+    torch.manual_seed(0)
+    save_weights(roughen(build_detector(config)).eval(), tmp_path / "w.safetensors")
+    cases = (Case(0, 0), Case(6, 1))
+    kept: list[list[Answer]] = []
+
+    def keep(answers, **more):
+        kept.append(list(answers))
+        return make_submission(answers, **more)
+
+    monkeypatch.setattr(dropout, "CASES", cases)
+    monkeypatch.setattr(dropout, "make_submission", keep)
+    weights, sure = tmp_path / "w.safetensors", 0.05
+    evaluate_dropout(weights, data, SPLIT, tmp_path / "out", score_threshold=sure)
+    detector = Detector.load(weights, score_threshold=sure)
+    frames = NuScenesFrames.for_detectors(NuScenes(data), SPLIT, config)
+    for case, answers in zip(cases, kept, strict=True):
+        seen = [masked(frame, case, 0) for frame in frames]
+        expected = [found for _, found in detect(detector, seen, "as a plain evaluation")]
+        for answer, found in zip(answers, expected, strict=True):
+            np.testing.assert_array_equal(answer.detections.score, found.score)
+        # The memory tells.
+        alone = detector(seen[-1])
+        assert len(alone) and not np.array_equal(alone.score, expected[-1].score)
 
 
 def test_a_sample_that_sees_nothing_has_an_empty_answer_and_is_counted(tmp_path, capsys) -> None:

@@ -13,13 +13,20 @@ from train_tiny import FRAMES
 
 from crkd_core.area import Area
 from crkd_core.config import DRIVABLE, VEHICLE, SegmentsConfig
+from crkd_core.data.grid import in_grid
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.evaluation import evaluate_weights
 from crkd_core.evaluate.segmentation import SegmentScore, segments_table
+from crkd_core.evaluate.vod.evaluation import evaluate_weights as evaluate_on_vod
 from crkd_core.losses.segments import UNKNOWN, segment_truth
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
+from crkd_core.presets import preset
 from crkd_core.segments import Segments
+from crkd_core.world import write_world
+from crkd_core.world.vod_files import CHANNELS, write_vod
 
 CONFIG = dataclasses.replace(TINY, segments=SegmentsConfig())
 SHAPE = CONFIG.grid.shape
@@ -116,3 +123,39 @@ def test_evaluate_scores_the_cells_of_a_data_set(tiny_world, tmp_path, capsys):
         assert found["classes"][name]["iou"] == pytest.approx(share, abs=1e-6)
         assert 0 < share < 1
     assert "drivable_area" in capsys.readouterr().out
+
+
+def test_evaluate_scores_vehicles_on_view_of_delft(tmp_path, capsys):
+    drives = write_world(
+        tmp_path / "drives",
+        scenes=2,
+        seconds=1.0,
+        seed=4,
+        image_width=160,
+        key_frames_only=True,
+        lidar_sweeps=0,
+        radar_sweeps=5,
+        mix="balanced",
+        channels=CHANNELS,
+    )
+    root = tmp_path / "vod"
+    write_vod(NuScenes(drives), root, splits={"train": "world_train", "val": "world_val"})
+    small = preset("vod_student").detector
+    seen = SegmentsConfig(classes=(VEHICLE,), vehicles=("Car", "Cyclist"))
+    config = dataclasses.replace(small, segments=seen)
+    torch.manual_seed(0)
+    model = build_detector(config)
+    with torch.no_grad():
+        model.segments.output.weight.zero_()
+        model.segments.output.bias.fill_(9.0)
+    save_weights(model, tmp_path / "w.safetensors")
+    evaluate_on_vod(tmp_path / "w.safetensors", root, "val", tmp_path / "out", score_threshold=0.5)
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())["segmentation"]
+    frames = VodFrames.for_detectors(Vod(root), "val", config)
+    truth = np.stack(
+        [segment_truth(in_grid(one, config).truth, None, config)[0] for one in frames]
+    )
+    assert found["samples"] == len(frames)
+    assert found["classes"][VEHICLE]["iou"] == pytest.approx((truth == 1).mean(), abs=1e-6)
+    assert 0 < (truth == 1).mean() < 1
+    assert "cells of the ground" in capsys.readouterr().out
