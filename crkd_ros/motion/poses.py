@@ -289,10 +289,17 @@ class PoseBuffer:
             self._aside = []
 
     def set_back(self, stamp_ns: int) -> None:
-        """Forget everything if poses are known that are later than the sensors' time can be."""
+        """Forget poses if some are later than the sensors' time can be.
+
+        Those set aside that are of the sensors' time are believed.
+        """
         with self._lock:
-            if self._stamps and self._stamps[-1] > stamp_ns + _LEAD_NS:
-                self.clear()
+            if not self._stamps or self._stamps[-1] <= stamp_ns + _LEAD_NS:
+                return
+            near = [one for one in self._aside if abs(one[0] - stamp_ns) <= _JUMP_NS]
+            self.clear()
+            for stamp, known in near:
+                self._insert(stamp, known)
 
     def stretch(self, stamp_ns: int) -> int:
         """How often everything was forgotten; what is known is of the present stretch."""

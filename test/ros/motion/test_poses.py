@@ -393,3 +393,10 @@ def test_poses_of_a_clock_that_was_set_back_are_forgotten_when_the_sensors_say_s
     assert len(poses) == 50
     poses.set_back(T0 + SECOND // 2)
     assert not len(poses) and poses.stretch(T0) == 1
+    # A pose that came before the sensors told is of their time.
+    poses = filled(range(T0, T0 + SECOND, SECOND // 50))
+    before = T0 - 100 * SECOND
+    assert not poses.add(before, steady(before))
+    poses.set_back(before + SECOND // 50)
+    assert len(poses) == 1
+    np.testing.assert_array_equal(poses.at(before), steady(before))

@@ -238,7 +238,7 @@ def test_a_broken_image_masks_its_camera_only(start, detector):
     assert not present[0]
     ((kind, text),) = bench.told().items()
     assert kind == "image"
-    assert "CAM_FRONT: expected a JPEG" in text
+    assert "CAM_FRONT: format 'jpeg': expected a JPEG" in text
     assert bench.values("CAM_FRONT")["unusable"] == "1"
 
 

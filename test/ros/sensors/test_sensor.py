@@ -125,7 +125,7 @@ def test_a_broken_image_masks_its_camera_and_counts_also_when_no_frame_takes_it(
     assert list(decoded.images) == [ANCHOR_CAMERA]
     ((stamp, camera, text),) = problems
     assert (stamp, camera) == (START, "CAM_FRONT")
-    assert text.startswith("CAM_FRONT: expected a JPEG")
+    assert text.startswith("CAM_FRONT: format 'jpeg': expected a JPEG")
     assert figures(found.cameras["CAM_FRONT"])["unusable"] == "1"
     frame = frames.frame_from_set(
         decoded, extrinsics=ros_rig.calibration(), motion=NoMotion(), image=IMAGE
