@@ -72,10 +72,10 @@ class OdometryMotion:
             self._frames = frames
             return self._poses.add(stamp_ns, parent_T_child, twist=twist)
 
-    def set_back(self, stamp_ns: int) -> None:
-        """The sensors' time was set to this one, see ``PoseBuffer.set_back``."""
+    def set_back(self, stamp_ns: int, *, from_ns: int) -> None:
+        """The sensors' time was set back, see ``PoseBuffer.set_back``."""
         with self._lock:
-            self._poses.set_back(stamp_ns)
+            self._poses.set_back(stamp_ns, from_ns=from_ns)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -37,8 +37,6 @@ _AGREE, _TWICE = 3, 2
 _FEW = 3
 #: Of so many poses in a row a quarter that contradict the others is told: two publishers?
 _LOOKED_AT = 100
-#: Poses may be so much ahead of images, which take their time.
-_LEAD_NS = 150_000_000
 #: Speed is taken over at least this time: differences of poses closer together are noise.
 _SPEED_NS = 10_000_000
 _WINDOW_NS = 50_000_000
@@ -288,13 +286,19 @@ class PoseBuffer:
             self._known.clear()
             self._aside = []
 
-    def set_back(self, stamp_ns: int) -> None:
-        """Forget poses if some are later than the sensors' time can be.
+    def set_back(self, stamp_ns: int, *, from_ns: int) -> None:
+        """The sensors' time was set back: poses of the old time are forgotten.
 
-        Those set aside that are of the sensors' time are believed.
+        Those set aside that are of the new time are believed. Poses are of the old time if the
+        newest is nearer to it: how far they are ahead of images nobody knows.
+
+        Args:
+            stamp_ns: the sensors' time.
+            from_ns: and before.
         """
         with self._lock:
-            if not self._stamps or self._stamps[-1] <= stamp_ns + _LEAD_NS:
+            newest = self._stamps[-1] if self._stamps else stamp_ns
+            if abs(newest - stamp_ns) <= abs(newest - from_ns):
                 return
             near = [one for one in self._aside if abs(one[0] - stamp_ns) <= _JUMP_NS]
             self.clear()

@@ -90,15 +90,15 @@ class Transforms:
         self.motion.clear()
         self._forget_tf()
 
-    def jumped(self, stamp_ns: int) -> None:
-        """The sensors' stamps jumped, to this one: poses of later times are of the old clock.
+    def jumped(self, stamp_ns: int, *, from_ns: int) -> None:
+        """The sensors' stamps jumped from one time to another.
 
         Odometry notices a jump of a second by itself, a tf2 buffer none.
         """
         if isinstance(self.motion, TfMotion):
             self.motion.clear()
         elif isinstance(self.motion, OdometryMotion):
-            self.motion.set_back(stamp_ns)
+            self.motion.set_back(stamp_ns, from_ns=from_ns)
         self._forget_tf()
 
     def _forget_tf(self) -> None:

@@ -97,7 +97,7 @@ class FrameWorker:
             taken = self._sync.add(sensor, arrival, item)
             jumped = self._sync.clock_jumps > jumps
             if jumped:
-                self._transforms.jumped(arrival.stamp_ns)
+                self._transforms.jumped(arrival.stamp_ns, from_ns=self._sync.jumped_from_ns)
             self._wake.notify()
         if jumped:
             text = "the sensors' stamps went back (a bag that loops, a clock that was set): what "

@@ -108,6 +108,8 @@ class Synchronizer:
         self._first_ns: int | None = None  # The first stamp seen.
         #: Times that the stamps went back and everything was forgotten.
         self.clock_jumps = 0
+        #: The newest stamp before the last of them.
+        self.jumped_from_ns = 0
         #: Frames given up because nobody took them.
         self.overflowed = 0
 
@@ -197,6 +199,8 @@ class Synchronizer:
         for stray in verdict.strays:
             self.histories[stray.sensor].counts.outlier += 1
         if verdict.forget:
+            heard = [h.newest_ns for h in self.histories.values() if h.newest_ns is not None]
+            self.jumped_from_ns = max(heard, default=0)
             self.clear()
             self._guard.told(verdict.take)
             self.clock_jumps += 1

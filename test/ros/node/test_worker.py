@@ -71,7 +71,7 @@ class Transforms:
         self.extrinsics, self.motion = ros_rig.calibration(), motion
         self.jumps = 0
 
-    def jumped(self, stamp_ns: int) -> None:
+    def jumped(self, stamp_ns: int, *, from_ns: int) -> None:
         self.jumps += 1
 
 
