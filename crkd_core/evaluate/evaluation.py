@@ -13,7 +13,7 @@ from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
+from crkd_core.evaluate.predict import Account, detect, load_detector, segment_score, timing_table
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
 from crkd_core.evaluate.scoring import Countable, countable
@@ -87,19 +87,18 @@ def evaluate_weights(
     frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
     stages: dict[str, list[float]] = {}
     account = Account(sensors=tuple(name for name in read if name in used))
-    cells = None
-    if detector.config.segments is not None:
-        # Here, because scoring a file needs no torch.
-        from crkd_core.evaluate.segmentation import SegmentScore
-
-        cells = SegmentScore(detector.config)
+    cells = segment_score(detector)
     answers = []
     for frame, found in detect(
-        detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
+        detector,
+        frames,
+        f"evaluating {split}",
+        stays=True,
+        stages=stages,
+        account=account,
+        cells=cells,
     ):
         answers.append(Answer.to(frame, found))
-        if cells is not None:
-            cells.add(frame, detector.segments if detector.can_use(frame) else None)
     meta = dict.fromkeys(META_KEYS, False)
     meta["use_camera"] = any(name in used for name in CAMERAS)
     meta["use_radar"] = any(name in used for name in RADARS)

@@ -19,6 +19,7 @@ from crkd_core.progress import counted
 from crkd_core.tables import Table
 
 if TYPE_CHECKING:
+    from crkd_core.evaluate.segmentation import SegmentScore
     from crkd_core.infer.detector import Detector
     from crkd_core.infer.memory import Memory
 
@@ -125,6 +126,7 @@ def detect(
     stays: bool = False,
     stages: dict[str, list[float]] | None = None,
     account: Account | None = None,
+    cells: SegmentScore | None = None,
 ) -> Iterator[tuple[Frame, Detections]]:
     """Each Frame with what the detector finds in it, one by one, with a bar beside.
 
@@ -139,6 +141,7 @@ def detect(
         stays: whether the bar is still there at the end.
         stages: takes the seconds of each Frame, by stage: "read" and those of ``Detector.timing``.
         account: takes what each Frame had.
+        cells: takes what the second head says of each Frame, see ``segment_score``.
     """
     memory: Memory | None = None
     start = time.perf_counter()
@@ -151,8 +154,20 @@ def detect(
         if stages is not None and usable:
             for stage, seconds in {"read": read, **detector.timing}.items():
                 stages.setdefault(stage, []).append(seconds)
+        if cells is not None:
+            cells.add(frame, detector.segments if usable else None)
         yield frame, found
         start = time.perf_counter()
+
+
+def segment_score(detector: Detector) -> SegmentScore | None:
+    """What scores the detector's second head; None: it has none."""
+    if detector.config.segments is None:
+        return None
+    # Here, because scoring files needs no torch.
+    from crkd_core.evaluate.segmentation import SegmentScore
+
+    return SegmentScore(detector.config)
 
 
 def timing_table(stages: dict[str, list[float]]) -> Table:

@@ -14,7 +14,7 @@ from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
-from crkd_core.evaluate.predict import Account, detect, load_detector, timing_table
+from crkd_core.evaluate.predict import Account, detect, load_detector, segment_score, timing_table
 from crkd_core.evaluate.report import write_report
 from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.metrics import Pair, VodEvaluation, evaluate_pairs, paired
@@ -76,19 +76,17 @@ def evaluate_weights(
     read = [name for name in detector.config.sensors if name in there and name in used]
     stages: dict[str, list[float]] = {}
     account = Account(sensors=tuple(read))
-    cells = None
-    if detector.config.segments is not None:
-        # Here, because scoring files needs no torch.
-        from crkd_core.evaluate.segmentation import SegmentScore
-
-        cells = SegmentScore(detector.config)
-    answers = []
-    for frame, found in detect(
-        detector, frames, f"evaluating {split}", stays=True, stages=stages, account=account
-    ):
-        answers.append(found)
-        if cells is not None:
-            cells.add(frame, detector.segments if detector.can_use(frame) else None)
+    cells = segment_score(detector)
+    found = detect(
+        detector,
+        frames,
+        f"evaluating {split}",
+        stays=True,
+        stages=stages,
+        account=account,
+        cells=cells,
+    )
+    answers = [boxes for _, boxes in found]
     results = results_of(frames, answers)
     clear(out)
     write_results(frames.tokens, results, out / "results")
