@@ -30,14 +30,11 @@ def rates(device: torch.device, dtype: torch.dtype) -> Rates:
     image = torch.randn(1, _CHANNELS, _SIDE, _SIDE, device=device, dtype=dtype)
     image = image.to(memory_format=torch.channels_last)
     matrix = torch.randn(_MATRIX, _MATRIX, device=device, dtype=dtype)
+    convolution, matmul = 2 * 9 * (_CHANNELS * _SIDE) ** 2 / 1e9, 2 * _MATRIX**3 / 1e9
     with torch.inference_mode():
         return Rates(
-            convolution=2
-            * 9
-            * (_CHANNELS * _SIDE) ** 2
-            / 1e9
-            / _best(lambda: layer(image), device),
-            matmul=2 * _MATRIX**3 / 1e9 / _best(lambda: matrix @ matrix, device),
+            convolution=convolution / _best(lambda: layer(image), device),
+            matmul=matmul / _best(lambda: matrix @ matrix, device),
         )
 
 
