@@ -1,14 +1,10 @@
-"""One function per published set-up. A preset holds the numbers; the model files hold none.
-
-``override`` changes single numbers.
-"""
+"""One function per published set-up. A preset holds the numbers; the model files hold none."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Any
 
 from crkd_core.config import (
     AugmentConfig,
@@ -29,10 +25,7 @@ from crkd_core.config import (
     TaskConfig,
     TemporalConfig,
     TrainConfig,
-    from_dict,
-    to_dict,
 )
-from crkd_core.config.yaml_text import load_yaml
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.vod.classes import VOD_SCORED
 
@@ -381,37 +374,3 @@ def preset(name: str) -> TrainConfig:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
     return PRESETS[name]()
-
-
-def override(config: TrainConfig, changes: list[str]) -> TrainConfig:
-    """``config`` with KEY.KEY=YAML changes, one after the other.
-
-    A group that may be absent is taken away by null and made of defaults by {}:
-    ``detector.radar=null``, ``detector.lidar={}``.
-
-    Raises:
-        ConfigError: a change without "=", an unknown key, or a value of the wrong type.
-    """
-    data = to_dict(config)
-    for change in changes:
-        path, equals, text = change.partition("=")
-        if not equals or not path:
-            raise ConfigError(f"--set {change!r}: expected KEY.KEY=VALUE")
-        *parents, key = path.split(".")
-        inner: Any = data
-        for depth, parent in enumerate(parents, 1):
-            if inner.get(parent, {}) is None:
-                raise ConfigError(
-                    f"--set {change!r}: there is no {parent} to change, it is null; "
-                    f"{'.'.join(parents[:depth])}={{}} before it makes one of defaults"
-                )
-            if not isinstance(inner.get(parent), dict):
-                raise ConfigError(f"--set {change!r}: {parent!r} is not a group of settings")
-            inner = inner[parent]
-        try:
-            inner[key] = load_yaml(text)
-        except ConfigError as error:
-            raise ConfigError(
-                f"--set {change!r}: {text!r} is not a YAML value: {error}"
-            ) from error
-    return from_dict(TrainConfig, data)

@@ -19,7 +19,7 @@ from crkd_core.config import (
     UnlabelledConfig,
     loss_weights,
 )
-from crkd_core.presets import override
+from crkd_core.config.override import override
 
 if TYPE_CHECKING:
     from crkd_core.distill.protocol import Protocol

@@ -11,7 +11,7 @@ import typer
 from crkd_core.commands.options import Data, Device, Out, Split, Version
 from crkd_core.commands.runs import check_place, recorded_frames, resumed
 from crkd_core.config import TrainConfig
-from crkd_core.presets import override
+from crkd_core.config.override import override
 from crkd_core.presets import preset as find_preset
 
 

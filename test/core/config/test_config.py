@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from crkd_core.config import ConfigError, DetectorConfig, TrainConfig, from_dict, to_dict
-from crkd_core.presets import PRESETS, override, preset
+from crkd_core.config.override import override
+from crkd_core.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

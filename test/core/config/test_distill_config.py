@@ -18,7 +18,8 @@ from crkd_core.config import (
     loss_weights,
     to_dict,
 )
-from crkd_core.presets import demo_student, override
+from crkd_core.config.override import override
+from crkd_core.presets import demo_student
 
 
 def a_run(**changes) -> TrainConfig:

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.config import TrainConfig
+from crkd_core.config.override import override
 from crkd_core.model.checkpoint import load_weights
-from crkd_core.presets import override, preset
+from crkd_core.presets import preset
 from crkd_core.train.run_folder import Run
 
 QUICK = (
