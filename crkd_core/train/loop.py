@@ -29,7 +29,8 @@ from crkd_core.train.gradients import pulls
 from crkd_core.train.log import Board, Meter, Skips
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
-from crkd_core.train.run_folder import Parts, Run
+from crkd_core.train.run_checkpoint import Parts, restore, save
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
 from crkd_core.train.start import initial_network
 
@@ -76,7 +77,7 @@ def train(
             folder holds the batch. With fp16 a gradient may be so for a while: the scale of the
             loss falls, and these steps are left out.
         OutputError: another process trains in this folder.
-        RunError: it cannot be resumed; see Run.restore.
+        RunError: it cannot be resumed; see ``restore``.
     """
     config = run.config
     if len(frames) == 0:
@@ -105,12 +106,12 @@ def train(
             scaler=torch.amp.GradScaler("cuda", enabled=config.precision == "fp16"),
             average=average,
         )
-        done = run.restore(parts) if resume else 0
+        done = restore(run, parts) if resume else 0
         distributed.agree(done, processes)
         criterion.check()
         if done == config.steps:
             # A run that was killed between its last checkpoint and its weights.
-            run.save(parts, step=done)
+            save(run, parts, step=done)
         views = views or Views(frames, config, paste=paste_of(frames, run, processes))
         wrapped = distributed.parallel(objective, processes)
         _loop(run, wrapped, parts, views, done=done, processes=processes, device=device)
@@ -173,7 +174,7 @@ def _loop(
                 board.log(record | losses)
             if step % config.checkpoint_steps == 0 or step == last:
                 parts.criterion.check()
-                run.save(parts, step=step)
+                save(run, parts, step=step)
     board.close()
 
 

@@ -215,23 +215,23 @@ def test_devices_and_others_are_no_weights(tmp_path):
         refused(path, text)
 
 
-def test_training_does_not_save_what_is_not_finite(tmp_path):
+def test_training_does_not_save_what_is_not_finite(tmp_path, monkeypatch):
     from train_tiny import FRAMES, a_config
 
     from crkd_core.train.loop import train
+    from crkd_core.train.run_checkpoint import save
     from crkd_core.train.run_folder import Run
 
     with pytest.raises(ConfigError, match="norm_momentum: expected 0 to 1, got nan"):
         dataclasses.replace(a_config().detector, norm_momentum=float("nan"))
     run = Run.start(tmp_path, a_config(steps=2, checkpoint_steps=1), data="", split="")
-    save = run.save
 
-    def poisoned(parts, *, step):
+    def poisoned(run, parts, *, step):
         if step == 2:
             parts.model.state_dict()["head.shared.1.running_mean"][0] = float("inf")
-        save(parts, step=step)
+        save(run, parts, step=step)
 
-    run.save = poisoned  # type: ignore[method-assign]
+    monkeypatch.setattr("crkd_core.train.loop.save", poisoned)
     with pytest.raises(CheckpointError, match=r"not saved at step 2: head\.shared.*not finite"):
         train(run, FRAMES)
     # The last good ones are still there.

@@ -192,18 +192,18 @@ import resource, signal, sys
 sys.path[:0] = [sys.argv[2]]
 from pathlib import Path
 from train_tiny import FRAMES, a_config
-from crkd_core.train.loop import train
+from crkd_core.train import loop
+from crkd_core.train.run_checkpoint import save
 from crkd_core.train.run_folder import Run, RunError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 run = Run.start(Path(sys.argv[1]), a_config(steps=4), data="", split="")
-save = run.save
-def limited(parts, *, step):
+def limited(run, parts, *, step):
     if step == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    save(parts, step=step)
-run.save = limited
+    save(run, parts, step=step)
+loop.save = limited
 try:
-    train(run, FRAMES)
+    loop.train(run, FRAMES)
 except RunError as error:
     print(error)
 """
