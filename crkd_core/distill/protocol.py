@@ -96,10 +96,8 @@ class Protocol:
                 start=data["start"],
                 end=data["end"],
                 left_out={name: (ours, other) for name, (ours, other) in data["left_out"].items()},
-                # Files of before classes were compared have none.
                 left_out_classes={
-                    name: (ours, other)
-                    for name, (ours, other) in data.get("left_out_classes", {}).items()
+                    name: (ours, other) for name, (ours, other) in data["left_out_classes"].items()
                 },
                 notes=tuple(data["notes"]),
             )

@@ -107,7 +107,7 @@ class Folder:
             stored: dict[str, Any] = json.loads(text)
             stored["drives"] = {name: tuple(scenes) for name, scenes in stored["drives"].items()}
             stored["changes"] = tuple(stored["changes"])
-            stored["more_drives"] = tuple(stored.get("more_drives", ()))
+            stored["more_drives"] = tuple(stored["more_drives"])
             return Settings(**stored)
         except (ValueError, KeyError, TypeError) as error:
             raise ExperimentError(

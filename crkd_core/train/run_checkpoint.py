@@ -103,11 +103,10 @@ def restore(run: Run, parts: Parts) -> int:
             raise RunError(f"cannot resume: {error}") from error
         try:
             parts.model.load_state_dict(state["model"])
-            # A checkpoint from before there were criteria with weights has no such entry.
-            parts.criterion.load_state_dict(state.get("criterion", {}))
+            parts.criterion.load_state_dict(state["criterion"])
             parts.optimiser.load_state_dict(state["optimiser"])
             parts.schedule.load_state_dict(state["schedule"])
-            parts.scaler.load_state_dict(state.get("scaler", {}))
+            parts.scaler.load_state_dict(state["scaler"])
             if parts.average is not None:
                 parts.average.model.load_state_dict(state["average"])
             step = int(state["step"])

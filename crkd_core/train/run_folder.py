@@ -23,7 +23,6 @@ import torch
 import crkd_core
 from crkd_core.config import (
     FORMAT,
-    PUBLISHED,
     ConfigError,
     TrainConfig,
     from_dict,
@@ -122,9 +121,9 @@ class Run:
                     f"{path} was started on split {record['split']!r}, not on {split!r}; "
                     f"pass --split {record['split']}, or start a new run"
                 )
-            data = _readable(record["config"], path)
-            data = {**data, "detector": upgraded(data["detector"], format=record.get("format"))}
-            config = from_dict(TrainConfig, data)
+            data = record["config"]
+            detector = upgraded(data["detector"], format=record.get("format"))
+            config = from_dict(TrainConfig, {**data, "detector": detector})
         except ConfigError as error:
             raise RunError(f"{file}: cannot be read: {error}") from error
         except (KeyError, TypeError, AttributeError) as error:
@@ -197,25 +196,6 @@ def unwritten(path: Path, error: OSError) -> RunError:
         f"{path}: cannot be written: {error.strerror or error}; what was saved before is whole: "
         "make room and go on with --resume"
     )
-
-
-def _readable(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration of a run of any version.
-
-    Raises:
-        RunError: a distillation from before losses had their weights in one dictionary.
-    """
-    if config.get("distill") is not None:
-        raise RunError(
-            f"{path} was distilled by an older version, which set losses and weights by other "
-            f"keys; it cannot be resumed or read as a run. Its network can be used: give the file "
-            f"{path / 'weights.safetensors'} in the place of the folder"
-        )
-    if config.get("crkd") is not None:
-        # Before its losses had two forms, they had the published one and no keys for it.
-        config = {**config, "crkd": {**PUBLISHED, **config["crkd"]}}
-    # Plain runs of that time say so by a key that there is no longer.
-    return {key: value for key, value in config.items() if key != "distill"}
 
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from typer.testing import CliRunner
 from crkd_core.cli import app
 from crkd_core.config import (
     CRKD_LOSSES,
-    PUBLISHED,
     PUBLISHED_LOSSES,
     AugmentConfig,
     ConfigError,
@@ -378,21 +376,6 @@ def test_configurations(teacher_file, tmp_path) -> None:
     assert made.detector.name == "tiny"
 
 
-def test_a_distillation_from_before_there_were_forms_keeps_the_published_one(
-    teacher_file, tmp_path
-):
-    run = start(tmp_path, a_config(teacher_file))
-    record = json.loads((run.path / "config.json").read_text())
-    for key in PUBLISHED:
-        if key != "losses":
-            del record["config"]["crkd"][key]
-    (run.path / "config.json").write_text(json.dumps(record))
-    crkd = Run.open(run.path).config.crkd
-    assert crkd == dataclasses.replace(
-        run.config.crkd, **{**PUBLISHED, "losses": run.config.crkd.losses}
-    )
-
-
 def test_a_fresh_block_in_the_path_changes_nothing(teacher_file) -> None:
     """A residual block starts with nothing to add; the released one changes the radar map."""
     file = teacher_file.with_name("plain.safetensors")
@@ -431,20 +414,6 @@ def test_the_ramp_follows_the_steps(teacher_file, tmp_path) -> None:
         distill(runs[-1], FRAMES)
     full, rising = (logged(run)[0]["respd_heatmap"] for run in runs)
     assert rising == pytest.approx(full / 4, rel=1e-5)
-
-
-def test_a_distillation_of_before_is_refused_and_a_plain_run_is_not(teacher_file, tmp_path):
-    """As written when losses were a list with a weight each; plain runs had an empty key."""
-    plain, old = (start(tmp_path / name, a_config(teacher_file, crkd=None)) for name in "ab")
-    for run, before in ((plain, None), (old, {"losses": ["csrd"], "csrd_weight": 100.0})):
-        record = json.loads((run.path / "config.json").read_text())
-        for key in ("crkd", "start"):
-            del record["config"][key]
-        record["config"]["distill"] = before
-        (run.path / "config.json").write_text(json.dumps(record))
-    assert Run.open(plain.path).config == plain.config
-    with pytest.raises(RunError, match=r"older version.*weights\.safetensors"):
-        Run.open(old.path)
 
 
 def test_two_teachers_teach_one_student(teacher_file) -> None:
