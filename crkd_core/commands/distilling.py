@@ -34,9 +34,7 @@ def distill(
     student: Annotated[
         str,
         typer.Option(
-            "--student",
-            "--student-arch",
-            help="A preset (random start), or a run folder or weights file to start from.",
+            help="A preset (random start), or a run folder or weights file to start from."
         ),
     ] = "demo_student",
     method: Annotated[
@@ -63,7 +61,6 @@ def distill(
     inherit: Annotated[
         bool, typer.Option("--inherit", help="Start with the teacher's decoder and head.")
     ] = False,
-    gate: Annotated[bool, typer.Option(help="The student's gated fuser.")] = True,
     calibration: Annotated[
         str | None,
         typer.Option(help="Radar calibration block: none, path (as published) or side."),
@@ -144,8 +141,6 @@ def distill(
             imkd_teacher=imkd_teacher,
             cache=cache,
         )
-        if not gate:
-            config = override(config, ["detector.fuser=conv"])
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = _with_unlabelled(config, unlabelled, unlabelled_split, unlabelled_share)

@@ -75,13 +75,12 @@ class Synchronizer:
         *,
         cameras: Sequence[str] = CAMERAS,
         radars: Sequence[str] = RADARS,
-        triggers: Sequence[str] = TRIGGERS,
     ) -> None:
         self.config = config or SyncConfig()
         self._cameras, self._radars = tuple(cameras), tuple(radars)
         names = (*cameras, *radars)
         anchor = self.config.anchor
-        triggers = (anchor, *(name for name in triggers if name != anchor))
+        triggers = (anchor, *(name for name in TRIGGERS if name != anchor))
         triggers = tuple(name for name in triggers if name in names)
         if not triggers:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")

@@ -178,8 +178,8 @@ def test_an_option_that_a_resumed_run_would_pass_over_is_refused(run, tmp_path):
     told(RunError, "Leave --steps out", "--steps", "5")
     told(NuScenesError, "none", "--steps", "4", "--preset", "demo_student", "--device", "cpu")
     words[0] = "distill"
-    told(RunError, "Leave --teacher, --student, --no-gate, --cache out", "--teacher", run,
-         "--student", run, "--no-gate", "--cache", run)  # fmt: skip
+    told(RunError, "Leave --teacher, --student, --cache out", "--teacher", run,
+         "--student", run, "--cache", run)  # fmt: skip
     told(RunError, "Leave --preset, --calibration, --held-out-data, --measured out",
          "--preset", "demo_student", "--calibration", "none", "--held-out-data", run,
          "--measured", run)  # fmt: skip
