@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Split, Version
+from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
 from crkd_core.commands.runs import check_place, recorded_frames, resumed
 from crkd_core.config import (
     CRKD_LOSSES,
@@ -97,8 +97,8 @@ def distill(
         float | None, typer.Option(help="Of all samples, how many are of these drives.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Keep the teacher's answers here.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    steps: Steps = None,
+    resume: Resume = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. crkd.csrd_target=code."),

@@ -33,6 +33,8 @@ Version = Annotated[
     str | None,
     typer.Option(help="Version folder of the data set; needed only if several hold the split."),
 ]
+Steps = Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")]
+Resume = Annotated[bool, typer.Option(help="Go on with the run in --out.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.")
 ]

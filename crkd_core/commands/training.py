@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Split, Version
+from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
 from crkd_core.commands.runs import check_place, recorded_frames, resumed
 from crkd_core.config import TrainConfig
 from crkd_core.config.override import override
@@ -30,8 +30,8 @@ def train(
             "gives the training settings alone."
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Length of the schedule.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    steps: Steps = None,
+    resume: Resume = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one value: KEY.KEY=YAML, e.g. augment.bev_flip=0."),

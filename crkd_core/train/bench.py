@@ -9,8 +9,6 @@ one thread each, or two processes of one run, use the machine better.
 from __future__ import annotations
 
 import dataclasses
-import platform
-import resource
 import statistics
 import time
 
@@ -21,7 +19,8 @@ from torch import Tensor
 from crkd_core.boxes import Truth
 from crkd_core.config import DetectorConfig, TrainConfig
 from crkd_core.frame import Frame
-from crkd_core.infer.bench import processor, random_cloud, random_frame
+from crkd_core.infer.bench import machine, random_cloud, random_frame
+from crkd_core.infer.stages import peak_memory
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.tables import Table, print_tables
@@ -77,10 +76,9 @@ def bench_training(
     }
     found = {
         "steps_per_minute": rates[threads],
-        "peak_gigabytes": (torch.cuda.max_memory_allocated() if cuda else _peak_bytes()) / 1e9,
+        "peak_gigabytes": peak_memory(torch.device(device)) / 1e3,
         "parameters": sum(p.numel() for p in step.objective.model.parameters()) / 1e6,
     }
-    where = torch.cuda.get_device_name() if cuda else processor()
     rows = [
         [str(count), *(f"{1e3 * medians[count][part]:.0f}" for part in PARTS), f"{rate:.1f}"]
         for count, rate in rates.items()
@@ -89,7 +87,8 @@ def bench_training(
         Table(
             title=f"training {preset_name}: {found['parameters']:.2f} M parameters, batch "
             f"{config.batch_size}, {config.precision}, median of {rounds} steps, "
-            f"{found['peak_gigabytes']:.1f} GB at most\n{where}, torch {torch.__version__}",
+            f"{found['peak_gigabytes']:.1f} GB at most\n{machine(device)}, "
+            f"torch {torch.__version__}",
             columns=("threads", *(f"{part} ms" for part in PARTS), "steps / minute"),
             rows=rows,
         )
@@ -156,8 +155,3 @@ def _annotated(config: DetectorConfig, seed: int) -> Frame:
         classes=config.classes,
     )
     return dataclasses.replace(random_frame(config, seed=seed), truth=truth, lidar=lidar)
-
-
-def _peak_bytes() -> int:
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
