@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,11 +14,8 @@ from crkd_core.config import (
     CRKD_LOSSES,
     IMKD_LOSSES,
     ConfigError,
-    TrainConfig,
-    UnlabelledConfig,
     loss_weights,
 )
-from crkd_core.config.override import override
 
 if TYPE_CHECKING:
     from crkd_core.distill.protocol import Protocol
@@ -108,12 +104,11 @@ def distill(
 ) -> None:
     """Train a camera-radar student with a teacher (CRKD, IMKD)."""
     from crkd_core.distill import protocol
-    from crkd_core.distill.held_out import HeldOut, check_apart
-    from crkd_core.distill.settings import default_losses, distill_config
+    from crkd_core.distill.held_out import HeldOut
+    from crkd_core.distill.settings import default_losses, distill_config, unlabelled_drives
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
-    from crkd_core.train.distributed import Processes
     from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
@@ -126,48 +121,43 @@ def distill(
     elif teacher is None:
         raise ConfigError("give --teacher, a run folder or a weights file")
     else:
+        method, form = method or "crkd", form or "balanced"
         config = distill_config(
             teacher,
             student,
-            method=method or "crkd",
+            method=method,
             preset=preset,
-            form=form or "balanced",
-            losses=loss_weights(
-                losses, defaults=default_losses(method or "crkd", form or "balanced")
-            ),
+            form=form,
+            losses=loss_weights(losses, defaults=default_losses(method, form)),
             inherits=inherit,
             calibration=calibration,
             teacher_sensors=tuple(teacher_sensors or ()),
             imkd_teacher=imkd_teacher,
+            unlabelled=unlabelled_drives(unlabelled, unlabelled_split, unlabelled_share),
             cache=cache,
+            steps=steps,
+            changes=set_ or (),
         )
-        if steps is not None:
-            config = dataclasses.replace(config, steps=steps)
-        config = _with_unlabelled(config, unlabelled, unlabelled_split, unlabelled_share)
-        config = override(config, set_ or [])
     frames = recorded_frames(data, split, config, *teacher_configs(config), version=version)
     if resume:
         run.check_data(frames.digest())
     else:
-        found = None
-        if held_out is None:
-            if Processes.of_environment().first:
-                print(protocol.UNMEASURED, file=sys.stderr)
-        else:
-            drives = HeldOut(data=data, split=held_out, version=version)
-            if held_out_data is not None:
-                drives = HeldOut(data=held_out_data, split=held_out)
-            check_apart(drives, HeldOut(data=data, split=split, version=version))
-            if config.unlabelled is not None:
-                others = config.unlabelled
-                check_apart(drives, HeldOut(data=Path(others.data), split=others.split))
-            config, found = protocol.before(
-                config, drives, allow_weak=allow_weak_teacher, device=device, kept=measured
-            )
+        config, found = protocol.measured_start(
+            config,
+            trained=HeldOut(data=data, split=split, version=version),
+            held_out=held_out,
+            held_out_data=held_out_data,
+            allow_weak=allow_weak_teacher,
+            device=device,
+            kept=measured,
+        )
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
-        if found is not None and run.writes:
-            found.write(run.path)
-            _show(found)
+        if run.writes:
+            if found is None:
+                print(protocol.UNMEASURED, file=sys.stderr)
+            else:
+                found.write(run.path)
+                _show(found)
     trained = distill_run(run, frames, resume=resume, device=device)
     found = protocol.after(run, trained, device=device)
     if not run.writes:
@@ -177,23 +167,6 @@ def distill(
     for said in failures(read_pulls(run.path)):
         print(f"warning: {said}", file=sys.stderr)
     print(f"weights: {run.path / 'weights.safetensors'}")
-
-
-def _with_unlabelled(
-    config: TrainConfig, data: Path | None, split: str | None, share: float | None
-) -> TrainConfig:
-    """``config`` with the drives without boxes that the options name."""
-    if data is None and split is None and share is None:
-        return config
-    if data is None or split is None:
-        raise ConfigError(
-            "give --unlabelled DATA and --unlabelled-split SPLIT together, with or without "
-            "--unlabelled-share"
-        )
-    drives = UnlabelledConfig(data=str(data.resolve()), split=split)
-    if share is not None:
-        drives = dataclasses.replace(drives, share=share)
-    return dataclasses.replace(config, unlabelled=drives)
 
 
 def _show(found: Protocol) -> None:

@@ -17,7 +17,14 @@ from pathlib import Path
 import torch
 
 from crkd_core.config import TrainConfig
-from crkd_core.distill.held_out import HeldOut, ProtocolError, Scores, measure, measured
+from crkd_core.distill.held_out import (
+    HeldOut,
+    ProtocolError,
+    Scores,
+    check_apart,
+    measure,
+    measured,
+)
 from crkd_core.distill.left_out import without_channels, without_classes
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.training import first_student
@@ -117,6 +124,42 @@ class Protocol:
             columns=("network", "mAP", "NDS", *MEAN_NAMES.values()),
             rows=rows,
         )
+
+
+def measured_start(
+    config: TrainConfig,
+    *,
+    trained: HeldOut,
+    held_out: str | None,
+    held_out_data: Path | None = None,
+    allow_weak: bool = False,
+    device: str = "cpu",
+    kept: Path | None = None,
+) -> tuple[TrainConfig, Protocol | None]:
+    """What a run is to start with, and what was measured; None where nothing is.
+
+    Args:
+        config: see ``before``, which also says what becomes of it.
+        trained: the drives that the run is trained on.
+        held_out: name of the split to measure on; None = nothing is measured.
+        held_out_data: root of its data set; None = that of ``trained``.
+        allow_weak: see ``before``.
+        device: where to compute.
+        kept: see ``before``.
+
+    Raises:
+        ProtocolError: a sample is held out and trained on, or see ``before``.
+        EvaluateError, ConfigError, NuScenesError: see ``measure``.
+    """
+    if held_out is None:
+        return config, None
+    drives = dataclasses.replace(trained, split=held_out)
+    if held_out_data is not None:
+        drives = HeldOut(data=held_out_data, split=held_out)
+    check_apart(drives, trained)
+    if (more := config.unlabelled) is not None:
+        check_apart(drives, HeldOut(data=Path(more.data), split=more.split))
+    return before(config, drives, allow_weak=allow_weak, device=device, kept=kept)
 
 
 def before(

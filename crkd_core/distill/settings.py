@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ from crkd_core.config import (
     ImkdConfig,
     RadarConfig,
     TrainConfig,
+    UnlabelledConfig,
 )
+from crkd_core.config.override import override
 from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError
@@ -74,7 +76,10 @@ def distill_config(
     calibration: str | None = None,
     teacher_sensors: tuple[str, ...] = (),
     imkd_teacher: Path | None = None,
+    unlabelled: UnlabelledConfig | None = None,
     cache: Path | None = None,
+    steps: int | None = None,
+    changes: Sequence[str] = (),
 ) -> TrainConfig:
     """The configuration of a new distillation run.
 
@@ -90,14 +95,17 @@ def distill_config(
             "side", and "path" in the published form.
         teacher_sensors: cameras and radars that the teacher may see; () = those it was trained on.
         imkd_teacher: another teacher for IMKD, of two methods; None = the same.
+        unlabelled: drives without boxes; None = as in the student's settings.
         cache: folder for the teachers' features.
+        steps: length of the schedule; None = as in the student's settings.
+        changes: KEY.KEY=YAML, at the end; see ``override``.
 
     Raises:
         DistillError: a student that is neither preset, run nor file; a student without
             calibration for CSRD; a teacher without label encoder for label_fused; no preset to
             take training settings from.
         CheckpointError: a weights file that cannot be read, or that holds no configuration.
-        ConfigError: an unknown preset, method, form or loss.
+        ConfigError: an unknown preset, method, form or loss, or a change that cannot be made.
     """
     names = _known(method, form)
     chosen = default_losses(method, form) if losses is None else dict(losses)
@@ -129,7 +137,7 @@ def distill_config(
         # Two methods cannot both say what the student starts with.
         is_first = crkd is None
         imkd = ImkdConfig(**made, inherit=("decoder", "head") if inherits and is_first else ())
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config,
         detector=dataclasses.replace(config.detector, radar=radar),
         # Boxes pasted into the LiDAR alone would teach what no camera and no radar can see.
@@ -138,7 +146,29 @@ def distill_config(
         start_image=config.start_image if start is None else None,
         crkd=crkd,
         imkd=imkd,
+        unlabelled=unlabelled or config.unlabelled,
+        steps=config.steps if steps is None else steps,
     )
+    return override(config, [*changes])
+
+
+def unlabelled_drives(
+    data: Path | None, split: str | None, share: float | None
+) -> UnlabelledConfig | None:
+    """The drives without boxes that the options of the command name; None = they name none.
+
+    Raises:
+        ConfigError: one of the options without those that it needs, or a share out of range.
+    """
+    if data is None and split is None and share is None:
+        return None
+    if data is None or split is None:
+        raise ConfigError(
+            "give --unlabelled DATA and --unlabelled-split SPLIT together, with or without "
+            "--unlabelled-share"
+        )
+    drives = UnlabelledConfig(data=str(data.resolve()), split=split)
+    return drives if share is None else dataclasses.replace(drives, share=share)
 
 
 def _teacher(path: Path, sensors: tuple[str, ...]) -> dict[str, Any]:
