@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments.drives import share_out
@@ -76,7 +78,16 @@ def experiment(
     folder = Folder(path)
     with folder.locked() as lock:
         settings = _settings(
-            folder, data, drives, scale, changes, start_image, trained, more, device, readers
+            folder,
+            data=data,
+            drives=drives,
+            scale=scale,
+            changes=changes,
+            start_image=start_image,
+            trained=trained,
+            more=more,
+            device=device,
+            readers=readers,
         )
         _take(folder, settings, chosen)
         splits = SPLITS if test else SPLITS[:1]
@@ -171,6 +182,7 @@ def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
 
 def _settings(
     folder: Folder,
+    *,
     data: Path | None,
     drives: str | None,
     scale: float | None,
@@ -193,29 +205,20 @@ def _settings(
         check_ended(name, source)
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
-    root = str(data.resolve()) if data is not None else ""
-    if known is not None:
-        root = root or known.data
-    shared = None if known is None else known.drives
-    if drives is not None or shared is None:
-        shared = dict(share_out(NuScenes(root), drives))
-    settings = Settings(
-        data=root,
-        drives=shared,
-        scale=(known.scale if known else 1.0) if scale is None else scale,
-        changes=(known.changes if known else ()) if changes is None else tuple(changes),
-        start_image=str(start_image.resolve())
-        if start_image is not None
-        else (known.start_image if known else None),
-        trained={name: str(source.resolve()) for name, source in trained.items()}
-        if trained is not None
-        else (known.trained if known else {}),
-        more=str(more.resolve()) if more is not None else (known.more if known else None),
-        more_drives=tuple(NuScenes(more.resolve()).scenes)
-        if more is not None
-        else (known.more_drives if known else ()),
-        device=device,
-        readers=readers,
-    )
+    root = str(data.resolve()) if data is not None else known.data if known else ""
+    given: dict[str, Any] = {
+        "data": root,
+        "drives": None if known and drives is None else dict(share_out(NuScenes(root), drives)),
+        "scale": scale,
+        "changes": None if changes is None else tuple(changes),
+        "start_image": None if start_image is None else str(start_image.resolve()),
+        "trained": None if trained is None else {k: str(p.resolve()) for k, p in trained.items()},
+        "more": None if more is None else str(more.resolve()),
+        "more_drives": None if more is None else tuple(NuScenes(more.resolve()).scenes),
+        "device": device,
+        "readers": readers,
+    }
+    said = {name: value for name, value in given.items() if value is not None}
+    settings = Settings(**said) if known is None else dataclasses.replace(known, **said)
     folder.set_up(settings)
     return settings
