@@ -109,6 +109,7 @@ def distill(
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
+    from crkd_core.model.checkpoint import WEIGHTS
     from crkd_core.train.gradients import failures, read_pulls
     from crkd_core.train.run_folder import Run
 
@@ -166,7 +167,7 @@ def distill(
         _show(found)
     for said in failures(read_pulls(run.path)):
         print(f"warning: {said}", file=sys.stderr)
-    print(f"weights: {run.path / 'weights.safetensors'}")
+    print(f"weights: {run.path / WEIGHTS}")
 
 
 def _show(found: Protocol) -> None:

@@ -41,6 +41,7 @@ def train(
 ) -> None:
     """Train a detector of a preset; see the run folder for weights and metrics."""
     from crkd_core.infer.allocator import keep_freed_memory
+    from crkd_core.model.checkpoint import WEIGHTS
     from crkd_core.train.loop import train as train_run
     from crkd_core.train.run_folder import Run
 
@@ -62,7 +63,7 @@ def train(
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
     if run.writes:
-        print(f"weights: {run.path / 'weights.safetensors'}")
+        print(f"weights: {run.path / WEIGHTS}")
 
 
 def _from_start(start: Path | None, preset: str | None) -> TrainConfig:

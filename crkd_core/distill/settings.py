@@ -28,7 +28,7 @@ from crkd_core.distill.training import DistillError
 from crkd_core.model.checkpoint import load_weights, read_config, weights_file
 from crkd_core.presets import PRESETS
 from crkd_core.presets import preset as find_preset
-from crkd_core.train.run_folder import Run
+from crkd_core.train.run_folder import RECORD, Run
 
 #: Forms of CRKD's losses by the name that the command line has for them: keys of CrkdConfig.
 FORMS: Mapping[str, Mapping[str, Any]] = {"balanced": {}, "published": PUBLISHED}
@@ -267,5 +267,4 @@ def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | 
 
 def _trained_config(path: Path) -> TrainConfig | None:
     """How the network of a run folder was trained; None for a weights file."""
-    file = path / "config.json"
-    return Run.open(path).config if path.is_dir() and file.is_file() else None
+    return Run.open(path).config if (path / RECORD).is_file() else None

@@ -19,6 +19,7 @@ from crkd_core.evaluate.report import MEAN_NAMES
 from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
+from crkd_core.train.run_folder import LOG
 
 #: Columns of a comparison on nuScenes, in order.
 SCORES = ("mAP", "NDS", *MEAN_NAMES.values())
@@ -129,11 +130,11 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, list[Path]], dict[str, li
         path = Path(text)
         if not path.exists():
             raise CompareError(f"{text}: there is nothing; expected a folder, or NAME=FOLDER")
-        is_run = (path / "metrics.jsonl").is_file()
+        is_run = (path / LOG).is_file()
         is_evaluation = path.is_file() or (path / "metrics.json").is_file()
         if not is_run and not is_evaluation:
             raise CompareError(
-                f"{path}: expected metrics.json of crkd evaluate, or metrics.jsonl of crkd train "
+                f"{path}: expected metrics.json of crkd evaluate, or {LOG} of crkd train "
                 "or distill; it has neither"
             )
         for groups, belongs in ((evaluations, is_evaluation), (runs, is_run)):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crkd_core.experiments.folder import Settings
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.model.checkpoint import WEIGHTS
 from crkd_core.presets import preset
 
 
@@ -55,7 +56,7 @@ def branches(name: str) -> frozenset[str]:
 
 def evaluation(name: str, settings: Settings, split: str) -> list[str]:
     """The words of `crkd` that score a run on the validation or the test drives."""
-    words = ["evaluate", "--weights", f"runs/{name}/weights.safetensors", "--data", settings.data]
+    words = ["evaluate", "--weights", f"runs/{name}/{WEIGHTS}", "--data", settings.data]
     words += ["--split", ",".join(settings.drives[split]), *_where(settings)]
     # What a killed evaluation has left is replaced.
     return [*words, "--out", f"evaluations/{name}/{split}", "--slices", "--overwrite"]

@@ -25,8 +25,9 @@ from safetensors import SafetensorError, safe_open
 from crkd_core.config import FORMAT, LABEL_ENCODER, to_dict
 from crkd_core.experiments.plan import Unlabelled
 from crkd_core.files import write_json
-from crkd_core.model.checkpoint import CheckpointError, read_config, read_metadata
+from crkd_core.model.checkpoint import WEIGHTS, CheckpointError, read_config, read_metadata
 from crkd_core.presets import preset as find_preset
+from crkd_core.train.run_folder import LOG, RECORD, read_log, read_record
 
 #: Settings that may be others in every call.
 _OF_A_CALL = ("device", "readers")
@@ -188,14 +189,9 @@ class Folder:
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The log of a training, one entry a logged step."""
         try:
-            texts = (self.run(name) / "metrics.jsonl").read_text().splitlines()
+            return [*read_log(self.run(name))]
         except OSError:
             return []
-        found = []
-        for text in texts:
-            with contextlib.suppress(json.JSONDecodeError):  # of a process that was killed
-                found.append(json.loads(text))
-        return found
 
     def label_encoder(self, name: str) -> Path:
         """Where the encoder of labels of a teacher's run is, or will be."""
@@ -227,11 +223,11 @@ class Folder:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         if source.is_file():
-            shutil.copy(source, new / "weights.safetensors")
-            write_json(_record_of_file(source, preset), new / "config.json", indent=2)
-            (new / "metrics.jsonl").touch()  # No step of it is known.
+            shutil.copy(source, new / WEIGHTS)
+            write_json(_record_of_file(source, preset), new / RECORD, indent=2)
+            (new / LOG).touch()  # No step of it is known.
         else:
-            for kept in ("config.json", "weights.safetensors", "metrics.jsonl", LABEL_ENCODER):
+            for kept in (RECORD, WEIGHTS, LOG, LABEL_ENCODER):
                 if (source / kept).exists():
                     shutil.copy(source / kept, new / kept)
         shutil.rmtree(self.run(name), ignore_errors=True)
@@ -241,7 +237,7 @@ class Folder:
         """Whether its present weights were scored on a split; the report is written last."""
         try:
             scored = (self.evaluation(name, split) / "report.html").stat().st_mtime_ns
-            return scored >= (self.run(name) / "weights.safetensors").stat().st_mtime_ns
+            return scored >= (self.run(name) / WEIGHTS).stat().st_mtime_ns
         except OSError:
             return False
 
@@ -256,13 +252,13 @@ def check_ended(name: str, source: Path) -> None:
     elif not ended(source):
         raise ExperimentError(
             f"--trained {name}={source}: expected a weights file, or the folder of an ended "
-            "training, with config.json and weights.safetensors of its last step"
+            f"training, with {RECORD} and {WEIGHTS} of its last step"
         )
 
 
 def ended(training: Path) -> bool:
     """Whether the weights in the folder of a training are those of its last step."""
-    record, weights = _record(training), training / "weights.safetensors"
+    record, weights = _record(training), training / WEIGHTS
     if record is None or not weights.exists():
         return False
     try:
@@ -296,7 +292,7 @@ def _record_of_file(weights: Path, preset: str) -> dict[str, Any]:
 
 def _record(training: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads((training / "config.json").read_text())
+        found: dict[str, Any] = read_record(training)
     except (OSError, ValueError):
         return None
     return found

@@ -28,6 +28,7 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
 from crkd_core.progress import Bar
+from crkd_core.train.run_folder import LOG
 
 #: Seconds between two looks at the processes: often enough, and next to nothing beside them.
 _LOOK = 1.0
@@ -113,7 +114,7 @@ def run_all(
                             running.append(_start(folder, spec, settings, stage, lock, progress))
                 for job in running:
                     if job.stage == "training":
-                        done = _step(folder.run(job.spec.name) / "metrics.jsonl")
+                        done = _step(folder.run(job.spec.name) / LOG)
                         progress.update(job.task, completed=done)
                 changed = False
                 time.sleep(_LOOK)

@@ -22,6 +22,7 @@ from crkd_core.model.checkpoint import read_state
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.png import write_figure
+from crkd_core.train.run_checkpoint import CHECKPOINT
 
 #: Title -> map [X, Y].
 Maps = dict[str, NDArray[np.float32]]
@@ -32,7 +33,7 @@ def trained_student(run: Path, config: TrainConfig) -> BevDetector | None:
 
     The weights file lacks a calibration block beside the path.
     """
-    path = run / "checkpoint.pt"
+    path = run / CHECKPOINT
     if not path.exists():
         return None
     state = read_state(path)

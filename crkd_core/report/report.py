@@ -25,6 +25,7 @@ from crkd_core.report.scores import scores
 from crkd_core.report.subjects import Subject, SubjectError, observe, parse
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses
+from crkd_core.train.run_folder import LOG
 
 #: Longer lists of scenes are not spelled out in command lines.
 _SCENES = 8
@@ -102,7 +103,7 @@ def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
         config = record["config"]
         command = " ".join(["crkd", *map(_shortened, record["command"][1:])])
         rows.append([subject.name, str(config["steps"]), str(config["seed"]), command])
-        if (subject.source.run / "metrics.jsonl").exists():
+        if (subject.source.run / LOG).exists():
             logged[subject.name] = [subject.source.run]
     parts = []
     if rows:

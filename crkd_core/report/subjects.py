@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from crkd_core.evaluate.vod.metrics import VodEvaluation, evaluate_pairs
 from crkd_core.evaluate.vod.results import results_of
 from crkd_core.evaluate.vod.slices import score_parts
 from crkd_core.model.checkpoint import CheckpointError, weights_file
-from crkd_core.train.run_folder import Run, RunError
+from crkd_core.train.run_folder import RECORD, Run, RunError, read_record
 
 
 class SubjectError(ValueError):
@@ -58,7 +57,7 @@ class Source:
         """config.json of the training; {} where it is not known."""
         if self.run is None:
             return {}
-        found: dict[str, Any] = json.loads((self.run / "config.json").read_text())
+        found: dict[str, Any] = read_record(self.run)
         return found
 
 
@@ -104,7 +103,7 @@ def parse(arguments: list[str]) -> list[Source]:
             weights = weights_file(path)
         except CheckpointError as error:
             raise SubjectError(str(error)) from error
-        run = path if (path / "config.json").is_file() else None
+        run = path if (path / RECORD).is_file() else None
         name = name or (path.name if path.is_dir() else path.stem)
         if name in found:
             raise SubjectError(f"{name}: two have this name; call one otherwise, NAME={text}")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
 from crkd_core.train.gradients import COSINE, SHARE, Pulls, means, read_pulls
-from crkd_core.train.run_folder import RunError, read_log
+from crkd_core.train.run_folder import LOG, RunError, read_log
 
 #: What the log says besides losses.
 _OTHERS = {
@@ -40,12 +40,12 @@ def read_losses(run: Path) -> Losses:
     """
     losses: Losses = {}
     try:
-        for logged in read_log(run / "metrics.jsonl"):
+        for logged in read_log(run):
             for name, value in logged.items():
                 if is_loss(name) and isinstance(value, int | float):
                     losses.setdefault(name, []).append((logged["step"], value))
     except OSError as error:
-        raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
+        raise RunError(f"{run}: expected a run folder with {LOG}: {error}") from error
     if not losses:
         raise RunError(f"{run}: nothing is logged yet")
     return losses

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.model.head import REGRESSION
-from crkd_core.train.run_folder import RunError, read_log
+from crkd_core.train.run_folder import LOG, RunError, read_log
 
 #: The terms that are the detection loss.
 DETECTION = ("heatmap", *REGRESSION)
@@ -81,7 +81,7 @@ def read_pulls(run: Path) -> Pulls:
     """
     found: Pulls = {}
     try:
-        for logged in read_log(run / "metrics.jsonl"):
+        for logged in read_log(run):
             for key, share in logged.items():
                 name = key.removeprefix(SHARE)
                 # null where the gradient of a step that was left out was not finite.
@@ -90,7 +90,7 @@ def read_pulls(run: Path) -> Pulls:
                         (logged["step"], share, logged[COSINE + name])
                     )
     except OSError as error:
-        raise RunError(f"{run}: expected a run folder with metrics.jsonl: {error}") from error
+        raise RunError(f"{run}: expected a run folder with {LOG}: {error}") from error
     return found
 
 

@@ -20,7 +20,10 @@ from crkd_core.model.checkpoint import (
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
 from crkd_core.train.objective import TrainingLoss
-from crkd_core.train.run_folder import Run, RunError, read_log, revision, unwritten
+from crkd_core.train.run_folder import LOG, Run, RunError, read_log, revision, unwritten
+
+#: File of a run: all that resuming needs.
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def save(run: Run, parts: Parts, *, step: int) -> None:
     # Not straight into a file: torch says of a full disk that a position is unexpected.
     data = io.BytesIO()
     torch.save(state, data)
-    path = run.path / "checkpoint.pt"
+    path = run.path / CHECKPOINT
     try:
         write_bytes(data.getbuffer(), path, durable=True)
     except OSError as error:
@@ -94,7 +97,7 @@ def restore(run: Run, parts: Parts) -> int:
         RunError: the checkpoint cannot be read, does not fit the configuration, is older than
             the weights, or is missing although there was one.
     """
-    path = run.path / "checkpoint.pt"
+    path = run.path / CHECKPOINT
     step = 0
     if path.exists():
         try:
@@ -122,10 +125,10 @@ def _check_step(run: Run, step: int) -> None:
     """Refuse to go on at a step behind which there is work that would be overwritten."""
     if step > run.config.steps:
         raise RunError(
-            f"{run.path / 'checkpoint.pt'}: is of step {step}, and the run has "
+            f"{run.path / CHECKPOINT}: is of step {step}, and the run has "
             f"{run.config.steps}; it belongs to another run"
         )
-    weights, log = run.path / WEIGHTS, run.path / "metrics.jsonl"
+    weights, log = run.path / WEIGHTS, run.path / LOG
     saved = 0
     if weights.exists():
         saved = 1
@@ -134,7 +137,8 @@ def _check_step(run: Run, step: int) -> None:
     if step == 0 and log.exists():
         # Until its first checkpoint a run may be killed and begin again.
         first = min(run.config.checkpoint_steps, run.config.steps)
-        saved = max([saved, *(line["step"] for line in read_log(log) if line["step"] > first)])
+        logged = [line["step"] for line in read_log(run.path)]
+        saved = max([saved, *(one for one in logged if one > first)])
     if saved > step:
         what = f"is of step {step}" if step else "is missing"
         raise RunError(

@@ -30,7 +30,11 @@ from crkd_core.config import (
     upgraded,
 )
 from crkd_core.files import alone_in, read_file, sweep, write_text
+from crkd_core.model.checkpoint import WEIGHTS
 from crkd_core.train.distributed import Processes
+
+#: Files of a run: how it was begun, and what it logged.
+RECORD, LOG = "config.json", "metrics.jsonl"
 
 
 class RunError(RuntimeError):
@@ -73,7 +77,7 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         with alone_in(path):
             sweep(path)
-            if (path / "config.json").exists():
+            if (path / RECORD).exists():
                 raise RunError(
                     f"{path} already holds a run; pass --resume to go on with it, or choose "
                     "another --out"
@@ -93,7 +97,7 @@ class Run:
                 "revision": revision(),
                 "torch": torch.__version__,
             }
-            write_text(json.dumps(record, indent=2) + "\n", path / "config.json")
+            write_text(json.dumps(record, indent=2) + "\n", path / RECORD)
         return run
 
     @classmethod
@@ -108,11 +112,11 @@ class Run:
             RunError: there is no run, its configuration cannot be read, or it was started on
                 another split.
         """
-        file = path / "config.json"
+        file = path / RECORD
         try:
-            record = json.loads(read_file(file))
+            record = read_record(path)
         except FileNotFoundError as error:
-            raise RunError(f"{path} holds no run (no config.json); leave --resume out") from error
+            raise RunError(f"{path} holds no run (no {RECORD}); leave --resume out") from error
         except (ValueError, RecursionError) as error:
             raise RunError(f"{file}: not JSON: {error}") from error
         try:
@@ -147,7 +151,7 @@ class Run:
                 f"{self.path}: the training set is not the one that the run began with (digest "
                 f"{digest}, then {self.digest}): tables or split have changed; bring them back, "
                 f"or start a new run, from these weights with --set start="
-                f"{self.path / 'weights.safetensors'}"
+                f"{self.path / WEIGHTS}"
             )
 
     def alone(self) -> AbstractContextManager[None]:
@@ -166,7 +170,7 @@ class Run:
         """
         if not self.writes:
             return
-        path = self.path / "metrics.jsonl"
+        path = self.path / LOG
         try:
             with path.open("a") as file:
                 file.write(_line(record))
@@ -175,9 +179,9 @@ class Run:
 
     def drop_log_after(self, step: int) -> None:
         """Drop the lines of metrics.jsonl from steps after ``step``."""
-        log = self.path / "metrics.jsonl"
+        log = self.path / LOG
         if self.writes and log.exists():
-            kept = [_line(record) for record in read_log(log) if record["step"] <= step]
+            kept = [_line(record) for record in read_log(self.path) if record["step"] <= step]
             write_text("".join(kept), log)
 
 
@@ -198,12 +202,25 @@ def unwritten(path: Path, error: OSError) -> RunError:
     )
 
 
-def read_log(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a metrics.jsonl, each with its "step".
+def read_record(run: Path) -> Any:
+    """What ``config.json`` of a run folder holds, whatever it is.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError, RecursionError: it is not JSON.
+    """
+    return json.loads(read_file(run / RECORD))
+
+
+def read_log(run: Path) -> Iterator[dict[str, Any]]:
+    """The lines of ``metrics.jsonl`` of a run folder, each with its "step".
 
     What a killed process left of a line is passed over, and so is what no training wrote.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
     """
-    for line in read_file(path).splitlines():
+    for line in read_file(run / LOG).splitlines():
         with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict) and isinstance(record.get("step"), int):
