@@ -9,6 +9,8 @@ Shapes: B batch, C channels, X Y cells of the student's grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -60,6 +62,28 @@ def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
                 f"{names} read {theirs} and {ours} {kind} sweeps; a Frame holds one number of "
                 f"them. Give the student the teacher's detector.{kind}.sweeps"
             )
+
+
+def check_tasks(
+    *, student: DetectorConfig, teacher: DetectorConfig, compared: Sequence[str]
+) -> None:
+    """Refuse losses that compare task by task where the tasks are not the same.
+
+    Args:
+        student: the student's configuration.
+        teacher: the teacher's.
+        compared: the chosen losses of this kind.
+
+    Raises:
+        AdaptError: with the tasks of both, and how to leave these losses out.
+    """
+    ours, theirs = ([task.classes for task in c.head.tasks] for c in (student, teacher))
+    if compared and ours != theirs:
+        raise AdaptError(
+            f"teacher {teacher.name} and student {student.name} group their classes into "
+            f"different tasks, {theirs} and {ours}; {', '.join(compared)} compare task by task. "
+            f"Use the same tasks, or --losses {','.join(f'{name}=0' for name in compared)}"
+        )
 
 
 def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:

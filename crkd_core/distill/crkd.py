@@ -23,14 +23,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import SENSORS, Branch, CrkdConfig, DetectorConfig, check_per_class
-from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.adapt import AdaptError, check_tasks
 from crkd_core.distill.features import RelationAdapter, affinity, masked_error
 from crkd_core.distill.method import Loss, Method
 from crkd_core.distill.responses import (
     box_distance,
     cells_of_teacher,
+    object_cells,
     objectness,
-    peaks,
     probability,
     quality_focal,
     sighted,
@@ -211,28 +211,18 @@ class Crkd(Method):
         cells where it sees anything, as published.
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
-        for (weight, s, t), own in zip(
-            self._tasks(student, teacher), self._own_cells(targets), strict=True
-        ):
+        published = self.config.respd_cells == "teacher"
+        tasks = zip(self._tasks(student, teacher), targets.tasks(), strict=True)
+        for (weight, s, t), own in tasks:
             h_t = probability(t["heatmap"])
-            if own is not None and targets.labelled is not None:
-                said = peaks(h_t) & ~targets.labelled[:, None, None]
-                own = torch.cat([own, said.flatten().nonzero()[:, 0]])
             total = total + box_distance(
                 s,
                 t,
-                cells=cells_of_teacher(h_t) if own is None else own,
+                cells=cells_of_teacher(h_t) if published else object_cells(own, h_t, targets),
                 strength=(voice(targets, self.config.alone) * weight * h_t).sum(1),
                 channels=self.config.respd_channels,
             )
         return total
-
-    def _own_cells(self, targets: Targets) -> list[Tensor | None]:
-        """Per task the cells of its objects, counted through the batch; None where not asked."""
-        if self.config.respd_cells == "teacher":
-            return [None for _ in self.student.head.tasks]
-        x, y = self.student.grid.shape
-        return [task.sample * (x * y) + task.cell for task in targets.tasks()]
 
     def _tasks(
         self, student: ModelOutput, teacher: ModelOutput
@@ -255,15 +245,8 @@ def _check(
     teacher: DetectorConfig,
     sensors: tuple[str, ...],
 ) -> None:
-    names = f"teacher {teacher.name} and student {student.name}"
-    tasks = [[task.classes for task in c.head.tasks] for c in (student, teacher)]
     compared = [name for name in PER_TASK if name in config.chosen]
-    if compared and tasks[0] != tasks[1]:
-        raise AdaptError(
-            f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; CSRD "
-            "and RespD compare task by task. Use the same tasks, or --losses "
-            + ",".join(f"{name}=0" for name in compared)
-        )
+    check_tasks(student=student, teacher=teacher, compared=compared)
     uses: tuple[tuple[str, DetectorConfig, tuple[str, ...], str, Branch], ...] = (
         ("teacher", teacher, config.teacher_sensors, "msfd_camera", "camera"),
         ("student", student, sensors, "msfd_camera", "camera"),

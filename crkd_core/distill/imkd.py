@@ -25,14 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.config import SENSORS, CellWeightConfig, DetectorConfig, DistillConfig, ImkdConfig
-from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.adapt import AdaptError, check_tasks
 from crkd_core.distill.features import FeatureAdapter, weighted_error
 from crkd_core.distill.label_teacher import LabelTeacher
 from crkd_core.distill.method import Loss, Method
 from crkd_core.distill.responses import (
     box_distance,
+    object_cells,
     objectness,
-    peaks,
     probability,
     quality_focal,
     voice,
@@ -204,20 +204,14 @@ class Imkd(Method):
         In samples without truth at the teacher's peaks.
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
-        x, y = self.student.grid.shape
-        for s, t, truth in zip(student.tasks, teacher.tasks, targets.tasks(), strict=True):
-            cells = truth.sample * (x * y) + truth.cell
+        for s, t, own in zip(student.tasks, teacher.tasks, targets.tasks(), strict=True):
             theirs = probability(t["heatmap"])
-            if targets.labelled is not None:
-                said = peaks(theirs) & ~targets.labelled[:, None, None]
-                cells = torch.cat([cells, said.flatten().nonzero()[:, 0]])
+            ones = torch.ones_like(theirs[:, :1])
             total = total + box_distance(
                 s,
                 t,
-                cells=cells,
-                strength=(voice(targets, self.config.alone) * torch.ones_like(theirs[:, :1]))[
-                    :, 0
-                ],
+                cells=object_cells(own, theirs, targets),
+                strength=(voice(targets, self.config.alone) * ones)[:, 0],
                 channels=self.config.response_channels,
             )
         return total
@@ -293,13 +287,8 @@ def _check(
     def off(*losses: str) -> str:
         return "--losses " + ",".join(f"{name}=0" for name in losses)
 
-    tasks = [[task.classes for task in c.head.tasks] for c in (student, teacher)]
     compared = [name for name in PER_TASK if name in chosen]
-    if compared and tasks[0] != tasks[1]:
-        raise AdaptError(
-            f"{names} group their classes into different tasks, {tasks[1]} and {tasks[0]}; "
-            f"responses are compared task by task. Use the same tasks, or {off(*compared)}"
-        )
+    check_tasks(student=student, teacher=teacher, compared=compared)
     if "lidar_radar" in chosen and (
         student.radar is None or (sensors and not {*sensors} & {*SENSORS["radar"]})
     ):

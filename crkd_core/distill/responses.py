@@ -16,7 +16,7 @@ from torch import Tensor
 from crkd_core.config import RESPD_CHANNELS
 from crkd_core.losses.detection import CLIP
 from crkd_core.losses.normalise import per_process, process_count
-from crkd_core.losses.targets import Targets
+from crkd_core.losses.targets import Targets, TaskTargets
 from crkd_core.model.head import REGRESSION
 
 #: Probability of the teacher above which a cell counts as a positive of a map.
@@ -107,6 +107,21 @@ def peaks(heatmap: Tensor) -> Tensor:
     best = heatmap.amax(1, keepdim=True)
     highest = F.max_pool2d(best, 3, stride=1, padding=1)
     return ((best == highest) & (best > POSITIVE))[:, 0]
+
+
+def object_cells(own: TaskTargets, heatmap: Tensor, targets: Targets) -> Tensor:
+    """int64 [M]: cells whose boxes a teacher teaches, counted through B, X and Y.
+
+    Args:
+        own: objects of a task, whose cells these are.
+        heatmap: [B, n, X, Y] the teacher's probabilities; in samples without truth its ``peaks``.
+        targets: of the batch.
+    """
+    cells = own.sample * heatmap[0, 0].numel() + own.cell
+    if targets.labelled is None:
+        return cells
+    said = peaks(heatmap) & ~targets.labelled[:, None, None]
+    return torch.cat([cells, said.flatten().nonzero()[:, 0]])
 
 
 def box_distance(
