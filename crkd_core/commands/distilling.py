@@ -110,7 +110,7 @@ def distill(
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.model.checkpoint import WEIGHTS
-    from crkd_core.train.gradients import failures, read_pulls
+    from crkd_core.train.gradients import failures, read_gradient_ratios
     from crkd_core.train.run_folder import Run
 
     # Every batch asks for the same large blocks; processes that read inherit this.
@@ -165,7 +165,7 @@ def distill(
         return
     if found is not None:
         _show(found)
-    for said in failures(read_pulls(run.path)):
+    for said in failures(read_gradient_ratios(run.path)):
         print(f"warning: {said}", file=sys.stderr)
     print(f"weights: {run.path / WEIGHTS}")
 

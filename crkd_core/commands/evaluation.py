@@ -176,7 +176,7 @@ def compare(
     """Evaluations and training runs side by side: scores, losses, their spread over seeds."""
     from crkd_core.evaluate.compare import compare as compare_evaluations
     from crkd_core.evaluate.compare import parse
-    from crkd_core.train.curves import compare_losses, compare_pulls
+    from crkd_core.train.curves import compare_gradient_ratios, compare_losses
 
     evaluations, runs = parse(folders)
     if out is not None:
@@ -186,5 +186,5 @@ def compare(
     if evaluations:
         print_tables(compare_evaluations(evaluations, out))
     if runs:
-        pulls = compare_pulls(runs, out)
-        print_tables(compare_losses(runs, out), *([pulls] if pulls else []))
+        ratios = compare_gradient_ratios(runs, out)
+        print_tables(compare_losses(runs, out), *([ratios] if ratios else []))

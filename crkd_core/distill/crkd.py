@@ -33,8 +33,8 @@ from crkd_core.distill.responses import (
     objectness,
     probability,
     quality_focal,
-    sighted,
-    voice,
+    response_weight,
+    teacher_foreground,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
@@ -161,7 +161,7 @@ class Crkd(Method):
         mask = targets.need("foreground")
         if targets.labelled is not None:
             # Where no box is known, the teacher says where objects are.
-            said = sighted([maps["heatmap"] for maps in teacher.tasks])
+            said = teacher_foreground([maps["heatmap"] for maps in teacher.tasks])
             mask = torch.where(targets.labelled[:, None, None], mask, said)
         return masked_error(ours, theirs, mask, standard=self.config.msfd_scale == "standard")
 
@@ -196,7 +196,7 @@ class Crkd(Method):
             total = total + quality_focal(
                 probability(s["heatmap"]),
                 probability(t["heatmap"]),
-                voice(targets, self.config.alone) * weight,
+                response_weight(targets, self.config.alone) * weight,
             )
         return total
 
@@ -219,7 +219,7 @@ class Crkd(Method):
                 s,
                 t,
                 cells=cells_of_teacher(h_t) if published else object_cells(own, h_t, targets),
-                strength=(voice(targets, self.config.alone) * weight * h_t).sum(1),
+                strength=(response_weight(targets, self.config.alone) * weight * h_t).sum(1),
                 channels=self.config.respd_channels,
             )
         return total

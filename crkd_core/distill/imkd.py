@@ -35,7 +35,7 @@ from crkd_core.distill.responses import (
     objectness,
     probability,
     quality_focal,
-    voice,
+    response_weight,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
@@ -192,7 +192,7 @@ class Imkd(Method):
                 )
             theirs = probability(t["heatmap"]) * agreed
             total = total + quality_focal(
-                probability(s["heatmap"]), theirs, voice(targets, self.config.alone)
+                probability(s["heatmap"]), theirs, response_weight(targets, self.config.alone)
             )
         return total
 
@@ -211,7 +211,7 @@ class Imkd(Method):
                 s,
                 t,
                 cells=object_cells(own, theirs, targets),
-                strength=(voice(targets, self.config.alone) * ones)[:, 0],
+                strength=(response_weight(targets, self.config.alone) * ones)[:, 0],
                 channels=self.config.response_channels,
             )
         return total

@@ -83,7 +83,7 @@ def cells_of_teacher(heatmap: Tensor) -> Tensor:
     return presence > bound
 
 
-def sighted(heatmaps: list[Tensor]) -> Tensor:
+def teacher_foreground(heatmaps: list[Tensor]) -> Tensor:
     """bool [B, X, Y]: where a teacher sees something, or beside it: the foreground without truth.
 
     Cells that touch one where the largest probability [B, n, X, Y] of all tasks is above 0.1.
@@ -92,7 +92,7 @@ def sighted(heatmaps: list[Tensor]) -> Tensor:
     return F.max_pool2d(seen.float(), 3, stride=1, padding=1)[:, 0] > 0
 
 
-def voice(targets: Targets, alone: float) -> Tensor | float:
+def response_weight(targets: Targets, alone: float) -> Tensor | float:
     """Factor of a teacher's responses, [B, 1, 1, 1]: 1 where boxes are known, else ``alone``."""
     if targets.labelled is None:
         return 1.0

@@ -40,7 +40,7 @@ def only(**weights: float) -> tuple[str, ...]:
     return ("--losses", ",".join(f"{name}={weight:g}" for name, weight in chosen.items()))
 
 
-#: A distilled one says how hard each loss pulls, five times on its way.
+#: A distilled one logs the gradient ratios of each loss five times on its way.
 TAUGHT = (*ON, f"gradient_steps={STEPS // 5}")
 
 #: Only the heatmaps teach. A plain start needs no calibration block, so it gets none.

@@ -13,7 +13,7 @@ from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import RunSpec, in_order
 from crkd_core.experiments.signatures import signatures
 from crkd_core.files import write_json
-from crkd_core.train.gradients import read_pulls
+from crkd_core.train.gradients import read_gradient_ratios
 
 #: Where runs are scored; the test drives only when asked for.
 SPLITS = ("validation", "test")
@@ -57,7 +57,7 @@ def write_result(folder: Folder, spec: RunSpec, settings: Settings) -> dict[str,
         **_rounded(scored),
         "signatures": signatures(
             lines,
-            read_pulls(folder.run(spec.name)),
+            read_gradient_ratios(folder.run(spec.name)),
             clip_norm=record["config"]["clip_norm"],
             start={split: values["mAP"] for split, values in start.items()},
             end={split: values["scores"]["mAP"] for split, values in scored.items()},

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crkd_core.train.gradients import Pulls, failures
+from crkd_core.train.gradients import GradientRatios, failures
 
 #: A gradient is unstable where one logged step in so many is above so many times the median.
 UNSTABLE, TIMES = 0.02, 10.0
@@ -17,7 +17,7 @@ CLIPPED = 0.5
 
 def signatures(
     lines: Sequence[Mapping[str, Any]],
-    pulls: Pulls,
+    ratios: GradientRatios,
     *,
     clip_norm: float,
     start: Mapping[str, float],
@@ -27,7 +27,7 @@ def signatures(
 
     Args:
         lines: of metrics.jsonl.
-        pulls: what it says of the gradients of losses, see train/gradients.py.
+        ratios: what it says of the gradients of losses, see train/gradients.py.
         clip_norm: of the run.
         start: mAP by split, of the weights it started from; {} = random.
         end: the same of the last ones.
@@ -37,7 +37,7 @@ def signatures(
         for split, value in end.items()
         if split in start and value < start[split]
     ]
-    found += failures(pulls)
+    found += failures(ratios)
     norms = [line["gradient_norm"] for line in lines if "gradient_norm" in line]
     norms = [math.inf if norm is None else norm for norm in norms]
     if norms:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
-from crkd_core.train.gradients import COSINE, SHARE, Pulls, means, read_pulls
+from crkd_core.train.gradients import COSINE, SHARE, GradientRatios, means, read_gradient_ratios
 from crkd_core.train.run_folder import LOG, RunError, read_log
 
 #: What the log says besides losses.
@@ -76,8 +76,10 @@ def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None
     )
 
 
-def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Table | None:
-    """How hard the further losses pulled, and which way; with ``out`` also gradients.png there.
+def compare_gradient_ratios(
+    groups: Mapping[str, Sequence[Path]], out: Path | None = None
+) -> Table | None:
+    """Gradients of further losses by that of the detection loss; with ``out`` also gradients.png.
 
     Args:
         groups: see ``compare_losses``.
@@ -90,7 +92,7 @@ def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None)
     Raises:
         RunError: see ``read_losses``.
     """
-    found = {name: [read_pulls(run) for run in runs] for name, runs in groups.items()}
+    found = {name: [read_gradient_ratios(run) for run in runs] for name, runs in groups.items()}
     losses = list(dict.fromkeys(n for runs in found.values() for run in runs for n in run))
     if not losses:
         if out is not None:
@@ -100,7 +102,7 @@ def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None)
         curves = {name: [_apart(run) for run in runs] for name, runs in found.items()}
         panels = [f"{kind}{loss}" for loss in losses for kind in (SHARE, COSINE)]
         _draw(curves, panels, out / "gradients.png")
-    rows = [[loss, *(_pull(loss, runs) for runs in found.values())] for loss in losses]
+    rows = [[loss, *(_ratio(loss, runs) for runs in found.values())] for loss in losses]
     return Table(
         title="gradients beside the detection loss's: size and cosine, second half of the run",
         columns=("loss", *found),
@@ -108,7 +110,7 @@ def compare_pulls(groups: Mapping[str, Sequence[Path]], out: Path | None = None)
     )
 
 
-def _apart(run: Pulls) -> Losses:
+def _apart(run: GradientRatios) -> Losses:
     """Shares and cosines of a run as curves of their own."""
     curves: Losses = {}
     for loss, values in run.items():
@@ -117,7 +119,7 @@ def _apart(run: Pulls) -> Losses:
     return curves
 
 
-def _pull(loss: str, runs: Sequence[Pulls]) -> str:
+def _ratio(loss: str, runs: Sequence[GradientRatios]) -> str:
     """Share and cosine of a loss, mean over those runs that have it."""
     found = [means(run[loss]) for run in runs if loss in run]
     if not found:

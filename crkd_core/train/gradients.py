@@ -1,4 +1,4 @@
-"""How hard each further loss pulls at the network beside the detection loss, and which way.
+"""The gradient of each further loss by that of the detection loss: its size and its direction.
 
 A loss whose gradient is larger than that of the detection loss decides what is learned; one whose
 gradient vanishes teaches nothing, whatever its value; one at more than a right angle works against
@@ -28,10 +28,10 @@ SHARE, COSINE = "share.", "cosine."
 DOMINATES, DIES, OPPOSES = 1.0, 1e-3, -0.1
 
 #: Loss -> (step, share, cosine) of every step that was measured.
-Pulls = dict[str, list[tuple[int, float, float]]]
+GradientRatios = dict[str, list[tuple[int, float, float]]]
 
 
-def pulls(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, float]:
+def gradient_ratios(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, float]:
     """Share and cosine of every further loss, under ``SHARE`` and ``COSINE`` with its name.
 
     Both are over those parameters of the network that the loss and the detection loss reach. A
@@ -73,13 +73,13 @@ def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | Non
     return torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
 
 
-def read_pulls(run: Path) -> Pulls:
+def read_gradient_ratios(run: Path) -> GradientRatios:
     """What a run logged of its gradients; empty where nothing was.
 
     Raises:
         RunError: the folder has no metrics.jsonl.
     """
-    found: Pulls = {}
+    found: GradientRatios = {}
     try:
         for logged in read_log(run):
             for key, share in logged.items():
@@ -100,7 +100,7 @@ def means(measured: Sequence[tuple[int, float, float]]) -> tuple[float, float]:
     return statistics.fmean(share for _, share, _ in late), statistics.fmean(c for *_, c in late)
 
 
-def failures(measured: Pulls) -> list[str]:
+def failures(measured: GradientRatios) -> list[str]:
     """What went wrong with the losses of a run, one sentence each."""
     said = []
     for name, values in measured.items():

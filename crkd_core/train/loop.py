@@ -25,7 +25,7 @@ from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
-from crkd_core.train.gradients import pulls
+from crkd_core.train.gradients import gradient_ratios
 from crkd_core.train.log import Board, Meter, Skips
 from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
@@ -193,7 +193,7 @@ def train_step(
         parts: model, criterion and optimiser of this objective.
         batches: their gradients are averaged.
         config: of the run.
-        measured: also say how hard each further loss pulls; see train.gradients.
+        measured: also give the gradient ratios of each further loss; see train.gradients.
     """
     found: dict[str, float] = {}
     terms: list[dict[str, torch.Tensor]] = []
@@ -204,7 +204,7 @@ def train_step(
             losses = objective(batch)
             if measured and index + 1 == len(batches):
                 scaled = {name: parts.scaler.scale(value) for name, value in losses.items()}
-                found = pulls(scaled, parts.model)
+                found = gradient_ratios(scaled, parts.model)
             parts.scaler.scale(losses["total"] / len(batches)).backward()
         terms.append({name: value.detach() for name, value in losses.items()})
     parts.scaler.unscale_(parts.optimiser)

@@ -16,7 +16,7 @@ from crkd_core.train.batch import TrainingBatch
 
 #: Weight of the heatmaps while boxes are learned alone: enough to keep them from growing wild with
 #: the features that they share, too little to lead.
-WHISPER = 0.02
+HEATMAP_SHARE = 0.02
 
 
 class TrainingLoss(nn.Module):
@@ -42,7 +42,7 @@ class TrainingLoss(nn.Module):
         """
         losses = self.detection(output, batch.targets)
         if self.step in self.boxes_alone:
-            losses["total"] = losses["total"] - (1 - WHISPER) * losses["heatmap"]
+            losses["total"] = losses["total"] - (1 - HEATMAP_SHARE) * losses["heatmap"]
         if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(
                 output, batch.inputs, batch.targets.labelled

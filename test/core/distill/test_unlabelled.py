@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from crkd_core.cli import app
 from crkd_core.config import ConfigError, CrkdConfig, TrainConfig, UnlabelledConfig
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
-from crkd_core.distill.responses import peaks, sighted
+from crkd_core.distill.responses import peaks, teacher_foreground
 from crkd_core.losses.depth import depth_truth
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import TargetError, Targets, targets_of
@@ -26,7 +26,7 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.output import ModelOutput
 from crkd_core.train.balance import Order
 from crkd_core.train.batch import training_batch
-from crkd_core.train.gradients import read_pulls
+from crkd_core.train.gradients import read_gradient_ratios
 from crkd_core.train.mixed import MixedFrames, MixedOrder
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views
@@ -202,7 +202,7 @@ def test_where_a_teacher_sees_something() -> None:
     logits = torch.full((1, 2, 9, 9), -9.0)
     logits[0, 1, 4, 6] = 0.0
     logits[0, 0, 4, 5] = -1.0
-    found = sighted([logits])
+    found = teacher_foreground([logits])
     assert found.shape == (1, 9, 9)
     assert {tuple(c) for c in found[0].nonzero().tolist()} == {
         (i, j) for i in (3, 4, 5) for j in (4, 5, 6, 7)
@@ -257,6 +257,6 @@ def test_the_command_distils_on_drives_without_boxes(tiny_world, bare_world, tmp
     for line in lines:
         assert all(np.isfinite(line[name]) for name in ("total", "heatmap", "msfd_fused", "depth"))
         assert line["respd_heatmap"] > 0
-    assert {"respd_heatmap", "respd_box"} <= read_pulls(out).keys()
+    assert {"respd_heatmap", "respd_box"} <= read_gradient_ratios(out).keys()
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0, again.output

@@ -124,10 +124,10 @@ def log(norm=lambda step: 5.0):
     return [{"step": step, "gradient_norm": norm(step)} for step in range(10, 510, 10)]
 
 
-def signs(lines=(), *, start=0.3, end=0.4, **pulls):
+def signs(lines=(), *, start=0.3, end=0.4, **ratios):
     return signatures(
         lines or log(),
-        {name: [(step, *value) for step in (100, 200)] for name, value in pulls.items()},
+        {name: [(step, *value) for step in (100, 200)] for name, value in ratios.items()},
         clip_norm=35.0,
         start={"validation": start},
         end={"validation": end},

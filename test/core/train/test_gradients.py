@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from train_tiny import FRAMES, a_config, logged
 
-from crkd_core.train.curves import compare_losses, compare_pulls, read_losses
-from crkd_core.train.gradients import failures, pulls, read_pulls
+from crkd_core.train.curves import compare_gradient_ratios, compare_losses, read_losses
+from crkd_core.train.gradients import failures, gradient_ratios, read_gradient_ratios
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run
 
@@ -35,14 +35,14 @@ def test_shares_and_angles_by_hand() -> None:
         "constant": torch.tensor(1.0),
     }
     terms["total"] = sum(terms.values())
-    found = pulls(terms, model)
+    found = gradient_ratios(terms, model)
     expected = {"along": (2, 1), "across": (1, 0), "against": (0.1, -1), "silent": (0, 0)}
     assert {key.partition(".")[2] for key in found} == expected.keys()
     for name, (share, cosine) in expected.items():
         assert found[f"share.{name}"] == pytest.approx(share, abs=1e-6)
         assert found[f"cosine.{name}"] == pytest.approx(cosine, abs=1e-6)
     terms["total"].backward()  # the graph is still there
-    assert pulls({"heatmap": 3 * a, "total": 3 * a}, model) == {}
+    assert gradient_ratios({"heatmap": 3 * a, "total": 3 * a}, model) == {}
 
 
 def test_a_run_logs_them_and_is_the_same_run(tmp_path) -> None:
@@ -55,19 +55,19 @@ def test_a_run_logs_them_and_is_the_same_run(tmp_path) -> None:
     assert [line["step"] for line in measured if "share.depth" in line] == [2, 4]
     for a, b in zip(silent, measured, strict=True):
         assert a == {k: v for k, v in b.items() if not k.endswith(".depth")}
-    found = read_pulls(runs[2].path)
+    found = read_gradient_ratios(runs[2].path)
     assert [step for step, *_ in found["depth"]] == [2, 4]
     assert all(share > 0 and abs(cosine) <= 1 for _, share, cosine in found["depth"])
-    assert read_pulls(runs[0].path) == {}
+    assert read_gradient_ratios(runs[0].path) == {}
     assert "share.depth" not in read_losses(runs[2].path)
     groups = {"silent": [runs[0].path], "measured": [runs[2].path]}
-    table = compare_pulls(groups, tmp_path)
+    table = compare_gradient_ratios(groups, tmp_path)
     assert table is not None
     ((loss, none, text),) = table.rows
     assert (loss, none) == ("depth", "-")
     assert float(text.split()[0]) == pytest.approx(np.mean([found["depth"][1][1]]), rel=1e-2)
     assert (tmp_path / "gradients.png").stat().st_size > 1000
-    assert compare_pulls({"silent": [runs[0].path]}) is None
+    assert compare_gradient_ratios({"silent": [runs[0].path]}) is None
     assert [row[0] for row in compare_losses(groups).rows].count("depth") == 1
 
 
@@ -90,4 +90,4 @@ def test_accumulated_batches_are_measured_by_their_last(tmp_path) -> None:
     config = a_config(depth_weight=0.5, gradient_steps=1, steps=1, accumulate=2)
     run = Run.start(tmp_path, dataclasses.replace(config), data="", split="")
     train(run, FRAMES)
-    assert len(read_pulls(tmp_path)["depth"]) == 1
+    assert len(read_gradient_ratios(tmp_path)["depth"]) == 1

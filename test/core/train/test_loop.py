@@ -11,7 +11,7 @@ from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.log import Skips
 from crkd_core.train.loop import TrainError, learning_rate_curve, train
-from crkd_core.train.objective import WHISPER
+from crkd_core.train.objective import HEATMAP_SHARE
 from crkd_core.train.run_folder import Run, RunError
 from crkd_core.train.samples import Positions, Views
 
@@ -56,7 +56,7 @@ def test_boxes_are_learned_alone_for_a_while_by_a_network_that_starts_fresh(tmp_
     lines = logged(run)
     terms = ("heatmap", "reg", "height", "dim", "rot", "vel")
     for line in lines:
-        left_out = (1 - WHISPER) * line["heatmap"] if line["step"] in (3, 4) else 0.0
+        left_out = (1 - HEATMAP_SHARE) * line["heatmap"] if line["step"] in (3, 4) else 0.0
         assert line["total"] == pytest.approx(sum(line[t] for t in terms) - left_out, rel=1e-5)
     start = str(tmp_path / "fresh" / "weights.safetensors")
     on = Run.start(

@@ -18,7 +18,7 @@ from crkd_core.cli import app
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.files import OutputError
 from crkd_core.model.checkpoint import read_metadata
-from crkd_core.train.gradients import read_pulls
+from crkd_core.train.gradients import read_gradient_ratios
 from crkd_core.train.loop import train
 from crkd_core.train.run_folder import Run, RunError
 
@@ -135,7 +135,7 @@ def test_a_log_holds_no_number_that_json_does_not_know(run):
         "step": 5, "share.depth": None, "cosine.depth": None, "total": 1.0,
     }  # fmt: skip
     assert "Infinity" not in text and "NaN" not in text
-    assert read_pulls(run) == {}
+    assert read_gradient_ratios(run) == {}
 
 
 def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
