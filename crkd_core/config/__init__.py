@@ -2,7 +2,7 @@
 
 Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run was trained
 (TrainConfig) is written beside it; what a user may turn (thresholds, device, precision) is in
-neither. Presets are functions in presets.py.
+neither. Presets are functions in presets/.
 """
 
 from crkd_core.config.blocks import (

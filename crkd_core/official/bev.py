@@ -12,7 +12,7 @@ from torch import Tensor
 from crkd_core.config import DecoderConfig, HeadConfig
 from crkd_core.model.head import REGRESSION
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import SIX_TASKS
+from crkd_core.presets.crkd import SIX_TASKS
 
 #: Boxes farther out than this (grid frame, metres) are dropped by the released decode.
 CENTER_LIMIT = (61.2, 61.2, 10.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from crkd_core.config import BackboneConfig, CameraConfig
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import SWIN_T
+from crkd_core.presets.crkd import SWIN_T
 
 RESNET_50 = BackboneConfig()
 

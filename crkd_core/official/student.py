@@ -12,7 +12,8 @@ from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
 from crkd_core.official.grids import EGO_T_LIDAR, check_geometry
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import CR_CAMERA, crkd_r50
+from crkd_core.presets import crkd_r50
+from crkd_core.presets.crkd import CR_CAMERA
 
 #: Slots of a pillar in the released code.
 SLOTS = 20

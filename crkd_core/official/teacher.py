@@ -12,7 +12,8 @@ from crkd_core.official import bev
 from crkd_core.official.camera import camera_encoder
 from crkd_core.official.grids import EGO_T_LIDAR, check_geometry
 from crkd_core.official.source import OfficialError, Source
-from crkd_core.presets import LC_CAMERA, lc_r50
+from crkd_core.presets import lc_r50
+from crkd_core.presets.crkd import LC_CAMERA
 
 VIEW = "encoders.camera.vtransform."
 LIDAR = "encoders.lidar.backbone."

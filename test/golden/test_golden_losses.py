@@ -33,7 +33,8 @@ from crkd_core.losses.detection import DetectionLoss, gaussian_focal
 from crkd_core.losses.targets import Targets, targets_of
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
-from crkd_core.presets import SIX_TASKS, crkd_r50
+from crkd_core.presets import crkd_r50
+from crkd_core.presets.crkd import SIX_TASKS
 
 pytestmark = needs_golden
 

@@ -26,7 +26,7 @@ from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
 from crkd_core.model.detector import BevDetector
-from crkd_core.presets import SIX_TASKS
+from crkd_core.presets.crkd import SIX_TASKS
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
 TINY = DetectorConfig(
