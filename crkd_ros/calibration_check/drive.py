@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.config import ImageConfig
-from crkd_core.data import radar
 from crkd_core.data.cameras import prepare_image, read_image
 from crkd_core.data.nuscenes.reader import NuScenes, Record
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.account import Account
 from crkd_ros.bags.frames import BagProblem, Recording
@@ -164,7 +164,7 @@ def _loaded(frame_set: FrameSet, config: ImageConfig) -> FrameSet:
         images[camera] = Timed(stamp_ns, prepared)
     sweeps = {
         name: tuple(
-            Timed(stamp_ns, Sweep(points=radar.read_pcd(record.path), frame_id=name.lower()))
+            Timed(stamp_ns, Sweep(points=read_pcd(record.path), frame_id=name.lower()))
             for stamp_ns, record in recent
         )
         for name, recent in frame_set.sweeps.items()

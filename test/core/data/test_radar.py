@@ -15,10 +15,9 @@ from crkd_core.data.radar import (
     accumulate,
     encode,
     from_records,
-    read_pcd,
     to_records,
-    write_pcd,
 )
+from crkd_core.data.radar_file import read_pcd, write_pcd
 from crkd_core.geometry import pose
 from crkd_core.sensors import RADAR_COLUMNS, RADAR_FIELDS, RADARS
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.data.radar import read_pcd
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.world import rig, write_world
 from crkd_core.world.calibration import mounted, recorded_rig
 from crkd_core.world.content.mix import BALANCED, MIXES, REAL

@@ -14,7 +14,8 @@ import ros_rig
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.data.radar import RADAR_DTYPE, from_records, to_records, write_pcd
+from crkd_core.data.radar import RADAR_DTYPE, from_records, to_records
+from crkd_core.data.radar_file import write_pcd
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADAR_FIELDS, RADARS
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
