@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.radar import RADAR_DTYPE, USED, RadarError, from_records, to_records
-from crkd_core.files import read_file, write_bytes
+from crkd_core.files import read_file
 from crkd_core.sensors import RADAR_COLUMN, RADAR_FIELDS
 
 logger = logging.getLogger(__name__)
@@ -78,24 +78,10 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     return points
 
 
-def write_pcd(path: str | os.PathLike[str], points: NDArray[np.floating]) -> None:
-    """Write [N, 18] as a nuScenes radar file that the devkit reads too.
-
-    No points are written as one row with NaN in x, which is how the devkit knows an empty cloud.
-    The file appears under its name only when it is whole.
-
-    Raises:
-        RadarError: wrong width, or an integer field outside its range; names the file.
-    """
-    try:
-        data = encode_pcd(points)
-    except RadarError as error:
-        raise RadarError(f"{path}: {error}") from error
-    write_bytes(data, path)
-
-
 def encode_pcd(points: NDArray[np.floating]) -> bytes:
-    """What ``write_pcd`` writes.
+    """[N, 18] as the bytes of a nuScenes radar file, which the devkit reads too.
+
+    No points are one row with NaN in x, which is how the devkit knows an empty cloud.
 
     Raises:
         RadarError: wrong width, or an integer field outside its range.

@@ -294,20 +294,3 @@ def _noting(account: Account, problem: Problem) -> Callable[[int, str, str], Non
         problem(stamp_ns, reason)
 
     return broken_image
-
-
-def frames_of_bag(
-    path: Path,
-    *,
-    image: ImageConfig,
-    framing: FramingConfig | None = None,
-    tokens: Mapping[int, str] | None = None,
-    only: Collection[int] | None = None,
-    problems: list[BagProblem] | None = None,
-    calibration: Calibration | None = None,
-    look: Look | None = None,
-    topics: Mapping[str, str] | None = None,
-) -> Iterator[Frame]:
-    """The Frames of one reading; see Recording and its ``frames``."""
-    with Recording(path, framing=framing, topics=topics, calibration=calibration) as recording:
-        yield from recording.frames(image, tokens=tokens, only=only, problems=problems, look=look)

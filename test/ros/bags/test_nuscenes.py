@@ -11,6 +11,7 @@ from pathlib import Path
 import command_lines
 import numpy as np
 import pytest
+from bag_frames import frames_of_bag
 from handmade import write_version
 
 from crkd_core import geometry
@@ -20,7 +21,7 @@ from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
-from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
+from crkd_ros.bags.frames import BagProblem, layout_of
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from bag_frames import frames_of_bag
 from camera_messages import K
 from model_tiny import TINY
 from other_sensors import CAMERA, FIELDS, RADAR, START, STEP, image, info, write_bag
@@ -14,7 +15,7 @@ from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.frames import BagProblem
 from crkd_ros.bags.replay import replay
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert.images import image_rgb
