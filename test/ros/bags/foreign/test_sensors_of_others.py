@@ -9,10 +9,9 @@ from bag_frames import frames_of_bag
 from camera_messages import K
 from model_tiny import TINY
 from other_sensors import CAMERA, FIELDS, RADAR, START, STEP, image, info, write_bag
+from watched import Watched
 
 from crkd_core.config import ImageConfig
-from crkd_core.frame import Frame
-from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.frames import BagProblem
@@ -74,15 +73,11 @@ def test_a_radar_of_another_maker_needs_the_parameters(bag):
 
 def test_replay_follows_the_nodes_parameters(bag, tmp_path):
     torch.manual_seed(0)
-    detector = Detector(build_detector(TINY), score_threshold=0.05)
-    seen: list[Frame] = []
-
-    def look(frame, _):
-        seen.append(frame)
-
+    detector = Watched(build_detector(TINY), score_threshold=0.05)
+    seen = detector.seen
     config = NodeConfig(radar_fields=FIELDS)
-    report = replay(bag, detector, tmp_path / "out", framing=config, on_frame=look)
+    report = replay(bag, detector, tmp_path / "out", framing=config)
     assert report.frames == len(seen) >= 3
     assert all(len(frame.radar) for frame in seen)
-    replay(bag, detector, tmp_path / "other", on_frame=look)
+    replay(bag, detector, tmp_path / "other")
     assert not seen[-1].radar_present.any()
