@@ -74,10 +74,9 @@ def test_a_radar_of_another_maker_needs_the_parameters(bag):
 def test_replay_follows_the_nodes_parameters(bag, tmp_path):
     torch.manual_seed(0)
     detector = Watched(build_detector(TINY), score_threshold=0.05)
-    seen = detector.seen
     config = NodeConfig(radar_fields=FIELDS)
     report = replay(bag, detector, tmp_path / "out", framing=config)
-    assert report.frames == len(seen) >= 3
-    assert all(len(frame.radar) for frame in seen)
+    assert report.frames == len(detector.seen) >= 3
+    assert all(len(frame.radar) for frame in detector.seen)
     replay(bag, detector, tmp_path / "other")
-    assert not seen[-1].radar_present.any()
+    assert not detector.seen[-1].radar_present.any()
