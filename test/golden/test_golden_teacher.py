@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,13 +18,7 @@ from crkd_core.model.lidar.sites import Sites
 from crkd_core.model.lidar.sparse_map import SparseMap
 from crkd_core.model.lidar.voxels import Voxels, voxelise
 
-pytestmark = needs_golden
-
-
-@pytest.fixture(autouse=True)
-def no_grad() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = [needs_golden, pytest.mark.usefixtures("no_grad")]
 
 
 @pytest.fixture(scope="module")
