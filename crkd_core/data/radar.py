@@ -40,7 +40,7 @@ RADAR_DTYPE = np.dtype(
     ]
 )
 
-#: Columns without which a return is none: what the network reads of it.
+#: Columns that must be finite for a return to count: what the network reads.
 USED = (
     *("x", "y", "z", "dyn_prop", "rcs", "vx_comp", "vy_comp"),
     *("ambig_state", "invalid_state", "pdh0"),
@@ -102,8 +102,7 @@ class RadarSweep:
 def from_records(records: NDArray[np.void]) -> NDArray[np.float32]:
     """Structured records that have the fields RADAR_FIELDS to [N, 18] float32.
 
-    Returns that are none are left out, see ``kept_returns``: nuScenes writes a NaN row for "no
-    returns".
+    Invalid returns are left out, see ``kept_returns``: nuScenes writes a NaN row for "no returns".
 
     Raises:
         RadarError: a field is missing; the text names the fields found.

@@ -1,6 +1,6 @@
 """nuScenes radar files: packed records of 43 bytes behind a text header (docs/nuscenes.md).
 
-What a row is, and which rows are no returns, is in radar.py.
+What a row is, and which returns are valid, is in radar.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """Read one nuScenes radar file.
 
     Returns:
-        float32 [N, 18], columns RADAR_FIELDS, without what is no return (``kept_returns``). Where
+        float32 [N, 18], columns RADAR_FIELDS, without invalid returns (``kept_returns``). Where
         nothing is left of several, it warns.
 
     Raises:

@@ -56,7 +56,6 @@ class MarkersConfig:
         high=60.0,
         dynamic=True,
     )
-
     rate: float = knob(
         0.0,
         "Arrays are at most so frequent, Hz; 0: one each frame",
