@@ -14,7 +14,8 @@ from crkd_core.census.boxes import BoxCounts, read_boxes
 from crkd_core.data.lidar import LidarError, read_bin
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_core.data.radar import RadarError, read_pcd
+from crkd_core.data.radar import RadarError
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import LIDAR, RADARS
 
 

@@ -68,7 +68,7 @@ class SegmentsConfig:
     classes: tuple[Literal["vehicle", "drivable_area"], ...] = ("vehicle", "drivable_area")
     #: Hidden channels.
     channels: int = 64
-    #: Detection classes whose boxes are vehicles; those that a detector does not know are none.
+    #: Detection classes whose boxes are vehicles; unknown ones are ignored.
     vehicles: tuple[str, ...] = (
         *("car", "truck", "bus", "trailer", "construction_vehicle"),
         *("motorcycle", "bicycle"),

@@ -217,7 +217,7 @@ PUBLISHED: Mapping[str, Any] = {
 
 
 def check_losses(name: str, losses: Mapping[str, float], *, known: Mapping[str, float]) -> None:
-    """Refuse a loss that a method does not have, and a weight that is none."""
+    """Refuse an unknown loss or an invalid weight."""
     for loss, weight in losses.items():
         if loss not in known:
             near = difflib.get_close_matches(loss, known, n=1)
@@ -234,7 +234,7 @@ def loss_weights(text: str | None, *, defaults: Mapping[str, float]) -> dict[str
 
     Raises:
         ConfigError: a part that is not NAME=WEIGHT, a name that ``defaults`` does not have or that
-            comes twice, or a weight that is none.
+            comes twice, or an invalid weight.
     """
     found: dict[str, float] = {}
     for part in () if text is None else text.split(","):

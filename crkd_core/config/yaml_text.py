@@ -21,7 +21,7 @@ def load_yaml(text: str | bytes, *, loader: type[yaml.SafeLoader] = yaml.SafeLoa
         loader: who says what plain words mean.
 
     Raises:
-        ConfigError: it is none, is nested without end, grows by aliases beyond any file that
+        ConfigError: it is no YAML, is nested without end, grows by aliases beyond any file that
             somebody would write, or says something twice; on one line.
     """
     if len(text) > _LARGEST:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.data.records import check_metres, encode_records, read_records
-from crkd_core.files import write_bytes
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -68,21 +67,8 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     return points
 
 
-def write_bin(path: str | os.PathLike[str], points: NDArray[np.floating]) -> None:
-    """Write [N, 5] as a nuScenes LiDAR file; it appears under its name only when it is whole.
-
-    Raises:
-        LidarError: wrong width; names the file.
-    """
-    try:
-        data = encode_bin(points)
-    except LidarError as error:
-        raise LidarError(f"{path}: {error}") from error
-    write_bytes(data, path)
-
-
 def encode_bin(points: NDArray[np.floating]) -> bytes:
-    """What ``write_bin`` writes.
+    """[N, 5] as the bytes of a nuScenes LiDAR file.
 
     Raises:
         LidarError: wrong width.

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crkd_core.boxes import SCORED_FROM
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.pictures import draw_bev, draw_cameras, draw_precision_recall
-from crkd_core.evaluate.predict import Account, detect, load_detector, segment_score, timing_table
+from crkd_core.evaluate.pass_over import draw_samples, pass_over
+from crkd_core.evaluate.pictures import draw_precision_recall
+from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.report import metrics_tables, unscored_note, write_report
+from crkd_core.evaluate.report import metrics_tables, publish, unscored_note
 from crkd_core.evaluate.scoring import Countable, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
-    Answer,
     Submission,
     make_submission,
     write_submission,
 )
 from crkd_core.files import write_json
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
-from crkd_core.tables import Table, print_tables
-
-#: How many samples of a split are drawn.
-PICTURES = 3
+from crkd_core.tables import Table
 
 
 def evaluate_weights(
@@ -51,9 +46,9 @@ def evaluate_weights(
 
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
     slices.json where asked for, in the place of what an evaluation before this one left; prints
-    the tables. A sample that has nothing that the detector
-    reads has an empty answer; these are counted in metrics.json and in what is printed. Of a
-    detector with a second head its cells are scored too ("segmentation" in metrics.json).
+    the tables. A sample that has nothing that the detector reads has an empty answer; these are
+    counted in metrics.json and in what is printed. Of a detector with a second head its cells are
+    scored too ("segmentation" in metrics.json).
 
     Args:
         weights: file of ``save_weights``.
@@ -82,57 +77,37 @@ def evaluate_weights(
         engine=engine,
         score_threshold=score_threshold,
     )
-    read = detector.config.sensors
-    used = {LIDAR, *sensors} & {*read} if sensors else {*read}
     frames = NuScenesFrames.for_detectors(tables, split, detector.config, sensors=sensors)
-    stages: dict[str, list[float]] = {}
-    account = Account(sensors=tuple(name for name in read if name in used))
-    cells = segment_score(detector)
-    answers = []
-    for frame, found in detect(
-        detector,
-        frames,
-        f"evaluating {split}",
-        stays=True,
-        stages=stages,
-        account=account,
-        cells=cells,
-    ):
-        answers.append(Answer.to(frame, found))
+    seen = pass_over(detector, frames, split, recorded=CHANNELS, sensors=sensors)
+    used = {*seen.account.sensors}
     meta = dict.fromkeys(META_KEYS, False)
-    meta["use_camera"] = any(name in used for name in CAMERAS)
-    meta["use_radar"] = any(name in used for name in RADARS)
+    meta["use_camera"] = bool(used & {*CAMERAS})
+    meta["use_radar"] = bool(used & {*RADARS})
     meta["use_lidar"] = LIDAR in used
-    submission = make_submission(answers, classes=detector.config.classes, meta=meta)
+    submission = make_submission(seen.answers, classes=detector.config.classes, meta=meta)
     clear(out)
     write_submission(submission, out / "results.json")
-    summary = None if cells is None else cells.summary()
     counted = countable(tables, submission, split)
-    result, parts = _scored(
-        tables, submission, counted, out, slices=slices, account=account, cells=summary
-    )
-
-    pictures: dict[str, Path] = {}
+    result, parts = _scored(tables, submission, counted, out, slices=slices, facts=seen.facts())
     recorded = NuScenesFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
-    for i in sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]}):
-        frame, found = recorded[i], answers[i].detections
-        name = f"{tables.scene_of(frame.token)}, sample {frame.token}"
-        for kind, draw in (("bev", draw_bev), ("cameras", draw_cameras)):
-            path = out / f"{kind}_{i:05d}.png"
-            draw(frame, found, path)
-            pictures[f"{name}: {kind}"] = path
+    pictures = draw_samples(
+        recorded,
+        seen.answers,
+        out,
+        cameras=CAMERAS,
+        name=lambda token: f"{tables.scene_of(token)}, sample {token}",
+    )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."
-    note = account.note()
     _publish(
         result,
         out,
         text=text,
-        notes=[note] if note else [],
-        tables=[*parts, account.table(), timing_table(stages)],
+        note=seen.account.note(),
+        tables=[*parts, *seen.tables()],
         pictures=pictures,
     )
     return result
@@ -164,7 +139,7 @@ def evaluate_submission(
     clear(out, keep=results_json)
     result, parts = _scored(tables, submission, counted, out, slices=slices)
     text = f"{results_json.name} on {split} of {tables.version}."
-    _publish(result, out, text=text, notes=[], tables=parts, pictures={})
+    _publish(result, out, text=text, tables=parts)
     return result
 
 
@@ -175,29 +150,20 @@ def _scored(
     out: Path,
     *,
     slices: bool,
-    account: Account | None = None,
-    cells: dict[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[Evaluation, list[Table]]:
-    """Metrics of the whole, and the tables of its parts and cells where asked for; written.
+    """Metrics of the whole, and the table of its parts where asked for; written.
 
     They are written before anything is drawn or printed, which may fail.
     """
     result = counted.score()
-    metrics = {**result.summary, "meta": dict(submission.meta)}
-    if account is not None and account.blind:
-        metrics["samples_without_input"] = len(account.blind)
-    more = []
-    if cells is not None:
-        from crkd_core.evaluate.segmentation import segments_table
-
-        metrics["segmentation"] = cells
-        more.append(segments_table(cells))
+    metrics = {**result.summary, "meta": dict(submission.meta), **(facts or {})}
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        return result, more
+        return result, []
     parts = score_slices(tables, counted)
     write_json(parts, out / "slices.json", indent=2)
-    return result, [*more, slices_table(parts)]
+    return result, [slices_table(parts)]
 
 
 def _publish(
@@ -205,23 +171,18 @@ def _publish(
     out: Path,
     *,
     text: str,
-    notes: list[str],
     tables: list[Table],
-    pictures: dict[str, Path],
+    note: str = "",
+    pictures: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write curves and report; print the tables, and then the notes, on stdout."""
+    """Write curves and report; print the tables, and then the notes."""
     curves = out / "precision_recall.png"
     draw_precision_recall(result, curves)
-    notes = [note for note in (*notes, unscored_note(result)) if note]
-    every = [*metrics_tables(result.summary), *tables]
-    write_report(
-        out / "report.html",
+    publish(
+        out,
         title="nuScenes detection evaluation",
-        tables=every,
-        pictures={"precision over recall": curves, **pictures},
-        text="\n\n".join([text, *notes]),
+        text=text,
+        notes=[note, unscored_note(result)],
+        tables=[*metrics_tables(result.summary), *tables],
+        pictures={"precision over recall": curves, **(pictures or {})},
     )
-    print_tables(*every)
-    for note in notes:
-        print(note)
-    print(f"written: {out}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.files import write_text
-from crkd_core.tables import Table, number
+from crkd_core.tables import Table, number, print_tables
 
 #: The devkit's error names -> what people call their means.
 MEAN_NAMES = {
@@ -105,6 +105,42 @@ def write_report(
     parts = [*paragraphs(text), *(table.html() + "<br>\n" for table in tables)]
     parts += [figure(caption, picture) for caption, picture in (pictures or {}).items()]
     write_text(page(title, parts), path)
+
+
+def publish(
+    out: Path,
+    *,
+    title: str,
+    text: str,
+    notes: Sequence[str],
+    tables: Sequence[Table],
+    pictures: Mapping[str, Path],
+) -> None:
+    """Write report.html of an evaluation; print its tables, and then the notes, on stdout.
+
+    Args:
+        out: folder of the evaluation.
+        title: see ``write_report``.
+        text: what was evaluated.
+        notes: what is to be known about it; "" = nothing.
+        tables: see ``write_report``.
+        pictures: likewise.
+
+    Raises:
+        ReportError, OSError: see ``write_report``.
+    """
+    told = [note for note in notes if note]
+    write_report(
+        out / "report.html",
+        title=title,
+        tables=tables,
+        pictures=pictures,
+        text="\n\n".join([text, *told]),
+    )
+    print_tables(*tables)
+    for note in told:
+        print(note)
+    print(f"written: {out}")
 
 
 def paragraphs(text: str) -> list[str]:

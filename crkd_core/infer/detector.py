@@ -295,7 +295,7 @@ def usable_device(name: str | torch.device) -> torch.device:
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a number format. Raises InferError: there is none of this name, or not here."""
+    """Refuse an unknown number format, or one that this device lacks. Raises InferError."""
     if precision not in DTYPES:
         raise InferError(f"precision: expected one of {', '.join(DTYPES)}, got {precision!r}")
     if precision == "fp16" and device.type == "cpu":

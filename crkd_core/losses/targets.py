@@ -146,7 +146,7 @@ def targets_of(
         tokens: of the samples, for errors; () = unknown.
 
     Raises:
-        TargetError: a sample without truth, or truth that is none; see ``build_targets``.
+        TargetError: a sample without truth, or invalid truth; see ``build_targets``.
     """
     known = [truth for truth in truths if truth is not None]
     if partly:

@@ -15,7 +15,7 @@ from crkd_core.model.attention_fuse import AttentionFuser
 from crkd_core.model.bev import BevDecoder
 from crkd_core.model.camera.depth_lift import DepthLift
 from crkd_core.model.camera.encoder import ImageEncoder
-from crkd_core.model.camera.lift import Lift
+from crkd_core.model.camera.lift import Lift, Points
 from crkd_core.model.camera.radar_lift import RadarLift
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
@@ -113,10 +113,8 @@ class BevDetector(nn.Module):
                 features,
                 batch.grid_T_pixel,
                 batch.camera_present,
-                points=batch.lidar,
-                sample=batch.lidar_sample,
-                radar=batch.radar,
-                radar_sample=batch.radar_sample,
+                lidar=None if self.lidar is None else Points(*_lidar(batch)),
+                radar=Points(batch.radar, batch.radar_sample),
             )
         if self.radar is not None:
             radar_bev = self.radar(batch.radar, batch.radar_sample, len(batch))

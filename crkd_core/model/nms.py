@@ -96,24 +96,6 @@ def suppressed(groups: Sequence[Circles | Rectangles], *, keep: int) -> list[Ind
     return kept
 
 
-def circle_nms(centers: Array, *, distance: float, keep: int) -> Indices:
-    """Greedy suppression of centres [N, 2], best first, within ``distance`` m of a kept one.
-
-    Returns:
-        Indices of at most ``keep`` survivors, ascending.
-    """
-    return suppressed([Circles(centers=centers, distance=distance)], keep=keep)[0]
-
-
-def rotated_nms(boxes: Array, *, overlap: float, keep: int) -> Indices:
-    """Greedy suppression of boxes [N, 5], best first, whose BEV IoU with a kept one is larger.
-
-    Returns:
-        Indices of at most ``keep`` survivors, ascending.
-    """
-    return suppressed([Rectangles(boxes=boxes, overlap=overlap)], keep=keep)[0]
-
-
 def _squared(centers: Array, strong: Indices, weak: Indices) -> Array:
     """Squared distances [S, W] of centres."""
     # Coordinate by coordinate: small arrays come from memory that is at hand.

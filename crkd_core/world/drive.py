@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.data.lidar import encode_bin
-from crkd_core.data.radar import encode_pcd
+from crkd_core.data.radar_file import encode_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.world import rig
 from crkd_core.world.calibration import mounted, recorded_rig

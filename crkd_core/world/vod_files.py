@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes
-from crkd_core.data import radar
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import read_table
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.data.vod.boxes import to_objects
 from crkd_core.data.vod.calibration import Calibration, encode_calibration
 from crkd_core.data.vod.classes import VOD_CLASSES
@@ -139,7 +139,7 @@ def _write_radar(sweeps: Sequence[Record], camera: Record, out: Path, name: str)
     radar_T_global = geometry.invert(camera.global_T_ego @ camera.ego_T_sensor @ camera_T_radar)
     parts = [np.zeros((0, 7))]
     for scan, sweep in enumerate(chain):
-        points = radar.read_pcd(sweep.path)
+        points = read_pcd(sweep.path)
         ray = points[:, :2] / np.maximum(np.hypot(*points[:, :2].T), 1e-6)[:, None]
         speeds = [
             ray[:, 0] * points[:, RADAR_COLUMN[x]] + ray[:, 1] * points[:, RADAR_COLUMN[y]]

@@ -130,5 +130,5 @@ def _parsed(connection: Connection) -> dict[str, Any]:
         found |= get_types_from_msg(RADAR_OBJECTS, name)
         found |= get_types_from_msg(RADAR_OBJECT, f"{package}/RadarObject")
     else:
-        raise BagError("there is none")
+        raise BagError("the bag has no definition of this type")
     return found

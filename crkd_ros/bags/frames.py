@@ -19,7 +19,8 @@ from crkd_core.frame import Frame
 from crkd_ros import frames
 from crkd_ros.bags.account import Account
 from crkd_ros.bags.container import Bag
-from crkd_ros.bags.layout import Layout, find_layout
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.reader import open_rosbag2
@@ -293,20 +294,3 @@ def _noting(account: Account, problem: Problem) -> Callable[[int, str, str], Non
         problem(stamp_ns, reason)
 
     return broken_image
-
-
-def frames_of_bag(
-    path: Path,
-    *,
-    image: ImageConfig,
-    framing: FramingConfig | None = None,
-    tokens: Mapping[int, str] | None = None,
-    only: Collection[int] | None = None,
-    problems: list[BagProblem] | None = None,
-    calibration: Calibration | None = None,
-    look: Look | None = None,
-    topics: Mapping[str, str] | None = None,
-) -> Iterator[Frame]:
-    """The Frames of one reading; see Recording and its ``frames``."""
-    with Recording(path, framing=framing, topics=topics, calibration=calibration) as recording:
-        yield from recording.frames(image, tokens=tokens, only=only, problems=problems, look=look)

@@ -15,6 +15,7 @@ and the pose of an instant is written before the sensor messages of that instant
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,19 +105,19 @@ def write_bag(
             bag.write(topic, message, stamp_ns)
             counts[topic] = counts.get(topic, 0) + 1
 
+        def write_truth(until: float) -> None:
+            while truths and truths[0][0] <= until:
+                at, token = truths.pop(0)
+                markers = scene_messages.truth_markers(at, tables.truth_global(token))
+                write("/markers/annotations", markers, at)
+
         first = {record.channel: record.ego_T_sensor for record in reversed(records)}
         write("/tf_static", scene_messages.static(records[0].stamp_ns, first), records[0].stamp_ns)
         calibration.update(first)
         last_pose = -1
         for record in counted(records, f"writing {out.name}", shown=progress):
             now = record.stamp_ns
-            while truths and truths[0][0] <= now:
-                at, token = truths.pop(0)
-                write(
-                    "/markers/annotations",
-                    scene_messages.truth_markers(at, tables.truth_global(token)),
-                    at,
-                )
+            write_truth(now)
             if not np.array_equal(calibration[record.channel], record.ego_T_sensor):
                 calibration[record.channel] = record.ego_T_sensor
                 write(
@@ -132,12 +133,7 @@ def write_bag(
                 continue
             for topic, message in scene_messages.sensor_messages(record):
                 write(topic, message, now)
-        for at, token in truths:
-            write(
-                "/markers/annotations",
-                scene_messages.truth_markers(at, tables.truth_global(token)),
-                at,
-            )
+        write_truth(math.inf)
     return BagSummary(
         path=out, messages=counts, start_ns=records[0].stamp_ns, end_ns=records[-1].stamp_ns
     )

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crkd_core.boxes import Detections
 from crkd_core.config import check_classes
 from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.scoring import score
@@ -77,7 +76,6 @@ def replay(
     framing: FramingConfig | None = None,
     topics: Mapping[str, str] | None = None,
     version: str | None = None,
-    on_frame: Callable[[Frame, Detections], None] | None = None,
     overwrite: bool = False,
 ) -> ReplayReport:
     """Run a detector over a bag: ``out/detections`` and, given the data set, its metrics.
@@ -103,7 +101,6 @@ def replay(
             the detector reads.
         topics: what the user names, see ``find_layout``.
         version: version folder of ``data``; None = the one that holds the split.
-        on_frame: called with every frame and its detections.
         overwrite: results of another replay in ``out`` go when these appear, also those that
             these have no successor for.
 
@@ -124,7 +121,7 @@ def replay(
     with Recording(path, framing=framing, topics=topics) as recording:
         how = Publishing() if publishing is None else publishing(recording)
         with _together(out, overwrite=overwrite) as room:
-            return _Replay(recording, detector, room, how, on_frame).run(
+            return _Replay(recording, detector, room, how).run(
                 data=data, split=split, version=version, key_frames_only=key_frames_only
             )
 
@@ -157,10 +154,9 @@ class _Replay:
         detector: Detector,
         out: Path,
         publishing: Publishing,
-        on_frame: Callable[[Frame, Detections], None] | None,
     ) -> None:
         self._recording, self._detector, self._out = recording, detector, out
-        self._publishing, self._on_frame = publishing, on_frame
+        self._publishing = publishing
         self._problems: list[BagProblem] = []
         self._answers: list[Answer] = []
         self._recorded: list[int] = []
@@ -215,8 +211,6 @@ class _Replay:
         for frame, found in detect(self._detector, frames, f"replaying {path.name}", total=total):
             if frame.token:
                 self._answers.append(Answer.to(frame, found))
-            if self._on_frame is not None:
-                self._on_frame(frame, found)
             formed = True
             # Of frames that came in another order: not before the one before.
             recorded_ns = max(recorded_ns, self._recorded[-1])

@@ -13,6 +13,7 @@ from crkd_core.boxes import Truth
 from crkd_core.data import lidar, radar
 from crkd_core.data.cameras import CameraError, jpeg_size
 from crkd_core.data.nuscenes.reader import Record
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.files import read_file
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.message_types import BagError, make
@@ -78,7 +79,7 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
             ),
         )
     elif record.channel in RADARS:
-        yield f"/{name}", cloud(head, radar.to_records(radar.read_pcd(path)))
+        yield f"/{name}", cloud(head, radar.to_records(read_pcd(path)))
     else:
         points = np.ascontiguousarray(lidar.read_bin(path))
         yield f"/{name}", cloud(head, points.view(_LIDAR_DTYPE)[:, 0])

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crkd_core.config import ImageConfig
-from crkd_core.data import radar
 from crkd_core.data.cameras import prepare_image, read_image
 from crkd_core.data.nuscenes.reader import NuScenes, Record
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.account import Account
 from crkd_ros.bags.frames import BagProblem, Recording
@@ -19,7 +19,8 @@ from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import EgoMotion, Extrinsics
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.sync.history import Arrival, Timed
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer
@@ -77,7 +78,7 @@ def check_bag(
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
-        path: a rosbag2, see ``bags.layout.find_layout``.
+        path: a rosbag2, see ``bags.layout_search.find_layout``.
         calibration: to be checked; None = that of the bag.
         frames: how many frames.
         framing: as the node has it.
@@ -163,7 +164,7 @@ def _loaded(frame_set: FrameSet, config: ImageConfig) -> FrameSet:
         images[camera] = Timed(stamp_ns, prepared)
     sweeps = {
         name: tuple(
-            Timed(stamp_ns, Sweep(points=radar.read_pcd(record.path), frame_id=name.lower()))
+            Timed(stamp_ns, Sweep(points=read_pcd(record.path), frame_id=name.lower()))
             for stamp_ns, record in recent
         )
         for name, recent in frame_set.sweeps.items()

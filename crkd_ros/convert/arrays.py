@@ -125,7 +125,7 @@ def check_cloud(message: Any, source: str) -> None:
     """Sizes that contradict each other must not become reads beyond the data.
 
     Raises:
-        ConvertError: they do, or a field is none that every implementation of read_points reads.
+        ConvertError: they do, or a field that not every implementation of read_points reads.
     """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
     _check_layout(layout_of(message), step, source)
@@ -176,7 +176,7 @@ def _bytes_needed(message: Any) -> int:
 
 
 def _matrix(position: Any, orientation: Any) -> NDArray[np.float64]:
-    """A pose of messages' vectors. Raises ConvertError when it is none."""
+    """A pose of messages' vectors. Raises ConvertError when it is invalid."""
     try:
         return geometry.pose(
             [position.x, position.y, position.z],

@@ -39,8 +39,8 @@ def boxes_cloud(
     """A sensor_msgs/PointCloud2 with one point per detection, best score first.
 
     Fields BOX_FIELDS, float32 each: centre, size (m), yaw (rad), velocity over ground (m/s), score
-    in [0, 1], label (index into the
-    classes, see ``label_info``); of Tracked also ``id``, uint32, 0 for none.
+    in [0, 1], label (index into the classes, see ``label_info``); of Tracked also ``id``, uint32,
+    0 for none.
     """
     detections = finite(detections)
     kind = [(name, "<f4") for name in BOX_FIELDS]

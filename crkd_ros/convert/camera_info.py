@@ -69,7 +69,7 @@ def distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
 
 
 def calibration(values: Any, columns: int, name: str) -> NDArray[np.float64]:
-    """A pinhole matrix [3, columns], with skew or without. Raises ConvertError when it is none."""
+    """A pinhole matrix [3, columns], with or without skew. Raises ConvertError when invalid."""
     matrix = np.asarray(values, np.float64).reshape(3, columns)
     good = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
     good = good and np.abs(matrix).max() <= _LARGEST and not matrix[1, 0]

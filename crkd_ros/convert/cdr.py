@@ -90,7 +90,7 @@ def odometry(data: bytes) -> Any:
     """A serialised nav_msgs/Odometry; an OdometryMessage, where its encoding is plain CDR.
 
     Raises:
-        ConvertError: bytes that are none.
+        ConvertError: malformed bytes.
     """
     if len(data) < _ORIGIN or data[0] != 0 or data[1] not in _ORDERS:
         return _by_rclpy(data)

@@ -86,7 +86,7 @@ def picture_of(message: Any) -> Picture:
     """What an Image or CompressedImage is a picture of, without decoding it.
 
     Raises:
-        ConvertError: it is none that ``image_rgb`` reads: depth, video, an unknown encoding.
+        ConvertError: not an image that ``image_rgb`` reads: depth, video, an unknown encoding.
     """
     if hasattr(message, "encoding"):
         encoding = _known(message)

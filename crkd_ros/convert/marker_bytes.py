@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from crkd_core.boxes import Boxes, Detections
-from crkd_ros.convert.markers import _ADD, Mark, MarkersConfig, lifetime, marks
+from crkd_ros.convert.markers import ADD, Mark, MarkersConfig, lifetime, marks
 
 _ENCAPSULATION = b"\0\1\0\0"
+#: What is empty before the text of a marker (colors to uv_coordinates) and behind it (mesh_*).
+_TEXTURES = (0, 1, b"", 0, 0, 1, b"", 1, b"", 0, 0)
+_MESH = (1, b"", 1, b"", 0, False)
 #: The longest alignment of CDR; where a marker begins modulo this decides where it is padded.
 _PERIOD = 8
 #: Texts of several lengths, one box that moves and one that stands.
@@ -60,29 +63,9 @@ def _array(
         body += layout.pack(
             *(*stamp, len(frame) + 1, frame, len(ns) + 1, ns, mark.id, mark.type, mark.action),
             *(*mark.position, *mark.orientation, *mark.scale, *mark.color),
-            *(lifetime if mark.action == _ADD else (0, 0)),
+            *(lifetime if mark.action == ADD else (0, 0)),
             *(False, len(mark.points), *(number for end in mark.points for number in end)),
-            *(
-                0,
-                1,
-                b"",
-                0,
-                0,
-                1,
-                b"",
-                1,
-                b"",
-                0,
-                0,
-                len(text) + 1,
-                text,
-                1,
-                b"",
-                1,
-                b"",
-                0,
-                False,
-            ),
+            *(*_TEXTURES, len(text) + 1, text, *_MESH),
         )
     return _ENCAPSULATION + bytes(body)
 

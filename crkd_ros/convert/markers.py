@@ -33,7 +33,7 @@ Numbers = tuple[float, ...]
 #: Namespaces of ``marker_array``, so that each can be switched off by itself.
 NAMESPACES = ("boxes", "labels", "velocity")
 
-_ADD, _DELETEALL = 0, 3
+ADD, _DELETEALL = 0, 3
 _ARROW, _CUBE, _TEXT = 0, 1, 9
 #: Slower than this, an arrow would be a dot.
 _ARROW_MIN_SPEED = 0.5
@@ -56,7 +56,6 @@ class MarkersConfig:
         high=60.0,
         dynamic=True,
     )
-
     rate: float = knob(
         0.0,
         "Arrays are at most so frequent, Hz; 0: one each frame",
@@ -110,7 +109,7 @@ def marks(
             Mark(
                 ns=cubes,
                 id=number,
-                action=_ADD,
+                action=ADD,
                 type=_CUBE,
                 position=center,
                 orientation=tuple(turn),
@@ -127,7 +126,7 @@ def marks(
             Mark(
                 ns=labels,
                 id=number,
-                action=_ADD,
+                action=ADD,
                 type=_TEXT,
                 position=(*center[:2], top),
                 scale=(0.0, 0.0, 0.8),
@@ -146,7 +145,7 @@ def marks(
             Mark(
                 ns=arrows,
                 id=ids[index],
-                action=_ADD,
+                action=ADD,
                 type=_ARROW,
                 scale=(0.15, 0.4, 0.5),
                 color=(*colors[index], 1.0),
@@ -193,7 +192,7 @@ def marker_array(
     markers = []
     for mark in marks(boxes, namespaces=namespaces, config=config):
         fields: dict[str, Any] = {"header": head, "ns": mark.ns, "id": mark.id}
-        if mark.action == _ADD:
+        if mark.action == ADD:
             x, y, z, w = mark.orientation
             fields |= {
                 "type": mark.type,

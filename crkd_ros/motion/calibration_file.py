@@ -56,10 +56,6 @@ class Calibration:
         """Learn or replace one static transform."""
         self._parents[_key(child)] = (_key(parent), np.asarray(parent_T_child, np.float64))
 
-    def parent_T(self, frame: str) -> Array:
-        """The transform of a frame as it was added. Raises KeyError."""
-        return self._parents[_key(frame)][1]
-
     def chain(self, frame: str) -> list[str]:
         """The frame and those between it and the base. Raises MotionError."""
         names, name = list[str](), _key(frame)
@@ -73,10 +69,6 @@ class Calibration:
             names.append(name)
             name = self._parents[name][0]
         return names
-
-    def add_intrinsics(self, frame: str, intrinsics: Array) -> None:
-        """Learn the [3, 3] pinhole matrix of a camera, for cameras without CameraInfo."""
-        self.add_camera(frame, CameraEntry(intrinsics=np.asarray(intrinsics, np.float64)))
 
     def add_camera(self, frame: str, camera: CameraEntry) -> None:
         """Learn or replace what CameraInfo would say of a camera."""

@@ -75,7 +75,7 @@ def demo(
         The evaluation of what the live node published.
 
     Raises:
-        DemoError: no weights, a rate that is none, or ``out`` holds something else.
+        DemoError: no weights, an invalid rate, or ``out`` holds something else.
         InferError: a device, an engine or a precision that is not there.
         ProcessError, SessionError: the node or the player failed; the text names its log.
     """

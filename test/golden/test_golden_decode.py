@@ -16,7 +16,7 @@ from crkd_core.config import IDENTITY, DetectorConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.model.decode import decode
 from crkd_core.model.head import REGRESSION
-from crkd_core.model.nms import circle_nms, rotated_iou, rotated_nms
+from crkd_core.model.nms import Circles, Rectangles, rotated_iou, suppressed
 from crkd_core.model.output import ModelOutput
 from crkd_core.official.student import released_student
 
@@ -149,10 +149,12 @@ def test_stand_alone_suppression(vectors: Vectors) -> None:
     iou = rotated_iou(flat[pairs[:, 0]], flat[pairs[:, 1]]).reshape(len(flat), len(flat))
     np.testing.assert_allclose(iou, vectors["nms.iou"], atol=1e-5)
     order = np.argsort(-scores, kind="stable")
-    kept = order[rotated_nms(flat[order], overlap=0.2, keep=83)]
+    rectangles = Rectangles(boxes=flat[order], overlap=0.2)
+    kept = order[suppressed([rectangles], keep=83)[0]]
     assert kept.tolist() == vectors["nms.rotated_keep_0.2"].tolist()
     for squared in (4, 1):
-        kept = order[circle_nms(flat[order, :2], distance=np.sqrt(squared), keep=83)]
+        circles = Circles(centers=flat[order, :2], distance=np.sqrt(squared))
+        kept = order[suppressed([circles], keep=83)[0]]
         assert kept.tolist() == vectors[f"nms.circle_keep_{squared}"].tolist()
 
 

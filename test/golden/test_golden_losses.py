@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from golden import Vectors, check, needs_golden, tensor, value, weights
+from official_models import RELEASED_CLASSES
 from torch import Tensor
 
 from crkd_core.boxes import Truth
@@ -39,18 +40,6 @@ from crkd_core.presets.crkd import SIX_TASKS
 pytestmark = needs_golden
 
 SCALES = (32, 16, 8, 4)
-OFFICIAL_CLASSES = (
-    "car",
-    "truck",
-    "construction_vehicle",
-    "bus",
-    "trailer",
-    "barrier",
-    "motorcycle",
-    "bicycle",
-    "pedestrian",
-    "traffic_cone",
-)
 CLASSES_PER_TASK = (1, 2, 2, 1, 2, 2)
 #: The two frames together, and each alone.
 BATCHES = {"batch2": slice(0, 2), "batch1_frame0": slice(0, 1), "batch1_frame1": slice(1, 2)}
@@ -112,7 +101,7 @@ def official_boxes(rows: np.ndarray, labels: np.ndarray) -> Truth:
         size=rows[:, [4, 3, 5]],
         yaw=-rows[:, 6] - np.pi / 2,
         velocity=rows[:, 7:],
-        label=np.array([NUSCENES_CLASSES.index(OFFICIAL_CLASSES[k]) for k in labels], np.int64),
+        label=np.array([NUSCENES_CLASSES.index(RELEASED_CLASSES[k]) for k in labels], np.int64),
         attribute=np.full(count, -1),
         num_lidar_points=np.ones(count, np.int64),
         num_radar_points=np.ones(count, np.int64),

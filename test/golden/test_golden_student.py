@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,13 +10,7 @@ from official_models import imported, released_maps
 
 from crkd_core.model.detector import BevDetector
 
-pytestmark = needs_golden
-
-
-@pytest.fixture(autouse=True)
-def no_grad() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = [needs_golden, pytest.mark.usefixtures("no_grad")]
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -13,18 +12,13 @@ from official_models import grid_T_pixel, imported
 from torch import Tensor
 
 from crkd_core.model.camera.depth_lift import DepthLift
+from crkd_core.model.camera.lift import Points
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.lidar.sites import Sites
 from crkd_core.model.lidar.sparse_map import SparseMap
 from crkd_core.model.lidar.voxels import Voxels, voxelise
 
-pytestmark = needs_golden
-
-
-@pytest.fixture(autouse=True)
-def no_grad() -> Iterator[None]:
-    with torch.no_grad():
-        yield
+pytestmark = [needs_golden, pytest.mark.usefixtures("no_grad")]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +142,7 @@ def test_pooled(r50: BevDetector, view: Vectors, name: str, rounding: str) -> No
     features = tensor("input/depthlss/features", (1, 6, 256, 32, 88))[0]
     seen: list[Tensor] = []
     lift.compress.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    bev, _ = lift(features, matrix, present, points, sample)
+    bev, _ = lift(features, matrix, present, Points(points, sample))
     key = f"depthlss.{name}.{rounding}.pooled"
     clear = np.ones((360, 360), bool)
     clear[tuple(view[f"depthlss.{name}.ambiguous_cells"].T)] = False

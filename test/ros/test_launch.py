@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import launch_rig
 import pytest
 import yaml
+from flat import flat
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.node.latency import PARTS
@@ -40,14 +41,6 @@ def outputs() -> set[str]:
     names = {"markers", "boxes", "detections", "objects", "drivable_area"}
     names |= {f"latency/{part}" for part in PARTS}
     return {f"/detector_node/{name}" for name in names} | {"/diagnostics"}
-
-
-def flat(tree, prefix=""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 #: The callbacks of a Recorder.

@@ -21,6 +21,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from crkd_core import geometry
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, Record
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 
 RADAR_OBJECT = """geometry_msgs/Vector3 pose
@@ -130,7 +131,7 @@ class Foreign:
 
     def objects(self, record: Record, package: str, stamp_ns: int, frame: str, ids: bool) -> Any:
         objects = []
-        for row in radar.to_records(radar.read_pcd(record.path)):
+        for row in radar.to_records(read_pcd(record.path)):
             fields: dict[str, Any] = {}
             for name in radar.RADAR_FIELDS[3:]:
                 value = row[name]
@@ -332,7 +333,7 @@ def watonomous(tables: NuScenes, scene: str, path: Path, *, ros1: bool = False) 
                     info = bag.info(record, record.channel, wrong_r)
                     bag.write(f"{topic}/camera_info", info, at)
                 elif record.channel in RADARS:
-                    points = radar.to_records(radar.read_pcd(record.path))
+                    points = radar.to_records(read_pcd(record.path))
                     bag.write(topic, bag.cloud(points, record.stamp_ns, record.channel), at)
                 else:
                     names = "x y z intensity ring"

@@ -15,6 +15,7 @@ from mcap.writer import Writer
 from crkd_core import geometry
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import NuScenes, Record
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import CAMERAS, RADARS
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
@@ -190,7 +191,7 @@ def _sensor(file: FoxgloveFile, record: Record, at: int) -> None:
         }
         file.write(f"/{name}/camera_info", "foxglove.CameraCalibration", info, at)
     elif record.channel in RADARS:
-        points = radar.to_records(radar.read_pcd(record.path))
+        points = radar.to_records(read_pcd(record.path))
         file.write(f"/{name}", "foxglove.PointCloud", _cloud(record, points), at)
     else:
         values = np.ascontiguousarray(lidar.read_bin(record.path))

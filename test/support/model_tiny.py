@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from crkd_core.frame import Frame
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
 from crkd_core.presets.crkd import SIX_TASKS
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
@@ -156,3 +158,11 @@ def learned() -> BevDetector:
         criterion(model(data), targets)["total"].backward()
         optimiser.step()
     return model.eval()
+
+
+def saved(folder: Path) -> Path:
+    """The weights file of a TINY that was never trained."""
+    torch.manual_seed(0)
+    path = folder / "tiny.safetensors"
+    save_weights(build_detector(TINY), path)
+    return path

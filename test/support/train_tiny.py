@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,6 +46,26 @@ def a_frame(seed: int) -> Frame:
         truth=truth,
         token=f"sample{seed}",
     )
+
+
+class Interrupted(Exception):
+    """What ends a training at once."""
+
+
+class StopsAfter:
+    """A set of frames that breaks off, as a killed process does, after some reads."""
+
+    def __init__(self, frames: Sequence[Frame], reads: int) -> None:
+        self.frames, self.reads = frames, reads
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        self.reads -= 1
+        if self.reads < 0:
+            raise Interrupted
+        return self.frames[index]
 
 
 FRAMES = [a_frame(seed) for seed in range(5)]

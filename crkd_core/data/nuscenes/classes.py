@@ -20,7 +20,7 @@ NUSCENES_CLASSES = (
     "barrier",
 )
 
-#: Fourteen of the 23 categories and their detection class; the others are none.
+#: Fourteen of the 23 categories and their detection class; the others have none.
 CATEGORY_CLASS = {
     "vehicle.car": "car",
     "vehicle.truck": "truck",

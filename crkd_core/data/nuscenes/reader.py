@@ -30,6 +30,7 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, sweeps_until
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.frame import Frame, PastFrame
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 
@@ -307,7 +308,7 @@ class NuScenesFrames(Sequence[Frame]):
             radar.RadarSweep(
                 stamp_ns=int(table.record_stamp[row]),
                 sensor=sensor,
-                points=radar.read_pcd(self.tables.path_of(row)),
+                points=read_pcd(self.tables.path_of(row)),
                 ego_T_radar=pose,
             )
             for row, sensor, pose in zip(rows, sensors, poses, strict=True)

@@ -88,7 +88,7 @@ def read_labels(path: Path) -> Objects:
     The second column may hold anything, and so may what an area without care says in space.
 
     Raises:
-        VodError: missing, a line that is none, numbers that are not finite or not in metres, or
+        VodError: missing, a malformed line, numbers that are not finite or not in metres, or
             an object without extent; names the file and the line.
     """
     try:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.vod.labels import Objects
-from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.layout import CAMERA, Vod
+from crkd_core.data.vod.radar import RADAR
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.folder import clear
-from crkd_core.evaluate.pictures import draw_bev, draw_cameras
-from crkd_core.evaluate.predict import Account, detect, load_detector, segment_score, timing_table
-from crkd_core.evaluate.report import write_report
+from crkd_core.evaluate.pass_over import draw_samples, pass_over
+from crkd_core.evaluate.predict import load_detector
+from crkd_core.evaluate.report import publish
 from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.metrics import Pair, VodEvaluation, evaluate_pairs, paired
 from crkd_core.evaluate.vod.results import read_results, results_of, write_results
@@ -23,16 +22,17 @@ from crkd_core.evaluate.vod.rules import AREAS, Area
 from crkd_core.evaluate.vod.slices import parts_table, score_parts
 from crkd_core.files import write_json
 from crkd_core.sensors import LIDAR
-from crkd_core.tables import Table, print_tables
+from crkd_core.tables import Table
 
-#: How many frames of a split are drawn.
-PICTURES = 3
+#: What the data set has.
+SENSORS = (CAMERA, RADAR, LIDAR)
 
 #: Area -> what it is called in tables.
 AREA_TITLES: dict[Area, str] = {
     "entire_area": "entire annotated area",
     "driving_corridor": "driving corridor",
 }
+TITLE = "View-of-Delft detection evaluation"
 #: What metrics.json says of the numbers.
 UNIT = "average precision in percent, 11 recall points"
 
@@ -71,48 +71,27 @@ def evaluate_weights(
         score_threshold=score_threshold,
     )
     frames = VodFrames.for_detectors(tables, split, detector.config, sensors=sensors)
-    there = ("CAM_FRONT", "RADAR_FRONT", LIDAR)
-    used = {LIDAR, *sensors} if sensors else {*there}
-    read = [name for name in detector.config.sensors if name in there and name in used]
-    stages: dict[str, list[float]] = {}
-    account = Account(sensors=tuple(read))
-    cells = segment_score(detector)
-    found = detect(
-        detector,
-        frames,
-        f"evaluating {split}",
-        stays=True,
-        stages=stages,
-        account=account,
-        cells=cells,
-    )
-    answers = [boxes for _, boxes in found]
-    results = results_of(frames, answers)
+    seen = pass_over(detector, frames, split, recorded=SENSORS, sensors=sensors)
+    results = results_of(frames, [answer.detections for answer in seen.answers])
     clear(out)
     write_results(frames.tokens, results, out / "results")
     check_labelled(frames)
-    summary = None if cells is None else cells.summary()
-    result, parts = _scored(frames, results, out, slices=slices, cells=summary)
+    result, parts = _scored(frames, results, out, slices=slices, facts=seen.facts())
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
-    pictures: dict[str, Path] = {}
-    for i in sorted({int(i) for i in np.linspace(0, len(frames) - 1, PICTURES + 2)[1:-1]}):
-        frame = recorded[i]
-        above, photos = (out / f"{kind}_{i:05d}.png" for kind in ("bev", "cameras"))
-        draw_bev(frame, answers[i], above)
-        draw_cameras(frame, answers[i], photos, cameras=tables.cameras)
-        pictures[f"frame {frame.token}: from above"] = above
-        pictures[f"frame {frame.token}: in the camera"] = photos
+    pictures = draw_samples(
+        recorded, seen.answers, out, cameras=tables.cameras, name=lambda token: f"frame {token}"
+    )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} frames."
     if sensors:
         text += f" Sensors: {', '.join(sensors)}."
-    notes = [note for note in (account.note(), absent_note(result)) if note]
-    _publish(
-        [*metrics_tables(result), *parts, account.table(), timing_table(stages)],
+    publish(
         out,
-        text="\n\n".join([text, *notes]),
-        notes=notes,
+        title=TITLE,
+        text=text,
+        notes=[seen.account.note(), absent_note(result)],
+        tables=[*metrics_tables(result), *parts, *seen.tables()],
         pictures=pictures,
     )
     return result
@@ -135,14 +114,12 @@ def evaluate_results(
     check_labelled(frames)
     clear(out, keep=folder)
     result, parts = _scored(frames, results, out, slices=slices)
-    note = absent_note(result)
-    text = f"{folder.name} on {split} of {frames.tables.version}."
-    notes = [note] if note else []
-    _publish(
-        [*metrics_tables(result), *parts],
+    publish(
         out,
-        text="\n\n".join([text, *notes]),
-        notes=notes,
+        title=TITLE,
+        text=f"{folder.name} on {split} of {frames.tables.version}.",
+        notes=[absent_note(result)],
+        tables=[*metrics_tables(result), *parts],
         pictures={},
     )
     return result
@@ -205,41 +182,18 @@ def _scored(
     out: Path,
     *,
     slices: bool,
-    cells: dict[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> tuple[VodEvaluation, list[Table]]:
-    """The metrics, and tables of cells and parts where asked for.
+    """The metrics, and the table of parts where asked for.
 
     They are written before anything is drawn or printed, which may fail.
     """
     pairs = pairs_of(frames, results)
     result = evaluate_pairs(pairs)
-    metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary}
-    more = []
-    if cells is not None:
-        from crkd_core.evaluate.segmentation import segments_table
-
-        metrics["segmentation"] = cells
-        more.append(segments_table(cells))
+    metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary, **(facts or {})}
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
-        return result, more
+        return result, []
     parts = score_parts(pairs, result.rules)
     write_json(parts, out / "slices.json", indent=2)
-    return result, [*more, parts_table(parts, result.rules)]
-
-
-def _publish(
-    tables: list[Table], out: Path, *, text: str, notes: list[str], pictures: dict[str, Path]
-) -> None:
-    """Write the report; print the tables, and then the notes, on stdout."""
-    write_report(
-        out / "report.html",
-        title="View-of-Delft detection evaluation",
-        tables=tables,
-        pictures=pictures,
-        text=text,
-    )
-    print_tables(*tables)
-    for note in notes:
-        print(note)
-    print(f"written: {out}")
+    return result, [parts_table(parts, result.rules)]

@@ -62,7 +62,7 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
 
     Raises:
         EvaluateError: no such folder, or a frame without a file.
-        VodError: a file that is none; names it.
+        VodError: a malformed file; names it.
     """
     missing = [name for name in names if not (folder / f"{name}.txt").is_file()]
     if missing:

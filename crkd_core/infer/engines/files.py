@@ -107,7 +107,7 @@ class Description:
         """What computes box parameters at peaks; None: the network does.
 
         Raises:
-            EngineError: weights of the box branches that are none of this configuration, or not
+            EngineError: weights of the box branches that do not fit this configuration, or not
                 finite.
         """
         if not self.boxes:

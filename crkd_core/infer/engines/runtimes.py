@@ -31,7 +31,7 @@ Runtime = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def check_engine(engine: str, precision: str, device: torch.device) -> None:
-    """Refuse an engine that is none, or that has not what is asked of it.
+    """Refuse an unknown engine, or one that lacks this device or precision.
 
     Raises:
         EngineError: says what it has.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig
 from crkd_core.model.camera.depth_image import depth_images
-from crkd_core.model.camera.lift import Lift, LiftError
+from crkd_core.model.camera.lift import Lift, LiftError, Points
 from crkd_core.model.layers import conv_norm
 
 #: Channels of the three convolutions that read the depth map, and their strides.
@@ -75,31 +75,17 @@ class DepthLift(Lift):
         features: Tensor,
         grid_T_pixel: Tensor,
         present: Tensor,
-        points: Tensor | None = None,
-        sample: Tensor | None = None,
-        radar: Tensor | None = None,
-        radar_sample: Tensor | None = None,
+        lidar: Points | None = None,
+        radar: Points | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Lift the maps of the present cameras; a missing camera contributes nothing.
-
-        Args:
-            features: [P, inputs, h, w], present cameras in the order of ``present``.
-            grid_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
-            present: bool [B, N].
-            points: float32 [L, 3 or more], x, y, z first, grid frame, metres.
-            sample: int64 [L], the sample of each point.
-            radar: for another lift (radar_lift.py); not read here.
-            radar_sample: likewise.
-
-        Returns:
-            BEV [B, C, X, Y] and depth logits [P, D, h, w].
+        """See Lift.
 
         Raises:
             LiftError: no LiDAR.
         """
-        if points is None or sample is None:
+        if lidar is None:
             raise LiftError("the LiDAR-assisted lift needs LiDAR points, and got none")
-        depth = self.project(points, sample, grid_T_pixel, present).to(features.dtype)
+        depth = self.project(*lidar, grid_T_pixel, present).to(features.dtype)
         if len(features):
             features = torch.cat([self.depth_map(depth), features], 1)
         pooled, logits = super().forward(features, grid_T_pixel, present)
@@ -108,7 +94,14 @@ class DepthLift(Lift):
     def project(
         self, points: Tensor, sample: Tensor, grid_T_pixel: Tensor, present: Tensor
     ) -> Tensor:
-        """The depth map of every present camera, [P, 1, H, W] metres."""
+        """The depth map of every present camera, [P, 1, H, W] metres.
+
+        Args:
+            points: [L, 3 or more] and
+            sample: [L], see Points.
+            grid_T_pixel: [B, N, 4, 4].
+            present: bool [B, N].
+        """
         maps = depth_images(points, sample, grid_T_pixel, present, size=self.size, near=NEAR)
         return maps[:, None]
 

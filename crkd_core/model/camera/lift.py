@@ -41,6 +41,18 @@ class LiftIndex(NamedTuple):
     offset: Tensor
 
 
+class Points(NamedTuple):
+    """Points of a sensor, of the whole batch.
+
+    Attributes:
+        rows: [M, 3 or more] float32, x, y, z first, grid frame, metres.
+        sample: [M] int64, the sample of each point.
+    """
+
+    rows: Tensor
+    sample: Tensor
+
+
 class Lift(nn.Module):
     """Predicts depth and context per pixel and sums the lifted context over grid cells."""
 
@@ -68,10 +80,8 @@ class Lift(nn.Module):
         features: Tensor,
         grid_T_pixel: Tensor,
         present: Tensor,
-        points: Tensor | None = None,
-        sample: Tensor | None = None,
-        radar: Tensor | None = None,
-        radar_sample: Tensor | None = None,
+        lidar: Points | None = None,
+        radar: Points | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Lift the maps of the present cameras; a missing camera contributes nothing.
 
@@ -79,18 +89,15 @@ class Lift(nn.Module):
             features: [P, inputs, h, w], present cameras in the order of ``present``.
             grid_T_pixel: float32 [B, N, 4, 4], takes (u d, v d, d, 1) to grid metres.
             present: bool [B, N].
-            points: LiDAR, for lifts that look at it (depth_lift.py); not read here.
-            sample: likewise.
-            radar: radar points, for lifts that look at them (radar_lift.py).
-            radar_sample: likewise.
+            lidar: for lifts that look at it (depth_lift.py); not read here.
+            radar: for lifts that look at it (radar_lift.py); not read here.
 
         Returns:
             BEV [B, C, X, Y] and depth logits [P, D, h, w].
         """
         shape = (present.shape[0], *self.grid.shape)
         if not len(features):
-            empty = features.new_zeros((0, self.bins, *features.shape[2:]))
-            return features.new_zeros((shape[0], self.context, *shape[1:])), empty
+            return self._nothing(features, present)
         logits, context = self.depth_context(features).split([self.bins, self.context], 1)
         depth = logits.permute(0, 2, 3, 1).softmax(-1)
         rows = context.permute(0, 2, 3, 1).flatten(0, 2)
@@ -98,6 +105,11 @@ class Lift(nn.Module):
         weights = depth.flatten().index_select(0, index.point)
         cells = summed(rows, index.pixel, weights, index)
         return cells.view(*shape, self.context).permute(0, 3, 1, 2), logits
+
+    def _nothing(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``forward`` answers where no camera is present in the whole batch."""
+        bev = features.new_zeros((len(present), self.context, *self.grid.shape))
+        return bev, features.new_zeros((0, self.bins, *features.shape[2:]))
 
     @torch.no_grad()
     def index(self, grid_T_pixel: Tensor, present: Tensor) -> LiftIndex:

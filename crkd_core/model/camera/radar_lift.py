@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig, RadarViewConfig
-from crkd_core.model.camera.lift import Lift, LiftError, LiftIndex, summed
+from crkd_core.model.camera.lift import Lift, LiftError, LiftIndex, Points, summed
 from crkd_core.model.layers import conv_norm
 from crkd_core.model.radar import POINT_CHANNELS, PointNorm
 
@@ -122,25 +122,22 @@ class RadarLift(Lift):
         features: Tensor,
         grid_T_pixel: Tensor,
         present: Tensor,
-        points: Tensor | None = None,
-        sample: Tensor | None = None,
-        radar: Tensor | None = None,
-        radar_sample: Tensor | None = None,
+        lidar: Points | None = None,
+        radar: Points | None = None,
     ) -> tuple[Tensor, Tensor]:
         """See Lift.
 
         Raises:
             LiftError: no radar points, not even none.
         """
-        if radar is None or radar_sample is None:
+        if radar is None:
             raise LiftError("a lift with radar_view needs the radar points of the batch")
         shape = (present.shape[0], *self.grid.shape)
         if not len(features):
-            empty = features.new_zeros((0, self.bins, *features.shape[2:]))
-            return features.new_zeros((shape[0], self.context, *shape[1:])), empty
+            return self._nothing(features, present)
         logits, context = self.depth_context(features).split([self.bins, self.context], 1)
         depth = logits.permute(0, 2, 3, 1).softmax(-1)
-        occupancy, beside = self.view(radar, radar_sample, grid_T_pixel, present)
+        occupancy, beside = self.view(*radar, grid_T_pixel, present)
         # Of every column and depth, the same in all rows: [P, h, w, D].
         held = occupancy.sigmoid()[:, 0].transpose(1, 2)[:, None].expand_as(depth)
         rows = context.permute(0, 2, 3, 1).flatten(0, 2)

@@ -69,7 +69,7 @@ def parse_shares(text: str) -> dict[str, float]:
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Refuse unknown kinds of weather and shares that are none.
+    """Refuse unknown weather and invalid shares.
 
     Raises:
         WeatherError: says what is wrong.

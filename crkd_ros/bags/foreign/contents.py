@@ -161,7 +161,7 @@ def image_size(message: Any) -> tuple[int, int]:
 
 
 def info_matrix(message: Any) -> NDArray[np.float64]:
-    """``k`` (ROS 1: ``K``) of a CameraInfo, [3, 3]. Raises BagError when it is none."""
+    """``k`` (ROS 1: ``K``) of a CameraInfo, [3, 3]. Raises BagError when it is invalid."""
     k = _numbers(message, "k").reshape(3, 3)
     if not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
         raise BagError(

@@ -1,10 +1,8 @@
-"""Stand-in for ``sensor_msgs_py.point_cloud2``: reading by field name, and making clouds."""
+"""Stand-in for ``sensor_msgs_py.point_cloud2``: reading by field name."""
 
 from __future__ import annotations
 
-import array
 import functools
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,28 +78,3 @@ def read_points(
             keep &= ~np.isnan(points[name].astype(float))
         points = points[keep]
     return points
-
-
-def create_cloud(header: Any, fields: Iterable[Any], points: Any, step: int | None = None) -> Any:
-    """A PointCloud2 of one row from a structured array, or from rows of numbers, one per field."""
-    from sensor_msgs.msg import PointCloud2
-
-    fields = list(fields)
-    dtype = dtype_from_fields(fields, step, byte_order="<" if sys.byteorder == "little" else ">")
-    if isinstance(points, np.ndarray) and points.dtype.names:
-        records = points.astype(dtype, copy=False)
-    else:
-        records = np.array([tuple(row) for row in points], dtype)
-    data = array.array("B")
-    data.frombytes(records.tobytes())
-    return PointCloud2(
-        header=header,
-        height=1,
-        width=len(records),
-        fields=fields,
-        is_bigendian=sys.byteorder != "little",
-        is_dense=False,
-        point_step=dtype.itemsize,
-        row_step=dtype.itemsize * len(records),
-        data=data,
-    )

@@ -10,6 +10,7 @@ import torch
 from crkd_maps import truths
 from distill_tiny import FRAMES, TEACHER, settled
 from model_tiny import TINY
+from train_tiny import Interrupted, StopsAfter
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -161,26 +162,6 @@ def test_training_goes_through_the_frozen_teacher() -> None:
     assert not encoder.training
 
 
-class Killed(Exception):
-    """What ends a training at once."""
-
-
-class KilledAt:
-    """Frames that fail after so many of them, as a kill would end it."""
-
-    def __init__(self, count: int) -> None:
-        self.left = count
-
-    def __len__(self) -> int:
-        return len(FRAMES)
-
-    def __getitem__(self, index: int):
-        self.left -= 1
-        if self.left < 0:
-            raise Killed
-        return FRAMES[index]
-
-
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     teacher = Teacher(settled(TEACHER))
     checkpoint = LabelCheckpoint(path=tmp_path / "c.pt", facts={"steps": 6}, every=2)
@@ -193,8 +174,8 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     with pytest.raises(LabelTrainingError, match=r"c\.pt: damaged, or no checkpoint") as told:
         train_label_encoder(teacher, FRAMES, **shape, resume=True)
     assert "weights_only" not in str(told.value)
-    with pytest.raises(Killed):
-        train_label_encoder(teacher, KilledAt(11), **shape)
+    with pytest.raises(Interrupted):
+        train_label_encoder(teacher, StopsAfter(FRAMES, 11), **shape)
     found, same = train_label_encoder(teacher, FRAMES, **shape, resume=True)
     assert same == losses
     for name, tensor in expected.state_dict().items():

@@ -11,7 +11,7 @@ from crkd_maps import only
 from distill_tiny import FRAMES, STUDENT, TEACHER, a_config, settled, start
 from model_tiny import TINY, batch
 from safetensors.torch import save_file
-from train_tiny import logged
+from train_tiny import Interrupted, StopsAfter, logged
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -94,31 +94,13 @@ def test_losses_about_a_missing_sensor_are_refused(sensors, message, teacher_fil
         distill(run, FRAMES)
 
 
-class Interrupted(Exception):
-    pass
-
-
-class StopsAfter:
-    def __init__(self, reads: int) -> None:
-        self.reads = reads
-
-    def __len__(self) -> int:
-        return len(FRAMES)
-
-    def __getitem__(self, index: int):
-        self.reads -= 1
-        if self.reads < 0:
-            raise Interrupted
-        return FRAMES[index]
-
-
 def test_a_resumed_distillation_is_the_uninterrupted_one(teacher_file, tmp_path) -> None:
     """The adapters and their optimiser state are part of what is resumed."""
     config = a_config(teacher_file, augment=AugmentConfig(image_zoom=(1.0, 1.3)))
     whole, broken = start(tmp_path / "whole", config), start(tmp_path / "broken", config)
     distill(whole, FRAMES)
     with pytest.raises(Interrupted):
-        distill(broken, StopsAfter(5))
+        distill(broken, StopsAfter(FRAMES, 5))
     distill(Run.open(tmp_path / "broken"), FRAMES, resume=True)
     assert logged(broken) == logged(whole)
     a, b = (torch.load(r.path / "checkpoint.pt", weights_only=True) for r in (whole, broken))

@@ -1,11 +1,10 @@
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from shapely import Polygon
 
-from crkd_core.model.nms import circle_nms, rotated_iou, rotated_nms
+from crkd_core.model.nms import Circles, Rectangles, rotated_iou, suppressed
 
 
 def polygon(box):
@@ -84,8 +83,8 @@ def test_rotated_nms_equals_the_slow_one(boxes, overlap, keep):
     if np.abs(np.array(overlaps) - overlap).min() < 1e-6 and overlap > 0:
         return
     expected = slow_nms(boxes, lambda a, b: slow_iou(a, b) > overlap + 1e-9, keep)
-    got = rotated_nms(boxes, overlap=overlap + 1e-9, keep=keep)
-    assert got.tolist() == expected
+    rectangles = Rectangles(boxes=boxes, overlap=overlap + 1e-9)
+    assert suppressed([rectangles], keep=keep)[0].tolist() == expected
 
 
 @settings(deadline=None, max_examples=60)
@@ -96,15 +95,12 @@ def test_rotated_nms_equals_the_slow_one(boxes, overlap, keep):
 )
 def test_circle_nms_equals_the_slow_one_and_counts_the_rim_as_inside(centers, distance, keep):
     expected = slow_nms(centers, lambda a, b: ((a - b) ** 2).sum() <= distance**2, keep)
-    assert circle_nms(centers, distance=distance, keep=keep).tolist() == expected
+    circles = Circles(centers=centers, distance=distance)
+    assert suppressed([circles], keep=keep)[0].tolist() == expected
 
 
-@pytest.mark.parametrize("width", [2, 5])
-def test_no_boxes(width):
-    boxes = np.zeros((0, width))
-    nms = (
-        rotated_nms(boxes, overlap=0.2, keep=9)
-        if width == 5
-        else circle_nms(boxes, distance=1, keep=9)
-    )
-    assert nms.shape == (0,) and nms.dtype == np.int64
+def test_no_boxes():
+    none = Rectangles(boxes=np.zeros((0, 5)), overlap=0.2)
+    nobody = Circles(centers=np.zeros((0, 2)), distance=1)
+    for kept in suppressed([none, nobody], keep=9):
+        assert kept.shape == (0,) and kept.dtype == np.int64

@@ -4,9 +4,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from train_tiny import FRAMES, a_config, logged
+from train_tiny import FRAMES, Interrupted, StopsAfter, a_config, logged
 
-from crkd_core.frame import Frame
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.log import Skips
@@ -16,32 +15,12 @@ from crkd_core.train.run_folder import Run, RunError
 from crkd_core.train.samples import Positions, Views
 
 
-class Interrupted(Exception):
-    pass
-
-
-class StopsAfter:
-    """A set of frames that breaks off, as a killed process does, after some reads."""
-
-    def __init__(self, reads: int) -> None:
-        self.reads = reads
-
-    def __len__(self) -> int:
-        return len(FRAMES)
-
-    def __getitem__(self, index: int) -> Frame:
-        self.reads -= 1
-        if self.reads < 0:
-            raise Interrupted
-        return FRAMES[index]
-
-
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
     whole = Run.start(tmp_path / "whole", a_config(), data="", split="")
     train(whole, FRAMES)
     broken = Run.start(tmp_path / "broken", a_config(), data="", split="")
     with pytest.raises(Interrupted):
-        train(broken, StopsAfter(7))  # in step 4; the last checkpoint is of step 2
+        train(broken, StopsAfter(FRAMES, 7))  # in step 4; the last checkpoint is of step 2
     assert [line["step"] for line in logged(broken)] == [1, 2, 3]
     train(Run.open(tmp_path / "broken"), FRAMES, resume=True)
     assert logged(broken) == logged(whole)

@@ -11,11 +11,10 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scene_boxes import boxes_at
 
 from crkd_core import geometry
-from crkd_core.boxes import Boxes
-from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.data.radar import read_pcd
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.world import rig, write_world
 from crkd_core.world.calibration import mounted, recorded_rig
 from crkd_core.world.content.mix import BALANCED, MIXES, REAL
@@ -31,19 +30,6 @@ from crkd_core.world.content.weather import (
 from crkd_core.world.sensors.camera import Camera
 from crkd_core.world.sensors.caster import Caster
 from crkd_core.world.sensors.lidar import Lidar
-
-
-def boxes_at(scene: Scene, t: float) -> tuple[Boxes, np.ndarray]:
-    state = scene.state(t)
-    boxes = Boxes(
-        center=state.position,
-        size=scene.sizes[state.index],
-        yaw=state.yaw,
-        velocity=state.velocity,
-        label=scene.labels[state.index],
-        classes=NUSCENES_CLASSES,
-    )
-    return boxes, state.index
 
 
 @pytest.mark.parametrize("mix", MIXES)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scene_boxes import boxes_at
 
 from crkd_core import geometry
-from crkd_core.boxes import Boxes
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import CAMERAS
 from crkd_core.world import rig
@@ -137,16 +137,8 @@ def test_a_glance_sees_boxes_where_rays_meet_bodies(scene: Scene, moment: Moment
     assert (owner == moment.owner(hits)).mean() > 0.9
     moving = (owner >= 0) & scene.moving[owner]
     assert moving.sum() > 10
-    state = scene.state(T)
-    boxes = Boxes(
-        center=state.position,
-        size=scene.sizes[state.index],
-        yaw=state.yaw,
-        velocity=state.velocity,
-        label=scene.labels[state.index],
-        classes=NUSCENES_CLASSES,
-    )
-    row_of = {int(a): r for r, a in enumerate(state.index)}
+    boxes, index = boxes_at(scene, T)
+    row_of = {int(a): r for r, a in enumerate(index)}
     ends = origin + rays * distance[:, None]
     for i in np.flatnonzero(moving):
         assert boxes.contains(ends[i : i + 1], margin=0.02)[row_of[int(owner[i])], 0]
@@ -192,20 +184,12 @@ def test_lidar_returns_lie_in_truth_boxes_or_outside_all(
     local_T_lidar = scene.ego_pose(T) @ mounts["LIDAR_TOP"].ego_T_sensor
     points = geometry.apply(local_T_lidar, sweep[:, :3])
     # Every return above the ground that is not in a box (plus noise) is from scenery.
-    state = scene.state(T)
-    boxes = Boxes(
-        center=state.position,
-        size=scene.sizes[state.index],
-        yaw=state.yaw,
-        velocity=state.velocity,
-        label=scene.labels[state.index],
-        classes=NUSCENES_CLASSES,
-    )
+    boxes, index = boxes_at(scene, T)
     rays = points - local_T_lidar[:3, 3]
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     hits = moment.cast(local_T_lidar[:3, 3].astype(np.float32), rays.astype(np.float32))
     owner = moment.owner(hits)
-    row_of = {int(a): r for r, a in enumerate(state.index)}
+    row_of = {int(a): r for r, a in enumerate(index)}
     on = np.flatnonzero(owner >= 0)
     inside = boxes.contains(points[on], margin=0.1)
     own = inside[[row_of[int(a)] for a in owner[on]], np.arange(len(on))]
@@ -216,15 +200,7 @@ def test_pictures_and_boxes_agree(
     scene: Scene, moment: Moment, mounts: dict[str, rig.Mount]
 ) -> None:
     """Pixels of an object lie within the projection of its box, for every camera."""
-    state = scene.state(T)
-    boxes = Boxes(
-        center=state.position,
-        size=scene.sizes[state.index],
-        yaw=state.yaw,
-        velocity=state.velocity,
-        label=scene.labels[state.index],
-        classes=NUSCENES_CLASSES,
-    )
+    boxes, index = boxes_at(scene, T)
     corners = boxes.corners()
     local_T_ego = scene.ego_pose(T)
     checked = 0
@@ -235,7 +211,7 @@ def test_pictures_and_boxes_agree(
         rays = pixel_rays(mount) @ local_T_ego[:3, :3].T
         hits = moment.cast(local_T_cam[:3, 3].astype(np.float32), rays.astype(np.float32))
         owner = moment.owner(hits).reshape(mount.height, mount.width)
-        for row, actor in enumerate(state.index):
+        for row, actor in enumerate(index):
             v, u = np.nonzero(owner == actor)
             in_camera = geometry.apply(geometry.invert(local_T_cam), corners[row])
             if len(u) < 4 or in_camera[:, 2].min() < 0.3:

@@ -11,15 +11,17 @@ from pathlib import Path
 import command_lines
 import numpy as np
 import pytest
+from bag_frames import frames_of_bag
 from handmade import write_version
 
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
+from crkd_core.data.radar_file import read_pcd
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
-from crkd_ros.bags.frames import BagProblem, frames_of_bag, layout_of
+from crkd_ros.bags.frames import BagProblem, layout_of
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -66,7 +68,7 @@ def test_every_file_of_the_scene_is_in_the_bag_with_its_own_time(tables, bag) ->
                 assert message.data.tobytes() == record.path.read_bytes()
             elif channel in RADARS:
                 assert message.point_step == 43
-                points = radar.read_pcd(record.path)
+                points = read_pcd(record.path)
                 np.testing.assert_array_equal(radar_clouds.radar_points(message), points)
                 assert [f.name for f in message.fields] == list(radar.RADAR_FIELDS)
             else:

@@ -10,6 +10,7 @@ import command_lines
 import numpy as np
 import pytest
 import rig_bags
+from bag_frames import frames_of_bag
 from click.testing import Result
 from handmade import write_version
 from rosbags.rosbag2 import Reader
@@ -21,7 +22,6 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.files import OutputError
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
-from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag

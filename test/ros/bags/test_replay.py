@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import write_version
+from watched import Watched
 
 from crkd_core.config import DetectorConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
@@ -89,8 +90,7 @@ def test_replay_gives_the_offline_detections(place, detector, tmp_path) -> None:
 @pytest.mark.parametrize("name", ["demo_camera", "demo_radar"])
 def test_a_detector_of_one_kind_of_sensor_replays(name, place, tmp_path) -> None:
     torch.manual_seed(0)
-    alone = Detector(build_detector(preset(name).detector), score_threshold=0.02)
-    frames_seen = []
+    alone = Watched(build_detector(preset(name).detector), score_threshold=0.02)
     report = replay(
         place / "bag",
         alone,
@@ -98,10 +98,11 @@ def test_a_detector_of_one_kind_of_sensor_replays(name, place, tmp_path) -> None
         data=place / "data",
         split=SPLIT,
         key_frames_only=True,
-        on_frame=lambda frame, _: frames_seen.append(frame.sensors),
     )
-    assert report.frames == len(frames_seen) > 0
-    assert frozenset().union(*frames_seen) == {*(CAMERAS if name == "demo_camera" else RADARS)}
+    assert report.frames == len(alone.seen) > 0
+    assert frozenset().union(*(frame.sensors for frame in alone.seen)) == {
+        *(CAMERAS if name == "demo_camera" else RADARS)
+    }
     # Radars give frames at their own stamps; those of cameras are the data set's.
     if name == "demo_camera":
         found = boxes_of(tmp_path / "detections")
@@ -158,6 +159,10 @@ def test_the_output_bag_opens_alone(place, detector, tmp_path) -> None:
 
 
 def test_results_are_replaced_together_and_only_by_whole_ones(place, detector, tmp_path) -> None:
+    class Broken(Detector):
+        def step(self, frame, memory):
+            raise RuntimeError("in the middle")
+
     def contents(folder: Path) -> dict[str, bytes]:
         return {
             str(path.relative_to(folder)): path.read_bytes()
@@ -172,11 +177,9 @@ def test_results_are_replaced_together_and_only_by_whole_ones(place, detector, t
     with pytest.raises(OutputError, match=r"holds detections, results\.json, metrics\.json"):
         replay(place / "bag", detector, tmp_path)
 
-    def broken(frame, found):
-        raise RuntimeError("in the middle")
-
+    broken = Broken.load(place / "weights.safetensors")
     with pytest.raises(RuntimeError, match="in the middle"):
-        replay(place / "bag", detector, tmp_path, overwrite=True, on_frame=broken)
+        replay(place / "bag", broken, tmp_path, overwrite=True)
     assert contents(tmp_path) == before and len(before) == 5
     replay(place / "bag", detector, tmp_path, overwrite=True)
     after = contents(tmp_path)
@@ -291,7 +294,7 @@ def test_a_bag_with_the_anchor_camera_dead_or_a_key_image_lost_is_scored(
 
     for change in (without_anchor, without_second_key):
         bag = copy_bag(place / "bag", tmp_path / f"bag_{change.__name__}", change)
-        out, stamps = tmp_path / change.__name__, []
+        out = tmp_path / change.__name__
         report = replay(
             bag,
             detector,
@@ -299,9 +302,9 @@ def test_a_bag_with_the_anchor_camera_dead_or_a_key_image_lost_is_scored(
             data=place / "data",
             split=SPLIT,
             key_frames_only=True,
-            on_frame=lambda frame, found, stamps=stamps: stamps.append(frame.stamp_ns),
         )
         assert report.frames == report.key_frames == 3
+        stamps = sorted(boxes_of(out / "detections"))
         stood_in = [stamp not in keys for stamp in stamps]
         assert stood_in == ([True] * 3 if change is without_anchor else [False, True, False])
         assert all(0 <= key - stamp < 42e6 for key, stamp in zip(keys, stamps, strict=True))

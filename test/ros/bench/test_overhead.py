@@ -13,12 +13,10 @@ import time
 import command_lines
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 
 pytest.importorskip("rclpy")
 
-from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import save_weights
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.bench import overhead
@@ -42,12 +40,7 @@ def drive(tmp_path_factory) -> ShortDrive:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    import torch
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(build_detector(TINY), path)
-    return path
+    return saved(tmp_path_factory.mktemp("weights"))
 
 
 @contextlib.contextmanager

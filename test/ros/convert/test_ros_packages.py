@@ -74,23 +74,40 @@ def test_pure_modules_import_without_ros_and_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_clouds_made_are_clouds_read():
+def cloud_of(fields, records):
+    """A PointCloud2 of one row from a structured array."""
+    from sensor_msgs.msg import PointCloud2
+
+    return PointCloud2(
+        height=1,
+        width=len(records),
+        fields=fields,
+        is_dense=False,
+        point_step=records.itemsize,
+        row_step=records.nbytes,
+        data=array.array("B", records.tobytes()),
+    )
+
+
+def test_clouds_are_read_by_field():
     from sensor_msgs.msg import PointField
-    from std_msgs.msg import Header
 
     fields = [
         PointField(name="x", offset=0, datatype=7, count=1),
         PointField(name="n", offset=5, datatype=3, count=2),
     ]
     rows = [(1.5, -2, 3), (2.5, 4, -5)]
-    cloud = point_cloud2.create_cloud(Header(frame_id="f"), fields, rows, step=12)
-    assert (cloud.point_step, cloud.row_step, cloud.width) == (12, 24, 2)
+    layout = {
+        "names": ["x", "n_0", "n_1"],
+        "formats": ["<f4", "<i2", "<i2"],
+        "offsets": [0, 5, 7],
+        "itemsize": 12,
+    }
+    cloud = cloud_of(fields, np.array(rows, layout))
     points = point_cloud2.read_points(cloud)
     assert points.dtype.names == ("x", "n_0", "n_1")
     assert points.tolist() == rows
     assert point_cloud2.read_points(cloud, field_names=["n_1"])["n_1"].tolist() == [3, -5]
-    again = point_cloud2.create_cloud(cloud.header, fields, points, step=12)
-    assert again == cloud
     with pytest.raises(AssertionError, match="are not in"):
         point_cloud2.read_points(cloud, field_names=["intensity"])
     with pytest.raises(NotImplementedError):
@@ -99,11 +116,10 @@ def test_clouds_made_are_clouds_read():
 
 def test_nans_are_skipped_on_demand():
     from sensor_msgs.msg import PointField
-    from std_msgs.msg import Header
 
     fields = [PointField(name=n, offset=4 * i, datatype=7, count=1) for i, n in enumerate("xy")]
     rows = [(1.0, 2.0), (np.nan, 1.0), (3.0, 4.0)]
-    cloud = point_cloud2.create_cloud(Header(), fields, rows)
+    cloud = cloud_of(fields, np.array(rows, [("x", "<f4"), ("y", "<f4")]))
     assert len(point_cloud2.read_points(cloud)) == 3
     assert point_cloud2.read_points(cloud, skip_nans=True)["x"].tolist() == [1.0, 3.0]
 

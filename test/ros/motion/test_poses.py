@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from crkd_core import geometry
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.calibration_file import Calibration, CameraEntry
+from crkd_ros.motion.pose_buffer import PoseBuffer
 from crkd_ros.motion.pose_table import PoseTable
-from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
+from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.motion.tf_tree import TfMotion
 
 SECOND = 1_000_000_000
@@ -102,7 +103,7 @@ def test_extrinsics_follow_the_chain_and_know_frames_by_any_case():
 
 def test_calibration_files_come_back_as_they_were(tmp_path):
     calibration = ros_rig.calibration()
-    calibration.add_intrinsics("CAM_FRONT", ros_rig.INTRINSICS)
+    calibration.add_camera("CAM_FRONT", CameraEntry(intrinsics=ros_rig.INTRINSICS))
     calibration.save(tmp_path / "c.yaml")
     again = Calibration.load(tmp_path / "c.yaml")
     for sensor, matrix in ros_rig.extrinsics().items():

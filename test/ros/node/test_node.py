@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 from scipy.optimize import linear_sum_assignment
 
 pytest.importorskip("rclpy")
@@ -15,8 +15,6 @@ from node_rig import NAME, START, stamp_of
 from offline_node import offline
 
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import save_weights
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert import arrays, ros_packages
 
@@ -39,12 +37,7 @@ def without(events, *sensors: str, since_ns: int = 0):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    import torch
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(build_detector(TINY), path)
-    return path
+    return saved(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")

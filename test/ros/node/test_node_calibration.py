@@ -6,27 +6,21 @@ import time
 
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 
 pytest.importorskip("rclpy")
 
 import node_rig
 from node_rig import START, stamp_of
 
-from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import save_weights
 from crkd_ros.convert import ros_packages
 
 
 @pytest.fixture
 def bench(tmp_path):
-    import torch
-
-    torch.manual_seed(0)
-    save_weights(build_detector(TINY), tmp_path / "random.safetensors")
     bench = node_rig.Bench(
         tmp_path,
-        weights=str(tmp_path / "random.safetensors"),
+        weights=str(saved(tmp_path)),
         health={"period": 0.2},
         calibration_check={"frames": 2},
     )

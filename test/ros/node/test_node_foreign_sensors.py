@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from bag_frames import frames_of_bag
 from model_tiny import TINY, roughen
 
 pytest.importorskip("rclpy")
@@ -16,7 +17,6 @@ from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
-from crkd_ros.bags.frames import frames_of_bag
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.parameters.framing import FramingConfig
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 
 pytest.importorskip("rclpy")
 
@@ -13,8 +13,6 @@ import node_rig
 from node_rig import START
 
 from crkd_core.data.radar import RADAR_DTYPE
-from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import save_weights
 from crkd_ros.convert import ros_packages
 
 FRONT, INFO, RADAR, ODOM = (
@@ -28,10 +26,9 @@ FRONT, INFO, RADAR, ODOM = (
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     folder = tmp_path_factory.mktemp("node")
-    save_weights(build_detector(TINY), folder / "random.safetensors")
     bench = node_rig.Bench(
         folder,
-        weights=str(folder / "random.safetensors"),
+        weights=str(saved(folder)),
         score_threshold=0.0,
         health={"period": 0.2},
         # Frames wait for all of their messages, however busy the machine is.

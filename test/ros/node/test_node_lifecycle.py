@@ -9,7 +9,7 @@ import time
 
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import TINY, saved
 
 pytest.importorskip("rclpy")
 
@@ -32,9 +32,7 @@ def quick() -> float:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(build_detector(TINY), path)
-    return path
+    return saved(tmp_path_factory.mktemp("weights"))
 
 
 def drive(seconds: float, *, start: int = START):

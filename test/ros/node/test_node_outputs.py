@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 from other_classes import TOY
 
 pytest.importorskip("rclpy")
@@ -27,15 +27,11 @@ def drive(seconds: float):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    import torch
-
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("node")
-    save_weights(build_detector(TINY), folder / "random.safetensors")
     # No frame is dropped because its odometry is still under way on a busy machine.
     bench = node_rig.Bench(
         folder,
-        weights=str(folder / "random.safetensors"),
+        weights=str(saved(folder)),
         score_threshold=0.0,
         health={"period": 0.2},
         sync={"wait": 1.0},

@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 
 import pytest
 import yaml
+from flat import flat
 
 from crkd_core.config import RadarConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
@@ -19,14 +20,6 @@ from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.parameters.outputs import GateConfig, RemapConfig, ThresholdsConfig
 from crkd_ros.parameters.parameter_file import as_yaml
-
-
-def flat(tree, prefix=""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def test_every_parameter_has_a_description_and_a_name_of_the_ros_form():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import rig_bags
 import ros_rig
-from model_tiny import TINY
+from model_tiny import saved
 
 from crkd_core import geometry
 from crkd_core.boxes import SCORED_FROM, Detections
@@ -458,25 +458,20 @@ def test_the_nodes_files_hold_for_all_that_is_made_of_a_bag(
 
 def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_path):
     pytest.importorskip("rclpy")
-    import torch
 
-    from crkd_core.model.build import build_detector
-    from crkd_core.model.checkpoint import save_weights
     from crkd_ros.bags.nuscenes import write_bag
 
-    torch.manual_seed(0)
-    save_weights(build_detector(TINY), tmp_path / "random.safetensors")
     data = NuScenes(tiny_drive)
     write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
     done = command_lines.run(
-        *("live", tmp_path / "bag", "--weights", tmp_path / "random.safetensors"),
+        *("live", tmp_path / "bag", "--weights", saved(tmp_path)),
         *("--data", tiny_drive, "--split", "world_all", "--out", tmp_path / "out"),
         *("--rate", "0.5", "--player", "own", "--parameter", "score_threshold=0.3"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "metrics.json").read_text())
     (one,) = found["passes"]
-    assert found["weights"] == "random.safetensors" and found["offline"]["mean_ap"] >= 0
+    assert found["weights"] == "tiny.safetensors" and found["offline"]["mean_ap"] >= 0
     counts = one["frames"]
     assert counts["possible"] == len(list(data.records(data.scenes[0], ANCHOR_CAMERA)))
     assert 1 <= counts["published"] <= counts["possible"]

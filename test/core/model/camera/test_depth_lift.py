@@ -6,7 +6,7 @@ import torch
 from model_tiny import TINY, batch
 
 from crkd_core.model.camera.depth_lift import DepthLift
-from crkd_core.model.camera.lift import Lift, LiftError
+from crkd_core.model.camera.lift import Lift, LiftError, Points
 
 INPUTS = 6
 CAMERA = dataclasses.replace(TINY.camera, lidar_depth=True, lift_cell=1.0)
@@ -83,7 +83,7 @@ def test_splat_is_that_of_the_plain_lift_on_the_finer_grid(lift):
     features = maps(b.camera_present)
     pooled = []
     lift.compress.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
-    bev, logits = lift(features, b.grid_T_pixel, b.camera_present, points, sample)
+    bev, logits = lift(features, b.grid_T_pixel, b.camera_present, Points(points, sample))
     fine = dataclasses.replace(TINY.grid, cell=1.0)
     plain = Lift(INPUTS, TINY.camera, TINY.image, fine).eval()
     depth = lift.project(points, sample, b.grid_T_pixel, b.camera_present)
@@ -101,8 +101,9 @@ def test_points_change_the_answer_and_all_weights_learn():
     lift = DepthLift(INPUTS, CAMERA, TINY.image, TINY.grid).train()
     b, points, sample = scene()
     features = maps(b.camera_present).requires_grad_()
-    bev, _ = lift(features, b.grid_T_pixel, b.camera_present, points, sample)
-    without, _ = lift(features, b.grid_T_pixel, b.camera_present, points[:0], sample[:0])
+    bev, _ = lift(features, b.grid_T_pixel, b.camera_present, Points(points, sample))
+    nowhere = Points(points[:0], sample[:0])
+    without, _ = lift(features, b.grid_T_pixel, b.camera_present, nowhere)
     assert (bev - without).abs().max() > 1e-3
     (bev * torch.randn_like(bev)).sum().backward()
     # The bias before a BatchNorm has no effect, so no gradient but rounding.
@@ -116,11 +117,11 @@ def test_points_change_the_answer_and_all_weights_learn():
 def test_sample_without_cameras_is_like_one_that_sees_nothing(lift):
     b, points, sample = scene()
     nothing = torch.zeros_like(b.camera_present)
-    bev, logits = lift(maps(nothing), b.grid_T_pixel, nothing, points, sample)
+    bev, logits = lift(maps(nothing), b.grid_T_pixel, nothing, Points(points, sample))
     assert logits.shape == (0, lift.bins, 4, 8)
     half = b.camera_present.clone()
     half[1] = False
-    mixed, _ = lift(maps(half), b.grid_T_pixel, half, points, sample)
+    mixed, _ = lift(maps(half), b.grid_T_pixel, half, Points(points, sample))
     torch.testing.assert_close(mixed[1], bev[1])
     assert (mixed[0] - bev[0]).abs().max() > 1e-3
 

@@ -11,15 +11,17 @@ import foreign_foxglove
 import numpy as np
 import pytest
 import ros_rig
+from bag_frames import frames_of_bag
 
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.data.radar import RADAR_DTYPE, from_records, to_records, write_pcd
+from crkd_core.data.radar import RADAR_DTYPE, from_records, to_records
+from crkd_core.data.radar_file import encode_pcd
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADAR_FIELDS, RADARS
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.conversion import ConvertSummary, convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
-from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.frames import BagProblem
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -193,7 +195,7 @@ def test_signed_radar_codes_come_back(tmp_path) -> None:
     low = values | {"x": 1.5, "dyn_prop": -1, "id": -3, "vx_rms": -128, "rcs": -2.5, "pdh0": 127}
     points = np.array([[row[name] for name in RADAR_FIELDS] for row in (low, values)], np.float32)
     path = tmp_path / "radar.pcd"
-    write_pcd(path, points)
+    path.write_bytes(encode_pcd(points))
     bag = foreign.Foreign(tmp_path / "unused", ros1=True)
     bag.register_radar("nuscenes2bag")
     record = SimpleNamespace(path=path)
@@ -222,7 +224,7 @@ def test_codes_of_unsigned_fields_come_back(tmp_path) -> None:
 
 def test_radar_rows_without_a_return_are_left_out(tmp_path) -> None:
     path = tmp_path / "radar.pcd"
-    write_pcd(path, np.zeros((1, 18), np.float32))
+    path.write_bytes(encode_pcd(np.zeros((1, 18), np.float32)))
     bag = foreign.Foreign(tmp_path / "unused")
     bag.register_radar("nuscenes_msgs")
     record = SimpleNamespace(path=path)

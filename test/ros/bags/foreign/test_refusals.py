@@ -28,7 +28,7 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
-from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
@@ -57,7 +57,7 @@ def poses_file(tables: NuScenes, path: Path, *, intrinsics: bool) -> Path:
         name = record.channel.lower()
         known.add("base_link", name, record.ego_T_sensor)
         if intrinsics and record.intrinsics[0, 0] > 0:
-            known.add_intrinsics(name, record.intrinsics)
+            known.add_camera(name, CameraEntry(intrinsics=record.intrinsics))
     known.save(path)
     return path
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from bag_frames import frames_of_bag
 from camera_messages import K
 from model_tiny import TINY
 from other_sensors import CAMERA, FIELDS, RADAR, START, STEP, image, info, write_bag
+from watched import Watched
 
 from crkd_core.config import ImageConfig
-from crkd_core.frame import Frame
-from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_ros.bags.frames import BagProblem, frames_of_bag
+from crkd_ros.bags.frames import BagProblem
 from crkd_ros.bags.replay import replay
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
 from crkd_ros.convert.images import image_rgb
@@ -73,15 +73,10 @@ def test_a_radar_of_another_maker_needs_the_parameters(bag):
 
 def test_replay_follows_the_nodes_parameters(bag, tmp_path):
     torch.manual_seed(0)
-    detector = Detector(build_detector(TINY), score_threshold=0.05)
-    seen: list[Frame] = []
-
-    def look(frame, _):
-        seen.append(frame)
-
+    detector = Watched(build_detector(TINY), score_threshold=0.05)
     config = NodeConfig(radar_fields=FIELDS)
-    report = replay(bag, detector, tmp_path / "out", framing=config, on_frame=look)
-    assert report.frames == len(seen) >= 3
-    assert all(len(frame.radar) for frame in seen)
-    replay(bag, detector, tmp_path / "other", on_frame=look)
-    assert not seen[-1].radar_present.any()
+    report = replay(bag, detector, tmp_path / "out", framing=config)
+    assert report.frames == len(detector.seen) >= 3
+    assert all(len(frame.radar) for frame in detector.seen)
+    replay(bag, detector, tmp_path / "other")
+    assert not detector.seen[-1].radar_present.any()

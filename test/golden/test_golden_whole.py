@@ -1,9 +1,8 @@
-"""Whole released teachers from pixels and points to boxes. `make test-golden` runs these."""
+"""Whole released networks from pixels and points to boxes. `make test-golden` runs these."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,24 +13,23 @@ from golden_models import (
     cameras,
     check_boxes,
     check_heads,
+    check_lifted,
     given_camera_bev,
     images,
 )
 from official_models import imported
 from torch import Tensor
 
+from crkd_core.model.camera.lift import Points
 from crkd_core.model.output import ModelOutput
 
-pytestmark = [needs_golden, pytest.mark.golden_heavy]
+STUDENTS = ("r50_student", "swint_student", "r50_distilled")
+TEACHERS = ("r50_teacher", "swint_teacher")
+
+pytestmark = [needs_golden, pytest.mark.golden_heavy, pytest.mark.usefixtures("no_grad")]
 
 
-@pytest.fixture(autouse=True)
-def no_grad() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
-
-
-def check_lifted(found: Tensor, vectors: Vectors, name: str) -> None:
+def check_finely_lifted(found: Tensor, vectors: Vectors, name: str) -> None:
     """All as stored but around the few cells whose border a frustum point lies on.
 
     One cell of 0.3 m that differs by a point reaches 5 x 5 cells of 0.6 m through the three
@@ -43,15 +41,19 @@ def check_lifted(found: Tensor, vectors: Vectors, name: str) -> None:
     assert (error > 1e-5).mean() < 2e-2, (error > 1e-5).mean()
 
 
-@pytest.mark.parametrize("name", ["r50_teacher", "swint_teacher"])
-def test_teacher(name: str) -> None:
+@pytest.mark.parametrize("name", [*STUDENTS, *TEACHERS])
+def test_network(name: str) -> None:
     vectors, model = Vectors(f"model_{name}"), imported(name)
     features = model.image.neck(model.image.backbone(images()).feature_maps)
     check(features, vectors, "neck")
-    points = torch.from_numpy(Vectors("inputs_whole")["lidar_points"])
-    sample = torch.zeros(len(points), dtype=torch.int64)
-    lidar_bev = model.lidar(points, sample, 1)
-    check(lidar_bev, vectors, "lidar_bev")
+    sensor = "radar" if model.lidar is None else "lidar"
+    rows = torch.from_numpy(Vectors("inputs_whole")[f"{sensor}_points"])
+    points = Points(rows, torch.zeros(len(rows), dtype=torch.int64))
+    sensor_bev = (model.radar if model.lidar is None else model.lidar)(*points, 1)
+    if model.calibration is not None:
+        sensor_bev, _ = model.calibration(sensor_bev)
+    check(sensor_bev, vectors, f"{sensor}_bev")
+    check_bev = check_lifted if model.lidar is None else check_finely_lifted
     shares = {}
     for variant in ("trunc", "floor", "given"):
         if variant == "given":
@@ -60,9 +62,9 @@ def test_teacher(name: str) -> None:
             lift = copy.deepcopy(model.lift)
             assert lift.trunc
             lift.trunc = variant == "trunc"
-            camera_bev, _ = lift(features, cameras(), all_present(), points, sample)
-            check_lifted(camera_bev, vectors, f"{variant}.camera_bev")
-        (gated, _), fused = model.fuser([camera_bev, lidar_bev])
+            camera_bev, _ = lift(features, cameras(), all_present(), **{sensor: points})
+            check_bev(camera_bev, vectors, f"{variant}.camera_bev")
+        (gated, _), fused = model.fuser([camera_bev, sensor_bev])
         decoded = model.decoder(fused)
         tasks = model.head(decoded)
         if variant == "given":
@@ -73,7 +75,7 @@ def test_teacher(name: str) -> None:
             tasks=tasks,
             camera_bev=camera_bev,
             gated_camera=gated,
-            lidar_bev=lidar_bev,
+            **{f"{sensor}_bev": sensor_bev},
             fused=fused,
             decoded=decoded,
             depth_logits=torch.zeros(0),

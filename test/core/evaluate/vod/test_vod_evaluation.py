@@ -1,0 +1,28 @@
+"""Evaluation runs on a hand-made frame of View-of-Delft."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import vod_tiny
+
+from crkd_core.evaluate.vod.evaluation import evaluate_weights
+from crkd_core.model.build import build_detector
+from crkd_core.model.checkpoint import save_weights
+from crkd_core.presets import preset
+
+
+@pytest.mark.parametrize("sensors", [(), ("CAM_BACK",)])
+def test_samples_with_nothing_to_see_are_counted(sensors, tmp_path, capsys) -> None:
+    label = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
+    data = vod_tiny.write(tmp_path / "vod", labels=(label,))
+    torch.manual_seed(0)
+    weights, out = tmp_path / "w.safetensors", tmp_path / "out"
+    save_weights(build_detector(preset("vod_student").detector), weights)
+    evaluate_weights(weights, data, "train", out, sensors=sensors, score_threshold=0.5)
+    metrics = json.loads((out / "metrics.json").read_text())
+    # View-of-Delft has no other camera than the front one.
+    assert metrics.get("samples_without_input", 0) == len(sensors)
+    assert ("had no sensor that the detector could" in capsys.readouterr().out) == bool(sensors)
