@@ -63,7 +63,7 @@ def write_result(folder: Folder, spec: RunSpec, settings: Settings) -> dict[str,
             end={split: values["scores"]["mAP"] for split, values in scored.items()},
         ),
     }
-    write_json(result, folder.result(spec.name), indent=1)
+    write_json(result, folder.result(spec.name))
     return result
 
 

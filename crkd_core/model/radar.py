@@ -4,7 +4,7 @@ Shapes: M points of the whole batch, K occupied pillars, C channels, X Y grid ce
 
 Pillars as in PointPillars (Lang et al. 2019) with the features of CRKD (docs/method.md 1.4).
 Points are kept as one list with sample indices: there are no padded slots that could enter the
-maximum or the statistics (docs/method.md 6.1, defect 13), and a sample without a point is simply
+maximum or the statistics (docs/method.md 1.13, defect 4), and a sample without a point is simply
 all zeros. Weights of the released code were trained with such slots and need them:
 ``points_per_pillar``.
 """

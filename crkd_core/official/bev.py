@@ -1,4 +1,4 @@
-"""Released fuser, decoder and CenterHead, which students and teachers share (docs/method.md 5).
+"""Released fuser, decoder and CenterHead, which students and teachers share (docs/method.md 1.12).
 
 Their boxes: size (w, l, h), heading s = -yaw - pi / 2. Ours: (l, w, h) and yaw. The difference
 goes into the rows of the output convolutions, so that nothing behind them knows of it.
