@@ -48,11 +48,8 @@ def results_of(frames: VodFrames, answers: Sequence[Detections]) -> list[Objects
 
 
 def write_results(names: Sequence[str], results: Sequence[Objects], folder: Path) -> None:
-    """Write one file a frame, and take away those of other frames that lie there."""
+    """Write one file a frame; what else lies in the folder stays, see ``folder.clear``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.txt"):
-        if path.stem not in names:
-            path.unlink()
     for name, found in zip(names, results, strict=True):
         write_text(encode_labels(found, scored=True), folder / f"{name}.txt")
 
