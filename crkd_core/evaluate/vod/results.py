@@ -59,7 +59,7 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
 
     Raises:
         EvaluateError: no such folder, or a frame without a file.
-        VodError: a file that is none; names it.
+        VodError: a file that is none, or a line without a score; names it.
     """
     missing = [name for name in names if not (folder / f"{name}.txt").is_file()]
     if missing:
@@ -67,4 +67,4 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
             f"{folder}: {len(missing)} of {len(names)} frames of the split have no file, first "
             f"{missing[0]}.txt; write an empty one where nothing was found"
         )
-    return [read_labels(folder / f"{name}.txt") for name in names]
+    return [read_labels(folder / f"{name}.txt", scored=True) for name in names]
