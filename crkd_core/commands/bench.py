@@ -26,8 +26,8 @@ def bench(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Beside fp32 (repeatable): bf16; fp16 on CUDA [default: those that the device "
-            "has instructions for]."
+            help="Beside fp32 (repeatable): bf16; fp16 on CUDA; default: those that the device "
+            "has instructions for."
         ),
     ] = None,
     engine: Annotated[

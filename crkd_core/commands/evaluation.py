@@ -52,7 +52,7 @@ def evaluate(
     ] = False,
     seed: Annotated[
         int | None,
-        typer.Option(help="With --dropout: of which sensors each sample loses [default: 0]."),
+        typer.Option(help="With --dropout: of which sensors each sample loses; default: 0."),
     ] = None,
     version: Version = None,
     overwrite: Overwrite = False,

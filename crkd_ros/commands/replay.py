@@ -26,16 +26,16 @@ def replay(
     data: Annotated[Path | None, typer.Option(help="The bag's nuScenes data set.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,
     device: Annotated[
-        str | None, typer.Option(help='"cpu", "cuda", "cuda:1" [default: of --params, or cpu].')
+        str | None, typer.Option(help='"cpu", "cuda", "cuda:1"; default: of --params, or cpu.')
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16 [default: of --params, or fp32].")
+        str | None, typer.Option(help="fp32, bf16 or fp16; default: of --params, or fp32.")
     ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
-            help="torch, cuda_graph, export, onnxruntime or openvino [default: of --params, or "
-            "torch]."
+            help="torch, cuda_graph, export, onnxruntime or openvino; default: of --params, or "
+            "torch."
         ),
     ] = None,
     score_threshold: Annotated[
@@ -43,7 +43,7 @@ def replay(
         typer.Option(
             min=0.0,
             max=0.999,
-            help="Weaker detections are left out of the bag [default: of --params, or 0.1].",
+            help="Weaker detections are left out of the bag; default: of --params, or 0.1.",
         ),
     ] = None,
     key_frames_only: Annotated[
