@@ -10,7 +10,7 @@ import typer
 
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.command import run_function
-from crkd_core.commands.options import Overwrite, Version
+from crkd_core.commands.options import Overwrite, Version, leave_out
 from crkd_core.files import check_output
 from crkd_core.progress import stderr_console
 from crkd_core.tables import print_tables
@@ -18,6 +18,7 @@ from crkd_ros.commands.options import Params, SensorTopics, node_config, sensor_
 
 
 def replay(
+    context: typer.Context,
     bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
     out: Annotated[Path, typer.Option(help="Folder for detections and metrics.")],
     weights: Annotated[
@@ -62,6 +63,8 @@ def replay(
     from crkd_ros.parameters.node import NodeConfig
 
     # What is plainly wrong is said before torch is loaded.
+    if data is None:
+        leave_out(context, "version", beside="of --data, which is not given")
     check_output(out, results=replaying.RESULTS, overwrite=overwrite)
     config = node_config(params) or NodeConfig()
     given = {
