@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.sensors import (
     CAMERAS,
     LIDAR,
+    LIDAR_COLUMNS,
     RADAR_AGE,
     RADAR_COLUMN,
     RADAR_COLUMNS,
@@ -65,15 +66,17 @@ class Frame:
         intrinsics: [6, 3, 3] float64 pinhole matrices of these images, pixels. Pixel (u, v) is the
             centre of column u, row v. After image augmentation any affine map times K.
         ego_T_cam: [6, 4, 4] float64, camera (optical axes) at its own time to ego at ``stamp_ns``.
-            What both hold for a missing camera is not read: zeros, the identity, anything finite.
-        prepared: the ImageConfig that ``images`` were resized and cropped for; None = as recorded.
+            Augmentation scales and mirrors it. What both hold for a missing camera is not read:
+            zeros, the identity, anything finite.
+        prepared: the ImageConfig that ``images``, of its size, were made for; None = as recorded.
         radar: [N, 20] float32 with columns RADAR_COLUMNS; positions and velocities in ego axes at
             ``stamp_ns``, moved by compensated velocity x age; age 0 to OLDEST in seconds;
             ``sensor`` is the index into RADARS. Finite but for ``vx`` and ``vy``, where NaN is
             not known. ``radar_returns`` makes it of what any radar measures.
         radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present;
             one that is not has no returns in ``radar``.
-        lidar: [M, 5] float32 x, y, z, intensity (0..255), age in seconds; None = no LiDAR.
+        lidar: [M, 5] float32 x, y, z, intensity (0..255), age 0 to OLDEST in seconds, all finite;
+            None = no LiDAR.
         global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
         truth: annotated boxes in ego axes; None = unknown.
         drivable: where vehicles may drive, ego axes; None = unknown, or not asked for.
@@ -109,6 +112,10 @@ class Frame:
             "radar": (len(self.radar), len(RADAR_COLUMNS)),
             "radar_present": (len(RADARS),),
         }
+        if self.lidar is not None:
+            expected["lidar"] = (len(self.lidar), len(LIDAR_COLUMNS))
+        if self.global_T_ego is not None:
+            expected["global_T_ego"] = (4, 4)
         for name, shape in expected.items():
             if np.shape(getattr(self, name)) != shape:
                 raise FrameError(
@@ -127,7 +134,16 @@ class Frame:
                     f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} "
                     f"{image.shape}"
                 )
+            if image is not None and self.prepared is not None:
+                size = (self.prepared.height, self.prepared.width)
+                if image.shape[:2] != size:
+                    raise FrameError(
+                        f"Frame.images[{name}]: expected [H, W] {size} as prepared says, got "
+                        f"{image.shape[:2]}; leave prepared out for images as recorded"
+                    )
         _check_radar(self.radar, np.asarray(self.radar_present, bool))
+        if self.lidar is not None:
+            _check_points("lidar", self.lidar, LIDAR_COLUMNS)
 
     @property
     def camera_present(self) -> NDArray[np.bool_]:
@@ -243,24 +259,30 @@ def radar_returns(
     return radar
 
 
+def _check_points(name: str, points: NDArray[np.float32], columns: Sequence[str]) -> None:
+    """Raises FrameError for numbers that are not finite, and ages in other units."""
+    if not len(points):
+        return
+    if not np.isfinite(points).all():
+        finite = np.asarray(np.isfinite(points).all(0))
+        finite |= [column in ("vx", "vy") for column in columns]
+        if not finite.all():
+            names = ", ".join(columns[index] for index in np.flatnonzero(~finite).tolist())
+            raise FrameError(f"Frame.{name}: {names}: expected finite numbers; leave such out")
+    age = points[:, columns.index("age")]
+    if age.min() < 0 or age.max() > OLDEST:
+        raise FrameError(
+            f"Frame.{name}: age: expected seconds before stamp_ns, 0 to {OLDEST:g}, got "
+            f"{age.min():g} to {age.max():g}"
+        )
+
+
 def _check_radar(radar: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
     """Raises FrameError for returns that no radar of a Frame measured."""
     if not len(radar):
         return
-    if not np.isfinite(radar).all():
-        finite = np.asarray(np.isfinite(radar).all(0))
-        finite[RADAR_VELOCITY] = True
-        if not finite.all():
-            names = ", ".join(RADAR_COLUMNS[index] for index in np.flatnonzero(~finite))
-            raise FrameError(
-                f"Frame.radar: {names}: expected finite numbers; leave such returns out"
-            )
-    age, sensor = radar[:, RADAR_AGE], radar[:, RADAR_SENSOR]
-    if age.min() < 0 or age.max() > OLDEST:
-        raise FrameError(
-            f"Frame.radar: age: expected seconds before stamp_ns, 0 to {OLDEST:g}, got "
-            f"{age.min():g} to {age.max():g}"
-        )
+    _check_points("radar", radar, RADAR_COLUMNS)
+    sensor = radar[:, RADAR_SENSOR]
     known = sensor.min() >= 0 and sensor.max() < len(RADARS)
     index = sensor.astype(np.int64) if known else np.zeros(0, np.int64)
     if not np.array_equal(index, sensor):

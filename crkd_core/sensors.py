@@ -63,6 +63,9 @@ RADAR_DEFAULTS = {
 #: Columns of Frame.radar, [N, 20]: a sweep's, then age and radar index.
 RADAR_COLUMNS = (*RADAR_FIELDS, "age", "sensor")
 
+#: Columns of Frame.lidar, [M, 5].
+LIDAR_COLUMNS = ("x", "y", "z", "intensity", "age")
+
 #: Column of each name, in a sweep and in Frame.radar alike.
 RADAR_COLUMN = {name: index for index, name in enumerate(RADAR_COLUMNS)}
 

@@ -7,12 +7,13 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from crkd_core.commands.options import Device, Overwrite
+from crkd_core.commands.options import Device, Overwrite, leave_out
 from crkd_core.config import ConfigError, Engine, Precision
 from crkd_core.files import check_output
 
 
 def bench(
+    context: typer.Context,
     preset: Annotated[str, typer.Option(help="demo_student, crkd_r50, ...")] = "demo_student",
     weights: Annotated[
         Path | None, typer.Option(help="Time this detector (file or run folder).")
@@ -26,8 +27,8 @@ def bench(
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            help="Beside fp32 (repeatable): bf16; fp16 on CUDA [default: those that the device "
-            "has instructions for]."
+            help="Beside fp32 (repeatable): bf16; fp16 on CUDA; default: those that the device "
+            "has instructions for."
         ),
     ] = None,
     engine: Annotated[
@@ -49,6 +50,12 @@ def bench(
         raise ConfigError("--training times a preset with random weights; leave --weights out")
     if training and engine:
         raise ConfigError("--training is done by torch alone; leave --engine out")
+    if not training:
+        leave_out(
+            context, "batch_size", beside="of --training, and a detector is timed frame by frame"
+        )
+    if weights is not None:
+        leave_out(context, "preset", beside="--weights have a network of their own")
     others = tuple(get_args(Engine))[1:]
     if unknown := set(engine or ()) - set(others):
         raise ConfigError(f"--engine: expected {', '.join(others)}, got {', '.join(unknown)}")

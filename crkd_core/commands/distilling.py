@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
+from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version, leave_out
 from crkd_core.commands.runs import check_place, recorded_frames, resumed
 from crkd_core.config import (
     CRKD_LOSSES,
@@ -116,6 +116,8 @@ def distill(
     # Every batch asks for the same large blocks; processes that read inherit this.
     keep_freed_memory()
     check_place(out, device)
+    if held_out is None and not resume:
+        leave_out(context, "held_out_data", "measured", beside="of --held-out, which is not given")
     if resume:
         run = resumed(context, out, split=split, agree=("steps",))
         config = run.config

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Device, Out, Overwrite, Split, Version
+from crkd_core.commands.options import Device, Out, Overwrite, Split, Version, leave_out
 from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 
 
 def export(
+    context: typer.Context,
     weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.pt2 of torch.export.")],
     cameras: Annotated[int, typer.Option(min=1, max=6, help="Images that it holds.")] = 6,
@@ -43,6 +44,8 @@ def export(
 
     if (int8_data is None) != (int8_split is None):
         raise ConfigError("--int8-data and --int8-split belong together")
+    if int8_data is None:
+        leave_out(context, "int8_frames", "version", beside="of --int8-data, which is not given")
     check_output(out, results=ITSELF, overwrite=overwrite)
     check_ending(out, int8=int8_data is not None)
     capacity = Capacity(cameras=cameras)
@@ -61,6 +64,7 @@ def export(
 
 
 def engines(
+    context: typer.Context,
     weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
     data: Annotated[Path, typer.Option(help="Root folder of a nuScenes data set.")],
     split: Split,
@@ -86,6 +90,8 @@ def engines(
         raise ConfigError(
             "mAP and NDS are of nuScenes; for View-of-Delft run crkd evaluate --engine by itself"
         )
+    if int8_split is None:
+        leave_out(context, "int8_frames", beside="of --int8-split, which is not given")
     check_output(out, results=RESULTS, overwrite=overwrite)
     compare_engines(
         weights,

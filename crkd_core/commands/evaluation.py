@@ -16,6 +16,7 @@ from crkd_core.commands.options import (
     Precision,
     Split,
     Version,
+    leave_out,
 )
 from crkd_core.config import ConfigError
 from crkd_core.files import check_output
@@ -23,6 +24,7 @@ from crkd_core.tables import print_tables
 
 
 def evaluate(
+    context: typer.Context,
     data: Data,
     split: Split,
     out: Out,
@@ -52,7 +54,7 @@ def evaluate(
     ] = False,
     seed: Annotated[
         int | None,
-        typer.Option(help="With --dropout: of which sensors each sample loses [default: 0]."),
+        typer.Option(help="With --dropout: of which sensors each sample loses; default: 0."),
     ] = None,
     version: Version = None,
     overwrite: Overwrite = False,
@@ -72,6 +74,11 @@ def evaluate(
         raise ConfigError("--slices scores parts of one evaluation; leave --dropout out")
     if seed is not None and not dropout:
         raise ConfigError("--seed belongs to --dropout; nothing else here is left to chance")
+    if submission is not None:
+        reads = ("device", "precision", "engine", "sensors")
+        leave_out(
+            context, *reads, beside="of a detector, and a --submission has its boxes already"
+        )
     if weights is not None:
         keep_freed_memory()
     if is_vod(data):

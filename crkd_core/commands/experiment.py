@@ -30,12 +30,12 @@ def experiment(
     drives: Annotated[
         str | None,
         typer.Option(
-            help="Training, validation and test drives: numbers such as 40,12,24, or splits "
-            "[default: 3:1:2 of all]."
+            help="Training, validation and test drives: numbers such as 40,12,24, or splits; "
+            "default: 3:1:2 of all."
         ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="How many [default: as the list says].")
+        int | None, typer.Option(min=1, help="How many; default: as the list says.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, of one core each.")] = 2,
     more: Annotated[
@@ -51,7 +51,7 @@ def experiment(
         typer.Option(help="Only this run or arm, and what it needs (repeatable)."),
     ] = None,
     scale: Annotated[
-        float | None, typer.Option(min=0.0, help="Factor of all steps [default: 1].")
+        float | None, typer.Option(min=0.0, help="Factor of all steps; default: 1.")
     ] = None,
     test: Annotated[
         bool, typer.Option("--test", help="Score on the test drives too: once, at the end.")
@@ -62,7 +62,7 @@ def experiment(
     start_image: Annotated[
         Path | None,
         typer.Option(
-            help="Weights whose image branch the first trainings start from [default: random]."
+            help="Weights whose image branch the first trainings start from; default: random."
         ),
     ] = None,
     trained: Annotated[

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from crkd_core.config import ConfigError
+
 #: May stand beside --resume: where a run lies, what it reads, which is compared, and where it
 #: computes.
 OF_A_CALL = ("data", "split", "out", "version", "device", "resume")
@@ -38,6 +40,22 @@ Resume = Annotated[bool, typer.Option(help="Go on with the run in --out.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace results that are there already.")
 ]
+
+
+def leave_out(context: typer.Context, *names: str, beside: str) -> None:
+    """Refuse parameters that the command line says and that nothing would read.
+
+    Args:
+        context: of the command.
+        names: the parameters.
+        beside: why not, to stand behind their options: "needs --data".
+
+    Raises:
+        ConfigError: names the options.
+    """
+    said = given(context, but=())
+    if found := [said[name] for name in names if name in said]:
+        raise ConfigError(f"{', '.join(found)}: {beside}; leave it out")
 
 
 def given(context: typer.Context, *, but: Collection[str]) -> dict[str, str]:

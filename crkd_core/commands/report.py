@@ -26,8 +26,8 @@ def report(
     drive: Annotated[
         str | None,
         typer.Option(
-            help="Scene of the player, of View-of-Delft FIRST-LAST frame "
-            "[default: the typical one]."
+            help="Scene of the player, of View-of-Delft FIRST-LAST frame; "
+            "default: the typical one."
         ),
     ] = None,
     device: Device = "cpu",

@@ -19,7 +19,7 @@ def world(
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of a drive.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     image_width: Annotated[
-        int | None, typer.Option(min=64, help="Pixels; 16:9. [default: 800, of vod 1600]")
+        int | None, typer.Option(min=64, help="Pixels, 16:9; default: 800, of vod 1600.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     key_frames_only: Annotated[
@@ -27,12 +27,12 @@ def world(
     ] = False,
     lidar_sweeps: Annotated[
         int | None,
-        typer.Option(min=0, max=9, help="LiDAR sweeps kept before each key frame. [default: 9]"),
+        typer.Option(min=0, max=9, help="LiDAR sweeps kept before each key frame; default: 9."),
     ] = None,
     radar_sweeps: Annotated[
         int | None,
         typer.Option(
-            min=0, max=13, help="Sweeps of each radar kept before each key frame. [default: 13]"
+            min=0, max=13, help="Sweeps of each radar kept before each key frame; default: 13."
         ),
     ] = None,
     mix: Annotated[
@@ -42,7 +42,7 @@ def world(
         str, typer.Option(help="Shares of the drives, or one kind: rain.")
     ] = "clear=0.7,rain=0.2,night=0.1",
     version: Annotated[
-        str | None, typer.Option(help="Name of the version folder. [default: v1.0-mini]")
+        str | None, typer.Option(help="Name of the version folder; default: v1.0-mini.")
     ] = None,
     format_: Annotated[
         str,

@@ -23,6 +23,9 @@ from crkd_core.data.tensors import Tensors
 from crkd_core.frame import Frame, FrameError
 from crkd_core.sensors import CAMERAS
 
+#: A pose whose rotation has a smaller determinant has none.
+_FLAT = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Tensors):
@@ -179,8 +182,8 @@ def grid_T_pixel(frame: Frame) -> np.ndarray:
         The identity for a missing camera, whatever its matrices are.
 
     Raises:
-        FrameError: intrinsics that cannot be inverted, or a pose that is not finite, of a camera
-            that is there; names it.
+        FrameError: intrinsics that cannot be inverted, or a pose that is none, of a camera that
+            is there; names it.
     """
     present = frame.camera_present
     matrices = np.tile(np.eye(4), (len(present), 1, 1))
@@ -188,19 +191,26 @@ def grid_T_pixel(frame: Frame) -> np.ndarray:
         matrices[present, :3, :3] = np.linalg.inv(frame.intrinsics[present])
     except np.linalg.LinAlgError:
         singular = np.linalg.det(frame.intrinsics) == 0
-        raise FrameError(_unusable(frame, present & singular)) from None
-    matrices[present] = frame.ego_T_cam[present] @ matrices[present]
+        raise FrameError(_unusable(frame, np.flatnonzero(present & singular))) from None
+    poses = frame.ego_T_cam[present]
+    # Augmentation scales and mirrors them: they need not be rigid.
+    flat = np.abs(np.linalg.det(poses[:, :3, :3])) < _FLAT
+    tilted = (np.abs(poses[:, 3] - (0, 0, 0, 1)) > _FLAT).any(1)
+    if (flat | tilted).any():
+        raise FrameError(_unusable(frame, np.flatnonzero(present)[flat | tilted]))
+    matrices[present] = poses @ matrices[present]
     finite = np.asarray(np.isfinite(matrices).all((1, 2)))
     if not finite.all():
-        raise FrameError(_unusable(frame, ~finite))
+        raise FrameError(_unusable(frame, np.flatnonzero(~finite)))
     return matrices.astype(np.float32)
 
 
 def _unusable(frame: Frame, cameras: np.ndarray) -> str:
-    index = int(np.flatnonzero(cameras)[0])
+    index = int(cameras[0])
     return (
         f"Frame of {CAMERAS[index]}: expected a pinhole matrix that can be inverted and a finite "
-        f"pose, got intrinsics {frame.intrinsics[index].tolist()} and ego_T_cam "
+        "pose with a rotation and the last row 0, 0, 0, 1, got intrinsics "
+        f"{frame.intrinsics[index].tolist()} and ego_T_cam "
         f"{frame.ego_T_cam[index].tolist()}; a missing camera has None in images"
     )
 

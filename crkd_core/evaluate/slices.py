@@ -152,9 +152,16 @@ def _speed_of_nearest(
     """
     speed = np.linalg.norm(found.velocity, axis=-1)
     of_truth = np.linalg.norm(truth.velocity, axis=-1)
-    for sample in np.unique(found.sample):
-        rows = np.flatnonzero(found.sample == sample)
-        near = np.flatnonzero(truth.sample == sample)
+    # Both sorted by sample once: a search of all for each is slow.
+    order, others = (np.argsort(boxes.sample, kind="stable") for boxes in (found, truth))
+    samples = np.unique(found.sample)
+    bounds = [
+        np.searchsorted(boxes.sample[rows], samples, side=side)
+        for boxes, rows in ((found, order), (truth, others))
+        for side in ("left", "right")
+    ]
+    for first, last, low, high in zip(*bounds, strict=True):
+        rows, near = order[first:last], others[low:high]
         if not len(near):
             continue
         away = center_distance(found.center[rows, None], truth.center[None, near])

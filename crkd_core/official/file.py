@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from crkd_core.files import ITSELF, check_output, open_file
@@ -78,8 +77,12 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             f"({first}); where you trust the file, load it with PyTorch and save its 'state_dict' "
             "alone"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
-        raise OfficialError(f"{path}: not a PyTorch checkpoint, or cut short: {error}") from error
+    # What PyTorch raises for bytes that are no checkpoint is anything.
+    except Exception as error:
+        raise OfficialError(
+            f"{path}: not a PyTorch checkpoint, or cut short ({type(error).__name__}: {error}); "
+            "download it again"
+        ) from error
     if isinstance(data, Mapping) and isinstance(data.get("state_dict"), Mapping):
         data = data["state_dict"]
     if not isinstance(data, Mapping):

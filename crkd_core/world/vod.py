@@ -9,8 +9,9 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.vod.layout import RADAR_FOLDERS
 from crkd_core.files import replacing
 from crkd_core.world.content.weather import SHARES
-from crkd_core.world.vod_files import CHANNELS, write_vod
-from crkd_core.world.writer import check_new, write_world
+from crkd_core.world.rig import KEY_US
+from crkd_core.world.vod_files import CHANNELS, check_names, write_vod
+from crkd_core.world.writer import check_new, key_frames_of, write_world
 
 
 def write_vod_world(
@@ -32,10 +33,11 @@ def write_vod_world(
 
     Raises:
         WeatherError, WorldError: see write_world.
-        VodError: more frames than there are names for.
+        VodError: more frames than there are names for; nothing was made.
     """
     out = Path(out)
     check_new(out)
+    check_names(scenes, (key_frames_of(seconds) - 1) * KEY_US * 1e-6)
     with replacing(out) as part:
         drives = write_world(
             part.parent / "drives",

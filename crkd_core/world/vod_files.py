@@ -60,6 +60,24 @@ _WITH_RIDER = NUSCENES_ATTRIBUTES.index("cycle.with_rider")
 _OCCLUSION = {"1": 2, "2": 1, "3": 1, "4": 0}
 
 
+def check_names(drives: int, seconds: float) -> None:
+    """Refuse drives whose frames numbers of five digits do not name, before they are made.
+
+    Args:
+        drives: how many.
+        seconds: from the first frame of a drive to its last.
+
+    Raises:
+        VodError: there are too many.
+    """
+    last = drives * round(seconds * FRAME_HZ) + (drives - 1) * GAP
+    if last >= MOST_FRAMES:
+        raise VodError(
+            f"{drives} drives of {seconds:g} s: expected frames with names of five digits, got a "
+            f"last one of number {last}; write fewer or shorter drives"
+        )
+
+
 def write_vod(tables: NuScenes, out: Path, *, splits: Mapping[str, str]) -> None:
     """Write key frames as a View-of-Delft data set.
 

@@ -112,7 +112,7 @@ def write_world(
             (part / "sweeps" / channel).mkdir(parents=True)
         (part / "maps" / "expansion").mkdir(parents=True)
         train, val = scene_names(scenes)
-        key_frames = int(seconds * 2 + 1e-9)
+        key_frames = key_frames_of(seconds)
         drives = [
             [
                 Stretch(
@@ -168,7 +168,6 @@ def _check(
 ) -> None:
     ranges: dict[str, tuple[float, float, float]] = {
         "scenes": (scenes, 1, 500),
-        "seconds": (seconds, 1, 95),
         "seed": (seed, 0, 2**31),
         "image_width": (image_width, 64, 1600),
         "jobs": (jobs, 1, 256),
@@ -178,6 +177,7 @@ def _check(
     for name, (value, low, high) in ranges.items():
         if not low <= value <= high:
             raise WorldError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
+    key_frames_of(seconds)
     if mix not in MIXES:
         raise WorldError(f"mix: expected one of {', '.join(MIXES)}, got {mix!r}")
     check_shares(weather)
@@ -190,6 +190,17 @@ def _check(
     if not version or Path(version).name != version:
         raise WorldError(f"version: expected the name of a folder, got {version!r}")
     check_new(out)
+
+
+def key_frames_of(seconds: float) -> int:
+    """How many key frames a drive of this length has, KEY_US apart.
+
+    Raises:
+        WorldError: ``seconds`` is out of range.
+    """
+    if not 1 <= seconds <= 95:
+        raise WorldError(f"seconds: expected 1 to 95, got {seconds!r}")
+    return int(seconds * 2 + 1e-9)
 
 
 def check_new(out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.commands.options import Overwrite
+from crkd_core.commands.options import Overwrite, leave_out
 from crkd_core.files import ITSELF, check_output
 from crkd_core.tables import Table, print_tables
 from crkd_ros.commands.options import Params, SensorTopics, node_config, sensor_topics
@@ -31,6 +31,7 @@ Base = Annotated[str, typer.Option(help="Frame of the vehicle in --bag.")]
 
 @app.command()
 def write(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The new file.")],
     data: Data = None,
     bag: Bag = None,
@@ -41,6 +42,7 @@ def write(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the calibration of a data set or a bag as a file for the node."""
+    _check_source(context, data, bag)
     check_output(out, results=ITSELF, overwrite=overwrite)
     calibration, source = _load(
         data=data,
@@ -88,6 +90,7 @@ def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> N
 
 @app.command()
 def check(
+    context: typer.Context,
     data: Data = None,
     bag: Bag = None,
     calibration: Annotated[
@@ -109,10 +112,9 @@ def check(
     from crkd_ros.calibration_check.drive import check_bag, check_dataset
     from crkd_ros.motion.calibration_file import Calibration
 
+    _check_source(context, data, bag)
     known = None if calibration is None else Calibration.load(calibration)
     unseen: tuple[str, ...] = ()
-    if (data is None) == (bag is None):
-        raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
     if data is not None:
         tables = NuScenes(data, version=version)
         scene = scene or tables.scenes[0]
@@ -143,6 +145,18 @@ def check(
         raise typer.Exit(1)
 
 
+def _check_source(context: typer.Context, data: Path | None, bag: Path | None) -> None:
+    """One of the two, and no option that is of the other."""
+    from crkd_ros.bags.recorded_calibration import CalibrationError
+
+    if (data is None) == (bag is None):
+        raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
+    if data is None:
+        leave_out(context, "scene", "version", beside="of --data, and a bag holds one drive")
+    else:
+        leave_out(context, "base", "topic", "params", beside="of --bag, which is not given")
+
+
 def _load(
     *,
     data: Path | None,
@@ -154,15 +168,11 @@ def _load(
 ) -> tuple[Calibration, str]:
     """The calibration of the one source that was named, and that source in words."""
     from crkd_core.data.nuscenes.reader import NuScenes
-    from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag, of_dataset
+    from crkd_ros.bags.recorded_calibration import of_bag, of_dataset
 
-    if (data is None) == (bag is None):
-        raise CalibrationError("give either --data (a nuScenes data set) or --bag (a rosbag2)")
     if data is not None:
         tables = NuScenes(data, version=version)
         where = f"data set {data.name}/{tables.version}" + (f", {scene}" if scene else "")
         return of_dataset(tables, scene), where
     assert bag is not None
-    if scene is not None or version is not None:
-        raise CalibrationError("--scene and --version belong to --data; a bag holds one drive")
     return of_bag(bag, base=base, topics=topics), f"bag {bag.name}"

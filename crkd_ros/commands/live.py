@@ -26,7 +26,7 @@ def live(
     out: Annotated[Path, typer.Option(help="Folder for metrics, picture, page and logs.")],
     rate: Annotated[
         list[float] | None,
-        typer.Option(help="Speed of playing (repeatable) [default: 0.5, 1, 2]."),
+        typer.Option(help="Speed of playing (repeatable); default: 0.5, 1, 2."),
     ] = None,
     parameter: Annotated[
         list[str] | None,

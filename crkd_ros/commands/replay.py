@@ -10,7 +10,7 @@ import typer
 
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.command import run_function
-from crkd_core.commands.options import Overwrite, Version
+from crkd_core.commands.options import Overwrite, Version, leave_out
 from crkd_core.files import check_output
 from crkd_core.progress import stderr_console
 from crkd_core.tables import print_tables
@@ -18,6 +18,7 @@ from crkd_ros.commands.options import Params, SensorTopics, node_config, sensor_
 
 
 def replay(
+    context: typer.Context,
     bag: Annotated[Path, typer.Argument(help="A rosbag2: folder, .mcap or .db3.")],
     out: Annotated[Path, typer.Option(help="Folder for detections and metrics.")],
     weights: Annotated[
@@ -26,16 +27,16 @@ def replay(
     data: Annotated[Path | None, typer.Option(help="The bag's nuScenes data set.")] = None,
     split: Annotated[str | None, typer.Option(help="Its split.")] = None,
     device: Annotated[
-        str | None, typer.Option(help='"cpu", "cuda", "cuda:1" [default: of --params, or cpu].')
+        str | None, typer.Option(help='"cpu", "cuda", "cuda:1"; default: of --params, or cpu.')
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, bf16 or fp16 [default: of --params, or fp32].")
+        str | None, typer.Option(help="fp32, bf16 or fp16; default: of --params, or fp32.")
     ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
-            help="torch, cuda_graph, export, onnxruntime or openvino [default: of --params, or "
-            "torch]."
+            help="torch, cuda_graph, export, onnxruntime or openvino; default: of --params, or "
+            "torch."
         ),
     ] = None,
     score_threshold: Annotated[
@@ -43,7 +44,7 @@ def replay(
         typer.Option(
             min=0.0,
             max=0.999,
-            help="Weaker detections are left out of the bag [default: of --params, or 0.1].",
+            help="Weaker detections are left out of the bag; default: of --params, or 0.1.",
         ),
     ] = None,
     key_frames_only: Annotated[
@@ -62,6 +63,8 @@ def replay(
     from crkd_ros.parameters.node import NodeConfig
 
     # What is plainly wrong is said before torch is loaded.
+    if data is None:
+        leave_out(context, "version", beside="of --data, which is not given")
     check_output(out, results=replaying.RESULTS, overwrite=overwrite)
     config = node_config(params) or NodeConfig()
     given = {

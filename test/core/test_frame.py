@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from model_tiny import TINY
+from model_tiny import TINY, lidar_frame
 from model_tiny import frame as frame_of
 
 from crkd_core import geometry, radar_returns
@@ -98,6 +98,40 @@ def test_returns_of_other_shapes_are_refused():
         radar_returns(xyz, velocity, rcs=np.zeros(3), age=0, sensor=RADARS[0])
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        (4, -0.05, "age: expected seconds before stamp_ns, 0 to 60, got -0.05"),
+        (4, 50_000, r"age: expected seconds before stamp_ns, 0 to 60, got .* to 50000"),
+        (2, np.nan, "z: expected finite numbers"),
+        (3, np.inf, "intensity: expected finite numbers"),
+    ],
+)
+def test_a_lidar_in_other_units_is_refused(column, value, text):
+    lidar = lidar_frame(0).lidar.copy()
+    assert dataclasses.replace(FRAME, lidar=lidar[:0]).lidar.shape == (0, 5)
+    lidar[7, column] = value
+    with pytest.raises(FrameError, match=f"Frame.lidar: {text}"):
+        dataclasses.replace(FRAME, lidar=lidar)
+
+
+def test_arrays_of_other_shapes_are_refused():
+    for name, value in (
+        ("lidar", lidar_frame(0).lidar[:, :4]),
+        ("lidar", lidar_frame(0).lidar[0]),
+        ("global_T_ego", np.eye(3)),
+    ):
+        with pytest.raises(FrameError, match=f"Frame.{name}: expected shape"):
+            dataclasses.replace(FRAME, **{name: value})
+    images = (*FRAME.images[:2], FRAME.images[2][1:], *FRAME.images[3:])
+    height, width = FRAME.images[0].shape[:2]
+    with pytest.raises(
+        FrameError, match=rf"CAM_FRONT_LEFT\]: .*\({height}, {width}\) as prepared"
+    ):
+        dataclasses.replace(FRAME, images=images)
+    dataclasses.replace(FRAME, images=images, prepared=None)
+
+
 def test_nothing_is_read_of_the_matrices_of_missing_cameras():
     lame = FRAME.without("CAM_BACK", "CAM_FRONT_LEFT")
     gone = ~lame.camera_present
@@ -123,5 +157,12 @@ def test_a_camera_that_is_there_has_matrices_that_can_be_used():
     poses[1, 0, 3] = np.nan
     with pytest.raises(FrameError, match=r"CAM_FRONT_RIGHT: expected .* a finite pose"):
         grid_T_pixel(dataclasses.replace(FRAME, ego_T_cam=poses))
+    for row, values in ((slice(0, 4), 0), (2, FRAME.ego_T_cam[1, 1]), (3, (0, 0, 1, 1))):
+        poses = FRAME.ego_T_cam.copy()
+        poses[1, row] = values
+        with pytest.raises(FrameError, match=r"CAM_FRONT_RIGHT: expected .* with a rotation"):
+            grid_T_pixel(dataclasses.replace(FRAME, ego_T_cam=poses))
+    # Axes that are scaled and mirrored are as good.
+    grid_T_pixel(FRAME.moved(np.diag([0.9, -0.9, 0.9, 1.0])))
     moved = FRAME.moved(geometry.invert(np.eye(4)))
     np.testing.assert_array_equal(grid_T_pixel(moved), grid_T_pixel(FRAME))

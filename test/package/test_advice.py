@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import typer
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Those of other programs: git, torchrun, ros2, rcl.
@@ -19,28 +20,44 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+(?<!-)")
 _SETTING = re.compile(r"--set (\w+)=")
 
 
-def options_of(command) -> set[str]:
-    """The options of a typer command, of all its verbs."""
-    found = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
-    for verb in getattr(command, "commands", {}).values():
-        found |= options_of(verb)
-    return found
+def verbs_of(command):
+    """The verbs of a typer command, or itself."""
+    verbs = getattr(command, "commands", {}).values()
+    return [one for verb in verbs for one in verbs_of(verb)] if verbs else [command]
 
 
-def known_options() -> set[str]:
+def every_verb():
     from crkd_core.cli import app
 
-    found = options_of(typer.main.get_command(app))
+    found = verbs_of(typer.main.get_command(app))
     for path in sorted((ROOT / "crkd_ros" / "commands").glob("*.py")):
         module = importlib.import_module(f"crkd_ros.commands.{path.stem}")
         for command in (getattr(module, "app", None), getattr(module, path.stem, None)):
             if isinstance(command, typer.Typer):
-                found |= options_of(typer.main.get_command(command))
+                found += verbs_of(typer.main.get_command(command))
             elif callable(command):
                 single = typer.Typer(add_completion=False)
                 single.command()(command)
-                found |= options_of(typer.main.get_command(single))
+                found += verbs_of(typer.main.get_command(single))
     return found
+
+
+def known_options() -> set[str]:
+    params = [one for verb in every_verb() for one in verb.params]
+    return {name for one in params for name in (*one.opts, *one.secondary_opts)}
+
+
+def test_help_shows_all_that_is_written():
+    """Words in brackets are markup, which disappears."""
+    written = [(verb.name, verb.help or "") for verb in every_verb()]
+    written += [
+        (f"{verb.name} {one.opts[0]}", getattr(one, "help", None) or "")
+        for verb in every_verb()
+        for one in verb.params
+    ]
+    assert len(written) > 150
+    wrong = [place for place, text in written if Text.from_markup(text).plain != text]
+    assert not wrong, "\n".join(wrong)
 
 
 def texts():

@@ -1,6 +1,7 @@
 """What every command does with errors and places that it cannot use."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,12 @@ from typing import Annotated
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from crkd_core import main
+from crkd_core.cli import app
 from crkd_core.command import run, run_function
+from crkd_core.config import ConfigError
 from crkd_core.files import OutputError, check_output
 
 
@@ -93,6 +97,37 @@ def test_a_wrong_command_line_is_one_line_and_status_2(arguments, text, monkeypa
     assert err.count("\n") == 1
     # Releases of typer say these in different words.
     assert text in err or "Invalid value for '--number'" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            "evaluate --submission x --data y --split z --out o --sensor CAM_FRONT --engine torch "
+            "--device cpu --precision fp32",
+            "--device, --precision, --engine, --sensor: of a detector",
+        ),
+        (
+            "distill --teacher x --data y --split z --out o --measured m --held-out-data d",
+            "--held-out-data, --measured: of --held-out, which is not given",
+        ),
+        ("bench --batch-size 4", "--batch-size: of --training"),
+        ("bench --weights x --preset demo_student", "--preset: --weights have a network"),
+        ("export x --out o.onnx --int8-frames 3", "--int8-frames: of --int8-data"),
+        (
+            "engines x --data y --split z --out o --int8-frames 3",
+            "--int8-frames: of --int8-split",
+        ),
+        ("replay x --out o --version y", "--version: of --data"),
+        ("calibration write --bag x --out o --scene y", "--scene: of --data"),
+        ("calibration check --data x --topic CAM_FRONT=", "--topic: of --bag, which is not"),
+    ],
+)
+def test_an_option_that_nothing_would_read_is_refused(words, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        CliRunner().invoke(app, words.split(), catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_group_without_a_verb_shows_its_help(monkeypatch, capsys):

@@ -209,15 +209,16 @@ class NuScenesFrames(Sequence[Frame]):
             return ()
         table = self.tables.index
         first = int(np.searchsorted(table.sample_scene, table.sample_scene[sample]))
-        rows = range(first, sample)
-        references = [self.tables.reference_row(row) for row in rows]
+        # A sample without any key record has no Frame.
+        rows = first + np.flatnonzero((table.sample_key[first:sample] >= 0).any(1))
+        references = [self.tables.reference_row(row) for row in rows.tolist()]
         stamps = [int(table.record_stamp[row]) for row in references]
         found: list[PastFrame | None] = []
         for picked in picked_moments(stamps, stamp, self.memory):
             if picked is None:
                 found.append(None)
                 continue
-            frame = self._frame(rows[picked], past=True)
+            frame = self._frame(int(rows[picked]), past=True)
             assert frame.global_T_ego is not None
             found.append(PastFrame(frame=frame, now_T_past=ego_T_global @ frame.global_T_ego))
         return tuple(found)

@@ -190,11 +190,17 @@ class NuScenes:
         """The sensor that sets the time of most Frames of a scene.
 
         Raises:
-            NuScenesError: unknown scene, or one without samples or files.
+            NuScenesError: unknown scene, or one without samples that have key-frame files.
         """
-        channels = Counter(self.reference(t).channel for t in self.samples_of_scene(scene))
+        row = self._scene(scene)
+        low, high = np.searchsorted(self.index.sample_scene, [row, row + 1])
+        seen = low + np.flatnonzero((self.index.sample_key[low:high] >= 0).any(1))
+        channels = Counter(self._record(self.reference_row(s)).channel for s in seen.tolist())
         if not channels:
-            raise NuScenesError(f"{self.root / self.version}: scene {scene} has no samples")
+            raise NuScenesError(
+                f"{self.root / self.version}: scene {scene}: expected samples with key-frame "
+                "records in sample_data.json, got none; take another scene"
+            )
         return channels.most_common(1)[0][0]
 
     def reference_row(self, sample: int) -> int:

@@ -82,10 +82,14 @@ def objects_of(names: Sequence[str], numbers: NDArray[np.float64]) -> Objects:
     )
 
 
-def read_labels(path: Path) -> Objects:
+def read_labels(path: Path, *, scored: bool = False) -> Objects:
     """The objects of one label or result file.
 
     The second column may hold anything, and so may what an area without care says in space.
+
+    Args:
+        path: the file.
+        scored: every line must have a score, as results do; lines of labels may.
 
     Raises:
         VodError: missing, a malformed line, numbers that are not finite or not in metres, or
@@ -108,6 +112,11 @@ def read_labels(path: Path) -> Objects:
             raise VodError(
                 f"{path}, line {number}: expected a class and {_NUMBERS} numbers, or one more "
                 f"for a score, got {len(words)} words"
+            )
+        if scored and len(values) == _NUMBERS:
+            raise VodError(
+                f"{path}, line {number}: expected a score behind the {_NUMBERS} numbers of an "
+                "object, as result files have it, got none; labels are no results"
             )
         lines.append(number)
         names.append(words[0])

@@ -48,11 +48,8 @@ def results_of(frames: VodFrames, answers: Sequence[Detections]) -> list[Objects
 
 
 def write_results(names: Sequence[str], results: Sequence[Objects], folder: Path) -> None:
-    """Write one file a frame, and take away those of other frames that lie there."""
+    """Write one file a frame; what else lies in the folder stays, see ``folder.clear``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.txt"):
-        if path.stem not in names:
-            path.unlink()
     for name, found in zip(names, results, strict=True):
         write_text(encode_labels(found, scored=True), folder / f"{name}.txt")
 
@@ -62,7 +59,7 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
 
     Raises:
         EvaluateError: no such folder, or a frame without a file.
-        VodError: a malformed file; names it.
+        VodError: a malformed file, or a line without a score; names it.
     """
     missing = [name for name in names if not (folder / f"{name}.txt").is_file()]
     if missing:
@@ -70,4 +67,4 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
             f"{folder}: {len(missing)} of {len(names)} frames of the split have no file, first "
             f"{missing[0]}.txt; write an empty one where nothing was found"
         )
-    return [read_labels(folder / f"{name}.txt") for name in names]
+    return [read_labels(folder / f"{name}.txt", scored=True) for name in names]

@@ -14,6 +14,7 @@ from crkd_core.boxes import Boxes, Detections
 from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.data.vod.labels import objects_of
 from crkd_core.evaluate.evaluation import evaluate_submission, evaluate_weights
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.matching import ScoredBoxes
@@ -28,6 +29,7 @@ from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, metrics_tables, write_report
 from crkd_core.evaluate.scoring import EvaluateError, score
 from crkd_core.evaluate.submission import Submission, SubmissionError, write_submission
+from crkd_core.evaluate.vod.results import write_results
 from crkd_core.tables import Table
 from crkd_core.world import write_world
 
@@ -325,6 +327,10 @@ def test_files_of_a_frame_each_go_where_they_are_not_scored(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert {path.name for path in results.iterdir()} == {"00012.txt", "00544.txt"}
     (results / "notes.txt").write_text("mine")
+    clear(tmp_path)
+    none = objects_of([], np.zeros((0, 15)))
+    write_results(["00013"], [none], results)
+    assert {path.name for path in results.iterdir()} == {"00013.txt", "notes.txt"}
     clear(tmp_path)
     assert [path.name for path in results.iterdir()] == ["notes.txt"]
     (results / "notes.txt").unlink()

@@ -131,6 +131,18 @@ def test_a_detection_has_the_speed_of_what_it_detects(every):
     assert standing.truth.any() and moving.truth.any()
 
 
+def test_the_order_of_boxes_says_nothing(every):
+    tables, counted, _ = every
+    rng = np.random.default_rng(2)
+    order, others = (rng.permutation(len(b)) for b in (counted.detections, counted.truth))
+    mixed: Countable = dataclasses.replace(
+        counted, detections=counted.detections.select(order), truth=counted.truth.select(others)
+    )
+    for one, same in zip(slices_of(tables, mixed), slices_of(tables, counted), strict=True):
+        np.testing.assert_array_equal(one.detections, same.detections[order])
+        np.testing.assert_array_equal(one.truth, same.truth[others])
+
+
 def test_a_part_without_truth_is_there_and_has_no_metrics(every):
     tables, counted, _ = every
     nothing = np.zeros(0, np.int64)

@@ -103,6 +103,18 @@ def test_damaged_files(released: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_every_cut_of_an_old_file_is_refused(tmp_path: Path) -> None:
+    """Files from before PyTorch 1.6 are bare pickles, whose end may lie anywhere."""
+    path = tmp_path / "old.pth"
+    torch.save({"state_dict": {"a": torch.ones(2)}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    assert read_state_dict(path)["a"].tolist() == [1, 1]
+    for length in range(0, len(whole), 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(OfficialError, match=r"old\.pth: not a"):
+            read_state_dict(path)
+
+
 def test_errors_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"state_dict": {"conv1.weight": torch.zeros(3)}}, path)

@@ -92,7 +92,7 @@ def test_a_frame_comes_back_from_its_file_to_the_bit(tmp_path) -> None:
         images=(None, *FRAMES[0].images[1:]),
         radar=FRAMES[0].radar[:0],
         drivable=Area(polygons=((ring, ring / 2), (ring + 1,))),
-        prepared=ImageConfig(),
+        prepared=ImageConfig(height=90, width=160),
         past=(None, PastFrame(frame=FRAMES[1], now_T_past=np.eye(4))),
     )
     empty = dataclasses.replace(FRAMES[1], truth=None, lidar=None, images=(None,) * 6)

@@ -1,5 +1,6 @@
 """The reader against the official devkit and against brute force."""
 
+import json
 import pickle
 
 import handmade
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from crkd_core import geometry
-from crkd_core.config import ImageConfig
+from crkd_core.config import ImageConfig, TemporalConfig
 from crkd_core.data.cameras import prepare
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesError, NuScenesFrames
@@ -309,6 +310,27 @@ def test_frames_are_a_sequence_and_travel_to_workers(tables, frames):
     assert len(data) < 5000
     copy = pickle.loads(data)
     assert np.array_equal(copy[3].radar, frames[3].radar)
+
+
+def test_a_sample_without_key_records_hinders_no_other(tmp_path):
+    root = handmade.write_version(tmp_path, scenes=("scene-0061",), samples=4)
+    memory = TemporalConfig(frames=3, interval=0.5)
+    whole = NuScenesFrames(NuScenes(root), "mini_train", memory=memory)
+    expected = [past and past.frame.token for past in whole[3].past]
+    assert expected == whole.tokens[2::-1]
+    lost = whole.tokens[1]
+    path = root / "v1.0-mini" / "sample_data.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["is_key_frame"] &= row["sample_token"] != lost
+    path.write_text(json.dumps(rows))
+    tables = NuScenes(root)
+    frames = NuScenesFrames(tables, "mini_train", memory=memory)
+    found = [past and past.frame.token for past in frames[3].past]
+    assert found == [None if token == lost else token for token in expected]
+    assert tables.anchor("scene-0061") == ANCHOR_CAMERA
+    with pytest.raises(NuScenesError, match=f"sample {lost}: no key-frame record"):
+        frames[1]
 
 
 def test_what_is_not_there_is_named(tables):

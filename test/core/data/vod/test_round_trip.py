@@ -14,6 +14,7 @@ from crkd_core.config import ConfigError
 from crkd_core.data.grid import since_newest
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import open_set
+from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.frame import Frame
@@ -26,7 +27,7 @@ from crkd_core.sensors import (
     RADAR_XYZ,
     RADARS,
 )
-from crkd_core.world import write_world
+from crkd_core.world import WorldError, vod, vod_files, write_vod_world, write_world
 from crkd_core.world.vod_files import CHANNELS, write_vod
 
 SPLITS = {"train": "world_train", "val": "world_val"}
@@ -145,6 +146,22 @@ def test_truth_is_the_worlds(both):
         must = np.flatnonzero(ahead & near & ~kept & (theirs.num_lidar_points > 0))
         assert {*must.tolist()} <= {*which.tolist()}
     assert seen >= {"Car", "Pedestrian", "Cyclist"}
+
+
+def test_more_frames_than_names_are_refused_before_they_are_made(
+    both, tmp_path, monkeypatch
+) -> None:
+    last = int(both[1][-1].token)
+
+    def made(*_, **__):
+        raise WorldError("it would be made")
+
+    monkeypatch.setattr(vod, "write_world", made)
+    for most, error in ((last, VodError), (last + 1, WorldError)):
+        monkeypatch.setattr(vod_files, "MOST_FRAMES", most)
+        with pytest.raises(error):
+            write_vod_world(tmp_path / "vod", scenes=2, seconds=1.5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_options_of_nuscenes_are_refused_with_this_format(tmp_path: Path) -> None:

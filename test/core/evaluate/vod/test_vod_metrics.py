@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vod_objects import SIZES, frame, thing
 
-from crkd_core.data.vod.labels import Objects, objects_of
+from crkd_core.data.vod.errors import VodError
+from crkd_core.data.vod.labels import Objects, encode_labels, objects_of, read_labels
 from crkd_core.evaluate.vod.metrics import evaluate, thresholds_of
 from crkd_core.evaluate.vod.overlaps import clipped_area, image_overlap, overlaps
+from crkd_core.evaluate.vod.results import read_results, write_results
 from crkd_core.evaluate.vod.rules import AREAS, VodRules
 
 
@@ -222,3 +224,14 @@ def test_overlaps_are_those_of_the_oracle(scene):
                 for metric, matrix in (("bev", above), ("3d", space), ("image", pictures)):
                     expected = vod_oracle.iou(one, other, metric)
                     assert matrix[i, j] == pytest.approx(expected, abs=1e-12)
+
+
+def test_lines_without_a_score_are_no_results(tmp_path):
+    found = frame(thing(score=0.5), thing(x=8, score=0.25))
+    write_results(["00001"], [found], tmp_path)
+    assert read_results(["00001"], tmp_path)[0].score.tolist() == [0.5, 0.25]
+    path = tmp_path / "00001.txt"
+    path.write_text(path.read_text() + encode_labels(found))
+    assert len(read_labels(path)) == 4, "labels may have none"
+    with pytest.raises(VodError, match=r"00001\.txt, line 3: expected a score"):
+        read_results(["00001"], tmp_path)
