@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
 from crkd_core.experiments.lists import runs_of
@@ -66,7 +67,9 @@ def experiment(
         Name -> why, of the runs that failed or wait for one that did.
 
     Raises:
-        ExperimentError: no data, another set-up than the folder's, or somebody else at work there.
+        ExperimentError: no data, another set-up than the folder's, somebody else at work there, or
+            a change of what a list decides.
+        ConfigError: a change that one of the chosen runs would not take.
         PlanError: no such list or run, or `trained` names one that is not made.
         DrivesError, NuScenesError: drives that cannot be had.
     """
@@ -79,6 +82,7 @@ def experiment(
     with folder.locked() as lock:
         settings = _settings(
             folder,
+            chosen,
             data=data,
             drives=drives,
             scale=scale,
@@ -182,6 +186,7 @@ def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
 
 def _settings(
     folder: Folder,
+    specs: Sequence[RunSpec],
     *,
     data: Path | None,
     drives: str | None,
@@ -203,6 +208,9 @@ def _settings(
         )
     for name, source in (trained or {}).items():
         check_ended(name, source)
+    if changes is not None:
+        standing = {k: Path(v) for k, v in known.trained.items()} if known else {}
+        check_changes(changes, specs, standing if trained is None else trained)
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
     root = str(data.resolve()) if data is not None else known.data if known else ""
