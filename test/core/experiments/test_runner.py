@@ -234,7 +234,11 @@ def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"config": {"steps": 3}}')
     (tmp_path / "text").write_text("not weights")
+    shutil.copytree(tmp_path / "half", tmp_path / "foreign")
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    shutil.copy("weights/demo_student.safetensors", tmp_path / "foreign" / "weights.safetensors")
     for source, why in (
+        ("foreign", "or the folder of an ended training"),
         ("half", "or the folder of an ended training"),
         ("nowhere", "or the folder of an ended training"),
         ("text", "text: "),
