@@ -20,7 +20,7 @@ from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
 from crkd_core.infer.detector import usable_device
 from crkd_core.tables import Table
-from crkd_core.train.curves import compare_losses
+from crkd_core.train.curves import compare_losses, logged_runs
 
 
 def experiment(
@@ -171,10 +171,11 @@ def _publish(
     write_text(text, place / f"{name}.md")
     groups: dict[str, list[Path]] = {}
     for spec in specs:
-        if folder.lines(spec.name):
-            groups.setdefault(spec.arm, []).append(folder.run(spec.name))
-    if groups:
-        compare_losses(groups, place / f"{name}_losses")
+        groups.setdefault(spec.arm, []).append(folder.run(spec.name))
+    # Runs that have not begun have no curve yet, and weights alone never have one.
+    logged = {arm: runs for arm, runs in logged_runs(groups)[0].items() if runs}
+    if logged:
+        compare_losses(logged, place / f"{name}_losses")
 
 
 def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
