@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -183,15 +184,22 @@ def compare(
     """Evaluations and training runs side by side: scores, losses, their spread over seeds."""
     from crkd_core.evaluate.compare import compare as compare_evaluations
     from crkd_core.evaluate.compare import parse
-    from crkd_core.train.curves import compare_gradient_ratios, compare_losses
+    from crkd_core.train.curves import compare_gradient_ratios, compare_losses, logged_runs
+    from crkd_core.train.run_folder import RunError
 
-    evaluations, runs = parse(folders)
+    evaluations, named = parse(folders)
+    runs, missing = logged_runs(named)
+    has_losses = any(runs.values())
+    if not evaluations and not has_losses:
+        raise RunError(missing[0])
+    for text in missing:
+        print(f"warning: {text}", file=sys.stderr)
     if out is not None:
         results = ["compare.md", "compare.json", "compare.png"] if evaluations else []
-        results += ["losses.png", "gradients.png"] if runs else []
+        results += ["losses.png", "gradients.png"] if has_losses else []
         check_output(out, results=results, overwrite=overwrite)
     if evaluations:
         print_tables(compare_evaluations(evaluations, out))
-    if runs:
+    if has_losses:
         ratios = compare_gradient_ratios(runs, out)
         print_tables(compare_losses(runs, out), *([ratios] if ratios else []))

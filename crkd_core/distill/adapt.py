@@ -10,6 +10,7 @@ Shapes: B batch, C channels, X Y cells of the student's grid.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +85,25 @@ def check_tasks(
             f"different tasks, {theirs} and {ours}; {', '.join(compared)} compare task by task. "
             f"Use the same tasks, or --losses {','.join(f'{name}=0' for name in compared)}"
         )
+
+
+def check_sweeps(teachers: Sequence[DetectorConfig]) -> None:
+    """Refuse teachers of one student that do not read the same cloud.
+
+    Raises:
+        AdaptError: two read LiDAR, or radar, of another number of sweeps.
+    """
+    for a, b in combinations(teachers, 2):
+        for kind, first, second in (
+            ("radar", a.radar_sweeps, b.radar_sweeps),
+            ("lidar", a.lidar_sweeps, b.lidar_sweeps),
+        ):
+            if first and second and first != second:
+                raise AdaptError(
+                    f"teachers {a.name} and {b.name} read {first} and {second} {kind} sweeps; a "
+                    "Frame holds one number of them. Take two teachers that were trained on the "
+                    "same number, or one teacher for both methods"
+                )
 
 
 def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from crkd_core.config import DetectorConfig, DistillConfig, ImkdConfig, TrainConfig
+from crkd_core.distill.adapt import check_fit, check_sweeps
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
@@ -42,7 +43,7 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
         DistillError: nothing to learn from in the configuration, or another teacher than the
             run's.
         StartError: weights to start from that belong to another network.
-        AdaptError: student and teacher cannot be compared.
+        AdaptError: student and teacher cannot be compared, or two teachers read other sweeps.
         TeacherError: the teacher changed, or a batch lacks what it needs.
     """
     config = run.config
@@ -106,7 +107,7 @@ def methods_of(config: TrainConfig) -> list[Method]:
     """The methods of distillation of a run, as in ``config.distillations``, with their teachers.
 
     Raises:
-        AdaptError: student and teacher cannot be compared.
+        AdaptError: student and teacher cannot be compared, or two teachers read other sweeps.
         DistillError, CheckpointError: see ``teacher_of``.
     """
     methods: list[Method] = []
@@ -127,6 +128,7 @@ def methods_of(config: TrainConfig) -> list[Method]:
                 sensors=config.sensors,
             )
         )
+    check_sweeps([method.teacher.config for method in methods])
     return methods
 
 
@@ -183,6 +185,11 @@ def teacher_configs(config: TrainConfig) -> list[DetectorConfig]:
     """The teachers of this run: its Frames must hold what they read.
 
     Raises:
+        AdaptError: one Frame cannot serve student and teachers.
         CheckpointError: a file that cannot be read.
     """
-    return [read_config(method.teacher) for method in config.distillations]
+    teachers = [read_config(method.teacher) for method in config.distillations]
+    for teacher in teachers:
+        check_fit(student=config.detector, teacher=teacher)
+    check_sweeps(teachers)
+    return teachers

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
 from crkd_core.experiments.lists import runs_of
@@ -19,7 +20,7 @@ from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
 from crkd_core.infer.detector import usable_device
 from crkd_core.tables import Table
-from crkd_core.train.curves import compare_losses
+from crkd_core.train.curves import compare_losses, logged_runs
 
 
 def experiment(
@@ -66,7 +67,9 @@ def experiment(
         Name -> why, of the runs that failed or wait for one that did.
 
     Raises:
-        ExperimentError: no data, another set-up than the folder's, or somebody else at work there.
+        ExperimentError: no data, another set-up than the folder's, somebody else at work there, or
+            a change of what a list decides.
+        ConfigError: a change that one of the chosen runs would not take.
         PlanError: no such list or run, or `trained` names one that is not made.
         DrivesError, NuScenesError: drives that cannot be had.
     """
@@ -79,6 +82,7 @@ def experiment(
     with folder.locked() as lock:
         settings = _settings(
             folder,
+            chosen,
             data=data,
             drives=drives,
             scale=scale,
@@ -167,10 +171,11 @@ def _publish(
     write_text(text, place / f"{name}.md")
     groups: dict[str, list[Path]] = {}
     for spec in specs:
-        if folder.lines(spec.name):
-            groups.setdefault(spec.arm, []).append(folder.run(spec.name))
-    if groups:
-        compare_losses(groups, place / f"{name}_losses")
+        groups.setdefault(spec.arm, []).append(folder.run(spec.name))
+    # Runs that have not begun have no curve yet, and weights alone never have one.
+    logged = {arm: runs for arm, runs in logged_runs(groups)[0].items() if runs}
+    if logged:
+        compare_losses(logged, place / f"{name}_losses")
 
 
 def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
@@ -182,6 +187,7 @@ def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
 
 def _settings(
     folder: Folder,
+    specs: Sequence[RunSpec],
     *,
     data: Path | None,
     drives: str | None,
@@ -203,6 +209,9 @@ def _settings(
         )
     for name, source in (trained or {}).items():
         check_ended(name, source)
+    if changes is not None:
+        standing = {k: Path(v) for k, v in known.trained.items()} if known else {}
+        check_changes(changes, specs, standing if trained is None else trained)
     if known is None and data is None:
         raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
     root = str(data.resolve()) if data is not None else known.data if known else ""

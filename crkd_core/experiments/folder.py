@@ -214,7 +214,7 @@ class Folder:
             ExperimentError: no ended training there (any more), or the run has begun here.
         """
         check_ended(name, source)
-        if self.record(name) is not None:
+        if (self.run(name) / RECORD).exists():
             raise ExperimentError(
                 f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "
                 "option out, or choose another --out"
@@ -267,7 +267,7 @@ def ended(training: Path) -> bool:
     except (OSError, SafetensorError):
         return False
     # A file from elsewhere may not say its step.
-    return (step or "1") == str(record["config"]["steps"])
+    return (step or "1") == str(record["config"].get("steps"))
 
 
 def _record_of_file(weights: Path, preset: str) -> dict[str, Any]:
@@ -292,7 +292,9 @@ def _record_of_file(weights: Path, preset: str) -> dict[str, Any]:
 
 def _record(training: Path) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = read_record(training)
-    except (OSError, ValueError):
+        found = read_record(training)
+    except (OSError, ValueError, RecursionError):
         return None
-    return found
+    # Other programs have a file of this name too.
+    is_ours = isinstance(found, dict) and isinstance(found.get("config"), dict)
+    return found if is_ours else None

@@ -24,8 +24,7 @@ from crkd_core.report.player import player
 from crkd_core.report.scores import scores
 from crkd_core.report.subjects import Subject, SubjectError, observe, parse
 from crkd_core.tables import Table, number
-from crkd_core.train.curves import compare_losses
-from crkd_core.train.run_folder import LOG
+from crkd_core.train.curves import compare_losses, logged_runs
 
 #: Longer lists of scenes are not spelled out in command lines.
 _SCENES = 8
@@ -95,23 +94,24 @@ def _section(title: str, parts: Sequence[str]) -> list[str]:
 
 def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
     """How they were trained: settings, and losses over steps."""
-    rows, logged = [], {}
+    rows, groups = [], {}
     for subject in subjects:
-        record = subject.source.record
-        if not record or subject.source.run is None:
+        config, run = subject.source.config, subject.source.run
+        if config is None or run is None:
             continue
-        config = record["config"]
-        command = " ".join(["crkd", *map(_shortened, record["command"][1:])])
-        rows.append([subject.name, str(config["steps"]), str(config["seed"]), command])
-        if (subject.source.run / LOG).exists():
-            logged[subject.name] = [subject.source.run]
+        command = " ".join(["crkd", *map(_shortened, subject.source.command)])
+        rows.append([subject.name, str(config.steps), str(config.seed), command])
+        groups[subject.name] = [run]
     parts = []
     if rows:
         columns = ("network", "steps", "seed", "command")
         parts.append(Table(title="runs", columns=columns, rows=rows, texts=("command",)).html())
+    found, missing = logged_runs(groups)
+    logged = {name: runs for name, runs in found.items() if runs}
     if logged:
         parts.append(compare_losses(logged, rooms / "losses").html())
         parts.append(figure("losses over steps, weighted", rooms / "losses" / "losses.png"))
+    parts += [text for one in missing for text in paragraphs(one)]
     return _section("Training", parts)
 
 

@@ -44,21 +44,15 @@ class Source:
 
     @property
     def config(self) -> TrainConfig | None:
-        """Of the training; None where it is not known or too old to be read."""
-        if self.run is None:
-            return None
-        try:
-            return Run.open(self.run).config
-        except RunError:
-            return None
+        """Of the training; None where only the weights are known."""
+        return None if self.run is None else Run.open(self.run).config
 
     @property
-    def record(self) -> dict[str, Any]:
-        """config.json of the training; {} where it is not known."""
-        if self.run is None:
-            return {}
-        found: dict[str, Any] = read_record(self.run)
-        return found
+    def command(self) -> list[str]:
+        """The words after ``crkd`` that began the training; [] where they are not known."""
+        record = {} if self.run is None else read_record(self.run)
+        words = record.get("command")
+        return [str(word) for word in words[1:]] if isinstance(words, list) else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +85,8 @@ def parse(arguments: list[str]) -> list[Source]:
     """[NAME=]PATH arguments, run folders or weights files; a name comes once.
 
     Raises:
-        SubjectError: nothing there, a folder without weights, or two of one name.
+        SubjectError: nothing there, a folder without weights or with another program's
+            config.json, or two of one name.
     """
     found: dict[str, Source] = {}
     for argument in arguments:
@@ -104,6 +99,13 @@ def parse(arguments: list[str]) -> list[Source]:
         except CheckpointError as error:
             raise SubjectError(str(error)) from error
         run = path if (path / RECORD).is_file() else None
+        if run is not None:
+            try:
+                Run.open(run)
+            except RunError as error:
+                raise SubjectError(
+                    f"{error}; name {weights} to report on the weights alone"
+                ) from error
         name = name or (path.name if path.is_dir() else path.stem)
         if name in found:
             raise SubjectError(f"{name}: two have this name; call one otherwise, NAME={text}")

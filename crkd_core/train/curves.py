@@ -47,8 +47,32 @@ def read_losses(run: Path) -> Losses:
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with {LOG}: {error}") from error
     if not losses:
-        raise RunError(f"{run}: nothing is logged yet")
+        raise RunError(f"{run}: nothing is logged yet, so there is no curve of it")
     return losses
+
+
+def logged_runs(
+    groups: Mapping[str, Sequence[Path]],
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """The runs that have losses to show, under the same names, and why others have none.
+
+    Args:
+        groups: name -> run folders.
+
+    Returns:
+        Name -> run folders, [] where none has any; and one sentence for each run left out.
+    """
+    found: dict[str, list[Path]] = {name: [] for name in groups}
+    missing = []
+    for name, runs in groups.items():
+        for run in runs:
+            try:
+                read_losses(run)
+            except RunError as error:
+                missing.append(str(error))
+            else:
+                found[name].append(run)
+    return found, missing
 
 
 def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Table:

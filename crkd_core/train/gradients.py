@@ -74,7 +74,7 @@ def _gradients(loss: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor | Non
 
 
 def read_gradient_ratios(run: Path) -> GradientRatios:
-    """What a run logged of its gradients; empty where nothing was.
+    """What a run logged of its gradients, share and cosine together; empty where nothing was.
 
     Raises:
         RunError: the folder has no metrics.jsonl.
@@ -84,11 +84,12 @@ def read_gradient_ratios(run: Path) -> GradientRatios:
         for logged in read_log(run):
             for key, share in logged.items():
                 name = key.removeprefix(SHARE)
+                cosine = logged.get(COSINE + name)
                 # null where the gradient of a step that was left out was not finite.
-                if key != name and share is not None and logged[COSINE + name] is not None:
-                    found.setdefault(name, []).append(
-                        (logged["step"], share, logged[COSINE + name])
-                    )
+                if key == name or not isinstance(share, int | float):
+                    continue
+                if isinstance(cosine, int | float):
+                    found.setdefault(name, []).append((logged["step"], share, cosine))
     except OSError as error:
         raise RunError(f"{run}: expected a run folder with {LOG}: {error}") from error
     return found

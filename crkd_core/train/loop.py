@@ -27,7 +27,7 @@ from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
 from crkd_core.train.gradients import gradient_ratios
 from crkd_core.train.log import Board, Meter, Skips
-from crkd_core.train.norms import seen_by_norms, set_norms, share_norms
+from crkd_core.train.norms import join_norms, seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run_checkpoint import Parts, restore, save
 from crkd_core.train.run_folder import Run
@@ -206,6 +206,7 @@ def train_step(
                 scaled = {name: parts.scaler.scale(value) for name, value in losses.items()}
                 found = gradient_ratios(scaled, parts.model)
             parts.scaler.scale(losses["total"] / len(batches)).backward()
+        join_norms(parts.model)
         terms.append({name: value.detach() for name, value in losses.items()})
     parts.scaler.unscale_(parts.optimiser)
     trained = [p for group in parts.optimiser.param_groups for p in group["params"]]

@@ -52,10 +52,12 @@ class SynchronisedNorm(_Norm):
     """BatchNorm over the batches of all processes, on gloo and on nccl.
 
     Mean and variance come from summed counts, sums and sums of squares of what the running mean
-    leaves over; the gradient goes through the sums. A process may have no element, but must call.
+    leaves over, which is the same in all processes; the gradient goes through the sums. A process
+    may have no element, but must call.
 
     Attributes:
-        together: False = this process alone, as plain BatchNorm; see ``share_norms``.
+        together: False = this process alone, as plain BatchNorm; see ``share_norms`` and
+            ``join_norms``.
     """
 
     def __init__(self, norm: _Norm, group: dist.ProcessGroup) -> None:
@@ -123,9 +125,9 @@ def share_norms(model: BevDetector, batch: Batch) -> None:
     """Before a forward pass: who shares statistics in this batch. All processes must call.
 
     A process without a single camera (or return in the grid) does not compute that branch, so the
-    norms of the branch take the statistics of each process alone this time.
+    norms of the branch take the statistics of each process alone this time; see ``join_norms``.
     """
-    norms = [m for m in model.modules() if isinstance(m, SynchronisedNorm)]
+    norms = _shared_norms(model)
     if not norms:
         return
     grid = model.config.grid
@@ -139,6 +141,27 @@ def share_norms(model: BevDetector, batch: Batch) -> None:
         for module in branch.modules() if branch is not None else ():
             if isinstance(module, SynchronisedNorm):
                 module.together = together
+
+
+def join_norms(model: BevDetector) -> None:
+    """After a backward pass: one running mean and variance for all processes, which must all call.
+
+    Of norms that were alone in this batch it is the mean over the processes; one that did not
+    compute the branch has the old ones. The sums of later batches rest on a common running mean.
+    """
+    alone = [norm for norm in _shared_norms(model) if not norm.together]
+    if not alone:
+        return
+    own = [t for norm in alone for t in (norm.running_mean, norm.running_var) if t is not None]
+    joint = torch.cat(own)
+    dist.all_reduce(joint, group=alone[0].group)
+    joint /= dist.get_world_size(alone[0].group)
+    for old, new in zip(own, joint.split([len(t) for t in own]), strict=True):
+        old.copy_(new)
+
+
+def _shared_norms(model: BevDetector) -> list[SynchronisedNorm]:
+    return [module for module in model.modules() if isinstance(module, SynchronisedNorm)]
 
 
 def _any_inside(points: Tensor, grid: GridConfig) -> Tensor:

@@ -24,7 +24,7 @@ from crkd_core.config import (
 )
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.tensors import Tensors
-from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.adapt import AdaptError, check_sweeps
 from crkd_core.distill.cache import FeatureCache
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
@@ -421,6 +421,24 @@ def test_two_teachers_teach_one_student(teacher_file) -> None:
         assert gain == pytest.approx(float(value.detach()), rel=1e-3)
 
 
+def test_two_teachers_of_other_sweeps_are_refused(tiny_world, teacher_file, tmp_path) -> None:
+    """Before there is a run: a Frame holds one number of sweeps."""
+    file, out = tmp_path / "other.safetensors", tmp_path / "run"
+    lidar = dataclasses.replace(TEACHER.lidar, sweeps=1)
+    save_weights(settled(dataclasses.replace(TEACHER, name="newest", lidar=lidar)), file)
+    sizes = ["detector.grid.low=[-24,-16,-5]", "detector.grid.high=[24,16,3]"]
+    words = ["distill", "--data", tiny_world, "--split", "mini_train", "--out", out]
+    words += ["--teacher", teacher_file, "--method", "crkd+imkd", "--imkd-teacher", file]
+    words += ["--losses", "label_fused=0", *(word for size in sizes for word in ("--set", size))]
+    with pytest.raises(AdaptError, match="tiny_teacher and newest read 2 and 1 lidar sweeps"):
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    assert not out.exists()
+    radar = dataclasses.replace(TINY.radar, sweeps=TINY.radar.sweeps + 1)
+    with pytest.raises(AdaptError, match="radar sweeps"):
+        check_sweeps([TEACHER, TINY, dataclasses.replace(TINY, radar=radar)])
+    check_sweeps([TEACHER, TINY, dataclasses.replace(TINY, radar=None)])
+
+
 def test_another_teacher_in_the_same_place_is_refused(tmp_path) -> None:
     file = tmp_path / "teacher.safetensors"
     save_weights(settled(TEACHER), file)
@@ -460,6 +478,8 @@ def test_of_several_processes_the_first_one_speaks(
 
     monkeypatch.setattr("crkd_core.distill.training.distill", distilled)
     words = ["distill", "--data", tiny_world, "--split", "mini_train", "--teacher", teacher_file]
+    for size in ("detector.grid.low=[-24,-16,-5]", "detector.grid.high=[24,16,3]"):
+        words += ["--set", size]
     said = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)

@@ -10,7 +10,7 @@ from crkd_core.evaluate.compare import SCORES, CompareError, compare, parse, rea
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.files import write_json
-from crkd_core.train.curves import compare_losses, read_losses
+from crkd_core.train.curves import compare_losses, logged_runs, read_losses
 from crkd_core.train.run_folder import RunError
 
 PNG = b"\x89PNG"
@@ -129,6 +129,24 @@ def test_the_command_compares_both_in_one_go(tmp_path):
     assert {"compare.md", "compare.png", "losses.png"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
+
+
+def test_a_run_that_logged_nothing_does_not_hide_the_others(tmp_path):
+    run, empty = log(tmp_path / "run"), tmp_path / "empty"
+    empty.mkdir()
+    (empty / "metrics.jsonl").write_text('{"step": 1, "tot')
+    words = ["compare", f"a={run}", f"b={empty}", f"a={empty}", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.exception
+    assert done.output.count(f"warning: {empty}: nothing is logged yet") == 2
+    table = compare_losses(logged_runs({"a": [run, empty], "b": [empty]})[0])
+    assert table.rows == [["total", "61.11 > 3.451", "-"], ["csrd", "7 > 7", "-"]]
+    assert (tmp_path / "out" / "losses.png").read_bytes().startswith(PNG)
+    with pytest.raises(RunError, match="nothing is logged yet"):
+        CliRunner().invoke(app, ["compare", str(empty)], catch_exceptions=False)
+    evaluation(tmp_path / "eval", 0.5)
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "eval"), str(empty)])
+    assert done.exit_code == 0 and "NDS" in done.output and "warning" in done.output
 
 
 def test_curves_of_no_run_are_refused(tmp_path):

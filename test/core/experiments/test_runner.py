@@ -17,14 +17,15 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.commands.training import _from_start
-from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES
+from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, ConfigError
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
+from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
-from crkd_core.experiments.lists import runs_of
+from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 from crkd_core.model.checkpoint import CheckpointError, read_config
@@ -233,7 +234,11 @@ def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text('{"config": {"steps": 3}}')
     (tmp_path / "text").write_text("not weights")
+    shutil.copytree(tmp_path / "half", tmp_path / "foreign")
+    (tmp_path / "foreign" / "config.json").write_text('{"model_type": "bert"}')
+    shutil.copy("weights/demo_student.safetensors", tmp_path / "foreign" / "weights.safetensors")
     for source, why in (
+        ("foreign", "or the folder of an ended training"),
         ("half", "or the folder of an ended training"),
         ("nowhere", "or the folder of an ended training"),
         ("text", "text: "),
@@ -244,6 +249,31 @@ def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
     for words in (["S0"], ["=x"], ["S0=a", "S0=b"]):
         with pytest.raises(ExperimentError, match="expected RUN=FOLDER or RUN=WEIGHTS"):
             trainings_from(words)
+
+
+def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
+    for change, error, why in (
+        ("batchsize=1", ConfigError, "batchsize"),
+        ("detector.image.height=high", ConfigError, "height"),
+        ("imkd.ramp_steps=3", ConfigError, "there is no imkd to change"),
+        ("seed=7", ExperimentError, "--seeds says how many"),
+        ("workers=4", ExperimentError, "--readers says how many"),
+        ("start_image=x", ExperimentError, "--start-image gives it"),
+    ):
+        with pytest.raises(error, match=why):
+            experiment("main", tmp_path, data=data, drives="1,1,1", changes=[*TINY, change])
+        assert not (tmp_path / "experiment.json").exists()
+
+
+def test_changes_are_checked_in_the_kind_of_training_that_each_run_is():
+    for name in LISTS:
+        check_changes(TINY, in_order(runs_of(name)), {})
+    weights = Path("weights/demo_student.safetensors").resolve()
+    taught = in_order(runs_of("main", seeds=1), ["D"])
+    trained = dict.fromkeys(("S0", "teacher"), weights)
+    check_changes(["crkd.alone=1"], taught, trained)
+    with pytest.raises(ConfigError, match="there is no crkd to change"):
+        check_changes(["crkd.alone=1"], taught, {})
 
 
 def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):

@@ -87,6 +87,14 @@ def test_arguments_that_name_no_network_are_refused(tmp_path):
     ):
         with pytest.raises(SubjectError, match=text):
             parse(words)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "weights.safetensors").touch()
+    for text in ('{"model_type": "bert"}', "[]", "{"):
+        (foreign / "config.json").write_text(text)
+        with pytest.raises(SubjectError, match="to report on the weights alone"):
+            parse([str(foreign)])
+    assert parse([str(foreign / "weights.safetensors")])[0].run is None
     (tmp_path / "a.safetensors").touch()
     with pytest.raises(SubjectError, match="a: two have this name"):
         parse([str(tmp_path / "a.safetensors"), f"a={tmp_path / 'a.safetensors'}"])
@@ -155,6 +163,18 @@ def test_the_page_is_one_file_with_every_section(page):
     for caption in ("CRKD: precision over recall", "mAP of parts", "plain: F1", "losses see"):
         assert caption in outside
     assert sorted(path.name for path in page.parent.iterdir()) == ["report.html"]
+
+
+def test_a_run_without_a_logged_step_has_no_curves_but_a_page(runs, tiny_world, tmp_path):
+    taken = tmp_path / "taken"
+    shutil.copytree(runs / "taught", taken)
+    (taken / "metrics.jsonl").write_text("")
+    (taken / "checkpoint.pt").unlink()
+    out = tmp_path / "report.html"
+    report([str(taken)], out, data=tiny_world, split="mini_val")
+    text = out.read_text()
+    assert "nothing is logged yet, so there is no curve of it" in text
+    assert "losses over steps" not in text and "runs</caption>" in text
 
 
 def test_a_drive_that_is_not_there_is_refused_before_anything_is_computed(runs, tiny_world):

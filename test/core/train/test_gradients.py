@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -69,6 +70,14 @@ def test_a_run_logs_them_and_is_the_same_run(tmp_path) -> None:
     assert (tmp_path / "gradients.png").stat().st_size > 1000
     assert compare_gradient_ratios({"silent": [runs[0].path]}) is None
     assert [row[0] for row in compare_losses(groups).rows].count("depth") == 1
+
+
+def test_a_share_without_its_cosine_is_not_read(tmp_path) -> None:
+    lines = ({"step": 1, "share.depth": 1.0}, {"step": 2, "share.depth": 2.0, "cosine.depth": "x"})
+    whole = {"step": 3, "share.depth": 3.0, "cosine.depth": 0.5}
+    text = "".join(json.dumps(line) + "\n" for line in (*lines, whole))
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert read_gradient_ratios(tmp_path) == {"depth": [(3, 3.0, 0.5)]}
 
 
 def test_a_loss_that_dominates_or_dies_is_named() -> None:

@@ -95,6 +95,31 @@ def test_synchronised_norms_are_batchnorm_of_all_samples(curves):
         torch.testing.assert_close(part["variance"], norm.running_var)
 
 
+def test_norms_that_were_alone_for_a_batch_agree_again(curves):
+    values, _ = norm_inputs()
+    norm, alone = (torch.nn.BatchNorm2d(3, momentum=0.3) for _ in range(2))
+    for _ in range(3):
+        alone.load_state_dict(norm.state_dict())
+        alone(values[:3])
+        # One of two processes has new statistics, the other has the old ones.
+        for name in ("running_mean", "running_var"):
+            getattr(norm, name).lerp_(getattr(alone, name), 0.5)
+        answer = norm(values)
+    parts = [torch.load(curves / f"alone{rank}.pt") for rank in range(2)]
+    torch.testing.assert_close(torch.cat([p["answer"] for p in parts]), answer.detach())
+    for part in parts:
+        torch.testing.assert_close(part["mean"], norm.running_mean)
+        torch.testing.assert_close(part["variance"], norm.running_var)
+
+
+@pytest.mark.parametrize("name", ["synchronised", "blind", "radar_view"])
+def test_all_processes_have_one_network(curves, name):
+    ours, theirs = (torch.load(curves / f"{name}{rank}.pt") for rank in range(2))
+    for key, value in ours.items():
+        if not key.endswith("num_batches_tracked"):  # Read by nothing: the momentum is given.
+            assert torch.equal(value, theirs[key]), key
+
+
 def test_the_second_heads_loss_is_that_of_all_cells_of_all_processes(curves):
     whole = segment_loss(slice(0, 2))
     parts = [torch.load(curves / f"segments{rank}.pt") for rank in range(2)]

@@ -1,0 +1,79 @@
+"""Whether what ``--set`` of an experiment changes can be changed in every training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crkd_core.config import CrkdConfig, ImkdConfig, TrainConfig, UnlabelledConfig
+from crkd_core.config.override import override
+from crkd_core.distill.settings import FORMS, METHODS, start_config
+from crkd_core.experiments.folder import ExperimentError
+from crkd_core.experiments.plan import RunSpec
+from crkd_core.presets import preset as find_preset
+
+#: Keys that a list decides for every run -> what decides them instead.
+DECIDED = {
+    "seed": "--seeds says how many seeds there are",
+    "workers": "--readers says how many processes read",
+    "start_image": "--start-image gives it to the trainings that start from no other run",
+}
+
+
+def check_changes(
+    changes: Sequence[str], specs: Sequence[RunSpec], trained: Mapping[str, Path]
+) -> None:
+    """Refuse changes that a training of these runs would not take.
+
+    Args:
+        changes: KEY.KEY=YAML.
+        specs: runs, parents first.
+        trained: run -> folder or weights file that stands for it; it is not trained.
+
+    Raises:
+        ExperimentError: a key that the list decides.
+        ConfigError: an unknown key or a value that a training cannot have.
+        RunError, CheckpointError: what stands for a run cannot be read.
+    """
+    for change in changes:
+        key = change.partition("=")[0]
+        if key in DECIDED:
+            raise ExperimentError(
+                f"--set {change}: {key} is not the same in all trainings; leave it out: "
+                f"{DECIDED[key]}"
+            )
+    made: dict[str, TrainConfig] = {}
+    for spec in specs:
+        if spec.name in trained:
+            source = trained[spec.name]
+            made[spec.name], _ = start_config(
+                str(source), spec.preset if source.is_file() else None
+            )
+        else:
+            made[spec.name] = override(_before(spec, made), [*spec.changes, *changes])
+
+
+def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:
+    """The kind of configuration that the command line of a run changes: its groups are there."""
+    if spec.start is None:
+        return find_preset(spec.preset)
+    begun = made[spec.start]
+    if spec.teacher is None:
+        return dataclasses.replace(
+            find_preset(spec.preset), detector=begun.detector, start=spec.start, start_image=None
+        )
+    options = dict(zip(spec.options, spec.options[1:], strict=False))
+    methods = METHODS[options.get("--method", "crkd")]
+    teacher: dict[str, Any] = {"teacher": spec.teacher, "teacher_checksum": ""}
+    forms = FORMS[options.get("--form", "balanced")]
+    return dataclasses.replace(
+        begun,
+        paste=None,
+        start=spec.start,
+        start_image=None,
+        crkd=CrkdConfig(**forms, **teacher) if "crkd" in methods else None,
+        imkd=ImkdConfig(**teacher) if "imkd" in methods else None,
+        unlabelled=None if spec.unlabelled is None else UnlabelledConfig(data="", split=""),
+    )
