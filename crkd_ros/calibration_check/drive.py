@@ -19,7 +19,8 @@ from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.convert.camera_model import PreparedImage
 from crkd_ros.convert.radar_clouds import Sweep
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.motion.poses import EgoMotion, Extrinsics, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import EgoMotion, Extrinsics
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.sync.history import Arrival, Timed
 from crkd_ros.sync.synchroniser import FrameSet, Synchronizer

@@ -7,7 +7,8 @@ import threading
 from numpy.typing import ArrayLike
 
 from crkd_core import geometry
-from crkd_ros.motion.poses import Array, Extrinsics, MotionError, PoseBuffer, Report, silent
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import Array, Extrinsics, MotionError, Report, silent
 
 
 class OdometryMotion:

@@ -14,7 +14,7 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros import frames
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.motion.poses import PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
 from crkd_ros.sync.history import Arrival
 from crkd_ros.sync.synchroniser import Synchronizer
 

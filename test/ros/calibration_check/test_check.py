@@ -27,7 +27,8 @@ from crkd_ros.calibration_check.placement import (
     check_view,
 )
 from crkd_ros.motion.calibration_file import Calibration
-from crkd_ros.motion.poses import NoMotion, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import NoMotion
 from crkd_ros.reporter import Reporter
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet

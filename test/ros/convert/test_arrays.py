@@ -17,7 +17,8 @@ from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_model import CameraModel, PreparedImage, prepared_image
 from crkd_ros.convert.radar_clouds import Sweep
-from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet
 

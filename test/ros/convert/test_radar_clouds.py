@@ -21,7 +21,8 @@ from crkd_ros.bags import message_types
 from crkd_ros.convert import radar_clouds, ros_packages
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig, Sweep, radar_points
-from crkd_ros.motion.poses import NoMotion, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import NoMotion
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.sync.history import Timed
 from crkd_ros.sync.synchroniser import FrameSet

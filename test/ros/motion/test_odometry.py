@@ -13,7 +13,8 @@ from crkd_ros.bags.message_types import make
 from crkd_ros.convert import arrays
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
-from crkd_ros.motion.poses import MotionError, NoTransform, PoseBuffer, advance
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import MotionError, NoTransform, advance
 
 SECOND = 1_000_000_000
 MS = 1_000_000

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.motion.pose_buffer import PoseBuffer
 from crkd_ros.motion.pose_table import PoseTable
-from crkd_ros.motion.poses import MotionError, NoMotion, PoseBuffer
+from crkd_ros.motion.poses import MotionError, NoMotion
 from crkd_ros.motion.tf_tree import TfMotion
 
 SECOND = 1_000_000_000

@@ -12,7 +12,8 @@ from rclpy.time import Time  # noqa: E402
 
 from crkd_core import geometry  # noqa: E402
 from crkd_ros.convert import arrays, ros_packages  # noqa: E402
-from crkd_ros.motion.poses import MotionError, PoseBuffer  # noqa: E402
+from crkd_ros.motion.pose_buffer import PoseBuffer  # noqa: E402
+from crkd_ros.motion.poses import MotionError  # noqa: E402
 from crkd_ros.motion.tf_tree import TfMotion  # noqa: E402
 
 SECOND = 1_000_000_000

@@ -21,7 +21,8 @@ from crkd_ros import frames
 from crkd_ros.bags.message_types import make
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import CameraModel, prepared_image
-from crkd_ros.motion.poses import NoMotion, PoseBuffer
+from crkd_ros.motion.pose_buffer import PoseBuffer
+from crkd_ros.motion.poses import NoMotion
 from crkd_ros.node.health import Health
 from crkd_ros.node.latency import STAGES
 from crkd_ros.node.threads import Decoders
