@@ -132,8 +132,10 @@ class PoseBuffer:
         return True
 
     def _of_old_time(self, stamp_ns: int) -> bool:
-        """Whether this was under way when time was set back: the first of the new time is earlier
-        than the one before it."""
+        """Whether this was under way when time was set back.
+
+        The first pose of the new time is earlier than the one before it.
+        """
         before, self._last_ns = self._last_ns, stamp_ns
         if self._old_until is not None and not before <= stamp_ns <= self._old_until:
             self._old_until = None
@@ -278,7 +280,7 @@ class PoseBuffer:
             raise MotionError(
                 f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
                 f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
-                "needs two or a twist); is odometry late or dead?"
+                "needs two or a twist): is odometry dead? Raise sync.wait if it is only late"
             )
         twist = known[-1].twist
         if twist is not None and not self._contradicts(twist, known[window].pose, base):
