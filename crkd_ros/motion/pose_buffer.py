@@ -31,6 +31,8 @@ _FAR_NS = 10_000_000_000
 _AGREE, _TWICE = 3, 2
 #: So many poses far ahead of the next one are strays.
 _FEW = 3
+#: Poses of the old time may be so much newer than what the sensors had told of it.
+_UNDER_WAY_NS = 300_000_000
 #: Of so many poses in a row a quarter that contradict the others is told: two publishers?
 _LOOKED_AT = 100
 #: Speed is taken over at least this time: differences of poses closer together are noise.
@@ -72,6 +74,8 @@ class PoseBuffer:
         self._doubted = False
         self._refused: deque[bool] = deque(maxlen=_LOOKED_AT)
         self._stretch = 0
+        self._last_ns = 0  # Of the last one that came, used or not.
+        self._old_until: int | None = None  # Poses up to here may still be of the old time.
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -95,6 +99,8 @@ class PoseBuffer:
         """
         speed = None if twist is None or not np.any(twist) else np.asarray(twist, np.float64)
         with self._lock:
+            if self._of_old_time(stamp_ns):
+                return False
             taken = self._add(stamp_ns, _Known(map_T_base, speed))
             self._tell_of_refused(taken)
             return taken
@@ -124,6 +130,16 @@ class PoseBuffer:
             self._insert(stamp_ns, known)
         self._aside.clear()
         return True
+
+    def _of_old_time(self, stamp_ns: int) -> bool:
+        """Whether this was under way when time was set back.
+
+        The first pose of the new time is earlier than the one before it.
+        """
+        before, self._last_ns = self._last_ns, stamp_ns
+        if self._old_until is not None and not before <= stamp_ns <= self._old_until:
+            self._old_until = None
+        return self._old_until is not None
 
     def _tell_of_refused(self, taken: bool) -> None:
         self._refused.append(not taken)
@@ -194,12 +210,14 @@ class PoseBuffer:
             self._stamps.clear()
             self._known.clear()
             self._aside = []
+            self._old_until = None
 
     def set_back(self, stamp_ns: int, *, from_ns: int) -> None:
         """The sensors' time was set back: poses of the old time are forgotten.
 
         Those set aside that are of the new time are believed. Poses are of the old time if the
-        newest is nearer to it: how far they are ahead of images nobody knows.
+        newest is nearer to it: how far they are ahead of images nobody knows. Those of it that are
+        still under way are set aside.
 
         Args:
             stamp_ns: the sensors' time.
@@ -210,7 +228,9 @@ class PoseBuffer:
             if abs(newest - stamp_ns) <= abs(newest - from_ns):
                 return
             near = [one for one in self._aside if abs(one[0] - stamp_ns) <= _JUMP_NS]
+            under_way = self._last_ns == newest
             self.clear()
+            self._old_until = from_ns + _UNDER_WAY_NS if under_way else None
             for stamp, known in near:
                 self._insert(stamp, known)
 
@@ -260,7 +280,7 @@ class PoseBuffer:
             raise MotionError(
                 f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
                 f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
-                "needs two or a twist); is odometry late or dead?"
+                "needs two or a twist): is odometry dead? Raise sync.wait if it is only late"
             )
         twist = known[-1].twist
         if twist is not None and not self._contradicts(twist, known[window].pose, base):

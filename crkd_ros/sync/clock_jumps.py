@@ -11,7 +11,7 @@ would be nearly dead, and a stamp beyond that of more than half of them is far.
 
 A clock that is set back by less than a jump (NTP) makes no stamp far, but messages of both times
 would be mixed: it was set when two sensors say twice what is older than their newest and none goes
-on.
+on. Until then no frame takes what is older than the newest of its sensor.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from crkd_ros.sync.history import Arrival, History
 _AGREE = 3
 #: So many, if all are of one sensor: it may be the only one.
 _ALONE = 24
-#: So many of one sensor, if it had been heard on the old time: nobody else speaks any more.
+#: So many of one sensor, if it had been heard on the old time: nobody else speaks (any more).
 _SURVIVOR = 6
-#: So many sensors say so often what is older than their newest when the clock was set back.
+#: So many sensors say so often what is older than their newest when the clock was set back. The
+#: only sensor says it as often as a survivor.
 _TWICE = 2
 #: So many in a row that are far behind the last frame: its time was wrong.
 _HOPELESS = 32
@@ -88,6 +89,8 @@ class ClockJumpGuard:
     _behind: int = 0
     #: Messages since sensors began to say what is older than their newest, and none went on.
     _back: list[Message] = field(default_factory=list)
+    #: Sensor -> what it said since its newest stamp, ns: older, so it may be of another time.
+    _doubted: dict[str, set[int]] = field(default_factory=dict)
     #: Sensors that the others have found to be on their time.
     _confirmed: set[str] = field(default_factory=set)
     #: Sensor -> its newest stamp when others went on without it: it votes when it speaks again.
@@ -123,6 +126,10 @@ class ClockJumpGuard:
             self.told((message,))
         return Verdict(strays=strays, forget=forget, take=(message,))
 
+    def doubted(self, sensor: str) -> set[int]:
+        """Stamps of a sensor, older than its newest, since which it has not gone on, ns."""
+        return self._doubted.get(sensor, set())
+
     def told(self, messages: Sequence[Message]) -> None:
         """These tell the time."""
         self._newest, self._newest_at = max(one.arrival for one in messages)
@@ -131,20 +138,28 @@ class ClockJumpGuard:
         """Begin again: the next message tells the time."""
         self._newest, self._behind = None, 0
         self._aside, self._back = [], []
+        self._doubted.clear()
         self._confirmed.clear()
         self._silent.clear()
 
     def _set_back(self, message: Message) -> bool:
         """Whether the clock of all sensors was set back, by so little that no stamp is far."""
         history = self.histories[message.sensor]
-        if history.newest_ns is None or message.stamp_ns in history:
+        newest_ns = history.newest_ns
+        if newest_ns is None or message.stamp_ns == newest_ns:
             return False
+        if message.stamp_ns > newest_ns:
+            self._doubted.pop(message.sensor, None)
+        elif message.stamp_ns not in history:
+            self._doubted.setdefault(message.sensor, set()).add(message.stamp_ns)
         said = [one.stamp_ns for one in self._back if one.sensor == message.sensor]
-        if message.stamp_ns > history.newest_ns or (said and message.stamp_ns <= said[-1]):
+        if message.stamp_ns > newest_ns or (said and message.stamp_ns <= said[-1]):
             self._back.clear()
             return False
         self._back.append(message)
         times = Counter(one.sensor for one in self._back)
+        if len(self._heard()) == 1:
+            return len(self._back) >= _SURVIVOR
         return sum(count >= _TWICE for count in times.values()) >= _TWICE
 
     def _far(self, message: Message) -> bool:

@@ -291,7 +291,7 @@ class Synchronizer:
         images = {
             name: latest[-1]
             for name in self._cameras
-            if (latest := self._within(name, reference - round(firing.oldest_ns(name)), newest))
+            if (latest := self._sure(name, reference - round(firing.oldest_ns(name)), newest))
         }
         if trigger.sensor in images:  # Its next image may be as near.
             own = self._within(trigger.sensor, reference, reference)
@@ -302,7 +302,7 @@ class Synchronizer:
         sweeps = {
             name: tuple(reversed(recent[-self.config.sweeps :]))
             for name in self._radars
-            if (recent := self._within(name, reference - oldest, reference))
+            if (recent := self._sure(name, reference - oldest, reference))
             and reference - recent[-1].stamp_ns <= timeout
         }
         return FrameSet(
@@ -316,3 +316,8 @@ class Synchronizer:
     def _within(self, sensor: str, oldest: int, newest: int) -> list[Timed]:
         messages: Iterable[Timed] = self.histories[sensor].until(newest)
         return [message for message in messages if message.stamp_ns >= oldest]
+
+    def _sure(self, sensor: str, oldest: int, newest: int) -> list[Timed]:
+        """Those of them that can be of no other time."""
+        doubted = self._guard.doubted(sensor)
+        return [one for one in self._within(sensor, oldest, newest) if one.stamp_ns not in doubted]

@@ -2,9 +2,10 @@
 
 The sensors fire in turns; each turn is to give one frame. The best trigger alive, as a rule the
 anchor camera, ends its turn: its stamp is the reference. If its message is lost, the turn is over
-when an image that no frame has shown would be wasted: its camera delivers the next one, or it has
-become too old for any frame. Then the best trigger among the unshown images stands in, if
-each better one that is alive has missed the time at which it was due.
+when an image that no frame has shown would be wasted: its camera delivers the next one, or
+another's image is so much newer that it is too old for any frame. Then the best trigger among
+the unshown images stands in, if each better one that is alive has missed the time at which it was
+due.
 """
 
 from __future__ import annotations
@@ -86,16 +87,17 @@ class Triggers:
         )
         unshown: dict[int, int] = {}  # rank -> stamp
         for stamp, rank, at in events:
+            # Cameras may come later than radars, whose stamps tell nothing of a turn then.
+            if rank not in self._cameras and any(
+                self._alive(camera, stamp, first_ns) for camera in self._cameras
+            ):
+                continue
             if unshown and stamp - min(unshown.values()) > self._spread:
                 old = min(unshown, key=lambda one: unshown[one])
                 found = self._stand_in(unshown, old, stamp, at)
                 if found is not None:
                     return found
                 del unshown[old]
-            if rank not in self._cameras and any(
-                self._alive(camera, stamp, first_ns) for camera in self._cameras
-            ):
-                continue
             if last is not None and self._shown(rank, stamp, last, new=not unshown):
                 continue
             if not any(self._alive(better, stamp, first_ns) for better in range(rank)):
@@ -179,7 +181,9 @@ class Triggers:
                     break
                 needs = max(needs, due)
             else:
-                return Trigger(mine, self._names[rank], stamp, round(min(needs, stamp)), at)
+                own = self._histories[rank].came_at(mine, at)
+                needs_ns = round(min(needs, stamp))
+                return Trigger(mine, self._names[rank], stamp, needs_ns, max(at, own))
         return None
 
     def _due(self, rank: int, stamp: int) -> float | None:

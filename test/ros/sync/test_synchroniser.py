@@ -90,6 +90,17 @@ def test_radars_alone_still_form_frames():
     assert all(not s.images and len(s.sweeps) == 5 for s in steady)
 
 
+@pytest.mark.parametrize("lag", [0.12, 0.2])
+@pytest.mark.parametrize("camera_ms", [1000 / 12, 200])
+def test_cameras_later_than_radars_lose_neither_images_nor_the_anchor(camera_ms, lag):
+    events = drive(5.0, camera_ms=camera_ms)
+    delay = {sensor: lag if sensor in CAMERAS else 0.005 for sensor in CAMERAS + RADARS}
+    arrival = [(stamp - START) / 1e9 + delay[sensor] for sensor, stamp in events]
+    sets = live(events, arrival)
+    assert simple(sets)[12:] == simple(replay(events))[12:]
+    assert {one.trigger for one in sets} == {ANCHOR_CAMERA}
+
+
 def test_key_frame_only_cameras_form_frames_at_2_hz():
     events = drive(6.0, camera_ms=500.0)
     arrival = [(stamp - START) * 1e-9 for _, stamp in events]
