@@ -60,20 +60,16 @@ class FrameWorker:
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
         self._thread.start()
 
-    def stop(self, patience: float | None = None) -> bool:
+    def stop(self, patience: float | None = None) -> None:
         """End the thread; the frame in the network is finished first.
 
         Args:
             patience: longest wait for that frame in seconds; None: as long as it takes.
-
-        Returns:
-            False: it is still in the network.
         """
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._thread.join(patience)
-        return not self._thread.is_alive()
 
     def clear(self) -> None:
         """Forget all messages, the frames they would have made, and what the detector saw."""
