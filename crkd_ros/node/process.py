@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import rclpy
-from rclpy.exceptions import NotInitializedException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    NotInitializedException,
+    ParameterUninitializedException,
+)
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -20,6 +25,12 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from crkd_core.progress import drop_unwritten
 from crkd_ros.signals import ENDING
 
+#: What rclpy says of values of its own parameters, such as ``use_sim_time``, as a node is made.
+REFUSED = (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterUninitializedException,
+)
 #: Longest wait for the node's own threads when the process ends, seconds.
 _PATIENCE = 1.0
 #: So long after a signal, seconds, it is raised again, until it is noticed.
@@ -67,7 +78,7 @@ def _run(kind: type[Any], args: list[str] | None) -> int:
         # A signal may end the context while the node is made, before Python hears of it.
         if rclpy.ok():
             raise
-    except kind.refusals as error:
+    except (*kind.refusals, *REFUSED) as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return 1
     finally:
