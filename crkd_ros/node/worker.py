@@ -99,8 +99,8 @@ class FrameWorker:
             text = "the sensors' stamps went back (a bag that loops, a clock that was set): what "
             self._reporter.problem("clock", text + "came before is forgotten")
         if not taken and arrival.stamp_ns <= 0:
-            text = f"{sensor}: the header's stamp is zero, message not used"
-            self._reporter.problem("stamp", text)
+            text = f"zero or negative ({arrival.stamp_ns * 1e-9:.3f} s), message not used"
+            self._reporter.problem("stamp", f"{sensor}: the header's stamp is {text}")
 
     def add_pose(self, stamp_ns: int) -> None:
         """Note that the ego motion is now known up to this stamp."""

@@ -207,7 +207,10 @@ class Odometry:
         """Take a nav_msgs/Odometry; False: it contradicts those before it. Raises ConvertError."""
         stamp_ns = arrays.stamp_ns(message.header.stamp)
         if stamp_ns <= 0:
-            raise arrays.ConvertError("odometry: the header's stamp is zero, pose not used")
+            raise arrays.ConvertError(
+                f"odometry: the header's stamp is zero or negative ({stamp_ns * 1e-9:.3f} s), "
+                "pose not used"
+            )
         return self._motion.add(
             stamp_ns,
             arrays.odometry_pose(message),
