@@ -13,7 +13,7 @@ def _detector_node(args: list[str]) -> int:
     from crkd_ros.node import detector_node
 
     keep_freed_memory()
-    return detector_node.main(args)
+    detector_node.main(args)
 
 
 app = node_command(

@@ -254,7 +254,9 @@ def _names(
     needed |= polar or {fields.x, fields.y}
     missing = sorted((needed | {fields.doppler}) - {""} - found)
     wanted |= {name: name for name in RADAR_DEFAULTS}
-    return {column: name for column, name in wanted.items() if name in found}, tuple(missing)
+    # A field without a name is padding, and '' asks for none.
+    copied = {column: name for column, name in wanted.items() if name and name in found}
+    return copied, tuple(missing)
 
 
 def _lacking(message: Any, found: Collection[str], missing: Collection[str]) -> str:

@@ -8,10 +8,9 @@ of its messages in sync/, publishers in outputs.py. Every parameter is in parame
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 # Spinning OpenMP threads would take the processor from the decoding threads. Read by torch, so it
 # must be set before that is imported.
@@ -166,11 +165,11 @@ class DetectorNode(LifecycleNode):
             self._live.close()
             self._live = None
 
-    def close(self, *, patience: float) -> bool:
-        """End everything. False: a frame is still in the network after so many seconds."""
-        stopped = self._live is None or self._live.stop(patience=patience)
+    def close(self, *, patience: float) -> None:
+        """End everything; a frame that is still in the network after so many seconds is left."""
+        if self._live is not None:
+            self._live.stop(patience=patience)
         self.destroy_node()
-        return stopped
 
     # -- while running --------------------------------------------------------------------------
 
@@ -235,10 +234,10 @@ class DetectorNode(LifecycleNode):
         self._diagnostics.publish(report)
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted; see ``process.run``."""
-    return process.run(DetectorNode, args)
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the node until it is interrupted, see ``process.run``, and end the process."""
+    process.end(process.run(DetectorNode, args))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,20 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from rclpy.exceptions import InvalidTopicNameException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    InvalidTopicNameException,
+)
 from rclpy.node import Node
 from rclpy.qos import (
     QoSDurabilityPolicy,
     QoSHistoryPolicy,
-    QoSPolicyKind,
     QoSProfile,
     QoSReliabilityPolicy,
     qos_policy_name_from_kind,
 )
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.serialization import deserialize_message
 
 from crkd_ros.convert import arrays, cdr, ros_packages
+from crkd_ros.node import qos_overrides
 from crkd_ros.node.receiver import Receiver
 from crkd_ros.node.topic_status import topic_status
 from crkd_ros.node.worker import FrameWorker
@@ -44,13 +47,6 @@ _MESSAGES = 5
 _POSES = 200
 #: Where the content of a serialised CameraInfo begins: behind the encapsulation and the stamp.
 _INFO_CONTENT = 4 + 8
-#: What ``qos_overrides.<topic>.subscription.*`` may change; durability for latched CameraInfo.
-_OVERRIDABLE = (
-    QoSPolicyKind.HISTORY,
-    QoSPolicyKind.DEPTH,
-    QoSPolicyKind.RELIABILITY,
-    QoSPolicyKind.DURABILITY,
-)
 
 
 class Inputs:
@@ -80,6 +76,8 @@ class Inputs:
         self._receiver = Receiver(node, functools.partial(reporter.problem, "messages"))
         try:
             self._subscribe_all(framing, rig)
+            if stray := qos_overrides.without_effect(node, framing):
+                reporter.problem("QoS overrides", stray)
             self._receiver.start()
         except Exception:
             self.close()  # Half of the subscriptions must not outlive this object.
@@ -139,7 +137,6 @@ class Inputs:
         at_once: int = 1,
     ) -> _Topic:
         profile, name = _sensor_data(depth), resolved(self._node, topic, sensor=sensor)
-        overriding = QoSOverridingOptions(_OVERRIDABLE, callback=_usable)
         try:
             subscription = self._node.create_subscription(
                 ros_packages.message_class(kind),
@@ -147,14 +144,17 @@ class Inputs:
                 callback,
                 profile,
                 callback_group=self._receiver.group,
-                qos_overriding_options=overriding,
+                qos_overriding_options=qos_overrides.overriding(),
                 # Each event that is watched costs every turn of the executor.
                 event_callbacks=SubscriptionEventCallbacks(
                     incompatible_qos=functools.partial(self._on_incompatible, sensor, name),
                     use_default_callbacks=False,
                 ),
             )
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (
+            *(RuntimeError, KeyError, ValueError),
+            *(InvalidParameterTypeException, InvalidParameterValueException),
+        ) as error:
             raise ParameterError(
                 f"{sensor}: cannot subscribe to {name}: {error}; look at qos_overrides.{name}."
                 "subscription.*"
@@ -235,15 +235,6 @@ def resolved(node: Node, topic: str, *, sensor: str) -> str:
         raise ParameterError(
             f"{sensor}: expected the name of a topic, got {topic!r}: {error}; look at topics.*"
         ) from error
-
-
-def _usable(profile: QoSProfile) -> Any:
-    """Whether overrides can be used; what rcl says of a negative depth helps nobody."""
-    return ros_packages.make(
-        "rcl_interfaces/msg/SetParametersResult",
-        successful=profile.depth >= 0,
-        reason=f"expected a depth of 0 or more, got {profile.depth}" if profile.depth < 0 else "",
-    )
 
 
 class _Topic(NamedTuple):

@@ -118,23 +118,19 @@ class LiveDetector:
         """Send what is sent once; the publishers must be active."""
         self._outputs.announce()
 
-    def stop(self, *, patience: float | None = None) -> bool:
+    def stop(self, *, patience: float | None = None) -> None:
         """Unsubscribe and end the threads, after the frame in the network.
 
         Args:
             patience: longest wait for that frame in seconds; None: as long as it takes.
-
-        Returns:
-            False: it is still in the network.
         """
         if self._active is None:
-            return True
+            return
         active, self._active = self._active, None
         active.inputs.close()
-        stopped = active.worker.stop(patience)
+        active.worker.stop(patience)
         active.decoders.close()
         self._transforms.clear()
-        return stopped
 
     def close(self) -> None:
         """After ``stop``: withdraw the outputs and free the network."""

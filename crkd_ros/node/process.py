@@ -9,16 +9,28 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
-from rclpy.exceptions import NotInitializedException
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    NotInitializedException,
+    ParameterUninitializedException,
+)
 from rclpy.executors import ExternalShutdownException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from crkd_core.progress import drop_unwritten
 from crkd_ros.signals import ENDING
 
+#: What rclpy says of values of its own parameters, such as ``use_sim_time``, as a node is made.
+REFUSED = (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterUninitializedException,
+)
 #: Longest wait for the node's own threads when the process ends, seconds.
 _PATIENCE = 1.0
 #: So long after a signal, seconds, it is raised again, until it is noticed.
@@ -32,7 +44,7 @@ def run(kind: type[Any], args: list[str] | None) -> int:
     Args:
         kind: a LifecycleNode that is made without arguments. Its ``refusals`` are the errors that
             a user can put right, ``config.autostart`` says whether it is configured and activated
-            at once, and ``close(patience=seconds)`` ends it; False: one of its threads still runs.
+            at once, and ``close(patience=seconds)`` ends it, but for a thread that takes longer.
         args: ROS arguments; None: those of the command line.
 
     Returns:
@@ -43,7 +55,7 @@ def run(kind: type[Any], args: list[str] | None) -> int:
 
 
 def _run(kind: type[Any], args: list[str] | None) -> int:
-    node, stopped = None, True
+    node = None
     try:
         for number in ENDING:
             # Before rclpy.init, whose own handlers call these: they only wake the executor, which
@@ -66,23 +78,29 @@ def _run(kind: type[Any], args: list[str] | None) -> int:
         # A signal may end the context while the node is made, before Python hears of it.
         if rclpy.ok():
             raise
-    except kind.refusals as error:
+    except (*kind.refusals, *REFUSED) as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if node is not None:
-            stopped = node.close(patience=_PATIENCE)
+            node.close(patience=_PATIENCE)
         rclpy.try_shutdown()
         for number in ENDING:
             # Python's end gives signals back to the system, whose way is to kill the process.
             signal.signal(number, signal.SIG_IGN)
-    if not stopped:
-        # Python would end the thread inside the network's C++, which aborts the process.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
     return 0
+
+
+def end(code: int) -> NoReturn:
+    """End the process as it is, after ``run``.
+
+    Python would first take torch and rclpy apart, a second of the processor, and end a thread that
+    ``run`` has given up inside the network's C++, which aborts the process.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        drop_unwritten(stream)
+    os._exit(code)
 
 
 def _interrupt(*_: Any) -> None:

@@ -60,20 +60,16 @@ class FrameWorker:
         self._thread = threading.Thread(target=self._work, name="detect", daemon=True)
         self._thread.start()
 
-    def stop(self, patience: float | None = None) -> bool:
+    def stop(self, patience: float | None = None) -> None:
         """End the thread; the frame in the network is finished first.
 
         Args:
             patience: longest wait for that frame in seconds; None: as long as it takes.
-
-        Returns:
-            False: it is still in the network.
         """
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._thread.join(patience)
-        return not self._thread.is_alive()
 
     def clear(self) -> None:
         """Forget all messages, the frames they would have made, and what the detector saw."""
@@ -103,8 +99,8 @@ class FrameWorker:
             text = "the sensors' stamps went back (a bag that loops, a clock that was set): what "
             self._reporter.problem("clock", text + "came before is forgotten")
         if not taken and arrival.stamp_ns <= 0:
-            text = f"{sensor}: the header's stamp is zero, message not used"
-            self._reporter.problem("stamp", text)
+            text = f"zero or negative ({arrival.stamp_ns * 1e-9:.3f} s), message not used"
+            self._reporter.problem("stamp", f"{sensor}: the header's stamp is {text}")
 
     def add_pose(self, stamp_ns: int) -> None:
         """Note that the ego motion is now known up to this stamp."""

@@ -41,18 +41,20 @@ def declare(node: Any, kind: type[Config]) -> Config:
             that does not exist (the text names the nearest one).
     """
     # rclpy ignores overrides that nobody declares; a misspelt one must not go unnoticed.
-    overrides = list(getattr(node, "_parameter_overrides", {}))
+    overrides = getattr(node, "_parameter_overrides", {})
     classes = {one for name in overrides if (one := class_of(kind, name)) is not None}
     given = {
         parameter.name: _declare(node, parameter)
         for parameter in parameters(kind, classes=sorted(classes))
         if not parameter.of_class or parameter.name in overrides
     }
-    config = build(kind, given)
     for name in overrides:
         if name not in given and not foreign(name):
             raise ParameterError(unknown(name, list(given)))
-    return config
+    for name, value in ({name: one.value for name, one in overrides.items()} | given).items():
+        if value is None:
+            raise ParameterError(f"parameter {name}: expected one value, got an empty list")
+    return build(kind, given)
 
 
 def declare_classes(node: Any, config: Config, classes: Sequence[str]) -> Config:
@@ -119,10 +121,12 @@ def _declare(node: Any, parameter: Parameter) -> Any:
     default = parameter.default
     default = list(default) if isinstance(default, tuple) else default
     try:
-        return node.declare_parameter(parameter.name, default, descriptor).value
+        value = node.declare_parameter(parameter.name, default, descriptor).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         hint = "" if not isinstance(default, str) else f"; {_QUOTES}"
         raise ParameterError(
             f"parameter {parameter.name} ({parameter.description}): {error}; the default is "
             f"{default!r}{hint}"
         ) from error
+    # Of an empty list, rcl makes a parameter without a value.
+    return () if value is None and isinstance(parameter.default, tuple) else value

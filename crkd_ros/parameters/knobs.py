@@ -18,8 +18,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-#: Parameters that rclpy declares by itself, or on behalf of a subscription.
-_FOREIGN = ("use_sim_time", "qos_overrides.", "start_type_description_service")
+#: Parameters that rclpy declares by itself.
+_FOREIGN = ("use_sim_time", "start_type_description_service")
+#: How those begin that it declares on behalf of a subscription.
+QOS_OVERRIDES = "qos_overrides."
 
 #: What ROS shows of a parameter that is not ``dynamic``.
 UNCONFIGURED = "may change only while the node is unconfigured"
@@ -247,8 +249,11 @@ def build(
 
 
 def foreign(name: str) -> bool:
-    """Whether rclpy declares a parameter by itself, whatever the node."""
-    return name.startswith(_FOREIGN)
+    """Whether a parameter is rclpy's, whatever the node.
+
+    Which QoS can be overridden is known once there are topics (node/qos_overrides.py).
+    """
+    return name in _FOREIGN or name.startswith(QOS_OVERRIDES)
 
 
 def values(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -311,6 +316,6 @@ def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -
 
 def unknown(name: str, known: Sequence[str]) -> str:
     """What to say of a parameter that does not exist."""
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, [*known, *_FOREIGN], n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
     return f"unknown parameter {name!r}; {hint}"

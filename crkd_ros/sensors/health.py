@@ -223,7 +223,11 @@ class SensorHealth:
             if new[kind] and new[kind] >= _ALL * new["received"]:
                 return ERROR, f"{kind}: {self._texts[kind]}"
         if new["zero_stamp"] and new["zero_stamp"] >= _ALL * new["received"]:
-            return ERROR, "zero stamps: the driver does not fill in header.stamp"
+            assert self._newest is not None
+            return ERROR, (
+                f"zero or negative stamps, the newest {self._newest.stamp_ns * 1e-9:.3f} s: the "
+                "driver does not fill in header.stamp, or its clock is wrong"
+            )
         for kind in _TROUBLES:
             if new[kind]:
                 return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"

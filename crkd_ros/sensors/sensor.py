@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from crkd_core.config import ImageConfig
 from crkd_ros.convert import arrays, radar_clouds
 from crkd_ros.convert.camera_model import (
@@ -78,7 +80,7 @@ class Camera:
         defer: when and where images are decoded.
 
     Attributes:
-        model: of its images; None: no CameraInfo so far.
+        model: of its images; None: no CameraInfo so far, or the last one cannot be used.
     """
 
     def __init__(
@@ -95,21 +97,38 @@ class Camera:
     ) -> None:
         self.name, self.history, self.health = name, history, health
         self.model: CameraModel | None = None
+        self._refused = ""  # Why the last CameraInfo cannot be used.
         self._rectified, self._bits = cameras.is_rectified(health.topic), cameras.bits
         self._image = image
         self._calibration, self._extrinsics, self._defer = calibration, extrinsics, defer
 
     def on_info(self, message: Any) -> None:
-        """Take a CameraInfo; it holds for images from now on. Raises ConvertError."""
+        """Take a CameraInfo; it holds for images from now on.
+
+        One that cannot be used ends what was known. One without numbers, as drivers publish of a
+        camera that was never calibrated, is none where the calibration file knows the camera.
+
+        Raises:
+            ConvertError: it cannot be used.
+        """
         self.health.info_received()
-        self.model = CameraModel.of_info(message, rectified=self._rectified)
+        self.model, self._refused = None, ""
+        try:
+            self.model = CameraModel.of_info(message, rectified=self._rectified)
+        except Exception as error:
+            if np.any(message.k) or np.any(message.p) or self._calibrated(message) is None:
+                self._refused = str(error)
+                raise
 
     def item(self, message: Any) -> Deferred:
         """How to decode an Image or CompressedImage, with the model as it is now.
 
         Raises:
-            NoIntrinsics: neither CameraInfo nor the calibration says what its pixels mean.
+            NoIntrinsics: neither CameraInfo nor the calibration says what its pixels mean, or the
+                last CameraInfo was refused.
         """
+        if self._refused:
+            raise NoIntrinsics(f"{self.name}: image not used, {self._refused}")
         model = self.model or self._calibrated(message)
         if model is None:
             raise NoIntrinsics(f"{self.name}: no CameraInfo yet, image not used")
@@ -188,7 +207,10 @@ class Odometry:
         """Take a nav_msgs/Odometry; False: it contradicts those before it. Raises ConvertError."""
         stamp_ns = arrays.stamp_ns(message.header.stamp)
         if stamp_ns <= 0:
-            raise arrays.ConvertError("odometry: the header's stamp is zero, pose not used")
+            raise arrays.ConvertError(
+                f"odometry: the header's stamp is zero or negative ({stamp_ns * 1e-9:.3f} s), "
+                "pose not used"
+            )
         return self._motion.add(
             stamp_ns,
             arrays.odometry_pose(message),

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.files import OutputError, check_output
 from crkd_core.tables import print_tables
+from crkd_ros.node.process import REFUSED
 from crkd_ros.node.receiver import Receiver
 from crkd_ros.parameters.declaration import declare
 from crkd_ros.parameters.knobs import ParameterError, check, knob
@@ -139,7 +140,7 @@ def main(args: list[str] | None = None) -> int:
         node.report()
     except KeyboardInterrupt:
         return 1
-    except (ParameterError, NuScenesError, ScoreError, OutputError, OSError) as error:
+    except (ParameterError, *REFUSED, NuScenesError, ScoreError, OutputError, OSError) as error:
         print(f"evaluator: {error}", file=sys.stderr)
         return 1
     finally:

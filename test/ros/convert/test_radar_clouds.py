@@ -179,6 +179,14 @@ def test_a_missing_cross_section_takes_its_default_when_asked_for():
     assert column(points, "rcs").tolist() == [7.5] * 4
 
 
+def test_padding_is_a_field_without_a_name_and_not_one_that_is_not_asked_for():
+    cloud = table(x=X, y=Y, z=Z, speed=X, padding=X)
+    fields = RadarFieldsConfig(rcs="", doppler="speed")
+    points = radar_points(cloud, fields=fields)
+    next(field for field in cloud.fields if field.name == "padding").name = ""
+    np.testing.assert_array_equal(radar_points(cloud, fields=fields), points)
+
+
 def test_radial_speed_lies_along_the_ray():
     speed = np.array([4.0, -2.0, 3.0, 1.0])
     cloud = table(x=X, y=Y, z=Z, rcs=X, v_r=speed)

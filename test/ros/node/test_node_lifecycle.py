@@ -21,6 +21,8 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset
 from crkd_ros.convert import ros_packages
 
+_INFO_QOS = "qos_overrides./cam_front/camera_info.subscription"
+
 
 def quick() -> float:
     """Seconds in which a signalled node must be gone: three times those of starting a Python with
@@ -40,7 +42,8 @@ def drive(seconds: float, *, start: int = START):
 
 
 def test_a_life(weights, tmp_path):
-    bench = node_rig.Bench(tmp_path, health={"period": 0.2}, score_threshold=0.0)
+    stray = {f"{_INFO_QOS}.depth".replace("front", "fromt"): 5}
+    bench = node_rig.Bench(tmp_path, health={"period": 0.2}, score_threshold=0.0, **stray)
     peer, process = bench.peer, bench.process
     try:
         # Unconfigured: diagnostics come, nothing else is there.
@@ -77,6 +80,7 @@ def test_a_life(weights, tmp_path):
             bench.hear()
             references = bench.play(drive(0.4, start=START + pause * 100_000_000_000))
             assert bench.answered(references)
+            assert f"did you mean '{_INFO_QOS}.depth'?" in process.output()
             peer.deafen()
             assert peer.change("deactivate")
             bench.wait(peer.unmatched)
@@ -208,9 +212,6 @@ def test_any_number_of_signals_at_any_moment_is_one_clean_end(delay, weights, tm
         process.kill()
 
 
-_INFO_QOS = "qos_overrides./cam_front/camera_info.subscription"
-
-
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [
@@ -232,6 +233,11 @@ _INFO_QOS = "qos_overrides./cam_front/camera_info.subscription"
             ("weights:={tmp}/tiny.safetensors", f"{_INFO_QOS}.depth:=-3"),
             "expected a depth of 0 or more, got -3",
         ),
+        (
+            ("weights:={tmp}/tiny.safetensors", f"{_INFO_QOS}.depth:=50.0"),
+            "CAM_FRONT: cannot subscribe to /cam_front/camera_info: Trying to set parameter",
+        ),
+        (("use_sim_time:='true'",), "detector_node: Trying to set parameter 'use_sim_time'"),
     ],
 )
 def test_wrong_parameters_end_the_node_with_a_message(parameters, text, tmp_path):

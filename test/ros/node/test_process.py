@@ -1,4 +1,4 @@
-"""A signal that the system gives to another thread is heard while the main thread sleeps."""
+"""Signals and the end of a node's process."""
 
 from __future__ import annotations
 
@@ -80,3 +80,22 @@ def test_a_context_that_a_signal_ended_while_the_node_is_made_is_a_clean_end() -
         [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stdout) == (0, "0 0\nanother reason\n"), done.stderr
+
+
+#: A node that cannot start ends while Python would still wait for a thread, as one in the network.
+LEFT = """
+import threading
+from crkd_ros.node import detector_node
+
+threading.Thread(target=threading.Event().wait).start()
+print("said", end="")
+detector_node.main(["--ros-args", "-p", "sync.wayt:=0.3"])
+"""
+
+
+def test_the_process_ends_without_what_python_does_at_its_end_and_loses_no_output() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "said"), done.stderr
+    assert "did you mean 'sync.wait'?" in done.stderr

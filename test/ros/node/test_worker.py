@@ -274,11 +274,12 @@ def test_a_frame_without_its_ego_pose_is_dropped_and_the_next_one_is_not(start, 
     assert list(bench.values("frames").values()) == ["1", "0", "1"]
 
 
-def test_zero_stamps_are_a_problem_that_names_the_sensor(start, detector):
+@pytest.mark.parametrize(("stamp", "seconds"), [(0, "0.000"), (-5_000_000_000, "-5.000")])
+def test_stamps_that_are_none_are_a_problem_that_names_the_sensor(start, detector, stamp, seconds):
     bench = start(detector)
-    bench.image("CAM_FRONT", 0)
-    text = "CAM_FRONT: the header's stamp is zero, message not used"
-    assert bench.told() == {"stamp": text}
+    bench.image("CAM_FRONT", stamp)
+    text = f"the header's stamp is zero or negative ({seconds} s), message not used"
+    assert bench.told() == {"stamp": f"CAM_FRONT: {text}"}
     assert bench.rig.cameras["CAM_FRONT"].history.counts.zero_stamp == 1
 
 

@@ -225,6 +225,28 @@ def test_a_setting_of_another_type_is_refused_at_the_start(node):
         declare(node, NodeConfig)
 
 
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        ({"sensors": None}, r"sensors: expected some of .* got none"),
+        ({"thresholds.ranges": None}, r"thresholds\.ranges: expected metres .* got \[\]"),
+        ({"thresholds.tram": None}, r"thresholds\.tram: expected one score"),
+        ({"sync.wait": None}, r"sync\.wait: expected one value, got an empty list"),
+        (
+            {"qos_overrides./a.subscription.depth": None},
+            r"depth: expected one value, got an empty",
+        ),
+        ({"use_sim_tme": True}, "unknown parameter 'use_sim_tme'; did you mean 'use_sim_time'"),
+        ({"use_sim_time2": True}, "unknown parameter 'use_sim_time2'; did you mean 'use_sim_t"),
+    ],
+    indirect=["node"],
+)
+def test_empty_lists_and_misspelt_names_of_rclpy_are_refused_at_the_start(node, text):
+    """Of an empty list, rcl makes None."""
+    with pytest.raises(ParameterError, match=text):
+        declare(node, NodeConfig)
+
+
 def test_a_class_cannot_be_called_like_a_parameter(node):
     with pytest.raises(ParameterError, match=r"thresholds\.ranges is a parameter already"):
         declare_classes(node, declare(node, NodeConfig), ("ranges",))

@@ -72,11 +72,42 @@ def test_an_image_needs_a_camera_and_keeps_the_one_it_came_with():
     camera.on_info(info("CAM_FRONT", k=k))
     after = camera.item(image("CAM_FRONT"))
     assert after().intrinsics[0, 0] == pytest.approx(2 * before().intrinsics[0, 0])
-    # One that cannot be used leaves the one before it.
-    with pytest.raises(ConvertError):
-        camera.on_info(info("CAM_FRONT", k=np.zeros((3, 3))))
-    assert camera.model is not None
-    assert figures(camera)["camera info received"] == "3"
+    assert figures(camera)["camera info received"] == "2"
+
+
+def test_a_camera_info_that_cannot_be_used_costs_images_until_one_that_can():
+    calibration = Calibration()
+    calibration.add_camera("cam_front", CameraEntry(intrinsics=ros_rig.INTRINSICS))
+    bad = info("CAM_FRONT", k=np.full((3, 3), np.nan))
+    unknown = info("CAM_FRONT", d=[0.1] * 5)
+    unknown.p = np.zeros(12)
+    for known, refused in ((None, bad), (calibration, bad), (calibration, unknown)):
+        topics = {"CAM_FRONT": "/cam_front/image_rect"}
+        framing = FramingConfig(sensors=SENSORS)
+        found = Rig(framing, image=IMAGE, topics=topics, calibration=known)
+        camera = found.cameras["CAM_FRONT"]
+        for _ in range(2):
+            camera.on_info(info("CAM_FRONT"))
+            camera.item(image("CAM_FRONT"))
+            with pytest.raises(ConvertError, match="CameraInfo of 'cam_front': "):
+                camera.on_info(refused)
+            with pytest.raises(NoIntrinsics, match="image not used, CameraInfo of 'cam_front': "):
+                camera.item(image("CAM_FRONT"))
+
+
+def test_a_camera_info_without_numbers_is_none_where_the_calibration_file_knows_the_camera():
+    calibration = Calibration()
+    calibration.add_camera("cam_front", CameraEntry(intrinsics=ros_rig.INTRINSICS))
+    found = rig(calibration=calibration)
+    for name in ("CAM_FRONT", ANCHOR_CAMERA):
+        found.cameras[name].on_info(info(name))
+    zeros = np.zeros((3, 3))
+    found.cameras["CAM_FRONT"].on_info(info("CAM_FRONT", k=zeros))
+    found.cameras["CAM_FRONT"].item(image("CAM_FRONT"))
+    with pytest.raises(ConvertError, match="not a calibration"):
+        found.cameras[ANCHOR_CAMERA].on_info(info(ANCHOR_CAMERA, k=zeros))
+    with pytest.raises(NoIntrinsics, match="not a calibration"):
+        found.cameras[ANCHOR_CAMERA].item(image(ANCHOR_CAMERA))
 
 
 def test_without_camera_info_the_calibration_file_knows_the_camera():

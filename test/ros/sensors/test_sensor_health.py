@@ -167,7 +167,7 @@ def test_delays_losses_and_empty_stamps(rig):
     rig.counts.zero_stamp += 12
     level, text, _ = rig.judge()
     assert level == ERROR
-    assert text.startswith("zero stamps")
+    assert text.startswith("zero or negative stamps, the newest ")
 
 
 def test_a_sensor_that_delivers_and_is_masked_is_told(rig):

@@ -175,6 +175,7 @@ def test_interrupted_it_scores_what_came_and_says_what_did_not(tiny_world, tmp_p
         ({"data": "DATA"}, "parameter split is required"),
         ({"data": "DATA", "split": "world_al"}, "world_al"),
         ({"data": "DATA", "split": "world_all", "finish_afer": "2.0"}, "did you mean 'finish_aft"),
+        ({"use_sim_time": "'true'"}, "evaluator: Trying to set parameter 'use_sim_time'"),
         (
             {"data": "DATA", "split": "world_all", "out": "OUT"},
             "already holds metrics.json; pass overwrite:=true to replace it",
