@@ -92,7 +92,8 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, no known sensor in it, or none of them stamps its messages.
+        BagError: not a readable bag, no known sensor in it, none of them stamps its messages, or
+            their stamps go back.
         MotionError: the calibration file cannot be used.
     """
 
@@ -120,6 +121,9 @@ class Recording:
             if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
                 raise BagError(no_stamps(path, empty))
             self.stamps, self.strays = self.survey.times()
+            # Poses are read before: those of one pass would serve the frames of the other.
+            if back := self.strays.time_back():
+                raise BagError(f"{path}: {back}")
             self.source: MotionSource = find_motion(
                 self.survey,
                 {name: self.stamps[name] for name in self.layout.sensors},

@@ -239,9 +239,8 @@ def _troubles(bag: Bag, known: Known) -> Iterator[str]:
         yield known.strays.sentence(topic, bag.topics[topic].count)
     for topic, (count, reason) in sorted(known.survey.broken.items()):
         yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
-    if known.strays.back is not None:
-        at_ns, seconds = known.strays.back
-        yield f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s: cut the bag there"
+    if back := known.strays.time_back():
+        yield back
 
 
 def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) -> list[str]:

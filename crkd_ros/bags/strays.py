@@ -48,6 +48,16 @@ class Strays:
         """How many messages."""
         return sum(map(len, self.places.values()))
 
+    def time_back(self) -> str:
+        """What to say where time goes back; "": it does not."""
+        if self.back is None:
+            return ""
+        at_ns, seconds = self.back
+        return (
+            f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s; was a bag recorded "
+            "that was played in a loop, or a clock set? cut the bag there"
+        )
+
     def sentence(self, topic: str, total: int) -> str:
         """What to say of a topic's strays, of ``total`` messages."""
         number, apart = len(self.places[topic]), self.apart[topic]

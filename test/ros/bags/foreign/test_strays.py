@@ -15,6 +15,7 @@ from ros_rig import header
 
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_ros.bags.foreign.conversion import convert_bag
+from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -130,6 +131,9 @@ def test_a_bag_whose_time_goes_back_is_refused(watonomous, tmp_path) -> None:
     with pytest.raises(BagError, match=r"all stamps go back by 1\..*played in a loop"):
         convert_bag(tmp_path / "bag", tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(BagError, match=r"bag: at record time \d+ ns all stamps go back by 1\."):
+        Recording(tmp_path / "bag")
+    assert any("cut the bag there" in one for one in describe(tmp_path / "bag").troubles)
 
 
 def test_the_command_says_what_it_set_aside(watonomous, tmp_path) -> None:
