@@ -19,7 +19,8 @@ from crkd_core.frame import Frame
 from crkd_ros import frames
 from crkd_ros.bags.account import Account
 from crkd_ros.bags.container import Bag
-from crkd_ros.bags.layout import Layout, find_layout
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.reader import open_rosbag2

@@ -14,7 +14,7 @@ from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.foreign.conversion import foreign_clouds, foreign_radars
 from crkd_ros.bags.foreign.kinds import Kind, recognise
 from crkd_ros.bags.foreign.survey import STANDS, Known, calibrated, look_through
-from crkd_ros.bags.layout import find_layout
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.motion_source import MotionSource
 from crkd_ros.bags.reader import open_bag
 from crkd_ros.motion.poses import MotionError

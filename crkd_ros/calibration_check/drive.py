@@ -77,7 +77,7 @@ def check_bag(
     """Check the beginning of a bag; its own odometry or /tf is the motion.
 
     Args:
-        path: a rosbag2, see ``bags.layout.find_layout``.
+        path: a rosbag2, see ``bags.layout_search.find_layout``.
         calibration: to be checked; None = that of the bag.
         frames: how many frames.
         framing: as the node has it.

@@ -14,7 +14,7 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.foreign.kinds import Kind, check_container, recognise
 from crkd_ros.bags.foreign.stream import Conversion, ImageFormat
 from crkd_ros.bags.foreign.survey import look_through
-from crkd_ros.bags.layout import find_layout
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_bag
 from crkd_ros.bags.survey import Survey

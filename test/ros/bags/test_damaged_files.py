@@ -12,7 +12,7 @@ import ros_rig
 from foreign import Foreign
 from foreign_foxglove import FoxgloveFile
 
-from crkd_ros.bags.layout import find_layout
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import open_bag
 from crkd_ros.bags.writer import BagWriter
