@@ -114,17 +114,18 @@ def _contradicting(stamps: Times) -> NDArray[np.bool_]:
     heap = [(-counts[i], -_from_middle(stamps, i), i) for i in np.flatnonzero(counts).tolist()]
     heapq.heapify(heap)
     while heap:
-        count, _, index = heapq.heappop(heap)
-        if stray[index] or -count != counts[index] or not count:
+        count, middle, index = heapq.heappop(heap)
+        if -count != counts[index]:
+            # Counts only become less: what is on the heap stands before its true place.
+            if counts[index]:
+                heapq.heappush(heap, (-counts[index], middle, index))
             continue
         stray[index] = True
         low, high = max(0, index - _NEIGHBOURS), min(total, index + _NEIGHBOURS + 1)
         near = np.arange(low, high)
         later = np.where(near < index, stamps[low:high], stamps[index])
         earlier = np.where(near < index, stamps[index], stamps[low:high])
-        for other in near[(later - earlier > REORDER_NS) & ~stray[low:high]].tolist():
-            counts[other] -= 1
-            heapq.heappush(heap, (-counts[other], -_from_middle(stamps, other), other))
+        counts[low:high] -= (later - earlier > REORDER_NS) & ~stray[low:high]
     return stray
 
 

@@ -14,6 +14,7 @@ from handmade import write_version
 from ros_rig import header
 
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_ros.bags import strays
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
@@ -199,6 +200,38 @@ def test_many_strays_and_a_sensor_with_another_clock() -> None:
         for n, s in events
     ]
     assert set(found_in(burst, records)) == {"cam1"}
+
+
+def one_by_one(stamps) -> list[bool]:
+    """The slow oracle: of all messages the one that contradicts most, until none does."""
+    stray = np.zeros(len(stamps), bool)
+    index = np.arange(len(stamps))
+    near = np.abs(index[:, None] - index) <= 64
+    earlier = index[:, None] < index
+    wrong = near & earlier & (stamps[:, None] - stamps > SECOND)
+    wrong |= wrong.T
+    middle = [abs(stamps[i] - np.median(stamps[near[i]])) for i in index]
+    while (counts := (wrong & ~stray & ~stray[:, None]).sum(1)).any():
+        worst = max(index.tolist(), key=lambda i: (counts[i], middle[i], -i))
+        stray[worst] = True
+    return stray.tolist()
+
+
+def test_strays_are_taken_out_one_by_one_and_each_is_looked_at_once(monkeypatch) -> None:
+    rng, looked, whole = np.random.default_rng(0), [0], strays._from_middle
+
+    def counted(stamps, index):
+        looked[0] += 1
+        return whole(stamps, index)
+
+    monkeypatch.setattr(strays, "_from_middle", counted)
+    for _ in range(20):
+        stamps = np.sort(rng.uniform(0, 60, rng.integers(2, 200)))
+        wrong = rng.random(len(stamps)) < 0.2
+        stamps[wrong] += rng.normal(0, 5, wrong.sum())
+        stamps, looked[0] = (stamps * 1e9).astype(np.int64), 0
+        assert strays._contradicting(stamps).tolist() == one_by_one(stamps)
+        assert looked[0] <= len(stamps)
 
 
 def test_pauses_slow_sensors_and_disorder_are_no_strays() -> None:
