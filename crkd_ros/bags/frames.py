@@ -93,8 +93,8 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, no known sensor in it, none of them stamps its messages, or
-            their stamps go back.
+        BagError: not a readable bag, no known sensor in it, none of them stamps its messages, their
+            stamps go back, or two topics place a frame differently.
         MotionError: the calibration file cannot be used.
     """
 
@@ -122,6 +122,8 @@ class Recording:
             if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
                 raise BagError(no_stamps(path, empty))
             self.stamps, self.strays = self.survey.times()
+            if calibration is None and (wrong := self.survey.tree.contradiction()):
+                raise BagError(f"{path}: {wrong}")
             # Poses are read before: those of one pass would serve the frames of the other.
             if back := self.strays.time_back():
                 raise BagError(f"{path}: {back}")

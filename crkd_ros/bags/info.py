@@ -239,6 +239,8 @@ def _troubles(bag: Bag, known: Known) -> Iterator[str]:
         yield known.strays.sentence(topic, bag.topics[topic].count)
     for topic, (count, reason) in sorted(known.survey.broken.items()):
         yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
+    if not known.given and (wrong := known.survey.tree.contradiction()):
+        yield wrong
     if back := known.strays.time_back():
         yield back
 

@@ -187,11 +187,11 @@ class Survey:
             if cameras:
                 self.infos |= dict.fromkeys(cameras, record.message())
         elif topic in self._tf:
-            self._take_transforms(record.message().transforms, "static" in topic)
+            self._take_transforms(record.message().transforms, topic)
         else:
             self.odometry[topic].take(record.message(), topic)
 
-    def _take_transforms(self, transforms: Sequence[Any], static: bool) -> None:
+    def _take_transforms(self, transforms: Sequence[Any], topic: str) -> None:
         problems = []
         for one in transforms:
             try:
@@ -200,6 +200,7 @@ class Survey:
                 problems.append(f"transform of {one.child_frame_id}: {error}")
                 continue
             stamp = stamp_ns(one.header.stamp)
-            self.tree.add(one.header.frame_id, one.child_frame_id, stamp, matrix, static=static)
+            frames, static = (one.header.frame_id, one.child_frame_id), "static" in topic
+            self.tree.add(*frames, stamp, matrix, static=static, source=topic)
         if problems:
             raise ConvertError("; ".join(problems))

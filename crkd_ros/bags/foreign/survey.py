@@ -122,6 +122,8 @@ def look_through(
                 )
             cameras[camera] = dataclasses.replace(entry, image_size=size)
     if strict:
+        if given is None and (wrong := survey.tree.contradiction()):
+            raise BagError(f"{bag.path}: {wrong}")
         _refuse(
             path=bag.path,
             kind=kind,
