@@ -120,7 +120,7 @@ class Recording:
             )
             empty = self.survey.unstamped()
             if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
-                raise BagError(no_stamps(path, empty))
+                raise BagError(f"{path}: {no_stamps(path, empty, others=False)}")
             self.stamps, self.strays = self.survey.times()
             if calibration is None and (wrong := self.survey.tree.contradiction()):
                 raise BagError(f"{path}: {wrong}")
