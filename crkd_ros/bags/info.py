@@ -193,7 +193,8 @@ def _frames(
     firing = sync.firing()
     if not firing.periods_ns:  # Too short a bag to be measured on the way.
         own = {one: [stamp for stamp, _, name in messages if name == one] for one in cameras}
-        firing = measure(own, [config.anchor, *cameras], config) or firing
+        heard = [one for one in (config.anchor, *cameras) if own.get(one)]
+        firing = measure(own, heard, config) or firing
     return sets, firing
 
 

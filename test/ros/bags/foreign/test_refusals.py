@@ -354,6 +354,15 @@ def test_what_a_bag_offers(tables, chris, tmp_path) -> None:
     assert "convert" in shown.stdout and "--calibration FILE" in shown.stdout
 
 
+def test_one_camera_fires_at_its_rate(tmp_path) -> None:
+    def change(topic, message, number):
+        if not topic.startswith("/cam") or topic.startswith("/cam_front/"):
+            yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=2.0)
+    assert describe(bag, progress=False).firing == "one camera, 12.0 Hz"
+
+
 def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
     # RadarObjects are unknown to read_bag: only cameras are kept.
     names = [name for name in topics_of(chris) if "cam" in name]
