@@ -82,7 +82,7 @@ def find_strays(
     """
     stray = stamps <= 0
     kept = np.flatnonzero(~stray)
-    stray[kept[_contradicting(stamps[kept])]] = True
+    stray[kept[_out_of_order(stamps[kept])]] = True
     kept = np.flatnonzero(~stray)
     stray[kept[_alone(stamps[kept], records[kept])]] = True
     places: dict[str, set[int]] = {}
@@ -99,6 +99,30 @@ def find_strays(
         apart=apart,
         back=_back(stamps[kept], records[kept]),
     )
+
+
+def _out_of_order(stamps: Times) -> NDArray[np.bool_]:
+    """Those that contradict their neighbours; where time goes back, those of the same pass."""
+    stray = _contradicting(stamps)
+    if not (seams := _seams(stamps, stray)):
+        return stray
+    return np.concatenate([_contradicting(part) for part in np.split(stamps, seams)])
+
+
+def _seams(stamps: Times, stray: NDArray[np.bool_]) -> list[int]:
+    """Where all stamps from then on lie in the past of those before; strays hide the place."""
+    seams: list[int] = []
+    before, newest = 0, 0
+    for index in np.flatnonzero(~stray).tolist():
+        now = int(stamps[index])
+        if newest - now > REORDER_NS:
+            # Between the two are messages of both passes that contradict the other one's.
+            old = stamps[before + 1 : index] > (newest + now) // 2
+            wrong = np.append(0, np.cumsum(~old)) + old.sum() - np.append(0, np.cumsum(old))
+            seams.append(before + 1 + int(wrong.argmin()))
+            newest = now
+        before, newest = index, max(newest, now)
+    return seams
 
 
 def _contradicting(stamps: Times) -> NDArray[np.bool_]:

@@ -202,6 +202,23 @@ def test_many_strays_and_a_sensor_with_another_clock() -> None:
     assert set(found_in(burst, records)) == {"cam1"}
 
 
+def test_time_goes_back_where_the_next_pass_begins() -> None:
+    """Nothing beside that place is wrong but what is."""
+    for rates in (RATES, {"cam0": 2.0}):
+        events = stream(60, rates)
+        span = events[-1][1] - START + SECOND // 2
+        records = [stamp + turn * span for turn in range(3) for _, stamp in events]
+        looped = events * 3
+        topics, stamps = [name for name, _ in looped], np.array([one for _, one in looped])
+        numbers = range(len(looped))
+        found = find_strays(topics, numbers, stamps, np.array(records))
+        assert found.places == {}
+        assert found.back is not None and found.back[0] == records[len(events)]
+        stamps[len(events) + 2] += 3600 * SECOND
+        found = find_strays(topics, numbers, stamps, np.array(records))
+        assert found.places == {topics[len(events) + 2]: {len(events) + 2}}
+
+
 def one_by_one(stamps) -> list[bool]:
     """The slow oracle: of all messages the one that contradicts most, until none does."""
     stray = np.zeros(len(stamps), bool)
