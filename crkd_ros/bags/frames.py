@@ -93,8 +93,8 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, no known sensor in it, none of them stamps its messages, their
-            stamps go back, or two topics place a frame differently.
+        BagError: not a readable bag, no known sensor in it, none of them stamps its messages,
+            their stamps go back, or two topics place a frame differently.
         MotionError: the calibration file cannot be used.
     """
 

@@ -38,7 +38,7 @@ class Layout:
         return {**self.images, **self.radars}
 
     def sentences(self) -> Iterator[str]:
-        """What was taken and what was not, of several vehicles and of several topics of a sensor."""
+        """What was taken and what was not: of vehicles, and of a sensor's topics."""
         if self.others:
             yield f"topics below {', '.join(self.others)} are not read: of another vehicle"
         taken = {name: topic.name for name, topic in self.sensors.items()}

@@ -55,8 +55,8 @@ def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split:
     """
     if twice := [stamp for stamp, count in Counter(references).items() if count > 1]:
         raise BagError(
-            f"{path}: expected one frame at each time, there are two at {len(twice)} stamps, first "
-            f"{twice[0]} ns; was a clock set back? cut the bag there"
+            f"{path}: expected one frame at each time, there are two at {len(twice)} stamps, "
+            f"first {twice[0]} ns; was a clock set back? cut the bag there"
         )
     tokens: dict[int, str] = {}
     missed: list[str] = []

@@ -1,7 +1,7 @@
 """Which topics are of the vehicle whose sensors are read, where a bag holds several. Pure.
 
-Bags of a fleet have one robot's topics below ``/robot1`` and another's below ``/robot2``, often with
-the same names of frames: their transforms and odometry must not be mixed.
+Bags of a fleet have one robot's topics below ``/robot1`` and another's below ``/robot2``, often
+with the same names of frames: their transforms and odometry must not be mixed.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def of_one_vehicle(
         example = next(name for place in own.values() for name in place)
         raise BagError(
             f"{path}: it holds {len(vehicles)} vehicles, below "
-            f"{' and '.join(sorted(map(_name, vehicles)))}; name a topic of the one that is meant, "
-            f"e.g. --topic {sensor}={example}"
+            f"{' and '.join(sorted(map(_name, vehicles)))}; name a topic of the one that is "
+            f"meant, e.g. --topic {sensor}={example}"
         )
     left = vehicles - asked
     kept = [topic for topic in found if not _of(vehicles, [topic.name]) & left]
@@ -64,9 +64,9 @@ def of_one_vehicle(
     if shared:
         left |= {one for one in spaces if not any(_below(one, other) for other in shared)}
     every = vehicles | left
-    return {
-        name: topic for name, topic in topics.items() if not _of(every, [name]) & left
-    }, tuple(sorted(map(_name, left)))
+    return {name: topic for name, topic in topics.items() if not _of(every, [name]) & left}, tuple(
+        sorted(map(_name, left))
+    )
 
 
 def _places(sensor: str, topics: Iterable[Topic]) -> dict[_Parts, list[str]]:

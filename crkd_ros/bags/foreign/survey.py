@@ -83,8 +83,9 @@ def look_through(
             before tf, and given a calibration file no place of tf.
 
     Raises:
-        BagError: sensors without stamps; something that a detector needs is neither in the bag nor in the file; the text
-            names all of it and what to pass.
+        BagError: sensors without stamps, or two topics that place a frame differently; something
+            that a detector needs is neither in the bag nor in the file; the text names all of it
+            and what to pass.
         MotionError: the calibration file cannot be used.
     """
     base = BASE if replayed is None else replayed.base_frame
@@ -215,4 +216,6 @@ def _refuse(
         )
     if not motion.known and not still:
         why = "; ".join(one.text() for one in (motion.taken, *motion.others))
-        raise BagError(f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; {STANDS}")
+        raise BagError(
+            f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; {STANDS}"
+        )

@@ -189,7 +189,9 @@ def fleet(path: Path, **moves: float) -> Path:
 
 def test_of_several_vehicles_one_is_read(tmp_path) -> None:
     bag = fleet(tmp_path / "bag", one=0.0, two=0.7)
-    with pytest.raises(BagError, match=r"2 vehicles, below /one and /two; .*--topic CAM_FRONT=/one"):
+    with pytest.raises(
+        BagError, match=r"2 vehicles, below /one and /two; .*--topic CAM_FRONT=/one"
+    ):
         layout_of(bag)
     own = ros_rig.extrinsics()["CAM_FRONT"][2, 3]
     for name, height in (("one", own), ("two", own + 0.7)):
@@ -201,7 +203,7 @@ def test_of_several_vehicles_one_is_read(tmp_path) -> None:
             assert recording.extrinsics.base_T("cam_front")[2, 3] == pytest.approx(height)
             assert recording.source.taken.name == f"/{name}/odom"
         (other,) = {"one", "two"} - {name}
-        assert f"topics below /{other} are not read" in [*layout.sentences()][0]
+        assert f"topics below /{other} are not read" in next(layout.sentences())
     names = TopicsConfig(image_compressed="two/<sensor>/image_rect_compressed")
     assert layout_of(bag, FramingConfig(topics=names)).others == ("/one",)
 
