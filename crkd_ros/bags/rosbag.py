@@ -42,7 +42,7 @@ class RosBag(Bag):
             advice = repair(path)
             raise BagError(f"{path}: not a readable {wanted}: {_line(error)}{advice}") from error
         try:
-            if not ros1:
+            if isinstance(self._reader, Reader2):
                 refuse_unlisted(path, self._reader)
         except BaseException:
             self._reader.close()
