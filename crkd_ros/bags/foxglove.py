@@ -74,7 +74,7 @@ class FoxgloveBag(Bag):
         if summary is None or summary.statistics is None:
             raise BagError(
                 f"{self.path}: the mcap file has no summary: it was cut short; repair it with "
-                "`mcap recover`"
+                f"`mcap recover {self.path} -o NEW.mcap`"
             )
         self._refuse_ros({one.message_encoding for one in summary.channels.values()})
         topics = []

@@ -93,7 +93,8 @@ class Recording:
         extrinsics: where the sensors sit; motion: how the vehicle moves.
 
     Raises:
-        BagError: not a readable bag, no known sensor in it, or none of them stamps its messages.
+        BagError: not a readable bag, no known sensor in it, none of them stamps its messages,
+            their stamps go back, or two topics place a frame differently.
         MotionError: the calibration file cannot be used.
     """
 
@@ -119,8 +120,13 @@ class Recording:
             )
             empty = self.survey.unstamped()
             if empty and set(empty) >= self.layout.sensors.keys() & self.survey.heads.keys():
-                raise BagError(no_stamps(path, empty))
+                raise BagError(f"{path}: {no_stamps(path, empty, others=False)}")
             self.stamps, self.strays = self.survey.times()
+            if calibration is None and (wrong := self.survey.tree.contradiction()):
+                raise BagError(f"{path}: {wrong}")
+            # Poses are read before: those of one pass would serve the frames of the other.
+            if back := self.strays.time_back():
+                raise BagError(f"{path}: {back}")
             self.source: MotionSource = find_motion(
                 self.survey,
                 {name: self.stamps[name] for name in self.layout.sensors},

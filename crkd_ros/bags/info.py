@@ -17,6 +17,7 @@ from crkd_ros.bags.foreign.survey import STANDS, Known, calibrated, look_through
 from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.motion_source import MotionSource
 from crkd_ros.bags.reader import open_bag
+from crkd_ros.bags.survey import no_stamps
 from crkd_ros.motion.poses import MotionError
 from crkd_ros.parameters.framing import FramingConfig, SyncConfig
 from crkd_ros.sync.firing import Firing, measure
@@ -192,7 +193,8 @@ def _frames(
     firing = sync.firing()
     if not firing.periods_ns:  # Too short a bag to be measured on the way.
         own = {one: [stamp for stamp, _, name in messages if name == one] for one in cameras}
-        firing = measure(own, [config.anchor, *cameras], config) or firing
+        heard = [one for one in (config.anchor, *cameras) if own.get(one)]
+        firing = measure(own, heard, config) or firing
     return sets, firing
 
 
@@ -237,11 +239,14 @@ def _mean(counts: Iterable[int]) -> float:
 def _troubles(bag: Bag, known: Known) -> Iterator[str]:
     for topic in sorted(known.strays.places):
         yield known.strays.sentence(topic, bag.topics[topic].count)
+    if not known.record_times and (empty := known.survey.unstamped()):
+        yield no_stamps(bag.path, empty, others=True)
     for topic, (count, reason) in sorted(known.survey.broken.items()):
         yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
-    if known.strays.back is not None:
-        at_ns, seconds = known.strays.back
-        yield f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s: cut the bag there"
+    if not known.given and (wrong := known.survey.tree.contradiction()):
+        yield wrong
+    if back := known.strays.time_back():
+        yield back
 
 
 def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) -> list[str]:
@@ -253,7 +258,7 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) ->
     ):
         if names:
             found.append(f"{text} {', '.join(name.lower() for name in names)}")
-    if not len(known.motion.table) and not still:
+    if not known.motion.known and not still:
         found.append(f"ego motion ({STANDS})")
     return found
 
@@ -261,6 +266,6 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) ->
 def _hindrance(known: Known, *, still: bool) -> str:
     if known.strays.back is not None:
         return "cut the bag where its stamps go back"
-    if not len(known.motion.table) and not still:
+    if not known.motion.known and not still:
         return STANDS
     return ""

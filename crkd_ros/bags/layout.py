@@ -18,6 +18,7 @@ class Layout:
         lidar: the cloud of LIDAR_TOP.
         transforms: topics of tf messages, static ones included.
         odometry: topics of nav_msgs/Odometry; ``named_odometry``: the one that the user names.
+        others: names below which other vehicles' topics lie, which are not read.
         passed: sensor -> (topic, why it was not taken) of its other topics.
     """
 
@@ -28,6 +29,7 @@ class Layout:
     transforms: tuple[Topic, ...]
     odometry: tuple[Topic, ...]
     named_odometry: str = ""
+    others: tuple[str, ...] = ()
     passed: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
     @property
@@ -36,7 +38,9 @@ class Layout:
         return {**self.images, **self.radars}
 
     def sentences(self) -> Iterator[str]:
-        """What was taken and what was not, for sensors with several topics."""
+        """What was taken and what was not: of vehicles, and of a sensor's topics."""
+        if self.others:
+            yield f"topics below {', '.join(self.others)} are not read: of another vehicle"
         taken = {name: topic.name for name, topic in self.sensors.items()}
         if self.lidar is not None:
             taken[LIDAR] = self.lidar.name

@@ -16,7 +16,8 @@ from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.definitions import is_radar_objects
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError
-from crkd_ros.bags.topic_names import derived, namespace, picture_rank
+from crkd_ros.bags.topic_names import derived, listed, namespace, picture_rank
+from crkd_ros.bags.vehicles import of_one_vehicle
 from crkd_ros.convert import camera_info
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.images import Picture, picture_of
@@ -56,7 +57,8 @@ def find_layout(
 
     Raises:
         BagError: a name that is no sensor, or a topic that the bag does not have, that has no
-            message, is of another type or is another sensor's, too.
+            message, is of another type or is another sensor's, too; several vehicles, and
+            nothing tells which is meant.
     """
     return _Search(bag, framing or FramingConfig(), _named(named or {})).layout()
 
@@ -77,12 +79,17 @@ def _named(named: Mapping[str, str]) -> dict[str, str]:
 class _Search:
     def __init__(self, bag: Bag, framing: FramingConfig, named: Mapping[str, str]) -> None:
         self._bag, self._framing, self._named = bag, framing, named
+        preferred = [f"/{framing.topic(name).lstrip('/')}" for name in framing.sensors]
+        #: Without those of other vehicles.
+        self._topics, self._others = of_one_vehicle(
+            bag.path, bag.topics, framing.sensors, named, preferred
+        )
         self._unreadable = bag.unreadable()
         self._heads: dict[str, Any] = {}
         self._passed: dict[str, list[tuple[str, str]]] = {}
 
     def layout(self) -> Layout:
-        framing, topics = self._framing, self._bag.topics.values()
+        framing, topics = self._framing, self._topics.values()
         images = self._all(CAMERAS, self._image)
         odometry = sorted(
             (topic for topic in topics if topic.type_name == ODOMETRY and topic.count),
@@ -105,6 +112,7 @@ class _Search:
             ),
             odometry=tuple(odometry) if self._named.get(ODOM, "?") else (),
             named_odometry=named.name if named else "",
+            others=self._others,
             passed={name: tuple(others) for name, others in self._passed.items() if others},
         )
         self._refuse_shared(layout)
@@ -213,7 +221,7 @@ class _Search:
         return chosen
 
     def _candidates(self, sensor: str, kinds: Sequence[str], first: str) -> Iterator[Topic]:
-        for topic in self._bag.topics.values():
+        for topic in self._topics.values():
             named = topic.name == first or sensor.lower() in topic.name.lower().split("/")
             if named and _is(topic, kinds):
                 yield topic
@@ -236,7 +244,7 @@ class _Search:
 
         near = [
             topic
-            for topic in self._bag.topics.values()
+            for topic in self._topics.values()
             if topic.type_name == INFO
             and topic.count
             and (
@@ -252,7 +260,7 @@ class _Search:
         option = f"{self._bag.path}: --topic {key}={name}"
         if name not in topics:
             near = difflib.get_close_matches(name, topics, n=3)
-            raise BagError(f"{option}: it has no such topic; {_listed(near or sorted(topics))}")
+            raise BagError(f"{option}: it has no such topic; {listed(near or sorted(topics))}")
         topic = topics[name]
         if not _is(topic, kinds):
             raise BagError(f"{option}: expected {' or '.join(kinds)}, it is {topic.type_name}")
@@ -292,9 +300,3 @@ def _why(rank: tuple[Any, ...], best: tuple[Any, ...]) -> str:
     }[len(rank)]
     text = next(text for text, a, b in zip(texts, rank, best, strict=True) if a != b)
     return f"{text} another topic's" if text.endswith("made of") else text
-
-
-def _listed(names: Sequence[str]) -> str:
-    return (
-        f"did you mean {' or '.join(names)}?" if len(names) < 4 else f"it has {', '.join(names)}"
-    )

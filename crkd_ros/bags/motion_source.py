@@ -68,6 +68,11 @@ class MotionSource:
         """The poses; an empty table where nothing is known."""
         return PoseTable() if self.taken.table is None else self.taken.table
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a pose at any of the sensors' stamps."""
+        return len(self.table) > 0 and self.taken.share > 0
+
     def sentences(self) -> Iterator[str]:
         """What was taken, what was not, and what is wrong with it."""
         yield f"ego motion: {self.taken.text()}" + "".join(
@@ -156,7 +161,8 @@ def _of_odometry(
     log, tree = survey.odometry[topic], survey.tree
     frames = log.most()
     if frames is None:
-        return Candidate(name=topic, reason="none of its messages can be used")
+        _, why = survey.broken.get(topic, (0, "it holds none"))
+        return Candidate(name=topic, reason=f"none of its messages can be used: {why}")
     parent, child = frames
     table, child_T_base = log.tables[frames], np.eye(4)
     if child and child.lower() != tree.base:

@@ -92,13 +92,15 @@ def of_bag(
 
     Raises:
         BagError: not a readable bag, or no known sensor in it.
-        CalibrationError: no transforms, none of a sensor, or two different ones of one.
+        CalibrationError: no transforms, none of a sensor, or two different ones of a frame.
     """
     framing = replace(framing or FramingConfig(), base_frame=base, calibration_file="")
     with open_rosbag2(path) as bag:
         layout = layout_in(bag, framing, topics)
         survey = Survey(bag, layout, base=base, heads_only=True)
     tree = survey.tree
+    if wrong := tree.contradiction():
+        raise CalibrationError(f"{path}: {wrong}")
     if not set(tree.frames) - set(tree.ancestors(base)):
         raise CalibrationError(
             f"{path}: no sensor transform on /tf_static or /tf; write the file from the data "

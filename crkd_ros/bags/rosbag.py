@@ -16,6 +16,7 @@ from rosbags.rosbag2 import Reader as Reader2
 from crkd_ros.bags.container import Bag, Container, Record, Topic, merged
 from crkd_ros.bags.definitions import Definitions
 from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.unfinished import refuse_unfinished, refuse_unlisted, repair
 
 
 class RosBag(Bag):
@@ -25,20 +26,27 @@ class RosBag(Bag):
         """Open it.
 
         Raises:
-            BagError: not a readable bag, or messages of it are still in a database's log.
+            BagError: not a readable bag, or it holds messages that its reader would pass over.
         """
         self.path = path
         # A ROS 2 port of nuscenes2bag calls its folders ".bag" too.
         ros1 = path.suffix == ".bag" and path.is_file()
         self.container: Container = "ros1" if ros1 else "ros2"
         if not ros1:
-            _refuse_unfinished(path)
+            refuse_unfinished(path)
         try:
             self._reader = Reader1(path) if ros1 else Reader2(path)
             self._reader.open()
         except Exception as error:  # rosbags raises ReaderError, struct.error, OSError, ...
             wanted = "ROS 1 bag" if ros1 else "rosbag2 (folder with metadata.yaml, .mcap or .db3)"
-            raise BagError(f"{path}: not a readable {wanted}: {_line(error)}") from error
+            advice = repair(path)
+            raise BagError(f"{path}: not a readable {wanted}: {_line(error)}{advice}") from error
+        try:
+            if isinstance(self._reader, Reader2):
+                refuse_unlisted(path, self._reader)
+        except BaseException:
+            self._reader.close()
+            raise
         self._connections = list(self._reader.connections)
         self._definitions = Definitions(self._connections, ros1=ros1)
         self.topics = merged(
@@ -69,7 +77,15 @@ class RosBag(Bag):
                     decode=decode,
                 )
         except Exception as error:  # apsw, struct, zstd, ReaderError: all mean the same to a user
-            raise BagError(f"{self.path}: the bag is damaged: {_line(error)}") from error
+            text = _line(error)
+            if "timestamp order" in text:
+                raise BagError(
+                    f"{self.path}: expected an index or messages in the order of their times, "
+                    f"found neither; put them in order: `mcap sort {self.path} -o NEW.mcap`"
+                ) from error
+            raise BagError(
+                f"{self.path}: the bag is damaged: {text}{repair(self.path)}"
+            ) from error
         self._refuse_less(came, {one.topic for one in wanted})
 
     def _refuse_less(self, came: Counter[str], wanted: Collection[str]) -> None:
@@ -93,37 +109,8 @@ class RosBag(Bag):
 
 def _line(error: Exception) -> str:
     """What was wrong, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _profiles(ext: object) -> list:
     return list(ext.offered_qos_profiles) if isinstance(ext, ConnectionExtRosbag2) else []
-
-
-def _refuse_unfinished(path: Path) -> None:
-    """What a reader of the finished files would leave out, or not find.
-
-    A recorder that was killed, or still runs, leaves a folder without metadata.yaml, or an sqlite
-    database whose last messages are in its write-ahead log only: rosbags reads past that log.
-    """
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        files = sorted(one.name for one in path.iterdir() if one.suffix in (".mcap", ".db3"))
-        if files:
-            raise BagError(
-                f"{path}: not a readable rosbag2: metadata.yaml is missing (was the recorder "
-                f"killed?); make it with `ros2 bag reindex {path}`, or give a file itself: "
-                f"{', '.join(files)}"
-            )
-        raise BagError(
-            f"{path}: not a readable rosbag2: expected metadata.yaml and .mcap or .db3 files in "
-            "the folder, found none of them"
-        )
-    databases = path.glob("*.db3") if path.is_dir() else [path] if path.suffix == ".db3" else []
-    for database in sorted(databases):
-        log = database.with_name(f"{database.name}-wal")
-        if log.exists() and log.stat().st_size:
-            raise BagError(
-                f"{path}: {log.name} holds messages that are not in {database.name} yet; stop the "
-                "recorder, or if it was killed, bring them in: "
-                f'sqlite3 {database} "PRAGMA wal_checkpoint(TRUNCATE)"'
-            )

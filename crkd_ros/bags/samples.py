@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,13 @@ def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split:
         split: its split.
 
     Raises:
-        BagError: no sample of the split has a frame.
+        BagError: no sample of the split has a frame, or two frames have one stamp.
     """
+    if twice := [stamp for stamp, count in Counter(references).items() if count > 1]:
+        raise BagError(
+            f"{path}: expected one frame at each time, there are two at {len(twice)} stamps, "
+            f"first {twice[0]} ns; was a clock set back? cut the bag there"
+        )
     tokens: dict[int, str] = {}
     missed: list[str] = []
     scenes = tables.scenes_of(split)

@@ -48,6 +48,16 @@ class Strays:
         """How many messages."""
         return sum(map(len, self.places.values()))
 
+    def time_back(self) -> str:
+        """What to say where time goes back; "": it does not."""
+        if self.back is None:
+            return ""
+        at_ns, seconds = self.back
+        return (
+            f"at record time {at_ns} ns all stamps go back by {seconds:.1f} s; was a bag recorded "
+            "that was played in a loop, or a clock set? cut the bag there"
+        )
+
     def sentence(self, topic: str, total: int) -> str:
         """What to say of a topic's strays, of ``total`` messages."""
         number, apart = len(self.places[topic]), self.apart[topic]
@@ -72,7 +82,7 @@ def find_strays(
     """
     stray = stamps <= 0
     kept = np.flatnonzero(~stray)
-    stray[kept[_contradicting(stamps[kept])]] = True
+    stray[kept[_out_of_order(stamps[kept])]] = True
     kept = np.flatnonzero(~stray)
     stray[kept[_alone(stamps[kept], records[kept])]] = True
     places: dict[str, set[int]] = {}
@@ -91,6 +101,30 @@ def find_strays(
     )
 
 
+def _out_of_order(stamps: Times) -> NDArray[np.bool_]:
+    """Those that contradict their neighbours; where time goes back, those of the same pass."""
+    stray = _contradicting(stamps)
+    if not (seams := _seams(stamps, stray)):
+        return stray
+    return np.concatenate([_contradicting(part) for part in np.split(stamps, seams)])
+
+
+def _seams(stamps: Times, stray: NDArray[np.bool_]) -> list[int]:
+    """Where all stamps from then on lie in the past of those before; strays hide the place."""
+    seams: list[int] = []
+    before, newest = 0, 0
+    for index in np.flatnonzero(~stray).tolist():
+        now = int(stamps[index])
+        if newest - now > REORDER_NS:
+            # Between the two are messages of both passes that contradict the other one's.
+            old = stamps[before + 1 : index] > (newest + now) // 2
+            wrong = np.append(0, np.cumsum(~old)) + old.sum() - np.append(0, np.cumsum(old))
+            seams.append(before + 1 + int(wrong.argmin()))
+            newest = now
+        before, newest = index, max(newest, now)
+    return seams
+
+
 def _contradicting(stamps: Times) -> NDArray[np.bool_]:
     """Those that contradict most of their neighbours, taken out one by one until none does."""
     total = len(stamps)
@@ -104,17 +138,18 @@ def _contradicting(stamps: Times) -> NDArray[np.bool_]:
     heap = [(-counts[i], -_from_middle(stamps, i), i) for i in np.flatnonzero(counts).tolist()]
     heapq.heapify(heap)
     while heap:
-        count, _, index = heapq.heappop(heap)
-        if stray[index] or -count != counts[index] or not count:
+        count, middle, index = heapq.heappop(heap)
+        if -count != counts[index]:
+            # Counts only become less: what is on the heap stands before its true place.
+            if counts[index]:
+                heapq.heappush(heap, (-counts[index], middle, index))
             continue
         stray[index] = True
         low, high = max(0, index - _NEIGHBOURS), min(total, index + _NEIGHBOURS + 1)
         near = np.arange(low, high)
         later = np.where(near < index, stamps[low:high], stamps[index])
         earlier = np.where(near < index, stamps[index], stamps[low:high])
-        for other in near[(later - earlier > REORDER_NS) & ~stray[low:high]].tolist():
-            counts[other] -= 1
-            heapq.heappush(heap, (-counts[other], -_from_middle(stamps, other), other))
+        counts[low:high] -= (later - earlier > REORDER_NS) & ~stray[low:high]
     return stray
 
 

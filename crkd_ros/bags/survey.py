@@ -8,9 +8,9 @@ does not grow with a bag but for 64 bytes a pose and 32 a message.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError, stamp_ns
 from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.motion.transform_tree import TransformTree
+
+PoseTimes = Literal["header", "filled", "record"]
 
 #: So many twists of an odometry are compared with its poses.
 _TWISTS = 5000
@@ -42,9 +44,9 @@ class OdometryLog:
         self.tables: dict[tuple[str, str], PoseTable] = {}
         self.twists: dict[tuple[str, str], list[tuple[int, NDArray[np.float64]]]] = {}
 
-    def take(self, message: Any, topic: str) -> None:
-        """Note one nav_msgs/Odometry. Raises ConvertError."""
-        stamp, pose = stamp_ns(message.header.stamp), arrays.odometry_pose(message)
+    def take(self, message: Any, topic: str, stamp: int) -> None:
+        """Note one nav_msgs/Odometry and when it was measured, ns. Raises ConvertError."""
+        pose = arrays.odometry_pose(message)
         if stamp <= 0:
             raise ConvertError("odometry without a stamp")
         frames = message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
@@ -58,11 +60,12 @@ class OdometryLog:
         return max(self.tables, key=lambda one: len(self.tables[one]), default=None)
 
 
-def no_stamps(path: Path, channels: Iterable[str]) -> str:
-    """What to say of a bag some of whose sensors have no stamps."""
+def no_stamps(path: Path, channels: Sequence[str], *, others: bool) -> str:
+    """What to say of sensors without stamps; ``others``: there are some that have."""
+    leave = f"; or leave out what has none: --topic {channels[0]}=" if others else ""
     return (
-        f"{path}: headers of {', '.join(one.lower() for one in channels)} have no stamp; if the "
-        f"record times are the sensors' own times: crkd bag convert {path} OUT --stamps record"
+        f"headers of {', '.join(one.lower() for one in channels)} have no stamp; if the record "
+        f"times are the sensors' own times: crkd bag convert {path} OUT --stamps record{leave}"
     )
 
 
@@ -75,6 +78,8 @@ class Survey:
         base: the vehicle's frame.
         progress: a bar on stderr.
         heads_only: of sensors only the first messages are read, which is much faster.
+        pose_times: when poses were measured: "header"; "filled": where a header has no stamp, when
+            the message was recorded; "record": always that.
 
     Attributes:
         layout: as given.
@@ -96,8 +101,9 @@ class Survey:
         base: str = "base_link",
         progress: bool = False,
         heads_only: bool = False,
+        pose_times: PoseTimes = "header",
     ) -> None:
-        self.layout = layout
+        self.layout, self._pose_times = layout, pose_times
         self.heads: dict[str, Any] = {}
         self.infos: dict[str, Any] = {}
         self.tree = TransformTree(base=base)
@@ -187,11 +193,18 @@ class Survey:
             if cameras:
                 self.infos |= dict.fromkeys(cameras, record.message())
         elif topic in self._tf:
-            self._take_transforms(record.message().transforms, "static" in topic)
+            self._take_transforms(record.message().transforms, topic, record.stamp_ns)
         else:
-            self.odometry[topic].take(record.message(), topic)
+            message = record.message()
+            stamp = self._pose_stamp(message.header, record.stamp_ns)
+            self.odometry[topic].take(message, topic, stamp)
 
-    def _take_transforms(self, transforms: Sequence[Any], static: bool) -> None:
+    def _pose_stamp(self, header: Any, record_ns: int) -> int:
+        stamp = stamp_ns(header.stamp)
+        filled = self._pose_times == "filled" and stamp <= 0
+        return record_ns if filled or self._pose_times == "record" else stamp
+
+    def _take_transforms(self, transforms: Sequence[Any], topic: str, record_ns: int) -> None:
         problems = []
         for one in transforms:
             try:
@@ -199,7 +212,8 @@ class Survey:
             except ConvertError as error:
                 problems.append(f"transform of {one.child_frame_id}: {error}")
                 continue
-            stamp = stamp_ns(one.header.stamp)
-            self.tree.add(one.header.frame_id, one.child_frame_id, stamp, matrix, static=static)
+            stamp = self._pose_stamp(one.header, record_ns)
+            frames, static = (one.header.frame_id, one.child_frame_id), "static" in topic
+            self.tree.add(*frames, stamp, matrix, static=static, source=topic)
         if problems:
             raise ConvertError("; ".join(problems))

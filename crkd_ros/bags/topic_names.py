@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 #: Names that image pipelines give to the picture itself, and which of them is better.
 _PICTURES = {"image_rect_color": 0, "image_rect": 0, "image_rect_compressed": 0}
 _PICTURES |= {"image_raw": 1, "image_color": 1, "image": 1, "raw": 1, "compressed": 1}
@@ -34,3 +36,10 @@ def picture_rank(name: str) -> int:
 def derived(name: str) -> bool:
     """Whether a topic's name says that it was made of the sensor's own data."""
     return any(word in name.lower() for word in _DERIVED)
+
+
+def listed(names: Sequence[str]) -> str:
+    """What to say of the topics that a name may have meant."""
+    return (
+        f"did you mean {' or '.join(names)}?" if len(names) < 4 else f"it has {', '.join(names)}"
+    )

@@ -5,6 +5,7 @@ Frames are compared without case and without a leading slash, as in calibration 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ class Link:
         static: those of /tf_static by stamp; the last one before a time holds.
         first: the first of all, and ``moves``: whether one differs from it.
         count: of all.
+        sources: topic -> the first static transform that came on it.
     """
 
     parent: str
@@ -36,8 +38,9 @@ class Link:
     first: Array | None = None
     moves: bool = False
     count: int = 0
+    sources: dict[str, Array] = field(default_factory=dict)
 
-    def add(self, stamp_ns: int, parent_T_child: Array, *, static: bool) -> None:
+    def add(self, stamp_ns: int, parent_T_child: Array, *, static: bool, source: str) -> None:
         """Learn one transform."""
         if self.first is None:
             self.first = parent_T_child
@@ -45,6 +48,7 @@ class Link:
         self.count += 1
         if static:
             self.static[stamp_ns] = parent_T_child
+            self.sources.setdefault(source, parent_T_child)
         elif stamp_ns > 0:
             self.table.add(stamp_ns, parent_T_child)
 
@@ -76,14 +80,38 @@ class TransformTree:
         return sorted(self._links)
 
     def add(
-        self, parent: str, child: str, stamp_ns: int, parent_T_child: Array, *, static: bool
+        self,
+        parent: str,
+        child: str,
+        stamp_ns: int,
+        parent_T_child: Array,
+        *,
+        static: bool,
+        source: str = "",
     ) -> None:
-        """Learn one transform. A frame with two parents has the one that is named more often."""
+        """Learn one transform of a topic.
+
+        A frame with two parents has the one that is named more often.
+        """
         links = self._links.setdefault(_key(child), {})
         name = _key(parent)
         if name not in links:
             links[name] = Link(name, PoseTable(f"{name} -> {_key(child)} on /tf"))
-        links[name].add(stamp_ns, parent_T_child, static=static)
+        links[name].add(stamp_ns, parent_T_child, static=static, source=source)
+
+    def contradiction(self) -> str:
+        """Which two topics place one frame differently for good; "": none do."""
+        for child in self.frames:
+            link = self.link(child)
+            for one, other in itertools.pairwise(link.sources if link is not None else ()):
+                assert link is not None
+                if float(np.abs(link.sources[one] - link.sources[other]).max()) > _SAME:
+                    return (
+                        f"{one} and {other} say different static transforms of {child}; are "
+                        "they of two vehicles? give a calibration file, or leave one topic out "
+                        "of the bag"
+                    )
+        return ""
 
     def link(self, frame: str) -> Link | None:
         """How a frame hangs on its parent; None: it has none."""

@@ -69,6 +69,8 @@ class Firing:
         if not self.periods_ns:
             return "not measured: too few images"
         rates = {name: 1e9 / period for name, period in self.periods_ns.items() if period}
+        if len(rates) == 1:
+            return "one camera, " + ", ".join(f"{rate:.1f} Hz" for rate in rates.values())
         common = f"{statistics.median(rates.values()):.1f} Hz" if rates else ""
         if self.kind == "at_once":
             return f"at once, {common}, within {self.spread_ns / 1e6:.0f} ms"

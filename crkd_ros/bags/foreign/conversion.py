@@ -107,12 +107,8 @@ def convert_bag(
             motion=framing.motion,
             progress=progress,
         )
-        if known.strays.back is not None:
-            at_ns, seconds = known.strays.back
-            raise BagError(
-                f"{source}: at record time {at_ns} ns all stamps go back by {seconds:.1f} s; was "
-                "a bag recorded that was played in a loop, or a clock set? cut the bag there"
-            )
+        if back := known.strays.time_back():
+            raise BagError(f"{source}: {back}")
         job = Conversion(
             bag=bag,
             kind=found,

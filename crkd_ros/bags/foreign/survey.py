@@ -17,7 +17,7 @@ from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
 from crkd_ros.bags.strays import Strays, Times
-from crkd_ros.bags.survey import Survey, no_stamps
+from crkd_ros.bags.survey import PoseTimes, Survey, no_stamps
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.poses import Extrinsics, MotionError
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
@@ -78,28 +78,41 @@ def look_through(
         stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
         motion: which source of the ego motion is asked for.
         progress: a bar on stderr.
-        strict: False: what is missing is no error.
+        strict: False: what is missing is no error, nor are sensors without stamps beside others.
         replayed: look as a replay of the bag itself does, with this framing: it takes odometry
             before tf, and given a calibration file no place of tf.
 
     Raises:
-        BagError: something that a detector needs is neither in the bag nor in the file; the text
-            names all of it and what to pass.
+        BagError: sensors without stamps, or two topics that place a frame differently; something
+            that a detector needs is neither in the bag nor in the file; the text names all of it
+            and what to pass.
         MotionError: the calibration file cannot be used.
     """
     base = BASE if replayed is None else replayed.base_frame
     given = Calibration.load(calibration, base=base) if calibration else None
-    survey = Survey(bag, layout, base=base, progress=progress)
-    record_times = _record_times(survey, path=bag.path, kind=kind, stamps=stamps)
+
+    def read(pose_times: PoseTimes) -> Survey:
+        return Survey(bag, layout, base=base, progress=progress, pose_times=pose_times)
+
+    def motion_of(survey: Survey) -> MotionSource:
+        return find_motion(
+            survey,
+            {name: own for name, own in times.items() if name in layout.sensors},
+            motion=motion or MotionConfig(),
+            preferred="" if replayed is None else replayed.topics.odometry,
+            tf_first=replayed is None,
+            extrinsics=given,
+        )
+
+    by_record = stamps == "record" or (stamps == "auto" and kind is Kind.NUSCENES2BAG_ROS2)
+    survey = read("filled" if by_record else "header")
+    record_times = _record_times(survey, path=bag.path, kind=kind, stamps=stamps, strict=strict)
     times, strays = survey.times(record_times=record_times)
-    source = find_motion(
-        survey,
-        {name: own for name, own in times.items() if name in layout.sensors},
-        motion=motion or MotionConfig(),
-        preferred="" if replayed is None else replayed.topics.odometry,
-        tf_first=replayed is None,
-        extrinsics=given,
-    )
+    source = motion_of(survey)
+    if stamps == "record" and source.taken.table is not None and not source.known:
+        # The headers of poses are of another clock than the recorder's.
+        survey = read("record")
+        source = motion_of(survey)
     tree = survey.tree if replayed is None or given is None else None
     frames = survey.frames
     own: dict[str, Array] = {}
@@ -122,6 +135,8 @@ def look_through(
                 )
             cameras[camera] = dataclasses.replace(entry, image_size=size)
     if strict:
+        if given is None and (wrong := survey.tree.contradiction()):
+            raise BagError(f"{bag.path}: {wrong}")
         _refuse(
             path=bag.path,
             kind=kind,
@@ -149,13 +164,16 @@ def calibrated(survey: Survey, camera: str) -> bool:
     return info is not None and contents.is_calibrated(info)
 
 
-def _record_times(survey: Survey, *, path: Path, kind: Kind, stamps: str) -> bool:
+def _record_times(survey: Survey, *, path: Path, kind: Kind, stamps: str, strict: bool) -> bool:
     empty = survey.unstamped()
     if stamps == "record" or not empty:
         return stamps == "record"
-    if stamps == "header" or kind is not Kind.NUSCENES2BAG_ROS2:
-        raise BagError(no_stamps(path, empty))
-    return True
+    if stamps == "auto" and kind is Kind.NUSCENES2BAG_ROS2:
+        return True
+    others = not set(empty) >= survey.layout.sensors.keys() & survey.heads.keys()
+    if strict or not others:
+        raise BagError(f"{path}: {no_stamps(path, empty, others=others)}")
+    return False
 
 
 def _base_T(calibration: Extrinsics | None, names: Sequence[str]) -> Array | None:
@@ -196,6 +214,8 @@ def _refuse(
             f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
             "make one, crkd calibration write --data DIR --out FILE, and pass --calibration FILE"
         )
-    if not len(motion.table) and not still:
+    if not motion.known and not still:
         why = "; ".join(one.text() for one in (motion.taken, *motion.others))
-        raise BagError(f"{path} ({kind.converter}) has no ego motion: {why}; {STANDS}")
+        raise BagError(
+            f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; {STANDS}"
+        )

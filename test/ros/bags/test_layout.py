@@ -20,7 +20,7 @@ from crkd_ros.bags.frames import Recording, layout_of
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import open_bag, topics_of
-from crkd_ros.bags.recorded_calibration import of_bag
+from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag
 from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
 
 OWN = "/cam_front/image_rect_compressed"
@@ -169,6 +169,86 @@ def test_the_camera_info_is_that_of_the_picture(tmp_path) -> None:
     bag = rig_bags.write(tmp_path / "bag", change, seconds=0.5)
     assert layout_of(bag).infos["CAM_FRONT"].name == "/cam_front/color/camera_info"
     np.testing.assert_allclose(of_bag(bag).intrinsics("cam_front"), ros_rig.INTRINSICS)
+
+
+def fleet(path: Path, **moves: float) -> Path:
+    """Several vehicles with the same frames, the sensors of each so many metres higher."""
+
+    def change(topic, message, number):
+        for name, metres in moves.items():
+            if topic == "/tf_static":
+                places = ros_rig.extrinsics()
+                for pose in places.values():
+                    pose[2, 3] += metres
+                yield f"/{name}{topic}", rig_bags.static_tf(places)
+            elif not (name == "one" and topic == "/cam_back/image_rect_compressed" and number % 3):
+                yield f"/{name}{topic}", message
+
+    return rig_bags.write(path, change, seconds=0.5)
+
+
+def test_of_several_vehicles_one_is_read(tmp_path) -> None:
+    bag = fleet(tmp_path / "bag", one=0.0, two=0.7)
+    with pytest.raises(
+        BagError, match=r"2 vehicles, below /one and /two; .*--topic CAM_FRONT=/one"
+    ):
+        layout_of(bag)
+    own = ros_rig.extrinsics()["CAM_FRONT"][2, 3]
+    for name, height in (("one", own), ("two", own + 0.7)):
+        with Recording(bag, topics={"RADAR_FRONT": f"/{name}/radar_front"}) as recording:
+            layout = recording.layout
+            topics = [*layout.sensors.values(), *layout.infos.values(), *layout.transforms]
+            assert all(one.name.startswith(f"/{name}/") for one in (*topics, *layout.odometry))
+            assert len(topics) == 18
+            assert recording.extrinsics.base_T("cam_front")[2, 3] == pytest.approx(height)
+            assert recording.source.taken.name == f"/{name}/odom"
+        (other,) = {"one", "two"} - {name}
+        assert f"topics below /{other} are not read" in next(layout.sentences())
+    names = TopicsConfig(image_compressed="two/<sensor>/image_rect_compressed")
+    assert layout_of(bag, FramingConfig(topics=names)).others == ("/one",)
+
+
+def test_transforms_of_another_vehicle_are_not_read(tmp_path) -> None:
+    """It has no sensors in the bag, or the sensors' names do not say whose they are."""
+
+    def change(topic, message, number):
+        yield "/one" + topic, message
+        if topic in ("/tf_static", "/odom"):
+            yield "/two" + topic, message
+
+    layout = layout_of(rig_bags.write(tmp_path / "bag", change, seconds=0.3))
+    assert [one.name for one in (*layout.transforms, *layout.odometry)] == [
+        "/one/tf_static",
+        "/one/odom",
+    ]
+
+    def shared(topic, message, number):
+        yield topic, message
+        if topic == "/tf_static":
+            places = {name: pose @ pose for name, pose in ros_rig.extrinsics().items()}
+            yield "/two/tf_static", rig_bags.static_tf(places)
+
+    bag = rig_bags.write(tmp_path / "shared", shared, seconds=0.3)
+    match = "/tf_static and /two/tf_static say different static transforms of cam_back"
+    with pytest.raises(BagError, match=match):
+        Recording(bag)
+    with pytest.raises(BagError, match=match):
+        convert_bag(bag, tmp_path / "out", kind=rig_bags.ROS2, progress=False)
+    with pytest.raises(CalibrationError, match=match):
+        of_bag(bag)
+    assert any("say different" in one for one in describe(bag, progress=False).troubles)
+    with Recording(bag, calibration=ros_rig.calibration()) as recording:
+        assert list(recording.frames(IMAGE))
+
+
+def test_a_throttled_copy_of_the_sensors_is_no_vehicle(tmp_path) -> None:
+    def change(topic, message, number):
+        yield topic, message
+        if topic.startswith(("/cam", "/radar")) and number % 3 == 0:
+            yield "/throttled" + topic, message
+
+    layout = layout_of(rig_bags.write(tmp_path / "bag", change, seconds=0.5))
+    assert layout.others == () and layout.images["CAM_FRONT"].name == OWN
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import foreign
 import pytest
 import yaml
 from mcap.writer import Writer as McapWriter
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 
 from crkd_ros.bags.container import Bag
 from crkd_ros.bags.message_types import BagError, make, serialize
@@ -226,6 +227,79 @@ def test_a_folder_without_metadata_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(BagError, match=r"data: not a readable rosbag2: .* found none of them"):
         topics_of(tmp_path / "data")
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_what_metadata_does_not_list_is_not_passed_over(tmp_path: Path, storage) -> None:
+    path = write_defined(tmp_path / "bag", "int32 x\n", b"\0\1\0\0\0\0\0\0", storage=storage)
+    about = path / "metadata.yaml"
+    whole = yaml.safe_load(about.read_text())
+    topics = whole["rosbag2_bagfile_information"]["topics_with_message_count"]
+    one = topics.pop()
+    about.write_text(yaml.safe_dump(whole))
+    with pytest.raises(BagError, match=r"lists only 0 of 1 messages of /other; .*reindex"):
+        topics_of(path)
+    topics.append({**one, "message_count": 0})
+    about.write_text(yaml.safe_dump(whole))
+    with pytest.raises(BagError, match=r"lists only 0 of 1 messages of /other"):
+        topics_of(path)
+    topics[-1]["message_count"] = 1
+    about.write_text(yaml.safe_dump(whole))
+    assert len(list(read_bag(path))) == 2
+    (file,) = (file for file in path.iterdir() if file.suffix != ".yaml")
+    shutil.copy(file, path / f"bag_1{file.suffix}")
+    with pytest.raises(BagError, match=rf"does not list bag_1{file.suffix}; .*reindex"):
+        topics_of(path)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_messages_compressed_one_by_one_need_the_folder(tmp_path: Path, storage) -> None:
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()])
+    writer.set_compression(CompressionMode.MESSAGE, CompressionFormat.ZSTD)
+    with writer as bag:
+        known = bag.add_connection("/t", TEXT, msgdef="string data\n", rihs01="RIHS01_0")
+        bag.write(known, 1, text("one"))
+    with open_bag(tmp_path / "bag") as opened:
+        assert [message.data for message in messages(opened, "/t")] == ["one"]
+    (file,) = (file for file in (tmp_path / "bag").iterdir() if file.suffix != ".yaml")
+    with pytest.raises(BagError, match=r"compressed one by one; give the folder"):
+        open_bag(file)
+
+
+def test_bags_that_were_cut_short_say_what_saves_them(tmp_path: Path) -> None:
+    whole = write(tmp_path / "bag", range(200), length=1000) / "bag.mcap"
+    data = whole.read_bytes()
+    for name, size in (("cut", len(data) // 2), ("head", 8)):
+        cut = tmp_path / f"{name}.mcap"
+        cut.write_bytes(data[:size])
+        with pytest.raises(BagError, match=rf"cut short: `mcap recover {cut} -o NEW.mcap`"):
+            topics_of(cut)
+    whole.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BagError, match=rf"`mcap recover {whole} -o NEW.mcap`"):
+        topics_of(whole.parent)
+    with foreign.Foreign(tmp_path / "x.bag", ros1=True) as bag:
+        bag.write("/t", bag.new(TEXT, data="x"), 1)
+    old = (tmp_path / "x.bag").read_bytes()
+    (tmp_path / "y.bag").write_bytes(old[: len(old) - 20])
+    with pytest.raises(BagError, match=r"`rosbag reindex .*y.bag`"):
+        open_bag(tmp_path / "y.bag")
+    (tmp_path / "x.bag.active").write_bytes(old)
+    with pytest.raises(BagError, match=r"recorder was killed, .*`rosbag reindex .*active`"):
+        open_bag(tmp_path / "x.bag.active")
+
+
+def test_an_mcap_without_index_must_be_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "x.mcap"
+    with path.open("wb") as stream:
+        writer = McapWriter(stream, use_chunking=False)
+        writer.start(profile="ros2", library="test")
+        schema = writer.register_schema(TEXT, "ros2msg", b"string data")
+        channel = writer.register_channel("/t", "cdr", schema)
+        for stamp in (2, 1):
+            writer.add_message(channel, stamp, text("x"), stamp)
+        writer.finish()
+    with pytest.raises(BagError, match=r"put them in order: `mcap sort .*x.mcap -o NEW.mcap`"):
+        list(read_bag(path))
 
 
 def test_messages_that_metadata_hides_are_missed(tmp_path: Path) -> None:

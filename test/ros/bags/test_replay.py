@@ -324,6 +324,8 @@ def test_samples_are_those_of_the_nearest_frames(place, tmp_path) -> None:
         find_samples(tmp_path, [], tables, SPLIT)
     with pytest.raises(BagError, match="none of the 3 samples"):
         find_samples(tmp_path, [keys[0] + 200_000_000, keys[0] + 283_000_000], tables, SPLIT)
+    with pytest.raises(BagError, match=f"two at 2 stamps, first {steady[1]} ns.*cut the bag"):
+        find_samples(tmp_path, [*steady, *steady[1:3]], tables, SPLIT)
 
 
 def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None:

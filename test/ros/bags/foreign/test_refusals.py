@@ -28,6 +28,7 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.commands.bag import app
+from crkd_ros.convert.arrays import stamp_fields
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
@@ -254,7 +255,10 @@ def test_empty_stamps_need_the_users_word(watonomous, tmp_path) -> None:
 
     bag = rewritten(watonomous, tmp_path / "bag", unstamped)
     out = tmp_path / "out" / "bag"
-    refused("headers of radar_front have no stamp.*--stamps record", bag, out)
+    match = "headers of radar_front have no stamp.*--stamps record; .* --topic RADAR_FRONT="
+    refused(match, bag, out)
+    found = describe(bag, progress=False)
+    assert found.frames and any("radar_front have no stamp" in one for one in found.troubles)
     refused("headers of radar_front have no stamp", bag, out, stamps="header")
 
 
@@ -270,6 +274,43 @@ def test_a_replay_of_a_bag_without_stamps_says_so(tmp_path) -> None:
         Recording(tmp_path / "bag")
     convert_bag(tmp_path / "bag", tmp_path / "out", stamps="record", progress=False)
     assert describe(tmp_path / "out", progress=False).moving == 12
+
+
+@pytest.mark.parametrize("clock", ["none", "other"])
+def test_record_times_serve_for_poses_too(clock, tmp_path) -> None:
+    """Nothing is stamped; or the odometry alone, by another clock than the recorder's."""
+    with BagWriter(tmp_path / "bag") as bag:
+        for topic, message in rig_bags.messages():
+            at = rig_bags.recorded_at(topic, message)
+            if topic != "/tf_static":
+                other = topic == "/odom" and clock == "other"
+                stamp = at - 1_000_000 * rig_bags.SECOND if other else 0
+                message.header.stamp = make("builtin_interfaces/msg/Time", **stamp_fields(stamp))
+            bag.write(topic, message, at)
+    done = convert_bag(tmp_path / "bag", tmp_path / "out", stamps="record", progress=False)
+    assert any("known for 100 % of the sensors' stamps" in note for note in done.notes)
+    assert describe(tmp_path / "out", progress=False).moving == 12
+
+
+def test_poses_of_another_time_are_no_ego_motion(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic == "/odom":
+            message.header.stamp.sec -= 1000
+        yield topic.replace("/cam_back/", "/CAM_BACK/"), message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    refused(r"no ego motion at .* known for 0 % of", bag, tmp_path / "out" / "bag")
+    found = describe(bag, progress=False)
+    assert "motion.source: none" in found.hindrance and "ego motion" in found.missing[-1]
+
+    def unstamped(topic, message, number):
+        if topic == "/odom":
+            message.header.stamp = make("builtin_interfaces/msg/Time")
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "unstamped", unstamped)
+    match = "/odom .none of its messages can be used: odometry without a stamp"
+    refused(match, bag, tmp_path / "out" / "bag", kind=Kind.ROS2)
 
 
 def test_distorted_images_are_not_called_rectified(watonomous, tmp_path) -> None:
@@ -313,6 +354,15 @@ def test_what_a_bag_offers(tables, chris, tmp_path) -> None:
     assert "convert" in shown.stdout and "--calibration FILE" in shown.stdout
 
 
+def test_one_camera_fires_at_its_rate(tmp_path) -> None:
+    def change(topic, message, number):
+        if not topic.startswith("/cam") or topic.startswith("/cam_front/"):
+            yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=2.0)
+    assert describe(bag, progress=False).firing == "one camera, 12.0 Hz"
+
+
 def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
     # RadarObjects are unknown to read_bag: only cameras are kept.
     names = [name for name in topics_of(chris) if "cam" in name]
@@ -321,7 +371,7 @@ def test_no_ego_motion_is_an_error(tables, chris, tmp_path) -> None:
             bag.write_raw(record.topic, record.type_name, record.data, record.stamp_ns)
     file = poses_file(tables, tmp_path / "file.yaml", intrinsics=True)
     without, out = tmp_path / "bag", tmp_path / "out" / "bag"
-    refused("no ego motion.*motion.source: none", without, out, calibration=file)
+    refused("no ego motion at.*motion.source: none", without, out, calibration=file)
     shown = command_lines.run("bag:app", "info", without, "--calibration", file)
     assert "missing: " in shown.stdout and "ego motion (if the vehicle stands" in shown.stdout
     assert "next: if the vehicle stands still" in shown.stdout

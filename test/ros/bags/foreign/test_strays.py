@@ -14,7 +14,9 @@ from handmade import write_version
 from ros_rig import header
 
 from crkd_core.data.nuscenes.reader import NuScenes
+from crkd_ros.bags import strays
 from crkd_ros.bags.foreign.conversion import convert_bag
+from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import read_bag, topics_of
@@ -130,6 +132,9 @@ def test_a_bag_whose_time_goes_back_is_refused(watonomous, tmp_path) -> None:
     with pytest.raises(BagError, match=r"all stamps go back by 1\..*played in a loop"):
         convert_bag(tmp_path / "bag", tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+    with pytest.raises(BagError, match=r"bag: at record time \d+ ns all stamps go back by 1\."):
+        Recording(tmp_path / "bag")
+    assert any("cut the bag there" in one for one in describe(tmp_path / "bag").troubles)
 
 
 def test_the_command_says_what_it_set_aside(watonomous, tmp_path) -> None:
@@ -195,6 +200,55 @@ def test_many_strays_and_a_sensor_with_another_clock() -> None:
         for n, s in events
     ]
     assert set(found_in(burst, records)) == {"cam1"}
+
+
+def test_time_goes_back_where_the_next_pass_begins() -> None:
+    """Nothing beside that place is wrong but what is."""
+    for rates in (RATES, {"cam0": 2.0}):
+        events = stream(60, rates)
+        span = events[-1][1] - START + SECOND // 2
+        records = [stamp + turn * span for turn in range(3) for _, stamp in events]
+        looped = events * 3
+        topics, stamps = [name for name, _ in looped], np.array([one for _, one in looped])
+        numbers = range(len(looped))
+        found = find_strays(topics, numbers, stamps, np.array(records))
+        assert found.places == {}
+        assert found.back is not None and found.back[0] == records[len(events)]
+        stamps[len(events) + 2] += 3600 * SECOND
+        found = find_strays(topics, numbers, stamps, np.array(records))
+        assert found.places == {topics[len(events) + 2]: {len(events) + 2}}
+
+
+def one_by_one(stamps) -> list[bool]:
+    """The slow oracle: of all messages the one that contradicts most, until none does."""
+    stray = np.zeros(len(stamps), bool)
+    index = np.arange(len(stamps))
+    near = np.abs(index[:, None] - index) <= 64
+    earlier = index[:, None] < index
+    wrong = near & earlier & (stamps[:, None] - stamps > SECOND)
+    wrong |= wrong.T
+    middle = [abs(stamps[i] - np.median(stamps[near[i]])) for i in index]
+    while (counts := (wrong & ~stray & ~stray[:, None]).sum(1)).any():
+        worst = max(index.tolist(), key=lambda i: (counts[i], middle[i], -i))
+        stray[worst] = True
+    return stray.tolist()
+
+
+def test_strays_are_taken_out_one_by_one_and_each_is_looked_at_once(monkeypatch) -> None:
+    rng, looked, whole = np.random.default_rng(0), [0], strays._from_middle
+
+    def counted(stamps, index):
+        looked[0] += 1
+        return whole(stamps, index)
+
+    monkeypatch.setattr(strays, "_from_middle", counted)
+    for _ in range(20):
+        stamps = np.sort(rng.uniform(0, 60, rng.integers(2, 200)))
+        wrong = rng.random(len(stamps)) < 0.2
+        stamps[wrong] += rng.normal(0, 5, wrong.sum())
+        stamps, looked[0] = (stamps * 1e9).astype(np.int64), 0
+        assert strays._contradicting(stamps).tolist() == one_by_one(stamps)
+        assert looked[0] <= len(stamps)
 
 
 def test_pauses_slow_sensors_and_disorder_are_no_strays() -> None:
