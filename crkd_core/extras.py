@@ -27,7 +27,11 @@ def extra_of(module: str) -> str | None:
 
 
 def remedy(extra: str) -> str:
-    """What brings an extra, as an imperative. No registry has this package, so not by its name."""
+    """What brings an extra, as an imperative, whichever folder it is done in.
+
+    No registry has this package, so packages are named, but for those of ROS 2, of which there are
+    many with fixed versions: pip takes them from the package that is installed already.
+    """
     if extra == "ros":
-        return "source ROS 2, or pip install '.[ros]'"
+        return "source ROS 2, or pip install 'crkd_ros[ros]'"
     return f"pip install {' '.join(MODULES[extra])}"

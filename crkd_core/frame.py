@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core import geometry
+from crkd_core import frame_checks, geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import ImageConfig
+from crkd_core.frame_checks import FrameError as FrameError  # part of this module's face
 from crkd_core.sensors import (
     CAMERAS,
     LIDAR,
@@ -27,13 +28,6 @@ from crkd_core.sensors import (
     RADAR_XYZ,
     RADARS,
 )
-
-#: Older returns say nothing of now, seconds. It tells units apart: a sweep of 13 Hz is 77 ms old.
-OLDEST = 60.0
-
-
-class FrameError(ValueError):
-    """Arrays that do not describe one Frame, or a Frame that a model cannot use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +55,25 @@ class Frame:
     """One instant, in the ego frame (x forward, y left, z up, metres) at ``stamp_ns``.
 
     Attributes:
-        stamp_ns: reference time, nanoseconds.
+        stamp_ns: reference time, whole nanoseconds; kept as int.
         images: one [H, W, 3] uint8 RGB array per CAMERAS entry, None where the camera is missing.
         intrinsics: [6, 3, 3] float64 pinhole matrices of these images, pixels. Pixel (u, v) is the
             centre of column u, row v. After image augmentation any affine map times K.
         ego_T_cam: [6, 4, 4] float64, camera (optical axes) at its own time to ego at ``stamp_ns``.
-            Augmentation scales and mirrors it. What both hold for a missing camera is not read:
-            zeros, the identity, anything finite.
+            Augmentation scales and mirrors it; with images as recorded it is rigid, which is
+            looked at when they are prepared (``data.cameras.prepare``). What both hold for a
+            missing camera is not read: zeros, the identity, anything finite.
         prepared: the ImageConfig that ``images``, of its size, were made for; None = as recorded.
         radar: [N, 20] float32 with columns RADAR_COLUMNS; positions and velocities in ego axes at
-            ``stamp_ns``, moved by compensated velocity x age; age 0 to OLDEST in seconds;
+            ``stamp_ns``, moved by compensated velocity x age; age 0 to 60 in seconds;
             ``sensor`` is the index into RADARS. Finite but for ``vx`` and ``vy``, where NaN is
             not known. ``radar_returns`` makes it of what any radar measures.
-        radar_present: [5] bool, which radars deliver. A radar that sees nothing is still present;
-            one that is not has no returns in ``radar``.
-        lidar: [M, 5] float32 x, y, z, intensity (0..255), age 0 to OLDEST in seconds, all finite;
+        radar_present: [5] bool, which radars deliver; kept as an array. A radar that sees nothing
+            is still present; one that is not has no returns in ``radar``.
+        lidar: [M, 5] float32 x, y, z, intensity (0..255), age 0 to 60 in seconds, all finite;
             None = no LiDAR.
-        global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``; None = unknown.
+        global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``, rigid; None = unknown, and so is
+            one that is not finite.
         truth: annotated boxes in ego axes; None = unknown.
         drivable: where vehicles may drive, ego axes; None = unknown, or not asked for.
         token: nuScenes sample token; "" outside a dataset.
@@ -105,45 +101,17 @@ class Frame:
     past: tuple[PastFrame | None, ...] = ()
 
     def __post_init__(self) -> None:
-        n = len(CAMERAS)
-        expected = {
-            "intrinsics": (n, 3, 3),
-            "ego_T_cam": (n, 4, 4),
-            "radar": (len(self.radar), len(RADAR_COLUMNS)),
-            "radar_present": (len(RADARS),),
-        }
+        object.__setattr__(self, "stamp_ns", frame_checks.stamp(self.stamp_ns))
+        object.__setattr__(self, "radar_present", frame_checks.mask(self.radar_present))
+        frame_checks.check_matrices("intrinsics", self.intrinsics, (len(CAMERAS), 3, 3))
+        frame_checks.check_matrices("ego_T_cam", self.ego_T_cam, (len(CAMERAS), 4, 4))
+        frame_checks.check_images(self.images, self.prepared)
+        frame_checks.check_radar(self.radar, self.radar_present)
         if self.lidar is not None:
-            expected["lidar"] = (len(self.lidar), len(LIDAR_COLUMNS))
+            frame_checks.check_points("lidar", self.lidar, LIDAR_COLUMNS)
         if self.global_T_ego is not None:
-            expected["global_T_ego"] = (4, 4)
-        for name, shape in expected.items():
-            if np.shape(getattr(self, name)) != shape:
-                raise FrameError(
-                    f"Frame.{name}: expected shape {shape}, got {np.shape(getattr(self, name))}"
-                )
-        if len(self.images) != n:
-            raise FrameError(
-                f"Frame.images: expected {n} entries in the order {', '.join(CAMERAS)} (None for "
-                f"a missing camera), got {len(self.images)}"
-            )
-        for name, image in zip(CAMERAS, self.images, strict=True):
-            if image is not None and (
-                image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
-            ):
-                raise FrameError(
-                    f"Frame.images[{name}]: expected uint8 [H, W, 3] RGB, got {image.dtype} "
-                    f"{image.shape}"
-                )
-            if image is not None and self.prepared is not None:
-                size = (self.prepared.height, self.prepared.width)
-                if image.shape[:2] != size:
-                    raise FrameError(
-                        f"Frame.images[{name}]: expected [H, W] {size} as prepared says, got "
-                        f"{image.shape[:2]}; leave prepared out for images as recorded"
-                    )
-        _check_radar(self.radar, np.asarray(self.radar_present, bool))
-        if self.lidar is not None:
-            _check_points("lidar", self.lidar, LIDAR_COLUMNS)
+            frame_checks.check_matrices("global_T_ego", self.global_T_ego, (4, 4))
+            frame_checks.check_pose(self.global_T_ego)
 
     @property
     def camera_present(self) -> NDArray[np.bool_]:
@@ -257,43 +225,3 @@ def radar_returns(
     radar[:, :2] += radar[:, RADAR_COMPENSATED] * radar[:, RADAR_AGE, None]
     radar[:, RADAR_SENSOR] = RADARS.index(sensor)
     return radar
-
-
-def _check_points(name: str, points: NDArray[np.float32], columns: Sequence[str]) -> None:
-    """Raises FrameError for numbers that are not finite, and ages in other units."""
-    if not len(points):
-        return
-    if not np.isfinite(points).all():
-        finite = np.asarray(np.isfinite(points).all(0))
-        finite |= [column in ("vx", "vy") for column in columns]
-        if not finite.all():
-            names = ", ".join(columns[index] for index in np.flatnonzero(~finite).tolist())
-            raise FrameError(f"Frame.{name}: {names}: expected finite numbers; leave such out")
-    age = points[:, columns.index("age")]
-    if age.min() < 0 or age.max() > OLDEST:
-        raise FrameError(
-            f"Frame.{name}: age: expected seconds before stamp_ns, 0 to {OLDEST:g}, got "
-            f"{age.min():g} to {age.max():g}"
-        )
-
-
-def _check_radar(radar: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
-    """Raises FrameError for returns that no radar of a Frame measured."""
-    if not len(radar):
-        return
-    _check_points("radar", radar, RADAR_COLUMNS)
-    sensor = radar[:, RADAR_SENSOR]
-    known = sensor.min() >= 0 and sensor.max() < len(RADARS)
-    index = sensor.astype(np.int64) if known else np.zeros(0, np.int64)
-    if not np.array_equal(index, sensor):
-        other = sensor[~np.isin(sensor, np.arange(len(RADARS)))][0]
-        raise FrameError(
-            f"Frame.radar: sensor: expected whole numbers 0 to {len(RADARS) - 1}, for "
-            f"{', '.join(RADARS)}, got {other:g}"
-        )
-    if not present.all() and not present[index].all():
-        name = RADARS[index[~present[index]][0]]
-        raise FrameError(
-            f"Frame.radar: has returns of {name}, which is missing by radar_present; leave them "
-            "out (Frame.without does), or say that it is there"
-        )

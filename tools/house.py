@@ -22,7 +22,8 @@ FLOORS = {
     **dict.fromkeys(
         (
             *("crkd_core.sensors", "crkd_core.geometry", "crkd_core.reach"),
-            *("crkd_core.boxes", "crkd_core.frame"),
+            *("crkd_core.boxes", "crkd_core.frame", "crkd_core.frame_checks"),
+            "crkd_core.calibration",
             *("crkd_core.area", "crkd_core.segments"),
             *("crkd_core.files", "crkd_core.tables", "crkd_core.png", "crkd_core.progress"),
             *("crkd_core.colors", "crkd_core.extras", "crkd_core.config", "crkd_core.orphans"),

@@ -18,6 +18,7 @@ from crkd_core import geometry
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.crop import Placement, horizon_rows
 from crkd_core.frame import Frame, FrameError
+from crkd_core.frame_checks import check_recorded
 from crkd_core.sensors import CAMERAS, RADARS
 
 #: Camera, draws of chance and size -> the image, and its intrinsics.
@@ -90,9 +91,14 @@ def augment_images(
     rng: np.random.Generator,
     warped: Warped | None = None,
 ) -> Frame:
-    """Zoom, crop, flip and turn each camera's image by itself, intrinsics with it."""
+    """Zoom, crop, flip and turn each camera's image by itself, intrinsics with it.
+
+    Raises:
+        FrameError: as ``cameras.prepare``.
+    """
     if frame.prepared is not None:
         raise FrameError("augment_images needs images as recorded; this Frame's are prepared")
+    check_recorded(frame.images, frame.intrinsics, frame.ego_T_cam)
     images: list[NDArray[np.uint8] | None] = []
     intrinsics = np.empty_like(frame.intrinsics)
     horizons = horizon_rows(frame.intrinsics, frame.ego_T_cam[:, 2, :3], _widths(frame))

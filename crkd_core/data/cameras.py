@@ -19,6 +19,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.crop import Placement, horizon_row
 from crkd_core.files import read_file
 from crkd_core.frame import Frame, FrameError
+from crkd_core.frame_checks import check_recorded
 from crkd_core.sensors import CAMERAS
 
 #: No camera has more (8192 x 4096); a header that asks for more is damaged, and is refused before
@@ -222,7 +223,8 @@ def prepare(frame: Frame, config: ImageConfig) -> Frame:
     missing cameras stay as they came.
 
     Raises:
-        FrameError: the Frame was prepared with another ImageConfig.
+        FrameError: the Frame was prepared with another ImageConfig, or the calibration of a camera
+            is none (``frame_checks.check_recorded``).
         CameraError: an image cannot be prepared; the text names the camera.
     """
     if frame.prepared == config:
@@ -232,6 +234,7 @@ def prepare(frame: Frame, config: ImageConfig) -> Frame:
             f"the images of this Frame were prepared for {frame.prepared}, not for {config}; "
             "prepare from the recorded images, or not at all"
         )
+    check_recorded(frame.images, frame.intrinsics, frame.ego_T_cam)
     images: list[NDArray[np.uint8] | None] = []
     intrinsics = np.array(frame.intrinsics, np.float64)
     for index, image in enumerate(frame.images):

@@ -46,6 +46,9 @@ class Detector:
     network, with cuda_graph for the whole call. ``timing`` and ``segments`` are then of whichever
     call ended last, so a thread that reads them has a Detector of its own.
 
+    Processes are begun by "spawn": in one that is forked after a call the threads of OpenMP are
+    gone and the next call waits for them. Engine torch can be pickled, others are loaded anew.
+
     Attributes:
         config: what the weights were trained for.
         engine: what computes the network.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.calibration import is_pinhole
 from crkd_ros.convert.arrays import ConvertError
 
 #: Numbers of coefficients that each distortion model may have.
@@ -71,13 +72,13 @@ def distortion(kind: str, d: Any, name: str) -> tuple[str, tuple[float, ...]]:
 def calibration(values: Any, columns: int, name: str) -> NDArray[np.float64]:
     """A pinhole matrix [3, columns], with or without skew. Raises ConvertError when invalid."""
     matrix = np.asarray(values, np.float64).reshape(3, columns)
-    good = np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0
-    good = good and np.abs(matrix).max() <= _LARGEST and not matrix[1, 0]
     # A skew of more than the focal length is no lens: the matrix is turned or transposed.
-    if not good or matrix[2, :3].tolist() != [0, 0, 1] or abs(matrix[0, 1]) > matrix[0, 0]:
+    good = is_pinhole(matrix[:, :3]) and abs(matrix[0, 1]) <= matrix[0, 0]
+    if not good or not np.abs(matrix).max() <= _LARGEST:
         raise ConvertError(
             f"{name} = {matrix.ravel().tolist()} is not a calibration (k[0] = 0 means "
-            "uncalibrated); expected fx skew cx 0 fy cy 0 0 1; publish a calibrated camera_info"
+            "uncalibrated); expected fx skew cx 0 fy cy 0 0 1 with fx and fy above 1; publish a "
+            "calibrated camera_info"
         )
     return matrix
 

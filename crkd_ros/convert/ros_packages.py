@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core import extras
 from crkd_ros.convert.standins import cv_bridge as standin_bridge
 from crkd_ros.convert.standins import point_cloud2 as standin_cloud
 
@@ -75,7 +76,7 @@ def message_class(type_name: str) -> Any:
     except (ImportError, AttributeError) as error:
         raise MessageError(
             f"message type {type_name} is not available ({error}); install the ROS package "
-            f"{package}, or on a machine without ROS 2: pip install '.[ros]'"
+            f"{package}: {extras.remedy('ros')}"
         ) from error
 
 

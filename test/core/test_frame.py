@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from model_tiny import TINY, lidar_frame
 from model_tiny import frame as frame_of
 
@@ -166,3 +167,58 @@ def test_a_camera_that_is_there_has_matrices_that_can_be_used():
     grid_T_pixel(FRAME.moved(np.diag([0.9, -0.9, 0.9, 1.0])))
     moved = FRAME.moved(geometry.invert(np.eye(4)))
     np.testing.assert_array_equal(grid_T_pixel(moved), grid_T_pixel(FRAME))
+
+
+def test_which_radars_deliver_is_said_by_truth_values():
+    # Whole numbers would pick rows 0 and 1 of the returns.
+    ones = dataclasses.replace(FRAME, radar_present=np.ones(5, int))
+    assert ones.radar_present.dtype == bool
+    np.testing.assert_array_equal(ones.without(RADARS[3]).radar, FRAME.without(RADARS[3]).radar)
+    listed = dataclasses.replace(FRAME.without(RADARS[1]), radar_present=[1, 0, 1, 1, 1])
+    assert listed.sensors == FRAME.without(RADARS[1]).sensors
+    for given in (np.full(5, 2), [0.5] * 5, [None] * 5, ["yes"] * 5, True, None):
+        with pytest.raises(FrameError, match=r"Frame.radar_present: expected"):
+            dataclasses.replace(FRAME, radar_present=given)
+
+
+def test_stamps_are_whole_numbers():
+    for given in (np.uint64(7), np.int64(7), 7):
+        stamp = dataclasses.replace(FRAME, stamp_ns=given).stamp_ns
+        assert type(stamp) is int and stamp == 7
+    for given in (7.0, np.float64(7), "7", None):
+        with pytest.raises(FrameError, match=r"Frame.stamp_ns: expected a whole number"):
+            dataclasses.replace(FRAME, stamp_ns=given)
+
+
+@pytest.mark.parametrize(
+    "pose",
+    [np.zeros((4, 4)), np.diag([0, 0, 0, 1.0]), np.diag([1, -1, 1, 1.0]), 2 * np.eye(4)],
+)
+def test_a_global_pose_turns_and_shifts(pose):
+    with pytest.raises(FrameError, match=r"Frame.global_T_ego: expected a rotation and a shift"):
+        dataclasses.replace(FRAME, global_T_ego=pose)
+    # One that is not finite is not known.
+    dataclasses.replace(FRAME, global_T_ego=pose * np.nan)
+    far = geometry.pose([5e5, 5.5e6, 300], geometry.yaw_to_quat_wxyz(1.0)).astype(np.float32)
+    dataclasses.replace(FRAME, global_T_ego=far)
+
+
+@pytest.mark.parametrize(
+    "name", ["radar", "lidar", "intrinsics", "ego_T_cam", "global_T_ego", "images"]
+)
+def test_anything_but_arrays_of_numbers_is_refused(name):
+    value = {"lidar": lidar_frame(0).lidar, "global_T_ego": np.eye(4)}.get(
+        name, getattr(FRAME, name)
+    )
+    others = [torch.tensor(np.array(value)), np.array(value).astype(str), np.array(7.0)]
+    if name == "images":
+        others = [None, 7, [image.tolist() for image in value], [torch.tensor(value[0])] * 6]
+    elif name in ("radar", "lidar"):
+        others += [value.tolist(), value.astype(np.int64), value.astype(bool)]
+    else:
+        others += [value.tolist(), value.astype(bool)]
+    if name in ("radar", "intrinsics", "ego_T_cam"):
+        others += [None]
+    for other in others:
+        with pytest.raises(FrameError, match=rf"Frame.{name}.*: expected"):
+            dataclasses.replace(FRAME, **{name: other})

@@ -221,7 +221,7 @@ def test_an_interrupt_before_a_command_is_known_is_status_130(monkeypatch, capsy
     ("module", "text"),
     [
         ("rosbags.rosbag2", "error: rosbags is not installed: pip install rosbags mcap\n"),
-        ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install '.[ros]'\n"),
+        ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'\n"),
         ("torch.nn", f"No module named 'torch.nn' in {sys.executable}; activate the environment"),
     ],
 )

@@ -157,7 +157,7 @@ def test_what_is_not_installed_is_said_in_a_line_each(metadata):
     ) in lines
     assert (
         "rclpy not installed, for demo, live, node, overhead, play, soak: "
-        "source ROS 2, or pip install '.[ros]'"
+        "source ROS 2, or pip install 'crkd_ros[ros]'"
     ) in lines
     assert (
         "trimesh, embreex not installed, for world, demo, overhead, soak: "
@@ -165,7 +165,7 @@ def test_what_is_not_installed_is_said_in_a_line_each(metadata):
     ) in lines
     for words, text in (
         (("bag", "info", "x"), "rosbags is not installed: pip install rosbags mcap"),
-        (("node",), "rclpy is not installed: source ROS 2, or pip install '.[ros]'"),
+        (("node",), "rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'"),
         (("world", "--out", "w"), "embreex is not installed: pip install trimesh embreex"),
     ):
         called = place.crkd(*words)

@@ -2,7 +2,7 @@
 
 A field that is not listed here is not looked at, whatever it holds. Units are those of nuScenes
 (docs/nuscenes.md): microseconds, metres, pixels, quaternions w x y z. Bounds are wide; what they
-tell apart is units: seconds or nanoseconds, millimetres, intrinsics of an image one pixel wide.
+tell apart is units: seconds or nanoseconds, millimetres (crkd_core/calibration.py).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.calibration import MOUNTED, PINHOLE, is_pinhole
+
 #: Of a stamp, microseconds since 1970: to the year 2100. Nanoseconds are a thousand times more.
 LAST_STAMP = 4_102_444_800_000_000
 
-#: Farther from the vehicle's origin no sensor is mounted, metres.
-_MOUNTED = 100.0
 #: Larger than any coordinate of a map projection, metres.
 _WORLD = 1e8
 #: Longer than any vehicle, metres.
@@ -132,7 +132,7 @@ def _intrinsics(values: list[Any]) -> NDArray[np.float64]:
         if value == [] or value is None:
             continue
         matrix[:] = _array(value, 3)
-        if min(matrix[0, 0], matrix[1, 1]) <= 1 or tuple(matrix[2]) != (0, 0, 1) or matrix[1, 0]:
+        if not is_pinhole(matrix):
             raise ValueError
     return matrices
 
@@ -147,12 +147,12 @@ _TIME = _numbers(
     "a whole number of microseconds since 1970", least=0, most=LAST_STAMP, kind=np.int64
 )
 _MOUNTING = _numbers(
-    f"3 numbers, metres, of at most {_MOUNTED:g}", length=3, least=-_MOUNTED, most=_MOUNTED
+    f"3 numbers, metres, of at most {MOUNTED:g}", length=3, least=-MOUNTED, most=MOUNTED
 )
 _POSITION = _numbers("3 numbers, metres", length=3, least=-_WORLD, most=_WORLD)
 _ROTATION = Field("4 numbers, a quaternion w x y z of length 1", _rotations)
 _INTRINSICS = Field(
-    "[], or a 3x3 matrix [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels with fx and fy above 1",
+    f"[], or a 3x3 matrix {PINHOLE}",
     _intrinsics,
 )
 _SIZE = _numbers(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.calibration import MOUNTED, PINHOLE, is_pinhole, is_rotation
 from crkd_core.data.vod.errors import VodError
 from crkd_core.files import read_file
 
@@ -35,8 +36,9 @@ def read_calibration(path: Path) -> Calibration:
     """Read one file.
 
     Raises:
-        VodError: missing, without one of the two matrices, of a camera that is shifted (a fourth
-            column of P2 that is not 0), or a pose that does not turn and move; names the file.
+        VodError: missing, without one of the two matrices, of a camera that is no pinhole or is
+            shifted (a fourth column of P2 that is not 0), or a pose that does not turn and move,
+            by at most MOUNTED; names the file.
     """
     try:
         lines = read_file(path).decode("ascii", "replace").splitlines()
@@ -44,15 +46,16 @@ def read_calibration(path: Path) -> Calibration:
         raise VodError(f"{path}: cannot read the calibration: {error.strerror}") from error
     found = dict(line.split(":", 1) for line in lines if ":" in line)
     camera, sensor = (_matrix(path, found, name) for name in (_CAMERA, _SENSOR))
-    if np.any(camera[:, 3]) or not np.array_equal(camera[2], [0, 0, 1, 0]):
+    if np.any(camera[:, 3]) or not is_pinhole(camera[:, :3]):
         raise VodError(
-            f"{path}: {_CAMERA}: expected a matrix [K 0] of a rectified camera with a last row of "
-            f"0 0 1 0, got {camera.tolist()}"
+            f"{path}: {_CAMERA}: expected a matrix [K 0] of a rectified camera, K {PINHOLE}, got "
+            f"{camera.tolist()}"
         )
     turn = sensor[:, :3]
-    if np.abs(turn @ turn.T - np.eye(3)).max() > 1e-3 or np.linalg.det(turn) < 0:
+    if not is_rotation(turn) or np.abs(sensor[:, 3]).max() > MOUNTED:
         raise VodError(
-            f"{path}: {_SENSOR}: expected a rotation and a shift, got {sensor.tolist()}"
+            f"{path}: {_SENSOR}: expected a rotation and a shift of at most {MOUNTED:g} m, got "
+            f"{sensor.tolist()}"
         )
     pose = np.eye(4)
     # Written with few digits: to the nearest rotation, so that inverting is transposing.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.calibration import RIGID, is_rigid
 from crkd_core.data.vod.errors import VodError
 from crkd_core.files import read_file
 
@@ -35,8 +36,8 @@ def read_pose(path: Path, key: str = MAP) -> NDArray[np.float64]:
         raise VodError(
             f"{path}: expected lines of JSON, one of them {key!r} with 16 numbers ({error!r})"
         ) from error
-    if not np.isfinite(pose).all():
-        raise VodError(f"{path}: {key}: expected finite numbers")
+    if not is_rigid(pose):
+        raise VodError(f"{path}: {key}: expected {RIGID}, got {pose.tolist()}")
     return pose
 
 

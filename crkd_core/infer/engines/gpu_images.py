@@ -20,6 +20,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, placed, prepare
 from crkd_core.data.crop import Placement
 from crkd_core.frame import Frame
+from crkd_core.frame_checks import check_recorded
 from crkd_core.sensors import CAMERAS
 
 #: Matrices kept: of all cameras of a rig, whose horizons may lie in different rows.
@@ -42,6 +43,7 @@ class GpuImages:
         """
         if frame.prepared is not None or config.resize != "area":
             return prepare(frame, config)
+        check_recorded(frame.images, frame.intrinsics, frame.ego_T_cam)
         found: list[Tensor | None] = []
         intrinsics = np.array(frame.intrinsics, np.float64)
         for index, image in enumerate(frame.images):

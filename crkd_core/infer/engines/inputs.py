@@ -21,6 +21,9 @@ from crkd_core.model.intensity import radar_returns
 from crkd_core.model.radar import INPUT_CHANNELS, RadarPillars
 from crkd_core.sensors import CAMERAS
 
+#: More points than any radars give; their inputs take 200 MB.
+MOST_POINTS = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
@@ -28,8 +31,8 @@ class Capacity:
 
     Attributes:
         cameras: images; a Frame may have fewer.
-        radar_points: points within the grid; a Frame may have fewer. As many as five radars give
-            in six sweeps of 125 returns, and some more.
+        radar_points: points within the grid, at most MOST_POINTS; a Frame may have fewer. As many
+            as five radars give in six sweeps of 125 returns, and some more.
     """
 
     cameras: int = len(CAMERAS)
@@ -38,8 +41,10 @@ class Capacity:
     def __post_init__(self) -> None:
         if not 1 <= self.cameras <= len(CAMERAS):
             raise EngineError(f"cameras: expected 1 to {len(CAMERAS)}, got {self.cameras}")
-        if self.radar_points < 1:
-            raise EngineError(f"radar_points: expected at least 1, got {self.radar_points}")
+        if not 1 <= self.radar_points <= MOST_POINTS:
+            raise EngineError(
+                f"radar_points: expected 1 to {MOST_POINTS}, got {self.radar_points}"
+            )
 
 
 def refuse(config: DetectorConfig) -> None:

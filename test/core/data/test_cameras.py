@@ -3,12 +3,16 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from model_tiny import ego_T_cam
 
-from crkd_core.config import ImageConfig
+from crkd_core.config import AugmentConfig, ImageConfig
+from crkd_core.data.augment import augment_images
 from crkd_core.data.cameras import CameraError, decode_jpeg, prepare, prepare_image, read_image
 from crkd_core.frame import Frame, FrameError
+from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS
 
 
@@ -245,3 +249,60 @@ def test_the_camera_is_named_when_its_image_cannot_be_prepared():
     bad = frame((smooth_image(), *[None] * 4, np.zeros((0, 5, 3), np.uint8)))
     with pytest.raises(CameraError, match=f"{CAMERAS[5]}: expected a uint8"):
         prepare(bad, ImageConfig())
+
+
+MATRIX = np.array([[60.0, 0, 47.5], [0, 60, 26.5], [0, 0, 1]])
+POSE = ego_T_cam(35.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("ego_T_cam", POSE.T, "a rotation and a shift"),
+        ("ego_T_cam", np.diag([1.0, -1, 1, 1]) @ POSE, "a rotation and a shift"),
+        ("ego_T_cam", np.diag([2.0, 2, 2, 1]) @ POSE, "a rotation and a shift"),
+        ("ego_T_cam", POSE * np.nan, "a rotation and a shift"),
+        ("ego_T_cam", np.zeros((4, 4)), "a rotation and a shift"),
+        ("ego_T_cam", POSE * [1, 1, 1, 1000] - 999 * np.diag([0, 0, 0, 1]), "metres, at most 100"),
+        ("intrinsics", MATRIX.T, "fx and fy above 1, of an image of 96 x 54 pixels"),
+        ("intrinsics", MATRIX * 2, "fx and fy above 1"),
+        ("intrinsics", np.diag([-1.0, 1, 1]) @ MATRIX, "fx and fy above 1"),
+        ("intrinsics", np.diag([1 / 96, 1 / 54, 1]) @ MATRIX, "fx and fy above 1"),
+        # Above 1, and still not in pixels of this image.
+        ("intrinsics", np.diag([3 / 96, 2 / 54, 1]) @ MATRIX, "fx and fy above 1"),
+        ("intrinsics", MATRIX * np.nan, "fx and fy above 1"),
+    ],
+)
+def test_recorded_images_have_the_calibration_of_a_camera(field, value, text):
+    config = ImageConfig(width=48, height=20, zoom=1.0)
+    good = dataclasses.replace(
+        frame((smooth_image(), None, *[smooth_image()] * 4)),
+        intrinsics=np.tile(MATRIX, (6, 1, 1)),
+        ego_T_cam=np.tile(POSE, (6, 1, 1)),
+    )
+    values = getattr(good, field).copy()
+    values[2] = value
+    bad = dataclasses.replace(good, **{field: values})
+    chance = np.random.default_rng(0)
+    for made in (
+        lambda one: prepare(one, config),
+        lambda one: GpuImages(torch.device("cpu"))(one, config),
+        lambda one: augment_images(one, augment=AugmentConfig(), image=config, rng=chance),
+    ):
+        made(good)
+        with pytest.raises(FrameError, match=rf"Frame.{field}\[CAM_FRONT_LEFT\]: .*{text}"):
+            made(bad)
+        # Of a missing camera nothing is read, and what is prepared may be scaled and mirrored.
+        made(bad.without("CAM_FRONT_LEFT"))
+    prepare(prepare(good, config).moved(np.diag([0.9, -0.9, 0.9, 1.0])), config)
+
+
+def test_rounded_and_shifted_calibrations_are_taken():
+    config = ImageConfig(width=48, height=20, zoom=1.0)
+    poses = np.round(np.stack([ego_T_cam(angle) for angle in range(0, 180, 30)]), 4)
+    skewed = np.tile(MATRIX + np.array([[0, 0.5, 400], [0, 0, -90], [0, 0, 0]]), (6, 1, 1))
+    plain = frame([smooth_image()] * 6)
+    prepare(dataclasses.replace(plain, ego_T_cam=poses, intrinsics=skewed), config)
+    # Numbers of other formats say the same.
+    whole = np.tile(MATRIX.astype(int), (6, 1, 1))
+    prepare(dataclasses.replace(plain, ego_T_cam=poses.astype("f4"), intrinsics=whole), config)

@@ -366,6 +366,7 @@ def test_images_are_prepared_by_the_cores_own_function(make):
         ({"k": np.zeros(9)}, r"k = .*not a calibration .k\[0\] = 0 means uncalibrated"),
         ({"k": np.full(9, np.nan)}, "k = .*not a calibration"),
         ({"k": K * 1e9}, "k = .*not a calibration"),
+        ({"k": np.diag([1 / 800, 1 / 450, 1]) @ K}, "k = .*with fx and fy above 1"),
         ({"k": K.T}, "k = .*expected fx skew cx 0 fy cy 0 0 1"),
         ({"d": (np.nan, 0, 0, 0, 0)}, "d = .*not a calibration"),
         ({"d": (0.1, np.inf, 0, 0, 0)}, "d = .*not a calibration"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,7 @@ def test_the_digest_follows_labels_and_calibration(root):
         ("calib/00012.txt", "", "no line 'P2'"),
         ("pose/00012.json", '{"mapToCamera": [1, 2]}', "expected lines of JSON"),
         ("pose/00012.json", "no", "expected lines of JSON"),
+        ("pose/00012.json", f'{{"mapToCamera": {[0] * 15 + [1]}}}', "a rotation and a shift"),
     ],
 )
 def test_damaged_texts_are_named(root, file, text, message):
@@ -260,6 +262,12 @@ def test_calibration_must_be_of_a_rectified_camera_and_a_rigid_pose(root):
         read_calibration(path)
     path.write_text(good.replace("Tr_velo_to_cam: -0.0 -1.0", "Tr_velo_to_cam: 0.5 -1.0"))
     with pytest.raises(VodError, match="expected a rotation and a shift"):
+        read_calibration(path)
+    path.write_text(good.replace("P2: 80.0", "P2: 0.8"))
+    with pytest.raises(VodError, match="fx and fy above 1"):
+        read_calibration(path)
+    path.write_text(re.sub(r"(Tr_velo_to_cam:(?: \S+){3}) \S+", r"\1 1500.0", good))
+    with pytest.raises(VodError, match="a shift of at most 100 m"):
         read_calibration(path)
     path.unlink()
     with pytest.raises(VodError, match="cannot read the calibration"):

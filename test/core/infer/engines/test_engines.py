@@ -392,6 +392,9 @@ def test_more_than_there_is_room_for_is_refused(model):
         network.inputs(batch(0, 1))
     with pytest.raises(EngineError, match="1 to 6"):
         Capacity(cameras=7)
+    for points in (0, 10**11):
+        with pytest.raises(EngineError, match="radar_points: expected 1 to 1000000"):
+            Capacity(radar_points=points)
 
 
 def test_an_engine_is_asked_for_what_it_has(model, program_file, tmp_path):
