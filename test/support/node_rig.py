@@ -328,8 +328,18 @@ class Bench:
         for topic, message in events:
             if topic == trigger and stamp_of(message) >= since_ns:
                 # By now each sensor has sent something newer than the last reference.
-                self.wait(lambda: self.answered(asked[-1:], after=before))
+                self._wait_answered(asked[-1:], before)
                 asked.append(stamp_of(message))
             self.peer.publish(topic, message)
-        self.wait(lambda: self.answered(asked[-1:], after=before))
+        self._wait_answered(asked[-1:], before)
         return asked
+
+    def _wait_answered(self, asked: list[int], before: int) -> None:
+        try:
+            self.wait(lambda: self.answered(asked, after=before))
+        except AssertionError as error:
+            since = [(stamp_of(cloud) - START) / 1e9 for cloud in self.boxes[before:]]
+            wanted = [(stamp - START) / 1e9 for stamp in asked]
+            error.add_note(f"asked for {wanted} s, answered {since[-12:]} s")
+            error.add_note(str(self.peer.status("frames")))
+            raise
