@@ -212,13 +212,13 @@ class Crkd(Method):
         """
         total = student.fused.new_zeros((), dtype=torch.float32)
         published = self.config.respd_cells == "teacher"
-        tasks = zip(self._tasks(student, teacher), targets.tasks(), strict=True)
-        for (weight, s, t), own in tasks:
+        owned = [None] * len(self.student.head.tasks) if published else targets.tasks()
+        for (weight, s, t), own in zip(self._tasks(student, teacher), owned, strict=True):
             h_t = probability(t["heatmap"])
             total = total + box_distance(
                 s,
                 t,
-                cells=cells_of_teacher(h_t) if published else object_cells(own, h_t, targets),
+                cells=cells_of_teacher(h_t) if own is None else object_cells(own, h_t, targets),
                 strength=(response_weight(targets, self.config.alone) * weight * h_t).sum(1),
                 channels=self.config.respd_channels,
             )

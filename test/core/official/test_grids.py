@@ -35,9 +35,11 @@ def test_configuration_survives_json() -> None:
 
 
 def test_everything_moves_together() -> None:
+    lidar = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    lidar[:, 4] = 0.1  # Seconds ago.
     scene = dataclasses.replace(
         frame(2),
-        lidar=np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32),
+        lidar=lidar,
         global_T_ego=geometry.pose((5, 6, 7), geometry.yaw_to_quat_wxyz(0.3)),
     )
     moved = in_grid(scene, MOVED)

@@ -227,7 +227,7 @@ def test_nan_is_an_error_with_every_engine(value, any_detector, monkeypatch):
     with pytest.raises(FrameError, match="rcs: expected finite numbers"):
         dataclasses.replace(sound, radar=radar)
     with monkeypatch.context() as unchecked:
-        unchecked.setattr("crkd_core.frame._check_radar", lambda *_: None)
+        unchecked.setattr("crkd_core.frame_checks.check_radar", lambda *_: None)
         spoilt = dataclasses.replace(sound, radar=radar)
         with pytest.raises((EngineError, DecodeError), match="not finite"):
             any_detector(spoilt)
