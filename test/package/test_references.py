@@ -18,13 +18,17 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("crkd_core", "crkd_ros", "tools", "launch", "test")
 #: A change log speaks of what is no more.
 DOCUMENTS = [
-    path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if path.name != "CHANGES.md"
+    path
+    for pattern in ("*.md", "docs/**/*.md", "weights/*.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGES.md"
 ]
 
 _PYTHON_FILE = re.compile(r"(?<![\w./*-])(?:[\w-]+/)*\w+\.py\b")
 _DECISION = re.compile(r"\b[Dd]ecisions?[ /](\d{4})\b")
 _DOTTED = re.compile(r"\bcrkd_(?:core|ros)(?:\.\w+)+")
-_LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+_LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
+_HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 #: ``text`` of a docstring; identifiers in it that only code can mean.
 _QUOTED = re.compile(r"``([^`\n]+)``")
 _IDENTIFIER = re.compile(r"\b(?=[A-Za-z_])\w*_\w+")
@@ -147,6 +151,25 @@ def lost_identifiers(text: str, words: frozenset[str]) -> list[str]:
     ]
 
 
+def lost_links(text: str, folder: Path, own: str) -> list[str]:
+    """Links of a document to files that are not there, and to headings that they lack."""
+    lost = []
+    for link, anchor in _LINK.findall(text):
+        target = folder / link
+        if not target.exists():
+            lost.append(link)
+        elif anchor:
+            other = target.read_text() if link else own
+            if anchor not in {anchor_of(heading) for heading in _HEADING.findall(other)}:
+                lost.append(f"{link}#{anchor}")
+    return lost
+
+
+def anchor_of(heading: str) -> str:
+    """What a browser of the repository calls a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
 def told(found: list[tuple[str, list[str]]]) -> str:
     return "\n".join(f"{where}: {', '.join(names)}" for where, names in found if names)
 
@@ -170,8 +193,7 @@ def test_identifiers_in_double_backticks_occur_in_code() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    lost = [link for link in _LINK.findall(path.read_text()) if not (path.parent / link).exists()]
-    assert not lost
+    assert not lost_links(path.read_text(), path.parent, path.read_text())
 
 
 def test_the_rules_notice_what_is_lost() -> None:
@@ -180,6 +202,8 @@ def test_the_rules_notice_what_is_lost() -> None:
     assert lost_decisions("decisions 9999, decisions/0001") == ["decision 9999"]
     assert lost_modules("crkd_core.nowhere.Thing") == ["crkd_core.nowhere.Thing"]
     assert lost_modules("crkd_core.data.batch, crkd_core.frame.Frame of crkd_core.Frame.") == []
+    own = "## What `it` is: 2.1\n[a](#what-it-is-21) [b](#what) [c](gone.md) [d](README.md#gone)"
+    assert lost_links(own, ROOT, own) == ["#what", "gone.md", "README.md#gone"]
     source = '"""Says ``gone_away.name`` and ``a_T_b``, ``here_it_is``."""\nhere_it_is = 1\n'
     found, words = texts_of(source, "x")
     assert lost_identifiers(found[0].text, frozenset(words)) == ["gone_away"]
