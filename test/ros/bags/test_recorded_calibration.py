@@ -232,10 +232,10 @@ def test_two_cars_need_a_scene(two_cars):
     ("entry", "error"),
     [
         ("image_size: [4, 3]", "image_size without intrinsics"),
-        ("intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], image_size: [0, 3]", "expected .width"),
-        ("intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], distortion: [1]", "belong together"),
+        ("intrinsics: [[2, 0, 0], [0, 2, 0], [0, 0, 1]], image_size: [0, 3]", "expected .width"),
+        ("intrinsics: [[2, 0, 0], [0, 2, 0], [0, 0, 1]], distortion: [1]", "belong together"),
         (
-            "intrinsics: [[1, 0, 0], [0, 1, 0], [0, 0, 1]], distortion_model: a, distortion: 7",
+            "intrinsics: [[2, 0, 0], [0, 2, 0], [0, 0, 1]], distortion_model: a, distortion: 7",
             "expected a list of numbers",
         ),
         ("intrinsics: [[.nan, 0, 0], [0, 1, 0], [0, 0, 1]]", "is not a calibration"),
