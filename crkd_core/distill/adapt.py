@@ -9,7 +9,7 @@ Shapes: B batch, C channels, X Y cells of the student's grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import torch
@@ -54,15 +54,11 @@ def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
             f"teacher {teacher.name} has memory and reads LiDAR, and the earlier moments of a "
             "Frame hold none; take a teacher without memory, or without a LiDAR branch"
         )
-    for kind, ours, theirs in (
-        ("radar", student.radar_sweeps, teacher.radar_sweeps),
-        ("lidar", student.lidar_sweeps, teacher.lidar_sweeps),
-    ):
-        if ours and theirs and ours != theirs:
-            raise AdaptError(
-                f"{names} read {theirs} and {ours} {kind} sweeps; a Frame holds one number of "
-                f"them. Give the student the teacher's detector.{kind}.sweeps"
-            )
+    for kind, theirs, ours in _other_sweeps(teacher, student):
+        raise AdaptError(
+            f"{names} read {theirs} and {ours} {kind} sweeps; a Frame holds one number of "
+            f"them. Give the student the teacher's detector.{kind}.sweeps"
+        )
 
 
 def check_tasks(
@@ -94,16 +90,22 @@ def check_sweeps(teachers: Sequence[DetectorConfig]) -> None:
         AdaptError: two read LiDAR, or radar, of another number of sweeps.
     """
     for a, b in combinations(teachers, 2):
-        for kind, first, second in (
-            ("radar", a.radar_sweeps, b.radar_sweeps),
-            ("lidar", a.lidar_sweeps, b.lidar_sweeps),
-        ):
-            if first and second and first != second:
-                raise AdaptError(
-                    f"teachers {a.name} and {b.name} read {first} and {second} {kind} sweeps; a "
-                    "Frame holds one number of them. Take two teachers that were trained on the "
-                    "same number, or one teacher for both methods"
-                )
+        for kind, first, second in _other_sweeps(a, b):
+            raise AdaptError(
+                f"teachers {a.name} and {b.name} read {first} and {second} {kind} sweeps; a "
+                "Frame holds one number of them. Take two teachers that were trained on the "
+                "same number, or one teacher for both methods"
+            )
+
+
+def _other_sweeps(a: DetectorConfig, b: DetectorConfig) -> Iterator[tuple[str, int, int]]:
+    """Of which sensors both read other numbers of sweeps, and how many each reads."""
+    for kind, first, second in (
+        ("radar", a.radar_sweeps, b.radar_sweeps),
+        ("lidar", a.lidar_sweeps, b.lidar_sweeps),
+    ):
+        if first and second and first != second:
+            yield kind, first, second
 
 
 def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOutput:
