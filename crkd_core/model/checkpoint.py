@@ -233,9 +233,11 @@ def _opened(path: str | Path) -> Iterator[Any]:
                 f"{path} is an exported network, which engines run; expected the .safetensors "
                 "weights or the run folder that it was made of"
             ) from error
-        hint = (
-            "; crkd import-official reads released .pth files" if str(path)[-4:] == ".pth" else ""
-        )
+        hint = ""
+        if path.suffix == ".pth":
+            hint = "; crkd import-official reads released .pth files"
+        elif isinstance(error, SafetensorError):
+            hint = "; it is damaged, cut short perhaps, or of another kind: copy it again"
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CheckpointError(f"{path}: cannot be read as safetensors: {why}{hint}") from error
     with opened as file:
