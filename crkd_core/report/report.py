@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -22,7 +23,7 @@ from crkd_core.report.frames import MIN_SCORE, chosen, quality
 from crkd_core.report.maps import draw_maps, loss_maps, trained_student
 from crkd_core.report.player import player
 from crkd_core.report.scores import scores
-from crkd_core.report.subjects import Subject, SubjectError, observe, parse
+from crkd_core.report.subjects import Subject, SubjectError, classes_of, observe, parse
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses, logged_runs
 
@@ -132,6 +133,7 @@ def _pictures(
     """Chosen samples from above and in the cameras, with the boxes of every network."""
     parts = []
     detectors = [subject.detector for subject in subjects]
+    classes = classes_of(subjects)
     for name, token in picked.items():
         frame = recorded(tables, [token], detectors)[0]
         parts.append(f"<h3>{html.escape(f'{name}: {_drive_of(token, drives)}, {token}')}</h3>\n")
@@ -140,9 +142,10 @@ def _pictures(
             f1 = qualities[subject.name].get(token, math.nan)
             caption = f"{subject.name}: F1 {number(f1, 2)} (boxes from score {MIN_SCORE:g} on)"
             path = rooms / f"{index}_{token}.png"
-            draw_bev(frame, found, path, min_score=MIN_SCORE, title=subject.name)
+            shown: dict[str, Any] = {"min_score": MIN_SCORE, "classes": classes}
+            draw_bev(frame, found, path, title=subject.name, **shown)
             parts.append(figure(f"{caption}, from above", path))
-            draw_cameras(frame, found, path, min_score=MIN_SCORE, cameras=tables.cameras)
+            draw_cameras(frame, found, path, cameras=tables.cameras, **shown)
             photo = path.with_suffix(".jpg")
             drawn = cv2.imread(str(path))
             if drawn is None:
@@ -194,7 +197,8 @@ def _player(
     tokens = drives[drive]
     frames = [*recorded(tables, tokens, [s.detector for s in subjects], images=False)]
     answers = {s.name: [s.answers[token] for token in tokens] for s in subjects}
-    return _section("A drive from above", [player(frames, answers, title=drive)])
+    part = player(frames, answers, classes=classes_of(subjects), title=drive)
+    return _section("A drive from above", [part])
 
 
 def _drive_of(token: str, drives: Mapping[str, Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.training import distill
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
+from crkd_core.evaluate.pictures import draw_bev
 from crkd_core.evaluate.scoring import Countable, EvaluateError
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.report.drives import drives_of
@@ -47,6 +49,20 @@ def boxes(*rows: tuple[int, float, int, float]) -> ScoredBoxes:
         attribute=np.full(n, -1),
         score=score.astype(float),
         classes=NUSCENES_CLASSES,
+    )
+
+
+def answer(*classes: str) -> Detections:
+    """A box of each class, two metres apart."""
+    n = len(classes)
+    return Detections(
+        center=np.stack([2.0 * np.arange(n), np.zeros(n), np.zeros(n)], 1),
+        size=np.ones((n, 3)),
+        yaw=np.zeros(n),
+        velocity=np.zeros((n, 2)),
+        label=np.arange(n),
+        score=np.ones(n),
+        classes=classes,
     )
 
 
@@ -103,8 +119,28 @@ def test_arguments_that_name_no_network_are_refused(tmp_path):
 def test_no_text_of_a_drive_ends_the_players_script():
     frame = dataclasses.replace(FRAMES[0], truth=None)
     classes = ("</script>", "car")
-    page = player([frame], {"</script>": [Detections.empty(classes)]}, title="</script>")
+    answers = {"</script>": [Detections.empty(classes)]}
+    page = player([frame], answers, classes=classes, title="</script>")
     assert page.count("</script>") == 2
+
+
+def test_boxes_of_every_network_have_the_colour_of_their_class(tmp_path):
+    """Also classes that only one network has, and those that nobody chose a colour for."""
+    frame = dataclasses.replace(FRAMES[0], truth=None)
+    answers = {"first": [answer("car", "kiosk")], "last": [answer("tent", "kiosk", "car")]}
+    classes = ("car", "kiosk", "tent")
+    text = player([frame], answers, classes=classes, title="")
+    data = json.loads(text.split('class="player-data">')[1].split("</script>")[0])
+    rows = [row for found in data["frames"][0]["found"].values() for row in found]
+    assert [row[7] for row in rows] == ["car", "kiosk", "tent", "kiosk", "car"]
+    assert len({data["colors"][row[7]] for row in rows}) == 3
+    for name, color in data["colors"].items():
+        rgb = [int(one) for one in color[4:-1].split(",")]
+        for [found] in answers.values():
+            path = tmp_path / "above.png"
+            draw_bev(frame, found, path, reach=5.0, classes=classes)
+            is_there = (cv2.imread(str(path)) == rgb[::-1]).all(-1).any()
+            assert is_there == (name in found.classes)
 
 
 def test_drives_of_view_of_delft_are_runs_of_frames(tmp_path):
