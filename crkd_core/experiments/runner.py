@@ -189,6 +189,9 @@ def _start(
         if not begun:
             # At most what a process left that was killed before its first file was whole.
             shutil.rmtree(folder.run(name), ignore_errors=True)
+            if (before := folder.put_aside(name)) is not None:
+                text = f"{name}: begun anew; what was found of it before lies in {before}"
+                progress.console.print(text, markup=False, soft_wrap=True)
         words = commands.training(spec, settings, resume=begun)
     elif stage == _LABELS:
         begun = LabelCheckpoint.beside(folder.label_encoder(name)).path.exists()
