@@ -23,7 +23,14 @@ from crkd_core.report.frames import MIN_SCORE, chosen, quality
 from crkd_core.report.maps import draw_maps, loss_maps, trained_student
 from crkd_core.report.player import player
 from crkd_core.report.scores import scores
-from crkd_core.report.subjects import Subject, SubjectError, classes_of, observe, parse
+from crkd_core.report.subjects import (
+    Subject,
+    SubjectError,
+    classes_of,
+    observe,
+    parse,
+    shared_classes,
+)
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses, logged_runs
 
@@ -69,8 +76,10 @@ def report(
         raise SubjectError(f"--drive {drive}: not in {split}, which holds {', '.join(drives)}")
     subjects = [observe(source, tables, split, device=device) for source in sources]
     about = subjects[-1]
-    qualities = {subject.name: quality(subject.counted) for subject in subjects}
-    reference = qualities[subjects[0].name] if len(subjects) > 1 else None
+    shared = shared_classes(subjects)
+    # Without a class in common each has an F1 of its own classes, and none is compared.
+    qualities = {s.name: quality(s.counted, shared or s.counted.truth.classes) for s in subjects}
+    reference = qualities[subjects[0].name] if shared and len(subjects) > 1 else None
     picked = chosen(qualities[about.name], reference)
     with tempfile.TemporaryDirectory() as folder:
         rooms = Path(folder)
@@ -85,8 +94,18 @@ def report(
             f"{', '.join(s.name for s in subjects)} on {split} of {tables.version}: "
             f"{len(about.answers)} samples. The pictures are about {about.name}"
             + (f", compared with {subjects[0].name}." if reference is not None else ".")
+            + _shared_note(subjects, shared)
         )
         write_text(page("Camera-radar detection: report", [*head, *parts]), out)
+
+
+def _shared_note(subjects: Sequence[Subject], shared: Sequence[str]) -> str:
+    """A sentence on the classes that F1 is about; "" where they are those of every network."""
+    if all({*subject.counted.truth.classes} == {*shared} for subject in subjects):
+        return ""
+    if not shared:
+        return " The networks have no class in common, so F1 of each is over its own."
+    return f" F1 is over the classes that all of them have: {', '.join(shared)}."
 
 
 def _section(title: str, parts: Sequence[str]) -> list[str]:

@@ -87,6 +87,12 @@ def classes_of(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for one in subjects for name in one.detector.classes))
 
 
+def shared_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """The classes that all networks are scored on, in the order of the first one."""
+    first, *others = (subject.counted.truth.classes for subject in subjects)
+    return tuple(name for name in first if all(name in classes for classes in others))
+
+
 def parse(arguments: list[str]) -> list[Source]:
     """[NAME=]PATH arguments, run folders or weights files; a name comes once.
 

@@ -31,7 +31,8 @@ from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
 from crkd_core.report.player import player
 from crkd_core.report.report import report
-from crkd_core.report.subjects import SubjectError, parse
+from crkd_core.report.scores import scores, ticks_of
+from crkd_core.report.subjects import Source, Subject, SubjectError, parse, shared_classes
 from crkd_core.train.run_folder import Run
 
 
@@ -80,7 +81,51 @@ def test_the_quality_of_a_sample_is_f1_of_what_is_drawn():
         unscored=(),
         rules=DetectionRules(),
     )
-    assert quality(counted) == {"a": pytest.approx(2 / 3), "b": 0.0, "c": 0.0, "d": 0.0}
+    found_of = quality(counted, NUSCENES_CLASSES)
+    assert found_of == {"a": pytest.approx(2 / 3), "b": 0.0, "c": 0.0, "d": 0.0}
+    assert quality(counted, (NUSCENES_CLASSES[5],)) == {"b": 0.0}
+
+
+def subject(name: str, classes: tuple[str, ...]) -> Subject:
+    """A network of these classes that finds every car and nothing else."""
+    truth = boxes((0, 0.0, 0, 1.0), (0, 9.0, 0, 1.0), (0, 5.0, 5, 1.0)).of_classes(classes)
+    counted = Countable(
+        tokens=("a",),
+        ego=np.zeros((1, 2)),
+        truth=truth,
+        detections=truth.select(truth.label == classes.index("car")),
+        unscored=tuple(name for name in NUSCENES_CLASSES if name not in classes),
+        rules=DetectionRules(),
+    )
+    result = counted.score()
+    part = {"group": "range", "name": "near", "boxes": len(truth)}
+    return Subject(
+        source=Source(name=name, weights=Path(name), run=None),
+        detector=dataclasses.replace(TEACHER, name=name),
+        answers={},
+        counted=counted,
+        result=result,
+        parts=[{**part, "mean_ap": result.summary["mean_ap"]}],
+    )
+
+
+def test_networks_of_other_classes_are_told_apart_and_ranked_by_the_common_ones(tmp_path):
+    every, cars = subject("all", NUSCENES_CLASSES), subject("cars", ("car",))
+    text = "".join(scores([every, cars], tmp_path))
+    assert "cars: Metrics are means over the detector&#x27;s 1 classes; truck, " in text
+    assert "all: Metrics are" not in text
+    assert shared_classes([every, cars]) == shared_classes([cars, every]) == ("car",)
+    assert shared_classes([every, every]) == NUSCENES_CLASSES
+    # Over all classes the first one would seem the worse: it has to find more.
+    assert quality(every.counted, ("car",)) == quality(cars.counted, ("car",)) == {"a": 1.0}
+    assert quality(every.counted, NUSCENES_CLASSES)["a"] == pytest.approx(4 / 5)
+
+
+def test_parts_have_counts_where_they_are_those_of_every_network():
+    parts = [{"group": "range", "name": "near", "boxes": 3}]
+    assert ticks_of([parts, parts], count="boxes") == ([("range", "near\n3")], "; below: boxes")
+    fewer = [{**parts[0], "boxes": 2}]
+    assert ticks_of([parts, fewer], count="boxes") == ([("range", "near")], "")
 
 
 def test_best_typical_and_worst_are_different_samples():
