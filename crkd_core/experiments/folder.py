@@ -2,9 +2,8 @@
 
 ``experiment.json`` the settings; ``runs/RUN`` the folders of crkd train and distill;
 ``evaluations/RUN/SPLIT`` those of crkd evaluate; ``logs/RUN.log`` what both said; ``results``
-what is worth keeping; ``before/RUN.N`` what was found of a run that was then begun anew. How far a
-run is, is read from these files alone, so whoever comes after a kill knows as much as who was
-killed.
+what is worth keeping; ``before`` what was found of runs begun anew. How far a run is, is read from
+these files alone, so whoever comes after a kill knows as much as who was killed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import itertools
 import json
 import os
 import shutil
@@ -233,25 +231,7 @@ class Folder:
                 if (source / kept).exists():
                     shutil.copy(source / kept, new / kept)
         shutil.rmtree(self.run(name), ignore_errors=True)
-        self.put_aside(name)
         new.rename(self.run(name))
-
-    def put_aside(self, name: str) -> Path | None:
-        """Take what was found of an earlier training of a run out of the tables.
-
-        Returns:
-            Where it is now, a new folder ``before/RUN.N``; None where there was nothing.
-        """
-        known = {"result.json": self.result(name), "evaluations": self.path / "evaluations" / name}
-        known = {kept: path for kept, path in known.items() if path.exists()}
-        if not known:
-            return None
-        places = (self.path / "before" / f"{name}.{number}" for number in itertools.count(1))
-        place = next(path for path in places if not path.exists())
-        place.mkdir(parents=True)
-        for kept, path in known.items():
-            path.rename(place / kept)
-        return place
 
     def is_evaluated(self, name: str, split: str) -> bool:
         """Whether its present weights were scored on a split; the report is written last."""
