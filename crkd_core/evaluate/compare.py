@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from crkd_core.evaluate.report import MEAN_NAMES
+from crkd_core.evaluate.scored_data import DATA
 from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
@@ -70,14 +72,34 @@ def read_scores(path: Path) -> dict[str, float]:
     Raises:
         CompareError: there is no such file, or it holds no nuScenes metrics.
     """
-    benchmark, scores = read_benchmark(path)
-    if benchmark is not NUSCENES:
-        raise CompareError(f"{path}: expected nuScenes detection metrics, got {benchmark.title}")
-    return scores
+    found = read_evaluation(path)
+    if found.benchmark is not NUSCENES:
+        raise CompareError(
+            f"{path}: expected nuScenes detection metrics, got {found.benchmark.title}"
+        )
+    return found.scores
 
 
-def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
-    """Which benchmark an evaluation is of, and the scores of it.
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One evaluation as it is compared.
+
+    Attributes:
+        path: as it was named.
+        benchmark: which metrics it has.
+        scores: of them, by column.
+        alike: what runs that are averaged have in common: "samples" and "classes" -> what tells
+            them from others, and in words; without what a file of an earlier version does not say.
+    """
+
+    path: Path
+    benchmark: Benchmark
+    scores: dict[str, float]
+    alike: dict[str, tuple[str, str]]
+
+
+def read_evaluation(path: Path) -> Scored:
+    """The scores of an evaluation, and what they are of.
 
     Raises:
         CompareError: there is no such file, or it holds no metrics.
@@ -90,10 +112,11 @@ def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
                 name: summary[area]["mean"][average]
                 for name, (area, average) in _VOD_COLUMNS.items()
             }
-            return VOD, {name: float(value) for name, value in found.items()}
+            classes = [name for name in summary["entire_area"] if name != "mean"]
+            return _scored(path, VOD, found, _alike(summary, classes))
         errors = {name: summary["tp_errors"][error] for error, name in MEAN_NAMES.items()}
         scores = {"mAP": summary["mean_ap"], "NDS": summary["nd_score"], **errors}
-        return NUSCENES, {name: float(value) for name, value in scores.items()}
+        return _scored(path, NUSCENES, scores, _alike(summary, summary.get("mean_dist_aps", ())))
     except OSError as error:
         raise CompareError(
             f"{file}: expected the metrics.json that crkd evaluate writes: {error}"
@@ -102,6 +125,27 @@ def read_benchmark(path: Path) -> tuple[Benchmark, dict[str, float]]:
         raise CompareError(
             f"{file}: no nuScenes detection metrics, nor those of View-of-Delft: {error!r}"
         ) from error
+
+
+def _scored(
+    path: Path,
+    benchmark: Benchmark,
+    scores: Mapping[str, Any],
+    alike: dict[str, tuple[str, str]],
+) -> Scored:
+    numbers = {name: float(value) for name, value in scores.items()}
+    return Scored(path=path, benchmark=benchmark, scores=numbers, alike=alike)
+
+
+def _alike(summary: Mapping[str, Any], classes: Iterable[str]) -> dict[str, tuple[str, str]]:
+    found = {}
+    if data := summary.get(DATA):
+        # A split may have several names, such as a list of its scenes.
+        digest, words = data["digest"], f"{data['split']} ({data['samples']} samples"
+        found["samples"] = digest, f"{words}, digest {digest})"
+    if names := ", ".join(sorted(classes)):
+        found["classes"] = names, names
+    return found
 
 
 def _file(path: Path) -> Path:
@@ -158,26 +202,59 @@ def compare(groups: Mapping[str, Sequence[Path]], out: Path | None = None) -> Ta
         out: folder for the files; None = no files.
 
     Raises:
-        CompareError: see ``read_benchmark``; or the metrics are of two benchmarks.
+        CompareError: see ``read_evaluation``; the metrics are of two benchmarks; or runs of one
+            name are of other samples or of other classes.
     """
-    read = {name: [read_benchmark(path) for path in paths] for name, paths in groups.items()}
-    kinds = {one.title: name for name, runs in read.items() for one, _ in runs}
+    read = {name: [read_evaluation(path) for path in paths] for name, paths in groups.items()}
+    kinds = {one.benchmark.title: name for name, runs in read.items() for one in runs}
     if len(kinds) > 1:
         mixed = "; ".join(f"{name} of {title}" for title, name in kinds.items())
         raise CompareError(f"metrics of two benchmarks cannot be compared: {mixed}")
-    benchmark = next(one for runs in read.values() for one, _ in runs)
-    scores = {name: [values for _, values in runs] for name, runs in read.items()}
+    note = _differences(read)
+    benchmark = next(one.benchmark for runs in read.values() for one in runs)
+    scores = {name: [one.scores for one in runs] for name, runs in read.items()}
     rows = [
         [name, str(len(runs)), *(_cell(column, runs, benchmark) for column in benchmark.scores)]
         for name, runs in scores.items()
     ]
     columns = ("set-up", "runs", *benchmark.scores)
-    table = Table(title=benchmark.title, columns=columns, rows=rows)
+    title = f"{benchmark.title}\n{note}" if note else benchmark.title
+    table = Table(title=title, columns=columns, rows=rows)
     if out is not None:
-        write_text(table.markdown(), out / "compare.md")
+        text = table.markdown() + (f"\n{note}\n" if note else "")
+        write_text(text, out / "compare.md")
         write_json(scores, out / "compare.json", indent=2)
         _draw(scores, benchmark, out / "compare.png")
     return table
+
+
+def _differences(read: Mapping[str, Sequence[Scored]]) -> str:
+    """A line on what names differ in beside their scores; "" = nothing that is known.
+
+    Raises:
+        CompareError: runs of one name differ in it.
+    """
+    notes = []
+    for kind in ("samples", "classes"):
+        words: dict[str, str] = {}
+        names: dict[str, list[str]] = {}
+        for name, runs in read.items():
+            known = [(one.path, *one.alike[kind]) for one in runs if kind in one.alike]
+            for path, key, text in known:
+                first, other, was = known[0]
+                if key != other:
+                    raise CompareError(
+                        f"{name}: runs of one name are averaged, and their {kind} differ: {first} "
+                        f"has {was}; {path} has {text}; give them two names"
+                    )
+            if known:
+                _, key, text = known[0]
+                words.setdefault(key, text)
+                names.setdefault(key, []).append(name)
+        if len(names) > 1:
+            each = "; ".join(f"{', '.join(of)}: {words[key]}" for key, of in names.items())
+            notes.append(f"Not of the same {kind}. {each}.")
+    return " ".join(notes)
 
 
 def _cell(column: str, runs: Sequence[Mapping[str, float]], benchmark: Benchmark) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,6 +20,7 @@ from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import Account, load_detector, step_or_empty
+from crkd_core.evaluate.report import unscored_note
 from crkd_core.evaluate.scoring import EvaluateError, check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -134,7 +135,13 @@ def evaluate_dropout(
         submission = make_submission(answers.pop(case), classes=detector.config.classes)
         results[case] = score(tables, submission, split)
     shown = dropout_tables(results)
-    facts = {"weights": weights.name, "split": split, "samples": len(frames), "seed": seed}
+    facts: dict[str, Any] = {
+        "weights": weights.name,
+        "split": split,
+        "samples": len(frames),
+        "seed": seed,
+        "unscored": [*results[CASES[0]].unscored],
+    }
     figures = [
         {
             "cameras_lost": case.cameras,
@@ -145,10 +152,13 @@ def evaluate_dropout(
         for case, result in results.items()
     ]
     write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
+    note = unscored_note(results[CASES[0]])
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
-    write_text(text, out / "dropout.md")
+    write_text(text + (f"\n{note}\n" if note else ""), out / "dropout.md")
     draw_dropout(results, out / "dropout.png")
     print_tables(*shown)
+    if note:
+        print(note)
     for case, account in accounts.items():
         if account.blind:
             print(f"{case.cameras} cameras and {case.radars} radars lost: {account.note()}")

@@ -15,6 +15,7 @@ from crkd_core.evaluate.pictures import draw_precision_recall
 from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, publish, unscored_note
+from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import Countable, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
@@ -47,7 +48,8 @@ def evaluate_weights(
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
     slices.json where asked for, in the place of what an evaluation before this one left; prints
     the tables. A sample that has nothing that the detector reads has an empty answer; these are
-    counted in metrics.json and in what is printed. Of a detector with a second head its cells are
+    counted in metrics.json and in what is printed; "data" there identifies the samples, see
+    scored_data.py. Of a detector with a second head its cells are
     scored too ("segmentation" in metrics.json).
 
     Args:
@@ -88,7 +90,8 @@ def evaluate_weights(
     clear(out)
     write_submission(submission, out / "results.json")
     counted = countable(tables, submission, split)
-    result, parts = _scored(tables, submission, counted, out, slices=slices, facts=seen.facts())
+    facts = scored_data(tables, counted.tokens, split=split) | seen.facts()
+    result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)
     recorded = NuScenesFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -137,7 +140,8 @@ def evaluate_submission(
     tables = NuScenes(data, split=split, version=version)
     counted = countable(tables, submission, split)
     clear(out, keep=results_json)
-    result, parts = _scored(tables, submission, counted, out, slices=slices)
+    facts = scored_data(tables, counted.tokens, split=split)
+    result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)
     text = f"{results_json.name} on {split} of {tables.version}."
     _publish(result, out, text=text, tables=parts)
     return result
@@ -150,14 +154,14 @@ def _scored(
     out: Path,
     *,
     slices: bool,
-    facts: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any],
 ) -> tuple[Evaluation, list[Table]]:
     """Metrics of the whole, and the table of its parts where asked for; written.
 
     They are written before anything is drawn or printed, which may fail.
     """
     result = counted.score()
-    metrics = {**result.summary, "meta": dict(submission.meta), **(facts or {})}
+    metrics = {**result.summary, "meta": dict(submission.meta), **facts}
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
         return result, []

@@ -66,6 +66,7 @@ def draw_bev(
     min_score: float = 0.25,
     reach: float = 55.0,
     title: str = "",
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Seen from above, x forward pointing up: radar returns, truth, detections, velocities.
 
@@ -76,6 +77,8 @@ def draw_bev(
         min_score: weaker detections are left out.
         reach: half the side of the square that is shown, metres.
         title: heading.
+        classes: whose list gives the colours, of all pictures that are seen together; None =
+            those of the detections.
     """
     figure = Figure(figsize=(8, 8.4), dpi=110, facecolor=_BACKGROUND)
     axes = figure.add_axes((0.085, 0.06, 0.9, 0.89))
@@ -100,7 +103,8 @@ def draw_bev(
         _outline(axes, truth, ["#ffffff"] * len(truth), 1.6, 2)
         handles.append(_line("#ffffff", "truth"))
     shown = detections.select(detections.score >= min_score)
-    colors = [_hex(color) for color in colors_of(shown)]
+    by_name = colors_of(classes or shown.classes)
+    colors = [_hex(by_name[name]) for name in shown.classes]
     _outline(axes, shown, [colors[label] for label in shown.label], 1.2, 3)
     handles += [_line(colors[k], shown.classes[k]) for k in np.unique(shown.label)]
     axes.plot([-0.9, -0.9, 0.9, 0.9, -0.9], [-1, 3.4, 3.4, -1, -1], color="#39d353", linewidth=1.5)
@@ -124,6 +128,7 @@ def draw_cameras(
     min_score: float = 0.25,
     cameras: Sequence[str] = CAMERAS,
     tile_width: int = 560,
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Contact sheet of the cameras with boxes: truth thin and white, detections by class.
 
@@ -134,12 +139,15 @@ def draw_cameras(
         min_score: weaker detections are left out.
         cameras: of the rig; the others have no place on the sheet.
         tile_width: pixels per camera; a single one has twice as many.
+        classes: whose list gives the colours, of all pictures that are seen together; None =
+            those of the detections.
     """
     sizes = [image.shape[:2] for image in frame.images if image is not None]
     if len(cameras) == 1:
         tile_width *= 2
     height = round(tile_width * (sizes[0][0] / sizes[0][1] if sizes else 9 / 16))
     shown = detections.select(detections.score >= min_score)
+    by_name = colors_of(classes or shown.classes)
     truth = _touched(frame)
     tiles = {}
     for i, name in enumerate(CAMERAS):
@@ -158,7 +166,7 @@ def draw_cameras(
             if truth is not None:
                 colors = [_TRUTH_COLOR] * len(truth)
                 _draw_boxes(tile, truth, colors, project, frame.ego_T_cam[i], 1)
-            colors = [colors_of(shown)[label] for label in shown.label]
+            colors = [by_name[shown.classes[label]] for label in shown.label]
             _draw_boxes(tile, shown, colors, project, frame.ego_T_cam[i], 2)
         label = name if image is not None else f"{name} (missing)"
         for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
@@ -270,11 +278,13 @@ def _draw_boxes(
             )
 
 
-def colors_of(boxes: Boxes) -> list[tuple[int, int, int]]:
-    """RGB, 0 to 255, of every class that boxes can be of."""
+def colors_of(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """Class -> RGB, 0 to 255. What is shown side by side has the colours of one list."""
     chosen = {n: (r / 255, g / 255, b / 255) for n, (r, g, b) in NUSCENES_COLORS.items()}
-    made = class_colors(boxes.classes, chosen)
-    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in made]
+    return {
+        name: (round(255 * r), round(255 * g), round(255 * b))
+        for name, (r, g, b) in zip(classes, class_colors(classes, chosen), strict=True)
+    }
 
 
 def _hex(color: tuple[int, int, int]) -> str:

@@ -14,7 +14,13 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings, chec
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
-from crkd_core.experiments.results import SPLITS, published, read_results, write_result
+from crkd_core.experiments.results import (
+    SPLITS,
+    published,
+    put_aside,
+    read_results,
+    write_result,
+)
 from crkd_core.experiments.runner import run_all
 from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
@@ -183,6 +189,7 @@ def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
     for spec in specs:
         if spec.name in settings.trained and not folder.is_trained(spec.name):
             folder.take(spec.name, Path(settings.trained[spec.name]), spec.preset)
+            put_aside(folder, spec.name)
 
 
 def _settings(

@@ -2,8 +2,8 @@
 
 ``experiment.json`` the settings; ``runs/RUN`` the folders of crkd train and distill;
 ``evaluations/RUN/SPLIT`` those of crkd evaluate; ``logs/RUN.log`` what both said; ``results``
-what is worth keeping. How far a run is, is read from these files alone, so whoever comes after a
-kill knows as much as who was killed.
+what is worth keeping; ``before`` what was found of runs begun anew. How far a run is, is read from
+these files alone, so whoever comes after a kill knows as much as who was killed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from crkd_core.evaluate.compare import read_scores
@@ -65,6 +67,27 @@ def write_result(folder: Folder, spec: RunSpec, settings: Settings) -> dict[str,
     }
     write_json(result, folder.result(spec.name))
     return result
+
+
+def put_aside(folder: Folder, name: str) -> Path | None:
+    """Take what was found of an earlier training of a run out of the tables.
+
+    Returns:
+        Where it is now, a new folder ``before/RUN.N``; None where there was nothing.
+    """
+    known = {
+        "result.json": folder.result(name),
+        "evaluations": folder.path / "evaluations" / name,
+    }
+    known = {kept: path for kept, path in known.items() if path.exists()}
+    if not known:
+        return None
+    places = (folder.path / "before" / f"{name}.{number}" for number in itertools.count(1))
+    place = next(path for path in places if not path.exists())
+    place.mkdir(parents=True)
+    for kept, path in known.items():
+        path.rename(place / kept)
+    return place
 
 
 def read_results(folder: Folder, specs: Sequence[RunSpec]) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
+from crkd_core.experiments.results import put_aside
 from crkd_core.progress import Bar
 from crkd_core.train.run_folder import LOG
 
@@ -189,6 +190,9 @@ def _start(
         if not begun:
             # At most what a process left that was killed before its first file was whole.
             shutil.rmtree(folder.run(name), ignore_errors=True)
+            if (before := put_aside(folder, name)) is not None:
+                text = f"{name}: begun anew; what was found of it before lies in {before}"
+                progress.console.print(text, markup=False, soft_wrap=True)
         words = commands.training(spec, settings, resume=begun)
     elif stage == _LABELS:
         begun = LabelCheckpoint.beside(folder.label_encoder(name)).path.exists()

@@ -148,12 +148,13 @@ def _intervals(cells: Sequence[Interval | None]) -> list[str]:
 
 
 def _runs(specs: Sequence[RunSpec], results: Results, failed: Mapping[str, str]) -> Table:
-    """Every run by itself."""
+    """Every run by itself; what failed in the last call says so beside what it has."""
     rows = []
     for spec in specs:
         result = results.get(spec.name)
+        why = [failed[spec.name]] if spec.name in failed else []
         if result is None:
-            rows.append([spec.name, *["-"] * 6, failed.get(spec.name, "missing")])
+            rows.append([spec.name, *["-"] * 6, *(why or ["missing"])])
             continue
         scores = [
             result.get(kind, {}).get(split, {})
@@ -170,7 +171,7 @@ def _runs(specs: Sequence[RunSpec], results: Results, failed: Mapping[str, str])
                     for pair in zip(scores, ends, strict=True)
                     for score in pair
                 ),
-                "; ".join(result["signatures"]) or "sound",
+                "; ".join([*why, *result["signatures"]]) or "sound",
             ]
         )
     return Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,23 @@ from crkd_core.evaluate.scoring import Countable
 MIN_SCORE, DISTANCE = 0.25, 2.0
 
 
-def quality(counted: Countable) -> dict[str, float]:
+def quality(counted: Countable, classes: Sequence[str]) -> dict[str, float]:
     """Sample token -> F1 of its boxes: 2 right / (truth + shown).
 
     Shown are detections from MIN_SCORE on, right those that are matched within DISTANCE. Samples
     without truth and without detections are left out.
+
+    Args:
+        counted: truth and detections of a network.
+        classes: of which boxes count, all of them among the network's.
     """
-    found = counted.detections.select(counted.detections.score >= MIN_SCORE)
-    right = match(counted.truth, found, (DISTANCE,))[0] >= 0
+    truth, found = counted.truth.of_classes(classes), counted.detections.of_classes(classes)
+    found = found.select(found.score >= MIN_SCORE)
+    right = match(truth, found, (DISTANCE,))[0] >= 0
     samples = len(counted.tokens)
     hits = np.bincount(found.sample[right], minlength=samples)
     boxes = np.bincount(found.sample, minlength=samples) + np.bincount(
-        counted.truth.sample, minlength=samples
+        truth.sample, minlength=samples
     )
     return {
         token: float(2 * hits[i] / boxes[i]) for i, token in enumerate(counted.tokens) if boxes[i]
@@ -39,7 +44,8 @@ def chosen(
 
     Args:
         qualities: of the network that the pictures are about.
-        reference: of the one that it is compared with; None = no such samples.
+        reference: of the one that it is compared with, over the same classes; None = no such
+            samples.
     """
     tokens = list(qualities)
     if not tokens:

@@ -23,21 +23,22 @@ MIN_SCORE = 0.1
 
 
 def player(
-    frames: Sequence[Frame], answers: Mapping[str, Sequence[Detections]], *, title: str
+    frames: Sequence[Frame],
+    answers: Mapping[str, Sequence[Detections]],
+    *,
+    classes: Sequence[str],
+    title: str,
 ) -> str:
     """The player as HTML that needs no other file.
 
     Args:
         frames: of a drive, in time order, with truth.
         answers: name of a network -> its detections in the axes of ego, one set per Frame.
+        classes: of all networks; each has a colour.
         title: over it.
     """
-    first = next(iter(answers.values()))[0]
     shown = {
-        "colors": {
-            name: f"rgb({r},{g},{b})"
-            for name, (r, g, b) in zip(first.classes, colors_of(first), strict=True)
-        },
+        "colors": {name: f"rgb({r},{g},{b})" for name, (r, g, b) in colors_of(classes).items()},
         "networks": list(answers),
         "frames": [
             _frame(frame, frames[0].stamp_ns, {name: sets[i] for name, sets in answers.items()})

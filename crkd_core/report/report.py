@@ -7,6 +7,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 
@@ -22,7 +23,14 @@ from crkd_core.report.frames import MIN_SCORE, chosen, quality
 from crkd_core.report.maps import draw_maps, loss_maps, trained_student
 from crkd_core.report.player import player
 from crkd_core.report.scores import scores
-from crkd_core.report.subjects import Subject, SubjectError, observe, parse
+from crkd_core.report.subjects import (
+    Subject,
+    SubjectError,
+    classes_of,
+    observe,
+    parse,
+    shared_classes,
+)
 from crkd_core.tables import Table, number
 from crkd_core.train.curves import compare_losses, logged_runs
 
@@ -68,8 +76,10 @@ def report(
         raise SubjectError(f"--drive {drive}: not in {split}, which holds {', '.join(drives)}")
     subjects = [observe(source, tables, split, device=device) for source in sources]
     about = subjects[-1]
-    qualities = {subject.name: quality(subject.counted) for subject in subjects}
-    reference = qualities[subjects[0].name] if len(subjects) > 1 else None
+    shared = shared_classes(subjects)
+    # Without a class in common each has an F1 of its own classes, and none is compared.
+    qualities = {s.name: quality(s.counted, shared or s.counted.truth.classes) for s in subjects}
+    reference = qualities[subjects[0].name] if shared and len(subjects) > 1 else None
     picked = chosen(qualities[about.name], reference)
     with tempfile.TemporaryDirectory() as folder:
         rooms = Path(folder)
@@ -84,8 +94,18 @@ def report(
             f"{', '.join(s.name for s in subjects)} on {split} of {tables.version}: "
             f"{len(about.answers)} samples. The pictures are about {about.name}"
             + (f", compared with {subjects[0].name}." if reference is not None else ".")
+            + _shared_note(subjects, shared)
         )
         write_text(page("Camera-radar detection: report", [*head, *parts]), out)
+
+
+def _shared_note(subjects: Sequence[Subject], shared: Sequence[str]) -> str:
+    """A sentence on the classes that F1 is about; "" where they are those of every network."""
+    if all({*subject.counted.truth.classes} == {*shared} for subject in subjects):
+        return ""
+    if not shared:
+        return " The networks have no class in common, so F1 of each is over its own."
+    return f" F1 is over the classes that all of them have: {', '.join(shared)}."
 
 
 def _section(title: str, parts: Sequence[str]) -> list[str]:
@@ -132,6 +152,7 @@ def _pictures(
     """Chosen samples from above and in the cameras, with the boxes of every network."""
     parts = []
     detectors = [subject.detector for subject in subjects]
+    classes = classes_of(subjects)
     for name, token in picked.items():
         frame = recorded(tables, [token], detectors)[0]
         parts.append(f"<h3>{html.escape(f'{name}: {_drive_of(token, drives)}, {token}')}</h3>\n")
@@ -140,9 +161,10 @@ def _pictures(
             f1 = qualities[subject.name].get(token, math.nan)
             caption = f"{subject.name}: F1 {number(f1, 2)} (boxes from score {MIN_SCORE:g} on)"
             path = rooms / f"{index}_{token}.png"
-            draw_bev(frame, found, path, min_score=MIN_SCORE, title=subject.name)
+            shown: dict[str, Any] = {"min_score": MIN_SCORE, "classes": classes}
+            draw_bev(frame, found, path, title=subject.name, **shown)
             parts.append(figure(f"{caption}, from above", path))
-            draw_cameras(frame, found, path, min_score=MIN_SCORE, cameras=tables.cameras)
+            draw_cameras(frame, found, path, cameras=tables.cameras, **shown)
             photo = path.with_suffix(".jpg")
             drawn = cv2.imread(str(path))
             if drawn is None:
@@ -194,7 +216,8 @@ def _player(
     tokens = drives[drive]
     frames = [*recorded(tables, tokens, [s.detector for s in subjects], images=False)]
     answers = {s.name: [s.answers[token] for token in tokens] for s in subjects}
-    return _section("A drive from above", [player(frames, answers, title=drive)])
+    part = player(frames, answers, classes=classes_of(subjects), title=drive)
+    return _section("A drive from above", [part])
 
 
 def _drive_of(token: str, drives: Mapping[str, Sequence[str]]) -> str:

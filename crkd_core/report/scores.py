@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.evaluate.pictures import draw_precision_recall
-from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs
+from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs, unscored_note
 from crkd_core.evaluate.slices import slices_table
 from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note
 from crkd_core.evaluate.vod.metrics import VodEvaluation
@@ -61,8 +62,12 @@ def _nuscenes(subjects: Sequence[tuple[Subject, Evaluation]], rooms: Path) -> li
     ]
     path = rooms / "parts.png"
     bars = {s.name: [part.get("mean_ap", 0.0) for part in s.parts] for s, _ in subjects}
-    _draw_parts(_ticks(subjects[0][0], count="boxes"), bars, path, of="mAP; below: boxes")
+    ticks, below = ticks_of([s.parts for s, _ in subjects], count="boxes")
+    _draw_parts(ticks, bars, path, of=f"mAP{below}")
     parts = [table.html() + "<br>\n" for table in tables]
+    for subject, result in subjects:
+        if note := unscored_note(result):
+            parts += paragraphs(f"{subject.name}: {note}")
     parts.append(figure("mAP of parts of the data", path))
     for index, (subject, result) in enumerate(subjects):
         path = rooms / f"curves{index}.png"
@@ -100,8 +105,8 @@ def _vod(subjects: Sequence[tuple[Subject, VodEvaluation]], rooms: Path) -> list
     parts += paragraphs(absent_note(subjects[0][1]))
     path = rooms / "parts.png"
     bars = {s.name: [part.get("mean", {}).get("3d", 0.0) for part in s.parts] for s, _ in subjects}
-    ticks = _ticks(subjects[0][0], count="objects")
-    _draw_parts(ticks, bars, path, of="mean 3D AP (%); below: objects")
+    ticks, below = ticks_of([s.parts for s, _ in subjects], count="objects")
+    _draw_parts(ticks, bars, path, of=f"mean 3D AP (%){below}")
     parts.append(figure("3D AP of parts of the data", path))
     path = rooms / "curves.png"
     _draw_vod_curves(subjects, path)
@@ -114,9 +119,24 @@ def _titled(table: Table, title: str) -> Table:
     return Table(title=title, columns=table.columns, rows=table.rows, texts=table.texts)
 
 
-def _ticks(subject: Subject, *, count: str) -> list[tuple[str, str]]:
-    """Group and label of every part; truth is the same for all networks."""
-    return [(part["group"], f"{part['name']}\n{part[count]}") for part in subject.parts]
+def ticks_of(
+    parts: Sequence[Sequence[dict[str, Any]]], *, count: str
+) -> tuple[list[tuple[str, str]], str]:
+    """Group and label of every part, and what is said of the labels: with counts, or "".
+
+    Networks of other classes have other truth; then counts are left to the tables.
+
+    Args:
+        parts: of every network, see Subject.
+        count: key of the number of boxes of truth in a part.
+    """
+    counts = [[part[count] for part in one] for one in parts]
+    alike = all(one == counts[0] for one in counts)
+    ticks = [
+        (part["group"], f"{part['name']}\n{part[count]}" if alike else part["name"])
+        for part in parts[0]
+    ]
+    return ticks, f"; below: {count}" if alike else ""
 
 
 def _draw_parts(

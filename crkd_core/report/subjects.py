@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,17 @@ class Subject:
     def name(self) -> str:
         """In tables and legends."""
         return self.source.name
+
+
+def classes_of(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """The classes of all networks, each once, those of the first one first."""
+    return tuple(dict.fromkeys(name for one in subjects for name in one.detector.classes))
+
+
+def shared_classes(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """The classes that all networks are scored on, in the order of the first one."""
+    first, *others = (subject.counted.truth.classes for subject in subjects)
+    return tuple(name for name in first if all(name in classes for classes in others))
 
 
 def parse(arguments: list[str]) -> list[Source]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crkd_core.config import check_classes
 from crkd_core.evaluate.predict import detect
+from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import score
 from crkd_core.evaluate.submission import Answer, make_submission, write_submission
 from crkd_core.files import check_output, replacing, write_json
@@ -191,9 +192,12 @@ class _Replay:
             publishing=self._publishing,
         )
         evaluation = None
-        if self._tables is not None:
+        if self._tables is not None and split is not None:
             tokens = [*samples.tokens.values(), *samples.missed]
-            evaluation = _score(self._tables, detector.classes, self._answers, tokens, self._out)
+            facts = scored_data(self._tables, tokens, split=split)
+            evaluation = _score(
+                self._tables, detector.classes, self._answers, tokens, self._out, facts
+            )
         return ReplayReport(
             frames=count,
             key_frames=len(self._answers),
@@ -260,6 +264,7 @@ def _score(
     answers: Sequence[Answer],
     tokens: Sequence[str],
     out: Path,
+    facts: Mapping[str, Any],
 ) -> Evaluation:
     """Write results.json and metrics.json of these samples."""
     submission = make_submission(answers, classes=classes, tokens=tokens)
@@ -267,5 +272,6 @@ def _score(
     evaluation = score(tables, submission, tokens)
     # How long it took would differ between two runs.
     summary = {k: v for k, v in evaluation.summary.items() if k != "eval_time"}
-    write_json({**summary, "meta": dict(submission.meta)}, out / "metrics.json", indent=2)
+    metrics = {**summary, "meta": dict(submission.meta), **facts}
+    write_json(metrics, out / "metrics.json", indent=2)
     return evaluation

@@ -53,6 +53,11 @@ TINY = DetectorConfig(
     classes=NUSCENES_CLASSES,
 )
 
+#: TINY for cars alone.
+ONE_CLASS = dataclasses.replace(
+    TINY, classes=("car",), head=dataclasses.replace(TINY.head, tasks=SIX_TASKS[:1])
+)
+
 #: A LiDAR branch that fits TINY.
 LIDAR = LidarConfig(kind="pillars", voxel=(1.0, 1.0, 1.0), channels=(6, 8))
 

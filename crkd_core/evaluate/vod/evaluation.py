@@ -15,6 +15,7 @@ from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.pass_over import draw_samples, pass_over
 from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.report import publish
+from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.metrics import Pair, VodEvaluation, evaluate_pairs, paired
 from crkd_core.evaluate.vod.results import read_results, results_of, write_results
@@ -76,7 +77,7 @@ def evaluate_weights(
     clear(out)
     write_results(frames.tokens, results, out / "results")
     check_labelled(frames)
-    result, parts = _scored(frames, results, out, slices=slices, facts=seen.facts())
+    result, parts = _scored(frames, results, out, slices=slices, facts=seen.facts(), split=split)
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -113,7 +114,7 @@ def evaluate_results(
     results = read_results(frames.tokens, folder)
     check_labelled(frames)
     clear(out, keep=folder)
-    result, parts = _scored(frames, results, out, slices=slices)
+    result, parts = _scored(frames, results, out, slices=slices, split=split)
     publish(
         out,
         title=TITLE,
@@ -182,6 +183,7 @@ def _scored(
     out: Path,
     *,
     slices: bool,
+    split: str,
     facts: Mapping[str, Any] | None = None,
 ) -> tuple[VodEvaluation, list[Table]]:
     """The metrics, and the table of parts where asked for.
@@ -190,7 +192,13 @@ def _scored(
     """
     pairs = pairs_of(frames, results)
     result = evaluate_pairs(pairs)
-    metrics = {"metrics": "View-of-Delft", "unit": UNIT, **result.summary, **(facts or {})}
+    metrics = {
+        "metrics": "View-of-Delft",
+        "unit": UNIT,
+        **result.summary,
+        **scored_data(frames.tables, frames.tokens, split=split),
+        **(facts or {}),
+    }
     write_json(metrics, out / "metrics.json", indent=2)
     if not slices:
         return result, []

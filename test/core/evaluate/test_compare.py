@@ -16,12 +16,11 @@ from crkd_core.train.run_folder import RunError
 PNG = b"\x89PNG"
 
 
-def evaluation(folder, mean_ap):
-    """The metrics.json of an evaluation, with another mAP."""
-    summary = evaluate(
-        ScoredBoxes.empty(NUSCENES_CLASSES), ScoredBoxes.empty(NUSCENES_CLASSES)
-    ).summary
-    write_json({**summary, "mean_ap": mean_ap}, folder / "metrics.json")
+def evaluation(folder, mean_ap, *, data=None, classes=NUSCENES_CLASSES):
+    """The metrics.json of an evaluation, with another mAP; as of old without data."""
+    summary = evaluate(ScoredBoxes.empty(classes), ScoredBoxes.empty(classes)).summary
+    of = {} if data is None else {"data": data}
+    write_json({**summary, "mean_ap": mean_ap, **of}, folder / "metrics.json")
     return folder
 
 
@@ -82,6 +81,38 @@ def test_arguments_that_name_nothing_to_compare_are_refused(
     log(tmp_path / "run")
     with pytest.raises(CompareError, match=text):
         parse(arguments)
+
+
+VAL = {"split": "val", "samples": 81, "digest": "0f"}
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "text"),
+    [
+        ({"data": {**VAL, "split": "test", "digest": "a1"}}, "samples", "test (81 samples, "),
+        ({"data": {**VAL, "digest": "a1"}}, "samples", "val (81 samples, digest a1)"),
+        ({"data": VAL, "classes": ("car", "bus")}, "classes", "bus, car"),
+        ({"classes": ("car", "bus")}, "classes", "bus, car"),
+    ],
+)
+def test_evaluations_of_other_data_are_not_averaged(other, kind, text, tmp_path):
+    one = evaluation(tmp_path / "0", 0.25, data=VAL)
+    two = evaluation(tmp_path / "1", 0.5, **other)
+    with pytest.raises(CompareError, match=f"a: runs of one name .*their {kind} differ") as error:
+        compare({"b": [one], "a": [one, two]})
+    assert f"{two} has {text}" in str(error.value)
+    table = compare({"a": [one], "b": [two], "c": [one]}, tmp_path / "out")
+    (note,) = table.title.splitlines()[1:]
+    assert note.startswith(f"Not of the same {kind}. a, c: ") and f"; b: {text}" in note
+    assert note in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_evaluations_of_the_same_data_are_averaged_however_it_was_named(tmp_path):
+    one = evaluation(tmp_path / "0", 0.25, data=VAL)
+    two = evaluation(tmp_path / "1", 0.5, data={**VAL, "split": "scene-0003,scene-0012"})
+    old = evaluation(tmp_path / "2", 0.75, classes=NUSCENES_CLASSES[::-1])
+    table = compare({"a": [one, two, old], "b": [old]})
+    assert table.title == "nuScenes detection" and table.rows[0][1] == "3"
 
 
 def test_folders_say_themselves_what_they_are(tmp_path, monkeypatch):

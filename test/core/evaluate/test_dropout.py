@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import write_version
-from model_tiny import TINY, frame, roughen
+from model_tiny import ONE_CLASS, TINY, frame, roughen
 from typer.testing import CliRunner, Result
 
 from crkd_core.cli import app
@@ -98,6 +98,16 @@ def test_tables_figures_and_picture(place, tmp_path, capsys) -> None:
     picture = cv2.imread(str(tmp_path / "dropout.png"))
     assert picture.shape[1] > 600 and len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
     assert "NDS" in capsys.readouterr().out
+
+
+def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(dropout, "CASES", CASES[:1])
+    save_weights(build_detector(ONE_CLASS), tmp_path / "car.safetensors")
+    evaluate_dropout(tmp_path / "car.safetensors", place / "data", SPLIT, tmp_path)
+    note = "Metrics are means over the detector's 1 classes; truck, bus, "
+    assert note in capsys.readouterr().out.replace("\n", " ")
+    assert note in (tmp_path / "dropout.md").read_text()
+    assert "barrier" in json.loads((tmp_path / "dropout.json").read_text())["unscored"]
 
 
 def test_a_detector_with_memory_remembers_what_the_same_case_saw(tmp_path, monkeypatch) -> None:

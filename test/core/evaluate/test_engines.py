@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from handmade import write_version
-from model_tiny import TINY, frame
+from model_tiny import ONE_CLASS, TINY, frame
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
+from crkd_core.evaluate import engines
 from crkd_core.evaluate.engines import spread
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.files import read_description
@@ -51,6 +52,16 @@ def test_engines_side_by_side(place, tmp_path):
     assert "times as fast" in text and text.count("openvino") == 3
     assert "times as fast" in done.output
     assert run(*words, "--out", tmp_path).exit_code == 1  # Results are there already.
+
+
+def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(engines.VARIANTS, "cpu", (("torch", "fp32"),))
+    save_weights(build_detector(ONE_CLASS), tmp_path / "car.safetensors")
+    engines.compare_engines(tmp_path / "car.safetensors", place / "data", SPLIT, tmp_path)
+    note = "Metrics are means over the detector's 1 classes; truck, bus, "
+    assert note in capsys.readouterr().out.replace("\n", " ")
+    assert note in (tmp_path / "engines.md").read_text()
+    assert "barrier" in json.loads((tmp_path / "engines.json").read_text())["unscored"]
 
 
 def test_export_writes_what_a_detector_loads(place, tmp_path):

@@ -27,6 +27,7 @@ from crkd_core.evaluate.pictures import (
 )
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import ReportError, metrics_tables, write_report
+from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import EvaluateError, score
 from crkd_core.evaluate.submission import Submission, SubmissionError, write_submission
 from crkd_core.evaluate.vod.results import write_results
@@ -91,6 +92,14 @@ def adversarial(tables, tokens, rng):
     return Submission(tokens=tuple(tokens), boxes=ScoredBoxes.joined(parts), meta=meta)
 
 
+def metrics_of(out):
+    """What the devkit writes too of metrics.json; the samples that it names are checked."""
+    metrics = json.loads((out / "metrics.json").read_text())
+    data = metrics.pop("data")
+    assert data.keys() == {"split", "samples", "digest"} and data["samples"] > 0
+    return metrics
+
+
 @pytest.mark.parametrize("split", ["mini_val", "ours", "one"])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_data_set_scores_as_with_the_devkit(data, devkit, tmp_path, capsys, split, seed):
@@ -104,10 +113,20 @@ def test_a_data_set_scores_as_with_the_devkit(data, devkit, tmp_path, capsys, sp
     assert ours.summary["mean_ap"] > 0
     theirs = devkit_summary(devkit, path, split, tmp_path / "theirs")
     assert_same(
-        json.loads((tmp_path / "ours" / "metrics.json").read_text()),
+        metrics_of(tmp_path / "ours"),
         json.loads(json.dumps(theirs)),
     )
     assert f"{ours.summary['nd_score']:.3f}" in capsys.readouterr().out
+
+
+def test_the_samples_of_an_evaluation_are_told_from_others_whatever_their_order(data):
+    tables = NuScenes(data)
+    tokens = tables.samples_of("mini_val")
+    told = scored_data(tables, tokens, split="mini_val")["data"]
+    assert told["split"] == "mini_val" and told["samples"] == len(tokens)
+    assert scored_data(tables, tokens[::-1], split="mini_val")["data"] == told
+    fewer = scored_data(tables, tokens[1:], split="mini_val")["data"]
+    assert fewer["digest"] != told["digest"] and fewer["samples"] == len(tokens) - 1
 
 
 def truth_as_detections(tables, tokens):
@@ -155,7 +174,7 @@ def test_truth_of_the_world_scores_one(tmp_path):
     assert ours.summary["nd_score"] == pytest.approx(1, abs=1e-9)
     devkit = nuscenes.NuScenes("v1.0-mini", str(data), verbose=False)
     theirs = devkit_summary(devkit, tmp_path / "results.json", "mini_val", tmp_path / "theirs")
-    written = json.loads((tmp_path / "ours" / "metrics.json").read_text())
+    written = metrics_of(tmp_path / "ours")
     assert_same(written, json.loads(json.dumps(theirs)))
 
 
@@ -226,7 +245,7 @@ def test_boxes_without_points_and_unknown_samples_are_taken_as_the_devkit_takes_
     theirs = devkit_summary(devkit, tmp_path / "results.json", "one", tmp_path / "theirs")
     assert 0 < ours.summary["mean_ap"] != score(tables, made, "one").summary["mean_ap"]
     assert_same(
-        json.loads((tmp_path / "ours" / "metrics.json").read_text()),
+        metrics_of(tmp_path / "ours"),
         json.loads(json.dumps(theirs)),
     )
     for boxes in content["results"].values():
@@ -273,7 +292,7 @@ def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
     out = tmp_path / "run"
     result = evaluate_weights(weights, data, "mini_val", out, sensors=("RADAR_FRONT", "CAM_BACK"))
     theirs = devkit_summary(devkit, out / "results.json", "mini_val", tmp_path / "theirs")
-    assert_same(json.loads((out / "metrics.json").read_text()), json.loads(json.dumps(theirs)))
+    assert_same(metrics_of(out), json.loads(json.dumps(theirs)))
     assert result.summary["cfg"]["max_boxes_per_sample"] == 500
     results = json.loads((out / "results.json").read_text())
     assert set(results["results"]) == set(NuScenes(data).samples_of("mini_val"))

@@ -90,6 +90,15 @@ def test_what_is_missing_is_shown_as_missing(results):
     assert rows(runs)["A-1"]["state"] == "sound" and rows(runs)["A-1"]["mAP start"] == "0.300"
 
 
+def test_a_run_that_failed_says_so_beside_what_it_has(results):
+    results["A-1"]["signatures"] = ["unstable gradient"]
+    failed = dict.fromkeys(("A-1", "A-2"), "failed with status 1: out of memory")
+    runs = rows(tables(RUNS, results, "validation", failed)[-1])
+    assert runs["A-1"]["state"] == "failed with status 1: out of memory; unstable gradient"
+    assert runs["A-2"]["state"] == "failed with status 1: out of memory"
+    assert runs["A-2"]["validation"] == "0.390"
+
+
 def test_a_score_of_fewer_pairs_says_how_many(results):
     results["C-3"]["validation"]["scores"]["mAVE"] = math.nan
     del results["C-1"]["validation"]["slices"][0]

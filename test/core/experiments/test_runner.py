@@ -28,6 +28,7 @@ from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
+from crkd_core.files import write_json
 from crkd_core.model.checkpoint import CheckpointError, read_config
 from crkd_core.presets import preset
 
@@ -188,9 +189,20 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
         data=str(data), drives=dict(share_out(NuScenes(data), "1,1,1")), changes=TINY
     )
     folder = Folder(tmp_path)
+    # Found of trainings whose folders are gone.
+    for name in ("broken", "lidar", "orphan"):
+        write_json({}, folder.result(name))
+        write_json({}, folder.evaluation(name, "validation") / "metrics.json")
+    (tmp_path / "before" / "lidar.1").mkdir(parents=True)
     with folder.locked() as lock:
         failed = run_all(folder, specs, settings, lock=lock, jobs=2, splits=[])
     assert set(failed) == {"broken", "orphan"}
+    for name, place in (("broken", "broken.1"), ("lidar", "lidar.2")):
+        assert not folder.result(name).exists()
+        assert not folder.evaluation(name, "validation").exists()
+        assert (tmp_path / "before" / place / "result.json").is_file()
+        assert (tmp_path / "before" / place / "evaluations/validation/metrics.json").is_file()
+    assert folder.result("orphan").exists(), "it was not begun"
     assert "failed with status" in failed["broken"] and "glue" in failed["broken"]
     assert failed["orphan"] == "waits for broken, which failed"
     assert all(folder.is_trained(name) for name in ("lidar", "student", "taught"))
@@ -209,6 +221,7 @@ def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
     weights = Path("weights/demo_imkd.safetensors").resolve()
     assert read_config(weights) != preset("demo_student").detector
     out = tmp_path / "out"
+    write_json({"of": "another training"}, out / "results" / "S0.json")
     failed = experiment(
         "main",
         out,
@@ -221,6 +234,7 @@ def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
         trained={"S0": weights},
     )
     assert failed == {}
+    assert "another training" in (out / "before" / "S0.1" / "result.json").read_text()
     assert (out / "runs" / "S0" / "weights.safetensors").read_bytes() == weights.read_bytes()
     config = read_config(out / "runs" / "A-1" / "weights.safetensors")
     assert config == read_config(weights)

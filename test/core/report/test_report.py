@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -23,13 +24,15 @@ from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.training import distill
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
+from crkd_core.evaluate.pictures import draw_bev
 from crkd_core.evaluate.scoring import Countable, EvaluateError
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
 from crkd_core.report.player import player
 from crkd_core.report.report import report
-from crkd_core.report.subjects import SubjectError, parse
+from crkd_core.report.scores import scores, ticks_of
+from crkd_core.report.subjects import Source, Subject, SubjectError, parse, shared_classes
 from crkd_core.train.run_folder import Run
 
 
@@ -50,6 +53,20 @@ def boxes(*rows: tuple[int, float, int, float]) -> ScoredBoxes:
     )
 
 
+def answer(*classes: str) -> Detections:
+    """A box of each class, two metres apart."""
+    n = len(classes)
+    return Detections(
+        center=np.stack([2.0 * np.arange(n), np.zeros(n), np.zeros(n)], 1),
+        size=np.ones((n, 3)),
+        yaw=np.zeros(n),
+        velocity=np.zeros((n, 2)),
+        label=np.arange(n),
+        score=np.ones(n),
+        classes=classes,
+    )
+
+
 def test_the_quality_of_a_sample_is_f1_of_what_is_drawn():
     truth = boxes((0, 0.0, 0, 1.0), (0, 9.0, 0, 1.0), (1, 0.0, 5, 1.0), (3, 0.0, 0, 1.0))
     found = boxes(
@@ -64,7 +81,51 @@ def test_the_quality_of_a_sample_is_f1_of_what_is_drawn():
         unscored=(),
         rules=DetectionRules(),
     )
-    assert quality(counted) == {"a": pytest.approx(2 / 3), "b": 0.0, "c": 0.0, "d": 0.0}
+    found_of = quality(counted, NUSCENES_CLASSES)
+    assert found_of == {"a": pytest.approx(2 / 3), "b": 0.0, "c": 0.0, "d": 0.0}
+    assert quality(counted, (NUSCENES_CLASSES[5],)) == {"b": 0.0}
+
+
+def subject(name: str, classes: tuple[str, ...]) -> Subject:
+    """A network of these classes that finds every car and nothing else."""
+    truth = boxes((0, 0.0, 0, 1.0), (0, 9.0, 0, 1.0), (0, 5.0, 5, 1.0)).of_classes(classes)
+    counted = Countable(
+        tokens=("a",),
+        ego=np.zeros((1, 2)),
+        truth=truth,
+        detections=truth.select(truth.label == classes.index("car")),
+        unscored=tuple(name for name in NUSCENES_CLASSES if name not in classes),
+        rules=DetectionRules(),
+    )
+    result = counted.score()
+    part = {"group": "range", "name": "near", "boxes": len(truth)}
+    return Subject(
+        source=Source(name=name, weights=Path(name), run=None),
+        detector=dataclasses.replace(TEACHER, name=name),
+        answers={},
+        counted=counted,
+        result=result,
+        parts=[{**part, "mean_ap": result.summary["mean_ap"]}],
+    )
+
+
+def test_networks_of_other_classes_are_told_apart_and_ranked_by_the_common_ones(tmp_path):
+    every, cars = subject("all", NUSCENES_CLASSES), subject("cars", ("car",))
+    text = "".join(scores([every, cars], tmp_path))
+    assert "cars: Metrics are means over the detector&#x27;s 1 classes; truck, " in text
+    assert "all: Metrics are" not in text
+    assert shared_classes([every, cars]) == shared_classes([cars, every]) == ("car",)
+    assert shared_classes([every, every]) == NUSCENES_CLASSES
+    # Over all classes the first one would seem the worse: it has to find more.
+    assert quality(every.counted, ("car",)) == quality(cars.counted, ("car",)) == {"a": 1.0}
+    assert quality(every.counted, NUSCENES_CLASSES)["a"] == pytest.approx(4 / 5)
+
+
+def test_parts_have_counts_where_they_are_those_of_every_network():
+    parts = [{"group": "range", "name": "near", "boxes": 3}]
+    assert ticks_of([parts, parts], count="boxes") == ([("range", "near\n3")], "; below: boxes")
+    fewer = [{**parts[0], "boxes": 2}]
+    assert ticks_of([parts, fewer], count="boxes") == ([("range", "near")], "")
 
 
 def test_best_typical_and_worst_are_different_samples():
@@ -103,8 +164,28 @@ def test_arguments_that_name_no_network_are_refused(tmp_path):
 def test_no_text_of_a_drive_ends_the_players_script():
     frame = dataclasses.replace(FRAMES[0], truth=None)
     classes = ("</script>", "car")
-    page = player([frame], {"</script>": [Detections.empty(classes)]}, title="</script>")
+    answers = {"</script>": [Detections.empty(classes)]}
+    page = player([frame], answers, classes=classes, title="</script>")
     assert page.count("</script>") == 2
+
+
+def test_boxes_of_every_network_have_the_colour_of_their_class(tmp_path):
+    """Also classes that only one network has, and those that nobody chose a colour for."""
+    frame = dataclasses.replace(FRAMES[0], truth=None)
+    answers = {"first": [answer("car", "kiosk")], "last": [answer("tent", "kiosk", "car")]}
+    classes = ("car", "kiosk", "tent")
+    text = player([frame], answers, classes=classes, title="")
+    data = json.loads(text.split('class="player-data">')[1].split("</script>")[0])
+    rows = [row for found in data["frames"][0]["found"].values() for row in found]
+    assert [row[7] for row in rows] == ["car", "kiosk", "tent", "kiosk", "car"]
+    assert len({data["colors"][row[7]] for row in rows}) == 3
+    for name, color in data["colors"].items():
+        rgb = [int(one) for one in color[4:-1].split(",")]
+        for [found] in answers.values():
+            path = tmp_path / "above.png"
+            draw_bev(frame, found, path, reach=5.0, classes=classes)
+            is_there = (cv2.imread(str(path)) == rgb[::-1]).all(-1).any()
+            assert is_there == (name in found.classes)
 
 
 def test_drives_of_view_of_delft_are_runs_of_frames(tmp_path):

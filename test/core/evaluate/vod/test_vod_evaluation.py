@@ -23,6 +23,7 @@ def test_samples_with_nothing_to_see_are_counted(sensors, tmp_path, capsys) -> N
     save_weights(build_detector(preset("vod_student").detector), weights)
     evaluate_weights(weights, data, "train", out, sensors=sensors, score_threshold=0.5)
     metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["data"]["split"] == "train" and len(metrics["data"]["digest"]) == 16
     # View-of-Delft has no other camera than the front one.
     assert metrics.get("samples_without_input", 0) == len(sensors)
     assert ("had no sensor that the detector could" in capsys.readouterr().out) == bool(sensors)
