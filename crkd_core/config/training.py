@@ -81,7 +81,8 @@ class PasteConfig:
 class UnlabelledConfig:
     """Drives whose boxes nobody drew: only the teachers speak about them (docs/method.md 1.7)."""
 
-    #: Root folder of a nuScenes data set, and a split of it. What it says of boxes is not read.
+    #: Root folder of a data set, nuScenes or View-of-Delft, and a split of it. What it says of
+    #: boxes is not read.
     data: str
     split: str
     #: Of all samples, how many are of these drives.
