@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version, leave_out
-from crkd_core.commands.runs import check_place, recorded_frames, resumed
+from crkd_core.commands.runs import check_begin, check_place, recorded_frames, resumed
 from crkd_core.config import (
     CRKD_LOSSES,
     IMKD_LOSSES,
@@ -145,6 +145,7 @@ def distill(
     if resume:
         run.check_data(frames.digest())
     else:
+        check_begin(config, frames, device)
         config, found = protocol.measured_start(
             config,
             trained=HeldOut(data=data, split=split, version=version),

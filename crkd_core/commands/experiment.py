@@ -78,6 +78,7 @@ def experiment(
     ] = None,
 ) -> None:
     """Train and score a list of runs over seeds, and compare them; see docs/experiments.md."""
+    from crkd_core.experiments.asked import Asked
     from crkd_core.experiments.experiment import experiment as run_experiment
     from crkd_core.experiments.experiment import shown, trainings_from
     from crkd_core.experiments.folder import ExperimentError
@@ -93,17 +94,19 @@ def experiment(
         failed = run_experiment(
             name,
             out,
-            data=data,
-            drives=drives,
-            scale=scale,
-            changes=set_ or None,
-            start_image=start_image,
-            trained=trainings_from(trained) if trained else None,
+            Asked(
+                data=data,
+                drives=drives,
+                scale=scale,
+                changes=set_ or None,
+                start_image=start_image,
+                trained=trainings_from(trained) if trained else None,
+                more=more,
+                device=device,
+                readers=readers,
+            ),
             seeds=seeds,
             only=only or (),
-            more=more,
-            device=device,
-            readers=readers,
             jobs=jobs,
             test=test,
         )

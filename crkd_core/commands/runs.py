@@ -30,6 +30,20 @@ def check_place(out: Path, device: str) -> None:
     usable_device(device)
 
 
+def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: str) -> None:
+    """Make what a new run begins with, and throw it away: its folder could only fail again.
+
+    Raises:
+        TrainError, StartError, DistillError and others: see ``train``, ``methods_of`` and
+            ``first_student``.
+    """
+    from crkd_core.distill.training import first_student, methods_of
+    from crkd_core.train.start import check_trainable
+
+    check_trainable(config, frames, device)
+    first_student(config, [method.teacher for method in methods_of(config)])
+
+
 def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[str]) -> Run:
     """The run in ``out``, which nothing on the command line may change.
 

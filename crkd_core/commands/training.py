@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
-from crkd_core.commands.runs import check_place, recorded_frames, resumed
+from crkd_core.commands.runs import check_begin, check_place, recorded_frames, resumed
 from crkd_core.config import TrainConfig
 from crkd_core.config.override import override
 from crkd_core.presets import preset as find_preset
@@ -60,6 +60,7 @@ def train(
     if resume:
         run.check_data(frames.digest())
     else:
+        check_begin(config, frames, device)
         run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
     if run.writes:

@@ -2,7 +2,8 @@
 
 Facts tied to weights (DetectorConfig) travel inside the checkpoint; how a run was trained
 (TrainConfig) is written beside it; what a user may turn (thresholds, device, precision) is in
-neither. Presets are functions in presets/.
+neither. The defaults of a detector are the numbers of ``crkd_r50``, and of ``lc_r50`` or
+``imkd_r50`` for parts that it does not have; presets/ are functions, which say what differs.
 """
 
 from crkd_core.config.blocks import (

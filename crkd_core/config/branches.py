@@ -32,9 +32,9 @@ class GridConfig:
     Cell (i, j) covers x in low[0] + cell * [i, i + 1), y likewise. BEV tensors are [B, C, X, Y].
     """
 
-    low: tuple[float, float, float] = (-51.2, -51.2, -5.0)
-    high: tuple[float, float, float] = (51.2, 51.2, 3.0)
-    cell: float = 0.8
+    low: tuple[float, float, float] = (-54.0, -54.0, -5.0)
+    high: tuple[float, float, float] = (54.0, 54.0, 3.0)
+    cell: float = 0.6
 
     def __post_init__(self) -> None:
         check_range("grid.low", self.low, -1000, 1000)

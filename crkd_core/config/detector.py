@@ -175,35 +175,10 @@ class DetectorConfig:
         check_range("norm_momentum", self.norm_momentum, 0, 1)
         check_count("classes", self.classes, 1, 1000)
         _check_pose(self.ego_T_grid)
-        tasks = [name for task in self.head.tasks for name in task.classes]
-        problems = [f"unknown {name}" for name in tasks if name not in self.classes]
-        problems += [f"no task for {name}" for name in self.classes if name not in tasks]
-        for names in (tasks, self.classes):
-            problems += [f"{name} twice" for name in set(names) if names.count(name) > 1]
-        if problems:
-            raise ConfigError(
-                f"{self.name}: head.tasks must hold each of classes once: {', '.join(problems)}; "
-                "set both together"
-            )
-        if VEHICLE in self.segment_classes and not self.vehicles:
-            raise ConfigError(
-                f"segments: {self.name} knows none of segments.vehicles, "
-                f"{', '.join(self.segments.vehicles) if self.segments else ''}; name those of its "
-                f"classes that are vehicles: {', '.join(self.classes)}"
-            )
-        if not self.branches:
-            raise ConfigError(
-                f"detector {self.name}: camera, radar and lidar are all null, and it needs one of "
-                "them; for example --set 'detector.lidar={}' makes a LiDAR branch of defaults"
-            )
-        both = self.camera is not None and self.radar is not None
-        view = self.camera is not None and self.camera.radar_view is not None
-        for name, asked in (("guide", self.guide is not None), ("camera.radar_view", view)):
-            if asked and not both:
-                raise ConfigError(
-                    f"{name}: {self.name} needs cameras and radars for it; set it to null, or "
-                    "give the detector both branches"
-                )
+        _check_classes(self)
+        _check_segments(self)
+        _check_branches(self)
+        _check_lift(self)
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -240,6 +215,65 @@ class DetectorConfig:
     def lidar_sweeps(self) -> int:
         """LiDAR sweeps that its Frames need; 0 = no LiDAR."""
         return 0 if self.lidar is None else self.lidar.sweeps
+
+
+def _check_classes(config: DetectorConfig) -> None:
+    """Every class is in one task of the head, once."""
+    tasks = [name for task in config.head.tasks for name in task.classes]
+    problems = [f"unknown {name}" for name in tasks if name not in config.classes]
+    problems += [f"no task for {name}" for name in config.classes if name not in tasks]
+    for names in (tasks, config.classes):
+        problems += [f"{name} twice" for name in set(names) if names.count(name) > 1]
+    if problems:
+        raise ConfigError(
+            f"{config.name}: head.tasks must hold each of classes once: {', '.join(problems)}; "
+            "set both together"
+        )
+
+
+def _check_segments(config: DetectorConfig) -> None:
+    """A second head that tells vehicles apart knows a class of them."""
+    if config.segments and VEHICLE in config.segment_classes and not config.vehicles:
+        raise ConfigError(
+            f"segments: {config.name} knows none of segments.vehicles, "
+            f"{', '.join(config.segments.vehicles)}; name those of its classes that are vehicles: "
+            f"{', '.join(config.classes)}"
+        )
+
+
+def _check_branches(config: DetectorConfig) -> None:
+    """There is a branch, and there are those that blocks between branches need."""
+    if not config.branches:
+        raise ConfigError(
+            f"detector {config.name}: camera, radar and lidar are all null, and it needs one of "
+            "them; for example --set 'detector.radar={}' makes a radar branch of defaults"
+        )
+    both = config.camera is not None and config.radar is not None
+    view = config.camera is not None and config.camera.radar_view is not None
+    for name, asked in (("guide", config.guide is not None), ("camera.radar_view", view)):
+        if asked and not both:
+            raise ConfigError(
+                f"{name}: {config.name} needs cameras and radars for it; set it to null, or "
+                "give the detector both branches"
+            )
+
+
+def _check_lift(config: DetectorConfig) -> None:
+    """The lift reads what is there, and is one lift."""
+    camera = config.camera
+    if camera is None:
+        return
+    if camera.lidar_depth and config.lidar is None:
+        raise ConfigError(
+            "camera.lidar_depth reads LiDAR, and there is no LiDAR branch; set lidar too"
+        )
+    if camera.lift_cell is not None and not camera.lidar_depth:
+        raise ConfigError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")
+    if camera.lidar_depth and camera.radar_view is not None:
+        raise ConfigError(
+            "camera.lidar_depth and camera.radar_view are two lifts; set one of them to false or "
+            "null"
+        )
 
 
 def _check_pose(pose: tuple[tuple[float, ...], ...]) -> None:

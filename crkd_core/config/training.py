@@ -81,7 +81,8 @@ class PasteConfig:
 class UnlabelledConfig:
     """Drives whose boxes nobody drew: only the teachers speak about them (docs/method.md 1.7)."""
 
-    #: Root folder of a nuScenes data set, and a split of it. What it says of boxes is not read.
+    #: Root folder of a data set, nuScenes or View-of-Delft, and a split of it. What it says of
+    #: boxes is not read.
     data: str
     split: str
     #: Of all samples, how many are of these drives.
@@ -175,64 +176,96 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name}: expected a number above 0, got {value}")
-        if self.keep_folder is not None and self.keep_gigabytes:
-            raise ConfigError("keep_folder: keep_gigabytes keeps samples too; give one of both")
         check_share("final_rate", self.final_rate)
         check_range("boxes_alone", self.boxes_alone, 0, 1)
         if self.boxes_alone[0] > self.boxes_alone[1]:
             raise ConfigError(
                 f"boxes_alone: expected a share and a later one, got {self.boxes_alone}"
             )
-        check_sensors("sensors", self.sensors)
         if not 0 <= self.average < 1:
             raise ConfigError(f"average: expected a decay in [0, 1), got {self.average}")
-        classes = self.detector.classes
-        if self.paste is not None:
-            check_per_class("paste.counts", self.paste.counts, classes)
-        if self.crkd is not None and self.crkd.respd_class_weights:
-            check_per_class("crkd.respd_class_weights", self.crkd.respd_class_weights, classes)
-        if not self.seen:
-            raise ConfigError(
-                f"sensors: {self.detector.name} reads none of {', '.join(self.sensors)}; it has "
-                f"branches for {', '.join(self.detector.branches)}"
-            )
-        if self.depth_weight and "camera" not in self.detector.branches:
-            raise ConfigError(
-                f"depth_weight: {self.detector.name} has no cameras whose depth it could learn; "
-                "set depth_weight to 0"
-            )
-        if self.start_image is not None and "camera" not in self.detector.branches:
-            raise ConfigError(
-                f"start_image: {self.detector.name} has no cameras; leave start_image out"
-            )
-        camera = self.detector.camera
-        if self.start_image is not None and camera is not None and camera.backbone.weights:
-            raise ConfigError(
-                "start_image: detector.camera.backbone.weights already says what the image branch "
-                "starts from; give only one"
-            )
-        if self.start_image is not None and self.start is not None:
-            raise ConfigError(
-                "start_image: start already brings an image branch; give one of both"
-            )
-        if self.paste is not None and "lidar" not in self.detector.branches:
-            raise ConfigError(
-                f"paste: {self.detector.name} reads no LiDAR, and a pasted box would have neither "
-                "camera nor radar evidence; leave paste out, or train a detector with LiDAR"
-            )
-        if self.unlabelled is not None and not self.distillations:
-            raise ConfigError(
-                "unlabelled: a plain training learns nothing from drives without boxes; distil, "
-                "or leave unlabelled out"
-            )
-        if self.paste is not None and self.depth_weight:
-            raise ConfigError(
-                "paste: pasted LiDAR points would be wrong depths for the cameras; set "
-                "depth_weight to 0, or leave paste out"
-            )
+        _check_classes(self)
+        _check_sensors(self)
+        _check_depths(self)
+        _check_start(self)
+        _check_paste(self)
+        _check_samples(self)
 
     @property
     def seen(self) -> tuple[str, ...]:
         """Names of the sensors that the detector reads and the run may see."""
         masked = {*CAMERAS, *RADARS} - {*self.sensors} if self.sensors else ()
         return tuple(name for name in self.detector.sensors if name not in masked)
+
+
+def _check_classes(config: TrainConfig) -> None:
+    """Numbers per class are as many as the detector's classes."""
+    classes = config.detector.classes
+    if config.paste is not None:
+        check_per_class("paste.counts", config.paste.counts, classes)
+    if config.crkd is not None and config.crkd.respd_class_weights:
+        check_per_class("crkd.respd_class_weights", config.crkd.respd_class_weights, classes)
+
+
+def _check_sensors(config: TrainConfig) -> None:
+    """The run sees a sensor that the detector reads."""
+    check_sensors("sensors", config.sensors)
+    if not config.seen:
+        raise ConfigError(
+            f"sensors: {config.detector.name} reads none of {', '.join(config.sensors)}; it has "
+            f"branches for {', '.join(config.detector.branches)}"
+        )
+
+
+def _check_depths(config: TrainConfig) -> None:
+    """Depths are those of cameras."""
+    if config.depth_weight and config.detector.camera is None:
+        raise ConfigError(
+            f"depth_weight: {config.detector.name} has no cameras whose depth it could learn; "
+            "set depth_weight to 0"
+        )
+
+
+def _check_start(config: TrainConfig) -> None:
+    """An image branch starts from one file."""
+    if config.start_image is None:
+        return
+    camera = config.detector.camera
+    if camera is None:
+        raise ConfigError(
+            f"start_image: {config.detector.name} has no cameras; leave start_image out"
+        )
+    if camera.backbone.weights:
+        raise ConfigError(
+            "start_image: detector.camera.backbone.weights already says what the image branch "
+            "starts from; give only one"
+        )
+    if config.start is not None:
+        raise ConfigError("start_image: start already brings an image branch; give one of both")
+
+
+def _check_paste(config: TrainConfig) -> None:
+    """Boxes are pasted into LiDAR that is read, and from which no depths are learned."""
+    if config.paste is None:
+        return
+    if config.detector.lidar is None:
+        raise ConfigError(
+            f"paste: {config.detector.name} reads no LiDAR, and a pasted box would have neither "
+            "camera nor radar evidence; leave paste out, or train a detector with LiDAR"
+        )
+    if config.depth_weight:
+        raise ConfigError(
+            "paste: pasted LiDAR points would be wrong depths for the cameras; set "
+            "depth_weight to 0, or leave paste out"
+        )
+
+
+def _check_samples(config: TrainConfig) -> None:
+    """Samples are kept in one way, and something is learned from each."""
+    if config.keep_folder is not None and config.keep_gigabytes:
+        raise ConfigError("keep_folder: keep_gigabytes keeps samples too; give one of both")
+    if config.unlabelled is not None and not config.distillations:
+        raise ConfigError(
+            "unlabelled: a plain training learns nothing from drives without boxes; distil, "
+            "or leave unlabelled out"
+        )

@@ -12,6 +12,7 @@ from crkd_core.config.override import override
 from crkd_core.distill.settings import FORMS, METHODS, start_config
 from crkd_core.experiments.folder import ExperimentError
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.model.build import check_detector
 from crkd_core.presets import preset as find_preset
 
 #: Keys that a list decides for every run -> what decides them instead.
@@ -35,6 +36,7 @@ def check_changes(
     Raises:
         ExperimentError: a key that the list decides.
         ConfigError: an unknown key or a value that a training cannot have.
+        ImageError, LidarError, LiftError: a detector that cannot be.
         RunError, CheckpointError: what stands for a run cannot be read.
     """
     for change in changes:
@@ -53,6 +55,8 @@ def check_changes(
             )
         else:
             made[spec.name] = override(_before(spec, made), [*spec.changes, *changes])
+    for detector in dict.fromkeys(config.detector for config in made.values()):
+        check_detector(detector)
 
 
 def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from crkd_core.data.nuscenes.scenes import NuScenes
-from crkd_core.experiments.changes import check_changes
-from crkd_core.experiments.drives import share_out
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
+from crkd_core.experiments.asked import Asked
+from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
@@ -24,7 +20,6 @@ from crkd_core.experiments.results import (
 from crkd_core.experiments.runner import run_all
 from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
-from crkd_core.infer.detector import usable_device
 from crkd_core.tables import Table
 from crkd_core.train.curves import compare_losses, logged_runs
 
@@ -32,18 +27,10 @@ from crkd_core.train.curves import compare_losses, logged_runs
 def experiment(
     name: str,
     path: Path,
+    asked: Asked,
     *,
-    data: Path | None = None,
-    drives: str | None = None,
-    scale: float | None = None,
-    changes: Sequence[str] | None = None,
-    start_image: Path | None = None,
-    trained: Mapping[str, Path] | None = None,
     seeds: int | None = None,
     only: Sequence[str] = (),
-    more: Path | None = None,
-    device: str = "cpu",
-    readers: int = 0,
     jobs: int = 2,
     test: bool = False,
 ) -> dict[str, str]:
@@ -52,20 +39,9 @@ def experiment(
     Args:
         name: of the list, or of several: "main,few".
         path: the folder of all lists of one data set; runs that two lists share are made once.
-        data: root of the data set; None = the folder's.
-        drives: see drives.share_out; None = the folder's, or its default.
-        scale: factor of all steps; None = the folder's, or 1.
-        changes: KEY=VALUE for ``--set`` of every training; None = the folder's, or none.
-        start_image: weights file whose image branch the trainings that start from no other run
-            start from; None = the folder's, or random.
-        trained: run -> folder of a training elsewhere that stands for it, copied; None = the
-            folder's, or none.
+        asked: what the call says of the settings of the folder.
         seeds: how many; None = as many as the list has.
         only: runs or arms; their parents are made too.
-        more: root of another data set, for the lists that learn from drives without boxes; None =
-            the folder's, or none.
-        device: where everything is computed.
-        readers: processes that read for each training that others wait for.
         jobs: processes at once, of one core each.
         test: score on the test drives too.
 
@@ -73,32 +49,18 @@ def experiment(
         Name -> why, of the runs that failed or wait for one that did.
 
     Raises:
-        ExperimentError: no data, another set-up than the folder's, somebody else at work there, or
-            a change of what a list decides.
-        ConfigError: a change that one of the chosen runs would not take.
+        ExperimentError: somebody else at work there, or see ``Asked.settled``.
+        ConfigError, DrivesError, NuScenesError: likewise.
         PlanError: no such list or run, or `trained` names one that is not made.
-        DrivesError, NuScenesError: drives that cannot be had.
     """
     every = {one: in_order(runs_of(one, seeds=seeds)) for one in name.split(",")}
     chosen = in_order([spec for specs in every.values() for spec in specs], only)
-    if unknown := sorted({*(trained or ())} - {spec.name for spec in chosen}):
+    if unknown := sorted({*(asked.trained or ())} - {spec.name for spec in chosen}):
         names = ", ".join(spec.name for spec in chosen)
         raise PlanError(f"--trained {unknown[0]}: not one of the runs of this call: {names}")
     folder = Folder(path)
     with folder.locked() as lock:
-        settings = _settings(
-            folder,
-            chosen,
-            data=data,
-            drives=drives,
-            scale=scale,
-            changes=changes,
-            start_image=start_image,
-            trained=trained,
-            more=more,
-            device=device,
-            readers=readers,
-        )
+        settings = asked.settled(folder, chosen)
         _take(folder, settings, chosen)
         splits = SPLITS if test else SPLITS[:1]
 
@@ -190,51 +152,3 @@ def _take(folder: Folder, settings: Settings, specs: Sequence[RunSpec]) -> None:
         if spec.name in settings.trained and not folder.is_trained(spec.name):
             folder.take(spec.name, Path(settings.trained[spec.name]), spec.preset)
             put_aside(folder, spec.name)
-
-
-def _settings(
-    folder: Folder,
-    specs: Sequence[RunSpec],
-    *,
-    data: Path | None,
-    drives: str | None,
-    scale: float | None,
-    changes: Sequence[str] | None,
-    start_image: Path | None,
-    trained: Mapping[str, Path] | None,
-    more: Path | None,
-    device: str,
-    readers: int,
-) -> Settings:
-    """The folder's settings, which are made by the first call and cannot be changed later."""
-    known = folder.settings()
-    usable_device(device)
-    # What is kept holds for every run of the folder, so a slip must not get that far.
-    if start_image is not None and not start_image.is_file():
-        raise ExperimentError(
-            f"--start-image: there is no file {start_image}; give a weights file"
-        )
-    for name, source in (trained or {}).items():
-        check_ended(name, source)
-    if changes is not None:
-        standing = {k: Path(v) for k, v in known.trained.items()} if known else {}
-        check_changes(changes, specs, standing if trained is None else trained)
-    if known is None and data is None:
-        raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
-    root = str(data.resolve()) if data is not None else known.data if known else ""
-    given: dict[str, Any] = {
-        "data": root,
-        "drives": None if known and drives is None else dict(share_out(NuScenes(root), drives)),
-        "scale": scale,
-        "changes": None if changes is None else tuple(changes),
-        "start_image": None if start_image is None else str(start_image.resolve()),
-        "trained": None if trained is None else {k: str(p.resolve()) for k, p in trained.items()},
-        "more": None if more is None else str(more.resolve()),
-        "more_drives": None if more is None else tuple(NuScenes(more.resolve()).scenes),
-        "device": device,
-        "readers": readers,
-    }
-    said = {name: value for name, value in given.items() if value is not None}
-    settings = Settings(**said) if known is None else dataclasses.replace(known, **said)
-    folder.set_up(settings)
-    return settings

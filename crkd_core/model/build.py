@@ -18,7 +18,7 @@ from crkd_core.model.detector import BevDetector
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.intensity_guide import IntensityGuide
-from crkd_core.model.lidar.encoders import LidarError, build_lidar
+from crkd_core.model.lidar.encoders import build_lidar
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
 from crkd_core.model.segment_head import SegmentHead
@@ -35,13 +35,13 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
 
     Raises:
         ImageError: a backbone, a stride or an image size that cannot be.
-        LidarError, LiftError: a LiDAR branch or a lift that does not fit the rest.
+        LidarError, LiftError: voxels or a lift that do not fit the grid.
+        ConfigError: heads of attention that cannot share the channels out.
     """
     # What a seed starts from depends on the order in which parts are made: it stays as it is.
     image, lift, radar, lidar, calibration = None, None, None, None, None
     widths = []  # Channels of the branches' maps, in the order in which they enter the fuser.
     if config.camera is not None:
-        _check_lift(config.camera, config)
         image = _image(config.camera, config.image, pretrained=pretrained)
         widths.append(config.camera.context_channels)
     if config.radar is not None:
@@ -85,22 +85,18 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def check_detector(config: DetectorConfig) -> None:
+    """Refuse a configuration that no network can be made of; no memory is taken.
+
+    Raises:
+        ImageError, LidarError, LiftError, ConfigError: see ``build_detector``.
+    """
+    with torch.device("meta"):
+        build_detector(config, pretrained=False)
+
+
 def _image(camera: CameraConfig, image: ImageConfig, *, pretrained: bool) -> ImageEncoder:
     if not pretrained:
         backbone = dataclasses.replace(camera.backbone, weights=None)
         camera = dataclasses.replace(camera, backbone=backbone)
     return ImageEncoder(camera, image)
-
-
-def _check_lift(camera: CameraConfig, config: DetectorConfig) -> None:
-    if camera.lidar_depth and config.lidar is None:
-        raise LidarError(
-            "camera.lidar_depth reads LiDAR, and there is no LiDAR branch; set lidar too"
-        )
-    if camera.lift_cell is not None and not camera.lidar_depth:
-        raise LidarError("camera.lift_cell is for the LiDAR-assisted lift; set lidar_depth too")
-    if camera.lidar_depth and camera.radar_view is not None:
-        raise LidarError(
-            "camera.lidar_depth and camera.radar_view are two lifts; set one of them to false or "
-            "null"
-        )

@@ -1,4 +1,8 @@
-"""One function per published set-up. A preset holds the numbers; the model files hold none."""
+"""One function per set-up.
+
+The defaults of config/ are the numbers of ``crkd_r50``; a preset says what differs from them. The
+model files hold none.
+"""
 
 from __future__ import annotations
 

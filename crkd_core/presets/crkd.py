@@ -9,11 +9,9 @@ from crkd_core.config import (
     BackboneConfig,
     CameraConfig,
     DetectorConfig,
-    GridConfig,
     HeadConfig,
     LidarConfig,
     PasteConfig,
-    RadarConfig,
     TaskConfig,
     TrainConfig,
 )
@@ -41,9 +39,7 @@ def crkd_r50() -> TrainConfig:
     """The camera-radar student of CRKD with ResNet-50 (docs/method.md 1.1, 1.4-1.6, 1.8)."""
     detector = DetectorConfig(
         name="crkd_r50",
-        grid=GridConfig(low=(-54.0, -54.0, -5.0), high=(54.0, 54.0, 3.0), cell=0.6),
         camera=CR_CAMERA,
-        radar=RadarConfig(),
         head=HeadConfig(tasks=SIX_TASKS),
         classes=NUSCENES_CLASSES,
     )

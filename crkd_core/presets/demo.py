@@ -25,7 +25,7 @@ def demo_student() -> TrainConfig:
     """Small enough to train and run on two CPU cores: the demo, the documentation, the tests."""
     detector = DetectorConfig(
         name="demo_student",
-        grid=GridConfig(),
+        grid=GridConfig(low=(-51.2, -51.2, -5.0), high=(51.2, 51.2, 3.0), cell=0.8),
         image=ImageConfig(height=128, width=352, zoom=1.0),
         camera=CameraConfig(
             backbone=BackboneConfig(

@@ -55,7 +55,7 @@ def imkd_r50() -> TrainConfig:
     """IMKD's student with ResNet-50 on CRN's base (docs/method.md 1.10)."""
     detector = DetectorConfig(
         name="imkd_r50",
-        grid=GridConfig(),
+        grid=GridConfig(low=(-51.2, -51.2, -5.0), high=(51.2, 51.2, 3.0), cell=0.8),
         image=ImageConfig(zoom=1.0),
         camera=CameraConfig(
             stride=16,

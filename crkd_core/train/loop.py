@@ -32,7 +32,7 @@ from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.run_checkpoint import Parts, restore, save
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
-from crkd_core.train.start import initial_network
+from crkd_core.train.start import TrainError, check_trainable, initial_network
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
@@ -40,10 +40,6 @@ __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 #: So many steps in a row may be left out while the scale of fp16 falls: from its start it has then
 #: come down by 2^40, and no number that is left would be a gradient.
 _MOST_SKIPPED = 40
-
-
-class TrainError(RuntimeError):
-    """A training that cannot go on."""
 
 
 def train(
@@ -80,12 +76,9 @@ def train(
         RunError: it cannot be resumed; see ``restore``.
     """
     config = run.config
-    if len(frames) == 0:
-        raise TrainError("the training split holds no samples; choose another --split or --data")
+    check_trainable(config, frames, device)
     if config.distillations and criterion is None:
         raise TrainError(f"{run.path} is a distillation; go on with crkd distill --resume")
-    if config.precision == "fp16" and not device.startswith("cuda"):
-        raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
     processes = Processes.of_environment()
     if processes.first:
         warn_if_emulated(config.precision, device)

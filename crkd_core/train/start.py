@@ -1,6 +1,8 @@
-"""The network that a training begins with."""
+"""What a training begins with: a set, a device and a network that fit."""
 
 from __future__ import annotations
+
+from collections.abc import Sized
 
 from crkd_core.config import TrainConfig
 from crkd_core.model.build import build_detector
@@ -15,8 +17,24 @@ SPARE = "calibration."
 IMAGE = "image."
 
 
+class TrainError(RuntimeError):
+    """A training that cannot begin, or cannot go on."""
+
+
 class StartError(RuntimeError):
     """Weights that a training cannot start from."""
+
+
+def check_trainable(config: TrainConfig, frames: Sized, device: str) -> None:
+    """Refuse a training that cannot take a step.
+
+    Raises:
+        TrainError: an empty set, or fp16 without CUDA.
+    """
+    if len(frames) == 0:
+        raise TrainError("the training split holds no samples; choose another --split or --data")
+    if config.precision == "fp16" and not device.startswith("cuda"):
+        raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
 
 
 def initial_network(config: TrainConfig) -> BevDetector:

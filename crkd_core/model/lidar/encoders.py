@@ -44,11 +44,14 @@ class SparseLidar(nn.Module):
         )
         out = self.encoder.out_shape(self.shape)
         if out[:2] != grid.shape or out[2] < 1:
+            across = 2 ** (len(config.channels) - 1)
+            # So many layers leave two cells in height, as published.
+            height = config.voxel[2] if out[2] > 0 else (grid.high[2] - grid.low[2]) / (5 * across)
             raise LidarError(
                 f"lidar.voxel {config.voxel} with {len(config.channels)} stages gives "
-                f"{out[0]} x {out[1]} BEV cells and {out[2]} in height; the grid has "
-                f"{grid.shape[0]} x {grid.shape[1]}. Let the BEV cell be "
-                f"{2 ** (len(config.channels) - 1)} voxels"
+                f"{out[0]} x {out[1]} BEV cells and {max(out[2], 0)} in height; expected the "
+                f"grid's {grid.shape[0]} x {grid.shape[1]} and 1 or more. Let the BEV cell be "
+                f"{across} voxels, {_fitting(grid, across, height)}"
             )
         self.channels = config.channels[-1] * out[2]
 
@@ -92,8 +95,9 @@ class LidarPillars(nn.Module):
         for edge in config.voxel[:2]:
             if abs(grid.cell / edge - round(grid.cell / edge)) > 1e-6:
                 raise LidarError(
-                    f"lidar.voxel: edges in x and y must divide the BEV cell of {grid.cell} m, "
-                    f"got {config.voxel}"
+                    f"lidar.voxel: expected edges in x and y that divide the BEV cell of "
+                    f"{grid.cell} m, got {config.voxel}; two voxels a cell are "
+                    f"{_fitting(grid, 2, config.voxel[2])}"
                 )
         self.channels = config.channels[-1]
         self.layers = nn.Sequential(
@@ -148,6 +152,12 @@ def build_lidar(config: LidarConfig, grid: GridConfig) -> SparseLidar | LidarPil
         LidarError: voxels that do not fit the grid.
     """
     return (SparseLidar if config.kind == "sparse" else LidarPillars)(config, grid)
+
+
+def _fitting(grid: GridConfig, across: int, height: float) -> str:
+    """The change that makes a BEV cell ``across`` voxels wide, each ``height`` metres high."""
+    edge = f"{grid.cell / across:g}"
+    return f"detector.lidar.voxel=[{edge}, {edge}, {height:g}]"
 
 
 def _voxels(

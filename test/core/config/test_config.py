@@ -2,7 +2,15 @@ import dataclasses
 
 import pytest
 
-from crkd_core.config import ConfigError, DetectorConfig, TrainConfig, from_dict, to_dict
+from crkd_core.config import (
+    ConfigError,
+    DetectorConfig,
+    HeadConfig,
+    LidarConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 from crkd_core.config.override import override
 from crkd_core.presets import PRESETS, preset
 
@@ -12,6 +20,17 @@ def test_a_preset_survives_json(name):
     config = preset(name)
     assert from_dict(TrainConfig, to_dict(config)) == config
     assert config.detector.name == name
+
+
+def test_defaults_are_the_published_student():
+    student = preset("crkd_r50").detector
+    made = DetectorConfig(
+        name=student.name, head=HeadConfig(tasks=student.head.tasks), classes=student.classes
+    )
+    assert made == student
+    # Its teacher's voxels belong to the same grid.
+    assert override(preset("crkd_r50"), ["detector.lidar={}"]).detector.lidar == LidarConfig()
+    assert preset("lc_r50").detector.lidar == LidarConfig()
 
 
 def test_unknown_keys_name_the_nearest_known_one():

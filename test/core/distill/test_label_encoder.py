@@ -187,7 +187,9 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
 
 def test_what_a_perfect_encoder_would_give_back() -> None:
     """Head maps that are the targets themselves decode to the boxes they are of."""
-    config = dataclasses.replace(TINY, grid=GridConfig(low=(-24, -16, -5), high=(24, 16, 3)))
+    config = dataclasses.replace(
+        TINY, grid=GridConfig(low=(-24, -16, -5), high=(24, 16, 3), cell=0.8)
+    )
     truth = truths(3)[0].select(slice(0, 3))
     given = targets_of([truth], config)
     tasks = []

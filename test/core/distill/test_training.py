@@ -439,6 +439,18 @@ def test_two_teachers_of_other_sweeps_are_refused(tiny_world, teacher_file, tmp_
     check_sweeps([TEACHER, TINY, dataclasses.replace(TINY, radar=None)])
 
 
+def test_a_student_of_another_grid_is_refused_before_there_is_a_run(
+    tiny_world, teacher_file, tmp_path
+) -> None:
+    out = tmp_path / "run"
+    words = ["distill", "--data", tiny_world, "--split", "mini_train", "--out", out]
+    with pytest.raises(AdaptError, match="grid"):
+        CliRunner().invoke(
+            app, [*map(str, [*words, "--teacher", teacher_file])], catch_exceptions=False
+        )
+    assert not out.exists()
+
+
 def test_another_teacher_in_the_same_place_is_refused(tmp_path) -> None:
     file = tmp_path / "teacher.safetensors"
     save_weights(settled(TEACHER), file)

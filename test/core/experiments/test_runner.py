@@ -21,6 +21,7 @@ from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, ConfigError
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
+from crkd_core.experiments.asked import Asked
 from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
@@ -30,6 +31,7 @@ from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 from crkd_core.files import write_json
 from crkd_core.model.checkpoint import CheckpointError, read_config
+from crkd_core.model.lidar.encoders import LidarError
 from crkd_core.presets import preset
 
 #: A network of seconds out of the demo presets.
@@ -97,7 +99,7 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
     # Nobody else may work there at the same time; asked for shortly, or S0 ends meanwhile.
     monkeypatch.setattr(folder_of_experiments, "_DYING", 0.2)
     with pytest.raises(ExperimentError, match=f"another .* at work there .process {started.pid}"):
-        experiment("main", out, data=data)
+        experiment("main", out, Asked(data=data))
     os.kill(started.pid, signal.SIGKILL)
     started.wait()
     monkeypatch.undo()
@@ -105,7 +107,7 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
     assert not (out / "results" / "S0.json").exists()
     before = json.loads(log.read_text().splitlines()[0])
 
-    failed = experiment("main", out, seeds=1, only=["A"])
+    failed = experiment("main", out, Asked(), seeds=1, only=["A"])
     assert failed == {}
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 1 + round(FIRST_STEPS * 0.006)))
@@ -125,34 +127,36 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
 
     # All is done: the same again trains nothing, and scores only on what is new.
     checkpoint = (out / "runs" / "A-1" / "checkpoint.pt").stat().st_mtime_ns
-    assert experiment("main", out, seeds=1, only=["A"], test=True) == {}
+    assert experiment("main", out, Asked(), seeds=1, only=["A"], test=True) == {}
     assert (out / "runs" / "A-1" / "checkpoint.pt").stat().st_mtime_ns == checkpoint
     assert "test" in json.loads((out / "results" / "A-1.json").read_text())
     titles = [table.title for table in shown("main", out, seeds=1)]
     assert any("on validation" in title for title in titles)
     assert any("on test" in title for title in titles)
     with pytest.raises(ExperimentError, match=r"set up with scale 0\.006, not 1\.0"):
-        experiment("main", out, scale=1.0)
+        experiment("main", out, Asked(scale=1.0))
 
     # Another experiment takes its start from here instead of training one.
     other, start = tmp_path / "other", out / "runs" / "S0"
     trained = trainings_from([f"S0={start}"])
-    set_up = {"data": data, "drives": "1,1,1", "scale": 0.003, "changes": TINY, "seeds": 1}
-    assert experiment("main", other, **set_up, only=["A"], trained=trained) == {}
+    asked = Asked(data=data, drives="1,1,1", scale=0.003, changes=TINY, trained=trained)
+    assert experiment("main", other, asked, seeds=1, only=["A"]) == {}
     taken = other / "runs" / "S0"
     assert (taken / "weights.safetensors").read_bytes() == (
         start / "weights.safetensors"
     ).read_bytes()
     assert len((other / "runs" / "A-1" / "metrics.jsonl").read_text().splitlines()) == 1
-    assert experiment("main", other, seeds=1, only=["A"]) == {}, "a later call knows of it"
+    assert experiment("main", other, Asked(), seeds=1, only=["A"]) == {}, (
+        "a later call knows of it"
+    )
     # Lost here and there: refused, not trained anew in its place.
     shutil.rmtree(taken)
     start.rename(start.with_name("elsewhere"))
     with pytest.raises(ExperimentError, match="or the folder of an ended training"):
-        experiment("main", other, seeds=1, only=["A"])
+        experiment("main", other, Asked(), seeds=1, only=["A"])
     assert not taken.exists()
     with pytest.raises(PlanError, match="not one of the runs"):
-        experiment("main", other, seeds=1, only=["A"], trained={"teacher": start})
+        experiment("main", other, Asked(trained={"teacher": start}), seeds=1, only=["A"])
 
 
 def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
@@ -222,17 +226,14 @@ def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
     assert read_config(weights) != preset("demo_student").detector
     out = tmp_path / "out"
     write_json({"of": "another training"}, out / "results" / "S0.json")
-    failed = experiment(
-        "main",
-        out,
+    asked = Asked(
         data=data,
         drives="1,1,1",
         scale=0.003,
-        changes=tuple(change for change in TINY if not change.startswith("detector.")),
-        seeds=1,
-        only=["A"],
+        changes=[change for change in TINY if not change.startswith("detector.")],
         trained={"S0": weights},
     )
+    failed = experiment("main", out, asked, seeds=1, only=["A"])
     assert failed == {}
     assert "another training" in (out / "before" / "S0.1" / "result.json").read_text()
     assert (out / "runs" / "S0" / "weights.safetensors").read_bytes() == weights.read_bytes()
@@ -258,7 +259,8 @@ def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
         ("text", "text: "),
     ):
         with pytest.raises(ExperimentError, match=why):
-            experiment("main", tmp_path / "out", data=data, trained={"S0": tmp_path / source})
+            asked = Asked(data=data, trained={"S0": tmp_path / source})
+            experiment("main", tmp_path / "out", asked)
     assert not (tmp_path / "out" / "experiment.json").exists()
     for words in (["S0"], ["=x"], ["S0=a", "S0=b"]):
         with pytest.raises(ExperimentError, match="expected RUN=FOLDER or RUN=WEIGHTS"):
@@ -270,12 +272,14 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
         ("batchsize=1", ConfigError, "batchsize"),
         ("detector.image.height=high", ConfigError, "height"),
         ("imkd.ramp_steps=3", ConfigError, "there is no imkd to change"),
+        ("detector.lidar={}", LidarError, r"detector\.lidar\.voxel="),
         ("seed=7", ExperimentError, "--seeds says how many"),
         ("workers=4", ExperimentError, "--readers says how many"),
         ("start_image=x", ExperimentError, "--start-image gives it"),
     ):
         with pytest.raises(error, match=why):
-            experiment("main", tmp_path, data=data, drives="1,1,1", changes=[*TINY, change])
+            asked = Asked(data=data, drives="1,1,1", changes=[*TINY, change])
+            experiment("main", tmp_path, asked)
         assert not (tmp_path / "experiment.json").exists()
 
 
@@ -292,13 +296,14 @@ def test_changes_are_checked_in_the_kind_of_training_that_each_run_is():
 
 def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):
     with pytest.raises(ExperimentError, match="--start-image: there is no file"):
-        experiment("main", tmp_path, data=data, start_image=tmp_path / "none.safetensors")
+        asked = Asked(data=data, start_image=tmp_path / "none.safetensors")
+        experiment("main", tmp_path, asked)
     assert not (tmp_path / "experiment.json").exists()
 
 
 def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):
     with pytest.raises(ExperimentError, match="say --data"):
-        experiment("main", tmp_path)
+        experiment("main", tmp_path, Asked())
     with pytest.raises(ExperimentError, match="begin one with --data"):
         shown("main", tmp_path)
 

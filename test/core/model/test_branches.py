@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,15 @@ from model_tiny import LIDAR, TINY, frame, lidar_frame, roughen, with_branches
 from safetensors.torch import load_file, save_file
 
 from crkd_core.config import ConfigError, DetectorConfig, from_dict, to_dict, upgraded
+from crkd_core.config.override import override
 from crkd_core.data.batch import collate
 from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector, InferError
-from crkd_core.model.build import build_detector
+from crkd_core.model.build import build_detector, check_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, read_metadata, save_weights
 from crkd_core.model.fuse import ConvFuser, GatedFuser
+from crkd_core.model.lidar.encoders import LidarError
+from crkd_core.presets import PRESETS, preset
 from crkd_core.sensors import CAMERAS, RADARS
 
 ALL = ("camera", "radar", "lidar")
@@ -177,3 +182,40 @@ def test_lidar_of_the_batch_stays_for_losses_that_read_it() -> None:
     data = collate([lidar_frame()], with_branches("camera", "radar"))
     assert data.lidar is not None and len(data.lidar) == 500
     assert with_branches("lidar").lidar == LIDAR
+
+
+#: Changes of the network that the documents name for any preset, each with what it needs.
+NAMED = (
+    ["detector.radar={}"],
+    ["detector.camera={}"],
+    ["detector.camera={}", "detector.radar={}", "detector.guide={}"],
+    ["detector.fuser=conv"],
+    ["detector.temporal={frames: 2}"],
+    ["detector.temporal=null"],
+    ["detector.segments=null"],
+)
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if "swint" not in name])
+def test_what_documents_change_of_a_preset_can_be_built(name) -> None:
+    """And of the LiDAR branch of defaults, what its refusal names."""
+    start = preset(name)
+    for changes in NAMED:
+        check_detector(override(start, changes).detector)
+    for kind in ("sparse", "pillars"):
+        changes = [f"detector.lidar={{kind: {kind}}}"]
+        try:
+            check_detector(override(start, changes).detector)
+        except LidarError as error:
+            _, _, voxel = str(error).partition("detector.lidar.voxel=")
+            check_detector(override(start, [*changes, f"detector.lidar.voxel={voxel}"]).detector)
+            assert start.detector.grid.cell != 0.6
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PRESETS if preset(name).detector.grid.cell == 0.8]
+)
+def test_the_small_lidar_branch_of_the_documents_fits_the_demo(name) -> None:
+    text = Path("docs/method.md").read_text()
+    (change,) = re.findall(r"--set '(detector\.lidar={kind.*?})'", text)
+    check_detector(override(preset(name), [change]).detector)

@@ -68,6 +68,25 @@ def test_one_kind_of_sensor_trains_and_is_evaluated(name: str, tiny_world, tmp_p
     assert used == {branch}
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--set", "detector.lidar={}"), "Let the BEV cell be 8 voxels, detector.lidar.voxel="),
+        (("--set", "detector.image.width=350"), "multiples of the coarsest stride"),
+        (("--set", "precision=fp16"), "fp16 needs CUDA"),
+        (
+            ("--set", "start=weights/demo_student.safetensors", "--set", "detector.gate_kernel=5"),
+            "start from other weights",
+        ),
+    ],
+)
+def test_what_cannot_begin_leaves_no_folder(words, text, tiny_world, tmp_path: Path) -> None:
+    where = ("--data", tiny_world, "--split", "mini_train", "--out", tmp_path / "run")
+    done = CliRunner().invoke(app, [str(word) for word in ("train", *where, *words)])
+    assert done.exit_code == 1 and text in str(done.exception), done.output
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_of_format_1_goes_on_as_what_it_was(tmp_path: Path) -> None:
     """Its radar entry said nothing: LiDAR had taken the place of radar."""
     config = preset("demo_teacher")

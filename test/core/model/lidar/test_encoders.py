@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -119,10 +120,18 @@ def test_evaluation_keeps_more_voxels_than_training():
 
 
 def test_voxels_that_do_not_fit_the_grid_are_refused():
-    with pytest.raises(LidarError, match="Let the BEV cell be 8 voxels"):
-        SparseLidar(dataclasses.replace(SPARSE, channels=(4, 4, 4, 4)), GRID)
-    with pytest.raises(LidarError, match=r"divide the BEV cell of 2\.0 m"):
-        LidarPillars(dataclasses.replace(PILLARS, voxel=(0.3, 0.5, 1.0)), GRID)
+    """And what the refusal names fits, whatever it was about."""
+    for some, change, text in (
+        (SPARSE, {"channels": (4, 4, 4, 4)}, "Let the BEV cell be 8 voxels"),
+        (SPARSE, {"voxel": (0.5, 0.5, 4.0)}, "and 0 in height; expected .* and 1 or more"),
+        (SPARSE, {"voxel": (0.3, 0.5, 4.0)}, "Let the BEV cell be 4 voxels"),
+        (PILLARS, {"voxel": (0.3, 0.5, 1.0)}, r"divide the BEV cell of 2\.0 m"),
+    ):
+        config = dataclasses.replace(some, **change)
+        with pytest.raises(LidarError, match=text) as refused:
+            build_lidar(config, GRID)
+        _, _, voxel = str(refused.value).partition("detector.lidar.voxel=")
+        build_lidar(dataclasses.replace(config, voxel=tuple(json.loads(voxel))), GRID)
 
 
 def test_points_of_another_width_are_refused():
