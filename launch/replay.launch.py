@@ -26,7 +26,8 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from crkd_ros.parameters import parameter_file
-from crkd_ros.parameters.launch_arguments import truth
+from crkd_ros.parameters.launch_arguments import number, truth
+from crkd_ros.streaming_eval.players import ros2_play_command
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")
@@ -57,8 +58,6 @@ ARGUMENTS = (
 )
 #: The detector's process and node; what it prints, whatever the log level, when it is active.
 DETECTOR, ACTIVE = "detector_node", b"detector_node: active"
-#: Seconds between advertising and playing, for discovery; ticks of /clock per second.
-DELAY, CLOCK_HZ = "2.0", "200"
 
 
 def generate_launch_description():
@@ -95,13 +94,12 @@ def play(context):
     def given(name):
         return LaunchConfiguration(name).perform(context)
 
-    command = ["ros2", "bag", "play", given("bag"), "--clock", CLOCK_HZ, "--rate", given("rate")]
-    command += ["--delay", DELAY, "--disable-keyboard-controls"]
-    # It refuses 0 in some versions.
-    if float(given("start_offset") or 0) > 0:
-        command += ["--start-offset", given("start_offset")]
-    if truth("loop", given("loop")):
-        command.append("--loop")
+    command = ros2_play_command(
+        given("bag"),
+        rate=number("rate", given("rate")),
+        start_offset=number("start_offset", given("start_offset") or "0"),
+        loop=truth("loop", given("loop")),
+    )
     player = ExecuteProcess(cmd=command, name="ros2_bag_play", output="screen")
     # With an evaluator, its end is the end, later.
     stay = bool(given("data")) or truth("keep_open", given("keep_open"))

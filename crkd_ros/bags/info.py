@@ -13,7 +13,7 @@ from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.foreign.conversion import foreign_clouds, foreign_radars
 from crkd_ros.bags.foreign.kinds import Kind, recognise
-from crkd_ros.bags.foreign.survey import STANDS, Known, calibrated, look_through
+from crkd_ros.bags.known import STANDS, Known, Reading, look_through
 from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.motion_source import MotionSource
 from crkd_ros.bags.reader import open_bag
@@ -112,15 +112,9 @@ def describe(
         layout = find_layout(bag, framing=framing, named=topics)
         kind = recognise(bag, layout)
         as_it_is = kind in (Kind.OURS, Kind.ROS2)
+        reading = Reading.to_replay(framing) if as_it_is else Reading.to_convert(framing)
         known = look_through(
-            bag,
-            layout,
-            kind=kind,
-            calibration=calibration,
-            motion=framing.motion,
-            progress=progress,
-            strict=False,
-            replayed=framing if as_it_is else None,
+            bag, layout, reading, kind=kind, calibration=calibration, progress=progress
         )
         unreadable = bag.unreadable()
         troubles = tuple(_troubles(bag, known))
@@ -130,15 +124,13 @@ def describe(
     sensors = {}
     for name in (*CAMERAS, *RADARS):
         own = np.sort(known.stamps.get(name, np.zeros(0, np.int64)))
-        told = name in known.cameras or calibrated(known.survey, name)
         sensors[name] = SensorInfo(
             topic=heard.get(name),
             rate=(len(own) - 1) * 1e9 / max(int(own[-1] - own[0]), 1) if len(own) > 1 else 0.0,
-            calibrated=None if name in RADARS else told,
+            calibrated=None if name in RADARS else known.calibrated(name),
             placed=name in known.extrinsics,
         )
     frames, firing = _frames(ordered, framing.sync, sensors=framing.sensors)
-    still = framing.motion.source == "none"
     foreign = [
         name for radars in foreign_radars(known.survey, framing).values() for name in radars
     ]
@@ -163,10 +155,10 @@ def describe(
         trigger=Counter(one.trigger for one in frames).most_common(1)[0][0] if frames else "",
         cameras=_mean(len(one.images) for one in frames),
         radars=_mean(len(one.sweeps) for one in frames),
-        moving=sum(_is_known(one, known, usable, still=still) for one in frames),
-        missing=tuple(_missing(sensors, known, still=still)),
+        moving=sum(_is_known(one, known, usable) for one in frames),
+        missing=tuple(_missing(sensors, known)),
         foreign=tuple(foreign),
-        hindrance=_hindrance(known, still=still),
+        hindrance=_hindrance(known),
         unreadable=unreadable,
         troubles=troubles,
         chosen=(*layout.sentences(), *foreign_clouds(known.survey, framing)),
@@ -198,12 +190,12 @@ def _frames(
     return sets, firing
 
 
-def _is_known(one: FrameSet, known: Known, usable: Collection[str], *, still: bool) -> bool:
+def _is_known(one: FrameSet, known: Known, usable: Collection[str]) -> bool:
     """Whether a replay can make this frame whole: its sensors are usable, its poses known."""
     stamps = [one.stamp_ns, *(image.stamp_ns for image in one.images.values())]
     stamps += [sweep.stamp_ns for sweeps in one.sweeps.values() for sweep in sweeps]
     whole = set(usable) >= {*one.images, *one.sweeps}
-    if still:
+    if known.still:
         return whole
     table = known.motion.table
     try:
@@ -249,7 +241,7 @@ def _troubles(bag: Bag, known: Known) -> Iterator[str]:
         yield back
 
 
-def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) -> list[str]:
+def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
     found = []
     for text, names in (
         ("messages of", [n for n, s in sensors.items() if s.topic is None]),
@@ -258,14 +250,14 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known, *, still: bool) ->
     ):
         if names:
             found.append(f"{text} {', '.join(name.lower() for name in names)}")
-    if not known.motion.known and not still:
+    if not known.motion.known and not known.still:
         found.append(f"ego motion ({STANDS})")
     return found
 
 
-def _hindrance(known: Known, *, still: bool) -> str:
+def _hindrance(known: Known) -> str:
     if known.strays.back is not None:
         return "cut the bag where its stamps go back"
-    if not known.motion.known and not still:
+    if not known.motion.known and not known.still:
         return STANDS
     return ""

@@ -72,6 +72,18 @@ class Overhead:
         return sum(spent for name, spent in self.threads.items() if name != "network")
 
 
+def last_cores(count: int) -> list[int]:
+    """So many of the processor cores that we may use, the last ones.
+
+    Raises:
+        OverheadError: there are fewer.
+    """
+    available = sorted(os.sched_getaffinity(0))
+    if count > len(available):
+        raise OverheadError(f"--cores: asked for {count}, there are {len(available)}")
+    return available[-count:]
+
+
 def overhead(
     drive: ShortDrive, folder: Path, *, weights: Path, frames: int, rate_hz: float, cores: int
 ) -> Overhead:
@@ -91,9 +103,7 @@ def overhead(
         BagError, LoopError: the bag cannot be played.
     """
     own_network()
-    available = sorted(os.sched_getaffinity(0))
-    if cores > len(available):
-        raise OverheadError(f"--cores: asked for {cores}, there are {len(available)}")
+    taken = last_cores(cores)
     loop, told = DriveLoop(drive.bag, rate_hz=rate_hz), Told()
     parameters: dict[str, object] = {
         "weights": weights,
@@ -101,9 +111,7 @@ def overhead(
         **loop.parameters,
     }
     with (
-        process(
-            detector_command(parameters, cores=available[-cores:]), log=folder / "node.log"
-        ) as node,
+        process(detector_command(parameters, cores=taken), log=folder / "node.log") as node,
         peer(loop.types, told) as publishers,
     ):
         connect(node, publishers)

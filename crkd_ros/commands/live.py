@@ -12,7 +12,13 @@ import typer
 from crkd_core.commands.options import Overwrite, Version
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
-from crkd_ros.commands.options import SensorTopics, sensor_topics
+from crkd_ros.commands.options import (
+    Parameters,
+    SensorTopics,
+    for_weights,
+    node_parameters,
+    sensor_topics,
+)
 
 if TYPE_CHECKING:
     from crkd_ros.streaming_eval.players import PlayerName
@@ -28,10 +34,7 @@ def live(
         list[float] | None,
         typer.Option(help="Speed of playing (repeatable); default: 0.5, 1, 2."),
     ] = None,
-    parameter: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=VALUE of the detector node (repeatable), e.g. device=cuda."),
-    ] = None,
+    parameter: Parameters = None,
     config: Annotated[
         list[Path] | None, typer.Option(help="Parameter file of the node (repeatable).")
     ] = None,
@@ -55,7 +58,7 @@ def live(
 
     if player not in ("auto", "ros2", "own"):
         raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
-    parameters = dict(_assignment(text) for text in parameter or ())
+    parameters = node_parameters(parameter)
     rates = rate or [0.5, 1.0, 2.0]
     for one in rates:
         if not 0 < one < math.inf:
@@ -72,12 +75,8 @@ def live(
         print(sentence)
     naming(layout, framing)
     from crkd_core.data.nuscenes.reader import NuScenes
-    from crkd_core.infer.engines.files import is_export
-    from crkd_core.model.checkpoint import read_config
 
-    # Not by a node that does not start.
-    if not is_export(weights):
-        framing = framing.for_detector(read_config(weights))
+    framing = for_weights(framing, weights)
     tables = NuScenes(data, split=split, version=version)
     tables.scenes_of(split)  # Not after the whole bag has been played.
     page = score_rates(
@@ -94,12 +93,3 @@ def live(
         topics=topics,
     )
     print_tables(*page)
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    from crkd_ros.streaming_eval.players import SessionError
-
-    name, sign, value = text.partition("=")
-    if not sign or not name:
-        raise SessionError(f"--parameter: expected NAME=VALUE, got {text!r}")
-    return name, value

@@ -38,6 +38,14 @@ Params = Annotated[
     typer.Option(help="The node's parameter file: what frames are made of holds."),
 ]
 
+#: Wherever the detector node is started.
+Parameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--parameter", help="NAME=VALUE of the detector node (repeatable), e.g. device=cuda."
+    ),
+]
+
 
 def sensor_topics(given: list[str] | None) -> dict[str, str]:
     """What ``--topic`` says: sensor -> topic. Raises BagError."""
@@ -50,6 +58,41 @@ def sensor_topics(given: list[str] | None) -> dict[str, str]:
             raise BagError(f"--topic: expected SENSOR=/TOPIC, got {text!r}")
         found[sensor] = topic
     return found
+
+
+def node_parameters(given: list[str] | None) -> dict[str, str]:
+    """What ``--parameter`` says: name -> text of the value in YAML.
+
+    NAME:=VALUE, as ROS 2 writes it, is the same. Whether such a parameter exists is not checked.
+
+    Raises:
+        ParameterError: not of that form, or the weights, which have an option of their own.
+    """
+    from crkd_ros.parameters.knobs import ParameterError
+
+    found: dict[str, str] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        name = name.removesuffix(":")
+        if not sign or not name:
+            raise ParameterError(f"--parameter: expected NAME=VALUE, got {text!r}")
+        if name == "weights":
+            raise ParameterError(f"--parameter {text}: say the weights by --weights")
+        found[name] = value
+    return found
+
+
+def for_weights(config: NodeConfig, weights: Path) -> NodeConfig:
+    """What a node makes of its configuration with these weights, known before it is started.
+
+    Raises:
+        CheckpointError: no detector in that file; those of ``crkd export`` are not looked at.
+        ParameterError: the node would refuse them, see ``FramingConfig.for_detector``.
+    """
+    from crkd_core.infer.engines.files import is_export
+    from crkd_core.model.checkpoint import read_config
+
+    return config if is_export(weights) else config.for_detector(read_config(weights))
 
 
 def node_config(params: Path | None) -> NodeConfig | None:

@@ -10,7 +10,13 @@ import typer
 from crkd_core.commands.options import Overwrite
 from crkd_core.files import check_output, write_text
 from crkd_core.tables import print_tables
-from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
+from crkd_ros.commands.options import (
+    SHIPPED_WEIGHTS,
+    PlayedBag,
+    PlayedCalibration,
+    Weights,
+    for_weights,
+)
 
 
 def overhead(
@@ -30,10 +36,14 @@ def overhead(
     """Measure what the node costs beside its network."""
     from crkd_ros.bench import overhead as measuring
     from crkd_ros.bench.short_drive import short_drive
+    from crkd_ros.parameters.node import NodeConfig
 
     check_output(out, results=("overhead.json",), overwrite=overwrite)
     if not weights.exists():
         raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
+    # Before a drive is made, which takes a while.
+    measuring.last_cores(cores)
+    for_weights(NodeConfig(), weights)
     out.mkdir(parents=True, exist_ok=True)
     found = measuring.overhead(
         short_drive(out, bag=bag, calibration=calibration),

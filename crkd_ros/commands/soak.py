@@ -11,7 +11,15 @@ import typer
 from crkd_core.commands.options import Overwrite
 from crkd_core.files import check_output
 from crkd_core.tables import print_tables
-from crkd_ros.commands.options import SHIPPED_WEIGHTS, PlayedBag, PlayedCalibration, Weights
+from crkd_ros.commands.options import (
+    SHIPPED_WEIGHTS,
+    Parameters,
+    PlayedBag,
+    PlayedCalibration,
+    Weights,
+    for_weights,
+    node_parameters,
+)
 
 
 def soak(
@@ -28,38 +36,38 @@ def soak(
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="Memory may grow by so many MiB per hour.")
     ] = 5.0,
-    parameter: Annotated[
-        list[str] | None, typer.Option(help="Of the node, NAME:=VALUE (repeatable).")
-    ] = None,
+    parameter: Parameters = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
     from crkd_ros.bench import soak as soaking
     from crkd_ros.bench import soak_report
     from crkd_ros.bench.short_drive import short_drive
+    from crkd_ros.parameters.node import NodeConfig
+    from crkd_ros.parameters.parameter_file import load_all
 
     check_output(out, results=("soak.json", "soak.png"), overwrite=overwrite)
-    # A shell that starts us in the background has SIGINT ignored; `kill` means the same to us.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     if not weights.exists():
         raise soaking.SoakError(f"no weights at {weights}; pass --weights")
-    pairs = [text.partition(":=") for text in parameter or ()]
-    if wrong := [name for name, sign, _ in pairs if not sign]:
-        raise soaking.SoakError(f"--parameter: expected NAME:=VALUE, got {', '.join(wrong)}")
+    parameters = node_parameters(parameter)
+    # Before a drive is made, which takes a while.
+    for_weights(load_all((), NodeConfig, node="detector_node", above=parameters), weights)
     limits = soaking.Limits(
         seconds=60 * minutes,
         rate_hz=rate_hz,
         warm_up=6 * minutes if warm_up is None else warm_up,
         tolerance=tolerance,
     )
+    # A shell that starts us in the background has SIGINT ignored; `kill` means the same to us.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     out.mkdir(parents=True, exist_ok=True)
     record, verdict = soaking.soak(
         short_drive(out, bag=bag, calibration=calibration),
         out,
         weights=weights,
         limits=limits,
-        parameters={name: value for name, _, value in pairs},
+        parameters=parameters,
     )
     print_tables(
         *soak_report.tables(record, verdict, warm_up=limits.warm_up, tolerance=limits.tolerance)

@@ -32,8 +32,8 @@ class HealthConfig:
     )
     loss_warning: float = knob(
         0.1,
-        "Warn when a larger share of a sensor's messages is late or doubled, or of the frames "
-        "without it",
+        "Warn when a larger share of a sensor's messages is late, doubled, without a stamp or "
+        "stamped far from the others, or of the frames without it",
         low=0.0,
         high=1.0,
     )

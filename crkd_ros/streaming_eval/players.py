@@ -12,7 +12,7 @@ from crkd_ros.node.launching import module_command
 PlayerName = Literal["auto", "own", "ros2"]
 
 #: Ticks of /clock per second that `ros2 bag play` is asked for: arrivals are told by them.
-CLOCK_HZ = 200
+_CLOCK_HZ = 200
 #: Seconds that `ros2 bag play` waits between advertising and playing, for discovery.
 _DELAY = 3.0
 
@@ -40,5 +40,23 @@ def player_command(bag: Path, *, rate: float, player: PlayerName = "auto") -> li
     if player == "own" or not ros2:
         arguments = [str(bag), "--rate", str(rate), "--clock", "--wait", "60"]
         return module_command("commands.play", arguments)
-    options = ["--rate", str(rate), "--clock", str(CLOCK_HZ), "--delay", str(_DELAY)]
-    return ["ros2", "bag", "play", str(bag), *options, "--disable-keyboard-controls"]
+    return ros2_play_command(bag, rate=rate)
+
+
+def ros2_play_command(
+    bag: str | Path, *, rate: float, start_offset: float = 0.0, loop: bool = False
+) -> list[str]:
+    """The command line of `ros2 bag play` with /clock.
+
+    Args:
+        bag: a rosbag2.
+        rate: bag seconds per real second.
+        start_offset: seconds to leave out at the bag's start.
+        loop: begin again at the bag's end, until interrupted.
+    """
+    command = ["ros2", "bag", "play", str(bag), "--clock", str(_CLOCK_HZ), "--rate", str(rate)]
+    command += ["--delay", str(_DELAY), "--disable-keyboard-controls"]
+    # It refuses 0 in some versions.
+    if start_offset:
+        command += ["--start-offset", str(start_offset)]
+    return [*command, "--loop"] if loop else command

@@ -7,34 +7,19 @@ stamps of a drive, so the live node and replay measure the same.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crkd_ros.parameters.framing import SyncConfig
+from crkd_ros.sync.first_stamps import FirstStamps
 
 Kind = Literal["in_turn", "at_once", "free"]
 
-#: Stamps are measured for so long, ns; longer if the best camera was heard less than _LEAST times.
-WINDOWS_NS = (1_000_000_000, 2_000_000_000, 4_000_000_000)
-_LEAST = 4
-#: What is lost makes ages and pauses longer, never shorter: this quantile of them is right while
-#: less than three quarters of the images are lost.
-_SURE = 0.2
 #: Cameras on one trigger are closer together than this, ns, and than this share of the period.
 _TOGETHER_NS, _TOGETHER = 10_000_000, 0.2
 #: Images of one trigger are looked for this far around its stamp, ns, and share of the period.
 _AROUND_NS, _AROUND = 20_000_000, 0.25
-#: So much of the images must be where a rule has them, and of those of a single camera so much:
-#: any may lose some.
-_MOST, _HALF = 0.8, 0.5
-#: A camera keeps its distance if so many of its images are within this share of the period of it.
-_KEPT, _PHASE = 0.7, 0.2
-#: Periods that differ by more than this factor are of different rates.
-_RATES = 1.33
 #: A camera of its own rate may have an image so many of its periods old, and at most this old, s.
 _OLDEST, _OLDEST_S = 1.25, 0.5
 
@@ -106,9 +91,6 @@ def measure(
 ) -> Firing | None:
     """The rule that the first stamps of a drive tell.
 
-    Lost images are no evidence: a camera whose images come at irregular times is not taken for
-    one of another rate or of no fixed place.
-
     Args:
         stamps: camera -> its stamps, ns, rising.
         triggers: cameras, the best one to set the reference first.
@@ -118,164 +100,80 @@ def measure(
     Returns:
         None: too few images, or of one camera among several.
     """
-    heard = {name: np.array(own, np.int64) for name, own in stamps.items() if len(own) >= 2}
-    if len(heard) < min(2, len(triggers)):
-        return None  # One camera of several tells nothing about them.
-    anchor = next((name for name in triggers if len(stamps.get(name, ())) >= _LEAST), None)
-    if anchor is None or (not complete and any(len(own) < _LEAST for own in heard.values())):
+    heard = FirstStamps.of(stamps, triggers, complete=complete)
+    if heard is None:
         return None
-    periods = {name: float(np.median(np.diff(own))) for name, own in heard.items()}
-    period, anchors = periods[anchor], heard[anchor]
-    others = {name: own for name, own in heard.items() if name != anchor}
-    nearest = {name: _nearest(own, anchors) for name, own in others.items()}
-    limit = min(_TOGETHER_NS, _TOGETHER * period)
-    span = float(max(own[-1] for own in heard.values()) - min(own[0] for own in heard.values()))
-    regular = {name: own for name, own in heard.items() if _regular(own, span)}
-    # Without a regular anchor there is nothing to compare with.
-    steady = {} if anchor not in regular else {n: own for n, own in regular.items() if n != anchor}
-    differ = not all(
-        _same_rate(own, anchors) and _steady(own, anchors, period) for own in steady.values()
-    )
-    spread = max((float(np.quantile(np.abs(one), 0.9)) for one in nearest.values()), default=0.0)
-    around = max(min(_AROUND_NS, _AROUND * period), min(spread, _AROUND_NS) + config.jitter * 1e9)
-    kind: Kind = "in_turn"
-    if config.firing != "auto":
-        kind = config.firing
-    elif _shared(nearest, limit) and _all_there(others, anchors):
-        kind = "at_once"
-    elif differ:
-        kind = "free"
-    before = config.camera_spread * 1e9
+    kind = _kind(heard) if config.firing == "auto" else config.firing
     if kind == "at_once":
-        return Firing(
-            kind=kind, before_ns=around, after_ns=around, spread_ns=2 * spread, periods_ns=periods
-        )
-    if kind == "free":
-        # A camera whose period fits into camera_spread always has an image that is new enough.
-        oldest = {
-            name: max(before, min(_OLDEST * periods[name], _OLDEST_S * 1e9))
-            for name in regular
-            if periods[name] > before
-        }
-        # Some may still be on one trigger.
-        after = config.jitter * 1e9
-        return Firing(kind=kind, before_ns=before, after_ns=after, of=oldest, periods_ns=periods)
-    after, spread, last = _turn(anchor, others, anchors, period, before, config, steady)
-    # Some of them may be on the anchor's trigger.
-    near = (_share(apart, config.jitter * 1e9) >= _MOST for apart in nearest.values())
-    if config.firing == "auto" and any(near):
-        after = max(after, config.jitter * 1e9)
+        return _at_once(heard, config)
+    return _free(heard, config) if kind == "free" else _in_turn(heard, config)
+
+
+def _kind(heard: FirstStamps) -> Kind:
+    """The first column of the table in docs/decisions/0030."""
+    if heard.one_trigger(min(_TOGETHER_NS, _TOGETHER * heard.period)):
+        return "at_once"
+    return "in_turn" if heard.in_step() else "free"
+
+
+def _at_once(heard: FirstStamps, config: SyncConfig) -> Firing:
+    """Images around the reference; older ones are of another trigger."""
+    least = min(heard.spread, _AROUND_NS) + config.jitter * 1e9
+    around = max(min(_AROUND_NS, _AROUND * heard.period), least)
     return Firing(
-        kind=kind,
-        before_ns=before,
-        after_ns=after,
-        spread_ns=spread,
-        last=last,
-        periods_ns=periods,
+        kind="at_once",
+        before_ns=around,
+        after_ns=around,
+        spread_ns=2 * heard.spread,
+        periods_ns=heard.periods,
     )
 
 
-def _nearest(own: NDArray[np.int64], anchors: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How much later than each anchor's stamp the nearest of a camera's stamps is, ns."""
-    after = np.clip(np.searchsorted(own, anchors), 1, len(own) - 1)
-    choices = np.stack([own[after - 1] - anchors, own[after] - anchors])
-    best = np.abs(choices).argmin(0)
-    return np.asarray(np.take_along_axis(choices, best[None], 0)[0])
+def _free(heard: FirstStamps, config: SyncConfig) -> Firing:
+    """The latest images, of slow cameras up to a little more than their own period old."""
+    before = config.camera_spread * 1e9
+    # A camera whose period fits into camera_spread always has an image that is new enough.
+    oldest = {
+        name: max(before, min(_OLDEST * heard.periods[name], _OLDEST_S * 1e9))
+        for name in heard.regular
+        if heard.periods[name] > before
+    }
+    return Firing(
+        kind="free",
+        before_ns=before,
+        after_ns=config.jitter * 1e9,  # Some may still be on one trigger.
+        of=oldest,
+        periods_ns=heard.periods,
+    )
 
 
-def _share(apart: NDArray[np.int64], limit: float) -> float:
-    """How many of a camera's images are as near as this to the anchor's."""
-    return float(np.mean(np.abs(apart) <= limit))
+def _in_turn(heard: FirstStamps, config: SyncConfig) -> Firing:
+    """The latest images; frames wait for cameras that fire after the anchor.
 
-
-def _shared(nearest: Mapping[str, NDArray[np.int64]], limit: float) -> bool:
-    """Whether all cameras are on one trigger, though some of their images are lost."""
-    shares = [_share(apart, limit) for apart in nearest.values()]
-    return bool(shares) and min(shares) >= _HALF and statistics.fmean(shares) >= _MOST
-
-
-def _all_there(others: Mapping[str, NDArray[np.int64]], anchors: NDArray[np.int64]) -> bool:
-    """Whether the other cameras have an image for many of the anchor's."""
-    return all(len(own) >= _HALF * len(anchors) - 1 for own in others.values())
-
-
-def _regular(own: NDArray[np.int64], span: float) -> bool:
-    """Whether a camera's images come at regular times all the while, so that few or none are lost.
-
-    Args:
-        own: its stamps, ns.
-        span: between the first and the last stamp of all cameras, ns.
+    These are the ones whose latest image would be too old at the anchor's stamp, though their
+    images come regularly.
     """
-    if len(own) < _LEAST:
-        return False
-    pauses = np.diff(own)
-    short, long = np.quantile(pauses, (_SURE, 1 - _SURE))
-    return bool(long < _RATES * short and own[-1] - own[0] + long > _MOST * span)
-
-
-def _same_rate(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    """By the median or the mean: losses change the one, turns of uneven length the other."""
-
-    def alike(a: float, b: float) -> bool:
-        return 1 / _RATES < a / b < _RATES
-
-    periods = [np.diff(own) for own in (one, other)]
-    medians, means = [np.median(own) for own in periods], [np.mean(own) for own in periods]
-    return alike(*map(float, medians)) or alike(*map(float, means))
-
-
-def _steady(own: NDArray[np.int64], anchors: NDArray[np.int64], period: float) -> bool:
-    """Whether a camera keeps its distance from the anchor: both are fired by one clock.
-
-    Where the anchor's image is lost, the distance is by a period greater: that is no other one.
-    """
-    place = np.searchsorted(anchors, own, side="right")
-    before, after = place > 0, place < len(anchors)
-    since = own[before] - anchors[place[before] - 1]
-    until = anchors[place[after]] - own[after]
-    # Where turns do not follow at regular times, one of both is steady.
-    return any(_kept(one / period) for one in (since, until))
-
-
-def _kept(phases: NDArray[np.float64]) -> bool:
-    """Whether most phases are one, but for whole numbers."""
-    if not len(phases):
-        return False
-    apart = np.abs((phases[:, None] - phases[None] + 0.5) % 1.0 - 0.5)
-    return float((apart <= _PHASE).mean(1).max()) >= _KEPT
-
-
-def _turn(
-    anchor: str,
-    others: Mapping[str, NDArray[np.int64]],
-    anchors: NDArray[np.int64],
-    period: float,
-    before: float,
-    config: SyncConfig,
-    steady: Collection[str],
-) -> tuple[float, float, str]:
-    """(how much later images may be, how long a turn takes, ns; who fires last).
-
-    A camera whose latest image would be too old at the anchor's stamp, though its images come
-    regularly, fires after it: then frames wait for it.
-    """
-    ages, leads = {anchor: 0.0}, {anchor: 0.0}
-    for name, own in others.items():
-        place = np.searchsorted(own, anchors, side="right")
-        inside = place > 0
-        if inside.any():
-            ages[name] = float(np.quantile(anchors[inside] - own[place[inside] - 1], _SURE))
-        follows = place < len(own)
-        if follows.any():
-            leads[name] = float(np.quantile(own[place[follows]] - anchors[follows], _SURE))
+    before, jitter = config.camera_spread * 1e9, config.jitter * 1e9
+    ages, leads = heard.ages(), heard.leads()
     late = {
         name: leads[name]
-        for name, age in ages.items()
-        if age > before and name in leads and name in steady
+        for name in heard.comparable
+        if name in leads and ages.get(name, 0.0) > before
     }
-    if not late:
-        return 0.0, max(ages.values()), anchor
-    last = max(late, key=lambda name: late[name])
-    first = max((ages[name] for name in ages if name not in late), default=0.0)
-    silence = max(0.0, period - late[last] - first)
-    return late[last] + max(config.jitter * 1e9, silence / 4), late[last] + first, last
+    after, turn, last = 0.0, max(ages.values()), heard.anchor
+    if late:
+        last = max(late, key=lambda name: late[name])
+        first = max(age for name, age in ages.items() if name not in late)
+        silence = max(0.0, heard.period - late[last] - first)
+        after, turn = late[last] + max(jitter, silence / 4), late[last] + first
+    # Some may be on the anchor's trigger.
+    if config.firing == "auto" and heard.any_on_trigger(jitter):
+        after = max(after, jitter)
+    return Firing(
+        kind="in_turn",
+        before_ns=before,
+        after_ns=after,
+        spread_ns=turn,
+        last=last,
+        periods_ns=heard.periods,
+    )

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crkd_ros.parameters.framing import SyncConfig
-from crkd_ros.sync.firing import WINDOWS_NS, Firing, measure, unmeasured
+from crkd_ros.sync.firing import Firing, measure, unmeasured
+from crkd_ros.sync.first_stamps import WINDOWS_NS
 from crkd_ros.sync.history import History
 
 #: Images of one trigger are so near, ns: those of the trigger with which a camera joins count.

@@ -1,5 +1,7 @@
 """What every command does with errors and places that it cannot use."""
 
+import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -8,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+import tree
 import typer
 from typer.testing import CliRunner
 
@@ -128,6 +131,62 @@ def test_an_option_that_nothing_would_read_is_refused(words, text, tmp_path, mon
     with pytest.raises(ConfigError, match=re.escape(text)):
         CliRunner().invoke(app, words.split(), catch_exceptions=False)
     assert not list(tmp_path.iterdir())
+
+
+def starting_a_node() -> dict:
+    """Verb -> its function, of all verbs with ``--parameter``."""
+    found = {}
+    for path in (tree.ROOT / "crkd_ros" / "commands").glob("*.py"):
+        module = importlib.import_module(f"crkd_ros.commands.{path.stem}")
+        verb = getattr(module, path.stem, None)
+        if callable(verb) and "parameter" in inspect.signature(verb).parameters:
+            found[path.stem] = verb
+    return found
+
+
+def test_parameters_of_a_node_are_one_option_and_checked_before_anything_starts(
+    tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "w.safetensors").touch()
+    words = {"live": ["bag", "--data=d", "--split=s"], "soak": []}
+    verbs = starting_a_node()
+    assert {*verbs} == {*words}
+
+    def refused(verb: str, parameter: str) -> str:
+        place = [f"--weights={tmp_path / 'w.safetensors'}", f"--out={tmp_path / 'out'}"]
+        given = [*words[verb], *place, "--parameter", parameter]
+        monkeypatch.setattr("sys.argv", ["crkd", *given])
+        with pytest.raises(SystemExit) as exit_:
+            run_function(verbs[verb])
+        assert exit_.value.code == 1 and not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    for verb, function in verbs.items():
+        assert inspect.signature(function).parameters["parameter"].annotation == "Parameters"
+        for sign in ("=", ":="):
+            text = refused(verb, f"engin{sign}torch")
+            assert "parameter engin=torch: " in text and "did you mean 'engine'" in text
+        for wrong in ("device", "=cuda", ":=cuda"):
+            assert f"--parameter: expected NAME=VALUE, got '{wrong}'" in refused(verb, wrong)
+        assert "say the weights by --weights" in refused(verb, "weights=other.safetensors")
+
+
+def test_what_cannot_be_measured_is_refused_before_a_drive_is_made(tmp_path, monkeypatch, capsys):
+    from crkd_ros.commands.overhead import overhead
+
+    broken = tmp_path / "w.safetensors"
+    broken.write_bytes(b"no weights")
+    commands = (
+        (overhead, ["--cores=4096"], "--cores: asked for 4096"),
+        (overhead, [f"--weights={broken}"], f"{broken}: "),
+        (starting_a_node()["soak"], [f"--weights={broken}"], f"{broken}: "),
+    )
+    for command, options, text in commands:
+        monkeypatch.setattr("sys.argv", ["crkd", *options, f"--out={tmp_path / 'out'}"])
+        with pytest.raises(SystemExit):
+            run_function(command)
+        assert text in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_group_without_a_verb_shows_its_help(monkeypatch, capsys):

@@ -17,6 +17,7 @@ from crkd_ros.node.latency import PARTS
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.framing import SENSOR
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.streaming_eval import players
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "config" / "vehicle.yaml")
@@ -223,11 +224,8 @@ def replayed(monkeypatch, **given):
 def test_the_bag_is_played_with_clock(monkeypatch):
     module, context = replayed(monkeypatch, rate="0.5")
     end, player = module.play(context)
-    command = player.kwargs["cmd"]
-    assert command[:4] == ["ros2", "bag", "play", "a/bag"]
-    assert command[command.index("--rate") + 1] == "0.5"
-    assert float(command[command.index("--clock") + 1]) >= 100
-    assert "--loop" not in command and "--start-offset" not in command
+    # The command line of crkd live.
+    assert player.kwargs["cmd"] == players.ros2_play_command("a/bag", rate=0.5)
     # Without an evaluator the end of the bag is the end.
     end = on_exit(end, player)
     assert reason(end(0)) == "the bag is over"
@@ -238,8 +236,18 @@ def test_the_bag_is_played_with_clock(monkeypatch):
     end = on_exit(end, player)
     assert end(0) is None
     assert reason(end(2)) == "the player failed with exit code 2"
-    command = player.kwargs["cmd"]
-    assert "--loop" in command and command[command.index("--start-offset") + 1] == "3.5"
+    assert player.kwargs["cmd"] == players.ros2_play_command(
+        "a/bag", rate=1.0, start_offset=3.5, loop=True
+    )
+
+
+@without_launch
+@pytest.mark.parametrize("name", ["rate", "start_offset"])
+@pytest.mark.parametrize("text", ["fast", "nan", "1,5"])
+def test_numbers_of_a_replay_are_numbers(name, text, monkeypatch):
+    module, context = replayed(monkeypatch, **{name: text})
+    with pytest.raises(RuntimeError, match=f"argument {name}: expected a finite number, got"):
+        module.play(context)
 
 
 @without_launch

@@ -1,6 +1,6 @@
 """Bags of other nuScenes converters in the layout of crkd bag. Command `crkd bag convert`.
 
-Two passes: poses and calibration first (foreign/survey.py), then all sensor messages in one
+Two passes: poses and calibration first (bags/known.py), then all sensor messages in one
 stream (foreign/stream.py). Memory does not grow with the bag but for the poses of the drive.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.foreign.kinds import Kind, check_container, recognise
 from crkd_ros.bags.foreign.stream import Conversion, ImageFormat
-from crkd_ros.bags.foreign.survey import look_through
+from crkd_ros.bags.known import Reading, look_through
 from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_bag
@@ -67,7 +67,7 @@ def convert_bag(
         kind: who wrote it; None = recognise it.
         calibration: file with what the bag does not hold; overrules the bag where it lists a
             sensor.
-        stamps: see ``survey``.
+        stamps: see ``look_through``.
         image_format: of raw images; compressed ones keep their bytes.
         jpeg_quality: of raw images that become JPEG, 1 to 100.
         storage: of the new bag.
@@ -101,12 +101,13 @@ def convert_bag(
         known = look_through(
             bag,
             layout,
+            Reading.to_convert(framing),
             kind=found,
             calibration=calibration,
             stamps=stamps,
-            motion=framing.motion,
             progress=progress,
         )
+        known.check(bag.path, found)
         if back := known.strays.time_back():
             raise BagError(f"{source}: {back}")
         job = Conversion(
@@ -151,7 +152,7 @@ def _notes(job: Conversion, lidar_wanted: bool, framing: FramingConfig) -> Itera
             f"{job.interpolated} poses at sensor stamps were interpolated between those of "
             f"{known.motion.taken.name}, {known.motion.table.interval_ns / 1e9:.3f} s apart"
         )
-    if job.without_pose and (len(known.motion.table) or framing.motion.source != "none"):
+    if job.without_pose and (len(known.motion.table) or not known.still):
         yield (
             f"{job.without_pose} sensor messages lie outside the poses of "
             f"{known.motion.taken.name} and make no frame"

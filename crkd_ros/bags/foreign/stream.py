@@ -18,7 +18,7 @@ from crkd_ros.bags import scene_messages
 from crkd_ros.bags.container import Bag
 from crkd_ros.bags.foreign import contents
 from crkd_ros.bags.foreign.kinds import Kind
-from crkd_ros.bags.foreign.survey import BASE, Known
+from crkd_ros.bags.known import BASE, Known
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError, make
 from crkd_ros.bags.strays import REORDER_NS

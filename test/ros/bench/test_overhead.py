@@ -75,7 +75,7 @@ def wait_until(condition, process, log) -> None:
 def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
     log, out = tmp_path / "log", tmp_path / "out"
     options = {"out": out, "weights": weights, "bag": drive.bag, "calibration": drive.calibration}
-    options |= {"minutes": 30, "rate-hz": 3, "warm-up": 0, "parameter": "score_threshold:=0.0"}
+    options |= {"minutes": 30, "rate-hz": 3, "warm-up": 0, "parameter": "score_threshold=0.0"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     with command("soak", *words, log=log) as (process, told):
         # Its figures are those of the diagnostics, which come once a second.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from crkd_ros.parameters.health import HealthConfig
@@ -148,6 +150,28 @@ def test_a_verdict_stays_until_another_message_comes():
     assert rig.judge()[:2] == (ERROR, "unusable: CAM: not a JPEG")
     rig.deliver(1, hz=1.0)
     assert rig.judge()[0] == OK
+
+
+def test_the_documents_name_every_figure_and_what_is_lost(request):
+    text = (request.config.rootpath / "docs" / "ros.md").read_text()
+    entry = next(line for line in text.splitlines() if line.startswith("| `CAM_FRONT`, ..."))
+    lossy = next(line for line in text.splitlines() if line.startswith("| `lossy: ...`"))
+    lost = set()
+    for field in dataclasses.fields(Counts):
+        rig = Rig()
+        rig.deliver(24)
+        rig.sensor.framed(masked=False)
+        setattr(rig.counts, field.name, 8)
+        name = field.name.replace("_", " ")
+        _, said, values = rig.judge()
+        assert values.keys() >= {name, "frames", "frames without it"}
+        assert name in entry
+        if said.startswith("lossy: "):
+            assert said == f"lossy: 8 {name} of 24 messages" and name in lossy
+            lost.add(name)
+    assert lost == {"late", "duplicate", "zero stamp", "outlier"}
+    for figure in ("frames without it", "unusable", "no CameraInfo", "no transform"):
+        assert figure in entry
 
 
 def test_delays_losses_and_empty_stamps(rig):

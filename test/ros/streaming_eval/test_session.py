@@ -318,8 +318,13 @@ def test_ros2_bag_play_is_used_where_it_is_installed(monkeypatch):
     bag = Path("a/bag")
     installed("ros2bag", "rosbag2_py")
     command = players.player_command(bag, rate=0.5)
+    assert command == players.ros2_play_command(bag, rate=0.5)
     assert command[:4] == ["ros2", "bag", "play", "a/bag"]
-    assert command[command.index("--rate") + 1] == "0.5" and "--clock" in command
+    options = dict(zip(command[4::2], command[5::2], strict=False))
+    assert options["--rate"] == "0.5" and float(options["--clock"]) >= 100
+    assert "--loop" not in command and "--start-offset" not in command
+    command = players.ros2_play_command(bag, rate=1.0, start_offset=3.5, loop=True)
+    assert "--loop" in command and command[command.index("--start-offset") + 1] == "3.5"
     assert players.player_command(bag, rate=0.5, player="own")[0] == sys.executable
     installed("ros2bag")
     command = players.player_command(bag, rate=2.0)

@@ -1,0 +1,263 @@
+"""What is known of a bag's sensors before they are used: stamps, poses, calibration."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_ros.bags.container import Bag
+from crkd_ros.bags.foreign import contents
+from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.motion_source import MotionSource, find_motion
+from crkd_ros.bags.strays import Strays, Times
+from crkd_ros.bags.survey import Survey, no_stamps
+from crkd_ros.motion.calibration_file import Calibration, CameraEntry
+from crkd_ros.motion.poses import Extrinsics, MotionError
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
+
+Array = NDArray[np.float64]
+
+BASE = "base_link"
+
+#: What to do about a bag without ego motion.
+STANDS = "if the vehicle stands still, pass --params FILE with motion.source: none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """As what a bag is read.
+
+    Attributes:
+        base: the vehicle's frame.
+        motion: which source of the ego motion is asked for.
+        odometry: topic of odometry that is taken when others are as good.
+        tf_first: /tf is taken when odometry is as good.
+        file_hides_tf: given a calibration file, no place of /tf is taken.
+    """
+
+    base: str
+    motion: MotionConfig
+    odometry: str
+    tf_first: bool
+    file_hides_tf: bool
+
+    @classmethod
+    def to_convert(cls, framing: FramingConfig) -> Reading:
+        """As one of another converter, which becomes one in our layout."""
+        return cls(
+            base=BASE, motion=framing.motion, odometry="", tf_first=True, file_hides_tf=False
+        )
+
+    @classmethod
+    def to_replay(cls, framing: FramingConfig) -> Reading:
+        """As a replay reads it, see bags/frames.py."""
+        return cls(
+            base=framing.base_frame,
+            motion=framing.motion,
+            odometry=framing.topics.odometry,
+            tf_first=False,
+            file_hides_tf=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What is known of a bag.
+
+    Attributes:
+        survey: of the bag.
+        motion: where its ego motion comes from.
+        still: the user says that the vehicle stands still.
+        calibration: the calibration file; None: none is given.
+        extrinsics: channel -> ``base_T_sensor`` [4, 4]; ``given``: those of the calibration file.
+        cameras: camera -> what the calibration file says of it, with ``image_size``; the bag's
+            CameraInfo is not taken for these.
+        record_times: True when headers have no stamps and record times stand in for them.
+        stamps: channel -> stamps of its messages, ns, without strays.
+        strays: sensor messages with wrong stamps; those of CameraInfo, which holds at any time,
+            are none.
+    """
+
+    survey: Survey
+    motion: MotionSource
+    still: bool
+    calibration: Path | None
+    extrinsics: dict[str, Array]
+    given: frozenset[str]
+    cameras: dict[str, CameraEntry]
+    record_times: bool
+    stamps: dict[str, Times]
+    strays: Strays
+
+    def calibrated(self, camera: str) -> bool:
+        """Whether the intrinsics of a camera are known."""
+        info = self.survey.infos.get(camera)
+        return camera in self.cameras or (info is not None and contents.is_calibrated(info))
+
+    def check(self, path: Path, kind: Kind) -> None:
+        """Refuse a bag that cannot be converted whole.
+
+        Args:
+            path: of the bag.
+            kind: who wrote it.
+
+        Raises:
+            BagError: sensors without stamps, or two topics that place a frame differently;
+                something that a detector needs is neither in the bag nor in the file; the text
+                names all of it and what to pass.
+        """
+        layout = self.survey.layout
+        if not self.record_times and (empty := self.survey.unstamped()):
+            raise BagError(f"{path}: {no_stamps(path, empty, others=True)}")
+        if self.calibration is None and (wrong := self.survey.tree.contradiction()):
+            raise BagError(f"{path}: {wrong}")
+        missing = []
+        if unknown := [c.lower() for c in layout.images if not self.calibrated(c)]:
+            missing.append(f"the intrinsics of {', '.join(unknown)}")
+        if unplaced := [c.lower() for c in layout.sensors if c not in self.extrinsics]:
+            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}")
+        if missing:
+            file = self.calibration
+            where = f"nor does {file} list them" if file else "no --calibration is given"
+            raise BagError(
+                f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
+                "make one, crkd calibration write --data DIR --out FILE, and pass --calibration "
+                "FILE"
+            )
+        if not self.motion.known and not self.still:
+            why = "; ".join(one.text() for one in (self.motion.taken, *self.motion.others))
+            raise BagError(
+                f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; "
+                f"{STANDS}"
+            )
+
+
+def look_through(
+    bag: Bag,
+    layout: Layout,
+    reading: Reading,
+    *,
+    kind: Kind,
+    calibration: Path | None = None,
+    stamps: str = "auto",
+    progress: bool = True,
+) -> Known:
+    """Read the bag once: poses, transforms, stamps and the first message of every sensor.
+
+    What is missing is no error: see ``Known.check``.
+
+    Args:
+        bag: an open bag.
+        layout: its topics.
+        reading: what it is read for.
+        kind: who wrote it.
+        calibration: a calibration file. Where it lists a sensor, it overrules the bag.
+        stamps: "header", "record" (for headers without stamps), or "auto": as the kind does it.
+        progress: a bar on stderr.
+
+    Raises:
+        BagError: no sensor has stamps, the odometry that the user names cannot be used, or the
+            file is of images of another size.
+        MotionError: the calibration file cannot be used.
+    """
+    given = Calibration.load(calibration, base=reading.base) if calibration else None
+    read = functools.partial(Survey, bag, layout, base=reading.base, progress=progress)
+    by_record = stamps == "record" or (stamps == "auto" and kind is Kind.NUSCENES2BAG_ROS2)
+    survey = read(pose_times="filled" if by_record else "header")
+    empty = survey.unstamped()
+    if empty and not by_record and set(empty) >= layout.sensors.keys() & survey.heads.keys():
+        raise BagError(f"{bag.path}: {no_stamps(bag.path, empty, others=False)}")
+    record_times = stamps == "record" or (by_record and bool(empty))
+    times, strays = survey.times(record_times=record_times)
+    source = _motion(survey, times, reading, given)
+    if stamps == "record" and source.taken.table is not None and not source.known:
+        # The headers of poses are of another clock than the recorder's.
+        survey = read(pose_times="record")
+        source = _motion(survey, times, reading, given)
+    own = _places(survey.frames, given)
+    others = {channel: frame for channel, frame in survey.frames.items() if channel not in own}
+    hidden = reading.file_hides_tf and given is not None
+    return Known(
+        survey=survey,
+        motion=source,
+        still=reading.motion.source == "none",
+        calibration=calibration,
+        extrinsics=_places(others, None if hidden else survey.tree) | own,
+        given=frozenset(own),
+        cameras={} if given is None else _cameras(survey, given, f"{calibration}", bag.path),
+        record_times=record_times,
+        stamps=times,
+        strays=strays,
+    )
+
+
+def _motion(
+    survey: Survey, times: Mapping[str, Times], reading: Reading, given: Calibration | None
+) -> MotionSource:
+    return find_motion(
+        survey,
+        {name: own for name, own in times.items() if name in survey.layout.sensors},
+        motion=reading.motion,
+        preferred=reading.odometry,
+        tf_first=reading.tf_first,
+        extrinsics=given,
+    )
+
+
+def _names(channel: str, frame: str) -> list[str]:
+    """What a sensor may be called in a calibration file or in /tf, the likeliest first."""
+    return [name for name in (frame, channel, f"{channel}_link") if name]
+
+
+def _places(frames: Mapping[str, str], source: Extrinsics | None) -> dict[str, Array]:
+    """Channel -> ``base_T_sensor`` of those that a source places.
+
+    Args:
+        frames: channel -> frame of its messages.
+        source: a calibration file or /tf; None: it places none.
+    """
+    found = {}
+    for channel, frame in frames.items():
+        matrix = None if source is None else _base_T(source, _names(channel, frame))
+        if matrix is not None:
+            found[channel] = matrix
+    return found
+
+
+def _base_T(source: Extrinsics, names: Sequence[str]) -> Array | None:
+    for name in names:
+        try:
+            return source.base_T(name)
+        except MotionError:
+            continue
+    return None
+
+
+def _cameras(survey: Survey, given: Calibration, file: str, path: Path) -> dict[str, CameraEntry]:
+    """What a calibration file says of the cameras of a bag, with the size of their images.
+
+    Raises:
+        BagError: it is for images of another size; names ``file`` and the bag's ``path``.
+    """
+    found: dict[str, CameraEntry] = {}
+    for camera in survey.layout.images:
+        names = _names(camera, survey.frames.get(camera, ""))
+        entry = next((one for name in names if (one := given.camera(name)) is not None), None)
+        if entry is None or camera not in survey.heads:
+            continue
+        size = contents.image_size(survey.heads[camera])
+        if entry.image_size not in (None, size):
+            raise BagError(
+                f"{file}: {camera.lower()} is for images of {entry.image_size} pixels, "
+                f"those of {path} have {size}"
+            )
+        found[camera] = dataclasses.replace(entry, image_size=size)
+    return found
