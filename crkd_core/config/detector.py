@@ -154,7 +154,7 @@ class DetectorConfig:
     attention: AttentionConfig = AttentionConfig()
     #: Camera and radar maps are weighed by intensity before they are fused; None = they are not.
     guide: GuideConfig | None = None
-    #: Fused maps of earlier moments are used too; None = the present alone.
+    #: Fused maps of earlier moments are used too; None = the present alone. Not with LiDAR.
     temporal: TemporalConfig | None = None
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
@@ -195,6 +195,11 @@ class DetectorConfig:
             raise ConfigError(
                 f"detector {self.name}: camera, radar and lidar are all null, and it needs one of "
                 "them; for example --set 'detector.lidar={}' makes a LiDAR branch of defaults"
+            )
+        if self.temporal is not None and self.lidar is not None:
+            raise ConfigError(
+                f"temporal: {self.name} reads LiDAR, and earlier moments of a Frame hold none; "
+                "set detector.temporal to null, or take a detector without a LiDAR branch"
             )
         both = self.camera is not None and self.radar is not None
         view = self.camera is not None and self.camera.radar_view is not None
