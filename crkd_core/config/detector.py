@@ -154,7 +154,7 @@ class DetectorConfig:
     attention: AttentionConfig = AttentionConfig()
     #: Camera and radar maps are weighed by intensity before they are fused; None = they are not.
     guide: GuideConfig | None = None
-    #: Fused maps of earlier moments are used too; None = the present alone.
+    #: Fused maps of earlier moments are used too; None = the present alone. Not with LiDAR.
     temporal: TemporalConfig | None = None
     fused_channels: int = 256
     decoder: DecoderConfig = DecoderConfig()
@@ -242,7 +242,7 @@ def _check_segments(config: DetectorConfig) -> None:
 
 
 def _check_branches(config: DetectorConfig) -> None:
-    """There is a branch, and there are those that blocks between branches need."""
+    """There is a branch, and the blocks beside the branches go with them."""
     if not config.branches:
         raise ConfigError(
             f"detector {config.name}: camera, radar and lidar are all null, and it needs one of "
@@ -256,6 +256,11 @@ def _check_branches(config: DetectorConfig) -> None:
                 f"{name}: {config.name} needs cameras and radars for it; set it to null, or "
                 "give the detector both branches"
             )
+    if config.temporal is not None and config.lidar is not None:
+        raise ConfigError(
+            f"temporal: {config.name} reads LiDAR, and earlier moments of a Frame hold none; "
+            "set detector.temporal to null, or take a detector without a LiDAR branch"
+        )
 
 
 def _check_lift(config: DetectorConfig) -> None:

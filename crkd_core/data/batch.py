@@ -129,7 +129,7 @@ def _past(frames: Sequence[Frame], config: DetectorConfig) -> tuple[PastBatch, .
         poses = [np.eye(4) if m is None else m.now_T_past for m in moments]
         found.append(
             PastBatch(
-                batch=collate(seen, dataclasses.replace(config, lidar=None, ego_T_grid=IDENTITY)),
+                batch=collate(seen, dataclasses.replace(config, ego_T_grid=IDENTITY)),
                 now_T_past=torch.from_numpy(np.stack(poses)),
                 known=torch.tensor([m is not None for m in moments]),
             )

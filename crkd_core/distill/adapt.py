@@ -49,11 +49,6 @@ def check_fit(*, student: DetectorConfig, teacher: DetectorConfig) -> None:
             "holds the student's. Give the student the teacher's detector.temporal, or take a "
             "teacher without memory"
         )
-    if teacher.temporal is not None and teacher.lidar is not None:
-        raise AdaptError(
-            f"teacher {teacher.name} has memory and reads LiDAR, and the earlier moments of a "
-            "Frame hold none; take a teacher without memory, or without a LiDAR branch"
-        )
     for kind, theirs, ours in _other_sweeps(teacher, student):
         raise AdaptError(
             f"{names} read {theirs} and {ours} {kind} sweeps; a Frame holds one number of "

@@ -1,7 +1,8 @@
 """What a teacher does not know better than its student is taken out of what it teaches.
 
 By its scores and the student's on held-out drives (protocol.py, decisions/0028). The published
-form of CRKD stays what was published, and is only warned about.
+form of CRKD stays what was published, and is only warned about. What one of the two never learned
+is taken out of every form, before anything is measured.
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection
+from itertools import islice
 
-from crkd_core.config import CrkdConfig, DistillConfig, ImkdConfig, TrainConfig
+from crkd_core.config import (
+    RESPD_CHANNELS,
+    CrkdConfig,
+    DetectorConfig,
+    DistillConfig,
+    HeadConfig,
+    ImkdConfig,
+    TrainConfig,
+)
 from crkd_core.distill.crkd import class_weights
 from crkd_core.distill.held_out import Scores
+from crkd_core.model.checkpoint import read_config
+from crkd_core.model.head import REGRESSION
 
 #: The error of nuScenes that says whether a teacher knows a channel of boxes better. Height has
 #: none.
@@ -22,6 +34,30 @@ CHANNEL_ERRORS = {
     "rotation": "orient_err",
     "velocity": "vel_err",
 }
+
+
+def without_unlearned(config: TrainConfig, student: DetectorConfig) -> TrainConfig:
+    """``config`` whose methods do not compare channels of boxes that a network never learned.
+
+    Where all code_weights of a channel are 0, its data do not tell it: what a teacher says of it
+    is chance, and a student has no use for it.
+
+    Raises:
+        CheckpointError: a teacher that cannot be read.
+    """
+    for method in config.distillations:
+        learned = _learned(student.head) & _learned(read_config(method.teacher).head)
+        _, channels = _boxes_of(method)
+        unlearned = [name for name in channels if RESPD_CHANNELS[name] not in learned]
+        if unlearned:
+            config = _without(config, method, unlearned)
+    return config
+
+
+def _learned(head: HeadConfig) -> set[str]:
+    """The regression branches that the detection loss trains."""
+    weights = iter(head.code_weights)
+    return {branch for branch, size in REGRESSION.items() if any([*islice(weights, size)])}
 
 
 def without_classes(

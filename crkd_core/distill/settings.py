@@ -23,6 +23,7 @@ from crkd_core.config import (
 )
 from crkd_core.config.override import override
 from crkd_core.distill.label_teacher import load_label_encoder
+from crkd_core.distill.left_out import without_unlearned
 from crkd_core.distill.teacher import checksum
 from crkd_core.distill.training import DistillError
 from crkd_core.model.checkpoint import load_weights, read_config, weights_file
@@ -83,6 +84,9 @@ def distill_config(
 ) -> TrainConfig:
     """The configuration of a new distillation run.
 
+    Channels of boxes that student or teacher do not learn from their data are not compared, unless
+    ``changes`` name them.
+
     Args:
         teacher: run folder or weights file. A run folder also tells which sensors it may see.
         student: name of a preset (random start), run folder or weights file (start from there).
@@ -120,10 +124,6 @@ def distill_config(
     if "crkd" in names:
         made = {**FORMS[form], "losses": own, **common, **_teacher(teacher, teacher_sensors)}
         crkd = CrkdConfig(**made, inherit=("decoder", "head") if inherits else ())
-        if not any(config.detector.head.code_weights[-2:]):
-            # A student that does not learn speeds has data without them, and so had the teacher.
-            known = tuple(name for name in crkd.respd_channels if name != "velocity")
-            crkd = dataclasses.replace(crkd, respd_channels=known)
         radar = _calibrated(config.detector, crkd, calibration)
     elif own or calibration is not None:
         what = ", ".join(own) or "--calibration"
@@ -149,7 +149,9 @@ def distill_config(
         unlabelled=unlabelled or config.unlabelled,
         steps=config.steps if steps is None else steps,
     )
-    return override(config, [*changes])
+    # Changes may be of the student's head, and they have the last word about channels too.
+    taught = override(config, [*changes]).detector
+    return override(without_unlearned(config, taught), [*changes])
 
 
 def unlabelled_drives(

@@ -58,9 +58,11 @@ class SegmentScore:
             self._either[:, index] += (found | true).sum((1, 2))
 
     def summary(self) -> dict[str, Any]:
-        """Per class "iou", "best_iou" and "best_threshold"; None where no cell is of the class.
+        """Per class "iou", "best_iou" and "best_threshold"; None where there is nothing to count.
 
-        "mean_iou" and "mean_best_iou" are means over the classes that have one.
+        That is where no known cell is of the class and none was called so at any threshold; where
+        cells were called so and none is, the IoU is 0. "mean_iou" and "mean_best_iou" are means
+        over the classes that have one.
         """
         classes: dict[str, Any] = {}
         for row, name in enumerate(self._config.segment_classes):

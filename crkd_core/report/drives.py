@@ -53,8 +53,8 @@ def recorded(
             scans, and may be unpacked with that of the detectors alone.
         images: without them only radars are read.
     """
-    sensors = None if images else RADARS
     if not isinstance(tables, Vod):
-        return NuScenesFrames(tables, [*tokens], sensors=sensors)
+        return NuScenesFrames(tables, [*tokens], sensors=None if images else RADARS)
     scans = max(config.radar_sweeps for config in detectors)
+    sensors = None if images else tables.radars
     return VodFrames(tables, [*tokens], radar_sweeps=scans, sensors=sensors)

@@ -26,10 +26,10 @@ from crkd_core.data.vod.calibration import Calibration, encode_calibration
 from crkd_core.data.vod.classes import VOD_CLASSES
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import encode_labels
-from crkd_core.data.vod.layout import CAMERA, LIDAR_FOLDER, RADAR_FOLDERS
+from crkd_core.data.vod.layout import CAMERA, LIDAR_FOLDER, RADAR, RADAR_FOLDERS
 from crkd_core.data.vod.lidar import EGO_T_LIDAR, encode_cloud
 from crkd_core.data.vod.poses import MAP, ODOMETRY, UTM, encode_pose
-from crkd_core.data.vod.radar import RADAR, encode_scans
+from crkd_core.data.vod.radar import encode_scans
 from crkd_core.data.vod.reader import FRAME_HZ
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, LIDAR, RADAR_COLUMN, RADAR_XYZ

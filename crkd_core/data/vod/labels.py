@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,11 @@ class Objects:
 
     def __len__(self) -> int:
         return len(self.name)
+
+    @cached_property
+    def lower(self) -> NDArray[np.str_]:
+        """[N] class names in small letters, as metrics compare them."""
+        return np.char.lower(self.name)
 
     @property
     def shown(self) -> NDArray[np.bool_]:

@@ -28,8 +28,8 @@ RADAR_FOLDERS = {
     5: ("radar_5frames", "radar_5_scans"),
 }
 LIDAR_FOLDER = "lidar"
-#: Which camera of a Frame the one camera is.
-CAMERA = "CAM_FRONT"
+#: Which camera and which radar of a Frame the one camera and the one radar are.
+CAMERA, RADAR = "CAM_FRONT", "RADAR_FRONT"
 #: Where images and labels are looked for: a set may be unpacked without its other folders.
 _SHARED = (LIDAR_FOLDER, *(name for names in RADAR_FOLDERS.values() for name in names))
 _PARTS = ("training", "testing")
@@ -50,7 +50,7 @@ class Vod:
     Attributes:
         root: as given.
         version: its name in reports.
-        cameras: of its rig, by the names of a Frame's.
+        cameras, radars: of its rig, by the names of a Frame's.
         classes: what its truth can be of.
 
     Raises:
@@ -59,6 +59,7 @@ class Vod:
 
     version = "View-of-Delft"
     cameras = (CAMERA,)
+    radars = (RADAR,)
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root, self.classes = Path(root), VOD_CLASSES

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.records import FARTHEST, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
+from crkd_core.data.vod.layout import RADAR
 from crkd_core.sensors import (
     RADAR_AGE,
     RADAR_COLUMN,
@@ -32,9 +33,6 @@ SCAN_FIELDS = ("x", "y", "z", "rcs", "v_r", "v_r_compensated", "time")
 
 #: Scans a second. Files number scans and do not time them.
 SCAN_HZ = 13.0
-
-#: Which radar of a Frame it is.
-RADAR = "RADAR_FRONT"
 
 # What nuScenes' radars say of a return and this one does not: a code that no return has.
 _CODES = ("dyn_prop", "ambig_state", "invalid_state")

@@ -27,17 +27,20 @@ from crkd_core.data.vod.boxes import to_truth
 from crkd_core.data.vod.calibration import Calibration, read_calibration
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, objects_of, read_labels
-from crkd_core.data.vod.layout import CAMERA, RADAR_FOLDERS, Vod
+from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.poses import read_pose
 from crkd_core.frame import Frame
-from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
+from crkd_core.sensors import CAMERAS, RADAR_AGE, RADAR_COLUMNS, RADARS
 
 #: Frames a second: the LiDAR leads. Files number frames and do not time them.
 FRAME_HZ = 10.0
 
 # To be raised when the digest of an unchanged data set changes.
 _FORMAT = b"vod 1"
+
+#: What ``sensors`` can name.
+_SENSORS = (CAMERA, RADAR)
 
 
 class VodFrames(Sequence[Frame]):
@@ -55,10 +58,10 @@ class VodFrames(Sequence[Frame]):
         radar_sweeps: scans; 0 = no radar.
         lidar_sweeps: 1, or 0 = no LiDAR.
         image: images are prepared for this configuration; None = as recorded.
-        sensors: cameras and radars to read; the others are missing. None = all.
+        sensors: which of CAM_FRONT and RADAR_FRONT to read; the others are missing. None = both.
 
     Raises:
-        VodError: unknown split or frame, no frame, more scans than there are.
+        VodError: unknown split, frame or sensor, no frame, more scans than there are.
     """
 
     def __init__(
@@ -86,8 +89,9 @@ class VodFrames(Sequence[Frame]):
                 f"View-of-Delft has one LiDAR sweep a frame, got {lidar_sweeps}; set "
                 "detector.lidar.sweeps to 1"
             )
+        _check_sensors(sensors or ())
         self._scans, self.lidar_sweeps, self._image = radar_sweeps, lidar_sweeps, image
-        self._sensors = frozenset(CAMERAS + RADARS if sensors is None else sensors)
+        self._sensors = frozenset(_SENSORS if sensors is None else sensors)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,14 +127,15 @@ class VodFrames(Sequence[Frame]):
                 "'detector.segments.classes=[vehicle]', and name in detector.segments.vehicles "
                 f"those of {', '.join(mapped[0].classes)} that are vehicles"
             )
-        read = {sensor for config in detectors for sensor in config.sensors} - {LIDAR}
+        _check_sensors(sensors)
+        read = {sensor for config in detectors for sensor in config.sensors}
         return cls(
             tables,
             split,
             radar_sweeps=max(config.radar_sweeps for config in detectors),
             lidar_sweeps=max(lidar_sweeps, *(config.lidar_sweeps for config in detectors)),
             image=None if recorded else detectors[0].image,
-            sensors=read & {*sensors} if sensors else read,
+            sensors=read & {*(sensors or _SENSORS)},
         )
 
     def __len__(self) -> int:
@@ -256,7 +261,7 @@ class VodFrames(Sequence[Frame]):
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Points [N, 20] and which radars deliver [5]."""
         present = np.zeros(len(RADARS), bool)
-        if not self._scans or radar.RADAR not in self._sensors:
+        if not self._scans or RADAR not in self._sensors:
             return np.zeros((0, len(RADAR_COLUMNS)), np.float32), present
         held = min(count for count in RADAR_FOLDERS if count >= self._scans)
         calibration = read_calibration(self.tables.radar_calibration(name, held))
@@ -264,9 +269,16 @@ class VodFrames(Sequence[Frame]):
             radar.read_scans(self.tables.radar(name, held)),
             ego_T_camera @ calibration.camera_T_sensor,
         )
-        present[RADARS.index(radar.RADAR)] = True
+        present[RADARS.index(RADAR)] = True
         recent = points[:, RADAR_AGE] * radar.SCAN_HZ < self._scans - 0.5
         return points[recent], present
+
+
+def _check_sensors(sensors: Collection[str]) -> None:
+    unknown = set(sensors) - {*_SENSORS}
+    if unknown:
+        here = " and ".join(_SENSORS)
+        raise VodError(f"unknown sensors {sorted(unknown)}; View-of-Delft has {here}")
 
 
 def _bytes(path: Path) -> bytes:

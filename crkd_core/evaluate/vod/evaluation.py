@@ -8,8 +8,7 @@ from typing import Any
 
 from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.vod.labels import Objects
-from crkd_core.data.vod.layout import CAMERA, Vod
-from crkd_core.data.vod.radar import RADAR
+from crkd_core.data.vod.layout import CAMERA, RADAR, Vod
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.pass_over import draw_samples, pass_over

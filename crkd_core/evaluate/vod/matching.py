@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.evaluate.vod.rules import ABSENT, COUNTS, IGNORED
+from crkd_core.evaluate.vod.rules import COUNTS, IGNORED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matchable:
-    """One frame, class and metric.
+    """One frame, class and metric; what is ABSENT there is not in it.
 
     Attributes:
         overlap: [D, G] of detections with truth.
         score: [D].
-        truth, found: [G], [D] COUNTS, IGNORED or ABSENT.
+        truth, found: [G], [D] COUNTS or IGNORED.
         turn: [D, G] rotation of truth as the camera sees it less that of the detection, radians.
         covered: [D] whether the detection lies in an area where nothing counts.
         least: overlap that a match must exceed.
@@ -39,9 +39,9 @@ class Matchable:
 
 def hit_scores(frame: Matchable) -> list[float]:
     """Scores of the hits, if every object of truth takes the free detection of the best score."""
-    free = frame.found != ABSENT
+    free = np.ones(len(frame.found), bool)
     scores = []
-    for row in np.flatnonzero(frame.truth != ABSENT):
+    for row in range(len(frame.truth)):
         able = free & (frame.overlap[:, row] > frame.least)
         if not able.any():
             continue
@@ -61,10 +61,9 @@ def count(frame: Matchable, thresholds: NDArray[np.float64]) -> NDArray[np.float
     """
     levels = np.arange(len(thresholds))
     result = np.zeros((len(thresholds), 4))
-    there = frame.score[None] >= thresholds[:, None]  # [T, D]
-    free = there & (frame.found != ABSENT)
+    free = frame.score[None] >= thresholds[:, None]  # [T, D]
     counts, ignored = frame.found == COUNTS, frame.found == IGNORED
-    for row in np.flatnonzero(frame.truth != ABSENT) if len(frame.score) else ():
+    for row in range(len(frame.truth)) if len(frame.score) else ():
         able = free & (frame.overlap[:, row] > frame.least)
         good, other = able & counts, able & ignored
         best = np.where(good, frame.overlap[:, row], -1).argmax(1)

@@ -21,7 +21,16 @@ from crkd_core.data.vod.classes import DONT_CARE
 from crkd_core.data.vod.labels import Objects
 from crkd_core.evaluate.vod.matching import Matchable, count, hit_scores
 from crkd_core.evaluate.vod.overlaps import covered, image_overlap, overlaps
-from crkd_core.evaluate.vod.rules import AREAS, COUNTS, IGNORED, METRICS, Area, Metric, VodRules
+from crkd_core.evaluate.vod.rules import (
+    ABSENT,
+    AREAS,
+    COUNTS,
+    IGNORED,
+    METRICS,
+    Area,
+    Metric,
+    VodRules,
+)
 
 #: Thresholds on the score, and which of them an average is taken over: 11.
 _POINTS, _STEP = 41, 4
@@ -33,7 +42,8 @@ class VodEvaluation:
 
     Attributes:
         summary: area -> class -> "3d", "bev", "aos" (average precisions, percent) and "objects"
-            (truth that counts); area -> "mean" -> the same three over the classes.
+            (truth that counts); area -> "mean" -> the same three over the classes. Of the areas
+            that were asked for.
         precision: (area, class, metric) -> [41] precision at rising recall, 0 where that is not
             reached.
         rules: the numbers that were used.
@@ -87,14 +97,18 @@ class Pair:
     def matchable(self, name: str, area: Area, metric: Metric, rules: VodRules) -> Matchable:
         """What of it a class can be matched with on an area."""
         least = rules.overlap[metric][name]
+        truth = _ignored_unless(self.truth_counts, rules.truth(self.truth, name, area))
+        found = _ignored_unless(self.found_counts, rules.detections(self.found, name, area))
+        columns, rows = np.flatnonzero(truth != ABSENT), np.flatnonzero(found != ABSENT)
+        there = np.ix_(rows, columns)
         return Matchable(
-            overlap=self.overlap[metric],
-            score=self.found.score,
-            truth=_ignored_unless(self.truth_counts, rules.truth(self.truth, name, area)),
-            found=_ignored_unless(self.found_counts, rules.detections(self.found, name, area)),
-            turn=self.turn,
+            overlap=self.overlap[metric][there],
+            score=self.found.score[rows],
+            truth=truth[columns],
+            found=found[rows],
+            turn=self.turn[there],
             # Areas where nothing counts are told in the image, and only asked there.
-            covered=np.asarray((self.waste > least).any(1) & (metric == "image")),
+            covered=np.asarray((self.waste[rows] > least).any(1) & (metric == "image")),
             least=least,
         )
 
@@ -124,8 +138,10 @@ def paired(truth: Sequence[Objects], found: Sequence[Objects]) -> list[Pair]:
     return [Pair.of(one, other) for one, other in zip(truth, found, strict=True)]
 
 
-def evaluate_pairs(frames: Sequence[Pair], *, rules: VodRules | None = None) -> VodEvaluation:
-    """The same of frames whose overlaps are known, or of parts of them.
+def evaluate_pairs(
+    frames: Sequence[Pair], *, rules: VodRules | None = None, areas: Sequence[Area] = AREAS
+) -> VodEvaluation:
+    """The same of frames whose overlaps are known, or of parts of them, on these areas alone.
 
     A class without truth that counts has 0 everywhere, as in the published evaluation.
     """
@@ -133,7 +149,7 @@ def evaluate_pairs(frames: Sequence[Pair], *, rules: VodRules | None = None) -> 
     start = time.perf_counter()
     summary: dict[str, Any] = {}
     curves: dict[tuple[Area, str, Metric], NDArray[np.float64]] = {}
-    for area in AREAS:
+    for area in areas:
         summary[area] = {}
         for name in rules.classes:
             row: dict[str, float] = {}

@@ -80,4 +80,4 @@ class VodRules:
 
     @staticmethod
     def _is(objects: Objects, names: tuple[str, ...]) -> NDArray[np.bool_]:
-        return np.isin(np.char.lower(objects.name), [name.lower() for name in names])
+        return np.isin(objects.lower, [name.lower() for name in names])

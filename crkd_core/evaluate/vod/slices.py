@@ -70,7 +70,7 @@ def score_parts(frames: Sequence[Pair], rules: VodRules) -> list[dict[str, Any]]
     scored = []
     for part in parts():
         chosen = [one.part(part.truth(one.truth), part.found(one.found)) for one in frames]
-        rows = evaluate_pairs(chosen, rules=rules).summary[_AREA]
+        rows = evaluate_pairs(chosen, rules=rules, areas=(_AREA,)).summary[_AREA]
         held = {name: rows[name] for name in rules.classes if rows[name]["objects"]}
         one: dict[str, Any] = {
             "group": part.group,

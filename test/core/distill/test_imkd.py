@@ -14,6 +14,7 @@ from train_tiny import logged
 
 from crkd_core.config import (
     IMKD_LOSSES,
+    RESPD_CHANNELS,
     AugmentConfig,
     CellWeightConfig,
     ConfigError,
@@ -401,3 +402,30 @@ def test_configurations(teacher_file, tmp_path) -> None:
     assert load_label_encoder(made.imkd.label_encoder).checksum == (
         made.imkd.label_encoder_checksum
     )
+
+
+def test_channels_that_a_network_never_learned_are_not_compared(teacher_file, tmp_path) -> None:
+    def compared(teacher, student, method="crkd+imkd", **options):
+        losses = {"response_box": 1.0} | ({} if method == "imkd" else {"respd_box": 1.0})
+        made = distill_config(teacher, student, method=method, losses=losses, **options)
+        crkd, imkd = made.crkd, made.imkd
+        assert imkd is not None and (crkd is None) == (method == "imkd")
+        return [*([] if crkd is None else [crkd.respd_channels]), imkd.response_channels]
+
+    every = tuple(RESPD_CHANNELS)
+    still = ("place", "height", "size", "rotation")
+    assert compared(teacher_file, "demo_student") == [every, every]
+    # View-of-Delft does not tell speeds.
+    assert compared(teacher_file, "vod_student", "imkd") == [still]
+    assert compared(teacher_file, "vod_student") == [still, still]
+    head = dataclasses.replace(TEACHER.head, code_weights=(1.0,) * 6 + (0.0,) * 3 + (0.2,))
+    other = tmp_path / "other.safetensors"
+    save_weights(build_detector(dataclasses.replace(TEACHER, head=head)), other)
+    upright = ("place", "height", "size", "velocity")
+    assert compared(other, "demo_student") == [upright, upright]
+    assert compared(other, "vod_student", imkd_teacher=teacher_file) == [still[:3], still]
+    # Whoever changes the student's head, or names channels, is heard.
+    changes = ["detector.head.code_weights=[1, 1, 1, 1, 1, 1, 1, 1, 0, 0]"]
+    assert compared(teacher_file, "demo_student", changes=changes) == [still, still]
+    changes += ["imkd.response_channels=[velocity]"]
+    assert compared(teacher_file, "demo_student", changes=changes) == [still, ("velocity",)]

@@ -20,7 +20,7 @@ from crkd_maps import (
     teacher_of,
     truths,
 )
-from model_tiny import LIDAR, TINY, batch, frame, lidar_frame, with_branches
+from model_tiny import TINY, batch, frame, lidar_frame, with_branches
 
 from crkd_core.config import (
     CRKD_LOSSES,
@@ -389,8 +389,6 @@ def test_a_teacher_with_memory_needs_a_student_of_the_same_moments() -> None:
     check_fit(student=student, teacher=TINY)
     with pytest.raises(AdaptError, match=r"2 every 1 s .* and 2 every 0\.5 s"):
         check_fit(student=dataclasses.replace(TINY, temporal=half), teacher=teacher)
-    with pytest.raises(AdaptError, match="has memory and reads LiDAR"):
-        check_fit(student=student, teacher=dataclasses.replace(teacher, lidar=LIDAR))
 
 
 def test_sensors_that_do_not_exist_are_refused() -> None:

@@ -79,6 +79,15 @@ def test_what_nobody_knows_does_not_count():
     assert table.rows[1][1] == "-"
 
 
+def test_a_class_that_is_nowhere_and_called_somewhere_has_nothing_in_common():
+    score, said = SegmentScore(CONFIG), planes(0, 0).astype(np.float32)
+    said[0, 0, 0], said[1, 0, 0] = 0.4, 0.3  # Above the lowest threshold, and below it.
+    score.count(said, planes(0, 0).astype(np.uint8))
+    found = score.summary()["classes"]
+    assert (found[VEHICLE]["iou"], found[VEHICLE]["best_iou"]) == (0, 0)
+    assert found[DRIVABLE]["iou"] is None
+
+
 def test_the_truth_itself_is_perfect_in_any_grid():
     area = Area(polygons=((np.array([[-5.0, -4], [9, -4], [9, 20], [-5, 2]]),),))
     frame = dataclasses.replace(FRAMES[0], drivable=area)

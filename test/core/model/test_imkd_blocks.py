@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_tiny import TINY, batch, frame, roughen
+from model_tiny import TINY, batch, frame, roughen, with_branches
 
 from crkd_core.config import (
     AttentionConfig,
@@ -242,3 +242,9 @@ def test_blocks_that_need_both_branches() -> None:
         dataclasses.replace(SEES, radar=None)
     with pytest.raises(ConfigError, match=r"temporal\.tolerance"):
         TemporalConfig(tolerance=0.5)
+
+
+@pytest.mark.parametrize("beside", [(), ("camera",), ("camera", "radar")])
+def test_memory_of_lidar_is_refused(beside) -> None:
+    with pytest.raises(ConfigError, match=r"reads LiDAR, .*set detector\.temporal to null"):
+        dataclasses.replace(with_branches(*beside, "lidar"), temporal=TemporalConfig())

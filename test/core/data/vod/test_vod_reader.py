@@ -107,13 +107,25 @@ def test_a_network_reads_what_it_has_branches_for(root):
     masked = frames_of(
         open_set(root), "train", preset("vod_student").detector, sensors=("RADAR_FRONT",)
     )[0]
-    assert not masked.camera_present.any()
+    assert not masked.camera_present.any() and masked.radar_present.any()
     with pytest.raises(TypeError, match="slice"):
         frames[0:2]
     with pytest.raises(VodError, match="at most 5 radar scans, got 6"):
         frames_of(open_set(root), "train", preset("demo_student").detector)
     with pytest.raises(VodError, match="one LiDAR sweep a frame, got 3"):
         read(root, lidar_sweeps=3)
+
+
+@pytest.mark.parametrize("name", ["CAM_FRNT", "CAM_BACK", "RADAR_BACK_LEFT", "LIDAR_TOP"])
+def test_sensors_that_it_does_not_have_are_refused(root, name):
+    sensors = ("RADAR_FRONT", name)
+    message = rf"unknown sensors \['{name}'\]; View-of-Delft has CAM_FRONT and RADAR_FRONT$"
+    with pytest.raises(VodError, match=message):
+        read(root, sensors=sensors)
+    # Also one that the detector would not read.
+    for network in ("vod_student", "vod_teacher"):
+        with pytest.raises(VodError, match=message):
+            frames_of(open_set(root), "train", preset(network).detector, sensors=sensors)
 
 
 def test_the_test_set_has_no_truth(root):

@@ -11,10 +11,10 @@ from vod_objects import SIZES, frame, thing
 
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, encode_labels, objects_of, read_labels
-from crkd_core.evaluate.vod.metrics import evaluate, thresholds_of
+from crkd_core.evaluate.vod.metrics import evaluate, evaluate_pairs, paired, thresholds_of
 from crkd_core.evaluate.vod.overlaps import clipped_area, image_overlap, overlaps
 from crkd_core.evaluate.vod.results import read_results, write_results
-from crkd_core.evaluate.vod.rules import AREAS, VodRules
+from crkd_core.evaluate.vod.rules import AREAS, COUNTS, IGNORED, VodRules
 
 
 def aps(truth, found, name="Car", area="entire_area") -> dict:
@@ -135,6 +135,35 @@ def test_without_truth_everything_is_zero():
     assert aps([frame(thing())], [frame_none()])["3d"] == 0
     with pytest.raises(ValueError):
         evaluate([frame_none()], [])
+
+
+def test_an_area_alone_is_scored_as_beside_the_other():
+    rng = np.random.default_rng(5)
+    truth = [frame(*(thing(x=x, z=12 + 6 * i) for i in range(4))) for x in (-3.0, 0.0, 9.0)]
+    found = [
+        frame(*(thing(n, x, 12 + 6 * i, score=rng.random()) for i in range(4)))
+        for n, x in (("car", -3.3), ("Cyclist", 0.0), ("CAR", 9.2))
+    ]
+    pairs = paired(truth, found)
+    both = evaluate_pairs(pairs)
+    assert both.summary["entire_area"]["Car"]["3d"] > both.summary["driving_corridor"]["Car"]["3d"]
+    for area in AREAS:
+        alone = evaluate_pairs(pairs, areas=(area,))
+        assert alone.summary.keys() == {area, "eval_time"}
+        assert alone.summary[area] == both.summary[area]
+        assert {of for of, _, _ in alone.precision} == {area}
+
+
+def test_what_is_absent_is_matched_with_nothing():
+    walker = thing("Pedestrian", 3, 12, score=0.9)
+    truth = frame(thing(), walker, thing("Van", -5, 14))
+    found = frame(walker, thing(score=0.5), thing("truck", height=30))
+    (pair,) = paired([truth], [found])
+    cars = pair.matchable("Car", "entire_area", "3d", VodRules())
+    assert cars.truth.tolist() == [COUNTS, IGNORED] and cars.found.tolist() == [COUNTS, IGNORED]
+    assert cars.overlap.tolist() == pair.overlap["3d"][1:, ::2].tolist()
+    assert cars.turn.tolist() == pair.turn[1:, ::2].tolist()
+    assert cars.score.tolist() == [0.5, 0.0] and len(cars.covered) == 2
 
 
 def test_thresholds_lie_at_even_steps_of_recall():
