@@ -81,6 +81,7 @@ def demo(
     """
     from crkd_core.infer.detector import check_precision, usable_device
     from crkd_core.infer.engines.runtimes import check_engine
+    from crkd_core.model.precision import bf16_is_native
     from crkd_core.world import write_world
 
     console = Console()
@@ -120,6 +121,8 @@ def demo(
         f"  here it holds {held:.1f} frames a second of {CAMERA_HZ:g} at real time",
         highlight=False,
     )
+    if held < CAMERA_HZ and precision == "fp32" and device == "cpu" and bf16_is_native():
+        console.print("  faster on this processor: --precision bf16 (make demo PRECISION=bf16)")
     with _step(console, "the node, live over DDS"):
         parameters = {
             "weights": weights,
