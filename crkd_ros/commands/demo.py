@@ -9,7 +9,7 @@ import typer
 
 from crkd_core.commands.options import Device, Engine, Precision
 from crkd_core.files import check_output
-from crkd_ros.commands.options import SHIPPED_WEIGHTS, Weights
+from crkd_ros.commands.options import SHIPPED_WEIGHTS, Weights, for_weights
 
 #: The drives that the shipped weights were trained on have other seeds (see README, "Weights").
 SEED = 90_001
@@ -33,9 +33,12 @@ def demo(
     precision: Precision = "fp32",
 ) -> None:
     """Make an unseen drive, play it to the live node, score what it publishes."""
+    from crkd_ros.parameters.node import NodeConfig
     from crkd_ros.streaming_eval import demo as showing
 
     check_output(out)
+    # Before a drive is made, which takes a while.
+    for_weights(NodeConfig(), weights)
     showing.demo(
         out,
         weights,

@@ -172,6 +172,7 @@ def test_parameters_of_a_node_are_one_option_and_checked_before_anything_starts(
 
 
 def test_what_cannot_be_measured_is_refused_before_a_drive_is_made(tmp_path, monkeypatch, capsys):
+    from crkd_ros.commands.demo import demo
     from crkd_ros.commands.overhead import overhead
 
     broken = tmp_path / "w.safetensors"
@@ -180,6 +181,9 @@ def test_what_cannot_be_measured_is_refused_before_a_drive_is_made(tmp_path, mon
         (overhead, ["--cores=4096"], "--cores: asked for 4096"),
         (overhead, [f"--weights={broken}"], f"{broken}: "),
         (starting_a_node()["soak"], [f"--weights={broken}"], f"{broken}: "),
+        (demo, [f"--weights={broken}"], f"{broken}: "),
+        (demo, ["--weights=weights/demo_teacher.safetensors"], "LiDAR"),
+        (demo, [f"--weights={tmp_path / 'none'}"], "no such file"),
     )
     for command, options, text in commands:
         monkeypatch.setattr("sys.argv", ["crkd", *options, f"--out={tmp_path / 'out'}"])
