@@ -98,7 +98,7 @@ def test_a_life(weights, tmp_path):
         seen = peer.reports()
         bench.wait(lambda: peer.reports() > seen)
         assert process.interrupt() < quick()
-        assert process.end() == 0
+        assert process.end() == 0, process.output()
         assert "Traceback" not in process.output()
     finally:
         bench.close()
