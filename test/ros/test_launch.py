@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -242,21 +243,18 @@ def test_the_bag_is_played_with_clock(monkeypatch):
 
 
 @without_launch
-@pytest.mark.parametrize("name", ["rate", "start_offset"])
-@pytest.mark.parametrize("text", ["fast", "nan", "1,5"])
-def test_numbers_of_a_replay_are_numbers(name, text, monkeypatch):
-    module, context = replayed(monkeypatch, **{name: text})
-    with pytest.raises(RuntimeError, match=f"argument {name}: expected a finite number, got"):
-        module.play(context)
-
-
-@without_launch
-@pytest.mark.parametrize("name", ["loop", "keep_open"])
-@pytest.mark.parametrize("text", ["yes", "on", "tru"])
-def test_switches_of_a_replay_are_true_or_false(name, text, monkeypatch):
-    module, context = replayed(monkeypatch, **{name: text})
-    with pytest.raises(RuntimeError, match=f"argument {name}: expected true or false, got"):
-        module.play(context)
+@pytest.mark.parametrize(
+    ("names", "expected", "texts"),
+    [
+        (("rate", "start_offset"), "a finite number", ("fast", "nan", "1,5")),
+        (("loop", "keep_open"), "true or false", ("yes", "on", "tru")),
+    ],
+)
+def test_arguments_of_a_replay_are_what_they_should_be(names, expected, texts, monkeypatch):
+    for name, text in itertools.product(names, texts):
+        module, context = replayed(monkeypatch, **{name: text})
+        with pytest.raises(RuntimeError, match=f"argument {name}: expected {expected}, got"):
+            module.play(context)
 
 
 @without_launch

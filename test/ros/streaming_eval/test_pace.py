@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from crkd_core.model.precision import bf16_is_native
+from crkd_ros.streaming_eval.demo import bf16_is_faster
 from crkd_ros.streaming_eval.pace import (
     CAMERA_HZ,
     SLOWEST,
@@ -35,3 +37,10 @@ def test_each_try_is_slower_until_the_slowest():
     assert seen == sorted(seen, reverse=True)
     assert seen[-1] == SLOWEST
     assert len(seen) < 10
+
+
+def test_bf16_is_recommended_where_processor_and_engine_have_it():
+    for engine, takes in (("torch", True), ("openvino", True), ("onnxruntime", False)):
+        assert bf16_is_faster("cpu", engine, "fp32") == (takes and bf16_is_native())
+    assert not bf16_is_faster("cpu", "torch", "bf16")
+    assert not bf16_is_faster("cuda", "cuda_graph", "fp32")
