@@ -52,7 +52,7 @@ from crkd_core.config.imkd import (
     Intensity,
 )
 from crkd_core.config.plain import from_dict, to_dict
-from crkd_core.config.stored import FORMAT, upgraded
+from crkd_core.config.stored import FORMAT, upgraded, upgraded_training
 from crkd_core.config.training import (
     AugmentConfig,
     Engine,
@@ -110,4 +110,5 @@ __all__ = [
     "loss_weights",
     "to_dict",
     "upgraded",
+    "upgraded_training",
 ]

@@ -6,7 +6,9 @@ A file says in which format its configuration is; files of format 1 do not say s
    in the place of the radar branch, whatever is said of radar.
 2: a network has the branches that are not null. The head has ``joint_regression``: whether the
    regression branches of a task share their hidden channels.
-3: the head has ``hidden`` instead.
+3: the head has ``hidden`` instead. A training that starts from weights never learns boxes alone,
+   whatever its ``boxes_alone`` says.
+4: ``boxes_alone`` counts in every training.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from crkd_core.config.checks import ConfigError
 
 #: What is written today.
-FORMAT = 3
+FORMAT = 4
 
 
 def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str, Any]:
@@ -45,3 +47,19 @@ def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str,
         del head["joint_regression"]
         detector = {**detector, "head": head}
     return detector
+
+
+def upgraded_training(training: dict[str, Any], *, format: int | str | None) -> dict[str, Any]:
+    """The plain data of a TrainConfig as today's version would have written it.
+
+    Args:
+        training: what a run folder says; left as it is.
+        format: what it says of its format; None = nothing.
+
+    Raises:
+        ConfigError: a format that this version does not know.
+    """
+    changed = {"detector": upgraded(training["detector"], format=format)}
+    if int(format or 1) < 4 and training.get("start") is not None:
+        changed["boxes_alone"] = [0.0, 0.0]
+    return {**training, **changed}

@@ -232,6 +232,8 @@ def _calibrated(
 def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
     """Training settings with a detector, and the weights to start from; None = random.
 
+    With weights to start from boxes are not learned alone; ``--set boxes_alone=`` is what may say so.
+
     Args:
         student: see ``distill_config``.
         preset: likewise.
@@ -264,7 +266,8 @@ def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | 
             f"{student} does not say how it was trained; pass --preset with one of "
             f"{', '.join(PRESETS)} to take training settings from"
         )
-    return dataclasses.replace(settings, detector=detector), file
+    # These weights know their boxes, and have heatmaps to forget.
+    return dataclasses.replace(settings, detector=detector, boxes_alone=(0.0, 0.0)), file
 
 
 def _trained_config(path: Path) -> TrainConfig | None:

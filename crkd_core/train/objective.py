@@ -29,8 +29,7 @@ class TrainingLoss(nn.Module):
         self.depth_weight = config.depth_weight
         self.segments = None if config.detector.segments is None else SegmentLoss(config.detector)
         first, end = (round(share * config.steps) for share in config.boxes_alone)
-        # Weights to start from know their boxes.
-        self.boxes_alone = range(first + 1, end + 1) if config.start is None else range(0)
+        self.boxes_alone = range(first + 1, end + 1)
         self.step = 0
 
     def forward(self, output: ModelOutput, batch: TrainingBatch) -> dict[str, Tensor]:

@@ -27,10 +27,9 @@ from crkd_core.config import (
     TrainConfig,
     from_dict,
     to_dict,
-    upgraded,
+    upgraded_training,
 )
 from crkd_core.files import alone_in, read_file, sweep, write_text
-from crkd_core.model.checkpoint import WEIGHTS
 from crkd_core.train.distributed import Processes
 
 #: Files of a run: how it was begun, and what it logged.
@@ -125,9 +124,9 @@ class Run:
                     f"{path} was started on split {record['split']!r}, not on {split!r}; "
                     f"pass --split {record['split']}, or start a new run"
                 )
-            data = record["config"]
-            detector = upgraded(data["detector"], format=record.get("format"))
-            config = from_dict(TrainConfig, {**data, "detector": detector})
+            config = from_dict(
+                TrainConfig, upgraded_training(record["config"], format=record.get("format"))
+            )
         except ConfigError as error:
             raise RunError(f"{file}: cannot be read: {error}") from error
         except (KeyError, TypeError, AttributeError) as error:
@@ -150,8 +149,8 @@ class Run:
             raise RunError(
                 f"{self.path}: the training set is not the one that the run began with (digest "
                 f"{digest}, then {self.digest}): tables or split have changed; bring them back, "
-                f"or start a new run, from these weights with --set start="
-                f"{self.path / WEIGHTS}"
+                f"or start a new run from these weights: crkd train --start {self.path}, or crkd "
+                f"distill --student {self.path}"
             )
 
     def alone(self) -> AbstractContextManager[None]:

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -29,21 +30,28 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
         assert torch.equal(value, b[name]), name
 
 
-def test_boxes_are_learned_alone_for_a_while_by_a_network_that_starts_fresh(tmp_path):
-    run = Run.start(tmp_path / "fresh", a_config(boxes_alone=(1 / 3, 2 / 3)), data="", split="")
-    train(run, FRAMES)
-    lines = logged(run)
-    terms = ("heatmap", "reg", "height", "dim", "rot", "vel")
-    for line in lines:
-        left_out = (1 - HEATMAP_SHARE) * line["heatmap"] if line["step"] in (3, 4) else 0.0
-        assert line["total"] == pytest.approx(sum(line[t] for t in terms) - left_out, rel=1e-5)
-    start = str(tmp_path / "fresh" / "weights.safetensors")
-    on = Run.start(
-        tmp_path / "on", a_config(boxes_alone=(1 / 3, 2 / 3), start=start), data="", split=""
-    )
-    train(on, FRAMES)
-    for line in logged(on):
-        assert line["total"] == pytest.approx(sum(line[t] for t in terms), rel=1e-5)
+def test_boxes_are_learned_alone_for_a_while_from_any_start(tmp_path):
+    start = None
+    for name in ("fresh", "on"):
+        config = a_config(boxes_alone=(1 / 3, 2 / 3), start=start)
+        run = Run.start(tmp_path / name, config, data="", split="")
+        train(run, FRAMES)
+        for line in logged(run):
+            left_out = (1 - HEATMAP_SHARE) * line["heatmap"] if line["step"] in (3, 4) else 0.0
+            terms = sum(line[term] for term in ("heatmap", "reg", "height", "dim", "rot", "vel"))
+            assert line["total"] == pytest.approx(terms - left_out, rel=1e-5)
+        start = str(run.path / "weights.safetensors")
+
+
+def test_a_run_of_before_keeps_what_it_did_not_learn_alone(tmp_path):
+    """Up to format 3 a start meant that boxes were never learned alone."""
+    for start, after in ((None, (1 / 3, 2 / 3)), ("w.safetensors", (0.0, 0.0))):
+        folder = tmp_path / str(start is None)
+        Run.start(folder, a_config(boxes_alone=(1 / 3, 2 / 3), start=start), data="", split="")
+        record = json.loads((folder / "config.json").read_text())
+        assert Run.open(folder).config.boxes_alone == (1 / 3, 2 / 3)
+        (folder / "config.json").write_text(json.dumps({**record, "format": 3}))
+        assert Run.open(folder).config.boxes_alone == after
 
 
 def test_bfloat16_and_depth_supervision_train_too(tmp_path):
