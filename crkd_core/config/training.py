@@ -112,8 +112,8 @@ class TrainConfig:
     clip_norm: float = 35.0
     #: Weight of the depth loss from LiDAR returns; 0 = none, as published.
     depth_weight: float = 0.0
-    #: Between these shares of its steps a network learns boxes and depths, and hardly any heatmaps,
-    #: whose gradient drowns that of speeds and headings (decisions/0038). Equal: never.
+    #: Between these shares of its steps a network learns boxes and depths, and hardly any
+    #: heatmaps, whose gradient drowns that of speeds and headings (decisions/0038). Equal: never.
     boxes_alone: tuple[float, float] = (0.0, 0.0)
     #: Of the network's forward pass; "fp16" is for CUDA.
     precision: Precision = "fp32"

@@ -232,7 +232,7 @@ def _calibrated(
 def start_config(student: str, preset: str | None) -> tuple[TrainConfig, Path | None]:
     """Training settings with a detector, and the weights to start from; None = random.
 
-    With weights to start from boxes are not learned alone; ``--set boxes_alone=`` is what may say so.
+    With weights to start from boxes are not learned alone: only ``--set boxes_alone=`` says so.
 
     Args:
         student: see ``distill_config``.
