@@ -143,8 +143,8 @@ def bench(
         if turn >= 2:
             note("fp32 not folded", {"network": plain_seconds})
     medians = {
-        variant: {stage: statistics.median(values) for stage, values in stages.items()}
-        for variant, stages in samples.items()
+        variant: {stage: statistics.median(values) for stage, values in times.items()}
+        for variant, times in samples.items()
     }
     _print(model, medians, device=device, rounds=rounds)
     found = {

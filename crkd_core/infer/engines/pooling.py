@@ -17,9 +17,9 @@ from torch import Tensor
 from crkd_core.infer.errors import EngineError
 from crkd_core.model.camera.lift import LiftIndex, summed
 
-#: Points that a program reads at once, and its warps. Near the vehicle two thousand points of a
-#: large network lie in one cell, and the program that has it ends last.
-_POINTS, _WARPS = 64, 4
+#: Points that a program reads at once. Near the vehicle two thousand points of a large network lie
+#: in one cell, and the program that has it ends last; 16 and 64 are slower (docs/benchmarks.md).
+_POINTS = 32
 
 
 def pooled(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
@@ -41,10 +41,25 @@ def pooled(depth: Tensor, rows: Tensor, index: LiftIndex) -> Tensor:
 
 
 def launch(
-    depth: Tensor, rows: Tensor, index: LiftIndex, *, points: int = _POINTS, warps: int = _WARPS
+    depth: Tensor,
+    rows: Tensor,
+    index: LiftIndex,
+    *,
+    points: int = _POINTS,
+    warps: int | None = None,
 ) -> Tensor:
-    """The same by the kernel, which Triton's interpreter runs on a CPU, too."""
+    """The same by the kernel, which Triton's interpreter runs on a CPU, too.
+
+    Args:
+        depth: see ``pooled``.
+        rows: likewise.
+        index: likewise.
+        points: that a program reads at once, a power of 2.
+        warps: of a program, a power of 2; None = the fastest for the number format.
+    """
     depth, rows = depth.contiguous(), rows.contiguous()
+    if warps is None:
+        warps = min(4, rows.element_size())
     cells, channels = len(index.offset) - 1, rows.shape[1]
     out = rows.new_empty((cells, channels))
     width = 1 << (channels - 1).bit_length()
