@@ -59,7 +59,7 @@ def upgraded_training(training: dict[str, Any], *, format: int | str | None) -> 
     Raises:
         ConfigError: a format that this version does not know.
     """
-    changed = {"detector": upgraded(training["detector"], format=format)}
+    changed: dict[str, Any] = {"detector": upgraded(training["detector"], format=format)}
     if int(format or 1) < 4 and training.get("start") is not None:
         changed["boxes_alone"] = [0.0, 0.0]
     return {**training, **changed}
