@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.boxes import SCORED_FROM
+from crkd_core.config import DetectorConfig
 from crkd_core.data.vod.labels import Objects
 from crkd_core.data.vod.layout import CAMERA, RADAR, Vod
 from crkd_core.data.vod.reader import VodFrames
@@ -90,7 +91,7 @@ def evaluate_weights(
         out,
         title=TITLE,
         text=text,
-        notes=[seen.account.note(), absent_note(result)],
+        notes=[seen.account.note(), absent_note(result), unknown_note(detector.config, result)],
         tables=[*metrics_tables(result), *parts, *seen.tables()],
         pictures=pictures,
     )
@@ -155,6 +156,17 @@ def absent_note(result: VodEvaluation) -> str:
     if not parts:
         return ""
     return f"Nothing to find of {'; '.join(parts)}: AP is 0 there, and the mean counts it."
+
+
+def unknown_note(detector: DetectorConfig, result: VodEvaluation) -> str:
+    """Which of the scored classes the detector has not, so that their AP is 0; "" = none."""
+    names = [name for name in result.rules.classes if name not in detector.classes]
+    if not names:
+        return ""
+    return (
+        f"{detector.name} knows no {', '.join(names)}: AP is 0 there, and the mean counts it, as "
+        "the benchmark's does."
+    )
 
 
 def check_labelled(frames: VodFrames) -> None:

@@ -29,3 +29,27 @@ def test_samples_with_nothing_to_see_are_counted(sensors, tmp_path, capsys) -> N
     # The radar alone is nothing to a detector of cameras.
     assert metrics.get("samples_without_input", 0) == len(sensors)
     assert ("had no sensor that the detector could" in capsys.readouterr().out) == bool(sensors)
+
+
+def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> None:
+    label = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
+    data = vod_tiny.write(tmp_path / "vod", labels=(label,))
+    student = preset("vod_student").detector
+    head = dataclasses.replace(student.head, tasks=student.head.tasks[:1])
+    cars = dataclasses.replace(student, head=head, classes=student.classes[:1])
+    for config, expected in ((cars, True), (student, False)):
+        torch.manual_seed(0)
+        save_weights(build_detector(config), tmp_path / "w.safetensors")
+        evaluate_weights(
+            tmp_path / "w.safetensors",
+            data,
+            "train",
+            tmp_path / f"{expected}",
+            score_threshold=0.5,
+        )
+        said = " ".join(capsys.readouterr().out.split())
+        note = "knows no Pedestrian, Cyclist: AP is 0 there, and the mean counts it"
+        assert (note in said) == expected
+        assert (
+            note in " ".join((tmp_path / f"{expected}/report.html").read_text().split())
+        ) == expected
