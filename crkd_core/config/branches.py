@@ -5,6 +5,7 @@ They travel with the weights, like everything of DetectorConfig.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,6 +45,13 @@ class GridConfig:
             check_rising("grid.low and grid.high", low, high)
         x, y = self.shape
         check_range("grid: cells", x * y, 1, _CELLS)
+        for axis, low, high, cells in zip("xy", self.low, self.high, (x, y), strict=False):
+            if not math.isclose(low + cells * self.cell, high, abs_tol=1e-3 * self.cell):
+                raise ConfigError(
+                    f"grid: expected a whole number of cells of {self.cell:g} m along {axis}, got "
+                    f"{(high - low) / self.cell:.2f} from {low:g} to {high:g} m; end it at "
+                    f"{low + cells * self.cell:g}"
+                )
 
     @property
     def shape(self) -> tuple[int, int]:

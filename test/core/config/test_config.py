@@ -94,6 +94,11 @@ def test_override_changes_one_value():
         override(expected, ["optics.zoom=1"])
 
 
+def test_overrides_need_to_fit_together_alone():
+    ends = ["detector.grid.low=[-50, -50, -5]", "detector.grid.high=[50, 50, 3]"]
+    assert override(preset("demo_student"), ends).detector.grid.shape == (125, 125)
+
+
 def test_override_takes_branches_away_and_makes_them():
     student = preset("demo_student")
     assert override(student, ["detector.radar=null"]).detector.branches == ("camera",)
@@ -119,6 +124,10 @@ def test_override_takes_branches_away_and_makes_them():
         ("=3", r"expected KEY\.KEY=VALUE"),
         ("augment=1", "augment: expected a mapping, got 1"),
         ("detector.camera=null", "depth_weight: demo_student has no cameras"),
+        (
+            "detector.grid.high=[51.0, 51.2, 3]",
+            "a whole number of cells of 0.8 m along x, got 127.75",
+        ),
         ("sensors=[CAM_TOP]", "sensors: unknown CAM_TOP; known: CAM_FRONT, "),
     ],
 )
