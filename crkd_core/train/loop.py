@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -82,6 +83,7 @@ def train(
     processes = Processes.of_environment()
     if processes.first:
         warn_if_emulated(config.precision, device)
+        _warn_if_never_warm(config)
     with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
         model = (model or initial_network(config)).to(device).train()
@@ -241,6 +243,16 @@ def learning_rate_curve(config: TrainConfig) -> Callable[[int], float]:
         return config.final_rate + (1 - config.final_rate) * cosine
 
     return factor
+
+
+def _warn_if_never_warm(config: TrainConfig) -> None:
+    """Warn of a schedule that never gets to its learning rate."""
+    if config.warmup_steps >= config.steps:
+        warnings.warn(
+            f"the learning rate still rises when the {config.steps} steps are over (warmup_steps "
+            f"{config.warmup_steps}) and never falls; --set warmup_steps={config.steps // 20}",
+            stacklevel=3,
+        )
 
 
 def _seed(config: TrainConfig, step: int, processes: Processes) -> int:

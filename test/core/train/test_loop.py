@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -52,6 +53,15 @@ def test_a_run_of_before_keeps_what_it_did_not_learn_alone(tmp_path):
         assert Run.open(folder).config.boxes_alone == (1 / 3, 2 / 3)
         (folder / "config.json").write_text(json.dumps({**record, "format": 3}))
         assert Run.open(folder).config.boxes_alone == after
+
+
+@pytest.mark.parametrize(("warmup", "warns"), [(5, False), (6, True), (300, True)])
+def test_a_learning_rate_that_only_rises_is_said(tmp_path, warmup, warns):
+    run = Run.start(tmp_path, a_config(warmup_steps=warmup), data="", split="")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        train(run, FRAMES)
+    assert any("still rises when the 6 steps are over" in str(w.message) for w in said) == warns
 
 
 def test_bfloat16_and_depth_supervision_train_too(tmp_path):
