@@ -9,6 +9,7 @@ busy machine slows all of them alike.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,10 @@ def settings(config: DetectorConfig) -> list[Setting]:
         label = f"{image.width} x {image.height}"
         found.append(_point("image", image.width * image.height, label, changed))
     for factor in CELLS:
-        grid = dataclasses.replace(config.grid, cell=config.grid.cell * factor)
+        # Cells of which both sides hold a whole number.
+        common = math.gcd(*config.grid.shape)
+        cell = config.grid.cell * common / max(1, round(common / factor))
+        grid = dataclasses.replace(config.grid, cell=cell)
         changed = dataclasses.replace(config, grid=grid)
         x, y = changed.grid.shape
         found.append(_point("grid", x * y, f"{x} x {y} of {grid.cell:g} m", changed))

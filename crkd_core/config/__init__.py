@@ -52,7 +52,7 @@ from crkd_core.config.imkd import (
     Intensity,
 )
 from crkd_core.config.plain import from_dict, to_dict
-from crkd_core.config.stored import FORMAT, upgraded, upgraded_training
+from crkd_core.config.stored import FORMAT, TRAINING_FORMAT, upgraded, upgraded_training
 from crkd_core.config.training import (
     AugmentConfig,
     Engine,
@@ -73,6 +73,7 @@ __all__ = [
     "PUBLISHED_LOSSES",
     "RESPD_CHANNELS",
     "SENSORS",
+    "TRAINING_FORMAT",
     "VEHICLE",
     "AttentionConfig",
     "AugmentConfig",

@@ -8,7 +8,7 @@ A file says in which format its configuration is; files of format 1 do not say s
    regression branches of a task share their hidden channels.
 3: the head has ``hidden`` instead. A training that starts from weights never learns boxes alone,
    whatever its ``boxes_alone`` says.
-4: ``boxes_alone`` counts in every training.
+4: of run folders alone: ``boxes_alone`` counts in every training.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 from crkd_core.config.checks import ConfigError
 
-#: What is written today.
-FORMAT = 4
+#: What is written today, of a detector and of a training.
+FORMAT = 3
+TRAINING_FORMAT = 4
 
 
 def upgraded(detector: dict[str, Any], *, format: int | str | None) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def upgraded_training(training: dict[str, Any], *, format: int | str | None) -> 
     Raises:
         ConfigError: a format that this version does not know.
     """
-    changed: dict[str, Any] = {"detector": upgraded(training["detector"], format=format)}
+    detectors = FORMAT if str(format) == str(TRAINING_FORMAT) else format
+    changed: dict[str, Any] = {"detector": upgraded(training["detector"], format=detectors)}
     if int(format or 1) < 4 and training.get("start") is not None:
         changed["boxes_alone"] = [0.0, 0.0]
     return {**training, **changed}

@@ -22,7 +22,7 @@ import torch
 
 import crkd_core
 from crkd_core.config import (
-    FORMAT,
+    TRAINING_FORMAT,
     ConfigError,
     TrainConfig,
     from_dict,
@@ -86,7 +86,7 @@ class Run:
                     f"{path} holds other files; choose a new or an empty folder as --out"
                 )
             record = {
-                "format": FORMAT,
+                "format": TRAINING_FORMAT,
                 "config": to_dict(config),
                 "data": data,
                 "split": split,

@@ -93,7 +93,7 @@ def test_a_run_of_format_1_goes_on_as_what_it_was(tmp_path: Path) -> None:
     Run.start(tmp_path, config, data="", split="mini_train")
     file = tmp_path / "config.json"
     record = json.loads(file.read_text())
-    assert record.pop("format") == 3
+    assert record.pop("format") == 4
     assert record["config"]["detector"]["radar"] is None
     record["config"]["detector"]["radar"] = {"sweeps": 6}
     file.write_text(json.dumps(record))
