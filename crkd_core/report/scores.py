@@ -14,7 +14,7 @@ from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.evaluate.pictures import draw_precision_recall
 from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs, unscored_note
 from crkd_core.evaluate.slices import slices_table
-from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note
+from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note, unknown_note
 from crkd_core.evaluate.vod.metrics import VodEvaluation
 from crkd_core.evaluate.vod.rules import AREAS
 from crkd_core.evaluate.vod.slices import parts_table
@@ -102,7 +102,8 @@ def _vod(subjects: Sequence[tuple[Subject, VodEvaluation]], rooms: Path) -> list
         for s, r in subjects
     ]
     parts = [table.html() + "<br>\n" for table in tables]
-    parts += paragraphs(absent_note(subjects[0][1]))
+    for note in (absent_note(subjects[0][1]), *(unknown_note(s.detector, r) for s, r in subjects)):
+        parts += paragraphs(note)
     path = rooms / "parts.png"
     bars = {s.name: [part.get("mean", {}).get("3d", 0.0) for part in s.parts] for s, _ in subjects}
     ticks, below = ticks_of([s.parts for s, _ in subjects], count="objects")

@@ -13,6 +13,7 @@ from crkd_core.evaluate.vod.evaluation import evaluate_weights
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset
+from crkd_core.report.report import report
 
 
 @pytest.mark.parametrize("sensors", [(), ("RADAR_FRONT",)])
@@ -39,9 +40,10 @@ def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> Non
     cars = dataclasses.replace(student, head=head, classes=student.classes[:1])
     for config, expected in ((cars, True), (student, False)):
         torch.manual_seed(0)
-        save_weights(build_detector(config), tmp_path / "w.safetensors")
+        weights = tmp_path / f"{'cars' if expected else 'all'}.safetensors"
+        save_weights(build_detector(config), weights)
         evaluate_weights(
-            tmp_path / "w.safetensors",
+            weights,
             data,
             "train",
             tmp_path / f"{expected}",
@@ -53,3 +55,13 @@ def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> Non
         assert (
             note in " ".join((tmp_path / f"{expected}/report.html").read_text().split())
         ) == expected
+    # The page on both says it of the one that lacks them.
+    page = tmp_path / "page.html"
+    report(
+        [f"cars={tmp_path / 'cars.safetensors'}", f"all={tmp_path / 'all.safetensors'}"],
+        page,
+        data=data,
+        split="train",
+    )
+    text = " ".join(page.read_text().split())
+    assert f"{cars.name} {note}" in text and text.count(note) == 1
