@@ -244,13 +244,18 @@ def _check_start(config: TrainConfig) -> None:
 
 
 def _check_paste(config: TrainConfig) -> None:
-    """Boxes are pasted into LiDAR that is read, and from which no depths are learned."""
+    """Boxes are pasted into LiDAR that is read, from which no depths are learned, untaught."""
     if config.paste is None:
         return
     if config.detector.lidar is None:
         raise ConfigError(
             f"paste: {config.detector.name} reads no LiDAR, and a pasted box would have neither "
             "camera nor radar evidence; leave paste out, or train a detector with LiDAR"
+        )
+    if config.distillations:
+        raise ConfigError(
+            "paste: a distilled student and its teachers see recorded drives alone; leave paste "
+            "out"
         )
     if config.depth_weight:
         raise ConfigError(

@@ -39,7 +39,7 @@ class Identified(Protocol):
 
     Attributes:
         digest: changes when the recordings do.
-        tokens: of the samples, by index.
+        tokens: of the samples, by index; each once.
     """
 
     def digest(self) -> str:

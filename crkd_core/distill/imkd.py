@@ -24,28 +24,26 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from crkd_core.config import SENSORS, CellWeightConfig, DetectorConfig, DistillConfig, ImkdConfig
+from crkd_core.config import SENSORS, DetectorConfig, DistillConfig, ImkdConfig
 from crkd_core.distill.adapt import AdaptError, check_tasks
+from crkd_core.distill.cell_weights import RETURNS, cell_weights
 from crkd_core.distill.features import FeatureAdapter, weighted_error
 from crkd_core.distill.label_teacher import LabelTeacher
 from crkd_core.distill.method import Loss, Method
 from crkd_core.distill.responses import (
     box_distance,
     object_cells,
-    objectness,
     probability,
     quality_focal,
     response_weight,
 )
 from crkd_core.distill.teacher import Teacher
 from crkd_core.losses.targets import Targets
-from crkd_core.model.intensity import activation, unit_range
+from crkd_core.model.intensity import activation
 from crkd_core.model.output import ModelOutput
 
 #: Losses that compare task by task.
 PER_TASK = ("response_heatmap", "response_box")
-#: Parts of ModelOutput.lidar_returns by the intensity that they are.
-_RETURNS = {"reflectance": 0, "density": 1}
 
 
 class Imkd(Method):
@@ -104,7 +102,7 @@ class Imkd(Method):
         weights = {"lidar_radar": config.radar, "lidar_fused": config.fused}
         for name in config.chosen & weights.keys():
             wanted |= {config.lidar_map, "heatmap"}
-            if weights[name].intensity in _RETURNS:
+            if weights[name].intensity in RETURNS:
                 wanted.add("lidar_returns")
         if config.chosen & {*PER_TASK}:
             wanted.add("heatmap")
@@ -139,7 +137,7 @@ class Imkd(Method):
         insist.
         """
         radar, theirs = student.need("radar_bev"), teacher.need(self.config.lidar_map)
-        weights = self._weights(self.config.radar, theirs, teacher, targets)
+        weights = cell_weights(self.config.radar, theirs, teacher, targets)
         least = self.config.evidence
         weights = weights * (least + (1 - least) * activation(radar.detach()))
         ours = self.adapters["lidar_radar"](radar.float())
@@ -154,7 +152,7 @@ class Imkd(Method):
         how LabelDistill does so, and weights by intensity times Gaussians are ours.
         """
         theirs = teacher.need(self.config.lidar_map)
-        weights = self._weights(self.config.fused, theirs, teacher, targets)
+        weights = cell_weights(self.config.fused, theirs, teacher, targets)
         ours = self.adapters["lidar_fused"](self._part(student, "lidar"))
         return weighted_error(ours, theirs, weights, standard=self._standard)
 
@@ -168,7 +166,7 @@ class Imkd(Method):
         """
         assert self.labels is not None
         theirs = self.labels(targets, self.student.classes)
-        weights = self._weights(self.config.label, theirs, teacher, targets)
+        weights = cell_weights(self.config.label, theirs, teacher, targets)
         if targets.labelled is not None:
             weights = weights * targets.labelled[:, None, None]
         ours = self.adapters["label_fused"](self._part(student, "label"))
@@ -225,37 +223,6 @@ class Imkd(Method):
         part = _parts(self.student.fused_channels, self.config)[name]
         return student.fused[:, part.start : part.stop].float()
 
-    def _weights(
-        self,
-        config: CellWeightConfig,
-        theirs: Tensor,
-        teacher: ModelOutput,
-        targets: Targets,
-    ) -> Tensor:
-        """How much every cell counts, [B, X, Y]."""
-        if config.intensity == "activation":
-            intensity = activation(theirs)
-        elif config.intensity == "uniform":
-            intensity = theirs.new_ones((len(theirs), *theirs.shape[2:]), dtype=torch.float32)
-        else:
-            returns = teacher.need("lidar_returns").float()
-            intensity = unit_range(returns[:, _RETURNS[config.intensity]])
-        if config.cells == "all":
-            return intensity
-        if config.cells == "bright":
-            return intensity * (intensity > intensity.mean((1, 2), keepdim=True))
-        if config.cells == "rays":
-            cells = targets.need("rays").float()
-        else:
-            cells = targets.heatmap.sum(1).clamp(max=1)
-        if targets.labelled is not None and teacher.tasks and "heatmap" in teacher.tasks[0]:
-            # Where no box is known, the teacher says where objects are.
-            said = objectness([maps["heatmap"] for maps in teacher.tasks], form="maximum")[:, 0]
-            cells = cells.where(targets.labelled[:, None, None], said)
-        if config.cells == "support":
-            cells = (cells > 0).float()
-        return intensity * cells
-
 
 def _parts(channels: int, config: ImkdConfig) -> dict[str, range]:
     """The student's fused channels that are for the label and for LiDAR.
@@ -297,7 +264,7 @@ def _check(
             + off("lidar_radar")
         )
     weights = {"lidar_radar": config.radar, "lidar_fused": config.fused}
-    of_points = [name for name in weights if weights[name].intensity in _RETURNS]
+    of_points = [name for name in weights if weights[name].intensity in RETURNS]
     needed = [name for name in of_points if name in chosen]
     if config.lidar_map == "lidar_bev":
         needed = [name for name in weights if name in chosen]

@@ -28,7 +28,7 @@ from crkd_core.frame import Frame
 from crkd_core.train.batch import Taught, TrainingBatch, training_batch
 from crkd_core.train.kept import kept_of
 from crkd_core.train.mixed import MixedFrames
-from crkd_core.train.samples import Frames, Views
+from crkd_core.train.samples import Frames, Views, view
 
 
 class TaughtViews(Views):
@@ -109,7 +109,7 @@ class Seen:
     frame: Frame | None = None
 
 
-class TeacherViews(Views):
+class TeacherViews:
     """The same stream for a teacher: no sensor is dropped, images have its own size."""
 
     def __init__(
@@ -135,31 +135,36 @@ class TeacherViews(Views):
         everything = config.augment and dataclasses.replace(
             config.augment, drop_camera=0, drop_radar=0, drop_all_cameras=0, drop_all_radars=0
         )
-        self.frames, self.order, self.paste = stream.frames, stream.order, stream.paste
+        self.stream = stream
         self.config = dataclasses.replace(
             config, detector=teacher, augment=everything, depth_weight=0.0, sensors=sensors
         )
         self.cache = cache
         self.facts: list[object] = []
         if cache is not None:
-            if not isinstance(self.frames, Identified):
+            if not isinstance(stream.frames, Identified):
                 raise CacheError(
-                    f"{type(self.frames).__name__} does not say which recordings it holds "
+                    f"{type(stream.frames).__name__} does not say which recordings it holds "
                     "(digest and tokens), so answers cannot be kept; leave --cache out"
                 )
-            self.facts = [self.frames.digest(), to_dict(teacher), sensors]
+            self.facts = [stream.frames.digest(), to_dict(teacher), sensors]
             if teacher.temporal is not None and config.detector.temporal is not None:
                 # Frames hold the moments that the student asks for.
                 self.facts.append(to_dict(config.detector.temporal))
             if everything is not None:
                 self.facts += [to_dict(everything), config.seed]
 
+    def view(self, frame: Frame, position: int, warped: Warped) -> Frame:
+        """What it sees of a recorded Frame at a stream position; see samples.view."""
+        return view(frame, position, self.config, warped)
+
     def known(self, position: int) -> Seen:
         """What is known of the answer at a stream position before anything is read."""
-        if self.cache is None or not isinstance(self.frames, Identified):
+        frames = self.stream.frames
+        if self.cache is None or not isinstance(frames, Identified):
             return Seen()
         place = [] if self.config.augment is None else [position]
-        key = self.cache.key(*self.facts, self.frames.tokens[self.order[position]], *place)
+        key = self.cache.key(*self.facts, frames.tokens[self.stream.order[position]], *place)
         return Seen(key=key, answer=self.cache.read(key))
 
 

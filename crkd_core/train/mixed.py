@@ -45,8 +45,8 @@ class MixedFrames(Sequence[Frame]):
 
     @property
     def tokens(self) -> list[str]:
-        """Of the samples, by index."""
-        return [*self.labelled.tokens, *self.unlabelled.tokens]
+        """Of the samples, by index; recordings of View-of-Delft count from 0 alike."""
+        return [*self.labelled.tokens, *(f"unlabelled {t}" for t in self.unlabelled.tokens)]
 
     def with_lidar_sweeps(self, count: int) -> MixedFrames:
         """The same samples with another number of LiDAR sweeps; 0 = no LiDAR."""

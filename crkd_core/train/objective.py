@@ -41,7 +41,9 @@ class TrainingLoss(nn.Module):
         """
         losses = self.detection(output, batch.targets)
         if self.step in self.boxes_alone:
-            losses["total"] = losses["total"] - (1 - HEATMAP_SHARE) * losses["heatmap"]
+            whole = losses["heatmap"]
+            losses["heatmap"] = HEATMAP_SHARE * whole
+            losses["total"] = losses["total"] - whole + losses["heatmap"]
         if self.depth is not None:
             losses["depth"] = self.depth_weight * self.depth(
                 output, batch.inputs, batch.targets.labelled

@@ -120,21 +120,25 @@ class Views(Dataset[Any]):
         return dataclasses.replace(frame, truth=truth)
 
     def view(self, frame: Frame, position: int, warped: Warped | None = None) -> Frame:
-        """The random view of ``frame`` at a stream position; ``warped`` as of ``augment``."""
-        config = self.config
-        if config.detector.temporal is None and frame.past:
-            frame = dataclasses.replace(frame, past=())
-        frame = frame.keeping(config.seen)
-        if config.augment is None:
-            return frame
-        return augment(
-            frame,
-            augment=config.augment,
-            image=config.detector.image,
-            rng=np.random.default_rng((config.seed, 1, position)),
-            read=config.seen,
-            warped=warped,
-        )
+        """See ``view``."""
+        return view(frame, position, self.config, warped)
+
+
+def view(frame: Frame, position: int, config: TrainConfig, warped: Warped | None = None) -> Frame:
+    """The random view of a recorded Frame at a stream position; ``warped`` as of ``augment``."""
+    if config.detector.temporal is None and frame.past:
+        frame = dataclasses.replace(frame, past=())
+    frame = frame.keeping(config.seen)
+    if config.augment is None:
+        return frame
+    return augment(
+        frame,
+        augment=config.augment,
+        image=config.detector.image,
+        rng=np.random.default_rng((config.seed, 1, position)),
+        read=config.seen,
+        warped=warped,
+    )
 
 
 def seen(frame: Frame) -> Frame:

@@ -13,13 +13,14 @@ from crkd_core.config import (
     ConfigError,
     CrkdConfig,
     ImkdConfig,
+    PasteConfig,
     TrainConfig,
     from_dict,
     loss_weights,
     to_dict,
 )
 from crkd_core.config.override import override
-from crkd_core.presets import demo_student
+from crkd_core.presets import demo_student, preset
 
 
 def a_run(**changes) -> TrainConfig:
@@ -144,3 +145,12 @@ def test_relations_and_classes_have_weights_that_teach(changes, message) -> None
     with pytest.raises(ConfigError, match=message):
         a_run(**changes)
     assert a_run(reld_scales=(), losses={"csrd": 1.0}).crkd is not None
+
+
+def test_boxes_are_not_pasted_into_what_a_teacher_sees() -> None:
+    lidar = preset("demo_lidar")
+    taught = CrkdConfig(teacher="", teacher_checksum="")
+    pasted = PasteConfig(counts=(1,) * 10)
+    assert dataclasses.replace(lidar, paste=pasted).paste == pasted
+    with pytest.raises(ConfigError, match=r"paste: .*recorded drives alone"):
+        dataclasses.replace(lidar, paste=pasted, crkd=taught)

@@ -25,6 +25,7 @@ from crkd_core.config import (
     TemporalConfig,
 )
 from crkd_core.distill.adapt import AdaptError
+from crkd_core.distill.cell_weights import cell_weights
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.features import weighted_error
 from crkd_core.distill.foreground import ray_foreground
@@ -141,7 +142,7 @@ def test_weights_of_cells(intensity, cells) -> None:
         targets(boxes), rays=ray_foreground(boxes, TINY.grid, method.config.rays)
     )
     teacher = said(1)
-    found = method._weights(config, teacher.fused, teacher, given)
+    found = cell_weights(config, teacher.fused, teacher, given)
     assert found.shape == (2, X, Y)
     assert found.min() >= 0 and found.max() <= 1
     truth = given.heatmap.sum(1)
@@ -155,6 +156,41 @@ def test_weights_of_cells(intensity, cells) -> None:
         assert (found[~given.rays] == 0).all()
     if cells == "bright" and intensity != "uniform":
         assert 0 < (found > 0).float().mean() < 1
+
+
+def seen_at(teacher: ModelOutput, *cells: tuple[int, int]) -> ModelOutput:
+    """A teacher that sees cars at these cells of the second sample, and nothing else there."""
+    tasks = []
+    for task in teacher.tasks:
+        logits = task["heatmap"].clone()
+        logits[1] = -20.0
+        tasks.append({**task, "heatmap": logits})
+    for x, y in cells:
+        tasks[0]["heatmap"][1, 0, x, y] = 3.0
+    return dataclasses.replace(teacher, tasks=tasks)
+
+
+@pytest.mark.parametrize("cells", ["gaussians", "support", "rays"])
+def test_without_truth_cells_count_where_the_teacher_sees_something(cells) -> None:
+    boxes = truths(3, 4)
+    given = dataclasses.replace(
+        targets(boxes),
+        rays=ray_foreground(boxes, TINY.grid, ImkdConfig(teacher="", teacher_checksum="").rays),
+    )
+    half = dataclasses.replace(given, labelled=torch.tensor([True, False]))
+    config = CellWeightConfig(intensity="uniform", cells=cells)
+    teacher = seen_at(said(1), (5, 6))
+    known = cell_weights(config, teacher.fused, teacher, given)
+    found = cell_weights(config, teacher.fused, teacher, half)
+    assert torch.equal(found[0], known[0])
+    near = torch.zeros((X, Y), dtype=torch.bool)
+    near[4:7, 5:8] = True
+    assert (found[1][~near] == 0).all()
+    assert float(found[1][5, 6]) > 0.9
+    # A sample of which nobody knows anything changes nothing of what the other one teaches.
+    empty = seen_at(said(1))
+    alone = cell_weights(config, empty.fused, empty, half)
+    assert (alone[1] == 0).all() and torch.equal(alone[0], known[0])
 
 
 def test_where_the_radars_see_nothing_lidar_does_not_insist() -> None:
