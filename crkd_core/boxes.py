@@ -30,6 +30,11 @@ _INTS = ("label", "attribute", "num_lidar_points", "num_radar_points", "id", "sa
 SCORE_THRESHOLD, SCORED_FROM = 0.1, 0.02
 
 
+#: Twelve edges of a box, pairs of corners in the order of ``Boxes.corners``.
+_RING = ((0, 1), (1, 2), (2, 3), (3, 0))
+EDGES = (*_RING, *((a + 4, b + 4) for a, b in _RING), *((k, k + 4) for k in range(4)))
+
+
 class BoxError(ValueError):
     """Arrays that do not describe one set of boxes, or labels that mean other classes."""
 

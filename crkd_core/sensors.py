@@ -21,8 +21,15 @@ RADARS = (
     "RADAR_BACK_RIGHT",
 )
 
+#: No camera has more pixels (8192 x 4096); a header that asks for more is damaged, and is refused
+#: before the memory for it is.
+MAX_PIXELS = 1 << 25
+
 #: The LiDAR. It is never masked: a Frame holds its points or it does not.
 LIDAR = "LIDAR_TOP"
+
+#: All of them.
+CHANNELS = (*CAMERAS, *RADARS, LIDAR)
 
 #: The camera that fires last in a nuScenes rig. Its stamp is the reference time of a Frame in the
 #: reader, in replay and in the node, so that all three form the same Frames (docs/decisions).
@@ -65,6 +72,9 @@ RADAR_COLUMNS = (*RADAR_FIELDS, "age", "sensor")
 
 #: Columns of Frame.lidar, [M, 5].
 LIDAR_COLUMNS = ("x", "y", "z", "intensity", "age")
+
+#: Intensity of the brightest LiDAR return.
+FULL_INTENSITY = 255.0
 
 #: Column of each name, in a sweep and in Frame.radar alike.
 RADAR_COLUMN = {name: index for index, name in enumerate(RADAR_COLUMNS)}

@@ -17,9 +17,9 @@ from crkd_core.config.checks import (
     check_range,
     check_rising,
 )
+from crkd_core.sensors import MAX_PIXELS
 
-#: Most pixels of an image and cells of a grid.
-_PIXELS = 1 << 25
+#: Most cells of a grid.
 _CELLS = 1 << 22
 
 #: What a stage of a backbone or a map of features can be smaller by.
@@ -83,7 +83,7 @@ class ImageConfig:
         check_range("image.height", self.height, 1, MOST_CHANNELS)
         check_range("image.width", self.width, 1, MOST_CHANNELS)
         check_range("image.zoom", self.zoom, 0.01, 100)
-        check_range("image: pixels", self.height * self.width, 1, _PIXELS)
+        check_range("image: pixels", self.height * self.width, 1, MAX_PIXELS)
         check_range("image: pixels after zoom", self.zoom * self.width, 1, 4 * MOST_CHANNELS)
         check_range("image.mean", self.mean, -10, 10)
         check_range("image.std", self.std, 1e-6, 10)

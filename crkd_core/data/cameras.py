@@ -20,11 +20,7 @@ from crkd_core.data.crop import Placement, horizon_row
 from crkd_core.files import read_file
 from crkd_core.frame import Frame, FrameError
 from crkd_core.frame_checks import check_recorded
-from crkd_core.sensors import CAMERAS
-
-#: No camera has more (8192 x 4096); a header that asks for more is damaged, and is refused before
-#: the memory for it is.
-MAX_PIXELS = 1 << 25
+from crkd_core.sensors import CAMERAS, MAX_PIXELS
 
 # Some writers pad after the end-of-image marker; more than this is another file, or a torn one.
 _TRAILER_BYTES = 64

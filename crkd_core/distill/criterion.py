@@ -28,7 +28,7 @@ class DistillationLoss(TrainingLoss):
         """Weighted terms; "total" is their sum.
 
         Raises:
-            LidarError: a batch without the LiDAR that a teacher needs.
+            LidarBranchError: a batch without the LiDAR that a teacher needs.
             MissingFeatureError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)

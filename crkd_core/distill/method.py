@@ -76,7 +76,7 @@ class Method(nn.Module):
             targets: of the same samples.
 
         Raises:
-            LidarError: a batch without the LiDAR that the teacher needs.
+            LidarBranchError: a batch without the LiDAR that the teacher needs.
         """
         if not self.config.chosen:
             return {}

@@ -76,7 +76,7 @@ class Teacher:
         """What the teacher says about a batch that was made for it, on the batch's device.
 
         Raises:
-            LidarError: a LiDAR teacher, and no LiDAR in the batch.
+            LidarBranchError: a LiDAR teacher, and no LiDAR in the batch.
             TeacherError: its maps are not of its grid.
         """
         self.model.to(batch.images.device)
@@ -97,7 +97,7 @@ class Teacher:
         """What the teacher says about the samples of a batch; known answers are not asked again.
 
         Raises:
-            LidarError, TeacherError: see ``__call__``.
+            LidarBranchError, TeacherError: see ``__call__``.
         """
         said: dict[str, Tensor] = {}
         if seen.batch is not None:

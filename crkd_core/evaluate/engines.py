@@ -96,7 +96,6 @@ def compare_engines(
     int8_split: str | None = None,
     int8_frames: int = 64,
     samples: int | None = None,
-    score_threshold: float = SCORED_FROM,
     device: str = "cpu",
     version: str | None = None,
 ) -> list[EngineResult]:
@@ -110,7 +109,6 @@ def compare_engines(
         int8_split: where int8 sees its ranges; None: int8 is left out.
         int8_frames: how many Frames of that split, evenly spread.
         samples: only so many of ``split``, evenly spread; None = all.
-        score_threshold: weaker boxes are not scored.
         device: "cpu", "cuda" or "cuda:N"; each has engines of its own.
         version: version folder of the data set; None = the one that holds the split.
 
@@ -137,13 +135,13 @@ def compare_engines(
             NuScenes(data, split=int8_split, version=version), int8_split, model.config
         )
     wanted = [(engine, precision) for engine, precision in VARIANTS[on.type] if there(engine)]
-    detectors = variants(model, wanted, device=on, score_threshold=score_threshold)
+    detectors = variants(model, wanted, device=on, score_threshold=SCORED_FROM)
     if seen is not None:
         detectors += variants(
             model,
             [(engine, "fp32") for engine in INT8 if there(engine)],
             calibration=spread(seen, int8_frames),
-            score_threshold=score_threshold,
+            score_threshold=SCORED_FROM,
         )
     frames = NuScenesFrames.for_detectors(tables, split, model.config)
     tokens: str | Sequence[str] = split

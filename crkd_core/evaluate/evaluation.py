@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.boxes import SCORED_FROM
-from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.folder import clear
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.pass_over import draw_samples, pass_over
@@ -25,7 +25,7 @@ from crkd_core.evaluate.submission import (
     write_submission,
 )
 from crkd_core.files import write_json
-from crkd_core.sensors import CAMERAS, LIDAR, RADARS
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 from crkd_core.tables import Table
 
 

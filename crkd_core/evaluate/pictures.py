@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import Boxes, Detections, Truth
+from crkd_core.boxes import EDGES, Boxes, Detections, Truth
 from crkd_core.colors import class_colors
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.frame import Frame
@@ -50,12 +50,8 @@ _SHEET = (
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
 )
 
-#: Twelve edges of a box between corners in the order of ``Boxes.corners``, and the cross on its
-#: front face, which shows where it is heading.
-_RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
-_EDGES = np.array(
-    [*_RING, *((a + 4, b + 4) for a, b in _RING), *((k, k + 4) for k in range(4)), (0, 7), (3, 4)]
-)
+#: The edges of a box, and a cross on its front face, which shows where it is heading.
+_LINES = np.array([*EDGES, (0, 7), (3, 4)])
 
 
 def draw_bev(
@@ -256,7 +252,7 @@ def _draw_boxes(
     corners = geometry.apply(geometry.invert(ego_T_cam), boxes.corners())
     order = np.argsort(-corners[..., 2].mean(1))  # far ones first
     for i in order:
-        start, end = corners[i][_EDGES[:, 0]], corners[i][_EDGES[:, 1]]
+        start, end = corners[i][_LINES[:, 0]], corners[i][_LINES[:, 1]]
         seen = (start[:, 2] > _NEAR) | (end[:, 2] > _NEAR)
         start, end = start[seen], end[seen]
         rise = end[:, 2] - start[:, 2]

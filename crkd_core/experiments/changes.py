@@ -36,7 +36,7 @@ def check_changes(
     Raises:
         ExperimentError: a key that the list decides.
         ConfigError: an unknown key or a value that a training cannot have.
-        ImageError, LidarError, LiftError: a detector that cannot be.
+        ImageError, LidarBranchError, LiftError: a detector that cannot be.
         RunError, CheckpointError: what stands for a run cannot be read.
     """
     for change in changes:

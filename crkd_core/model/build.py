@@ -35,7 +35,7 @@ def build_detector(config: DetectorConfig, *, pretrained: bool = True) -> BevDet
 
     Raises:
         ImageError: a backbone, a stride or an image size that cannot be.
-        LidarError, LiftError: voxels or a lift that do not fit the grid.
+        LidarBranchError, LiftError: voxels or a lift that do not fit the grid.
         ConfigError: heads of attention that cannot share the channels out.
     """
     # What a seed starts from depends on the order in which parts are made: it stays as it is.
@@ -89,7 +89,7 @@ def check_detector(config: DetectorConfig) -> None:
     """Refuse a configuration that no network can be made of; no memory is taken.
 
     Raises:
-        ImageError, LidarError, LiftError, ConfigError: see ``build_detector``.
+        ImageError, LidarBranchError, LiftError, ConfigError: see ``build_detector``.
     """
     with torch.device("meta"):
         build_detector(config, pretrained=False)

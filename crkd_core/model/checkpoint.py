@@ -29,7 +29,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.camera.encoder import ImageError
 from crkd_core.model.camera.lift import LiftError
 from crkd_core.model.detector import BevDetector
-from crkd_core.model.lidar.encoders import LidarError
+from crkd_core.model.lidar.encoders import LidarBranchError
 
 #: Metadata keys of the DetectorConfig as JSON, of its format (config/stored.py), and of the
 #: checksum of configuration and tensors, which older files have not.
@@ -176,7 +176,7 @@ def load_weights(path: str | Path) -> BevDetector:
                 raise CheckpointError(_misfits(path, expected, found))
             tensors = {key: file.get_tensor(key) for key in expected}
             metadata = dict(file.metadata() or {})
-    except (ConfigError, ImageError, LidarError, LiftError) as error:
+    except (ConfigError, ImageError, LidarBranchError, LiftError) as error:
         raise CheckpointError(
             f"{path}: no network can be made of its configuration: {error}"
         ) from error

@@ -20,7 +20,7 @@ from crkd_core.model.camera.radar_lift import RadarLift
 from crkd_core.model.fuse import ConvFuser, GatedFuser
 from crkd_core.model.head import CenterHead
 from crkd_core.model.intensity_guide import IntensityGuide
-from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar
+from crkd_core.model.lidar.encoders import LidarBranchError, LidarPillars, SparseLidar
 from crkd_core.model.output import ModelOutput
 from crkd_core.model.radar import RadarPillars
 from crkd_core.model.radar_calibration import Calibration
@@ -82,7 +82,7 @@ class BevDetector(nn.Module):
                 [B, T, C, X, Y], zeros where there is none; None = those of the batch, or none.
 
         Raises:
-            LidarError: a LiDAR branch, and no LiDAR in the batch.
+            LidarBranchError: a LiDAR branch, and no LiDAR in the batch.
         """
         seen = self.look(batch)
         fused = seen["fused"]
@@ -102,7 +102,7 @@ class BevDetector(nn.Module):
         """Branches and fuser: the features of a Batch by their names in ModelOutput.
 
         Raises:
-            LidarError: a LiDAR branch, and no LiDAR in the batch.
+            LidarBranchError: a LiDAR branch, and no LiDAR in the batch.
         """
         camera_bev = depth = radar_bev = activation = lidar_bev = None
         if self.lidar is not None:
@@ -161,7 +161,7 @@ class BevDetector(nn.Module):
 
 def _lidar(batch: Batch) -> tuple[Tensor, Tensor]:
     if batch.lidar is None or batch.lidar_sample is None:
-        raise LidarError(
+        raise LidarBranchError(
             "this network needs LiDAR and the batch has none; read Frames with as many LiDAR "
             "sweeps as lidar.sweeps of its configuration"
         )

@@ -15,9 +15,9 @@ from torch import Tensor
 from crkd_core.config import GridConfig
 from crkd_core.data.batch import Batch
 from crkd_core.data.radar import ENCODED_COLUMNS
+from crkd_core.model.cells import cells_of
+from crkd_core.sensors import FULL_INTENSITY
 
-#: Intensity of the brightest LiDAR return.
-FULL_INTENSITY = 255.0
 RCS = ENCODED_COLUMNS.index("rcs")
 #: Echoes between these, dBsm, become 0 to 1.
 RCS_RANGE = (-10.0, 30.0)
@@ -73,9 +73,7 @@ def cell_returns(
     low, high = xyz.new_tensor(grid.low), xyz.new_tensor(grid.high)
     inside = ((xyz >= low) & (xyz < high)).all(1)
     xyz, value, sample = xyz[inside], value[inside].float(), sample[inside]
-    top = torch.tensor([size_x - 1, size_y - 1], device=xyz.device)
-    cell = ((xyz[:, :2] - low[:2]) / grid.cell).long().clamp(max=top)
-    place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
+    _, place = cells_of(xyz, sample, low, grid)
     length = batch_size * size_x * size_y
     count = torch.bincount(place, minlength=length).float()
     total = count.new_zeros(length).index_add(0, place, value)

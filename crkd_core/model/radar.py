@@ -18,13 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import GridConfig, RadarConfig
+from crkd_core.data.radar import ENCODED_COLUMNS
+from crkd_core.model.cells import cells_of
 
 #: Channels of crkd_core.data.radar.encode (x, y, z first) and of the offsets to the pillar centre.
-POINT_CHANNELS = 45
+POINT_CHANNELS = len(ENCODED_COLUMNS)
 INPUT_CHANNELS = POINT_CHANNELS + 2
 
 
-class RadarError(ValueError):
+class RadarBranchError(ValueError):
     """Points that the radar branch cannot read."""
 
 
@@ -71,7 +73,7 @@ class RadarPillars(nn.Module):
         for all empty slots counts once in the statistics of a training batch.
 
         Raises:
-            RadarError: another number of channels.
+            RadarBranchError: another number of channels.
         """
         size_x, size_y = self.grid.shape
         inputs, place = self.inputs(points, sample)
@@ -98,23 +100,19 @@ class RadarPillars(nn.Module):
         (sample X + x) Y + y.
 
         Raises:
-            RadarError: another number of channels.
+            RadarBranchError: another number of channels.
         """
         if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
-            raise RadarError(
+            raise RadarBranchError(
                 f"radar: expected [M, {POINT_CHANNELS}] encoded points, got {tuple(points.shape)}"
             )
-        size_x, size_y = self.grid.shape
         xyz = points[:, :3]
         inside = ((xyz >= self.low) & (xyz < self.high)).all(1)
         points, sample, xyz = points[inside], sample[inside], xyz[inside]
-        # float32 division may round a point just below the upper border up to it.
-        top = torch.tensor([size_x - 1, size_y - 1], device=points.device)
-        cell = ((xyz[:, :2] - self.low[:2]) / self.grid.cell).long().clamp(max=top)
+        cell, place = cells_of(xyz, sample, self.low, self.grid)
         offset = xyz[:, :2] - self.low[:2] - (cell + 0.5) * self.grid.cell
         unit = (xyz - self.low) / (self.high - self.low)
         inputs = torch.cat([unit, points[:, 3:], offset], 1)
-        place = (sample * size_x + cell[:, 0]) * size_y + cell[:, 1]
         if self.points_per_pillar is None:
             return inputs, place
         kept = _first_of_each(place, self.points_per_pillar)

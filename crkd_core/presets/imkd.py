@@ -14,7 +14,6 @@ from crkd_core.config import (
     HeadConfig,
     ImageConfig,
     LidarConfig,
-    PasteConfig,
     RadarConfig,
     RadarViewConfig,
     SegmentsConfig,
@@ -22,7 +21,7 @@ from crkd_core.config import (
     TrainConfig,
 )
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.presets.crkd import SIX_TASKS
+from crkd_core.presets.crkd import PUBLISHED_HEAD, SIX_TASKS, published_paste
 from crkd_core.presets.demo import demo_student
 
 
@@ -101,7 +100,7 @@ def lidar_centerpoint() -> TrainConfig:
         temporal=None,
         fused_channels=256,
         decoder=DecoderConfig(),
-        head=HeadConfig(tasks=SIX_TASKS, code_weights=(1.0,) * 8 + (0.2, 0.2)),
+        head=PUBLISHED_HEAD,
     )
     # 20 epochs.
     return dataclasses.replace(
@@ -110,5 +109,5 @@ def lidar_centerpoint() -> TrainConfig:
         augment=AugmentConfig(bev_rotation=45.0),
         steps=35_200,
         depth_weight=0.0,
-        paste=PasteConfig(counts=(2, 3, 4, 6, 7, 2, 6, 6, 2, 2), stop_step=26_400),
+        paste=published_paste(35_200),
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.data.lidar import encode_bin
 from crkd_core.data.radar_file import encode_pcd
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 from crkd_core.world import rig
 from crkd_core.world.calibration import mounted, recorded_rig
 from crkd_core.world.content.mix import MIXES
@@ -117,7 +117,7 @@ class _Drive:
         true = mounted(self.recorded, self.scene.key)
         self.cameras = {n: Camera(scene=self.scene, mount=true[n]) for n in CAMERAS}
         self.radars = {n: Radar(scene=self.scene, mount=true[n]) for n in RADARS}
-        self.lidar = Lidar(scene=self.scene, mount=true[rig.LIDAR])
+        self.lidar = Lidar(scene=self.scene, mount=true[LIDAR])
         self.annotator = Annotator(scene=self.scene, mounts=[self.recorded[n] for n in CAMERAS])
 
 
@@ -160,7 +160,7 @@ def record(stretch: Stretch) -> Recorded:
     for k, by_channel in clouds.items():
         result.truth[k] = drive.annotator.annotate(
             drive.caster.at(k * rig.KEY_US / 1e6),
-            lidar=by_channel[rig.LIDAR],
+            lidar=by_channel[LIDAR],
             radar=np.concatenate([by_channel[n] for n in RADARS if n in by_channel]),
         )
         for row in result.truth[k]:
@@ -179,7 +179,7 @@ def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray[Any] | None:
 
     The folder of the whole set gets its name last (writer.py), so that files need no care.
     """
-    code = rig.CHANNELS.index(shot.channel)
+    code = CHANNELS.index(shot.channel)
     # Time is moved into the positive: seeds are not negative.
     stamp = shot.time_us + 10 * rig.LEAD_IN_US
     rng = np.random.default_rng([stretch.seed, stretch.number, 2, code, stamp])
@@ -188,7 +188,7 @@ def _fire(drive: _Drive, stretch: Stretch, shot: Shot) -> NDArray[Any] | None:
     if shot.channel in CAMERAS:
         path.write_bytes(encode_jpeg(drive.cameras[shot.channel].render(moment, rng)))
         return None
-    if shot.channel == rig.LIDAR:
+    if shot.channel == LIDAR:
         points = drive.lidar.sweep(moment, rng)
         path.write_bytes(encode_bin(points))
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from crkd_core import geometry
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES
-from crkd_core.sensors import CAMERAS
+from crkd_core.sensors import CAMERAS, CHANNELS
 from crkd_core.world import rig
 from crkd_core.world.calibration import recorded_rig
 from crkd_core.world.content.scene import scene_key
@@ -149,7 +149,7 @@ class Tables:
     def _add_data(self, parts: Sequence[Recorded], mounts: dict[str, Mount]) -> None:
         stretch = parts[0].stretch
         name = stretch.name
-        by_channel: dict[str, list[tuple[Any, ...]]] = {channel: [] for channel in rig.CHANNELS}
+        by_channel: dict[str, list[tuple[Any, ...]]] = {channel: [] for channel in CHANNELS}
         for part in parts:
             for shot in part.shots:
                 by_channel[shot[0].channel].append(shot)

@@ -18,10 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.sensors import CAMERAS, RADARS
-
-LIDAR = "LIDAR_TOP"
-CHANNELS = (*CAMERAS, *RADARS, LIDAR)
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 
 ROTATION_US = 50_000
 KEY_ROTATIONS = 10

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from crkd_core.files import replacing
 from crkd_core.orphans import die_with_parent
 from crkd_core.progress import Bar
-from crkd_core.world import rig
+from crkd_core.sensors import CHANNELS, LIDAR
 from crkd_core.world.content.mix import MIXES
 from crkd_core.world.content.weather import SHARES, check_shares, weather_kind
 from crkd_core.world.drive import Recorded, Stretch, record
@@ -70,7 +70,7 @@ def write_world(
     mix: str = "real",
     weather: Mapping[str, float] = SHARES,
     version: str = "v1.0-mini",
-    channels: Sequence[str] = rig.CHANNELS,
+    channels: Sequence[str] = CHANNELS,
 ) -> Path:
     """Make drives and write them as a nuScenes dataset.
 
@@ -107,7 +107,7 @@ def write_world(
            lidar_sweeps=lidar_sweeps, radar_sweeps=radar_sweeps, mix=mix, weather=weather,
            version=version, channels=channels)  # fmt: skip
     with replacing(out) as part:
-        for channel in rig.CHANNELS:
+        for channel in CHANNELS:
             (part / "samples" / channel).mkdir(parents=True)
             (part / "sweeps" / channel).mkdir(parents=True)
         (part / "maps" / "expansion").mkdir(parents=True)
@@ -181,10 +181,10 @@ def _check(
     if mix not in MIXES:
         raise WorldError(f"mix: expected one of {', '.join(MIXES)}, got {mix!r}")
     check_shares(weather)
-    unknown = [name for name in channels if name not in rig.CHANNELS]
-    if unknown or rig.LIDAR not in channels:
+    unknown = [name for name in channels if name not in CHANNELS]
+    if unknown or LIDAR not in channels:
         raise WorldError(
-            f"channels: expected {rig.LIDAR} and any of {', '.join(rig.CHANNELS)}, got "
+            f"channels: expected {LIDAR} and any of {', '.join(CHANNELS)}, got "
             f"{', '.join(channels)}"
         )
     if not version or Path(version).name != version:

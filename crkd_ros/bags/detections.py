@@ -12,7 +12,7 @@ from crkd_core.boxes import Detections
 from crkd_ros.bags.container import Record
 from crkd_ros.bags.message_types import make, serialize
 from crkd_ros.bags.reader import read_bag, topics_of
-from crkd_ros.bags.writer import BagWriter, Storage, qos
+from crkd_ros.bags.writer import BagWriter, qos
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.markers import MarkersConfig, marker_array
 
@@ -95,7 +95,6 @@ def write_detections(
     source: Path,
     classes: Sequence[str],
     publishing: Publishing | None = None,
-    storage: Storage = "mcap",
 ) -> int:
     """Write detections as a bag that opens alone.
 
@@ -108,7 +107,6 @@ def write_detections(
         source: the bag that the frames came from.
         classes: of the detector.
         publishing: see ``output_messages``.
-        storage: "mcap" or "sqlite3".
 
     Returns:
         The number of answers.
@@ -146,7 +144,7 @@ def write_detections(
                     data=bytes(serialize(message)),
                 )
 
-    with BagWriter(out, storage=storage) as bag:
+    with BagWriter(out) as bag:
         for name in COPIED:
             if name in known:
                 latched = name == "/tf_static"

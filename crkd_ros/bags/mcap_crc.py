@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
-_MAGIC = 8
+#: What an mcap file begins and ends with.
+MCAP_MAGIC = b"\x89MCAP0\r\n"
 _CHUNK, _DATA_END, _FOOTER = 0x06, 0x0F, 0x02
 #: Where in a Chunk its checksum lies: after two times and the size of what it holds.
 _CHUNK_CRC = 24
@@ -26,7 +27,7 @@ def add_checksums(path: Path) -> None:
         path: a whole mcap file with chunks that are not compressed.
     """
     with path.open("r+b") as file:
-        total = crc32(file.read(_MAGIC))
+        total = crc32(file.read(len(MCAP_MAGIC)))
         while True:
             start = file.tell()
             opcode, length = struct.unpack("<BQ", file.read(9))
@@ -48,12 +49,12 @@ def summary_is_whole(path: Path) -> bool:
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        footer = size - _MAGIC - _FOOTER_SIZE
-        if footer < _MAGIC:
+        footer = size - len(MCAP_MAGIC) - _FOOTER_SIZE
+        if footer < len(MCAP_MAGIC):
             return True  # Whoever reads it says that it is cut short.
         file.seek(footer)
         opcode, _, first, _, wanted = struct.unpack("<BQQQI", file.read(_FOOTER_SIZE))
-        if opcode != _FOOTER or not wanted or not _MAGIC <= first <= footer:
+        if opcode != _FOOTER or not wanted or not len(MCAP_MAGIC) <= first <= footer:
             return True
         return _crc_of(file, first, footer + _FOOTER_SIZE - 4, 0) == int(wanted)
 

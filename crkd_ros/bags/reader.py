@@ -7,11 +7,9 @@ from pathlib import Path
 
 from crkd_ros.bags.container import CONTAINERS, Bag, Record, Topic
 from crkd_ros.bags.foxglove import ROS1_MCAP, FoxgloveBag
-from crkd_ros.bags.mcap_crc import summary_is_whole
+from crkd_ros.bags.mcap_crc import MCAP_MAGIC, summary_is_whole
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.rosbag import RosBag
-
-_MCAP = b"\x89MCAP0\r\n"
 
 
 def open_bag(path: Path) -> Bag:
@@ -77,7 +75,7 @@ def _mcap_profile(path: Path) -> str | None:
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        head = file.read(len(_MCAP) + 13)
-        if not head.startswith(_MCAP) or len(head) < len(_MCAP) + 13:
+        head = file.read(len(MCAP_MAGIC) + 13)
+        if not head.startswith(MCAP_MAGIC) or len(head) < len(MCAP_MAGIC) + 13:
             return None
         return file.read(int.from_bytes(head[-4:], "little")).decode("utf-8", "replace")

@@ -9,9 +9,9 @@ from typing import Any
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2.reader import DirectoryReader
 
+from crkd_ros.bags.mcap_crc import MCAP_MAGIC
 from crkd_ros.bags.message_types import BagError
 
-_MCAP = b"\x89MCAP0\r\n"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -23,15 +23,15 @@ def repair(path: Path) -> str:
     if path.suffix == ".bag":
         return f"; if it was cut short: `rosbag reindex {path}`"
     with path.open("rb") as file:
-        mcap = file.read(len(_MCAP)) == _MCAP
+        mcap = file.read(len(MCAP_MAGIC)) == MCAP_MAGIC
     return f"; if it was cut short: `mcap recover {path} -o NEW.mcap`" if mcap else ""
 
 
 def _is_cut(file: Path) -> bool:
     """Whether an mcap file lacks its end."""
     with file.open("rb") as stream:
-        stream.seek(max(0, file.stat().st_size - len(_MCAP)))
-        return stream.read() != _MCAP
+        stream.seek(max(0, file.stat().st_size - len(MCAP_MAGIC)))
+        return stream.read() != MCAP_MAGIC
 
 
 def refuse_unfinished(path: Path) -> None:

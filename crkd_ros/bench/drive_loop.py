@@ -57,20 +57,19 @@ class DriveLoop:
         rate_hz: of the anchor camera; the other sensors keep their proportion to it. Where that
             is faster or slower than recorded, the way shrinks or grows, so that the vehicle's
             speed stays the same.
-        skip: topics that are not played.
 
     Raises:
         BagError: not a bag.
         LoopError: fewer than two images of the anchor camera, or messages without a header.
     """
 
-    def __init__(self, bag: Path, *, rate_hz: float, skip: tuple[str, ...] = ("/lidar_top",)):
+    def __init__(self, bag: Path, *, rate_hz: float) -> None:
         from rclpy.serialization import deserialize_message
 
         self.types = {
             name: topic.type_name
             for name, topic in topics_of(bag).items()
-            if topic.type_name in _PLAYED and name not in skip
+            if topic.type_name in _PLAYED and name != "/lidar_top"
         }
         odometry = message_class(_ODOMETRY)
         records = [(_stamp(r.data, r.topic), r) for r in read_bag(bag, topics=self.types)]

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.cameras import MAX_PIXELS, CameraError, decode_jpeg
+from crkd_core.data.cameras import CameraError, decode_jpeg
+from crkd_core.sensors import MAX_PIXELS
 from crkd_ros.convert import ros_packages
 from crkd_ros.convert.arrays import ConvertError
 

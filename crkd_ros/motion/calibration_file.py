@@ -15,7 +15,7 @@ from crkd_core.config import ConfigError
 from crkd_core.config.yaml_text import load_yaml
 from crkd_core.files import read_file, write_text
 from crkd_ros.convert import camera_info
-from crkd_ros.motion.poses import Array, MotionError
+from crkd_ros.motion.poses import Array, MotionError, frame_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,15 @@ class Calibration:
 
     def add(self, parent: str, child: str, parent_T_child: Array) -> None:
         """Learn or replace one static transform."""
-        self._parents[_key(child)] = (_key(parent), np.asarray(parent_T_child, np.float64))
+        self._parents[frame_key(child)] = (
+            frame_key(parent),
+            np.asarray(parent_T_child, np.float64),
+        )
 
     def chain(self, frame: str) -> list[str]:
         """The frame and those between it and the base. Raises MotionError."""
-        names, name = list[str](), _key(frame)
-        while name != _key(self._base):
+        names, name = list[str](), frame_key(frame)
+        while name != frame_key(self._base):
             if name not in self._parents or name in names:
                 known = ", ".join(sorted(self._parents)) or "none"
                 raise MotionError(
@@ -72,7 +75,7 @@ class Calibration:
 
     def add_camera(self, frame: str, camera: CameraEntry) -> None:
         """Learn or replace what CameraInfo would say of a camera."""
-        self._cameras[_key(frame)] = camera
+        self._cameras[frame_key(frame)] = camera
 
     def base_T(self, frame: str, stamp_ns: int | None = None) -> Array:
         """``base_T_frame`` [4, 4] along the chain of parents, at any time.
@@ -92,7 +95,7 @@ class Calibration:
 
     def camera(self, frame: str) -> CameraEntry | None:
         """The camera in this frame, or None where only its CameraInfo can tell."""
-        return self._cameras.get(_key(frame))
+        return self._cameras.get(frame_key(frame))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, base: str = "base_link") -> Calibration:
@@ -113,13 +116,13 @@ class Calibration:
             raise MotionError(f"{path}: expected a mapping 'sensors' of frame names to poses")
         names: dict[str, str] = {}
         for name, entry in sensors.items():
-            other = names.setdefault(_key(str(name)), str(name))
+            other = names.setdefault(frame_key(str(name)), str(name))
             if other != str(name):
                 raise MotionError(
                     f"{path}: {other!r} and {str(name)!r} are one sensor (case does not matter); "
                     "leave one of them out"
                 )
-            if _key(str(name)) == _key(base):
+            if frame_key(str(name)) == frame_key(base):
                 raise MotionError(
                     f"{path}: {str(name)!r} is the vehicle's own frame, which sits at its own "
                     "origin; leave it out, or name another base_frame"
@@ -160,10 +163,6 @@ class Calibration:
             {"sensors": sensors}, sort_keys=False, default_flow_style=None, width=99
         )
         write_text(head + body, path)
-
-
-def _key(frame: str) -> str:
-    return frame.lstrip("/").lower()
 
 
 def _camera_fields(camera: CameraEntry) -> dict[str, Any]:

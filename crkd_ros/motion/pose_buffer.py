@@ -51,22 +51,15 @@ class PoseBuffer:
     """Poses of the vehicle in a fixed frame, by time.
 
     A stamp that was added gives exactly its pose; between two, position is linear and rotation
-    spherical; at most ``extrapolation`` seconds beyond the newest, its twist is carried on, or the
+    spherical; at most EXTRAPOLATION seconds beyond the newest, its twist is carried on, or the
     last speed where no twist came. A pose that no vehicle can have reached from the one before it
     (a relocalisation in ``map``, a reset of odometry) begins anew: motion across it is not known.
     One that comes late and cannot lie between its neighbours is refused.
     Thread-safe: odometry arrives while a frame is being made.
     """
 
-    def __init__(
-        self,
-        *,
-        history: float = 10.0,
-        extrapolation: float = EXTRAPOLATION,
-        report: Report = silent,
-    ) -> None:
+    def __init__(self, *, history: float = 10.0, report: Report = silent) -> None:
         self._history_ns = round(history * 1e9)
-        self._extrapolation_ns = round(extrapolation * 1e9)
         self._report = report
         self._stamps: list[int] = []
         self._known: list[_Known] = []
@@ -276,10 +269,10 @@ class PoseBuffer:
         window = max(bisect.bisect_right(stamps, stamps[-1] - _WINDOW_NS) - 1, 0)
         base = stamps[-1] - stamps[window]
         speed_known = known[-1].twist is not None or base >= _SPEED_NS
-        if beyond > self._extrapolation_ns or not speed_known:
+        if beyond > EXTRAPOLATION * 1e9 or not speed_known:
             raise MotionError(
                 f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
-                f"{len(stamps)} known ones (limit {self._extrapolation_ns / 1e9} s, which "
+                f"{len(stamps)} known ones (limit {EXTRAPOLATION} s, which "
                 "needs two or a twist): is odometry dead? Raise sync.wait if it is only late"
             )
         twist = known[-1].twist

@@ -16,6 +16,7 @@ Times = NDArray[np.int64]
 
 _GAP_NS = round(LONGEST_GAP * 1e9)
 _BEYOND_NS = round(EXTRAPOLATION * 1e9)
+_TWIST_NS = 50_000_000
 #: So many poses between two others that agree, out of reach of both, are wrong.
 _OUTLIERS = 8
 
@@ -132,15 +133,15 @@ class PoseTable:
         known: NDArray[np.bool_] = exact | inside | outside
         return known
 
-    def twist(self, stamp_ns: int, *, window_ns: int = 50_000_000) -> tuple[Array, float]:
-        """Linear velocity [3] in base_link, m/s, and yaw rate, rad/s, over a window of time.
+    def twist(self, stamp_ns: int) -> tuple[Array, float]:
+        """Linear velocity [3] in base_link, m/s, and yaw rate, rad/s, over 50 ms before and after.
 
         Zero where the table has not two poses near.
         """
         if len(self) < 2:
             return np.zeros(3), 0.0
         first, last = int(self.stamps[0]), int(self.stamps[-1])
-        ends = max(stamp_ns - window_ns, first), min(stamp_ns + window_ns, last)
+        ends = max(stamp_ns - _TWIST_NS, first), min(stamp_ns + _TWIST_NS, last)
         (a, b), now = map(self.at, ends), self.at(stamp_ns)
         if a is None or b is None or now is None or ends[0] >= ends[1]:
             return np.zeros(3), 0.0

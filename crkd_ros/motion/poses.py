@@ -75,6 +75,11 @@ class EgoMotion(Protocol):
         """Forget what moved: time was set back."""
 
 
+def frame_key(frame: str) -> str:
+    """The name that a frame is known by, however it is written: tf1 wrote a slash before it."""
+    return frame.lstrip("/").lower()
+
+
 def silent(text: str) -> None:
     """The Report of those who do not listen."""
 

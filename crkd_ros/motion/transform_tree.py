@@ -13,7 +13,7 @@ import numpy as np
 
 from crkd_core import geometry
 from crkd_ros.motion.pose_table import PoseTable
-from crkd_ros.motion.poses import Array, MotionError
+from crkd_ros.motion.poses import Array, MotionError, frame_key
 
 #: A link that changes by less is the same one, rounded: metres and sines of angles.
 _SAME = 1e-3
@@ -71,7 +71,7 @@ class TransformTree:
     """
 
     def __init__(self, *, base: str = "base_link") -> None:
-        self.base = _key(base)
+        self.base = frame_key(base)
         self._links: dict[str, dict[str, Link]] = {}
 
     @property
@@ -93,10 +93,10 @@ class TransformTree:
 
         A frame with two parents has the one that is named more often.
         """
-        links = self._links.setdefault(_key(child), {})
-        name = _key(parent)
+        links = self._links.setdefault(frame_key(child), {})
+        name = frame_key(parent)
         if name not in links:
-            links[name] = Link(name, PoseTable(f"{name} -> {_key(child)} on /tf"))
+            links[name] = Link(name, PoseTable(f"{name} -> {frame_key(child)} on /tf"))
         links[name].add(stamp_ns, parent_T_child, static=static, source=source)
 
     def contradiction(self) -> str:
@@ -115,12 +115,12 @@ class TransformTree:
 
     def link(self, frame: str) -> Link | None:
         """How a frame hangs on its parent; None: it has none."""
-        links = self._links.get(_key(frame), {})
+        links = self._links.get(frame_key(frame), {})
         return max(links.values(), key=lambda one: one.count, default=None)
 
     def ancestors(self, frame: str) -> list[str]:
         """The frame itself, its parent, and so on to the root."""
-        names = [_key(frame)]
+        names = [frame_key(frame)]
         while (link := self.link(names[-1])) is not None and link.parent not in names:
             names.append(link.parent)
         return names
@@ -149,8 +149,8 @@ class TransformTree:
         corrects itself by jumps), else the root of the tree.
         """
         names = self.ancestors(self.base)
-        if _key(fixed) in names[1:]:
-            place = names.index(_key(fixed))
+        if frame_key(fixed) in names[1:]:
+            place = names.index(frame_key(fixed))
             if any(self._moves(name) for name in names[place:-1]):
                 return names[place]
         return names[-1]
@@ -204,7 +204,3 @@ class TransformTree:
             assert link is not None
             matrix = link.at(stamp_ns) @ matrix
         return matrix
-
-
-def _key(frame: str) -> str:
-    return frame.lstrip("/").lower()

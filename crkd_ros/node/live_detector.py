@@ -94,7 +94,9 @@ class LiveDetector:
             frames=config.calibration_check.frames,
         )
         self._reporter.calibrated(check.summary())
-        decoders = Decoders(decode_threads(config.decode_threads, core_count()))
+        decoders = Decoders(
+            decode_threads(config.decode_threads, core_count()), patience=config.sync.wait
+        )
         rig = self._rig(decoders.defer)
         worker = FrameWorker(
             detector=self._detector,

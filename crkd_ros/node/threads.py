@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from collections import deque
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -64,13 +65,15 @@ class Decoders:
 
     Args:
         threads: how many.
+        patience: an image may be asked for as long after it came, s: while its frame waits.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, patience: float = 0.0) -> None:
         self._pool = ThreadPoolExecutor(
             threads, "decode", initializer=name_thread, initargs=("decode",)
         )
         self._recent: deque[_Image] = deque()
+        self._patience = patience
         self._taken: deque[bool] = deque(maxlen=2 * _WINDOW)
 
     @property
@@ -87,7 +90,8 @@ class Decoders:
         if self.early:
             image.start()
         self._recent.append(image)
-        while len(self._recent) > _WINDOW:
+        youngest = image.came - self._patience
+        while len(self._recent) > _WINDOW and self._recent[0].came <= youngest:
             old = self._recent.popleft()
             self._taken.append(old.taken)
             old.give_up()
@@ -103,12 +107,14 @@ class _Image:
 
     Attributes:
         taken: whether a frame has asked for it.
+        came: when it was deferred, s.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, camera: str, decode: Decode) -> None:
         self._pool, self._camera, self._decode = pool, camera, decode
         self._decoding: Future[PreparedImage] | None = None
         self.taken = False
+        self.came = time.monotonic()
 
     def start(self) -> None:
         """Decode it in one of the threads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from crkd_core.config import DetectorConfig
+from crkd_core.config import DetectorConfig, RadarConfig
 from crkd_core.data.radar import OLDEST, TIMEOUT
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
@@ -43,7 +43,7 @@ class SyncConfig:
         0.1, "An image this much older than the reference is not used, s", low=0.0, high=10.0
     )
     #: Sweeps per radar. No parameter: the node takes it from the weights (config.radar_sweeps).
-    sweeps: int = 6
+    sweeps: int = RadarConfig.sweeps
     radar_timeout: float = knob(
         TIMEOUT, "A radar whose newest sweep is older than this is masked, s", low=0.0, high=10.0
     )

@@ -228,6 +228,13 @@ class SensorHealth:
                 f"zero or negative stamps, the newest {self._newest.stamp_ns * 1e-9:.3f} s: the "
                 "driver does not fill in header.stamp, or its clock is wrong"
             )
+        if new["outlier"] and new["outlier"] >= _ALL * new["received"]:
+            own = "" if delay is None else f"; it arrives {delay:.2f} s after its stamps"
+            return ERROR, (
+                "no message is used: its stamps are far from the other sensors', or far ahead of "
+                f"most{own}. Either its clock is another, or the others arrive so much later (see "
+                "their delay at arrival): send them with less delay"
+            )
         for kind in _TROUBLES:
             if new[kind]:
                 return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"

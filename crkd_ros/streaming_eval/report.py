@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 LATENCIES = (("latency mean, ms", None), ("latency p50, ms", 0.5), ("latency p95, ms", 0.95))
 
 
-def streaming_table(
-    passes: Sequence[PassScores], *, offline: Evaluation | None = None, title: str = ""
-) -> Table:
+def streaming_table(passes: Sequence[PassScores], *, offline: Evaluation | None = None) -> Table:
     """A column per pass; ``offline``: the same detector on every key frame, in the first one."""
     reference = [] if offline is None else [offline.summary]
     blank = ["-"] * len(reference)
@@ -50,7 +48,7 @@ def streaming_table(
     for name, values in counts.items():
         rows.append([name, *blank, *("?" if value is None else str(value) for value in values)])
     return Table(
-        title=title or "Streaming: detections against the truth of the moment",
+        title="Streaming: detections against the truth of the moment",
         columns=("", *["every frame"] * len(reference), *(f"{one.rate:.2g}x" for one in passes)),
         rows=rows,
     )

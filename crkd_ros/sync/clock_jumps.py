@@ -36,11 +36,9 @@ _TWICE = 2
 _HOPELESS = 32
 #: So many sensors can be outvoted; fewer cannot tell which of them is wrong.
 _VOTERS = 3
-#: A stamp may lead a sensor by so many of its periods. One less than make it dead (triggers.py):
-#: the others' clocks are read up to a period after they spoke.
-_LEAD = 4
-#: The same for a sensor whose period is not known yet, ns.
-_LEAD_AT_FIRST = 300_000_000
+#: A stamp may lead a sensor by so many of its periods, or by so much, ns. Less than makes it dead
+#: (triggers.py): the others' clocks are read up to a period after they spoke.
+_LEAD, _LEAD_NS = 4, 400_000_000
 #: A slow sensor is given so many periods at least.
 _DUE = 1.5
 
@@ -190,7 +188,7 @@ class ClockJumpGuard:
             if self._silent.get(name) == newest.stamp_ns:
                 continue
             period = history.period_ns()
-            lead = _LEAD_AT_FIRST if period is None else _LEAD * period
+            lead = max(_LEAD * (period or 0.0), _LEAD_NS)
             lead = max(min(lead, self.jump_ns), _DUE * (period or 0.0))
             limits.append(newest.stamp_ns + lead + max(0.0, message.at - newest.at) * 1e9)
         # Of an even number the later one: half of the sensors may be dead.

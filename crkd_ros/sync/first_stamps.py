@@ -88,9 +88,12 @@ class FirstStamps:
 
     @property
     def spread(self) -> float:
-        """So near to the anchor's are nine of ten images of each camera."""
-        apart = (float(np.quantile(np.abs(one), 0.9)) for one in self.nearest.values())
-        return max(apart, default=0.0)
+        """So near to the anchor's are nine of ten images of each camera, of the same trigger.
+
+        What is nearest to an image whose partner was lost is of another one.
+        """
+        apart = [np.abs(one[np.abs(one) <= self.period / 2]) for one in self.nearest.values()]
+        return max((float(np.quantile(one, 0.9)) for one in apart if len(one)), default=0.0)
 
     def one_trigger(self, within: float) -> bool:
         """Whether all cameras are as near to the anchor as this, though some images are lost."""

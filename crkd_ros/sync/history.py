@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 #: So many recent stamps tell a sensor's period.
 _INTERVALS = 9
-#: Stamps that are remembered: those of the messages not used yet, and enough before for a period.
-_HEARD = 40
+#: Stamps that are remembered: those of the messages not used yet, and enough before for a period
+#: and to measure how the cameras fire. So many, and all of so long, ns.
+_HEARD, _HEARD_NS = 40, 2_500_000_000
 
 
 class Timed(NamedTuple):
@@ -46,9 +47,15 @@ class Counts:
 
 @dataclass
 class History:
-    """The recent messages of one sensor, by stamp."""
+    """The recent messages of one sensor, by stamp.
+
+    Args:
+        kept: so many are kept, however old they are.
+        kept_ns: those that are less older than the newest are kept too.
+    """
 
     kept: int
+    kept_ns: int = 0
     messages: list[Timed] = field(default_factory=list)
     heard: list[Arrival] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
@@ -57,13 +64,15 @@ class History:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def add(self, arrival: Arrival, item: Any) -> Timed | None:
-        """Take a message that is not here yet; the oldest, if there is no room for it any more."""
+    def add(self, arrival: Arrival, item: Any) -> list[Timed]:
+        """Take a message that is not here yet; the oldest ones that are kept no longer."""
         bisect.insort(self.messages, Timed(arrival.stamp_ns, item), key=stamp_of)
         bisect.insort(self.heard, arrival, key=stamp_of)
-        del self.heard[:-_HEARD]
+        del self.heard[: _beyond(self.heard, _HEARD, _HEARD_NS)]
         self._periods.clear()
-        return self.messages.pop(0) if len(self.messages) > self.kept else None
+        count = _beyond(self.messages, self.kept, self.kept_ns)
+        dropped, self.messages[:count] = self.messages[:count], []
+        return dropped
 
     def __contains__(self, stamp_ns: int) -> bool:
         place = bisect.bisect_left(self.heard, stamp_ns, key=stamp_of)
@@ -130,6 +139,12 @@ class History:
         self.messages.clear()
         self.heard.clear()
         self._periods.clear()
+
+
+def _beyond(messages: Sequence[Timed | Arrival], kept: int, kept_ns: int) -> int:
+    """How many of the oldest messages are neither among the newest ``kept`` nor young enough."""
+    oldest_ns = messages[-1].stamp_ns - kept_ns
+    return max(0, min(len(messages) - kept, bisect.bisect_left(messages, oldest_ns, key=stamp_of)))
 
 
 def stamp_of(message: Timed | Arrival) -> int:

@@ -31,8 +31,12 @@ from crkd_ros.sync.triggers import Trigger, Triggers
 #: Who triggers: the first of these that is alive, as in the reader of data sets.
 TRIGGERS = REFERENCES
 
-_IMAGES_KEPT = 8
-_SWEEPS_KEPT_BEYOND = 8
+#: Images of a camera, and sweeps of a radar beyond those of a frame, that are kept whatever their
+#: rate; and for how long besides the time that frames wait, s. Frames may still ask for those:
+#: other sensors may be as much later than this one (triggers.py), and a frame reaches back from
+#: the image that asks for it, farther for sweeps than for images.
+_IMAGES_KEPT, _IMAGES_BACK = 8, 0.5
+_SWEEPS_KEPT_BEYOND, _SWEEPS_BACK = 8, 1.0
 
 
 class SyncError(ValueError):
@@ -86,7 +90,10 @@ class Synchronizer:
             raise SyncError(f"no trigger among the sensors {', '.join(names) or '(none)'}")
         radar_kept = self.config.sweeps + _SWEEPS_KEPT_BEYOND
         self.histories = {
-            name: History(radar_kept if name in radars else _IMAGES_KEPT) for name in names
+            name: History(radar_kept, self._kept_ns(_SWEEPS_BACK))
+            if name in radars
+            else History(_IMAGES_KEPT, self._kept_ns(_IMAGES_BACK))
+            for name in names
         }
         self._watch = FiringWatch(
             self.config,
@@ -222,13 +229,15 @@ class Synchronizer:
             history.counts.out_of_order += 1
         if self._first_ns is None:
             self._first_ns = stamp_ns
-        dropped = history.add(message.arrival, message.item)
-        while dropped is not None and self._next is not None:
-            if self._next.reference_ns > dropped.stamp_ns:
-                break
-            self.overflowed += 1
-            self._went(self._next)
+        for dropped in history.add(message.arrival, message.item):
+            while self._next is not None and self._next.reference_ns <= dropped.stamp_ns:
+                self.overflowed += 1
+                self._went(self._next)
         return True
+
+    def _kept_ns(self, back: float) -> int:
+        """How far back messages are kept that frames may still ask for, ns."""
+        return round((self.config.wait + back) * 1e9)
 
     def _find(self, *, ended: bool = False) -> Trigger | None:
         """The next trigger, as far as the messages tell; ``ended``: no more will come."""

@@ -18,8 +18,10 @@ from crkd_ros.parameters.framing import SyncConfig
 from crkd_ros.sync.firing import Firing
 from crkd_ros.sync.history import History
 
-#: A sensor is dead when so many of its messages in a row are missing, or after ``dead_after``.
-_MISSING = 5
+#: A sensor is dead when so many of its messages in a row are missing, and for so long, or after
+#: ``dead_after``. It is judged at stamps of others, which may come that much earlier: cameras
+#: behind a network are 0.1 to 0.4 s later than radars, whatever their rate.
+_MISSING, _MISSING_NS = 5, 500_000_000
 
 
 class Trigger(NamedTuple):
@@ -122,9 +124,13 @@ class Triggers:
         before = self._histories[rank].before(stamp)
         if before is None:
             return first_ns is not None and stamp - first_ns <= self._dead_after
-        period = self._histories[rank].period_ns(stamp - 1)
-        limit = min(self._dead_after, math.inf if period is None else _MISSING * period)
-        return stamp - before <= limit
+        return stamp - before <= self._dead_ns(self._histories[rank].period_ns(stamp - 1))
+
+    def _dead_ns(self, period: float | None) -> float:
+        """The silence after which a sensor with this period is dead."""
+        if period is None:
+            return self._dead_after
+        return min(self._dead_after, max(_MISSING * period, _MISSING_NS))
 
     def _shown(self, rank: int, stamp: int, last: Trigger, *, new: bool) -> bool:
         """Whether this is a camera's image of the turn that was handed out last.
@@ -192,6 +198,6 @@ class Triggers:
         period = self._histories[rank].period_ns(stamp - 1)
         if before is None or period is None:
             return None
-        if stamp - before > min(self._dead_after, _MISSING * period):
+        if stamp - before > self._dead_ns(period):
             return None
         return before + period * max(1, math.ceil((stamp - self._jitter - before) / period))

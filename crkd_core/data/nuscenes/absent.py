@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.nuscenes.index import CHANNELS, Index
+from crkd_core.data.nuscenes.index import Index
+from crkd_core.sensors import CHANNELS
 
 logger = logging.getLogger(__name__)
 

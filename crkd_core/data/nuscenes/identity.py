@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.data.nuscenes.index import CHANNELS, Index
+from crkd_core.data.nuscenes.index import Index
+from crkd_core.sensors import CHANNELS
 
 # To be raised when the digest of an unchanged data set changes.
 _FORMAT = b"1"

@@ -20,10 +20,7 @@ from crkd_core.data.nuscenes.columns import Advance
 from crkd_core.data.nuscenes.index_boxes import read_boxes
 from crkd_core.data.nuscenes.links import links, velocity_of_vehicle
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_core.sensors import CAMERAS, LIDAR, RADARS
-
-#: Sensors that the index holds, in the order of its channel columns.
-CHANNELS = (*CAMERAS, *RADARS, LIDAR)
+from crkd_core.sensors import CAMERAS, CHANNELS
 
 # What tells units apart, medians over a data set: samples of a scene lie so far apart, seconds; no
 # car drives faster, m/s.

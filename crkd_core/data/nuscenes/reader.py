@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
-from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, TemporalConfig
+from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, RadarConfig, TemporalConfig
 from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records, warn_once
 from crkd_core.data.nuscenes.identity import digest
-from crkd_core.data.nuscenes.index import CHANNELS
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
@@ -32,7 +31,7 @@ from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
 from crkd_core.data.radar_file import read_pcd
 from crkd_core.frame import Frame, PastFrame
-from crkd_core.sensors import CAMERAS, LIDAR, RADARS
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 
 __all__ = ["CHANNELS", "NuScenes", "NuScenesError", "NuScenesFrames", "Record"]
 
@@ -77,7 +76,7 @@ class NuScenesFrames(Sequence[Frame]):
         tables: NuScenes,
         split: str | Sequence[str],
         *,
-        radar_sweeps: int = 6,
+        radar_sweeps: int = RadarConfig.sweeps,
         lidar_sweeps: int = 0,
         image: ImageConfig | None = None,
         sensors: Collection[str] | None = None,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.data.nuscenes.index import CHANNELS, Index
+from crkd_core.data.nuscenes.index import Index
 from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
 from crkd_core.data.nuscenes.index_cache import open_index
 from crkd_core.data.nuscenes.record import Record
@@ -25,7 +25,7 @@ from crkd_core.data.nuscenes.tables import (
     find_version,
     predefined_splits,
 )
-from crkd_core.sensors import CAMERAS, LIDAR, REFERENCES
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, REFERENCES
 
 logger = logging.getLogger(__name__)
 

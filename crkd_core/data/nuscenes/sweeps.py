@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data import lidar, radar
-from crkd_core.data.nuscenes.index import CHANNELS, Index
-from crkd_core.sensors import LIDAR, REFERENCES
+from crkd_core.data.nuscenes.index import Index
+from crkd_core.sensors import CHANNELS, LIDAR, REFERENCES
 
 # Of fewer samples nobody needs to be told: lost sweeps, and what begins late, are ordinary.
 _NOTICEABLE = 0.05

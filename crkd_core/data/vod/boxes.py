@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.boxes import Boxes, Detections, Truth
+from crkd_core.boxes import EDGES, Boxes, Detections, Truth
 from crkd_core.data.vod.classes import DONT_CARE
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, objects_of
 
 # Edges of boxes are cut at this depth in front of the camera, metres.
 _NEAR = 0.1
-_RING = [(0, 1), (1, 2), (2, 3), (3, 0)]
-_EDGES = np.array([*_RING, *((a + 4, b + 4) for a, b in _RING), *((k, k + 4) for k in range(4))])
 
 
 def to_truth(
@@ -139,7 +137,7 @@ def image_boxes(
     Returns:
         left, top, right, bottom; zeros where nothing is in front of the camera and in the image.
     """
-    start, end = corners[:, _EDGES[:, 0]], corners[:, _EDGES[:, 1]]  # [N, 12, 3]
+    start, end = corners[:, np.array(EDGES)[:, 0]], corners[:, np.array(EDGES)[:, 1]]  # [N, 12, 3]
     rise = end[..., 2] - start[..., 2]
     part = (_NEAR - start[..., 2]) / np.where(rise == 0, 1, rise)
     meeting = start + part[..., None] * (end - start)

@@ -37,8 +37,8 @@ def depth_images(
         present: bool [B, N].
         size: h and w, cells.
         near: points at this depth or nearer, or behind the camera, are left out; metres.
-        first: where the first row and column begin, cells: 0 = at the image's edge; -0.5 = half a
-            cell before it, so that cells lie around multiples of ``cell``.
+        first: where the first row and column begin, cells: 0 = as released, which takes
+            the centre of a pixel for its edge; -0.5 = cells lie around multiples of ``cell``.
         cell: height and width of a cell, pixels.
 
     Returns:

@@ -18,15 +18,12 @@ from crkd_core.model.lidar.sparse_encoder import SparseEncoder
 from crkd_core.model.lidar.sparse_map import SparseMap, Triple
 from crkd_core.model.lidar.voxels import Voxels, voxel_counts, voxelise
 from crkd_core.model.radar import PointNorm
+from crkd_core.sensors import FULL_INTENSITY, LIDAR_COLUMNS
 
-#: x, y, z, intensity, age: Batch.lidar.
-POINT_CHANNELS = 5
-
-#: Intensity of the brightest return.
-FULL_INTENSITY = 255.0
+POINT_CHANNELS = len(LIDAR_COLUMNS)
 
 
-class LidarError(ValueError):
+class LidarBranchError(ValueError):
     """Points or sizes that the LiDAR branch cannot work with."""
 
 
@@ -47,7 +44,7 @@ class SparseLidar(nn.Module):
             across = 2 ** (len(config.channels) - 1)
             # So many layers leave two cells in height, as published.
             height = config.voxel[2] if out[2] > 0 else (grid.high[2] - grid.low[2]) / (5 * across)
-            raise LidarError(
+            raise LidarBranchError(
                 f"lidar.voxel {config.voxel} with {len(config.channels)} stages gives "
                 f"{out[0]} x {out[1]} BEV cells and {max(out[2], 0)} in height; expected the "
                 f"grid's {grid.shape[0]} x {grid.shape[1]} and 1 or more. Let the BEV cell be "
@@ -61,7 +58,7 @@ class SparseLidar(nn.Module):
         Points outside the grid are dropped; of crowded voxels and samples the first count.
 
         Raises:
-            LidarError: another number of point features.
+            LidarBranchError: another number of point features.
         """
         voxels = _voxels(points, sample, self.config, self.grid, training=self.training)
         dtype = next(self.parameters()).dtype
@@ -94,7 +91,7 @@ class LidarPillars(nn.Module):
         self.config, self.grid = config, grid
         for edge in config.voxel[:2]:
             if abs(grid.cell / edge - round(grid.cell / edge)) > 1e-6:
-                raise LidarError(
+                raise LidarBranchError(
                     f"lidar.voxel: expected edges in x and y that divide the BEV cell of "
                     f"{grid.cell} m, got {config.voxel}; two voxels a cell are "
                     f"{_fitting(grid, 2, config.voxel[2])}"
@@ -117,7 +114,7 @@ class LidarPillars(nn.Module):
         Points outside the grid are dropped.
 
         Raises:
-            LidarError: another number of point features.
+            LidarBranchError: another number of point features.
         """
         step = self.config.age_step
         layer = None if step is None or points.ndim != 2 else (points[:, -1] / step).long()
@@ -149,7 +146,7 @@ def build_lidar(config: LidarConfig, grid: GridConfig) -> SparseLidar | LidarPil
     """The encoder of a configuration.
 
     Raises:
-        LidarError: voxels that do not fit the grid.
+        LidarBranchError: voxels that do not fit the grid.
     """
     return (SparseLidar if config.kind == "sparse" else LidarPillars)(config, grid)
 
@@ -170,7 +167,7 @@ def _voxels(
     layer: Tensor | None = None,
 ) -> Voxels:
     if points.ndim != 2 or points.shape[1] != POINT_CHANNELS:
-        raise LidarError(
+        raise LidarBranchError(
             f"lidar: expected [L, {POINT_CHANNELS}] points (x, y, z, intensity, age), got "
             f"{tuple(points.shape)}"
         )

@@ -31,7 +31,7 @@ from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 from crkd_core.files import write_json
 from crkd_core.model.checkpoint import CheckpointError, read_config
-from crkd_core.model.lidar.encoders import LidarError
+from crkd_core.model.lidar.encoders import LidarBranchError
 from crkd_core.presets import preset
 
 #: A network of seconds out of the demo presets.
@@ -272,7 +272,7 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
         ("batchsize=1", ConfigError, "batchsize"),
         ("detector.image.height=high", ConfigError, "height"),
         ("imkd.ramp_steps=3", ConfigError, "there is no imkd to change"),
-        ("detector.lidar={}", LidarError, r"detector\.lidar\.voxel="),
+        ("detector.lidar={}", LidarBranchError, r"detector\.lidar\.voxel="),
         ("seed=7", ExperimentError, "--seeds says how many"),
         ("workers=4", ExperimentError, "--readers says how many"),
         ("start_image=x", ExperimentError, "--start-image gives it"),

@@ -20,7 +20,7 @@ from crkd_core.infer.detector import Detector, InferError
 from crkd_core.model.build import build_detector, check_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, read_metadata, save_weights
 from crkd_core.model.fuse import ConvFuser, GatedFuser
-from crkd_core.model.lidar.encoders import LidarError
+from crkd_core.model.lidar.encoders import LidarBranchError
 from crkd_core.presets import PRESETS, preset
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -208,7 +208,7 @@ def test_what_documents_change_of_a_preset_can_be_built(name) -> None:
         changes = ["detector.temporal=null", f"detector.lidar={{kind: {kind}}}"]
         try:
             check_detector(override(start, changes).detector)
-        except LidarError as error:
+        except LidarBranchError as error:
             _, _, voxel = str(error).partition("detector.lidar.voxel=")
             check_detector(override(start, [*changes, f"detector.lidar.voxel={voxel}"]).detector)
             assert start.detector.grid.cell != 0.6

@@ -4,7 +4,7 @@ import torch
 from model_tiny import TINY, batch, roughen
 
 from crkd_core.config import RadarConfig
-from crkd_core.model.radar import RadarError, RadarPillars
+from crkd_core.model.radar import RadarBranchError, RadarPillars
 
 
 @pytest.fixture
@@ -90,5 +90,5 @@ def test_points_on_the_borders_of_the_grid(pillars):
 
 
 def test_other_channels_are_refused(pillars):
-    with pytest.raises(RadarError, match=r"expected \[M, 45\] encoded points, got \(3, 20\)"):
+    with pytest.raises(RadarBranchError, match=r"expected \[M, 45\] .*, got \(3, 20\)"):
         pillars(torch.zeros(3, 20), torch.zeros(3, dtype=torch.int64), 1)

@@ -11,7 +11,7 @@ from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
-from crkd_core.model.lidar.encoders import LidarError
+from crkd_core.model.lidar.encoders import LidarBranchError
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -98,7 +98,7 @@ def test_frame_without_lidar_is_refused(config):
         detector(frame())
     with pytest.raises(FrameError, match="frame 1 has no LiDAR"):
         collate([lidar_frame(0), frame(1)], config)
-    with pytest.raises(LidarError, match="the batch has none"):
+    with pytest.raises(LidarBranchError, match="the batch has none"):
         detector._model(collate([frame()], TINY))
 
 

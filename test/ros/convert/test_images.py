@@ -15,7 +15,8 @@ from camera_messages import STAMP, mosaic, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crkd_core.data.cameras import MAX_PIXELS, decode_jpeg
+from crkd_core.data.cameras import decode_jpeg
+from crkd_core.sensors import MAX_PIXELS
 from crkd_ros.bags import message_types
 from crkd_ros.convert import images, ros_packages
 from crkd_ros.convert.arrays import ConvertError

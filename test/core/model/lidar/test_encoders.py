@@ -7,7 +7,7 @@ import torch
 from model_tiny import TINY
 
 from crkd_core.config import GridConfig, LidarConfig
-from crkd_core.model.lidar.encoders import LidarError, LidarPillars, SparseLidar, build_lidar
+from crkd_core.model.lidar.encoders import LidarBranchError, LidarPillars, SparseLidar, build_lidar
 
 GRID = TINY.grid
 PILLARS = LidarConfig(
@@ -128,7 +128,7 @@ def test_voxels_that_do_not_fit_the_grid_are_refused():
         (PILLARS, {"voxel": (0.3, 0.5, 1.0)}, r"divide the BEV cell of 2\.0 m"),
     ):
         config = dataclasses.replace(some, **change)
-        with pytest.raises(LidarError, match=text) as refused:
+        with pytest.raises(LidarBranchError, match=text) as refused:
             build_lidar(config, GRID)
         _, _, voxel = str(refused.value).partition("detector.lidar.voxel=")
         build_lidar(dataclasses.replace(config, voxel=tuple(json.loads(voxel))), GRID)
@@ -136,7 +136,7 @@ def test_voxels_that_do_not_fit_the_grid_are_refused():
 
 def test_points_of_another_width_are_refused():
     branch = build_lidar(PILLARS, GRID)
-    with pytest.raises(LidarError, match=r"expected \[L, 5\]"):
+    with pytest.raises(LidarBranchError, match=r"expected \[L, 5\]"):
         branch(torch.zeros(3, 4), torch.zeros(3, dtype=torch.int64), 1)
 
 
