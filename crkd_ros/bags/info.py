@@ -63,6 +63,7 @@ class BagInfo:
         hindrance: what must be done before it can be converted; "": nothing else.
         unreadable: topic -> why its messages cannot be decoded.
         troubles: sentences about single messages that cannot be used.
+        too_late: the bag gives more frames in the order of its stamps; said in ``troubles``.
         chosen: sentences about topics that were taken or not, and fields that must be named.
     """
 
@@ -81,6 +82,7 @@ class BagInfo:
     hindrance: str
     unreadable: Mapping[str, str]
     troubles: tuple[str, ...]
+    too_late: bool
     chosen: tuple[str, ...]
 
 
@@ -140,11 +142,12 @@ def describe(
         if sensor.placed and sensor.calibrated is not False and sensor.topic is not None
         if sensor.topic.name not in unreadable and name not in foreign
     }
+    late: tuple[str, ...] = ()
     if as_it_is:
         recorded = [one for one in known.survey.in_order() if one[2] in heard]
         put_right = frames
         frames, firing = _frames(recorded, framing.sync, sensors=framing.sensors)
-        troubles += tuple(_late(frames, put_right, kind))
+        late = tuple(_late(frames, put_right, kind))
     return BagInfo(
         kind=kind,
         seconds=seconds,
@@ -160,7 +163,8 @@ def describe(
         foreign=tuple(foreign),
         hindrance=_hindrance(known),
         unreadable=unreadable,
-        troubles=troubles,
+        troubles=(*troubles, *late),
+        too_late=bool(late),
         chosen=(*layout.sentences(), *foreign_clouds(known.survey, framing)),
     )
 

@@ -72,7 +72,7 @@ def _advice(info: BagInfo, path: Path, options: Sequence[str]) -> str:
             "next: play it with calibration_file in a parameter file (--params FILE), or put it "
             f"into a copy: {convert}"
         )
-    if "--topic" in options:
+    if "--topic" in options or info.too_late:
         return f"next: {convert}"
     if info.foreign:
         names = ", ".join(name.lower() for name in info.foreign)

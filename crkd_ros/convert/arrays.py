@@ -129,7 +129,12 @@ def check_cloud(message: Any, source: str) -> None:
     """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
     _check_layout(layout_of(message), step, source)
-    if (height > 1 and row < width * step) or len(message.data) < _bytes_needed(message):
+    if height > 1 and row < width * step:
+        raise ConvertError(
+            f"{source}: expected rows (row_step) of at least {width * step} bytes for {width} "
+            f"points of {step} bytes, got {row}"
+        )
+    if len(message.data) < _bytes_needed(message):
         raise ConvertError(
             f"{source}: {width} x {height} points of {step} bytes in rows of {row} need "
             f"{_bytes_needed(message)} bytes, got {len(message.data)}"

@@ -155,6 +155,8 @@ def _raw(message: Any, bits: int) -> NDArray[np.uint8]:
     encoding = _known(message)
     if encoding in _PLANAR:
         return _planar(message, encoding)
+    if encoding.startswith("yuv422") and int(message.width) % 2:
+        raise ConvertError(f"expected an even width for {encoding}, got {int(message.width)}")
     channels, size = ros_packages.IMAGE_ENCODINGS[encoding]
     rows = _rows(message, width_bytes=int(message.width) * channels * size)
     if size == 2:

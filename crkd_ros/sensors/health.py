@@ -228,6 +228,11 @@ class SensorHealth:
                 f"zero or negative stamps, the newest {self._newest.stamp_ns * 1e-9:.3f} s: the "
                 "driver does not fill in header.stamp, or its clock is wrong"
             )
+        for kind in _TROUBLES:
+            if new[kind]:
+                return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"
+        if clock:
+            return WARN, clock
         if new["outlier"] and new["outlier"] >= _ALL * new["received"]:
             own = "" if delay is None else f"; it arrives {delay:.2f} s after its stamps"
             return ERROR, (
@@ -235,11 +240,6 @@ class SensorHealth:
                 f"most{own}. Either its clock is another, or the others arrive so much later (see "
                 "their delay at arrival): send them with less delay"
             )
-        for kind in _TROUBLES:
-            if new[kind]:
-                return WARN, f"{kind}, {new[kind]} of {new['received']}: {self._texts[kind]}"
-        if clock:
-            return WARN, clock
         rate = self.rate(now)
         if rate < limits.rate_warning:
             return WARN, f"slow: {rate:.1f} Hz, below health.rate_warning {limits.rate_warning:g}"

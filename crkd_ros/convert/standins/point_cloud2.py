@@ -65,8 +65,9 @@ def read_points(
     data = np.frombuffer(cloud.data, np.uint8)
     packed = cloud.width * cloud.point_step
     if cloud.height > 1 and cloud.row_step != packed:
-        rows = data[: cloud.height * cloud.row_step].reshape(cloud.height, cloud.row_step)
-        data = np.ascontiguousarray(rows[:, :packed]).reshape(-1)
+        # By strides: the last row needs no padding after it.
+        rows = np.ndarray((cloud.height, packed), np.uint8, data, strides=(cloud.row_step, 1))
+        data = np.ascontiguousarray(rows).reshape(-1)
     points: NDArray[np.void] = np.ndarray((cloud.width * cloud.height,), dtype, data)
     if field_names is not None:
         missing = set(field_names) - set(dtype.names or ())

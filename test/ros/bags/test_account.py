@@ -12,6 +12,7 @@ from crkd_ros.bags.account import Account
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.info import describe
+from crkd_ros.bags.info_text import show
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.parameters.framing import FramingConfig
@@ -86,7 +87,7 @@ def late(path, delay: int):
     return path
 
 
-def test_messages_that_come_too_late_are_told_from_missing_ones(tmp_path) -> None:
+def test_messages_that_come_too_late_are_told_from_missing_ones(tmp_path, capsys) -> None:
     found, account, _ = replayed(late(tmp_path / "bag", 4 * SECOND // 10))
     one = account.sensors["RADAR_FRONT"]
     assert 0 < one.late == one.masked == len(found) and 0.3 < one.behind <= 0.4
@@ -96,6 +97,9 @@ def test_messages_that_come_too_late_are_told_from_missing_ones(tmp_path) -> Non
     assert info.radars == pytest.approx(np.mean([frame.radar_present.sum() for frame in found]))
     (trouble,) = info.troubles
     assert f"--kind ros2 writes them, there are {len(found)} frames" in trouble
+    show(info, tmp_path / "bag")
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"next: crkd bag convert {tmp_path / 'bag'} OUT --kind ros2"
     convert_bag(tmp_path / "bag", tmp_path / "put_right", kind=rig_bags.ROS2, progress=False)
     right = describe(tmp_path / "put_right", progress=False)
     assert right.troubles == () and right.radars > 4.5 > 1 > info.radars

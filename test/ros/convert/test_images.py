@@ -307,6 +307,8 @@ def test_raw_sizes_that_contradict_the_data_are_errors(make):
             image_rgb(message, source="CAM_BACK")
     with pytest.raises(ConvertError, match="expected an even size for nv21"):
         image_rgb(broken(encoding="nv21", height=5, width=8), source="CAM_BACK")
+    with pytest.raises(ConvertError, match="expected an even width for yuv422, got 13"):
+        image_rgb(broken(encoding="uyvy", width=13), source="CAM_BACK")
     with pytest.raises(ConvertError, match=r"CAM_BACK: encoding '32FC1' is no .* expected one of"):
         image_rgb(broken(encoding="32FC1"), source="CAM_BACK")
 

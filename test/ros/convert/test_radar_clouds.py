@@ -99,6 +99,12 @@ def test_padded_rows_and_bad_rows(make):
         "sensor_msgs/msg/PointCloud2", height=2, width=3, row_step=139, data=padded, **fields
     )
     np.testing.assert_array_equal(radar_points(message), points[[0, 2, 3, 5]])
+    # Some drivers pad between rows only.
+    message.data = padded[:-10]
+    np.testing.assert_array_equal(radar_points(message), points[[0, 2, 3, 5]])
+    message.row_step = 128
+    with pytest.raises(ConvertError, match=r"rows \(row_step\) of at least 129 bytes .*got 128"):
+        radar_points(message)
 
 
 def test_clouds_that_contradict_themselves_are_errors(make):

@@ -192,6 +192,12 @@ def test_delays_losses_and_empty_stamps(rig):
     level, text, _ = rig.judge()
     assert level == ERROR
     assert text.startswith("zero or negative stamps, the newest ")
+    rig.deliver()
+    rig.counts.outlier += 12
+    level, text, _ = rig.judge()
+    assert level == ERROR
+    assert text.startswith("no message is used: its stamps are far from the other sensors'")
+    assert "their delay at arrival" in text
 
 
 def test_a_sensor_that_delivers_and_is_masked_is_told(rig):

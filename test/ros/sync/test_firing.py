@@ -264,7 +264,7 @@ def test_nothing_is_told_by_too_few_images() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("rate", [10, 20])
+@pytest.mark.parametrize("rate", [10, 20, 60])
 def test_lost_images_do_not_hide_that_a_rig_fires_at_once(rate, seed) -> None:
     sets = replay(rig(AT_ONCE, rate, seconds=5.0, loss=0.1, seed=seed))
     for one in (one for one in sets if one.stamp_ns > START + 2.5e9):

@@ -90,15 +90,45 @@ def test_radars_alone_still_form_frames():
     assert all(not s.images and len(s.sweeps) == 5 for s in steady)
 
 
-@pytest.mark.parametrize("lag", [0.12, 0.2])
-@pytest.mark.parametrize("camera_ms", [1000 / 12, 200])
+@pytest.mark.parametrize("lag", [0.12, 0.2, 0.33])
+@pytest.mark.parametrize("camera_ms", [1000 / 60, 1000 / 30, 1000 / 12, 200])
 def test_cameras_later_than_radars_lose_neither_images_nor_the_anchor(camera_ms, lag):
     events = drive(5.0, camera_ms=camera_ms)
     delay = {sensor: lag if sensor in CAMERAS else 0.005 for sensor in CAMERAS + RADARS}
     arrival = [(stamp - START) / 1e9 + delay[sensor] for sensor, stamp in events]
     sets = live(events, arrival)
     assert simple(sets)[12:] == simple(replay(events))[12:]
-    assert {one.trigger for one in sets} == {ANCHOR_CAMERA}
+    # Faster cameras have images before the anchor's first one.
+    assert {one.trigger for one in sets[0 if camera_ms > 80 else 12 :]} == {ANCHOR_CAMERA}
+    assert all(len(one.images) == 6 and len(one.sweeps) == 5 for one in sets[12:])
+
+
+@pytest.mark.parametrize("rate", [10, 30, 60])
+@pytest.mark.parametrize("late", [0.3, 0.9])
+def test_frames_wait_for_late_ego_motion_whatever_the_rate(rate, late):
+    sync, out = Synchronizer(SyncConfig(wait=1.0)), []
+    stamps = [START + round(i * 1e9 / rate) for i in range(4 * rate)]
+    coming = [((stamp - START) / 1e9, "image", stamp) for stamp in stamps]
+    coming += [((stamp - START) / 1e9 + late, "pose", stamp) for stamp in stamps]
+    for now, kind, stamp in sorted(coming):
+        if kind == "image":
+            add(sync, ANCHOR_CAMERA, stamp, now)
+        else:
+            sync.add_pose(stamp)
+        out += sync.take(now)
+    # The first ones wait for sensors that have not spoken yet.
+    assert [one.stamp_ns for one in out[-2 * rate :]] == stamps[-2 * rate :]
+    assert sync.overflowed == 0
+
+
+def test_an_image_that_comes_later_than_eight_others_is_waited_for():
+    events = [("CAM_BACK", START + i * 33 * MS) for i in range(120)]
+    events += [(ANCHOR_CAMERA, stamp + 2 * MS) for _, stamp in events]
+    delay = {"CAM_BACK": 0.35, ANCHOR_CAMERA: 0.02}
+    arrival = [(stamp - START) / 1e9 + delay[sensor] for sensor, stamp in events]
+    sets = live(events, arrival, SyncConfig(wait=0.4))
+    assert len(sets) >= 118
+    assert all(len(one.images) == 2 for one in sets[40:])
 
 
 def test_key_frame_only_cameras_form_frames_at_2_hz():
