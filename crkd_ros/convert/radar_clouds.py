@@ -25,6 +25,7 @@ from crkd_core.sensors import (
     RADAR_XYZ,
 )
 from crkd_ros.convert.arrays import ConvertError, cloud_records
+from crkd_ros.convert.radar_field_advice import AZIMUTH, ELEVATION, beyond, suggestion
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 
 
@@ -199,24 +200,13 @@ def radar_points(
     return kept
 
 
-#: The largest angle that a radar can mean, radians, with what rounding adds.
-_AZIMUTH, _ELEVATION = 2 * np.pi * 1.0001, np.pi / 2 * 1.0001
-
-
-def _beyond(angles: NDArray[np.void], limit: float) -> float | None:
-    """The largest of the finite angles, where it is larger than this; else None."""
-    sizes = np.abs(angles.astype(np.float64))
-    largest = float(sizes.max(initial=0.0, where=np.isfinite(sizes)))
-    return largest if largest > limit else None
-
-
 def _places(
     records: NDArray[np.void], fields: RadarFieldsConfig, source: str
 ) -> NDArray[np.float32]:
     """x, y, z [N, 3] of polar coordinates. Raises ConvertError: angles in another unit."""
     if not fields.degrees:
-        for name, limit in ((fields.azimuth, _AZIMUTH), (fields.elevation, _ELEVATION)):
-            if name and (largest := _beyond(records[name], limit)) is not None:
+        for name, limit in ((fields.azimuth, AZIMUTH), (fields.elevation, ELEVATION)):
+            if name and (largest := beyond(records[name], limit)) is not None:
                 raise ConvertError(
                     f"{source}: expected {name} in radians, at most {limit:.2f}, got "
                     f"{largest:.4g}; is it in degrees? then set radar_fields.degrees: true"
@@ -271,80 +261,6 @@ def _lacking(message: Any, found: Collection[str], missing: Collection[str]) -> 
         "parameters radar_fields.* name the fields of your radar (doppler: one with radial speed)"
         + (f"; perhaps {hint}" if hint else "")
     )
-
-
-#: What makers call the fields, see ``_plain``: for a suggestion, never for reading.
-_CALLED = {
-    "x": ("x",),
-    "y": ("y",),
-    "z": ("z",),
-    "range": ("range", "r", "distance", "radius", "frange", "radialdistance", "rho"),
-    "azimuth": ("azimuth", "azimuthangle", "angle", "fazimuthangle", "fazimuth", "az"),
-    "elevation": ("elevation", "elevationangle", "felevationangle", "felevation", "el"),
-    "rcs": ("rcs", "urcs", "frcs", "rcsdbsm", "radarcrosssection"),
-    "over_ground": ("vrcompensated", "vrcomp", "dopplercompensated", "vcompensated", "vcomp"),
-    "radial": (
-        *("vr", "vrad", "vradial", "vrel", "vrelrad", "fvrelrad", "vdoppler", "radialvelocity"),
-        *("radialspeed", "speedradial", "velocityradial", "dopplervelocity", "dopplerspeed"),
-        *("doppler", "rangerate", "frangerate", "relativespeed", "relativevelocity"),
-        *("velocity", "speed", "vel", "v"),
-    ),
-}
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
-def suggestion(found: Collection[str], records: NDArray[np.void] | None = None) -> str:
-    """The ``radar_fields`` that fields of such names probably need; "": nobody can tell.
-
-    Args:
-        found: names of the cloud's fields.
-        records: its returns, where they can be read: they may show the unit of angles.
-    """
-    lower = {_plain(name): name for name in sorted(found)}
-
-    def called(what: str) -> str:
-        return next((lower[name] for name in _CALLED[what] if name in lower), "")
-
-    chosen: dict[str, str] = {}
-    if not {"x", "y"} <= set(found):
-        if called("range") and called("azimuth"):
-            chosen |= {what: called(what) for what in ("range", "azimuth", "elevation")}
-            chosen = {what: name for what, name in chosen.items() if name}
-            limits = {"azimuth": _AZIMUTH, "elevation": _ELEVATION}
-            if records is not None and any(
-                _beyond(records[chosen[what]], limit) is not None
-                for what, limit in limits.items()
-                if what in chosen
-            ):
-                chosen["degrees"] = "true"
-        elif called("x") and called("y"):
-            chosen["position"] = " ".join([called("x"), called("y"), called("z")]).strip()
-        else:
-            return ""
-    if "rcs" not in found:
-        chosen["rcs"] = called("rcs") or "''"
-    unknown: list[str] = []
-    if not {"vx_comp", "vy_comp"} <= set(found):
-        if over := called("over_ground"):
-            chosen |= {"doppler": over, "doppler_compensated": "true"}
-        elif {"vx", "vy"} <= set(found):
-            chosen |= {"vx_comp": "''", "vy_comp": "''"}
-        elif radial := called("radial"):
-            chosen["doppler"] = radial
-        else:
-            known = {*chosen.values(), *RADAR_FIELDS, *chosen.get("position", "").split()}
-            unknown = sorted(set(found) - known)
-            if not unknown:
-                chosen |= dict.fromkeys(("vx_comp", "vy_comp", "vx", "vy"), "''")
-    texts = ", ".join(f"{name}: {value}" for name, value in chosen.items())
-    hint = f"radar_fields: {{{texts}}}" if texts else "radar_fields.doppler"
-    if unknown:
-        hint += f", but no speed recognised among: {', '.join(unknown)}; doppler names it, or, "
-        hint += "if none is, vx_comp, vy_comp, vx and vy are ''"
-    return hint if texts or unknown else ""
 
 
 def _rays(positions: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -26,6 +26,7 @@ from crkd_ros.sync.clock_jumps import ClockJumpGuard, Message
 from crkd_ros.sync.firing import Firing
 from crkd_ros.sync.firing_watch import FiringWatch
 from crkd_ros.sync.history import Arrival, Counts, History, Timed
+from crkd_ros.sync.settling import Settling
 from crkd_ros.sync.triggers import Trigger, Triggers
 
 #: Who triggers: the first of these that is alive, as in the reader of data sets.
@@ -107,6 +108,7 @@ class Synchronizer:
             cameras=self._cameras,
             firing=self.firing,
         )
+        self._settling = Settling(self.config, histories=self.histories, firing=self.firing)
         self._guard = ClockJumpGuard(self.config.jump * 1e9, self.histories)
         self._pose_ns: int | None = None
         self._last: Trigger | None = None  # The newest one handed out.
@@ -154,7 +156,9 @@ class Synchronizer:
         """The frames that are settled, or have waited long enough, oldest first."""
         frames = []
         while (trigger := self._next) is not None:
-            if now < self._deadline(trigger) and not self._settled(trigger):
+            if now < self._settling.deadline(trigger) and not self._settling.settled(
+                trigger, first_ns=self._first_ns, pose_ns=self._pose_ns
+            ):
                 break
             frames += self._made(trigger)
         return frames
@@ -183,7 +187,7 @@ class Synchronizer:
 
     def deadline(self) -> float | None:
         """When ``take`` will have a frame even if no message comes; None: nothing is pending."""
-        return None if self._next is None else self._deadline(self._next)
+        return None if self._next is None else self._settling.deadline(self._next)
 
     def clear(self) -> None:
         """Forget all messages and pending frames; the counts stay."""
@@ -243,46 +247,10 @@ class Synchronizer:
         """The next trigger, as far as the messages tell; ``ended``: no more will come."""
         return self._triggers.next(self._last, self._first_ns, ended=ended)
 
-    def _needs_ns(self, trigger: Trigger) -> int:
-        """Messages up to this stamp bear on a frame."""
-        after_ns = self.firing(trigger.reference_ns).after_ns
-        return max(trigger.needs_ns, trigger.reference_ns + round(after_ns))
-
     def _went(self, trigger: Trigger) -> None:
         """A trigger was handed out or given up: references only grow."""
         self._last = trigger
         self._next = self._find()
-
-    def _deadline(self, trigger: Trigger) -> float:
-        """When to stop waiting: what tells of a trigger comes later than what it lacks."""
-        known = (trigger.known_ns - trigger.needs_ns) / 1e9
-        return trigger.at + self._later(trigger) + max(0.0, self.config.wait - known)
-
-    def _later(self, trigger: Trigger) -> float:
-        """How much later than its reference images of a frame come by more than jitter, s."""
-        after = self.firing(trigger.reference_ns).after_ns / 1e9
-        return after if after > self.config.jitter else 0.0
-
-    def _settled(self, trigger: Trigger) -> bool:
-        """Whether nothing that is under way can be as old as what a frame needs."""
-        needs_ns = self._needs_ns(trigger)
-        dead_after, jitter = self.config.dead_after * 1e9, self.config.jitter * 1e9
-        # A drive that begins: give every sensor a chance to say its first word.
-        starting = self._first_ns is not None and needs_ns - self._first_ns < dead_after
-        for history in self.histories.values():
-            newest = history.newest_ns
-            if newest is None:
-                if starting:
-                    return False
-                continue
-            if newest > needs_ns or needs_ns - newest > dead_after:
-                continue
-            # Where many messages are lost, the median is of more than one period.
-            period = history.period_ns(share=0.25)
-            if period is None or newest + period <= needs_ns + jitter:
-                return False
-        pose, posed_ns = self._pose_ns, trigger.needs_ns + round(self._later(trigger) * 1e9)
-        return pose is None or pose >= posed_ns or posed_ns - pose > dead_after
 
     def _made(self, trigger: Trigger) -> list[FrameSet]:
         """Its frame; none if the message that asks for it has been forgotten."""
