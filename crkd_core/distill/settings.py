@@ -109,9 +109,16 @@ def distill_config(
             calibration for CSRD; a teacher without label encoder for label_fused; no preset to
             take training settings from.
         CheckpointError: a weights file that cannot be read, or that holds no configuration.
-        ConfigError: an unknown preset, method, form or loss, or a change that cannot be made.
+        ConfigError: an unknown preset, method, form or loss, an ``imkd_teacher`` beside one
+            method alone, or a change that cannot be made.
     """
     names = _known(method, form)
+    if imkd_teacher is not None and len(names) == 1:
+        raise ConfigError(
+            "--imkd-teacher: is the second teacher of --method crkd+imkd, and the method is "
+            f"{method}; leave it out and name the only teacher by --teacher, or pass --method "
+            "crkd+imkd"
+        )
     chosen = default_losses(method, form) if losses is None else dict(losses)
     config, start = start_config(student, preset)
     common = {

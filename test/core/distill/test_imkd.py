@@ -427,6 +427,11 @@ def test_configurations(teacher_file, tmp_path) -> None:
         distill_config(teacher_file, "demo_student", method="imkd", form="published")
     bare = tmp_path / "bare.safetensors"
     save_weights(settled(TINY), bare)
+    for method in ("crkd", "imkd"):
+        # It would be dropped, or would take the place of --teacher.
+        told = f"the method is {method}; .* pass --method crkd.imkd"
+        with pytest.raises(ConfigError, match=told):
+            distill_config(teacher_file, "demo_student", method=method, imkd_teacher=bare)
     with pytest.raises(DistillError, match="crkd label-encoder --teacher"):
         distill_config(bare, "demo_student", method="imkd")
     other = dataclasses.replace(made.imkd, teacher_checksum="other")
