@@ -281,6 +281,13 @@ def test_networks_that_cannot_be_compared() -> None:
     config = dataclasses.replace(config, losses={"lidar_radar": 1.0}, radar=shine)
     with pytest.raises(AdaptError, match="has no LiDAR branch, and lidar_radar reads LiDAR"):
         Imkd(config, student=TINY, teacher=camera_radar)
+    narrow = dataclasses.replace(TINY, fused_channels=2)
+    for name in ("lidar_fused", "label_fused"):
+        config = ImkdConfig(teacher="", teacher_checksum="", losses={name: 1.0})
+        with pytest.raises(AdaptError, match=rf"has 2 fused .* imkd\.partition=whole, .*{name}=0"):
+            Imkd(config, student=narrow, teacher=MASTER, labels=labels())
+        whole = dataclasses.replace(config, partition="whole")
+        Imkd(whole, student=narrow, teacher=MASTER, labels=labels())
     cars = dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))
     only = Teacher(build_detector(dataclasses.replace(TEACHER, head=cars, classes=("car",))))
     config = dataclasses.replace(config, losses={"label_fused": 1.0})
