@@ -14,12 +14,18 @@ from train_tiny import Interrupted, StopsAfter
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import GridConfig, TaskConfig
+from crkd_core.config import AugmentConfig, GridConfig, TaskConfig
+from crkd_core.data.augment import ground_matrix
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
-from crkd_core.distill.label_training import answered, train_label_encoder
+from crkd_core.distill.label_training import (
+    answered,
+    movements,
+    targets_shown,
+    train_label_encoder,
+)
 from crkd_core.distill.teacher import Teacher, TeacherError
 from crkd_core.files import OutputError
 from crkd_core.infer.detector import InferError
@@ -160,6 +166,26 @@ def test_training_goes_through_the_frozen_teacher() -> None:
     assert same == other
     LabelTeacher(again, teacher_checksum=teacher.checksum).verify()
     assert not encoder.training
+
+
+def test_boxes_remain_on_a_grid_of_what_lies_ahead() -> None:
+    """Neither mirrored behind the vehicle nor turned far off it; elsewhere moved as widely."""
+    ahead = dataclasses.replace(TINY, grid=GridConfig(low=(0, -16, -5), high=(32, 16, 3), cell=2))
+    rng = np.random.default_rng(0)
+    place = np.column_stack([rng.uniform((4, -8), (26, 8), (40, 2)), np.zeros(40)])
+    boxes = dataclasses.replace(
+        FRAMES[0].truth.select(np.zeros(40, int)), center=place, num_lidar_points=np.ones(40, int)
+    )
+    frame = dataclasses.replace(FRAMES[0], truth=boxes)
+    left = [len(targets_shown([frame], ahead, moved_by=rng).cell) for _ in range(40)]
+    still = len(targets_shown([frame], ahead).cell)
+    assert still == 40 and np.mean(left) > 0.95 * still and min(left) > 0.7 * still
+    # The side to which it is even is mirrored.
+    mirrored = {ground_matrix(augment=movements(ahead.grid), rng=rng)[1, 1] < 0 for _ in range(20)}
+    assert mirrored == {True, False}
+    uneven = dataclasses.replace(ahead.grid, low=(0, -8, -5), high=(32, 16, 3))
+    assert movements(uneven).bev_flip == 0
+    assert movements(TINY.grid) == AugmentConfig(bev_rotation=45.0)
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
