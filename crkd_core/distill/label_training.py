@@ -116,16 +116,13 @@ def reconstruction(
     """nuScenes metrics of a teacher that is shown the truth of held-out drives.
 
     Raises:
-        EvaluateError: the drives have no annotations.
-        ConfigError: the teacher has a class that the data set does not know.
-        NuScenesError: the data cannot be used.
+        ConfigError, LabelTrainingError: see ``labels_of_split``.
+        NuScenesError, VodError: the data cannot be used.
     """
-    tables = held_out.tables()
     config = teacher.config
-    check_classes(config.name, config.classes, tables.classes)
+    frames = labels_of_split(held_out.tables(), held_out.split, config)
     encoder, teacher.model = encoder.to(device).eval(), teacher.model.to(device)
     answers = []
-    frames = labels_of_split(tables, held_out.split)
     for frame in counted(frames, "reconstruction"):
         targets = targets_shown([frame], config).to(device)
         output = answered(encoder, teacher, targets)
@@ -135,11 +132,29 @@ def reconstruction(
     return {name: summary[name] for name in ("mean_ap", "nd_score", "tp_errors")}
 
 
-def labels_of_split(tables: DataSet, split: str) -> SetFrames:
-    """The samples of a split with their truth and no sensor."""
+def labels_of_split(tables: DataSet, split: str, teacher: DetectorConfig) -> SetFrames:
+    """The samples of a split with their truth, in which a teacher's classes are, and no sensor.
+
+    Raises:
+        ConfigError: the teacher has a class that the data set does not know.
+        LabelTrainingError: the split has no labels, or not all of it.
+        NuScenesError, VodError: the split is not there.
+    """
+    check_classes(teacher.name, teacher.classes, tables.classes)
+    frames: SetFrames
     if isinstance(tables, Vod):
-        return VodFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
-    return NuScenesFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        frames = VodFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        bare = next((name for name in frames.tokens if tables.labels(name) is None), None)
+        lacking = bare and f"frame {bare} of {split} is of the test set and"
+    else:
+        frames = NuScenesFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        lacking = None if tables.annotated else tables.version
+    if lacking:
+        raise LabelTrainingError(
+            f"{tables.root}: {lacking} has no labels, and an encoder of labels is trained and "
+            "measured on nothing else; name a split of annotated drives"
+        )
+    return frames
 
 
 def movements(grid: GridConfig) -> AugmentConfig:
