@@ -22,6 +22,9 @@ from crkd_core.config import (
     PUBLISHED_LOSSES,
     AugmentConfig,
     ConfigError,
+    GuideConfig,
+    RadarViewConfig,
+    TemporalConfig,
     TrainConfig,
 )
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
@@ -288,6 +291,14 @@ def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_
         assert torch.equal(value, model.state_dict()[name]), name
     other = dataclasses.replace(STUDENT, fused_channels=24)
     with pytest.raises(StartError, match=r"does not fit the network.*expected \(24"):
+        initial_network(dataclasses.replace(config, detector=other))
+    # A guide and a memory may be new; a block in the place of others may not.
+    more = dataclasses.replace(STUDENT, guide=GuideConfig(), temporal=TemporalConfig(frames=1))
+    assert initial_network(dataclasses.replace(config, detector=more)).guide is not None
+    view = RadarViewConfig(channels=(8,), blocks=1, context_channels=4)
+    camera = dataclasses.replace(STUDENT.camera, radar_view=view)
+    other = dataclasses.replace(STUDENT, camera=camera)
+    with pytest.raises(StartError, match="only calibration, guide, temporal may be new"):
         initial_network(dataclasses.replace(config, detector=other))
 
 
