@@ -39,7 +39,6 @@ def label_encoder(
     ] = False,
 ) -> None:
     """Train an encoder of labels for a teacher, for IMKD's label_fused."""
-    from crkd_core.data.sets import open_set
     from crkd_core.distill.held_out import HeldOut, check_apart
     from crkd_core.distill.label_checkpoint import LabelCheckpoint
     from crkd_core.distill.label_teacher import save_label_encoder
@@ -62,12 +61,15 @@ def label_encoder(
             f"{begun} is of a training that was killed; pass --resume to go on with it, or "
             "--overwrite to begin anew"
         )
+    trained = HeldOut(data=data, split=split, version=version)
+    loaded = load_teacher(weights, keep=())
+    frames = labels_of_split(trained.tables(), split, loaded.config)
     drives = None
     if held_out is not None:
         drives = HeldOut(data=data, split=held_out, version=version)
-        check_apart(drives, HeldOut(data=data, split=split, version=version))
-    loaded = load_teacher(weights, keep=())
-    frames = labels_of_split(open_set(data, split=split, version=version), split)
+        check_apart(drives, trained)
+        # What cannot be measured is refused before hours of training.
+        labels_of_split(drives.tables(), held_out, loaded.config)
     checkpoint = LabelCheckpoint.beside(
         path,
         teacher=loaded.checksum,
@@ -89,13 +91,13 @@ def label_encoder(
         resume=resume,
     )
     print(f"loss: {losses[0]:.2f} at first, {losses[-1]:.2f} at the end")
-    measured = None
+    save_label_encoder(encoder, path, teacher_checksum=loaded.checksum, measured=None)
+    checkpoint.remove()
+    print(f"label encoder: {path}")
     if drives is not None:
         measured = reconstruction(encoder, loaded, drives, device=device)
         print(
             f"truth through the encoder and the teacher's head on {held_out}: mAP "
             f"{measured['mean_ap']:.3f}, NDS {measured['nd_score']:.3f}"
         )
-    save_label_encoder(encoder, path, teacher_checksum=loaded.checksum, measured=measured)
-    checkpoint.remove()
-    print(f"label encoder: {path}")
+        save_label_encoder(encoder, path, teacher_checksum=loaded.checksum, measured=measured)

@@ -79,12 +79,16 @@ def recorded_frames(
 ) -> SetFrames | MixedFrames:
     """The training set, images as recorded: all that network, losses and teachers read.
 
-    Refused where it lacks a class of the detector.
+    Refused where it lacks a class of the detector, or a sensor that a teacher is to see.
     """
     from crkd_core.data.sets import frames_of, open_set
+    from crkd_core.distill.adapt import check_teacher_sensors
     from crkd_core.train.mixed import MixedFrames
 
     def read(tables: DataSet, split: str) -> SetFrames:
+        rig = (*tables.cameras, *tables.radars)
+        for method, teacher in zip(config.distillations, teachers, strict=True):
+            check_teacher_sensors(teacher, method.teacher_sensors, rig=rig)
         return frames_of(
             tables,
             split,

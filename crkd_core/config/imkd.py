@@ -102,3 +102,12 @@ class ImkdConfig(DistillConfig):
                 f"imkd.label.intensity: expected uniform, got {self.label.intensity}: features of "
                 "labels know no LiDAR; imkd.label.cells chooses where they count"
             )
+        for name in ("radar", "fused", "label"):
+            own: CellWeightConfig = getattr(self, name)
+            # No cell is above the mean of cells that are all alike: the loss would be 0.
+            if own.cells == "bright" and own.intensity == "uniform":
+                raise ConfigError(
+                    f"imkd.{name}.cells: expected all, gaussians, support or rays beside "
+                    f"imkd.{name}.intensity=uniform, got bright: where the intensity is 1 "
+                    "everywhere no cell is above its mean, and none would count"
+                )

@@ -120,7 +120,8 @@ class TrainConfig:
     #: A step adds up the gradients of so many batches of ``batch_size`` samples per process.
     accumulate: int = 1
     #: What BatchNorm sees in training. "batch": the samples that one process computes at once.
-    #: "synchronised": those of all processes. "frozen": none, the running statistics stay.
+    #: "synchronised": those of all processes. "frozen": none, the running statistics stay; but
+    #: what is trained along and thrown away, which starts from nothing, then sees its "batch".
     norms: Literal["batch", "synchronised", "frozen"] = "batch"
     #: Decay per step of the averaged weights, which are then what is kept; 0 = no average.
     average: float = 0.0

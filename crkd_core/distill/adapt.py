@@ -9,7 +9,7 @@ Shapes: B batch, C channels, X Y cells of the student's grid.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from crkd_core.config import DetectorConfig, GridConfig
 from crkd_core.model.output import ModelOutput
+from crkd_core.sensors import LIDAR
 
 
 class AdaptError(ValueError):
@@ -91,6 +92,33 @@ def check_sweeps(teachers: Sequence[DetectorConfig]) -> None:
                 "Frame holds one number of them. Take two teachers that were trained on the "
                 "same number, or one teacher for both methods"
             )
+
+
+def check_teacher_sensors(
+    teacher: DetectorConfig, sensors: Collection[str], *, rig: Collection[str]
+) -> None:
+    """Refuse sensors that a teacher may see, where it would see nothing or a data set has not.
+
+    Args:
+        teacher: the teacher's configuration.
+        sensors: cameras and radars that it may see; () = all. Its LiDAR it always sees.
+        rig: cameras and radars of the data set.
+
+    Raises:
+        AdaptError: with what there is, and what to change.
+    """
+    absent = [name for name in sensors if name not in rig]
+    if absent:
+        raise AdaptError(
+            f"teacher {teacher.name} is to see {', '.join(absent)}, and the data set has "
+            f"{', '.join(rig)}; name sensors of these by --teacher-sensor"
+        )
+    if not {*teacher.sensors} & {LIDAR, *(sensors or rig)}:
+        raise AdaptError(
+            f"teacher {teacher.name} reads none of {', '.join(sensors or rig)}, all that it may "
+            f"see; it has branches for {', '.join(teacher.branches)}. Name sensors of these by "
+            "--teacher-sensor"
+        )
 
 
 def _other_sweeps(a: DetectorConfig, b: DetectorConfig) -> Iterator[tuple[str, int, int]]:

@@ -274,6 +274,13 @@ def _check(
             "take a teacher with one, or set imkd.lidar_map to fused and the intensities to "
             f"activation, or {off(*needed)}"
         )
+    parted = [name for name in ("lidar_fused", "label_fused") if name in chosen]
+    if parted and config.partition == "thirds" and student.fused_channels < 3:
+        raise AdaptError(
+            f"student {student.name} has {student.fused_channels} fused channels, expected 3 or "
+            f"more for the thirds of {', '.join(parted)}; set imkd.partition=whole, or "
+            + off(*parted)
+        )
     if "label_fused" in chosen and labels is None:
         raise AdaptError(
             "label_fused compares with an encoder of labels, and imkd.label_encoder names none; "

@@ -7,6 +7,7 @@ learn from gives the boxes back, with an mAP near 1. No sensor is read, so a ste
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.boxes import SCORED_FROM
-from crkd_core.config import AugmentConfig, check_classes
+from crkd_core.config import AugmentConfig, DetectorConfig, GridConfig, check_classes
 from crkd_core.data.augment import ground_matrix
 from crkd_core.data.grid import in_grid
 from crkd_core.data.nuscenes.reader import NuScenesFrames
@@ -34,8 +35,6 @@ from crkd_core.model.output import ModelOutput
 from crkd_core.progress import counted
 from crkd_core.train.samples import Frames, seen
 
-#: How the ground plane is moved: as widely as any student's.
-AUGMENT = AugmentConfig(bev_rotation=45.0)
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-3, 1e-7, 35.0
 
 
@@ -93,7 +92,8 @@ def train_label_encoder(
         # Of seed and step alone, so that resuming is exact.
         rng = np.random.default_rng((seed, step))
         picked = rng.integers(len(frames), size=batch_size)
-        targets = _targets([_moved(frames[int(i)], rng) for i in picked], teacher).to(device)
+        shown = [frames[int(i)] for i in picked]
+        targets = targets_shown(shown, teacher.config, moved_by=rng).to(device)
         loss = criterion(answered(encoder, teacher, targets), targets)["total"]
         if not torch.isfinite(loss):
             raise LabelTrainingError(f"the loss is not finite at step {step}; give another seed")
@@ -116,18 +116,15 @@ def reconstruction(
     """nuScenes metrics of a teacher that is shown the truth of held-out drives.
 
     Raises:
-        EvaluateError: the drives have no annotations.
-        ConfigError: the teacher has a class that the data set does not know.
-        NuScenesError: the data cannot be used.
+        ConfigError, LabelTrainingError: see ``labels_of_split``.
+        NuScenesError, VodError: the data cannot be used.
     """
-    tables = held_out.tables()
     config = teacher.config
-    check_classes(config.name, config.classes, tables.classes)
+    frames = labels_of_split(held_out.tables(), held_out.split, config)
     encoder, teacher.model = encoder.to(device).eval(), teacher.model.to(device)
     answers = []
-    frames = labels_of_split(tables, held_out.split)
     for frame in counted(frames, "reconstruction"):
-        targets = _targets([frame], teacher).to(device)
+        targets = targets_shown([frame], config).to(device)
         output = answered(encoder, teacher, targets)
         found = decode(output, config, score_threshold=SCORED_FROM)[0]
         answers.append(Answer.to(frame, found))
@@ -135,25 +132,67 @@ def reconstruction(
     return {name: summary[name] for name in ("mean_ap", "nd_score", "tp_errors")}
 
 
-def labels_of_split(tables: DataSet, split: str) -> SetFrames:
-    """The samples of a split with their truth and no sensor."""
+def labels_of_split(tables: DataSet, split: str, teacher: DetectorConfig) -> SetFrames:
+    """The samples of a split with their truth, in which a teacher's classes are, and no sensor.
+
+    Raises:
+        ConfigError: the teacher has a class that the data set does not know.
+        LabelTrainingError: the split has no labels, or not all of it.
+        NuScenesError, VodError: the split is not there.
+    """
+    check_classes(teacher.name, teacher.classes, tables.classes)
+    frames: SetFrames
     if isinstance(tables, Vod):
-        return VodFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
-    return NuScenesFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        frames = VodFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        bare = next((name for name in frames.tokens if tables.labels(name) is None), None)
+        lacking = bare and f"frame {bare} of {split} is of the test set and"
+    else:
+        frames = NuScenesFrames(tables, split, radar_sweeps=0, lidar_sweeps=0, sensors=())
+        lacking = None if tables.annotated else tables.version
+    if lacking:
+        raise LabelTrainingError(
+            f"{tables.root}: {lacking} has no labels, and an encoder of labels is trained and "
+            "measured on nothing else; name a split of annotated drives"
+        )
+    return frames
 
 
-def _moved(frame: Frame, rng: np.random.Generator) -> Frame:
-    return frame.moved(ground_matrix(augment=AUGMENT, rng=rng))
+def movements(grid: GridConfig) -> AugmentConfig:
+    """How the ground plane is moved: as widely as any student's, and boxes stay on the grid.
+
+    An axis is mirrored only if the grid reaches as far on both sides. A grid that shows only what
+    lies ahead has no back that could become its front, so it is turned a little (presets/vod.py).
+    """
+    even_x, even_y = (math.isclose(grid.low[axis], -grid.high[axis]) for axis in (0, 1))
+    if even_x and even_y:
+        return AugmentConfig(bev_rotation=45.0)
+    return AugmentConfig(bev_rotation=10.0, bev_mirror="y", bev_flip=0.5 if even_y else 0.0)
 
 
-def _targets(frames: Sequence[Frame], teacher: Teacher) -> Targets:
-    """What the teacher should answer, of the boxes that a sensor of the data set saw."""
-    config = teacher.config
+def targets_shown(
+    frames: Sequence[Frame],
+    teacher: DetectorConfig,
+    *,
+    moved_by: np.random.Generator | None = None,
+) -> Targets:
+    """What a teacher should answer, of the boxes that a sensor of the data set saw.
+
+    Args:
+        frames: samples, in ego axes.
+        teacher: its configuration.
+        moved_by: chance that moves the ground plane of each; None = as recorded.
+
+    Raises:
+        BoxError: the teacher has a class that the truth does not know.
+    """
     truths = []
     for frame in frames:
         if frame.truth is not None:
             truth = seen(frame).truth
             assert truth is not None
-            frame = dataclasses.replace(frame, truth=truth.of_classes(config.classes))
-        truths.append(in_grid(frame, config).truth)
-    return targets_of(truths, config)
+            frame = dataclasses.replace(frame, truth=truth.of_classes(teacher.classes))
+        frame = in_grid(frame, teacher)
+        if moved_by is not None:
+            frame = frame.moved(ground_matrix(augment=movements(teacher.grid), rng=moved_by))
+        truths.append(frame.truth)
+    return targets_of(truths, teacher)

@@ -21,6 +21,7 @@ from crkd_core.config import (
     TrainConfig,
     UnlabelledConfig,
 )
+from crkd_core.config.checks import check_sensors
 from crkd_core.config.override import override
 from crkd_core.distill.label_teacher import load_label_encoder
 from crkd_core.distill.left_out import without_unlearned
@@ -97,7 +98,8 @@ def distill_config(
         inherits: whether decoder and head start from the teacher's.
         calibration: none, path or side; None = as the student has it, but where CSRD needs one,
             "side", and "path" in the published form.
-        teacher_sensors: cameras and radars that the teacher may see; () = those it was trained on.
+        teacher_sensors: cameras and radars that the teachers may see, each read by one of them;
+            () = those it was trained on.
         imkd_teacher: another teacher for IMKD, of two methods; None = the same.
         unlabelled: drives without boxes; None = as in the student's settings.
         cache: folder for the teachers' features.
@@ -109,9 +111,17 @@ def distill_config(
             calibration for CSRD; a teacher without label encoder for label_fused; no preset to
             take training settings from.
         CheckpointError: a weights file that cannot be read, or that holds no configuration.
-        ConfigError: an unknown preset, method, form or loss, or a change that cannot be made.
+        ConfigError: an unknown preset, method, form or loss, an ``imkd_teacher`` beside one
+            method alone, a sensor that no teacher reads, or a change that cannot be made.
     """
     names = _known(method, form)
+    if imkd_teacher is not None and len(names) == 1:
+        raise ConfigError(
+            "--imkd-teacher: is the second teacher of --method crkd+imkd, and the method is "
+            f"{method}; leave it out and name the only teacher by --teacher, or pass --method "
+            "crkd+imkd"
+        )
+    _check_read(teacher_sensors, [path for path in (teacher, imkd_teacher) if path is not None])
     chosen = default_losses(method, form) if losses is None else dict(losses)
     config, start = start_config(student, preset)
     common = {
@@ -171,6 +181,20 @@ def unlabelled_drives(
         )
     drives = UnlabelledConfig(data=str(data.resolve()), split=split)
     return drives if share is None else dataclasses.replace(drives, share=share)
+
+
+def _check_read(sensors: Sequence[str], teachers: Sequence[Path]) -> None:
+    """Refuse names of sensors that none of the teachers reads."""
+    configs = [read_config(weights_file(path)) for path in teachers]
+    unread = [name for name in sensors if not any(name in c.sensors for c in configs)]
+    # Names that are no sensor's have an error of their own.
+    check_sensors("--teacher-sensor", tuple(unread))
+    if unread:
+        have = " and ".join(f"{c.name} has branches for {', '.join(c.branches)}" for c in configs)
+        raise ConfigError(
+            f"--teacher-sensor: no teacher reads {', '.join(unread)}: {have}; name others (its "
+            "LiDAR it always sees), or leave the option out"
+        )
 
 
 def _teacher(path: Path, sensors: tuple[str, ...]) -> dict[str, Any]:

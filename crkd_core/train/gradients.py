@@ -31,7 +31,9 @@ DOMINATES, DIES, OPPOSES = 1.0, 1e-3, -0.1
 GradientRatios = dict[str, list[tuple[int, float, float]]]
 
 
-def gradient_ratios(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, float]:
+def gradient_ratios(
+    terms: Mapping[str, Tensor], model: nn.Module, along: nn.Module | None = None
+) -> dict[str, float]:
     """Share and cosine of every further loss, under ``SHARE`` and ``COSINE`` with its name.
 
     Both are over those parameters of the network that the loss and the detection loss reach. A
@@ -40,6 +42,7 @@ def gradient_ratios(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
     Args:
         terms: of a step, with their graph, which is left as it is.
         model: the network.
+        along: what is trained along with it; None = nothing.
     """
     others = [
         name
@@ -50,12 +53,15 @@ def gradient_ratios(terms: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
     if not others or not isinstance(detection, Tensor) or not detection.requires_grad:
         return {}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    own = _gradients(detection, parameters)
+    # Asked for too and not looked at: shared norms between a loss and a network that it does not
+    # reach in this process, for want of a sensor, must answer those of the other processes.
+    asked = [*parameters, *(() if along is None else along.parameters())]
+    own = _gradients(detection, asked)[: len(parameters)]
     found: dict[str, float] = {}
     for name in others:
         pairs = [
             (a.float(), b.float())
-            for a, b in zip(own, _gradients(terms[name], parameters), strict=True)
+            for a, b in zip(own, _gradients(terms[name], asked), strict=False)
             if a is not None and b is not None
         ]
         if not pairs:

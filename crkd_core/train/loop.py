@@ -89,8 +89,8 @@ def train(
         model = (model or initial_network(config)).to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = Average(model, decay=config.average) if config.average else None
-        set_norms(model, config, processes)
         criterion = (criterion or TrainingLoss(config)).to(device).train()
+        set_norms(model, criterion, config, processes)
         objective = Objective(model, criterion, precision=config.precision)
         optimiser = torch.optim.AdamW(parameter_groups(objective, config), lr=config.learning_rate)
         parts = Parts(
@@ -199,7 +199,7 @@ def train_step(
             losses = objective(batch)
             if measured and index + 1 == len(batches):
                 scaled = {name: parts.scaler.scale(value) for name, value in losses.items()}
-                found = gradient_ratios(scaled, parts.model)
+                found = gradient_ratios(scaled, parts.model, parts.criterion)
             parts.scaler.scale(losses["total"] / len(batches)).backward()
         join_norms(parts.model)
         terms.append({name: value.detach() for name, value in losses.items()})

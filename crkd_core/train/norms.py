@@ -18,10 +18,20 @@ from crkd_core.train.distributed import Processes
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
-def set_norms(model: BevDetector, config: TrainConfig, processes: Processes) -> None:
-    """Make the norms of a model in training mode behave as ``config.norms`` says, in place.
+def set_norms(
+    model: BevDetector, criterion: nn.Module, config: TrainConfig, processes: Processes
+) -> None:
+    """Make norms in training mode behave as ``config.norms`` says, in place.
 
     Names and values of all tensors stay, so a checkpoint does not depend on this.
+
+    Args:
+        model: the network.
+        criterion: what is minimised. Norms of what is trained along are synchronised too, always:
+            every process computes them in every batch. They are never frozen: they begin with
+            statistics of nothing.
+        config: of the run.
+        processes: of the run.
     """
     if config.norms == "frozen":
         for module in model.modules():
@@ -30,7 +40,7 @@ def set_norms(model: BevDetector, config: TrainConfig, processes: Processes) -> 
     if config.norms == "synchronised" and processes.count > 1:
         # Its own group: gradients are on the way in the other one while backward runs.
         group = dist.new_group()
-        for parent in list(model.modules()):
+        for parent in [*model.modules(), *criterion.modules()]:
             for name, module in list(parent.named_children()):
                 if isinstance(module, _Norm):
                     setattr(parent, name, SynchronisedNorm(module, group))

@@ -64,10 +64,12 @@ def initial_network(config: TrainConfig) -> BevDetector:
     ]
     if problems:
         part = "" if config.start else "image branch of the "
+        fresh = ", ".join(name.rstrip(".") for name in FRESH)
         raise StartError(
             f"{path} does not fit the {part}network {config.detector.name}: "
             f"{sorted(problems)[:8]} ({len(problems)} tensors); start from other weights, or "
             "leave its architecture as it is in --set detector..."
+            + (f"; of its blocks only {fresh} may be new" if config.start else "")
         )
     model.load_state_dict({k: v for k, v in given.items() if k in own}, strict=False)
     return model

@@ -1,4 +1,4 @@
-"""What torchrun starts in test_distill_processes.py: one distillation in the folder named."""
+"""What torchrun starts in test_distill_processes.py: distillations in the folders named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from distill_tiny import FRAMES
 
 from crkd_core.distill.training import distill
+from crkd_core.train.distributed import Processes, joined
 from crkd_core.train.run_folder import Run
 
 if __name__ == "__main__":
-    distill(Run.open(Path(sys.argv[1])), FRAMES)
+    with joined(Processes.of_environment(), "cpu"):
+        for path in sys.argv[1:]:
+            distill(Run.open(Path(path)), FRAMES)

@@ -25,7 +25,7 @@ from crkd_core.data.nuscenes.tables import (
     find_version,
     predefined_splits,
 )
-from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, REFERENCES
+from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS, REFERENCES
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class NuScenes:
     Attributes:
         root, version: as chosen.
         index: the tables as arrays.
-        cameras: of its rig, by the names of a Frame's.
+        cameras, radars: of its rig, by the names of a Frame's.
         classes: what its truth can be of.
 
     Raises:
@@ -50,6 +50,7 @@ class NuScenes:
     """
 
     cameras = CAMERAS
+    radars = RADARS
 
     def __init__(
         self,

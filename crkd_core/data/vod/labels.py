@@ -1,9 +1,9 @@
 """Label files: KITTI's lines, one an object, in the camera's axes.
 
-A line: class, truncated (View-of-Delft keeps the track number there, or nothing), occluded, alpha,
-2D box (left, top, right, bottom, pixels), height, width, length (m), x, y, z of the middle of the
-BOTTOM face (m, camera axes), rotation (rad), and in results a score. The rotation is about the
-LiDAR's -z axis, as the camera is tilted (docs/vod.md, "Labels").
+A line: class, truncated (in View-of-Delft a number that says nothing, or the track number),
+occluded, alpha, 2D box (left, top, right, bottom, pixels), height, width, length (m), x, y, z of
+the middle of the BOTTOM face (m, camera axes), rotation (rad), and in results a score. The
+rotation is about the LiDAR's -z axis, as the camera is tilted (docs/vod.md, "Labels").
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ def objects_of(names: Sequence[str], numbers: NDArray[np.float64]) -> Objects:
 def read_labels(path: Path, *, scored: bool = False) -> Objects:
     """The objects of one label or result file.
 
-    The second column may hold anything, and so may what an area without care says in space.
+    The second column may hold any number, NaN too, and so may what an area without care says in
+    space; a word is refused in every column but the first.
 
     Args:
         path: the file.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -132,8 +133,16 @@ def test_the_whole_map_is_the_control_of_thirds() -> None:
     assert (student.fused.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
-@pytest.mark.parametrize("intensity", ["activation", "reflectance", "density", "uniform"])
-@pytest.mark.parametrize("cells", ["all", "gaussians", "support", "rays", "bright"])
+#: What an intensity and the cells that count can be together.
+PAIRS = {
+    *product(
+        ("activation", "reflectance", "density", "uniform"),
+        ("all", "gaussians", "support", "rays", "bright"),
+    )
+} - {("uniform", "bright")}
+
+
+@pytest.mark.parametrize(("intensity", "cells"), sorted(PAIRS))
 def test_weights_of_cells(intensity, cells) -> None:
     boxes = truths(3, 4)
     config = CellWeightConfig(intensity=intensity, cells=cells)
@@ -154,7 +163,7 @@ def test_weights_of_cells(intensity, cells) -> None:
         assert torch.equal(found, (truth > 0).float())
     if cells == "rays":
         assert (found[~given.rays] == 0).all()
-    if cells == "bright" and intensity != "uniform":
+    if cells == "bright":
         assert 0 < (found > 0).float().mean() < 1
 
 
@@ -246,6 +255,13 @@ def test_samples_without_truth_teach_by_the_teacher_alone() -> None:
         ({"response_channels": ("yaw",)}, "imkd.response_channels: unknown yaw"),
         ({"response_channels": ()}, "response_box=0 leaves the loss out"),
         ({"label": CellWeightConfig()}, "imkd.label.intensity: expected uniform"),
+        *(
+            (
+                {name: CellWeightConfig(intensity="uniform", cells="bright")},
+                f"imkd.{name}.cells: .* imkd.{name}.intensity=uniform, got bright",
+            )
+            for name in ("radar", "fused", "label")
+        ),
     ],
 )
 def test_settings_that_cannot_be(changes, message) -> None:
@@ -265,6 +281,13 @@ def test_networks_that_cannot_be_compared() -> None:
     config = dataclasses.replace(config, losses={"lidar_radar": 1.0}, radar=shine)
     with pytest.raises(AdaptError, match="has no LiDAR branch, and lidar_radar reads LiDAR"):
         Imkd(config, student=TINY, teacher=camera_radar)
+    narrow = dataclasses.replace(TINY, fused_channels=2)
+    for name in ("lidar_fused", "label_fused"):
+        config = ImkdConfig(teacher="", teacher_checksum="", losses={name: 1.0})
+        with pytest.raises(AdaptError, match=rf"has 2 fused .* imkd\.partition=whole, .*{name}=0"):
+            Imkd(config, student=narrow, teacher=MASTER, labels=labels())
+        whole = dataclasses.replace(config, partition="whole")
+        Imkd(whole, student=narrow, teacher=MASTER, labels=labels())
     cars = dataclasses.replace(TINY.head, tasks=(TaskConfig(classes=("car",)),))
     only = Teacher(build_detector(dataclasses.replace(TEACHER, head=cars, classes=("car",))))
     config = dataclasses.replace(config, losses={"label_fused": 1.0})
@@ -427,6 +450,11 @@ def test_configurations(teacher_file, tmp_path) -> None:
         distill_config(teacher_file, "demo_student", method="imkd", form="published")
     bare = tmp_path / "bare.safetensors"
     save_weights(settled(TINY), bare)
+    for method in ("crkd", "imkd"):
+        # It would be dropped, or would take the place of --teacher.
+        told = f"the method is {method}; .* pass --method crkd.imkd"
+        with pytest.raises(ConfigError, match=told):
+            distill_config(teacher_file, "demo_student", method=method, imkd_teacher=bare)
     with pytest.raises(DistillError, match="crkd label-encoder --teacher"):
         distill_config(bare, "demo_student", method="imkd")
     other = dataclasses.replace(made.imkd, teacher_checksum="other")

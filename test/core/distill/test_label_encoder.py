@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import vod_tiny
 from crkd_maps import truths
 from distill_tiny import FRAMES, TEACHER, settled
 from model_tiny import TINY
@@ -14,17 +16,25 @@ from train_tiny import Interrupted, StopsAfter
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import GridConfig, TaskConfig
+from crkd_core.config import AugmentConfig, ConfigError, GridConfig, TaskConfig
+from crkd_core.data.augment import ground_matrix
 from crkd_core.data.nuscenes.tables import NuScenesError
+from crkd_core.data.vod.errors import VodError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
-from crkd_core.distill.label_training import answered, train_label_encoder
+from crkd_core.distill.label_training import (
+    answered,
+    movements,
+    targets_shown,
+    train_label_encoder,
+)
 from crkd_core.distill.teacher import Teacher, TeacherError
 from crkd_core.files import OutputError
 from crkd_core.infer.detector import InferError
 from crkd_core.losses.detection import DetectionLoss
 from crkd_core.losses.targets import targets_of
+from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, save_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.output import ModelOutput
@@ -162,6 +172,26 @@ def test_training_goes_through_the_frozen_teacher() -> None:
     assert not encoder.training
 
 
+def test_boxes_remain_on_a_grid_of_what_lies_ahead() -> None:
+    """Neither mirrored behind the vehicle nor turned far off it; elsewhere moved as widely."""
+    ahead = dataclasses.replace(TINY, grid=GridConfig(low=(0, -16, -5), high=(32, 16, 3), cell=2))
+    rng = np.random.default_rng(0)
+    place = np.column_stack([rng.uniform((4, -8), (26, 8), (40, 2)), np.zeros(40)])
+    boxes = dataclasses.replace(
+        FRAMES[0].truth.select(np.zeros(40, int)), center=place, num_lidar_points=np.ones(40, int)
+    )
+    frame = dataclasses.replace(FRAMES[0], truth=boxes)
+    left = [len(targets_shown([frame], ahead, moved_by=rng).cell) for _ in range(40)]
+    still = len(targets_shown([frame], ahead).cell)
+    assert still == 40 and np.mean(left) > 0.95 * still and min(left) > 0.7 * still
+    # The side to which it is even is mirrored.
+    mirrored = {ground_matrix(augment=movements(ahead.grid), rng=rng)[1, 1] < 0 for _ in range(20)}
+    assert mirrored == {True, False}
+    uneven = dataclasses.replace(ahead.grid, low=(0, -8, -5), high=(32, 16, 3))
+    assert movements(uneven).bev_flip == 0
+    assert movements(TINY.grid) == AugmentConfig(bev_rotation=45.0)
+
+
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     teacher = Teacher(settled(TEACHER))
     checkpoint = LabelCheckpoint(path=tmp_path / "c.pt", facts={"steps": 6}, every=2)
@@ -222,6 +252,36 @@ def test_the_command(tiny_world, tmp_path) -> None:
         CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
     out = answered(found.encoder, Teacher(teacher), targets_of(truths(3), TEACHER))
     assert out.tasks[0]["heatmap"].shape[2:] == TEACHER.grid.shape
+
+
+def test_drives_without_labels_or_classes_are_refused_before_the_training(tmp_path) -> None:
+    """And what was trained is kept, if it cannot be measured."""
+    box = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
+    data = vod_tiny.write(tmp_path / "vod", labels=(box,))
+    for file in [*(data / "lidar" / "training").glob("*/00012.*")]:
+        shutil.copy(file, file.with_stem("00013"))
+    (data / "lidar" / "training" / "label_2" / "00013.txt").write_text("Car")
+    (data / "lidar" / "ImageSets" / "val.txt").write_text("00013")
+    head = dataclasses.replace(TEACHER.head, tasks=(TaskConfig(classes=("Car",)),))
+    for name, changes in (("other", {}), ("teacher", {"head": head, "classes": ("Car",)})):
+        (tmp_path / name).mkdir()
+        teacher = build_detector(dataclasses.replace(TEACHER, **changes))
+        save_weights(teacher, tmp_path / name / "weights.safetensors")
+
+    def told(kind, match, *, teacher="teacher", split="train", more=()):
+        words = ["label-encoder", "--data", data, "--split", split, "--steps", 2, "--width", 8]
+        words += ["--teacher", tmp_path / teacher, *more]
+        with pytest.raises(kind, match=match):
+            CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+
+    told(ConfigError, "classes that the data set does not know: car", teacher="other")
+    bare = r"vod: frame 00099 of test .* has no labels, .* name a split of annotated drives"
+    told(LabelTrainingError, bare, split="test")
+    told(LabelTrainingError, bare, more=("--held-out", "test"))
+    encoder = tmp_path / "teacher" / "label_encoder.safetensors"
+    assert not [*encoder.parent.glob("label_encoder*")], "nothing was begun"
+    told(VodError, r"00013\.txt, line 1", more=("--held-out", "val"))
+    assert load_label_encoder(encoder).encoder.width == 8
 
 
 def test_nothing_is_begun_that_could_not_be_written_or_would_replace_a_killed_training(tmp_path):

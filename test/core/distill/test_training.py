@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import vod_tiny
 from crkd_maps import only
 from distill_tiny import FRAMES, STUDENT, TEACHER, a_config, settled, start
 from model_tiny import TINY, batch
@@ -15,11 +16,15 @@ from train_tiny import Interrupted, StopsAfter, logged
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
+from crkd_core.commands.runs import recorded_frames
 from crkd_core.config import (
     CRKD_LOSSES,
     PUBLISHED_LOSSES,
     AugmentConfig,
     ConfigError,
+    GuideConfig,
+    RadarViewConfig,
+    TemporalConfig,
     TrainConfig,
 )
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
@@ -30,10 +35,11 @@ from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.crkd import Crkd
 from crkd_core.distill.settings import distill_config
 from crkd_core.distill.teacher import Teacher, TeacherError, checksum
-from crkd_core.distill.training import DistillError, distill, inherit
+from crkd_core.distill.training import DistillError, distill, inherit, teacher_configs
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
+from crkd_core.presets import preset
 from crkd_core.report.maps import loss_maps
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_core.train.batch import Taught
@@ -286,6 +292,14 @@ def test_students_start_from_weights_with_a_fresh_calibration(teacher_file, tmp_
     other = dataclasses.replace(STUDENT, fused_channels=24)
     with pytest.raises(StartError, match=r"does not fit the network.*expected \(24"):
         initial_network(dataclasses.replace(config, detector=other))
+    # A guide and a memory may be new; a block in the place of others may not.
+    more = dataclasses.replace(STUDENT, guide=GuideConfig(), temporal=TemporalConfig(frames=1))
+    assert initial_network(dataclasses.replace(config, detector=more)).guide is not None
+    view = RadarViewConfig(channels=(8,), blocks=1, context_channels=4)
+    camera = dataclasses.replace(STUDENT.camera, radar_view=view)
+    other = dataclasses.replace(STUDENT, camera=camera)
+    with pytest.raises(StartError, match="only calibration, guide, temporal may be new"):
+        initial_network(dataclasses.replace(config, detector=other))
 
 
 def test_the_image_branch_starts_from_that_of_another_detector(tmp_path) -> None:
@@ -437,6 +451,37 @@ def test_two_teachers_of_other_sweeps_are_refused(tiny_world, teacher_file, tmp_
     with pytest.raises(AdaptError, match="radar sweeps"):
         check_sweeps([TEACHER, TINY, dataclasses.replace(TINY, radar=radar)])
     check_sweeps([TEACHER, TINY, dataclasses.replace(TINY, radar=None)])
+
+
+def test_a_teacher_sees_sensors_that_it_and_the_data_set_have(tmp_path) -> None:
+    """Before anything is trained; a LiDAR is seen whatever is named."""
+    files = {}
+    for name in ("vod_teacher", "vod_student"):
+        files[name] = tmp_path / f"{name}.safetensors"
+        save_weights(build_detector(preset(name).detector), files[name])
+    data = vod_tiny.write(tmp_path / "vod")
+
+    def frames(teacher, *sensors, **options):
+        made = distill_config(
+            files[teacher], "vod_student", losses={}, teacher_sensors=sensors, **options
+        )
+        return recorded_frames(data, "train", made, *teacher_configs(made), version=None)
+
+    assert len(frames("vod_teacher", "CAM_FRONT")) == len(frames("vod_student")) == 1
+    told = r"no teacher reads RADAR_FRONT: vod_teacher has .* camera, lidar"
+    with pytest.raises(ConfigError, match=told):
+        frames("vod_teacher", "CAM_FRONT", "RADAR_FRONT")
+    with pytest.raises(ConfigError, match="--teacher-sensor: unknown CAM_TOP"):
+        frames("vod_teacher", "CAM_TOP")
+    with pytest.raises(AdaptError, match=r"to see CAM_BACK, .* has CAM_FRONT, RADAR_FRONT; name"):
+        frames("vod_student", "CAM_FRONT", "CAM_BACK")
+    # One of two teachers reads the radar; the other has its LiDAR, or nothing.
+    second = {"method": "crkd+imkd", "imkd_teacher": files["vod_student"]}
+    assert len(frames("vod_teacher", "RADAR_FRONT", **second)) == 1
+    cameras = dataclasses.replace(preset("vod_student").detector, radar=None)
+    save_weights(build_detector(cameras), files["vod_teacher"])
+    with pytest.raises(AdaptError, match="reads none of RADAR_FRONT, all that it may see; it has"):
+        frames("vod_teacher", "RADAR_FRONT", **second)
 
 
 def test_a_student_of_another_grid_is_refused_before_there_is_a_run(

@@ -220,6 +220,7 @@ def test_the_digest_follows_labels_and_calibration(root):
     [
         ("label_2/00012.txt", "Car 0 0 0", "line 1: expected a class and 14 numbers"),
         ("label_2/00012.txt", "Car a b", "line 1: expected numbers"),
+        ("label_2/00012.txt", f"Car x{' 1' * 14}", "line 1: expected numbers"),
         ("label_2/00012.txt", "Tram" + 14 * " 1", "unknown classes Tram; known: Car"),
         (
             "label_2/00012.txt",
