@@ -39,8 +39,10 @@ def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: st
     """
     from crkd_core.distill.training import first_student, methods_of
     from crkd_core.train.start import check_trainable
+    from crkd_core.train.training_set import check_set
 
     check_trainable(config, frames, device)
+    check_set(config, frames)
     first_student(config, [method.teacher for method in methods_of(config)])
 
 

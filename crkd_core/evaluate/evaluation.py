@@ -14,7 +14,7 @@ from crkd_core.evaluate.pass_over import draw_samples, pass_over
 from crkd_core.evaluate.pictures import draw_precision_recall
 from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.report import metrics_tables, publish, unscored_note
+from crkd_core.evaluate.report import metrics_tables, publish, scope_note
 from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import Countable, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
@@ -186,7 +186,7 @@ def _publish(
         out,
         title="nuScenes detection evaluation",
         text=text,
-        notes=[note, unscored_note(result)],
+        notes=[note, scope_note(result)],
         tables=[*metrics_tables(result.summary), *tables],
         pictures={"precision over recall": curves, **(pictures or {})},
     )

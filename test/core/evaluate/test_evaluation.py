@@ -187,6 +187,21 @@ def test_truth_scores_one_in_the_classes_that_are_there(data):
     assert aps == pytest.approx({name: float(name in present) for name in NUSCENES_CLASSES})
 
 
+def test_a_truth_without_boxes_that_count_is_said(tmp_path, capsys):
+    root = write_version(tmp_path / "data", scenes=("scene-0061",), files=False)
+    path = root / "v1.0-mini" / "sample_annotation.json"
+    rows = [
+        {**row, "num_lidar_pts": 0, "num_radar_pts": 0} for row in json.loads(path.read_text())
+    ]
+    path.write_text(json.dumps(rows))
+    every, _ = truth_as_detections(NuScenes(root), NuScenes(root).samples_of("scene-0061"))
+    write_submission(every, tmp_path / "results.json")
+    evaluate_submission(tmp_path / "results.json", root, "scene-0061", tmp_path / "out")
+    said = "No box of the truth counts"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_samples_that_do_not_fit_are_named(data):
     tables = NuScenes(data)
     tokens = tables.samples_of("mini_val")
