@@ -16,7 +16,7 @@ from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, publish, scope_note
 from crkd_core.evaluate.scored_data import scored_data
-from crkd_core.evaluate.scoring import Countable, countable
+from crkd_core.evaluate.scoring import Countable, check_annotated, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
@@ -89,6 +89,7 @@ def evaluate_weights(
     submission = make_submission(seen.answers, classes=detector.config.classes, meta=meta)
     clear(out)
     write_submission(submission, out / "results.json")
+    check_annotated(tables, written=out / "results.json")
     counted = countable(tables, submission, split)
     facts = scored_data(tables, counted.tokens, split=split) | seen.facts()
     result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)

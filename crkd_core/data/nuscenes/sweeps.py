@@ -109,8 +109,12 @@ def few_sweeps(
     scene, keys = index.sample_scene[samples], index.sample_key[samples]
     known = keys[:, _REFERENCES] >= 0
     reference = keys[np.arange(len(keys)), np.array(_REFERENCES)[known.argmax(1)]]
+    recorded = np.diff(index.scene_records).reshape(-1, len(CHANNELS)).sum(0)
+    lacking = [channel for channel in rules if not recorded[CHANNELS.index(channel)]]
     silent, thin = [], []
     for channel, rule in rules.items():
+        if channel in lacking:
+            continue
         number = CHANNELS.index(channel)
         rows = keys[:, number] if channel == LIDAR else np.where(known.any(1), reference, -1)
         none, begun, less = (np.zeros(len(samples), bool) for _ in range(3))
@@ -132,7 +136,7 @@ def few_sweeps(
                 f"{channel} has fewer than {rule.count} sweeps of at most {rule.oldest:g} s in "
                 f"{less.sum()} of {len(samples)} samples"
             )
-    texts = []
+    texts = [f"the data set has no {', '.join(lacking)}"] if lacking else []
     if silent:
         texts.append(
             f"{', '.join(silent)}: none at most {radar.TIMEOUT:g} s before the reference, so it "

@@ -227,7 +227,10 @@ def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_pat
     data = write_version(tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",))
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-test" / f"{table}.json").write_text("[]")
-    with pytest.raises(EvaluateError, match="-test has no annotations"):
+    file = tmp_path / "out" / "results.json"
+    with pytest.raises(
+        EvaluateError, match=f"-test has no annotations.*send {file}, which is written, to"
+    ):
         evaluate_weights(weights, data, "test", tmp_path / "out")
     assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
 
