@@ -60,14 +60,15 @@ def evaluate_weights(
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
         engine: what computes the network, see infer/engines/runtimes.py.
-        sensors: cameras and radars that the detector may see; () = all.
+        sensors: cameras and radars that the detector may see; () = all. LiDAR always stays.
         score_threshold: weaker boxes are not submitted. Low, because AP counts the tail.
         slices: score parts of the split too, see slices.py.
         version: version folder of the data set; None = the one that holds the split.
 
     Raises:
         EvaluateError: the version has no annotations (results.json is written nevertheless).
-        ConfigError: the detector has a class that the data set does not know.
+        ConfigError: the detector has a class that the data set does not know, or does not read one
+            of ``sensors``.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     tables = NuScenes(data, split=split, version=version)
@@ -105,7 +106,7 @@ def evaluate_weights(
     )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
-        text += f" Sensors: {', '.join(sensors)}."
+        text += f" Sensors: {', '.join(seen.account.sensors)}."
     _publish(
         result,
         out,

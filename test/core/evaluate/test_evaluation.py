@@ -292,8 +292,8 @@ def test_samples_outside_a_custom_split_do_not_count(data):
     assert_same(got, expected)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def random_weights(name, path):
+    """A file of a preset's network as it begins."""
     import torch
 
     from crkd_core.model.build import build_detector
@@ -301,9 +301,13 @@ def weights(tmp_path_factory):
     from crkd_core.presets import preset
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(build_detector(preset("demo_student").detector), path)
+    save_weights(build_detector(preset(name).detector), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return random_weights("demo_student", tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
 def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
@@ -449,6 +453,15 @@ def test_a_class_that_the_data_set_does_not_know_is_named_before_anything_is_run
 def test_a_detector_without_its_sensors_is_refused(data, weights, tmp_path):
     with pytest.raises(NuScenesError, match="unknown sensors"):
         evaluate_weights(weights, data, "mini_val", tmp_path, sensors=("CAM_TOP",))
+
+
+def test_a_report_names_the_sensors_that_were_used(data, tmp_path):
+    teacher = random_weights("demo_teacher", tmp_path / "teacher.safetensors")
+    out = tmp_path / "out"
+    evaluate_weights(teacher, data, "one", out, sensors=("CAM_BACK",), score_threshold=0.5)
+    assert " Sensors: CAM_BACK, LIDAR_TOP." in (out / "report.html").read_text()
+    with pytest.raises(ConfigError, match=r"RADAR_FRONT: demo_teacher does not.* reads CAM_FRONT"):
+        evaluate_weights(teacher, data, "one", out, sensors=("CAM_BACK", "RADAR_FRONT"))
 
 
 def test_boxes_are_drawn_where_they_are(data, tmp_path):
