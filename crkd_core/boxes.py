@@ -200,6 +200,14 @@ class Truth(Boxes):
     num_lidar_points: NDArray[np.int64]
     num_radar_points: NDArray[np.int64]
 
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        """[N] which boxes are learned and scored: a return fell into them.
+
+        The rest are hidden from every sensor. Any number but 0 counts, -1 too, as in the devkit.
+        """
+        return self.num_lidar_points + self.num_radar_points != 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Detections(Boxes):

@@ -106,6 +106,7 @@ def _radar(axes: np.ndarray, census: Census, known: dict[str, float]) -> None:
                 axis.axvline(value, color=_REAL)
     kept = points[sweeps.devkit_filter(points)]
     speed = np.hypot(*kept[:, RADAR_COMPENSATED].T)
-    axes[3].hist(speed, 60, range=(0, 20), color=_HERE)
-    axes[3].set_yscale("log")
+    counts, *_ = axes[3].hist(speed, 60, range=(0, 20), color=_HERE)
+    if np.any(counts):  # A logarithm of nothing is warned of.
+        axes[3].set_yscale("log")
     axes[3].set_title("radar speed over ground after the filter, m/s")

@@ -41,7 +41,10 @@ def evaluate(
     engine: Engine = "torch",
     sensors: Annotated[
         list[str] | None,
-        typer.Option("--sensor", help="Use only this sensor (repeatable), e.g. RADAR_FRONT."),
+        typer.Option(
+            "--sensor",
+            help="Of cameras and radars only this (repeatable), e.g. RADAR_FRONT; LiDAR stays.",
+        ),
     ] = None,
     dropout: Annotated[
         bool, typer.Option("--dropout", help="With 0/1/3/6 cameras and 0/1/3/5 radars lost.")

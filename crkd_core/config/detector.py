@@ -170,6 +170,8 @@ class DetectorConfig:
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ConfigError(f"name: expected what the detector is called, got {self.name!r}")
         check_odd("gate_kernel", self.gate_kernel)
         check_range("fused_channels", self.fused_channels, 1, MOST_CHANNELS)
         check_range("norm_momentum", self.norm_momentum, 0, 1)

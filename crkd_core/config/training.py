@@ -56,8 +56,10 @@ class AugmentConfig:
                 raise ConfigError(
                     f"augment.{name}: expected 0 < low <= high, got {low} and {high}"
                 )
-        check_least("augment.image_rotation", self.image_rotation, 0)
-        check_least("augment.bev_rotation", self.bev_rotation, 0)
+        # Beyond, an image has hardly a pixel, or more than memory holds.
+        check_range("augment.image_zoom", self.image_zoom, 0.05, 20)
+        check_range("augment.image_rotation", self.image_rotation, 0, 180)
+        check_range("augment.bev_rotation", self.bev_rotation, 0, 180)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,7 +118,7 @@ def augment_images(
             continue
         height, width = source.shape[:2]
         scale = zoom * image.width / width
-        size = (round(width * scale), round(height * scale))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(source, size, interpolation=shrink)
         # Pixel (u, v) is the centre of its square: a scale acts on u + 0.5.

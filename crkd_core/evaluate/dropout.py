@@ -20,7 +20,7 @@ from crkd_core.boxes import SCORED_FROM
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import Account, load_detector, step_or_empty
-from crkd_core.evaluate.report import unscored_note
+from crkd_core.evaluate.report import scope_note
 from crkd_core.evaluate.scoring import EvaluateError, check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -152,7 +152,7 @@ def evaluate_dropout(
         for case, result in results.items()
     ]
     write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
-    note = unscored_note(results[CASES[0]])
+    note = scope_note(results[CASES[0]])
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
     write_text(text + (f"\n{note}\n" if note else ""), out / "dropout.md")
     draw_dropout(results, out / "dropout.png")

@@ -18,7 +18,7 @@ from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import SetFrames
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.evaluate.predict import step_or_empty
-from crkd_core.evaluate.report import unscored_note
+from crkd_core.evaluate.report import scope_note
 from crkd_core.evaluate.scoring import check_annotated, score
 from crkd_core.evaluate.submission import Answer, make_submission
 from crkd_core.files import write_json, write_text
@@ -169,7 +169,7 @@ def compare_engines(
         ],
     }
     write_json(facts, out / RESULTS[0], indent=2)
-    note = unscored_note(results[0].evaluation)
+    note = scope_note(results[0].evaluation)
     text = f"{table.title}:\n\n{table.markdown()}" + (f"\n{note}\n" if note else "")
     write_text(text, out / RESULTS[1])
     print_tables(table)

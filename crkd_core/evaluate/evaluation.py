@@ -14,9 +14,9 @@ from crkd_core.evaluate.pass_over import draw_samples, pass_over
 from crkd_core.evaluate.pictures import draw_precision_recall
 from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.report import metrics_tables, publish, unscored_note
+from crkd_core.evaluate.report import metrics_tables, publish, scope_note
 from crkd_core.evaluate.scored_data import scored_data
-from crkd_core.evaluate.scoring import Countable, countable
+from crkd_core.evaluate.scoring import Countable, check_annotated, countable
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
@@ -60,14 +60,15 @@ def evaluate_weights(
         device: "cpu", "cuda", "cuda:N".
         precision: "fp32", "bf16", "fp16".
         engine: what computes the network, see infer/engines/runtimes.py.
-        sensors: cameras and radars that the detector may see; () = all.
+        sensors: cameras and radars that the detector may see; () = all. LiDAR always stays.
         score_threshold: weaker boxes are not submitted. Low, because AP counts the tail.
         slices: score parts of the split too, see slices.py.
         version: version folder of the data set; None = the one that holds the split.
 
     Raises:
         EvaluateError: the version has no annotations (results.json is written nevertheless).
-        ConfigError: the detector has a class that the data set does not know.
+        ConfigError: the detector has a class that the data set does not know, or does not read one
+            of ``sensors``.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     tables = NuScenes(data, split=split, version=version)
@@ -89,6 +90,7 @@ def evaluate_weights(
     submission = make_submission(seen.answers, classes=detector.config.classes, meta=meta)
     clear(out)
     write_submission(submission, out / "results.json")
+    check_annotated(tables, written=out / "results.json")
     counted = countable(tables, submission, split)
     facts = scored_data(tables, counted.tokens, split=split) | seen.facts()
     result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)
@@ -104,7 +106,7 @@ def evaluate_weights(
     )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} samples."
     if sensors:
-        text += f" Sensors: {', '.join(sensors)}."
+        text += f" Sensors: {', '.join(seen.account.sensors)}."
     _publish(
         result,
         out,
@@ -186,7 +188,7 @@ def _publish(
         out,
         title="nuScenes detection evaluation",
         text=text,
-        notes=[note, unscored_note(result)],
+        notes=[note, scope_note(result)],
         tables=[*metrics_tables(result.summary), *tables],
         pictures={"precision over recall": curves, **(pictures or {})},
     )

@@ -144,12 +144,14 @@ class Evaluation:
             tp_scores, nd_score, eval_time, cfg. Errors without meaning are NaN.
         curves: (class name, threshold) -> Curve.
         rules: the numbers that were used.
+        boxes: how many boxes of the truth counted.
         unscored: classes of the data set that the detector does not know; no metric is of them.
     """
 
     summary: dict[str, Any]
     curves: dict[tuple[str, float], Curve]
     rules: DetectionRules
+    boxes: int
     unscored: tuple[str, ...] = ()
 
 
@@ -228,7 +230,7 @@ def evaluate(
         "eval_time": time.perf_counter() - start,
         "cfg": rules.to_dict(),
     }
-    return Evaluation(summary=summary, curves=curves, rules=rules)
+    return Evaluation(summary=summary, curves=curves, rules=rules, boxes=len(truth))
 
 
 def _curve(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crkd_core.config import ConfigError
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.predict import Account, detect, segment_score, timing_table
 from crkd_core.evaluate.submission import Answer
@@ -74,8 +75,17 @@ def pass_over(
         frames: of the split.
         split: its name.
         recorded: sensors that the data set has.
-        sensors: cameras and radars that the detector may see; () = all.
+        sensors: cameras and radars that the detector may see; () = all. LiDAR always stays.
+
+    Raises:
+        ConfigError: one of ``sensors`` that the detector does not read.
     """
+    if unread := [name for name in sensors if name not in detector.config.sensors]:
+        own = ", ".join(name for name in detector.config.sensors if name != LIDAR)
+        raise ConfigError(
+            f"--sensor {', '.join(unread)}: {detector.config.name} does not read it; of cameras "
+            f"and radars it reads {own or 'none'}"
+        )
     read = [name for name in detector.config.sensors if name in recorded]
     if sensors:
         read = [name for name in read if name in {LIDAR, *sensors}]

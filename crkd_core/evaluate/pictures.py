@@ -217,7 +217,7 @@ def _touched(frame: Frame) -> Truth | None:
     truth = frame.truth
     if truth is None:
         return None
-    return truth.select(truth.num_lidar_points + truth.num_radar_points > 0)
+    return truth.select(truth.counts)
 
 
 def _outline(axes, boxes: Boxes, colors: list[str], width: float, zorder: int) -> None:  # type: ignore[no-untyped-def]

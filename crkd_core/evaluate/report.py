@@ -70,15 +70,21 @@ def metrics_tables(summary: Mapping[str, Any]) -> tuple[Table, Table]:
     return overall, by_class
 
 
-def unscored_note(evaluation: Evaluation) -> str:
-    """A sentence on the classes that the metrics are not about; "" where they are about all."""
-    if not evaluation.unscored:
-        return ""
-    scored = evaluation.summary["mean_dist_aps"]
-    return (
-        f"Metrics are means over the detector's {len(scored)} classes; "
-        f"{', '.join(evaluation.unscored)} of the data set are not among them and not scored."
-    )
+def scope_note(evaluation: Evaluation) -> str:
+    """What the metrics are not about: no box, or not all classes; "" where they are about all."""
+    notes = []
+    if not evaluation.boxes:
+        notes.append(
+            "No box of the truth counts: none of a scored class is in range and has a return "
+            "(num_lidar_pts + num_radar_pts other than 0). The scores say nothing of the detector."
+        )
+    if evaluation.unscored:
+        scored = evaluation.summary["mean_dist_aps"]
+        notes.append(
+            f"Metrics are means over the detector's {len(scored)} classes; "
+            f"{', '.join(evaluation.unscored)} of the data set are not among them and not scored."
+        )
+    return " ".join(notes)
 
 
 def write_report(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +47,23 @@ class Countable:
         return dataclasses.replace(result, unscored=self.unscored)
 
 
-def check_annotated(tables: NuScenes) -> None:
+def check_annotated(tables: NuScenes, *, written: Path | None = None) -> None:
     """Refuse a data set without truth.
+
+    Args:
+        tables: the data set.
+        written: the results file that has been made of it; None = none has.
 
     Raises:
         EvaluateError: its version has none.
     """
     if not tables.annotated:
+        file = "the results file of crkd evaluate"
+        if written is not None:
+            file = f"{written}, which is written,"
         raise EvaluateError(
             f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
-            "the results file of crkd evaluate to the benchmark's server"
+            f"{file} to the benchmark's server"
         )
 
 

@@ -55,7 +55,8 @@ def slices_of(tables: NuScenes, counted: Countable) -> list[Slice]:
     - Speed: truth by its own, that of unknown speed in neither part. A detection goes with the
       nearest truth of its class and sample within the largest match distance, wherever that
       belongs, and where there is none by its own speed: otherwise a wrong speed would count as a
-      missed object here and as a false one there.
+      missed object here and as a false one there. One that says no speed stands, as it does for
+      ``attribute_by_speed``: in neither part it would be a false box nowhere.
     """
     truth, found = counted.truth, counted.detections
     parts = []
@@ -148,9 +149,10 @@ def _speed_of_nearest(
 ) -> NDArray[np.float64]:
     """[N] speed of the truth that each detection is nearest to, else its own, m/s.
 
-    NaN where that is unknown.
+    NaN where that truth's is unknown; 0 for one that is near none and says no speed itself.
     """
-    speed = np.linalg.norm(found.velocity, axis=-1)
+    own = np.linalg.norm(found.velocity, axis=-1)
+    speed = np.where(np.isnan(own), 0.0, own)
     of_truth = np.linalg.norm(truth.velocity, axis=-1)
     # Both sorted by sample once: a search of all for each is slow.
     order, others = (np.argsort(boxes.sample, kind="stable") for boxes in (found, truth))

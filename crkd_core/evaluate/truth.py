@@ -51,8 +51,7 @@ class SampleTruth:
         rules = rules or DetectionRules()
         truth, sample = tables.truths_global(tokens)
         # Nobody can be asked to find what no sensor touched.
-        touched = truth.num_lidar_points + truth.num_radar_points != 0
-        truth, sample = truth.select(touched), sample[touched]
+        truth, sample = truth.select(truth.counts), sample[truth.counts]
         every = ScoredBoxes(
             center=truth.center,
             size=truth.size,

@@ -22,7 +22,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from crkd_core.config import FORMAT, LABEL_ENCODER, to_dict
+from crkd_core.config import LABEL_ENCODER, TRAINING_FORMAT, to_dict
 from crkd_core.experiments.plan import Unlabelled
 from crkd_core.files import write_json
 from crkd_core.model.checkpoint import WEIGHTS, CheckpointError, read_config, read_metadata
@@ -279,7 +279,7 @@ def _record_of_file(weights: Path, preset: str) -> dict[str, Any]:
         steps=int(metadata.get("step", 1)),
     )
     return {
-        "format": FORMAT,
+        "format": TRAINING_FORMAT,
         "config": to_dict(config),
         "data": None,
         "split": None,

@@ -40,7 +40,7 @@ def segment_truth(
     areas: dict[str, Area | None] = {VEHICLE: None, DRIVABLE: drivable}
     if truth is not None:
         named = [name for name in config.vehicles if name in truth.classes]
-        boxes = truth.select(truth.num_lidar_points + truth.num_radar_points > 0)
+        boxes = truth.select(truth.counts)
         areas[VEHICLE] = Area.of_boxes(boxes.of_classes(named))
     maps = []
     for name in config.segment_classes:

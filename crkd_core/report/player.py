@@ -61,7 +61,7 @@ def _frame(frame: Frame, start_ns: int, answers: Mapping[str, Detections]) -> di
     truth = frame.truth
     boxes = []
     if truth is not None:
-        boxes = _boxes(truth.select(truth.num_lidar_points + truth.num_radar_points > 0))
+        boxes = _boxes(truth.select(truth.counts))
     return {
         "t": round((frame.stamp_ns - start_ns) * 1e-9, 2),
         "radar": _rounded(radar, 1),

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.evaluate.pictures import draw_precision_recall
-from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs, unscored_note
+from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs, scope_note
 from crkd_core.evaluate.slices import slices_table
 from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note, unknown_note
 from crkd_core.evaluate.vod.metrics import VodEvaluation
@@ -66,7 +66,7 @@ def _nuscenes(subjects: Sequence[tuple[Subject, Evaluation]], rooms: Path) -> li
     _draw_parts(ticks, bars, path, of=f"mAP{below}")
     parts = [table.html() + "<br>\n" for table in tables]
     for subject, result in subjects:
-        if note := unscored_note(result):
+        if note := scope_note(result):
             parts += paragraphs(f"{subject.name}: {note}")
     parts.append(figure("mAP of parts of the data", path))
     for index, (subject, result) in enumerate(subjects):

@@ -109,6 +109,5 @@ def classes_held(frames: object, classes: Sequence[str]) -> NDArray[np.bool_]:
     holds = np.zeros((len(frames), len(classes)), bool)
     for index in range(len(frames)):
         truth = frames.truth(index).of_classes(classes)
-        seen = truth.num_lidar_points + truth.num_radar_points > 0
-        holds[index, truth.label[seen]] = True
+        holds[index, truth.label[truth.counts]] = True
     return holds

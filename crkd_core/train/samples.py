@@ -142,14 +142,10 @@ def view(frame: Frame, position: int, config: TrainConfig, warped: Warped | None
 
 
 def seen(frame: Frame) -> Frame:
-    """``frame`` with only the boxes that a LiDAR or radar return fell into.
-
-    The rest are hidden from every sensor, and evaluation leaves them out too.
-    """
+    """``frame`` with only the boxes that count, as in an evaluation."""
     if frame.truth is None:
         return frame
-    points = frame.truth.num_lidar_points + frame.truth.num_radar_points
-    return dataclasses.replace(frame, truth=frame.truth.select(points > 0))
+    return dataclasses.replace(frame, truth=frame.truth.select(frame.truth.counts))
 
 
 def start_worker(_: int) -> None:

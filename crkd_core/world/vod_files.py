@@ -191,7 +191,7 @@ def _labels(
         for label, attribute in zip(truth.label, truth.attribute, strict=True)
     ]
     kept = np.array([bool(name) for name in names], bool)
-    kept &= truth.num_lidar_points + truth.num_radar_points > 0
+    kept &= truth.counts
     near = np.linalg.norm(truth.center - EGO_T_LIDAR[:3, 3], axis=1) < ANNOTATION_RANGE
     chosen = np.flatnonzero(kept & near)
     boxes = Boxes(

@@ -82,7 +82,7 @@ def replay(
         _say(f"{params}: {name} means nothing to a replay")
     topics = sensor_topics(topic)
     layout_of(bag, config, topics)
-    from crkd_core.evaluate.report import metrics_tables, unscored_note
+    from crkd_core.evaluate.report import metrics_tables, scope_note
     from crkd_core.infer.allocator import keep_freed_memory
     from crkd_core.infer.detector import Detector
 
@@ -111,7 +111,7 @@ def replay(
     )
     if report.evaluation is not None:
         print_tables(*metrics_tables(report.evaluation.summary))
-        if note := unscored_note(report.evaluation):
+        if note := scope_note(report.evaluation):
             print(note)
     for sentence in report.notes:
         print(sentence)

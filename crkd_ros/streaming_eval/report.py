@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crkd_core.evaluate.report import unscored_note, write_report
+from crkd_core.evaluate.report import scope_note, write_report
 from crkd_core.files import write_json
 from crkd_core.png import write_figure
 from crkd_core.tables import Table, number
@@ -97,7 +97,7 @@ def write_scores(
     picture = out / "streaming.png"
     draw_streaming(passes, picture, offline=offline)
     tables = [streaming_table(passes, offline=offline), stages_table(passes)]
-    note = unscored_note(passes[0].scores.evaluations["offline"]) if passes else ""
+    note = scope_note(passes[0].scores.evaluations["offline"]) if passes else ""
     write_report(
         out / "report.html",
         title="Live detection, scored at the moment of use",

@@ -26,7 +26,7 @@ from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
-from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, sweeps_until
+from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present, sweeps_until
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
 from crkd_core.data.radar_file import read_pcd
@@ -101,8 +101,9 @@ class NuScenesFrames(Sequence[Frame]):
         swept |= {LIDAR: lidar_sweeps} if lidar_sweeps else {}
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
-        rules = {name: SweepRule.of(name, count) for name, count in swept.items()}
-        for text in few_sweeps(tables.index, self._absent, np.array(self._rows, np.int64), rules):
+        self._rules = {name: SweepRule.of(name, count) for name, count in swept.items()}
+        samples = np.array(self._rows, np.int64)
+        for text in few_sweeps(tables.index, self._absent, samples, self._rules):
             warn_once(f"{tables.root}: {text}")
         self._drivable: dict[str, Area] = {}
         names = {tables.index.scene_name[row].decode() for row in scenes} if drivable else set()
@@ -231,6 +232,11 @@ class NuScenesFrames(Sequence[Frame]):
         x, y, z = global_T_ego[:3, 3]
         near = area.near(np.array([x, y]), _MAPPED)
         return near.moved(geometry.invert(global_T_ego), z=float(z))
+
+    def present(self, channel: str) -> NDArray[np.bool_]:
+        """[N] which samples have a camera, a radar or the LiDAR, from the tables alone."""
+        samples, rule = np.array(self._rows, np.int64), self._rules.get(channel)
+        return present(self.tables.index, self._absent, samples, channel, rule)
 
     def truth(self, index: int) -> Truth:
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
+from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.index import Index
 from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
@@ -87,31 +88,34 @@ class NuScenes:
         }
 
     def scenes_of(self, split: str) -> list[str]:
-        """Scene names of a split.
+        """Scene names of a split; warns once of those in splits.json that are not here.
 
         Args:
-            split: its name, or scenes of this version themselves, joined by commas.
+            split: its name, or else a scene of this version, or several, joined by commas.
 
         Raises:
             NuScenesError: unknown split or scene, or none of its scenes is here; lists what is.
         """
+        splits = self.splits()
+        if splits.get(split):
+            self._warn_of_lacking(split)
+            return splits[split]
+        if split in self._scene_row:  # Its name may have a comma.
+            return [split]
         named = dict.fromkeys(split.split(","))
         if named.keys() <= self._scene_row.keys():
             return list(named)
-        splits = self.splits()
         if split not in splits and "," in split:
             self._scene(next(name for name in named if name not in self._scene_row))
-        if not splits.get(split):
-            here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"
-            reason = "is not known"
-            if split in splits:
-                reason = f"has no scene in {self.version}"
-            elif split in SPLIT_SUFFIX:
-                reason = f"belongs to versions ending in {SPLIT_SUFFIX[split]}"
-            raise NuScenesError(
-                f"{self.root}: split {split!r} {reason}; splits of {self.version}: {here}"
-            )
-        return splits[split]
+        here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"
+        reason = "is not known"
+        if split in splits:
+            reason = f"has no scene in {self.version}"
+        elif split in SPLIT_SUFFIX:
+            reason = f"belongs to versions ending in {SPLIT_SUFFIX[split]}"
+        raise NuScenesError(
+            f"{self.root}: split {split!r} {reason}; splits of {self.version}: {here}"
+        )
 
     def samples_of(self, split: str) -> list[str]:
         """Sample tokens of a split, scene by scene in time order.
@@ -328,6 +332,16 @@ class NuScenes:
         matrices[:, :3, 3] = pose[:, :3]
         matrices[:, 3, 3] = 1
         return matrices
+
+    def _warn_of_lacking(self, split: str) -> None:
+        folder = self.root / self.version
+        names = custom_splits(folder).get(split, [])
+        lacking = [name for name in names if name not in self._scene_row]
+        if lacking:
+            warn_once(
+                f"{folder / 'splits.json'}: {len(lacking)} of {len(names)} scenes of {split!r} "
+                f"are not in {self.version}, first {lacking[0]}; the split is the others"
+            )
 
     def _boxes(self, sample_token: str) -> NDArray[np.int64]:
         row = self.sample_row(sample_token)

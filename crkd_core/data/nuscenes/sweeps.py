@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core.data import lidar, radar
 from crkd_core.data.nuscenes.index import Index
-from crkd_core.sensors import CHANNELS, LIDAR, REFERENCES
+from crkd_core.sensors import CHANNELS, LIDAR, RADARS, REFERENCES
 
 # Of fewer samples nobody needs to be told: lost sweeps, and what begins late, are ordinary.
 _NOTICEABLE = 0.05
@@ -106,23 +106,13 @@ def few_sweeps(
         samples: rows of the samples.
         rules: of the sensors that are read.
     """
-    scene, keys = index.sample_scene[samples], index.sample_key[samples]
-    known = keys[:, _REFERENCES] >= 0
-    reference = keys[np.arange(len(keys)), np.array(_REFERENCES)[known.argmax(1)]]
+    recorded = np.diff(index.scene_records).reshape(-1, len(CHANNELS)).sum(0)
+    lacking = [channel for channel in rules if not recorded[CHANNELS.index(channel)]]
     silent, thin = [], []
     for channel, rule in rules.items():
-        number = CHANNELS.index(channel)
-        rows = keys[:, number] if channel == LIDAR else np.where(known.any(1), reference, -1)
-        none, begun, less = (np.zeros(len(samples), bool) for _ in range(3))
-        for one in np.unique(scene[rows >= 0]):
-            here = np.flatnonzero((scene == one) & (rows >= 0))
-            there = _there(index, absent, int(one), number, -1)
-            stamps = index.record_stamp[there]
-            first, end, cut = rule.chosen(stamps, index.record_stamp[rows[here]])
-            none[here] = first == end
-            # At the start of a drive nothing is lost.
-            begun[here] = (end > 0) | (len(there) == 0)
-            less[here] = cut & (first < end)
+        if channel in lacking:
+            continue
+        none, begun, less = _lack(index, absent, samples, channel, rule)
         if channel != LIDAR and (none & begun).sum() > _NOTICEABLE * len(samples):
             silent.append(
                 f"{channel} has no usable sweep in {none.sum()} of {len(samples)} samples"
@@ -132,7 +122,7 @@ def few_sweeps(
                 f"{channel} has fewer than {rule.count} sweeps of at most {rule.oldest:g} s in "
                 f"{less.sum()} of {len(samples)} samples"
             )
-    texts = []
+    texts = [f"the data set has no {', '.join(lacking)}"] if lacking else []
     if silent:
         texts.append(
             f"{', '.join(silent)}: none at most {radar.TIMEOUT:g} s before the reference, so it "
@@ -141,6 +131,55 @@ def few_sweeps(
     if thin:
         texts.append(f"{', '.join(thin)}: clouds hold those, and no older ones")
     return texts
+
+
+def present(
+    index: Index,
+    absent: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    channel: str,
+    rule: SweepRule | None,
+) -> NDArray[np.bool_]:
+    """[S] which samples have a sensor: of a radar a sweep that is used, of others the key frame.
+
+    Args:
+        index: the tables.
+        absent: rows of records whose files are not there, ascending.
+        samples: rows of the samples.
+        channel: any sensor.
+        rule: of a radar; None = it is not read.
+    """
+    if channel not in RADARS:
+        return index.sample_key[samples, CHANNELS.index(channel)] >= 0
+    if rule is None:
+        return np.zeros(len(samples), bool)
+    return ~_lack(index, absent, samples, channel, rule)[0]
+
+
+def _lack(
+    index: Index,
+    absent: NDArray[np.int64],
+    samples: NDArray[np.int64],
+    channel: str,
+    rule: SweepRule,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """[S] each: no sweep is used; some was there before, or none ever is; fewer than asked for."""
+    scene, keys = index.sample_scene[samples], index.sample_key[samples]
+    known = keys[:, _REFERENCES] >= 0
+    reference = keys[np.arange(len(keys)), np.array(_REFERENCES)[known.argmax(1)]]
+    number = CHANNELS.index(channel)
+    rows = keys[:, number] if channel == LIDAR else np.where(known.any(1), reference, -1)
+    none, (begun, less) = rows < 0, np.zeros((2, len(samples)), bool)
+    for one in np.unique(scene[rows >= 0]):
+        here = np.flatnonzero((scene == one) & (rows >= 0))
+        there = _there(index, absent, int(one), number, -1)
+        stamps = index.record_stamp[there]
+        first, end, cut = rule.chosen(stamps, index.record_stamp[rows[here]])
+        none[here] = first == end
+        # At the start of a drive nothing is lost.
+        begun[here] = (end > 0) | (len(there) == 0)
+        less[here] = cut & (first < end)
+    return none, begun, less
 
 
 def _there(

@@ -31,7 +31,7 @@ from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.poses import read_pose
 from crkd_core.frame import Frame
-from crkd_core.sensors import CAMERAS, RADAR_AGE, RADAR_COLUMNS, RADARS
+from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
 
 #: Frames a second: the LiDAR leads. Files number frames and do not time them.
 FRAME_HZ = 10.0
@@ -184,6 +184,10 @@ class VodFrames(Sequence[Frame]):
             truth=self._truth(index, calibration),
             token=name,
         )
+
+    def present(self, channel: str) -> NDArray[np.bool_]:
+        """[N] which frames have a sensor: all have camera, radar and LiDAR, and none another."""
+        return np.full(len(self), channel in (*_SENSORS, LIDAR))
 
     def truth(self, index: int) -> Truth:
         """Boxes of one frame in ego axes, from labels and calibration alone.

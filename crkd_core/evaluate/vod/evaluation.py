@@ -59,7 +59,8 @@ def evaluate_weights(
 
     Raises:
         EvaluateError: the split has no labels (results are written nevertheless).
-        ConfigError: the detector has a class that is not scored or not annotated.
+        ConfigError: the detector has a class that is not scored or not annotated, or does not read
+            one of ``sensors``.
         VodError, CheckpointError, InferError: data, weights or device cannot be used.
     """
     tables = Vod(data)
@@ -86,7 +87,7 @@ def evaluate_weights(
     )
     text = f"{weights.name} on {split} of {tables.version}: {len(frames)} frames."
     if sensors:
-        text += f" Sensors: {', '.join(sensors)}."
+        text += f" Sensors: {', '.join(seen.account.sensors)}."
     publish(
         out,
         title=TITLE,

@@ -152,6 +152,14 @@ def test_the_far_road_of_taller_images_is_trained_on_too():
         assert min(rows) > 0.05 and abs(rows[0] - rows[1]) < 0.03
 
 
+def test_a_flat_image_that_shrinks_keeps_a_row():
+    frame = a_frame()
+    flat = dataclasses.replace(frame, images=tuple(one[130:136] for one in frame.images))
+    least = AugmentConfig(image_zoom=(0.05, 0.05))
+    seen = augment(flat, augment=least, image=IMAGE, rng=np.random.default_rng(0))
+    assert seen.images[0].shape == (128, 352, 3) and np.isfinite(seen.intrinsics).all()
+
+
 def test_views_of_one_frame_share_images_and_stay_what_they_are():
     frame = a_frame()
     small = ImageConfig(height=64, width=176, zoom=1.0)

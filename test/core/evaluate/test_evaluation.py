@@ -187,6 +187,21 @@ def test_truth_scores_one_in_the_classes_that_are_there(data):
     assert aps == pytest.approx({name: float(name in present) for name in NUSCENES_CLASSES})
 
 
+def test_a_truth_without_boxes_that_count_is_said(tmp_path, capsys):
+    root = write_version(tmp_path / "data", scenes=("scene-0061",), files=False)
+    path = root / "v1.0-mini" / "sample_annotation.json"
+    rows = [
+        {**row, "num_lidar_pts": 0, "num_radar_pts": 0} for row in json.loads(path.read_text())
+    ]
+    path.write_text(json.dumps(rows))
+    every, _ = truth_as_detections(NuScenes(root), NuScenes(root).samples_of("scene-0061"))
+    write_submission(every, tmp_path / "results.json")
+    evaluate_submission(tmp_path / "results.json", root, "scene-0061", tmp_path / "out")
+    said = "No box of the truth counts"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_samples_that_do_not_fit_are_named(data):
     tables = NuScenes(data)
     tokens = tables.samples_of("mini_val")
@@ -212,7 +227,10 @@ def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_pat
     data = write_version(tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",))
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-test" / f"{table}.json").write_text("[]")
-    with pytest.raises(EvaluateError, match="-test has no annotations"):
+    file = tmp_path / "out" / "results.json"
+    with pytest.raises(
+        EvaluateError, match=f"-test has no annotations.*send {file}, which is written, to"
+    ):
         evaluate_weights(weights, data, "test", tmp_path / "out")
     assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
 
@@ -274,8 +292,8 @@ def test_samples_outside_a_custom_split_do_not_count(data):
     assert_same(got, expected)
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def random_weights(name, path):
+    """A file of a preset's network as it begins."""
     import torch
 
     from crkd_core.model.build import build_detector
@@ -283,9 +301,13 @@ def weights(tmp_path_factory):
     from crkd_core.presets import preset
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_weights(build_detector(preset("demo_student").detector), path)
+    save_weights(build_detector(preset(name).detector), path)
     return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return random_weights("demo_student", tmp_path_factory.mktemp("weights") / "w.safetensors")
 
 
 def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
@@ -431,6 +453,15 @@ def test_a_class_that_the_data_set_does_not_know_is_named_before_anything_is_run
 def test_a_detector_without_its_sensors_is_refused(data, weights, tmp_path):
     with pytest.raises(NuScenesError, match="unknown sensors"):
         evaluate_weights(weights, data, "mini_val", tmp_path, sensors=("CAM_TOP",))
+
+
+def test_a_report_names_the_sensors_that_were_used(data, tmp_path):
+    teacher = random_weights("demo_teacher", tmp_path / "teacher.safetensors")
+    out = tmp_path / "out"
+    evaluate_weights(teacher, data, "one", out, sensors=("CAM_BACK",), score_threshold=0.5)
+    assert " Sensors: CAM_BACK, LIDAR_TOP." in (out / "report.html").read_text()
+    with pytest.raises(ConfigError, match=r"RADAR_FRONT: demo_teacher does not.* reads CAM_FRONT"):
+        evaluate_weights(teacher, data, "one", out, sensors=("CAM_BACK", "RADAR_FRONT"))
 
 
 def test_boxes_are_drawn_where_they_are(data, tmp_path):

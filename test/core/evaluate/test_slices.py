@@ -131,6 +131,24 @@ def test_a_detection_has_the_speed_of_what_it_detects(every):
     assert standing.truth.any() and moving.truth.any()
 
 
+def test_a_detection_near_nothing_that_says_no_speed_stands(every):
+    tables, counted, _ = every
+    found = counted.detections
+    silent = dataclasses.replace(found, velocity=np.full_like(found.velocity, np.nan))
+    standing, moving = (
+        one
+        for one in slices_of(tables, dataclasses.replace(counted, detections=silent))
+        if one.group == "speed"
+    )
+    far = dataclasses.replace(silent, center=found.center + np.array([500.0, 0, 0]))
+    apart = dataclasses.replace(counted, detections=far)
+    alone, nothing = (one for one in slices_of(tables, apart) if one.group == "speed")
+    assert alone.detections.all() and not nothing.detections.any()
+    # Near an object that moves it is of that, whatever it says itself.
+    assert moving.detections.any() and standing.detections.any()
+    assert not (moving.detections & standing.detections).any()
+
+
 def test_the_order_of_boxes_says_nothing(every):
     tables, counted, _ = every
     rng = np.random.default_rng(2)

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.commands.training import _from_start
-from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, ConfigError
+from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, TRAINING_FORMAT, ConfigError
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
@@ -242,6 +242,7 @@ def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
     stored = json.loads((out / "results" / "S0.json").read_text())
     assert stored["command"] == "crkd (weights alone)"
     assert stored["steps"] == 400 and stored["seconds"] == 0
+    assert json.loads((out / "runs/S0/config.json").read_text())["format"] == TRAINING_FORMAT
     assert str(tmp_path) not in json.dumps(stored)
 
 

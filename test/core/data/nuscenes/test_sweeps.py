@@ -1,5 +1,6 @@
 """Of which sweeps clouds are made, against a search through all records."""
 
+import json
 import shutil
 
 import handmade
@@ -89,6 +90,18 @@ def test_key_frames_alone_are_used_as_live_and_what_is_lacking_is_said(tmp_path,
         assert (said in caplog.text) == (count > 1)
     assert "none at most 0.3 s before the reference" in caplog.text
     assert "LIDAR_TOP has fewer than 10 sweeps of at most 0.95 s in 6 of 8 samples" in caplog.text
+
+
+def test_sensors_that_the_tables_do_not_have_are_said_to_be_lacking(tmp_path, caplog):
+    root = handmade.write_version(tmp_path, samples=8, scenes=(SCENE,), files=False)
+    path = root / "v1.0-mini" / "sample_data.json"
+    rows = json.loads(path.read_text())
+    lacking = (RADARS[0], LIDAR)
+    rows = [row for row in rows if not any(f"/{name}/" in row["filename"] for name in lacking)]
+    path.write_text(json.dumps(rows))
+    NuScenesFrames(NuScenes(root), "mini_train", radar_sweeps=6, lidar_sweeps=10)
+    assert f"{root}: the data set has no {RADARS[0]}, {LIDAR}" in caplog.text
+    assert f"{RADARS[0]} has no usable sweep" not in caplog.text
 
 
 @pytest.mark.parametrize("channel", [RADARS[0], LIDAR])

@@ -91,12 +91,19 @@ def test_unknown_splits_list_what_exists(root):
         other.scenes_of("mini_val")
 
 
-def test_own_splits_come_first(tmp_path):
+def test_own_splits_come_first(tmp_path, caplog):
     splits = {"mini_val": ["scene-0061"], "rainy": ["scene-0103", "scene-9999"]}
+    splits["scene-0061"] = ["scene-0103"]
     data = NuScenes(handmade.write_version(tmp_path, splits=splits, files=False))
     assert data.scenes_of("mini_val") == ["scene-0061"]
     assert data.scenes_of("mini_train") == ["scene-0061"]
-    assert data.scenes_of("rainy") == ["scene-0103"]
+    assert caplog.text == ""
+    for _ in range(2):
+        assert data.scenes_of("rainy") == ["scene-0103"]
+    assert (
+        caplog.text.count("1 of 2 scenes of 'rainy' are not in v1.0-mini, first scene-9999") == 1
+    )
+    assert data.scenes_of("scene-0061") == ["scene-0103"]
     (tmp_path / "v1.0-mini" / "splits.json").write_text("[1]")
     with pytest.raises(NuScenesError, match=r"splits\.json: expected a mapping from split names"):
         data.splits()
@@ -253,6 +260,12 @@ def test_a_user_without_a_home_is_no_obstacle(root, monkeypatch):
     beside.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(root / ("long" * 100)))
     assert len(NuScenes(root).scenes) == 2
+
+
+def test_a_scene_whose_name_has_a_comma_is_a_split(tmp_path):
+    names = ("scene-0061", "town, rain")
+    data = NuScenes(handmade.write_version(tmp_path, scenes=names, files=False))
+    assert data.scenes_of("town, rain") == ["town, rain"]
 
 
 def test_scenes_joined_by_commas_are_a_split(root):

@@ -9,6 +9,7 @@ import pytest
 import torch
 import vod_tiny
 
+from crkd_core.config import ConfigError
 from crkd_core.evaluate.vod.evaluation import evaluate_weights
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
@@ -16,20 +17,22 @@ from crkd_core.presets import preset
 from crkd_core.report.report import report
 
 
-@pytest.mark.parametrize("sensors", [(), ("RADAR_FRONT",)])
-def test_samples_with_nothing_to_see_are_counted(sensors, tmp_path, capsys) -> None:
+def test_only_sensors_that_the_detector_reads_are_chosen(tmp_path, capsys) -> None:
     label = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
     data = vod_tiny.write(tmp_path / "vod", labels=(label,))
     torch.manual_seed(0)
     weights, out = tmp_path / "w.safetensors", tmp_path / "out"
     cameras = dataclasses.replace(preset("vod_student").detector, radar=None)
     save_weights(build_detector(cameras), weights)
-    evaluate_weights(weights, data, "train", out, sensors=sensors, score_threshold=0.5)
+    with pytest.raises(
+        ConfigError, match=r"RADAR_FRONT: \w+ does not read it; .* reads CAM_FRONT"
+    ):
+        evaluate_weights(weights, data, "train", out, sensors=("RADAR_FRONT",))
+    evaluate_weights(weights, data, "train", out, sensors=("CAM_FRONT",), score_threshold=0.5)
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["data"]["split"] == "train" and len(metrics["data"]["digest"]) == 16
-    # The radar alone is nothing to a detector of cameras.
-    assert metrics.get("samples_without_input", 0) == len(sensors)
-    assert ("had no sensor that the detector could" in capsys.readouterr().out) == bool(sensors)
+    assert "samples_without_input" not in metrics
+    assert "had no sensor that the detector could" not in capsys.readouterr().out
 
 
 def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> None:

@@ -1,0 +1,140 @@
+"""What a training set lacks is said from its tables, before there is a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+
+import numpy as np
+import pytest
+from handmade import write_version
+from train_tiny import a_config
+from typer.testing import CliRunner
+
+from crkd_core.cli import app
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.evaluate.truth import SampleTruth
+from crkd_core.presets import preset
+from crkd_core.sensors import CAMERAS, LIDAR, RADARS
+from crkd_core.train.balance import classes_held
+from crkd_core.train.samples import Views
+from crkd_core.train.start import TrainError
+from crkd_core.train.training_set import check_set
+
+
+def changed(root, table, change, version="v1.0-mini"):
+    """Write a table's rows anew: each is given to ``change``; None leaves it out."""
+    path = root / version / f"{table}.json"
+    rows = [change(row) for row in json.loads(path.read_text())]
+    path.write_text(json.dumps([row for row in rows if row is not None]))
+
+
+def with_returns(lidar, radar):
+    return lambda row: {**row, "num_lidar_pts": lidar, "num_radar_pts": radar}
+
+
+def train_in(root, out, *options):
+    words = ["train", "--data", root, "--split", "scene-0061", "--out", out, *options]
+    return CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+
+
+def test_a_set_whose_boxes_have_no_return_is_refused_before_there_is_a_folder(tmp_path):
+    root = write_version(tmp_path / "data", files=False)
+    changed(root, "sample_annotation", with_returns(1, -1))
+    with pytest.raises(TrainError, match=r"0 of \d\d boxes .*have a return.*choose another"):
+        train_in(root, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_learned_is_what_is_scored(tmp_path):
+    root = write_version(tmp_path / "data", scenes=("scene-0061",))
+    changed(root, "sample_annotation", with_returns(-1, 0))
+    frames = NuScenesFrames(NuScenes(root), "scene-0061", radar_sweeps=1)
+    truth = frames.tables.truths_global(frames.tokens)[0]
+    assert truth.counts.all() and len(truth)
+    assert len(SampleTruth.read(frames.tables, frames.tokens).boxes)
+    assert classes_held(frames, NUSCENES_CLASSES).any()
+    learned = Views(frames, a_config()).recorded(0).truth
+    assert np.array_equal(learned.num_lidar_points, np.full(len(learned), -1)) and len(learned)
+
+
+def without(root, *channels):
+    changed(
+        root,
+        "sample_data",
+        lambda row: None if any(f"/{c}/" in row["filename"] for c in channels) else row,
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "options", "text"),
+    [
+        ([LIDAR], [], r"has no LiDAR, which depth_weight reads; --set depth_weight=0"),
+        (
+            [LIDAR],
+            ["--preset", "demo_teacher"],
+            "LiDAR, which demo_teacher reads; take a detector",
+        ),
+        (
+            CAMERAS,
+            ["--preset", "demo_camera"],
+            "no sample has a sensor that demo_camera may see, which are CAM_FRONT, ",
+        ),
+        (
+            [*CAMERAS, RADARS[0]],
+            ["--set", "depth_weight=0", "--set", f"sensors=[{RADARS[0]}]"],
+            "demo_student may see, which are RADAR_FRONT",
+        ),
+    ],
+)
+def test_a_set_without_what_is_read_is_refused(channels, options, text, tmp_path):
+    root = write_version(tmp_path / "data", files=False)
+    without(root, *channels)
+    with pytest.raises(TrainError, match=text):
+        train_in(root, tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_set_without_annotations_is_refused(tmp_path):
+    root = write_version(
+        tmp_path / "data", version="v1.0-test", scenes=("scene-0077",), files=False
+    )
+    for table in ("sample_annotation", "instance"):
+        (root / "v1.0-test" / f"{table}.json").write_text("[]")
+    words = ["train", "--data", str(root), "--split", "test", "--out", str(tmp_path / "run")]
+    with pytest.raises(TrainError, match=r"v1.0-test has no annotations to learn from; choose"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_few_samples_without_anything_to_see_are_warned_of_and_lidar_is_counted(tmp_path):
+    root = write_version(tmp_path / "data", scenes=("scene-0061",), files=False)
+    first = NuScenes(root).samples_of("scene-0061")[0]
+    cut = (*CAMERAS, LIDAR)
+
+    def first_alone(row):
+        there = any(f"/{c}/" in row["filename"] for c in cut) and row["sample_token"] == first
+        return None if there else row
+
+    changed(root, "sample_data", first_alone)
+    frames = NuScenesFrames(NuScenes(root), "scene-0061", lidar_sweeps=1)
+    assert not frames.present(LIDAR)[0] and frames.present(LIDAR)[1:].all()
+    camera = dataclasses.replace(preset("demo_camera"), depth_weight=0.0)
+    with pytest.warns(
+        UserWarning, match=f"1 of {len(frames)} samples have no sensor that demo_ca"
+    ):
+        check_set(camera, frames)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # One sample is no batch of two.
+        two = dataclasses.replace(preset("demo_student"), batch_size=2, depth_weight=1.0)
+        check_set(two, frames)
+    with (
+        pytest.warns(UserWarning),
+        pytest.raises(
+            TrainError, match=r"1 of \d samples have no LiDAR, which the teacher demo_t"
+        ),
+    ):
+        check_set(preset("demo_student"), frames, [preset("demo_teacher").detector])
