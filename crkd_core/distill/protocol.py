@@ -26,6 +26,7 @@ from crkd_core.distill.held_out import (
     measured,
 )
 from crkd_core.distill.left_out import without_channels, without_classes
+from crkd_core.distill.origins import check_origins
 from crkd_core.distill.teacher import Teacher
 from crkd_core.distill.training import first_student
 from crkd_core.evaluate.metrics import ERROR_NAMES
@@ -70,6 +71,7 @@ class Protocol:
         left_out: channels of boxes that do not teach, with the teacher's error and the student's.
         left_out_classes: classes that do not teach, with the teacher's AP and the student's.
         notes: what whoever reads the numbers must know.
+        is_unseen: whether it is known that neither network was trained on these drives before.
     """
 
     held_out: HeldOut
@@ -79,6 +81,7 @@ class Protocol:
     left_out: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     left_out_classes: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    is_unseen: bool = False
 
     def write(self, run: Path) -> None:
         """Write ``protocol.json`` into a run folder."""
@@ -107,6 +110,7 @@ class Protocol:
                     name: (ours, other) for name, (ours, other) in data["left_out_classes"].items()
                 },
                 notes=tuple(data["notes"]),
+                is_unseen=data.get("is_unseen", False),  # Earlier versions did not ask.
             )
         except FileNotFoundError:
             return None
@@ -119,8 +123,9 @@ class Protocol:
         for name, scores in (("student, step 0", self.start), ("student, end", self.end)):
             if scores is not None:
                 rows.append([name, *_cells(scores)])
+        unseen = "nothing was trained on" if self.is_unseen else "this run does not train on"
         return Table(
-            title=f"on {self.held_out.split}, which nothing was trained on",
+            title=f"on {self.held_out.split}, which {unseen}",
             columns=("network", "mAP", "NDS", *MEAN_NAMES.values()),
             rows=rows,
         )
@@ -148,7 +153,8 @@ def measured_start(
         kept: see ``before``.
 
     Raises:
-        ProtocolError: a sample is held out and trained on, or see ``before``.
+        ProtocolError: a sample is held out and trained on, by this run or, as their run folders
+            say, by teachers or start before; or see ``before``.
         EvaluateError, ConfigError, NuScenesError: see ``measure``.
     """
     if held_out is None:
@@ -159,7 +165,11 @@ def measured_start(
     check_apart(drives, trained)
     if (more := config.unlabelled) is not None:
         check_apart(drives, HeldOut(data=Path(more.data), split=more.split))
-    return before(config, drives, allow_weak=allow_weak, device=device, kept=kept)
+    starts = [path for path in (config.start, config.start_image) if path is not None]
+    networks = [*(method.teacher for method in config.distillations), *starts]
+    is_unseen, notes = check_origins(drives, networks)
+    config, found = before(config, drives, allow_weak=allow_weak, device=device, kept=kept)
+    return config, dataclasses.replace(found, notes=(*found.notes, *notes), is_unseen=is_unseen)
 
 
 def before(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.data.nuscenes.scenes import NuScenes
+from crkd_core.distill.held_out import HeldOut, ProtocolError
+from crkd_core.distill.origins import check_origins
 from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
@@ -63,6 +65,7 @@ class Asked:
             raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
         said = self._said(known)
         settings = Settings(**said) if known is None else dataclasses.replace(known, **said)
+        check_unseen(settings)
         folder.set_up(settings)
         return settings
 
@@ -101,3 +104,24 @@ class Asked:
             more = self.more.resolve()
             said |= {"more": str(more), "more_drives": tuple(NuScenes(more).scenes)}
         return said
+
+
+def check_unseen(settings: Settings) -> None:
+    """Refuse trainings from elsewhere that know drives which the experiment scores on.
+
+    What a weights file was trained on, or a folder whose data set is gone, nobody can tell.
+
+    Raises:
+        ExperimentError: validation or test drives are among those of its run folder.
+        NuScenesError: the data set cannot be used.
+    """
+    for name, source in settings.trained.items():
+        for part in ("validation", "test"):
+            drives = HeldOut(data=Path(settings.data), split=",".join(settings.drives[part]))
+            try:
+                check_origins(drives, [source])
+            except ProtocolError as error:
+                raise ExperimentError(
+                    f"--trained {name}={source}: this experiment's {part} drives are known to it: "
+                    f"{error}"
+                ) from error

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from crkd_core.cli import app
 from crkd_core.config import RESPD_CHANNELS, CrkdConfig, TrainConfig
 from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart, measure, measured
+from crkd_core.distill.origins import check_origins
 from crkd_core.distill.protocol import Protocol, judge
 from crkd_core.evaluate.metrics import ERROR_NAMES
 from crkd_core.model.checkpoint import load_weights, save_weights
@@ -126,6 +127,7 @@ def test_a_protocol_survives_its_file(tmp_path) -> None:
         left_out={"velocity": (0.8, 0.5)},
         left_out_classes={"bicycle": (0.0, 0.1)},
         notes=("one", "two"),
+        is_unseen=True,
     )
     assert Protocol.read(tmp_path) is None
     full.write(tmp_path)
@@ -145,6 +147,47 @@ def test_samples_that_are_trained_on_are_not_held_out(tiny_world) -> None:
     with pytest.raises(ProtocolError, match=r"4 of 4 samples of mini_train are trained on"):
         check_apart(trained, trained)
     check_apart(HeldOut(data=tiny_world, split="mini_val"), trained)
+
+
+def a_run_folder(path, data, split, **config) -> Path:
+    """What a training leaves, as far as it tells of its drives."""
+    changed = dataclasses.replace(TrainConfig(detector=TINY), **config)
+    Run.start(path, changed, data=str(data), split=split)
+    save_weights(settled(TINY), path / "weights.safetensors")
+    return path
+
+
+def test_networks_that_were_trained_on_held_out_drives_are_refused(tiny_world, tmp_path) -> None:
+    held_out = HeldOut(data=tiny_world, split="mini_val")
+    apart = a_run_folder(tmp_path / "apart", tiny_world, "mini_train")
+    assert check_origins(held_out, [apart, apart / "weights.safetensors"]) == (True, [])
+    seen = a_run_folder(tmp_path / "seen", tiny_world, "scene-0103")
+    later = a_run_folder(
+        tmp_path / "later", tiny_world, "mini_train", start=str(seen / "weights.safetensors")
+    )
+    for network in (seen, seen / "weights.safetensors", later):
+        with pytest.raises(ProtocolError, match=r"was trained on .*4 of 4 samples of mini_val"):
+            check_origins(held_out, [apart, network])
+    gone = a_run_folder(tmp_path / "gone", tmp_path / "nowhere", "train")
+    known, notes = check_origins(held_out, [gone])
+    assert not known and "mini_val is not known: train of" in notes[0]
+    alone = (seen / "weights.safetensors").rename(tmp_path / "alone.safetensors")
+    assert check_origins(held_out, [alone]) == (False, [])
+    # The command asks before anything is measured.
+    words = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--held-out"]
+    words += ["mini_val", "--teacher", str(later), "--student", str(alone), "--out"]
+    words += [str(tmp_path / "out"), "--preset", "demo_student", "--losses", "respd_heatmap=1"]
+    save_weights(settled(TINY), seen / "weights.safetensors")
+    with pytest.raises(ProtocolError, match=f"{seen}.* was trained on|{later}.* was trained on"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_title_claims_no_more_than_is_known() -> None:
+    found = Protocol(held_out=DRIVES, teacher=scores(0.8), start=None)
+    assert found.table().title == "on val, which this run does not train on"
+    known = dataclasses.replace(found, is_unseen=True)
+    assert known.table().title == "on val, which nothing was trained on"
 
 
 def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:

@@ -30,9 +30,10 @@ from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
 from crkd_core.files import write_json
-from crkd_core.model.checkpoint import CheckpointError, read_config
+from crkd_core.model.checkpoint import CheckpointError, load_weights, read_config, save_weights
 from crkd_core.model.lidar.encoders import LidarBranchError
 from crkd_core.presets import preset
+from crkd_core.train.run_folder import Run
 
 #: A network of seconds out of the demo presets.
 TINY = (
@@ -266,6 +267,20 @@ def test_a_training_from_elsewhere_must_have_ended(data, tmp_path):
     for words in (["S0"], ["=x"], ["S0=a", "S0=b"]):
         with pytest.raises(ExperimentError, match="expected RUN=FOLDER or RUN=WEIGHTS"):
             trainings_from(words)
+
+
+def test_a_training_from_elsewhere_must_not_know_the_drives_that_are_scored(data, tmp_path):
+    drives = share_out(NuScenes(data), "1,1,1")
+    config = dataclasses.replace(preset("demo_student"), steps=1)
+    for part in ("validation", "test"):
+        run = tmp_path / part
+        Run.start(run, config, data=str(data), split=",".join(drives[part]))
+        weights = load_weights("weights/demo_student.safetensors")
+        save_weights(weights, run / "weights.safetensors", extra={"step": "1"})
+        with pytest.raises(ExperimentError, match=f"this experiment's {part} drives are known to"):
+            asked = Asked(data=data, drives="1,1,1", trained={"S0": run})
+            experiment("main", tmp_path / "out", asked)
+        assert not (tmp_path / "out" / "experiment.json").exists()
 
 
 def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
