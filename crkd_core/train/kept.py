@@ -19,7 +19,7 @@ from crkd_core.frame import Frame
 from crkd_core.train.frame_file import map_frame, write_frame
 
 #: To be raised whenever reading changes what a Frame holds.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Kept:

@@ -13,19 +13,13 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.boxes import Boxes, Truth
-from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.index import Index
-from crkd_core.data.nuscenes.index_boxes import BICYCLE_RACK
 from crkd_core.data.nuscenes.index_cache import open_index
 from crkd_core.data.nuscenes.record import Record
-from crkd_core.data.nuscenes.tables import (
-    SPLIT_SUFFIX,
-    NuScenesError,
-    custom_splits,
-    find_version,
-    predefined_splits,
-)
+from crkd_core.data.nuscenes.splits import scenes_of, splits_held, unknown_scene
+from crkd_core.data.nuscenes.tables import NuScenesError, find_version
+from crkd_core.data.nuscenes.truths import bicycle_racks, truths
 from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS, REFERENCES
 
 logger = logging.getLogger(__name__)
@@ -81,11 +75,7 @@ class NuScenes:
 
     def splits(self) -> dict[str, list[str]]:
         """Split name -> names of its scenes that this version holds; splits.json comes first."""
-        known = predefined_splits(self.version) | custom_splits(self.root / self.version)
-        return {
-            split: [name for name in names if name in self._scene_row]
-            for split, names in known.items()
-        }
+        return splits_held(self.root / self.version, self._scene_row)
 
     def scenes_of(self, split: str) -> list[str]:
         """Scene names of a split; warns once of those in splits.json that are not here.
@@ -96,26 +86,7 @@ class NuScenes:
         Raises:
             NuScenesError: unknown split or scene, or none of its scenes is here; lists what is.
         """
-        splits = self.splits()
-        if splits.get(split):
-            self._warn_of_lacking(split)
-            return splits[split]
-        if split in self._scene_row:  # Its name may have a comma.
-            return [split]
-        named = dict.fromkeys(split.split(","))
-        if named.keys() <= self._scene_row.keys():
-            return list(named)
-        if split not in splits and "," in split:
-            self._scene(next(name for name in named if name not in self._scene_row))
-        here = ", ".join(name for name, scenes in splits.items() if scenes) or "none"
-        reason = "is not known"
-        if split in splits:
-            reason = f"has no scene in {self.version}"
-        elif split in SPLIT_SUFFIX:
-            reason = f"belongs to versions ending in {SPLIT_SUFFIX[split]}"
-        raise NuScenesError(
-            f"{self.root}: split {split!r} {reason}; splits of {self.version}: {here}"
-        )
+        return scenes_of(self.root / self.version, self._scene_row, split)
 
     def samples_of(self, split: str) -> list[str]:
         """Sample tokens of a split, scene by scene in time order.
@@ -240,26 +211,8 @@ class NuScenes:
         Raises:
             NuScenesError: unknown sample.
         """
-        index = self.index
         samples = np.array([self.sample_row(token) for token in sample_tokens], np.int64)
-        first, last = index.sample_boxes[samples], index.sample_boxes[samples + 1]
-        owner = np.repeat(np.arange(len(samples)), last - first)
-        before = np.concatenate([[0], np.cumsum(last - first)])[:-1]
-        rows = np.arange(len(owner)) + (first - before)[owner]
-        known = index.box_label[rows] >= 0
-        rows, owner = rows[known], owner[known]
-        truth = Truth(
-            center=index.box_center[rows],
-            size=index.box_size[rows],
-            yaw=index.box_yaw[rows],
-            velocity=index.box_velocity[rows],
-            label=index.box_label[rows].astype(np.int64),
-            attribute=index.box_attribute[rows].astype(np.int64),
-            num_lidar_points=index.box_lidar[rows].astype(np.int64),
-            num_radar_points=index.box_radar[rows].astype(np.int64),
-            classes=self.classes,
-        )
-        return truth, owner
+        return truths(self.index, samples, self.classes)
 
     def bicycle_racks(self, sample_token: str) -> Boxes:
         """Bicycle racks of a sample in GLOBAL axes; they are no detection class.
@@ -270,17 +223,7 @@ class NuScenes:
         Raises:
             NuScenesError: unknown sample.
         """
-        index = self.index
-        rows = self._boxes(sample_token)
-        rows = rows[index.box_label[rows] == BICYCLE_RACK]
-        return Boxes(
-            center=index.box_center[rows],
-            size=index.box_size[rows],
-            yaw=index.box_yaw[rows],
-            velocity=index.box_velocity[rows],
-            label=np.zeros(len(rows), np.int64),
-            classes=("bicycle_rack",),
-        )
+        return bicycle_racks(self.index, self.sample_row(sample_token))
 
     def ego_translation(self, sample_token: str) -> NDArray[np.float64]:
         """[3] global position of ego at the key LiDAR sweep: the metrics measure range from it.
@@ -333,27 +276,9 @@ class NuScenes:
         matrices[:, 3, 3] = 1
         return matrices
 
-    def _warn_of_lacking(self, split: str) -> None:
-        folder = self.root / self.version
-        names = custom_splits(folder).get(split, [])
-        lacking = [name for name in names if name not in self._scene_row]
-        if lacking:
-            warn_once(
-                f"{folder / 'splits.json'}: {len(lacking)} of {len(names)} scenes of {split!r} "
-                f"are not in {self.version}, first {lacking[0]}; the split is the others"
-            )
-
-    def _boxes(self, sample_token: str) -> NDArray[np.int64]:
-        row = self.sample_row(sample_token)
-        return np.arange(*self.index.sample_boxes[row : row + 2])
-
     def _scene(self, scene: str) -> int:
         if scene not in self._scene_row:
-            shown = ", ".join(self.scenes[:10]) + (", ..." if len(self.scenes) > 10 else "")
-            raise NuScenesError(
-                f"no scene {scene!r} in {self.root / self.version}; {len(self.scenes)} scenes: "
-                f"{shown}"
-            )
+            raise unknown_scene(self.root / self.version, self._scene_row, scene)
         return self._scene_row[scene]
 
     def _record(self, row: int) -> Record:
