@@ -115,13 +115,15 @@ def check_unseen(settings: Settings) -> None:
         ExperimentError: validation or test drives are among those of its run folder.
         NuScenesError: the data set cannot be used.
     """
-    for name, source in settings.trained.items():
+    sources = {f"--trained {name}={source}": source for name, source in settings.trained.items()}
+    if settings.start_image is not None:
+        sources[f"--start-image {settings.start_image}"] = settings.start_image
+    for option, source in sources.items():
         for part in ("validation", "test"):
             drives = HeldOut(data=Path(settings.data), split=",".join(settings.drives[part]))
             try:
                 check_origins(drives, [source])
             except ProtocolError as error:
                 raise ExperimentError(
-                    f"--trained {name}={source}: this experiment's {part} drives are known to it: "
-                    f"{error}"
+                    f"{option}: this experiment's {part} drives are known to it: {error}"
                 ) from error

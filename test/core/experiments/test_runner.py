@@ -277,9 +277,9 @@ def test_a_training_from_elsewhere_must_not_know_the_drives_that_are_scored(data
         Run.start(run, config, data=str(data), split=",".join(drives[part]))
         weights = load_weights("weights/demo_student.safetensors")
         save_weights(weights, run / "weights.safetensors", extra={"step": "1"})
-        with pytest.raises(ExperimentError, match=f"this experiment's {part} drives are known to"):
-            asked = Asked(data=data, drives="1,1,1", trained={"S0": run})
-            experiment("main", tmp_path / "out", asked)
+        for given in ({"trained": {"S0": run}}, {"start_image": run / "weights.safetensors"}):
+            with pytest.raises(ExperimentError, match=f"this experiment's {part} drives are kn"):
+                experiment("main", tmp_path / "out", Asked(data=data, drives="1,1,1", **given))
         assert not (tmp_path / "out" / "experiment.json").exists()
 
 
