@@ -23,7 +23,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from crkd_core.progress import drop_unwritten
-from crkd_ros.signals import ENDING
+from crkd_ros.signals import ENDING, are_held
 
 #: What rclpy says of values of its own parameters, such as ``use_sim_time``, as a node is made.
 REFUSED = (
@@ -113,11 +113,12 @@ def _interrupt(*_: Any) -> None:
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGALRM, _raise)
     signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
-    raise KeyboardInterrupt
+    _raise()
 
 
 def _raise(*_: Any) -> None:
-    raise KeyboardInterrupt
+    if not are_held():  # Or it comes again, a little later.
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crkd_ros.node.threads import core_count, network_threads
 from crkd_ros.parameters.node import WeightsConfig
+from crkd_ros.signals import held
 
 if TYPE_CHECKING:
     from crkd_core.infer.detector import Detector
@@ -33,8 +34,9 @@ def load_detector(config: WeightsConfig) -> Detector:
     if not Path(config.weights).exists():
         raise WeightsError(f"parameter weights: there is no file {config.weights}")
     # Importing torch takes seconds: wrong parameters are reported before.
-    from crkd_core.infer.detector import Detector, InferError
-    from crkd_core.model.checkpoint import CheckpointError
+    with held():
+        from crkd_core.infer.detector import Detector, InferError
+        from crkd_core.model.checkpoint import CheckpointError
 
     try:
         return Detector.load(
@@ -54,7 +56,8 @@ def use_threads(wanted: int) -> int:
     Returns:
         How many these are.
     """
-    import torch
+    with held():
+        import torch
 
     count = network_threads(wanted, core_count(), _torch_chose())
     torch.set_num_threads(count)

@@ -192,6 +192,34 @@ def test_an_import_that_swallows_a_signal_does_not_keep_the_node_alive(weights, 
         process.kill()
 
 
+def test_a_signal_waits_for_what_an_exception_would_abort(weights, tmp_path):
+    path = node_rig.parameter_file(tmp_path, weights=str(weights), motion={"source": "none"})
+    code = STUBBORN.replace(
+        """    try:
+        time.sleep(3600)
+    except BaseException:
+        pass
+    time.sleep(3600)
+""",
+        """    from crkd_ros.signals import held
+    with held():
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        print("whole", flush=True)
+    time.sleep(3600)
+""",
+    )
+    process = node_rig.Process("--params-file", str(path), log=tmp_path / "log", code=code)
+    try:
+        wait_until(lambda: "loading" in process.output(), process)
+        process.interrupt()
+        assert process.end() == 0, process.output()
+        assert "whole" in process.output() and "Traceback" not in process.output()
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.0, 2.0, 4.0])
 def test_any_number_of_signals_at_any_moment_is_one_clean_end(delay, weights, tmp_path):
     """From the process's first moment on; then until it is gone, its own end included."""
