@@ -102,12 +102,12 @@ def lidar_centerpoint() -> TrainConfig:
         decoder=DecoderConfig(),
         head=PUBLISHED_HEAD,
     )
-    # 20 epochs.
+    steps = 35_200  # 20 epochs.
     return dataclasses.replace(
         run,
         detector=detector,
         augment=AugmentConfig(bev_rotation=45.0),
-        steps=35_200,
+        steps=steps,
         depth_weight=0.0,
-        paste=published_paste(35_200),
+        paste=published_paste(steps),
     )

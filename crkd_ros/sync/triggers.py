@@ -19,8 +19,8 @@ from crkd_ros.sync.firing import Firing
 from crkd_ros.sync.history import History
 
 #: A sensor is dead when so many of its messages in a row are missing, and for so long, or after
-#: ``dead_after``. It is judged at stamps of others, which may come that much earlier: cameras
-#: behind a network are 0.1 to 0.4 s later than radars, whatever their rate.
+#: ``dead_after``. It is judged at stamps of others, which may come earlier: cameras behind a
+#: network are later than radars by tenths of a second, whatever their rate.
 _MISSING, _MISSING_NS = 5, 500_000_000
 
 
