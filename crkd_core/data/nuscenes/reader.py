@@ -20,16 +20,15 @@ from crkd_core import geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, RadarConfig, TemporalConfig
-from crkd_core.data import cameras, lidar, radar
 from crkd_core.data.nuscenes.absent import absent_records, warn_once
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
-from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present, sweeps_until
+from crkd_core.data.nuscenes.sensor_files import SensorFiles
+from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
-from crkd_core.data.radar_file import read_pcd
 from crkd_core.frame import Frame, PastFrame
 from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 
@@ -102,6 +101,13 @@ class NuScenesFrames(Sequence[Frame]):
         scenes = np.unique(tables.index.sample_scene[self._rows]).tolist()
         self._absent = absent_records(tables.root, tables.index, scenes, swept)
         self._rules = {name: SweepRule.of(name, count) for name, count in swept.items()}
+        self._files = SensorFiles(
+            tables,
+            self._absent,
+            sensors=self._sensors,
+            radar_sweeps=radar_sweeps,
+            image=image,
+        )
         samples = np.array(self._rows, np.int64)
         for text in few_sweeps(tables.index, self._absent, samples, self._rules):
             warn_once(f"{tables.root}: {text}")
@@ -172,18 +178,19 @@ class NuScenesFrames(Sequence[Frame]):
     def _frame(self, sample: int, *, past: bool) -> Frame:
         """The Frame of a row of the samples; as an earlier moment without LiDAR and truth."""
         table = self.tables.index
-        keys = table.sample_key[sample]
         token = table.sample_token[sample].decode()
         reference = self.tables.reference_row(sample)
         stamp = int(table.record_stamp[reference])
         global_T_ego = self.tables.poses_of([reference])[0]
         ego_T_global = geometry.invert(global_T_ego)
-        images, intrinsics, ego_T_cam = self._cameras(keys, ego_T_global)
-        points, present = self._radars(sample, stamp, ego_T_global)
+        images, intrinsics, ego_T_cam = self._files.cameras(sample, ego_T_global)
+        points, present = self._files.radars(sample, stamp, ego_T_global)
         truth = None
         if self.tables.annotated and not past:
             truth = self.tables.truth_global(token).transformed(ego_T_global)
-        has_lidar = self.lidar_sweeps and not past
+        lidar = None
+        if self.lidar_sweeps and not past:
+            lidar = self._files.lidar(sample, ego_T_global, sweeps=self.lidar_sweeps)
         return Frame(
             stamp_ns=stamp,
             images=images,
@@ -192,7 +199,7 @@ class NuScenesFrames(Sequence[Frame]):
             prepared=self._image,
             radar=points,
             radar_present=present,
-            lidar=self._lidar(sample, ego_T_global) if has_lidar else None,
+            lidar=lidar,
             global_T_ego=global_T_ego,
             truth=truth,
             drivable=None if past else self._drivable_area(sample, global_T_ego),
@@ -265,88 +272,6 @@ class NuScenesFrames(Sequence[Frame]):
     def lidar_only(self) -> NuScenesFrames:
         """The same samples without cameras and radars, for what reads only LiDAR and truth."""
         return NuScenesFrames(self.tables, self.tokens, lidar_sweeps=self.lidar_sweeps, sensors=())
-
-    def _cameras(
-        self, keys: NDArray[np.int32], ego_T_global: NDArray[np.float64]
-    ) -> tuple[tuple[NDArray[np.uint8] | None, ...], NDArray[np.float64], NDArray[np.float64]]:
-        """Images, [6, 3, 3] intrinsics and [6, 4, 4] ego_T_cam; identities where there is none."""
-        images: list[NDArray[np.uint8] | None] = []
-        intrinsics = np.tile(np.eye(3), (len(CAMERAS), 1, 1))
-        ego_T_cam = np.tile(np.eye(4), (len(CAMERAS), 1, 1))
-        table = self.tables.index
-        for camera, name in enumerate(CAMERAS):
-            row = int(keys[CHANNELS.index(name)])
-            image = None
-            if row >= 0:
-                intrinsics[camera] = table.calib_intrinsics[table.record_calib[row]]
-                ego_T_cam[camera] = self._moved([row], ego_T_global)[0]
-                if name in self._sensors:
-                    image = cameras.read_image(
-                        self.tables.path_of(row), size=self.tables.image_size(row)
-                    )
-                    if self._image is not None:
-                        image, intrinsics[camera] = cameras.prepare_image(
-                            image,
-                            intrinsics[camera],
-                            self._image,
-                            up=table.calib_pose[table.record_calib[row]][2, :3],
-                        )
-            images.append(image)
-        return tuple(images), intrinsics, ego_T_cam
-
-    def _radars(
-        self, sample: int, stamp: int, ego_T_global: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Accumulated points [N, 20] and which radars deliver [5]."""
-        table = self.tables.index
-        present = np.zeros(len(RADARS), bool)
-        rows: list[int] = []
-        sensors: list[int] = []
-        for sensor, name in enumerate(RADARS):
-            if name not in self._sensors:
-                continue
-            chain = self._sweeps(sample, name, stamp, self._radar_sweeps)
-            present[sensor] = bool(chain)
-            rows += chain
-            sensors += [sensor] * len(chain)
-        poses = self._moved(rows, ego_T_global)
-        sweeps = [
-            radar.RadarSweep(
-                stamp_ns=int(table.record_stamp[row]),
-                sensor=sensor,
-                points=read_pcd(self.tables.path_of(row)),
-                ego_T_radar=pose,
-            )
-            for row, sensor, pose in zip(rows, sensors, poses, strict=True)
-        ]
-        return radar.accumulate(sweeps, stamp), present
-
-    def _lidar(self, sample: int, ego_T_global: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        table = self.tables.index
-        row = int(table.sample_key[sample, CHANNELS.index(LIDAR)])
-        if row < 0:
-            return None
-        stamp = int(table.record_stamp[row])
-        rows = self._sweeps(sample, LIDAR, stamp, self.lidar_sweeps)
-        sweeps = [
-            lidar.LidarSweep(
-                stamp_ns=int(table.record_stamp[one]),
-                points=lidar.read_bin(self.tables.path_of(one)),
-                ego_T_lidar=pose,
-            )
-            for one, pose in zip(rows, self._moved(rows, ego_T_global), strict=True)
-        ]
-        return lidar.accumulate(sweeps, stamp)
-
-    def _sweeps(self, sample: int, channel: str, stamp: int, count: int) -> list[int]:
-        rule = SweepRule.of(channel, count)
-        return sweeps_until(self.tables.index, self._absent, sample, channel, stamp, rule)
-
-    def _moved(self, rows: list[int], ego_T_global: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[n, 4, 4] sensor at its own time -> ego at the reference."""
-        table = self.tables.index
-        mounting = table.calib_pose[table.record_calib[np.asarray(rows, np.int64)]]
-        return ego_T_global @ self.tables.poses_of(rows) @ mounting
 
 
 def _check_known(sensors: Collection[str]) -> None:
