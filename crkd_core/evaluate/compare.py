@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from crkd_core.evaluate.report import MEAN_NAMES
-from crkd_core.evaluate.scored_data import DATA
+from crkd_core.evaluate.scored_data import DATA, SENSORS
 from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import write_figure
 from crkd_core.tables import Table
@@ -88,8 +88,9 @@ class Scored:
         path: as it was named.
         benchmark: which metrics it has.
         scores: of them, by column.
-        alike: what runs that are averaged have in common: "samples" and "classes" -> what tells
-            them from others, and in words; without what a file of an earlier version does not say.
+        alike: what runs that are averaged have in common: "samples", "classes" and "sensors" ->
+            what tells them from others, and in words; without what a file of an earlier version
+            does not say.
     """
 
     path: Path
@@ -145,6 +146,8 @@ def _alike(summary: Mapping[str, Any], classes: Iterable[str]) -> dict[str, tupl
         found["samples"] = digest, f"{words}, digest {digest})"
     if names := ", ".join(sorted(classes)):
         found["classes"] = names, names
+    seen = ", ".join(summary.get(SENSORS, ())) or "all that it reads"
+    found["sensors"] = seen, seen
     return found
 
 
@@ -235,7 +238,7 @@ def _differences(read: Mapping[str, Sequence[Scored]]) -> str:
         CompareError: runs of one name differ in it.
     """
     notes = []
-    for kind in ("samples", "classes"):
+    for kind in ("samples", "classes", "sensors"):
         words: dict[str, str] = {}
         names: dict[str, list[str]] = {}
         for name, runs in read.items():
@@ -251,7 +254,8 @@ def _differences(read: Mapping[str, Sequence[Scored]]) -> str:
                 _, key, text = known[0]
                 words.setdefault(key, text)
                 names.setdefault(key, []).append(name)
-        if len(names) > 1:
+        # Different sensors are compared on purpose, and say so by their names.
+        if len(names) > 1 and kind != "sensors":
             each = "; ".join(f"{', '.join(of)}: {words[key]}" for key, of in names.items())
             notes.append(f"Not of the same {kind}. {each}.")
     return " ".join(notes)

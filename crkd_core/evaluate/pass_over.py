@@ -12,6 +12,7 @@ import numpy as np
 from crkd_core.config import ConfigError
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.predict import Account, detect, segment_score, timing_table
+from crkd_core.evaluate.scored_data import SENSORS
 from crkd_core.evaluate.submission import Answer
 from crkd_core.frame import Frame
 from crkd_core.sensors import LIDAR
@@ -33,16 +34,20 @@ class Pass:
         account: what the samples had for it to read.
         stages: stage -> seconds of each sample that it could use.
         cells: ``SegmentScore.summary`` of its second head; None = it has none.
+        is_restricted: whether it was to see some of its sensors only.
     """
 
     answers: list[Answer]
     account: Account
     stages: dict[str, list[float]]
     cells: dict[str, Any] | None
+    is_restricted: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What metrics.json says beside the scores."""
         facts: dict[str, Any] = {}
+        if self.is_restricted:
+            facts[SENSORS] = list(self.account.sensors)
         if self.account.blind:
             facts["samples_without_input"] = len(self.account.blind)
         if self.cells is not None:
@@ -105,6 +110,7 @@ def pass_over(
         account=account,
         stages=stages,
         cells=None if cells is None else cells.summary(),
+        is_restricted=bool(sensors),
     )
 
 

@@ -1,4 +1,4 @@
-"""On which samples an evaluation was made, for metrics.json; `crkd compare` looks at it."""
+"""What an evaluation was made of, for metrics.json; `crkd compare` looks at it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from crkd_core.data.sets import DataSet
 from crkd_core.data.vod.layout import Vod
 from crkd_core.data.vod.reader import VodFrames
 
-#: Key of metrics.json.
+#: Keys of metrics.json: the samples; the sensors that a detector saw, if not all of its own.
 DATA = "data"
+SENSORS = "sensors"
 
 
 def scored_data(tables: DataSet, tokens: Collection[str], *, split: str) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from crkd_core.train.run_folder import RunError
 PNG = b"\x89PNG"
 
 
-def evaluation(folder, mean_ap, *, data=None, classes=NUSCENES_CLASSES):
-    """The metrics.json of an evaluation, with another mAP; as of old without data."""
+def evaluation(folder, mean_ap, *, data=None, sensors=None, classes=NUSCENES_CLASSES):
+    """The metrics.json of an evaluation, with another mAP; as of old without data and sensors."""
     summary = evaluate(ScoredBoxes.empty(classes), ScoredBoxes.empty(classes)).summary
     of = {} if data is None else {"data": data}
+    of |= {} if sensors is None else {"sensors": sensors}
     write_json({**summary, "mean_ap": mean_ap, **of}, folder / "metrics.json")
     return folder
 
@@ -105,6 +106,15 @@ def test_evaluations_of_other_data_are_not_averaged(other, kind, text, tmp_path)
     (note,) = table.title.splitlines()[1:]
     assert note.startswith(f"Not of the same {kind}. a, c: ") and f"; b: {text}" in note
     assert note in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_evaluations_of_other_sensors_are_not_averaged_and_may_be_compared(tmp_path):
+    all_of_them = evaluation(tmp_path / "0", 0.5)
+    radar = evaluation(tmp_path / "1", 0.25, sensors=["RADAR_FRONT"])
+    text = f"a: runs of one name are averaged, and their sensors differ: {all_of_them} has all "
+    with pytest.raises(CompareError, match=text):
+        compare({"a": [all_of_them, radar]})
+    assert compare({"all": [all_of_them], "radar": [radar]}).title == "nuScenes detection"
 
 
 def test_evaluations_of_the_same_data_are_averaged_however_it_was_named(tmp_path):
