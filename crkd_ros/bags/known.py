@@ -123,14 +123,14 @@ class Known:
         if unknown := [c.lower() for c in layout.images if not self.calibrated(c)]:
             missing.append(f"the intrinsics of {', '.join(unknown)}")
         if unplaced := [c.lower() for c in layout.sensors if c not in self.extrinsics]:
-            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}")
+            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}{self._frames()}")
         if missing:
             file = self.calibration
             where = f"nor does {file} list them" if file else "no --calibration is given"
             raise BagError(
                 f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
-                "make one, crkd calibration write --data DIR --out FILE, and pass --calibration "
-                "FILE"
+                "make one, crkd calibration write --data DIR --out FILE (of a vehicle of your own "
+                "by hand, as config/calibration.yaml), and pass --calibration FILE"
             )
         if not self.motion.known and not self.still:
             why = "; ".join(one.text() for one in (self.motion.taken, *self.motion.others))
@@ -138,6 +138,23 @@ class Known:
                 f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; "
                 f"{STANDS}"
             )
+
+    def _frames(self) -> str:
+        """Which frames were looked for, where the bag places others; "": it places none."""
+        frames, tree = self.survey.frames, self.survey.tree
+        roots: dict[str, list[str]] = {}
+        for name in tree.frames:
+            if name not in tree.ancestors(tree.base):
+                roots.setdefault(tree.ancestors(name)[-1], []).append(name)
+        if not roots:
+            return ""
+        unplaced = set(self.survey.layout.sensors) - set(self.extrinsics)
+        asked = {frames.get(channel) or channel.lower() for channel in unplaced}
+        chains = (f"from {root} to {', '.join(names)}" for root, names in roots.items())
+        return (
+            f" (their messages are in {', '.join(sorted(asked))}; base_frame is {tree.base}, and "
+            f"the bag's transforms lead {' and '.join(chains)})"
+        )
 
 
 def look_through(
@@ -190,7 +207,7 @@ def look_through(
         motion=source,
         still=reading.motion.source == "none",
         calibration=calibration,
-        extrinsics=_places(others, None if hidden else survey.tree) | own,
+        extrinsics=_places(others, None if hidden else survey.tree, own=True) | own,
         given=frozenset(own),
         cameras={} if given is None else _cameras(survey, given, f"{calibration}", bag.path),
         record_times=record_times,
@@ -213,20 +230,25 @@ def _motion(
 
 
 def _names(channel: str, frame: str) -> list[str]:
-    """What a sensor may be called in a calibration file or in /tf, the likeliest first."""
+    """What a sensor may be called in a calibration file, the likeliest first."""
     return [name for name in (frame, channel, f"{channel}_link") if name]
 
 
-def _places(frames: Mapping[str, str], source: Extrinsics | None) -> dict[str, Array]:
+def _places(
+    frames: Mapping[str, str], source: Extrinsics | None, *, own: bool = False
+) -> dict[str, Array]:
     """Channel -> ``base_T_sensor`` of those that a source places.
 
     Args:
         frames: channel -> frame of its messages.
         source: a calibration file or /tf; None: it places none.
+        own: it is the bag's own, where a frame that messages name is that and no other one: a
+            ``cam_front`` beside a ``cam_front_optical`` has other axes.
     """
     found = {}
     for channel, frame in frames.items():
-        matrix = None if source is None else _base_T(source, _names(channel, frame))
+        names = [frame] if own and frame else _names(channel, frame)
+        matrix = None if source is None else _base_T(source, names)
         if matrix is not None:
             found[channel] = matrix
     return found
