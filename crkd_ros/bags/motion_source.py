@@ -148,8 +148,10 @@ def _of_tf(survey: Survey, every: Times, fixed: str) -> Candidate:
         return Candidate(name="/tf", reason=_NOTHING)
     table, parent = tree.poses(fixed), tree.still(fixed)
     if not len(table):
+        moving = any((link := tree.link(name)) and link.moves for name in (tree.base, *above))
+        why = "what moves has no stamps" if moving else "nothing moves"
         return Candidate(
-            name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and nothing moves"
+            name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and {why}"
         )
     name = f"/tf ({parent} -> {tree.base})"
     return Candidate(name=name, table=table, share=_share(table, every), parent=parent)

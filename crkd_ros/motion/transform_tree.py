@@ -60,6 +60,11 @@ class Link:
         if self.static:
             before = [one for one in self.static if stamp_ns is None or one <= stamp_ns]
             return self.static[max(before) if before else min(self.static)]
+        if not len(self.table):
+            raise MotionError(
+                f"{self.table.name}: it moves, and its transforms have no stamps; publish it with "
+                "stamps, or on /tf_static if it should not move"
+            )
         return self.table.pose(int(self.table.stamps[-1]) if stamp_ns is None else stamp_ns)
 
 
