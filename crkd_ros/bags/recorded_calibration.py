@@ -134,11 +134,13 @@ def of_bag(
 def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:
     """A sensor_msgs/CameraInfo as an entry of a calibration file. Raises ConvertError."""
     model = CameraModel.of_info(info, rectified=rectified)
+    turned = np.array(model.rotation).T
     return CameraEntry(
         intrinsics=np.array(model.matrix),
         image_size=model.size,
         distortion_model=model.distortion if model.coefficients else "",
         distortion=model.coefficients,
+        rectification=None if np.allclose(turned, np.eye(3), atol=1e-6) else turned,
     )
 
 

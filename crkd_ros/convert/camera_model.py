@@ -94,8 +94,10 @@ class CameraModel:
         )
         _refuse_skew(entry.intrinsics, distortion, f"calibration of {name}")
         matrix = _frozen(entry.intrinsics)
+        turned = np.eye(3) if entry.rectification is None else entry.rectification
         return cls(
             matrix=matrix,
+            rotation=_frozen(camera_info.rotation(turned)),
             straight=matrix,
             distortion=distortion,
             coefficients=coefficients,

@@ -173,7 +173,7 @@ class Conversion:
         else:
             # All of nuScenes is rectified, whatever its converters call the topics; what a
             # message says itself stands above that.
-            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_straight(info)
+            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_plain(info)
             name = self.layout.images[camera].name
             rectified = guess or self.cameras.is_rectified(name)
         base = "image_rect_compressed" if rectified else "image_raw/compressed"
@@ -271,6 +271,7 @@ class Conversion:
                 k=entry.intrinsics,
                 size=entry.image_size,
                 lens=(entry.distortion_model, entry.distortion),
+                r=entry.rectification,
             )
             made.insert(0, (f"{name}/camera_info", info))
         return made

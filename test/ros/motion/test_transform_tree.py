@@ -155,5 +155,7 @@ def test_what_moves_without_stamps_is_known_at_no_time() -> None:
     for x in (0.0, 1.0):
         tree.add("base_link", "mast", 0, turned(x), static=False)
     for stamp in (None, T0):
-        with pytest.raises(MotionError, match="base_link -> mast on /tf: it moves, and its .* no"):
+        with pytest.raises(
+            MotionError, match=r"base_link -> mast on /tf: it moves, and its .* no"
+        ):
             tree.base_T("mast", stamp)
