@@ -110,11 +110,19 @@ class Known:
             kind: who wrote it.
 
         Raises:
-            BagError: sensors without stamps, or two topics that place a frame differently;
+            BagError: sensors whose messages cannot be read or have no stamps, or two topics that
+                place a frame differently;
                 something that a detector needs is neither in the bag nor in the file; the text
                 names all of it and what to pass.
         """
         layout = self.survey.layout
+        for channel, topic in layout.sensors.items():
+            if channel not in self.survey.heads:
+                _, why = self.survey.broken.get(topic.name, (0, "it holds none"))
+                raise BagError(
+                    f"{path}: {topic.name}: none of its messages can be read: {why}; if {channel} "
+                    f"is not wanted, leave it out: --topic {channel}="
+                )
         if not self.record_times and (empty := self.survey.unstamped()):
             raise BagError(f"{path}: {no_stamps(path, empty, others=True)}")
         if self.calibration is None and (wrong := self.survey.tree.contradiction()):
@@ -144,8 +152,9 @@ class Known:
         frames, tree = self.survey.frames, self.survey.tree
         roots: dict[str, list[str]] = {}
         for name in tree.frames:
+            above = tree.ancestors(name)
             if name not in tree.ancestors(tree.base):
-                roots.setdefault(tree.ancestors(name)[-1], []).append(name)
+                roots.setdefault(tree.base if tree.base in above else above[-1], []).append(name)
         if not roots:
             return ""
         unplaced = set(self.survey.layout.sensors) - set(self.extrinsics)

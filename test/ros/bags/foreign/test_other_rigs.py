@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import foreign_foxglove
+import numpy as np
 import pytest
 import rig_bags
+import ros_rig
+from camera_messages import LENSES, camera_info
+from rig_bags import IMAGE
 
+from crkd_core.sensors import CAMERAS
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
+from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
-from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.convert.camera_model import CameraModel
 
 
 def test_the_place_of_another_frame_does_not_stand_in(tmp_path) -> None:
@@ -27,3 +35,74 @@ def test_the_place_of_another_frame_does_not_stand_in(tmp_path) -> None:
         convert_bag(bag, tmp_path / "out", kind=Kind.ROS2, progress=False)
     assert "are in cam_front_optical; base_frame is base_link" in str(caught.value)
     assert "lead from base_link to cam_back, " in str(caught.value)
+
+
+def foxglove_file(path, *, pose=None):
+    """Two raw, distorted images and clouds in Foxglove's JSON; r and p are left empty."""
+    file = foreign_foxglove.FoxgloveFile(path, "json")
+    for number in range(2):
+        at = rig_bags.START + number * 100_000_000
+        places = {
+            name.lower(): ros_rig.extrinsics()[name] for name in ("CAM_FRONT", "RADAR_FRONT")
+        }
+        links = [("map", "base_link", ros_rig.map_T_base(at))]
+        links += [("base_link", name, matrix) for name, matrix in places.items()]
+        for link in links:
+            moved = foreign_foxglove._transform(at, *link)
+            file.write("/tf", "foxglove.FrameTransform", moved, at)
+        time = foreign_foxglove._time(at)
+        image = {"width": ros_rig.WIDTH, "height": ros_rig.HEIGHT, "encoding": "rgb8"}
+        image |= {"step": 3 * ros_rig.WIDTH, "data": ros_rig.pixels(number).tobytes()}
+        info = {"width": ros_rig.WIDTH, "height": ros_rig.HEIGHT, "R": [], "P": []}
+        info |= {"K": ros_rig.INTRINSICS.ravel().tolist(), "D": list(LENSES["plumb_bob"])}
+        info["distortion_model"] = "plumb_bob"
+        cloud = ros_rig.radar_cloud(make, "RADAR_FRONT", at)
+        kinds = {1: 2, 3: 4, 7: 7}
+        points = {
+            "point_stride": cloud.point_step,
+            "fields": [
+                {"name": one.name, "offset": one.offset, "type": kinds[one.datatype]}
+                for one in cloud.fields
+            ],
+            "data": bytes(cloud.data),
+        } | ({"pose": pose} if pose else {})
+        for topic, name, fields in (
+            ("/cam_front/image_raw", "RawImage", image),
+            ("/cam_front/camera_info", "CameraCalibration", info),
+            ("/radar_front", "PointCloud", points),
+        ):
+            head = {"timestamp": time, "frame_id": topic.split("/")[1]}
+            file.write(topic, f"foxglove.{name}", {**head, **fields}, at)
+    file.close()
+    return path
+
+
+def test_raw_images_and_distortion_of_foxglove_are_read(tmp_path) -> None:
+    bag, out = foxglove_file(tmp_path / "bag.mcap"), tmp_path / "out"
+    convert_bag(bag, out, image_format="png", progress=False)
+    with Recording(out) as recording:
+        frames = list(recording.frames(IMAGE, problems=[]))
+    lens = camera_info(make, k=ros_rig.INTRINSICS, d=LENSES["plumb_bob"])
+    lens.width, lens.height = ros_rig.WIDTH, ros_rig.HEIGHT
+    model = CameraModel.of_info(lens, rectified=False)
+    front = CAMERAS.index("CAM_FRONT")
+    up = ros_rig.extrinsics()["CAM_FRONT"][2, :3]
+    assert len(frames) == 2
+    for number, frame in enumerate(frames):
+        pixels, matrix = model.prepare(ros_rig.pixels(number), IMAGE, up=up)
+        np.testing.assert_array_equal(frame.images[front], pixels)
+        np.testing.assert_allclose(frame.intrinsics[front], matrix)
+        assert len(frame.radar)
+
+
+def test_a_cloud_with_a_pose_of_its_own_is_refused(tmp_path) -> None:
+    def pose(x):
+        place = {"x": x, "y": 0.0, "z": 0.0}
+        return {"position": place, "orientation": {"x": 0.0, "y": 0.0, "z": 0.0, "w": 1.0}}
+
+    bag = foxglove_file(tmp_path / "bag.mcap", pose=pose(1.0))
+    with pytest.raises(BagError, match=r"/radar_front: none .* has a pose of its own") as caught:
+        convert_bag(bag, tmp_path / "out", progress=False)
+    assert "--topic RADAR_FRONT=" in str(caught.value)
+    bag = foxglove_file(tmp_path / "right.mcap", pose=pose(0.0))
+    assert convert_bag(bag, tmp_path / "out", progress=False).messages["/radar_front"] == 2
