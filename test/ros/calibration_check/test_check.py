@@ -448,3 +448,18 @@ def test_what_a_picture_shows_of_the_ground(pitch, text):
     found = check_view("CAM_FRONT", pose, k, 704, 256)
     assert [one.sensor for one in found] == (["CAM_FRONT"] if text else [])
     assert all(text in one.text for one in found), found
+
+
+def test_a_sensor_that_moves_is_checked_where_it_was(drive) -> None:
+    """A mast: where it is at the end of the drive says nothing of the pictures before."""
+    turned = geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(0.5))
+
+    class Mast:
+        def base_T(self, frame, stamp_ns=None):
+            place = drive.places[frame.upper()]
+            return turned @ place if stamp_ns is None else place
+
+    check = CalibrationCheck(extrinsics=Mast(), motion=drive.poses, frames=len(drive.sets))
+    for frame_set in drive.sets:
+        check.add(frame_set)
+    assert check.done and check.findings == []
