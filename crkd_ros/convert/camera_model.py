@@ -53,7 +53,7 @@ class CamerasConfig:
         """Whether the images of a topic are rectified."""
         if self.rectified != "auto":
             return self.rectified == "always"
-        return re.search(r"(?<![a-z])rect(ified)?(?![a-z])", topic) is not None
+        return re.search(r"(?<![a-z])rect(ified)?(?![a-z])", topic.lower()) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

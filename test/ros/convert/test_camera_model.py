@@ -113,6 +113,8 @@ def test_matrices_are_those_of_image_geometry(roi, binning):
         ("/cam_front/image_rect/compressed", True),
         ("cam/image_rect_color", True),
         ("/rectified/front/image", True),
+        ("/CAM_FRONT/IMAGE_RECT", True),
+        ("/front/Rectified/image", True),
         ("/cam_front/image_raw/compressed", False),
         ("/direct/image", False),
         ("/cam_front/image_raw_rectangle", False),
