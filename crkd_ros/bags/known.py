@@ -51,9 +51,13 @@ class Reading:
 
     @classmethod
     def to_convert(cls, framing: FramingConfig) -> Reading:
-        """As one of another converter, which becomes one in our layout."""
+        """As one of another converter, which becomes one in our layout: its base is base_link."""
         return cls(
-            base=BASE, motion=framing.motion, odometry="", tf_first=True, file_hides_tf=False
+            base=framing.base_frame,
+            motion=framing.motion,
+            odometry="",
+            tf_first=True,
+            file_hides_tf=False,
         )
 
     @classmethod

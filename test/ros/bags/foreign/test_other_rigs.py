@@ -15,10 +15,7 @@ from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
-from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError, make
-from crkd_ros.bags.reader import open_bag
-from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.parameters.framing import FramingConfig
 
@@ -112,40 +109,6 @@ def test_a_cloud_with_a_pose_of_its_own_is_refused(tmp_path) -> None:
     assert convert_bag(bag, tmp_path / "out", progress=False).messages["/radar_front"] == 2
 
 
-def test_a_message_in_another_frame_is_not_placed_as_the_first(tmp_path) -> None:
-    """Two radars on one topic; a frame in other letters is the same one."""
-
-    def change(topic, message, number):
-        if topic == "/radar_front" and number % 2:
-            message.header.frame_id = "radar_back_left"
-        if topic == "/radar_back_right" and number % 2:
-            message.header.frame_id = "/Radar_Back_Right"
-        yield topic, message
-
-    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
-    done = convert_bag(bag, tmp_path / "out", kind=Kind.ROS2, progress=False)
-    (said,) = [note for note in done.notes if "cannot be used" in note]
-    assert said.startswith("/radar_front: 3 of 6 messages") and "'radar_back_left', the" in said
-    assert done.messages["/radar_front"] == 3 and done.messages["/radar_back_right"] == 5
-
-
-def test_two_parents_that_place_a_sensor_differently_are_refused(tmp_path) -> None:
-    def with_footprint(x: float):
-        place = ros_rig.extrinsics()["CAM_FRONT"].copy()
-        place[0, 3] += x
-        yield "/tf_static", rig_bags.tf_message("foot", {"base_link": np.eye(4)}, rig_bags.START)
-        yield "/tf_static", rig_bags.tf_message("foot", {"cam_front": place}, rig_bags.START)
-        yield from rig_bags.messages(0.3)
-
-    same = rig_bags.write(tmp_path / "same", source=with_footprint(0.0))
-    assert describe(same, progress=False).troubles == ()
-    bag = rig_bags.write(tmp_path / "bag", source=with_footprint(0.5))
-    text = "cam_front has static transforms from foot and from base_link"
-    assert any(text in one for one in describe(bag, progress=False).troubles)
-    with pytest.raises(BagError, match=text):
-        Recording(bag)
-
-
 def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
     def change(topic, message, number):
         for one in getattr(message, "transforms", ()):
@@ -165,48 +128,3 @@ def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
     assert len(mine) == len(theirs) > 1
     for frame, again in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(frame.ego_T_cam, again.ego_T_cam, atol=1e-9)
-
-
-def test_the_camera_info_of_another_topic_is_named(tmp_path) -> None:
-    def change(topic, message, number):
-        yield topic, message
-        if topic == "/cam_front/image_rect_compressed":
-            yield "/wide/image_rect_gray/compressed", message
-        if topic == "/cam_back/camera_info":
-            yield "/rear/camera_info", message
-        if topic == "/cam_back/image_rect_compressed":
-            yield "/rear/image_rect_gray/compressed", message
-
-    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.3)
-    named = {"CAM_FRONT": "/wide/image_rect_gray/compressed"}
-    named["CAM_BACK"] = "/rear/image_rect_gray/compressed"
-    with open_bag(bag) as opened:
-        layout = find_layout(opened, named=named)
-    assert layout.infos["CAM_BACK"].name == "/rear/camera_info"
-    assert list(layout.sentences()) == [
-        "CAM_FRONT: /cam_front/camera_info is taken for /wide/image_rect_gray/compressed"
-    ]
-
-
-def test_a_camera_that_was_calibrated_later_is_known(tmp_path) -> None:
-    """Drivers publish zeros until they have read their file."""
-
-    def change(topic, message, number):
-        if topic == "/cam_front/camera_info" and number < 2:
-            message.k = message.k * 0
-        yield topic, message
-
-    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
-    assert describe(bag, progress=False).sensors["CAM_FRONT"].calibrated
-    assert of_bag(bag).camera("cam_front") is not None
-
-
-def test_a_camera_that_changes_is_in_no_file(tmp_path) -> None:
-    def change(topic, message, number):
-        if topic == "/cam_front/camera_info" and number > 2:
-            message.k = message.k * [2, 1, 1, 1, 2, 1, 1, 1, 1]
-        yield topic, message
-
-    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
-    with pytest.raises(CalibrationError, match="/cam_front/camera_info changes within the bag"):
-        of_bag(bag)
