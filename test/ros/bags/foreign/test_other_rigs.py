@@ -109,6 +109,23 @@ def test_a_cloud_with_a_pose_of_its_own_is_refused(tmp_path) -> None:
     assert convert_bag(bag, tmp_path / "out", progress=False).messages["/radar_front"] == 2
 
 
+def test_a_message_in_another_frame_is_not_placed_as_the_first(tmp_path) -> None:
+    """Two radars on one topic; a frame in other letters is the same one."""
+
+    def change(topic, message, number):
+        if topic == "/radar_front" and number % 2:
+            message.header.frame_id = "radar_back_left"
+        if topic == "/radar_back_right" and number % 2:
+            message.header.frame_id = "/Radar_Back_Right"
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
+    done = convert_bag(bag, tmp_path / "out", kind=Kind.ROS2, progress=False)
+    (said,) = [note for note in done.notes if "cannot be used" in note]
+    assert said.startswith("/radar_front: 3 of 6 messages") and "'radar_back_left', the" in said
+    assert done.messages["/radar_front"] == 3 and done.messages["/radar_back_right"] == 5
+
+
 def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
     def change(topic, message, number):
         for one in getattr(message, "transforms", ()):
