@@ -126,6 +126,23 @@ def test_a_message_in_another_frame_is_not_placed_as_the_first(tmp_path) -> None
     assert done.messages["/radar_front"] == 3 and done.messages["/radar_back_right"] == 5
 
 
+def test_two_parents_that_place_a_sensor_differently_are_refused(tmp_path) -> None:
+    def with_footprint(x: float):
+        place = ros_rig.extrinsics()["CAM_FRONT"].copy()
+        place[0, 3] += x
+        yield "/tf_static", rig_bags.tf_message("foot", {"base_link": np.eye(4)}, rig_bags.START)
+        yield "/tf_static", rig_bags.tf_message("foot", {"cam_front": place}, rig_bags.START)
+        yield from rig_bags.messages(0.3)
+
+    same = rig_bags.write(tmp_path / "same", source=with_footprint(0.0))
+    assert describe(same, progress=False).troubles == ()
+    bag = rig_bags.write(tmp_path / "bag", source=with_footprint(0.5))
+    text = "cam_front has static transforms from foot and from base_link"
+    assert any(text in one for one in describe(bag, progress=False).troubles)
+    with pytest.raises(BagError, match=text):
+        Recording(bag)
+
+
 def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
     def change(topic, message, number):
         for one in getattr(message, "transforms", ()):
