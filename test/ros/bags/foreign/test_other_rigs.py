@@ -15,7 +15,9 @@ from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.frames import Recording
 from crkd_ros.bags.info import describe
+from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError, make
+from crkd_ros.bags.reader import open_bag
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.parameters.framing import FramingConfig
 
@@ -162,3 +164,24 @@ def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
     assert len(mine) == len(theirs) > 1
     for frame, again in zip(mine, theirs, strict=True):
         np.testing.assert_allclose(frame.ego_T_cam, again.ego_T_cam, atol=1e-9)
+
+
+def test_the_camera_info_of_another_topic_is_named(tmp_path) -> None:
+    def change(topic, message, number):
+        yield topic, message
+        if topic == "/cam_front/image_rect_compressed":
+            yield "/wide/image_rect_gray/compressed", message
+        if topic == "/cam_back/camera_info":
+            yield "/rear/camera_info", message
+        if topic == "/cam_back/image_rect_compressed":
+            yield "/rear/image_rect_gray/compressed", message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.3)
+    named = {"CAM_FRONT": "/wide/image_rect_gray/compressed"}
+    named["CAM_BACK"] = "/rear/image_rect_gray/compressed"
+    with open_bag(bag) as opened:
+        layout = find_layout(opened, named=named)
+    assert layout.infos["CAM_BACK"].name == "/rear/camera_info"
+    assert list(layout.sentences()) == [
+        "CAM_FRONT: /cam_front/camera_info is taken for /wide/image_rect_gray/compressed"
+    ]
