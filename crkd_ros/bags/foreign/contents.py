@@ -176,6 +176,19 @@ def is_calibrated(message: Any) -> bool:
     return any(_numbers(message, name)[0] > 0 for name in ("k", "p"))
 
 
+def same_camera(one: Any, other: Any) -> bool:
+    """Whether two CameraInfo say the same of a camera."""
+    a, b = one.roi, other.roi
+    window = ("x_offset", "y_offset", "width", "height")
+    same = all(getattr(a, name) == getattr(b, name) for name in window)
+    names = ("width", "height", "distortion_model", "binning_x", "binning_y")
+    same &= all(getattr(one, name) == getattr(other, name) for name in names)
+    return same and all(
+        np.array_equal(_numbers(one, name), _numbers(other, name), equal_nan=True)
+        for name in "dkrp"
+    )
+
+
 def is_straight(message: Any) -> bool:
     """Whether a CameraInfo is of images without distortion."""
     try:

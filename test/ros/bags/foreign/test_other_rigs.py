@@ -18,6 +18,7 @@ from crkd_ros.bags.info import describe
 from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import open_bag
+from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag
 from crkd_ros.convert.camera_model import CameraModel
 from crkd_ros.parameters.framing import FramingConfig
 
@@ -185,3 +186,27 @@ def test_the_camera_info_of_another_topic_is_named(tmp_path) -> None:
     assert list(layout.sentences()) == [
         "CAM_FRONT: /cam_front/camera_info is taken for /wide/image_rect_gray/compressed"
     ]
+
+
+def test_a_camera_that_was_calibrated_later_is_known(tmp_path) -> None:
+    """Drivers publish zeros until they have read their file."""
+
+    def change(topic, message, number):
+        if topic == "/cam_front/camera_info" and number < 2:
+            message.k = message.k * 0
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
+    assert describe(bag, progress=False).sensors["CAM_FRONT"].calibrated
+    assert of_bag(bag).camera("cam_front") is not None
+
+
+def test_a_camera_that_changes_is_in_no_file(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic == "/cam_front/camera_info" and number > 2:
+            message.k = message.k * [2, 1, 1, 1, 2, 1, 1, 1, 1]
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
+    with pytest.raises(CalibrationError, match="/cam_front/camera_info changes within the bag"):
+        of_bag(bag)
