@@ -17,7 +17,7 @@ from crkd_ros.bags.strays import Times
 from crkd_ros.bags.survey import Survey
 from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.motion.poses import Extrinsics, MotionError
-from crkd_ros.motion.twists import contradiction
+from crkd_ros.motion.twists import contradiction, sideways
 from crkd_ros.parameters.framing import MotionConfig
 
 #: A source that knows so much more of the drive than the preferred one is taken instead.
@@ -154,7 +154,13 @@ def _of_tf(survey: Survey, every: Times, fixed: str) -> Candidate:
             name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and {why}"
         )
     name = f"/tf ({parent} -> {tree.base})"
-    return Candidate(name=name, table=table, share=_share(table, every), parent=parent)
+    return Candidate(
+        name=name,
+        table=table,
+        share=_share(table, every),
+        parent=parent,
+        trouble=sideways(table),
+    )
 
 
 def _of_odometry(
@@ -178,6 +184,8 @@ def _of_odometry(
         pairs = ", ".join(f"{child} in {parent}" for parent, child in sorted(log.tables))
         trouble.append(f"its messages are of {pairs}; only the most frequent ones are used")
     if wrong := contradiction(log.tables[frames], log.twists[frames]):
+        trouble.append(wrong)
+    if wrong := sideways(table):
         trouble.append(wrong)
     share = _share(table, every)
     return Candidate(
