@@ -238,11 +238,12 @@ def _pose_entry(entry: Mapping[str, Any]) -> Array:
         raise ValueError("a pose needs a translation")
     if ("rotation_xyzw" in entry) == ("rotation_wxyz" in entry):
         raise ValueError("give either rotation_xyzw (ROS order) or rotation_wxyz (nuScenes order)")
-    if "rotation_wxyz" in entry:
-        quat = np.asarray(entry["rotation_wxyz"], np.float64)
-    else:
-        quat = geometry.quat_xyzw_to_wxyz(entry["rotation_xyzw"])
+    xyzw = "rotation_xyzw" in entry
+    quat = np.asarray(entry["rotation_xyzw" if xyzw else "rotation_wxyz"], np.float64)
     translation = np.asarray(entry["translation"], np.float64)
     if translation.shape != (3,) or quat.shape != (4,):
-        raise ValueError(f"expected translation [3] and rotation [4], got {dict(entry)}")
-    return geometry.pose(translation, quat)
+        raise ValueError(
+            "expected a translation of 3 numbers and a rotation of 4, a quaternion, got "
+            f"{entry['translation']} and {quat.tolist()}"
+        )
+    return geometry.pose(translation, geometry.quat_xyzw_to_wxyz(quat) if xyzw else quat)
