@@ -442,6 +442,15 @@ MAKERS = {
     "imaging": ("x y z v r RCS azimuth elevation", "rcs: RCS, doppler: v"),
     "capitals": ("X Y Z Doppler Power", "position: X Y Z, rcs: '', doppler: Doppler"),
     "short": ("x y z pw vel", "rcs: '', doppler: vel"),
+    "degrees": (
+        "range azimuth_deg elevation_deg doppler s_RCS",
+        "range: range, azimuth: azimuth_deg, elevation: elevation_deg, degrees: true, "
+        "rcs: s_RCS, doppler: doppler",
+    ),
+    "positions": (
+        "pos_x pos_y pos_z v_r rcs_db",
+        "position: pos_x pos_y pos_z, rcs: rcs_db, doppler: v_r",
+    ),
     "relative": ("x y vx vy rcs", "vx_comp: '', vy_comp: ''"),
     "places only": ("x y z", "rcs: '', vx_comp: '', vy_comp: '', vx: '', vy: ''"),
 }
