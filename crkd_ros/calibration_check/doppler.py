@@ -216,14 +216,11 @@ class MotionRules:
 
 
 def _shows_own_motion(points: NDArray[np.float32], velocity: Array) -> bool | None:
-    """Whether most speeds over ground are what standing things have relative to the radar.
+    """Whether most speeds over ground are those of standing things relative to the radar, or None.
 
     Args:
         points: [N, 18], columns RADAR_FIELDS, radar axes.
         velocity: [2] of the radar over ground, m/s, in its axes.
-
-    Returns:
-        None: too little to tell.
     """
     distance = np.hypot(points[:, 0], points[:, 1])
     points, distance = points[distance > 1.0].astype(np.float64), distance[distance > 1.0]
