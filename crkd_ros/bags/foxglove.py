@@ -6,33 +6,22 @@ JSON schemas, bytes in base64) alike. Only the message types that a detector nee
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from mcap.exceptions import McapError
 from mcap.reader import make_reader
 from mcap.records import Schema
 
 from crkd_ros.bags.container import Bag, Container, Record, Topic, merged
-from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, TF, BagError, make
+from crkd_ros.bags.foxglove_messages import TYPES
+from crkd_ros.bags.message_types import BagError
 
 #: From the bytes of a message and the name of its type in ROS to a ROS message.
 Decoder = Callable[[bytes, str], Any]
-
-#: PackedElementField.type -> PointField.datatype: Foxglove counts UINT8 first, ROS INT8.
-_DATATYPE = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 7, 8: 8}
-_NUMERIC = {
-    name: number
-    for number, name in enumerate(
-        ("UNKNOWN", "UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "FLOAT32", "FLOAT64")
-    )
-}
-
 
 #: What to say of an mcap file with such messages.
 ROS1_MCAP = (
@@ -81,7 +70,7 @@ class FoxgloveBag(Bag):
         for channel in summary.channels.values():
             schema = summary.schemas.get(channel.schema_id)
             name = schema.name if schema else ""
-            type_name, convert = _TYPES.get(name, (name, None))
+            type_name, convert = TYPES.get(name, (name, None))
             count = summary.statistics.channel_message_counts.get(channel.id, 0)
             topics.append(Topic(name=channel.topic, type_name=type_name, count=count))
             if convert is None or schema is None:
@@ -182,103 +171,3 @@ def _parser(encoding: str, schema: Schema) -> Callable[[bytes], Any]:
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor).FromString
     return message_factory.MessageFactory(pool).GetPrototype(descriptor).FromString
-
-
-def _header(message: Any, frame_id: str) -> Any:
-    time = message.timestamp
-    # JSON names them as ROS 1 did; a protobuf Timestamp has seconds and nanos.
-    sec = time.seconds if hasattr(time, "seconds") else time.sec
-    nanosec = time.nanos if hasattr(time, "nanos") else time.nsec
-    stamp = make("builtin_interfaces/msg/Time", sec=int(sec), nanosec=int(nanosec))
-    return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
-
-
-def _bytes(data: Any) -> bytes:
-    return base64.b64decode(data) if isinstance(data, str) else data
-
-
-def _image(message: Any) -> Any:
-    return make(
-        IMAGES[0],
-        header=_header(message, message.frame_id),
-        format=message.format,
-        data=_bytes(message.data),
-    )
-
-
-def _info(message: Any) -> Any:
-    return make(
-        INFO,
-        header=_header(message, message.frame_id),
-        width=message.width,
-        height=message.height,
-        distortion_model=message.distortion_model,
-        d=list(message.D),
-        k=list(message.K),
-        r=list(message.R),
-        p=list(message.P),
-    )
-
-
-def _cloud(message: Any) -> Any:
-    """Its ``pose`` is not taken: nuscenes2mcap leaves it out, the frame's transform places it."""
-    data = np.frombuffer(_bytes(message.data), np.uint8)
-    step = int(message.point_stride)
-    fields = [
-        make(
-            "sensor_msgs/msg/PointField",
-            name=field.name,
-            offset=int(field.offset),
-            datatype=_DATATYPE[
-                _NUMERIC[field.type] if isinstance(field.type, str) else int(field.type)
-            ],
-            count=1,
-        )
-        for field in message.fields
-    ]
-    if step <= 0 or len(data) % step:
-        raise BagError(
-            f"PointCloud of {message.frame_id}: {len(data)} bytes are not whole points of {step}"
-        )
-    return make(
-        CLOUD,
-        header=_header(message, message.frame_id),
-        height=1,
-        width=len(data) // step,
-        fields=fields,
-        point_step=step,
-        row_step=len(data),
-        data=data,
-        is_dense=True,
-    )
-
-
-def _transforms(message: Any) -> Any:
-    return make(TF[0], transforms=[_transform(one) for one in message.transforms])
-
-
-def _one_transform(message: Any) -> Any:
-    return make(TF[0], transforms=[_transform(message)])
-
-
-def _transform(message: Any) -> Any:
-    t, q = message.translation, message.rotation
-    return make(
-        "geometry_msgs/msg/TransformStamped",
-        header=_header(message, message.parent_frame_id),
-        child_frame_id=message.child_frame_id,
-        transform=make(
-            "geometry_msgs/msg/Transform",
-            translation=make("geometry_msgs/msg/Vector3", x=t.x, y=t.y, z=t.z),
-            rotation=make("geometry_msgs/msg/Quaternion", x=q.x, y=q.y, z=q.z, w=q.w),
-        ),
-    )
-
-
-_TYPES: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
-    "foxglove.CompressedImage": (IMAGES[0], _image),
-    "foxglove.CameraCalibration": (INFO, _info),
-    "foxglove.PointCloud": (CLOUD, _cloud),
-    "foxglove.FrameTransform": (TF[0], _one_transform),
-    "foxglove.FrameTransforms": (TF[0], _transforms),
-}

@@ -51,9 +51,13 @@ class Reading:
 
     @classmethod
     def to_convert(cls, framing: FramingConfig) -> Reading:
-        """As one of another converter, which becomes one in our layout."""
+        """As one of another converter, which becomes one in our layout: its base is base_link."""
         return cls(
-            base=BASE, motion=framing.motion, odometry="", tf_first=True, file_hides_tf=False
+            base=framing.base_frame,
+            motion=framing.motion,
+            odometry="",
+            tf_first=True,
+            file_hides_tf=False,
         )
 
     @classmethod
@@ -110,11 +114,19 @@ class Known:
             kind: who wrote it.
 
         Raises:
-            BagError: sensors without stamps, or two topics that place a frame differently;
+            BagError: sensors whose messages cannot be read or have no stamps, or two topics that
+                place a frame differently;
                 something that a detector needs is neither in the bag nor in the file; the text
                 names all of it and what to pass.
         """
         layout = self.survey.layout
+        for channel, topic in layout.sensors.items():
+            if channel not in self.survey.heads:
+                _, why = self.survey.broken.get(topic.name, (0, "it holds none"))
+                raise BagError(
+                    f"{path}: {topic.name}: none of its messages can be read: {why}; if {channel} "
+                    f"is not wanted, leave it out: --topic {channel}="
+                )
         if not self.record_times and (empty := self.survey.unstamped()):
             raise BagError(f"{path}: {no_stamps(path, empty, others=True)}")
         if self.calibration is None and (wrong := self.survey.tree.contradiction()):
@@ -123,14 +135,14 @@ class Known:
         if unknown := [c.lower() for c in layout.images if not self.calibrated(c)]:
             missing.append(f"the intrinsics of {', '.join(unknown)}")
         if unplaced := [c.lower() for c in layout.sensors if c not in self.extrinsics]:
-            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}")
+            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}{self._frames()}")
         if missing:
             file = self.calibration
             where = f"nor does {file} list them" if file else "no --calibration is given"
             raise BagError(
                 f"{path} ({kind.converter}) does not hold {' and '.join(missing)}, and {where}; "
-                "make one, crkd calibration write --data DIR --out FILE, and pass --calibration "
-                "FILE"
+                "make one, crkd calibration write --data DIR --out FILE (of a vehicle of your own "
+                "by hand, as config/calibration.yaml), and pass --calibration FILE"
             )
         if not self.motion.known and not self.still:
             why = "; ".join(one.text() for one in (self.motion.taken, *self.motion.others))
@@ -138,6 +150,24 @@ class Known:
                 f"{path} ({kind.converter}) has no ego motion at its sensors' stamps: {why}; "
                 f"{STANDS}"
             )
+
+    def _frames(self) -> str:
+        """Which frames were looked for, where the bag places others; "": it places none."""
+        frames, tree = self.survey.frames, self.survey.tree
+        roots: dict[str, list[str]] = {}
+        for name in tree.frames:
+            above = tree.ancestors(name)
+            if name not in tree.ancestors(tree.base):
+                roots.setdefault(tree.base if tree.base in above else above[-1], []).append(name)
+        if not roots:
+            return ""
+        unplaced = set(self.survey.layout.sensors) - set(self.extrinsics)
+        asked = {frames.get(channel) or channel.lower() for channel in unplaced}
+        chains = (f"from {root} to {', '.join(names)}" for root, names in roots.items())
+        return (
+            f" (their messages are in {', '.join(sorted(asked))}; base_frame is {tree.base}, and "
+            f"the bag's transforms lead {' and '.join(chains)})"
+        )
 
 
 def look_through(
@@ -190,7 +220,7 @@ def look_through(
         motion=source,
         still=reading.motion.source == "none",
         calibration=calibration,
-        extrinsics=_places(others, None if hidden else survey.tree) | own,
+        extrinsics=_places(others, None if hidden else survey.tree, own=True) | own,
         given=frozenset(own),
         cameras={} if given is None else _cameras(survey, given, f"{calibration}", bag.path),
         record_times=record_times,
@@ -213,20 +243,25 @@ def _motion(
 
 
 def _names(channel: str, frame: str) -> list[str]:
-    """What a sensor may be called in a calibration file or in /tf, the likeliest first."""
+    """What a sensor may be called in a calibration file, the likeliest first."""
     return [name for name in (frame, channel, f"{channel}_link") if name]
 
 
-def _places(frames: Mapping[str, str], source: Extrinsics | None) -> dict[str, Array]:
+def _places(
+    frames: Mapping[str, str], source: Extrinsics | None, *, own: bool = False
+) -> dict[str, Array]:
     """Channel -> ``base_T_sensor`` of those that a source places.
 
     Args:
         frames: channel -> frame of its messages.
         source: a calibration file or /tf; None: it places none.
+        own: it is the bag's own, where a frame that messages name is that and no other one: a
+            ``cam_front`` beside a ``cam_front_optical`` has other axes.
     """
     found = {}
     for channel, frame in frames.items():
-        matrix = None if source is None else _base_T(source, _names(channel, frame))
+        names = [frame] if own and frame else _names(channel, frame)
+        matrix = None if source is None else _base_T(source, names)
         if matrix is not None:
             found[channel] = matrix
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from crkd_core.sensors import LIDAR
 from crkd_ros.bags.container import Topic
+from crkd_ros.bags.topic_names import namespace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Layout:
         return {**self.images, **self.radars}
 
     def sentences(self) -> Iterator[str]:
-        """What was taken and what was not: of vehicles, and of a sensor's topics."""
+        """What was taken and what was not: of vehicles, a sensor's topics, far CameraInfo."""
         if self.others:
             yield f"topics below {', '.join(self.others)} are not read: of another vehicle"
         taken = {name: topic.name for name, topic in self.sensors.items()}
@@ -47,3 +48,7 @@ class Layout:
         for sensor, others in self.passed.items():
             texts = "; ".join(f"{topic}: {reason}" for topic, reason in others)
             yield f"{sensor}: {taken.get(sensor, 'nothing')} is taken, not {texts}"
+        for camera, info in self.infos.items():
+            image, where = self.images[camera].name, namespace(info.name)
+            if namespace(image)[: len(where)] != where:
+                yield f"{camera}: {info.name} is taken for {image}"

@@ -17,7 +17,7 @@ from crkd_ros.bags.strays import Times
 from crkd_ros.bags.survey import Survey
 from crkd_ros.motion.pose_table import PoseTable
 from crkd_ros.motion.poses import Extrinsics, MotionError
-from crkd_ros.motion.twists import contradiction
+from crkd_ros.motion.twists import contradiction, sideways
 from crkd_ros.parameters.framing import MotionConfig
 
 #: A source that knows so much more of the drive than the preferred one is taken instead.
@@ -148,11 +148,19 @@ def _of_tf(survey: Survey, every: Times, fixed: str) -> Candidate:
         return Candidate(name="/tf", reason=_NOTHING)
     table, parent = tree.poses(fixed), tree.still(fixed)
     if not len(table):
+        moving = any((link := tree.link(name)) and link.moves for name in (tree.base, *above))
+        why = "what moves has no stamps" if moving else "nothing moves"
         return Candidate(
-            name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and nothing moves"
+            name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and {why}"
         )
     name = f"/tf ({parent} -> {tree.base})"
-    return Candidate(name=name, table=table, share=_share(table, every), parent=parent)
+    return Candidate(
+        name=name,
+        table=table,
+        share=_share(table, every),
+        parent=parent,
+        trouble=sideways(table),
+    )
 
 
 def _of_odometry(
@@ -176,6 +184,8 @@ def _of_odometry(
         pairs = ", ".join(f"{child} in {parent}" for parent, child in sorted(log.tables))
         trouble.append(f"its messages are of {pairs}; only the most frequent ones are used")
     if wrong := contradiction(log.tables[frames], log.twists[frames]):
+        trouble.append(wrong)
+    if wrong := sideways(table):
         trouble.append(wrong)
     share = _share(table, every)
     return Candidate(

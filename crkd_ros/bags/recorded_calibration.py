@@ -92,7 +92,8 @@ def of_bag(
 
     Raises:
         BagError: not a readable bag, or no known sensor in it.
-        CalibrationError: no transforms, none of a sensor, or two different ones of a frame.
+        CalibrationError: no transforms, none of a sensor, or two different ones of a frame or of
+            a camera.
     """
     framing = replace(framing or FramingConfig(), base_frame=base, calibration_file="")
     with open_rosbag2(path) as bag:
@@ -125,6 +126,11 @@ def of_bag(
         if sensor in layout.images:
             if sensor not in survey.infos:
                 raise CalibrationError(f"{path}: {sensor} has no camera_info")
+            if sensor in survey.changing:
+                raise CalibrationError(
+                    f"{path}: {layout.infos[sensor].name} changes within the bag, so no file can "
+                    f"say what {sensor} is; leave its camera_info to the bag, or cut it"
+                )
             rectified = framing.cameras.is_rectified(layout.images[sensor].name)
             entry = camera_entry(survey.infos[sensor], rectified=rectified)
             calibration.add_camera(frame, entry)
@@ -134,11 +140,13 @@ def of_bag(
 def camera_entry(info: Any, *, rectified: bool) -> CameraEntry:
     """A sensor_msgs/CameraInfo as an entry of a calibration file. Raises ConvertError."""
     model = CameraModel.of_info(info, rectified=rectified)
+    turned = np.array(model.rotation).T
     return CameraEntry(
         intrinsics=np.array(model.matrix),
         image_size=model.size,
         distortion_model=model.distortion if model.coefficients else "",
         distortion=model.coefficients,
+        rectification=None if np.allclose(turned, np.eye(3), atol=1e-6) else turned,
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from crkd_core.progress import counted
 from crkd_core.sensors import LIDAR
 from crkd_ros.bags.container import Bag, Record
+from crkd_ros.bags.foreign.contents import is_calibrated, same_camera
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.strays import Strays, Times, find_strays
@@ -77,14 +78,15 @@ class Survey:
         layout: its topics.
         base: the vehicle's frame.
         progress: a bar on stderr.
-        heads_only: of sensors only the first messages are read, which is much faster.
+        heads_only: of images and clouds only the first messages are read, which is much faster.
         pose_times: when poses were measured: "header"; "filled": where a header has no stamp, when
             the message was recorded; "record": always that.
 
     Attributes:
         layout: as given.
         heads: channel -> the first of its messages that can be read; LIDAR_TOP too.
-        infos: camera -> its first CameraInfo that can be read.
+        infos: camera -> its first CameraInfo with numbers that can be read, or else the last one.
+        changing: cameras of which other ones follow; told only with ``heads_only``.
         tree: all transforms.
         odometry: topic -> what it says.
         broken: topic -> (how many of its messages cannot be read, why not the first of them).
@@ -106,6 +108,8 @@ class Survey:
         self.layout, self._pose_times = layout, pose_times
         self.heads: dict[str, Any] = {}
         self.infos: dict[str, Any] = {}
+        self.changing: set[str] = set()
+        self._heads_only = heads_only
         self.tree = TransformTree(base=base)
         self.odometry = {topic.name: OdometryLog() for topic in layout.odometry}
         self.broken: dict[str, tuple[int, str]] = {}
@@ -126,8 +130,8 @@ class Survey:
                 raise BagError(f"{bag.path}: {name}: {unreadable[name]}")
         motion, sensors = {*self._tf, *self.odometry}, {*self._sensors, *self._infos}
         if heads_only:
-            self._read(bag, motion, progress)
-            self._read(bag, sensors, progress, until_heads=True)
+            self._read(bag, motion | set(self._infos), progress)
+            self._read(bag, set(self._sensors), progress, until_heads=True)
         else:
             self._read(bag, motion | sensors, progress)
 
@@ -173,8 +177,7 @@ class Survey:
             except (BagError, ConvertError) as error:
                 count, first = self.broken.get(record.topic, (0, str(error)))
                 self.broken[record.topic] = count + 1, first
-            wanted = len(self._sensors) + len(self.layout.infos)
-            if until_heads and len(self.heads) + len(self.infos) == wanted:
+            if until_heads and len(self.heads) == len(self._sensors):
                 break
 
     def _take(self, record: Record) -> None:
@@ -189,15 +192,25 @@ class Survey:
             self._records.append(record.stamp_ns)
             self._stamps.append(stamp)
         elif topic in self._infos:
-            cameras = [one for one in self._infos[topic] if one not in self.infos]
-            if cameras:
-                self.infos |= dict.fromkeys(cameras, record.message())
+            self._take_info(record)
         elif topic in self._tf:
             self._take_transforms(record.message().transforms, topic, record.stamp_ns)
         else:
             message = record.message()
             stamp = self._pose_stamp(message.header, record.stamp_ns)
             self.odometry[topic].take(message, topic, stamp)
+
+    def _take_info(self, record: Record) -> None:
+        cameras = self._infos[record.topic]
+        known = [one for one in cameras if one in self.infos and is_calibrated(self.infos[one])]
+        if len(known) == len(cameras) and not self._heads_only:
+            return
+        message = record.message()
+        for camera in cameras:
+            if camera not in known:
+                self.infos[camera] = message
+            elif not same_camera(self.infos[camera], message):
+                self.changing.add(camera)
 
     def _pose_stamp(self, header: Any, record_ns: int) -> int:
         stamp = stamp_ns(header.stamp)

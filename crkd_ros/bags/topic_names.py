@@ -18,7 +18,9 @@ _DERIVED = (
 def _parts(name: str) -> list[str]:
     """A topic's name without what image_transport adds."""
     parts = [part for part in name.lower().split("/") if part]
-    if len(parts) > 1 and parts[-1] == "compressed" and parts[-2] in _PICTURES:
+    # image_rect_gray too; another word may be the camera's.
+    picture = len(parts) > 1 and (parts[-2] in _PICTURES or parts[-2].startswith("image"))
+    if picture and parts[-1] == "compressed":
         parts.pop()
     return parts
 

@@ -141,8 +141,8 @@ class CalibrationCheck:
     def _look(self, frame_set: FrameSet) -> list[Finding]:
         found: list[Finding] = []
         views, fresh = {}, False
-        for camera, (_, image) in frame_set.images.items():
-            pose = self._base_T(image)
+        for camera, (stamp, image) in frame_set.images.items():
+            pose = self._base_T(image, stamp)
             height, width = image.pixels.shape[:2]
             if camera not in self._places:
                 fresh = True
@@ -155,7 +155,7 @@ class CalibrationCheck:
             sweeps = frame_set.sweeps.get(radar, ())
             if not sweeps:
                 continue
-            pose = self._extrinsics.base_T(sweeps[0].item.frame_id)
+            pose = self._extrinsics.base_T(sweeps[0].item.frame_id, sweeps[0].stamp_ns)
             fresh |= radar not in self._places
             self._places[radar] = pose
             clouds.append(geometry.apply(pose, sweeps[0].item.points[:, RADAR_XYZ]))
@@ -187,17 +187,17 @@ class CalibrationCheck:
             (then, first), (now, second) = before.images[camera], frame_set.images[camera]
             same = first.pixels.shape == second.pixels.shape
             if same and 0 < now - then <= _LONGEST_STEP_NS:
-                shots = self._shot(first), self._shot(second)
+                shots = self._shot(first, then), self._shot(second, now)
                 self._flow.add(camera, *shots, self._motion.ego_T_ego(then, now))
 
-    def _shot(self, image: PreparedImage) -> Shot:
+    def _shot(self, image: PreparedImage, stamp_ns: int) -> Shot:
         return Shot(
             grey=cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False),
             intrinsics=image.intrinsics,
-            base_T_cam=self._base_T(image),
+            base_T_cam=self._base_T(image, stamp_ns),
         )
 
-    def _base_T(self, image: PreparedImage) -> Array:
-        pose = self._extrinsics.base_T(image.frame_id).copy()
+    def _base_T(self, image: PreparedImage, stamp_ns: int) -> Array:
+        pose = self._extrinsics.base_T(image.frame_id, stamp_ns).copy()
         pose[:3, :3] = pose[:3, :3] @ np.array(image.rotation)
         return pose

@@ -103,6 +103,8 @@ class MotionRules:
         self._last: dict[str, int] = {}
         self._doppler: dict[str, list[tuple[Array, Array]]] = defaultdict(list)
         self._at_odds: dict[str, int] = defaultdict(int)
+        #: Radar -> of sweeps in motion, whether speeds over ground show its own.
+        self._own: dict[str, list[bool]] = defaultdict(list)
         self._near = np.zeros(3)  # with the ego motion, with none, with its reverse
         self._tried = 0
 
@@ -117,13 +119,16 @@ class MotionRules:
 
     def _add_doppler(self, radar: str, base_T: Array, sweeps: Sequence[MovedSweep]) -> None:
         before, newest = sweeps[1], sweeps[0]
+        seconds = (newest.stamp_ns - before.stamp_ns) * 1e-9
+        now_T_then = geometry.invert(base_T) @ before.newest_T_ego @ base_T
+        expected = -now_T_then[:2, 3] / seconds
+        own = None if newest.relative else _shows_own_motion(newest.points, expected)
+        if own is not None:
+            self._own[radar].append(own)
         found = own_velocity(newest, self._rng)
         if found is None:
             return
         measured, agree = found
-        seconds = (newest.stamp_ns - before.stamp_ns) * 1e-9
-        now_T_then = geometry.invert(base_T) @ before.newest_T_ego @ base_T
-        expected = -now_T_then[:2, 3] / seconds
         if agree.mean() < _SHARE:
             self._at_odds[radar] += bool(np.linalg.norm(expected) > _SLOW)
         elif agree.sum() >= _RETURNS:
@@ -166,6 +171,7 @@ class MotionRules:
                 angle -= np.arctan2(measured[:, 1], measured[:, 0])
                 turns[radar] = float(np.rad2deg(middle_angle(angle)))
         findings = _speed_findings(ratios) + _turn_findings(turns) + self._odd_findings()
+        findings += self._own_findings()
         return findings or self._standing_findings()
 
     def _odd_findings(self) -> list[Finding]:
@@ -182,6 +188,19 @@ class MotionRules:
                 findings.append(Finding(sensor=radar, text=text))
         return findings
 
+    def _own_findings(self) -> list[Finding]:
+        """Doubts about radars whose speeds over ground are those relative to the radar."""
+        return [
+            Finding(
+                sensor=radar,
+                text=f"{radar}: expected speeds over ground, got those of the radar's own motion "
+                f"in {sum(told)} of {len(told)} sweeps: they are relative to it; set "
+                "radar_fields.doppler_compensated: false, or vx_comp: '' and vy_comp: ''",
+            )
+            for radar, told in self._own.items()
+            if len(told) >= _SAMPLES and sum(told) > len(told) / 2
+        ]
+
     def _standing_findings(self) -> list[Finding]:
         if self._tried < _PAIRS:
             return []
@@ -194,6 +213,24 @@ class MotionRules:
         other, what = (reverse, "its reverse") if reverse >= none else (none, "none")
         text = f"{share} with the ego motion applied, but {other / self._tried:.0%} with {what}"
         return [Finding(sensor="", text=f"ego motion: {text}. Check sign and axes of odometry")]
+
+
+def _shows_own_motion(points: NDArray[np.float32], velocity: Array) -> bool | None:
+    """Whether most speeds over ground are those of standing things relative to the radar, or None.
+
+    Args:
+        points: [N, 18], columns RADAR_FIELDS, radar axes.
+        velocity: [2] of the radar over ground, m/s, in its axes.
+    """
+    distance = np.hypot(points[:, 0], points[:, 1])
+    points, distance = points[distance > 1.0].astype(np.float64), distance[distance > 1.0]
+    direction = points[:, :2] / distance[:, None]
+    standing = -direction @ velocity
+    tells = np.abs(standing) > _SLOW / 2
+    if np.linalg.norm(velocity) <= _SLOW or tells.sum() < _RETURNS:
+        return None
+    radial = (points[:, RADAR_COMPENSATED] * direction).sum(1)
+    return bool((np.abs(radial - standing)[tells] < 2 * _AGREES).mean() > _SHARE)
 
 
 def _speed_findings(ratios: dict[str, float]) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.calibration import is_pinhole
+from crkd_core.calibration import is_pinhole, is_rotation
 from crkd_ros.convert.arrays import ConvertError
 
 #: Numbers of coefficients that each distortion model may have.
@@ -110,8 +110,12 @@ def size(info: Any) -> tuple[int, int] | None:
 
 
 def rotation(values: Any) -> NDArray[np.float64]:
-    """camera_R_image of CameraInfo's ``r`` (image_R_camera); many bags hold none: the identity."""
+    """camera_R_image of CameraInfo's ``r`` (image_R_camera); many bags hold none: the identity.
+
+    One that was rounded, as in a file by hand, is made a rotation again.
+    """
     matrix = np.asarray(values, np.float64).reshape(3, 3)
-    proper = np.isfinite(matrix).all() and np.abs(matrix).max() < 2
-    proper = proper and np.allclose(matrix @ matrix.T, np.eye(3), atol=1e-5)
-    return matrix.T if proper and np.linalg.det(matrix) > 0 else np.eye(3)
+    if not np.isfinite(matrix).all() or not is_rotation(matrix):
+        return np.eye(3)
+    left, _, right = np.linalg.svd(matrix)
+    return np.asarray((left @ right).T)

@@ -53,7 +53,7 @@ class CamerasConfig:
         """Whether the images of a topic are rectified."""
         if self.rectified != "auto":
             return self.rectified == "always"
-        return re.search(r"(?<![a-z])rect(ified)?(?![a-z])", topic) is not None
+        return re.search(r"(?<![a-z])rect(ified)?(?![a-z])", topic.lower()) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,10 @@ class CameraModel:
         )
         _refuse_skew(entry.intrinsics, distortion, f"calibration of {name}")
         matrix = _frozen(entry.intrinsics)
+        turned = np.eye(3) if entry.rectification is None else entry.rectification
         return cls(
             matrix=matrix,
+            rotation=_frozen(camera_info.rotation(turned)),
             straight=matrix,
             distortion=distortion,
             coefficients=coefficients,

@@ -24,7 +24,7 @@ from crkd_core.sensors import (
     RADAR_VELOCITY,
     RADAR_XYZ,
 )
-from crkd_ros.convert.arrays import ConvertError, cloud_records
+from crkd_ros.convert.arrays import ConvertError, check_cloud, cloud_records
 from crkd_ros.convert.radar_field_advice import AZIMUTH, ELEVATION, beyond, suggestion
 from crkd_ros.parameters.knobs import ParameterError, check, knob
 
@@ -159,6 +159,8 @@ def radar_points(
     if not len(message.fields) and not message.width * message.height:
         # What many drivers publish of a sweep without a return.
         return np.zeros((0, len(RADAR_FIELDS)), np.float32)
+    if not all(field.count for field in message.fields):
+        check_cloud(message, source)
     found = frozenset(field.name for field in message.fields if field.count == 1)
     names, missing = _names(found, fields)
     if missing:

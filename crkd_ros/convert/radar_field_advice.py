@@ -14,13 +14,19 @@ AZIMUTH, ELEVATION = 2 * np.pi * 1.0001, np.pi / 2 * 1.0001
 
 #: What makers call the fields, see ``_plain``.
 _CALLED = {
-    "x": ("x",),
-    "y": ("y",),
-    "z": ("z",),
+    "x": ("x", "posx", "xpos", "positionx", "px"),
+    "y": ("y", "posy", "ypos", "positiony", "py"),
+    "z": ("z", "posz", "zpos", "positionz", "pz"),
     "range": ("range", "r", "distance", "radius", "frange", "radialdistance", "rho"),
-    "azimuth": ("azimuth", "azimuthangle", "angle", "fazimuthangle", "fazimuth", "az"),
-    "elevation": ("elevation", "elevationangle", "felevationangle", "felevation", "el"),
-    "rcs": ("rcs", "urcs", "frcs", "rcsdbsm", "radarcrosssection"),
+    "azimuth": (
+        *("azimuth", "azimuthangle", "angle", "fazimuthangle", "fazimuth", "az"),
+        *("azimuthdeg", "azimuthrad"),
+    ),
+    "elevation": (
+        *("elevation", "elevationangle", "felevationangle", "felevation", "el"),
+        *("elevationdeg", "elevationrad"),
+    ),
+    "rcs": ("rcs", "urcs", "frcs", "srcs", "rcsdb", "rcsdbsm", "rcsdbm2", "radarcrosssection"),
     "over_ground": ("vrcompensated", "vrcomp", "dopplercompensated", "vcompensated", "vcomp"),
     "radial": (
         *("vr", "vrad", "vradial", "vrel", "vrelrad", "fvrelrad", "vdoppler", "radialvelocity"),
@@ -53,11 +59,12 @@ def suggestion(found: Collection[str], records: NDArray[np.void] | None = None) 
             chosen |= {what: called(what) for what in ("range", "azimuth", "elevation")}
             chosen = {what: name for what, name in chosen.items() if name}
             limits = {"azimuth": AZIMUTH, "elevation": ELEVATION}
-            if records is not None and any(
+            large = records is not None and any(
                 beyond(records[chosen[what]], limit) is not None
                 for what, limit in limits.items()
                 if what in chosen
-            ):
+            )
+            if large or _plain(chosen["azimuth"]).endswith("deg"):
                 chosen["degrees"] = "true"
         elif called("x") and called("y"):
             chosen["position"] = " ".join([called("x"), called("y"), called("z")]).strip()

@@ -11,11 +11,15 @@ import numpy as np
 import yaml
 
 from crkd_core import geometry
+from crkd_core.calibration import is_rotation
 from crkd_core.config import ConfigError
 from crkd_core.config.yaml_text import load_yaml
 from crkd_core.files import read_file, write_text
 from crkd_ros.convert import camera_info
 from crkd_ros.motion.poses import Array, MotionError, frame_key
+
+#: What a file may say of a camera besides its matrix.
+_OF_IMAGES = {"image_size", "distortion_model", "distortion", "rectification"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +31,14 @@ class CameraEntry:
         image_size: (width, height) that it is for; None = not said.
         distortion_model: as in CameraInfo ("plumb_bob", "equidistant", ...); "" = none.
         distortion: its coefficients; empty = the images are rectified.
+        rectification: [3, 3], ``r`` of rectified images of a stereo pair; None = no turn.
     """
 
     intrinsics: Array
     image_size: tuple[int, int] | None = None
     distortion_model: str = ""
     distortion: tuple[float, ...] = ()
+    rectification: Array | None = None
 
 
 class Calibration:
@@ -172,12 +178,14 @@ def _camera_fields(camera: CameraEntry) -> dict[str, Any]:
     if camera.distortion:
         fields["distortion_model"] = camera.distortion_model
         fields["distortion"] = list(camera.distortion)
+    if camera.rectification is not None:
+        fields["rectification"] = camera.rectification.tolist()
     return fields
 
 
 def _camera_entry(entry: Mapping[str, Any]) -> CameraEntry | None:
     """The camera of one sensor of a calibration file."""
-    known = {"image_size", "distortion_model", "distortion"} & set(entry)
+    known = _OF_IMAGES & set(entry)
     if "intrinsics" not in entry:
         if known:
             raise ValueError(f"{', '.join(sorted(known))} without intrinsics")
@@ -199,11 +207,22 @@ def _camera_entry(entry: Mapping[str, Any]) -> CameraEntry | None:
     if distortion.ndim != 1:
         raise ValueError(f"distortion: expected a list of numbers, got {entry['distortion']}")
     camera_info.distortion(model, distortion, "distortion")
+    rectification = entry.get("rectification")
+    if rectification is not None:
+        rectification = np.asarray(rectification, np.float64)
+        if rectification.shape != (3, 3) or not is_rotation(rectification):
+            raise ValueError(
+                f"rectification: expected a rotation, 3 rows of 3 (r of CameraInfo), got "
+                f"{entry['rectification']}"
+            )
+        if distortion.any():
+            raise ValueError("rectification is of rectified images, which have no distortion")
     return CameraEntry(
         intrinsics=matrix,
         image_size=size,
         distortion_model=model,
         distortion=tuple(distortion.tolist()),
+        rectification=rectification,
     )
 
 
@@ -211,8 +230,7 @@ def _pose_entry(entry: Mapping[str, Any]) -> Array:
     """The pose of one sensor of a calibration file."""
     if not isinstance(entry, Mapping):
         raise ValueError(f"expected a mapping, got {entry!r}")
-    keys = {"translation", "rotation_xyzw", "rotation_wxyz", "intrinsics"}
-    keys |= {"image_size", "distortion_model", "distortion"}
+    keys = {"translation", "rotation_xyzw", "rotation_wxyz", "intrinsics"} | _OF_IMAGES
     unknown = set(entry) - keys
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}; known: {', '.join(sorted(keys))}")
@@ -220,11 +238,12 @@ def _pose_entry(entry: Mapping[str, Any]) -> Array:
         raise ValueError("a pose needs a translation")
     if ("rotation_xyzw" in entry) == ("rotation_wxyz" in entry):
         raise ValueError("give either rotation_xyzw (ROS order) or rotation_wxyz (nuScenes order)")
-    if "rotation_wxyz" in entry:
-        quat = np.asarray(entry["rotation_wxyz"], np.float64)
-    else:
-        quat = geometry.quat_xyzw_to_wxyz(entry["rotation_xyzw"])
+    xyzw = "rotation_xyzw" in entry
+    quat = np.asarray(entry["rotation_xyzw" if xyzw else "rotation_wxyz"], np.float64)
     translation = np.asarray(entry["translation"], np.float64)
     if translation.shape != (3,) or quat.shape != (4,):
-        raise ValueError(f"expected translation [3] and rotation [4], got {dict(entry)}")
-    return geometry.pose(translation, quat)
+        raise ValueError(
+            "expected a translation of 3 numbers and a rotation of 4, a quaternion, got "
+            f"{entry['translation']} and {quat.tolist()}"
+        )
+    return geometry.pose(translation, geometry.quat_xyzw_to_wxyz(quat) if xyzw else quat)

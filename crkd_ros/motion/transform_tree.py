@@ -5,6 +5,7 @@ Frames are compared without case and without a leading slash, as in calibration 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,11 @@ class Link:
         if self.static:
             before = [one for one in self.static if stamp_ns is None or one <= stamp_ns]
             return self.static[max(before) if before else min(self.static)]
+        if not len(self.table):
+            raise MotionError(
+                f"{self.table.name}: it moves, and its transforms have no stamps; publish it with "
+                "stamps, or on /tf_static if it should not move"
+            )
         return self.table.pose(int(self.table.stamps[-1]) if stamp_ns is None else stamp_ns)
 
 
@@ -100,7 +106,7 @@ class TransformTree:
         links[name].add(stamp_ns, parent_T_child, static=static, source=source)
 
     def contradiction(self) -> str:
-        """Which two topics place one frame differently for good; "": none do."""
+        """Which two topics, or parents, place one frame differently for good; "": none do."""
         for child in self.frames:
             link = self.link(child)
             for one, other in itertools.pairwise(link.sources if link is not None else ()):
@@ -111,7 +117,25 @@ class TransformTree:
                         "they of two vehicles? give a calibration file, or leave one topic out "
                         "of the bag"
                     )
+            places = self._static_places(child)
+            for (one, here), (other, there) in itertools.pairwise(places.items()):
+                if float(np.abs(here - there).max()) > _SAME:
+                    return (
+                        f"{child} has static transforms from {one} and from {other}, which place "
+                        "it differently; publish one of them, or give a calibration file"
+                    )
         return ""
+
+    def _static_places(self, child: str) -> dict[str, Array]:
+        """Parent -> ``base_T_child`` by its static transform, where the parent hangs on base."""
+        places: dict[str, Array] = {}
+        links = self._links.get(child, {})
+        if len(links) > 1 and child not in self.ancestors(self.base):
+            for name, link in links.items():
+                with contextlib.suppress(MotionError):
+                    if link.static and not self.moving(name) and child not in self.ancestors(name):
+                        places[name] = self.base_T(name) @ link.at(None)
+        return places
 
     def link(self, frame: str) -> Link | None:
         """How a frame hangs on its parent; None: it has none."""

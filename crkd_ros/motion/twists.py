@@ -1,7 +1,7 @@
-"""Whether the velocities of an odometry are those of its own poses. Pure.
+"""Whether the velocities of an odometry are those of its own poses, and these those of a vehicle.
 
-Positions lead: a twist in world axes, in km/h or of another frame would carry the vehicle on to a
-place where it never was.
+Pure. Positions lead: a twist in world axes, in km/h or of another frame would carry the vehicle on
+to a place where it never was.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from crkd_ros.motion.poses import SPEED_NOISE, Array, agrees
 
 #: So many comparisons tell something, and this share of them must contradict.
 _LEAST, _MOST = 5, 0.5
+#: A vehicle that goes this fast, m/s, goes less than so many degrees off its own x axis.
+_GOES, _ASIDE = 2.0, 45.0
 
 
 def moved(table: PoseTable, stamp_ns: int) -> NDArray[np.float64] | None:
@@ -24,6 +26,26 @@ def moved(table: PoseTable, stamp_ns: int) -> NDArray[np.float64] | None:
     if not linear.any() and not yaw_rate:
         return None
     return np.array([*linear, 0.0, 0.0, yaw_rate])
+
+
+def sideways(table: PoseTable) -> str:
+    """What to say of poses by which the vehicle does not go where it heads; "": it does.
+
+    Forwards or backwards is one: a drive may be in reverse.
+    """
+    stamps = table.stamps
+    steps = [table.twist(int(one))[0] for one in stamps[:: max(1, len(stamps) // 200)]]
+    fast = np.array([one for one in steps if np.linalg.norm(one) > _GOES]).reshape(-1, 3)
+    if len(fast) < _LEAST:
+        return ""
+    along = np.abs(fast[:, 0]) / np.linalg.norm(fast, axis=1)
+    off = float(np.rad2deg(np.arccos(np.clip(np.median(along), 0.0, 1.0))))
+    if off <= _ASIDE:
+        return ""
+    return (
+        f"by its poses the vehicle goes {off:.0f} degrees off its own x axis, which is forward; "
+        "is its heading of another convention (clockwise from north, NED), or not filled in?"
+    )
 
 
 def contradiction(table: PoseTable, twists: Sequence[tuple[int, Array]]) -> str:

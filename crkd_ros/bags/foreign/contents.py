@@ -18,7 +18,7 @@ from crkd_core.sensors import RADAR_COLUMN, RADAR_FIELDS
 from crkd_ros.bags import scene_messages
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.convert import arrays, box_messages, images, radar_clouds
-from crkd_ros.convert.camera_info import STRAIGHT, distortion
+from crkd_ros.convert.camera_info import STRAIGHT, distortion, rotation
 
 _INT8 = tuple(
     name
@@ -176,6 +176,19 @@ def is_calibrated(message: Any) -> bool:
     return any(_numbers(message, name)[0] > 0 for name in ("k", "p"))
 
 
+def same_camera(one: Any, other: Any) -> bool:
+    """Whether two CameraInfo say the same of a camera."""
+    a, b = one.roi, other.roi
+    window = ("x_offset", "y_offset", "width", "height")
+    same = all(getattr(a, name) == getattr(b, name) for name in window)
+    names = ("width", "height", "distortion_model", "binning_x", "binning_y")
+    same &= all(getattr(one, name) == getattr(other, name) for name in names)
+    return same and all(
+        np.array_equal(_numbers(one, name), _numbers(other, name), equal_nan=True)
+        for name in "dkrp"
+    )
+
+
 def is_straight(message: Any) -> bool:
     """Whether a CameraInfo is of images without distortion."""
     try:
@@ -186,12 +199,18 @@ def is_straight(message: Any) -> bool:
 
 
 def is_plain(message: Any) -> bool:
-    """Whether ``k`` and the size are all that a CameraInfo says, as converters of nuScenes do."""
+    """Whether ``k`` and the size are all that a CameraInfo says, as converters of nuScenes do.
+
+    An ``r`` that is no rotation, as some of them write, says nothing.
+    """
     region = message.roi
     window = (region.x_offset, region.y_offset, region.width, region.height)
     binned = max(message.binning_x, message.binning_y) > 1
-    k = _numbers(message, "k")
-    return is_straight(message) and not any(window) and not binned and bool(k[0] > 0)
+    k, p = _numbers(message, "k"), _numbers(message, "p")
+    same = not p.any() or np.allclose(p.reshape(3, 4), np.c_[k.reshape(3, 3), np.zeros(3)])
+    turned = not np.allclose(rotation(_numbers(message, "r")), np.eye(3))
+    whole = bool(k[0] > 0) and same and not turned
+    return is_straight(message) and not any(window) and not binned and whole
 
 
 def whole_info(message: Any, *, stamp: int, channel: str) -> Any:
@@ -228,8 +247,9 @@ def camera_info(
     k: NDArray[np.float64],
     size: tuple[int, int],
     lens: tuple[str, Sequence[float]] = ("plumb_bob", ()),
+    r: NDArray[np.float64] | None = None,
 ) -> Any:
-    """CameraInfo with p = [k|0] and r = identity, whatever the other converter wrote there."""
+    """CameraInfo with p = [k|0] and, unless given, r = identity."""
     return make(
         "sensor_msgs/msg/CameraInfo",
         header=box_messages.header(stamp, channel, make),
@@ -238,6 +258,6 @@ def camera_info(
         distortion_model=lens[0] or "plumb_bob",
         d=np.asarray(lens[1], np.float64),
         k=k,
-        r=np.eye(3),
+        r=np.eye(3) if r is None else r,
         p=np.concatenate([k, np.zeros((3, 1))], 1),
     )

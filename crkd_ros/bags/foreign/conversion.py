@@ -13,7 +13,7 @@ from pathlib import Path
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags.foreign.kinds import Kind, check_container, recognise
 from crkd_ros.bags.foreign.stream import Conversion, ImageFormat
-from crkd_ros.bags.known import Reading, look_through
+from crkd_ros.bags.known import BASE, Reading, look_through
 from crkd_ros.bags.layout_search import find_layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_bag
@@ -21,6 +21,7 @@ from crkd_ros.bags.survey import Survey
 from crkd_ros.bags.writer import BagWriter, Storage
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.radar_clouds import radar_points
+from crkd_ros.motion.poses import frame_key
 from crkd_ros.parameters.framing import FramingConfig
 
 
@@ -72,9 +73,9 @@ def convert_bag(
         jpeg_quality: of raw images that become JPEG, 1 to 100.
         storage: of the new bag.
         with_lidar: False leaves the LiDAR clouds out.
-        framing: as the node has it: ``sensors``, ``topics``, ``cameras``, ``motion`` and
-            ``calibration_file`` (where ``calibration`` is None) hold; ``radar_fields`` say which
-            clouds are a radar's.
+        framing: as the node has it: ``sensors``, ``topics``, ``cameras``, ``motion``,
+            ``base_frame`` (which is base_link in the new bag) and ``calibration_file`` (where
+            ``calibration`` is None) hold; ``radar_fields`` say which clouds are a radar's.
         topics: what the user names, see ``find_layout``.
         progress: a bar on stderr.
 
@@ -141,6 +142,8 @@ def _notes(job: Conversion, lidar_wanted: bool, framing: FramingConfig) -> Itera
     yield from layout.sentences()
     for topic, reason in job.bag.unreadable().items():
         yield f"{topic} is not read: {reason}"
+    if frame_key(framing.base_frame) != BASE:
+        yield f"its {framing.base_frame} is called {BASE} in the new bag"
     if job.encoded:
         loss = "without loss" if job.image_format == "png" else f"quality {job.jpeg_quality}"
         yield f"{job.encoded} raw images became {job.image_format.upper()}, {loss}"

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from crkd_core.progress import counted
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import scene_messages
@@ -27,9 +29,12 @@ from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.convert.camera_info import STRAIGHT
 from crkd_ros.convert.camera_model import CameraModel, CamerasConfig
-from crkd_ros.motion.poses import MotionError
+from crkd_ros.motion.poses import MotionError, frame_key
 
 ImageFormat = Literal["jpeg", "png"]
+
+#: Places closer together than this are one: metres and sines of angles.
+_SAME = 1e-3
 
 #: (stamp, rank, number, what to write): the order of writing; intrinsics before the image.
 _Waiting = tuple[int, int, int, list[tuple[str, Any]]]
@@ -173,7 +178,7 @@ class Conversion:
         else:
             # All of nuScenes is rectified, whatever its converters call the topics; what a
             # message says itself stands above that.
-            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_straight(info)
+            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_plain(info)
             name = self.layout.images[camera].name
             rectified = guess or self.cameras.is_rectified(name)
         base = "image_rect_compressed" if rectified else "image_raw/compressed"
@@ -202,6 +207,8 @@ class Conversion:
                 stamp = record.stamp_ns
                 if not self.known.record_times:
                     stamp = stamp_ns(message.header.stamp)
+                if role != "info":
+                    self._check_frame(channel, contents.frame_of(message))
                 if role == "info" and abs(stamp - newest) > REORDER_NS:
                     # Latched long ago, or never stamped: it holds for the images that follow.
                     self.held[channel] = message
@@ -225,6 +232,21 @@ class Conversion:
                 yield heapq.heappop(waiting)
         while waiting:
             yield heapq.heappop(waiting)
+
+    def _check_frame(self, channel: str, frame: str) -> None:
+        """A sensor of the new bag has one place. Raises BagError: this message is of another."""
+        first = self.known.survey.frames[channel]
+        if not frame or frame_key(frame) == frame_key(first):
+            return
+        tree, here = self.known.survey.tree, self.known.extrinsics.get(channel)
+        with contextlib.suppress(MotionError):
+            there = tree.base_T(frame)
+            if here is not None and np.abs(there - here).max() < _SAME and not tree.moving(frame):
+                return
+        raise BagError(
+            f"it is in frame {frame!r}, the first one in {first!r}, and a sensor of the new bag "
+            "has one place; a replay reads the bag as it is"
+        )
 
     def _damaged(self, topic: str, error: BagError) -> None:
         """One damaged message costs itself; nothing but damaged ones is an error."""
@@ -271,6 +293,7 @@ class Conversion:
                 k=entry.intrinsics,
                 size=entry.image_size,
                 lens=(entry.distortion_model, entry.distortion),
+                r=entry.rectification,
             )
             made.insert(0, (f"{name}/camera_info", info))
         return made

@@ -14,6 +14,7 @@ from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
+from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
@@ -207,3 +208,19 @@ def test_a_twist_that_contradicts_its_poses_is_told_and_not_used(tmp_path, whole
     assert name == "/odom" and "its twist contradicts its own poses" in said
     assert ("axes of the world" if what == "world" else "as in km/h") in said
     same_motion(found, whole)
+
+
+@pytest.mark.parametrize("told", ["clockwise from north", "not at all"])
+def test_a_heading_of_another_convention_is_said(told, tmp_path):
+    def change(topic, message, number):
+        if topic == "/odom":
+            pose = ros_rig.map_T_base(stamp_ns(message.header.stamp))
+            yaw = np.pi / 2 - geometry.yaw_of(pose) if told == "clockwise from north" else 0.0
+            wrong = geometry.pose(pose[:3, 3], geometry.yaw_to_quat_wxyz(yaw))
+            message.pose.pose = box_messages.pose_of(wrong, make)
+        yield topic, message
+
+    _, said, _ = taken(rig_bags.write(tmp_path / "bag", change, seconds=0.5))
+    assert "degrees off its own x axis, which is forward; is its heading of another" in said
+    _, said, _ = taken(rig_bags.write(tmp_path / "right", seconds=0.5))
+    assert "off its own x axis" not in said

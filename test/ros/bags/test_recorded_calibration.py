@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import command_lines
+import cv2
 import numpy as np
 import pytest
 import rig_bags
@@ -22,6 +23,7 @@ from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.files import OutputError
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.bags import recorded_calibration
+from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.nuscenes import write_bag
 from crkd_ros.bags.reader import read_bag
@@ -169,6 +171,35 @@ def test_distortion_of_camera_info_is_kept(bag, tmp_path):
     assert "distortion_model: plumb_bob" in (tmp_path / "c.yaml").read_text()
 
 
+def test_the_rotation_of_a_rectified_stereo_pair_is_kept(tmp_path):
+    turn = cv2.Rodrigues(np.array([0.01, 0.04, -0.02]))[0]
+
+    def edit(topic, message, number):
+        if topic == "/cam_front/camera_info":
+            message.r = turn.ravel()
+            message.p = np.c_[message.k.reshape(3, 3), np.zeros(3)].ravel()
+        yield topic, message
+
+    def silent(topic, message, number):
+        if not topic.endswith("camera_info"):
+            yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", edit, seconds=0.3)
+    recorded_calibration.of_bag(bag).save(tmp_path / "c.yaml")
+    own = list(frames_of_bag(bag, image=IMAGE))
+    file = Calibration.load(tmp_path / "c.yaml")
+    less = rig_bags.write(tmp_path / "less", silent, seconds=0.3)
+    convert_bag(less, tmp_path / "out", calibration=tmp_path / "c.yaml", progress=False)
+    for again in (
+        frames_of_bag(less, image=IMAGE, calibration=file),
+        frames_of_bag(bag, image=IMAGE, calibration=file),
+        frames_of_bag(tmp_path / "out", image=IMAGE),
+    ):
+        for one, other in zip(own, again, strict=True):
+            np.testing.assert_allclose(one.ego_T_cam, other.ego_T_cam, atol=1e-9)
+            np.testing.assert_array_equal(one.intrinsics, other.intrinsics)
+
+
 def test_a_bag_that_does_not_say_is_refused(bag, tmp_path):
     def without(topic, message):
         return [] if topic == "/tf_static" else [(topic, message)]
@@ -239,6 +270,11 @@ def test_two_cars_need_a_scene(two_cars):
             "expected a list of numbers",
         ),
         ("intrinsics: [[.nan, 0, 0], [0, 1, 0], [0, 0, 1]]", "is not a calibration"),
+        ("rectification: [[1, 0, 0], [0, 1, 0], [0, 0, 1]]", "rectification without intrinsics"),
+        (
+            "intrinsics: [[2, 0, 0], [0, 2, 0], [0, 0, 1]], rectification: [[1, 0], [0, 1]]",
+            "expected a rotation",
+        ),
     ],
 )
 def test_wrong_cameras_in_files_are_refused(tmp_path, entry, error):

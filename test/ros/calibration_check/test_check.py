@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
-from crkd_core.sensors import CAMERAS, RADARS
+from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED, RADAR_VELOCITY, RADARS
 from crkd_ros.bags import recorded_calibration
 from crkd_ros.calibration_check import drive as check_drive
 from crkd_ros.calibration_check.check import CalibrationCheck
@@ -448,3 +448,39 @@ def test_what_a_picture_shows_of_the_ground(pitch, text):
     found = check_view("CAM_FRONT", pose, k, 704, 256)
     assert [one.sensor for one in found] == (["CAM_FRONT"] if text else [])
     assert all(text in one.text for one in found), found
+
+
+def test_a_sensor_that_moves_is_checked_where_it_was(drive) -> None:
+    """A mast: where it is at the end of the drive says nothing of the pictures before."""
+    turned = geometry.pose([0, 0, 0], geometry.yaw_to_quat_wxyz(0.5))
+
+    class Mast:
+        def base_T(self, frame, stamp_ns=None):
+            place = drive.places[frame.upper()]
+            return turned @ place if stamp_ns is None else place
+
+    check = CalibrationCheck(extrinsics=Mast(), motion=drive.poses, frames=len(drive.sets))
+    for frame_set in drive.sets:
+        check.add(frame_set)
+    assert check.done and check.findings == []
+
+
+def test_relative_speeds_that_are_called_speeds_over_ground_are_found(drive) -> None:
+    def relative(sweep):
+        points = sweep.points.copy()
+        points[:, RADAR_COMPENSATED] = points[:, RADAR_VELOCITY]
+        return dataclasses.replace(sweep, points=points)
+
+    sets = [
+        dataclasses.replace(
+            one,
+            sweeps={
+                radar: tuple(Timed(at, relative(sweep)) for at, sweep in recent)
+                for radar, recent in one.sweeps.items()
+            },
+        )
+        for one in drive.sets
+    ]
+    texts = [finding.text for finding in drive.check(sets=sets).findings]
+    assert any("RADAR_FRONT: expected speeds over ground, got those of" in one for one in texts)
+    assert any("doppler_compensated: false" in one for one in texts)

@@ -113,6 +113,8 @@ def test_matrices_are_those_of_image_geometry(roi, binning):
         ("/cam_front/image_rect/compressed", True),
         ("cam/image_rect_color", True),
         ("/rectified/front/image", True),
+        ("/CAM_FRONT/IMAGE_RECT", True),
+        ("/front/Rectified/image", True),
         ("/cam_front/image_raw/compressed", False),
         ("/direct/image", False),
         ("/cam_front/image_raw_rectangle", False),
@@ -328,6 +330,11 @@ def test_a_stereo_pair_is_turned_back_into_its_camera():
     in_ego = geometry.apply(ros_rig.extrinsics()["CAM_FRONT"], point)
     ego_T_cam = frame.ego_T_cam[CAMERAS.index("CAM_FRONT")]
     np.testing.assert_allclose(geometry.apply(geometry.invert(ego_T_cam), in_ego), r @ point)
+    # One of four digits, as in files by hand, counts.
+    rounded = CameraModel.of_info(camera_info(p=p, r=np.round(r, 4)), rectified=True)
+    np.testing.assert_allclose(np.array(rounded.rotation), r.T, atol=1e-4)
+    square = np.array(rounded.rotation) @ np.transpose(rounded.rotation)
+    np.testing.assert_allclose(square, np.eye(3), atol=1e-12)
     # Raw images are not turned, and what is no rotation is not one.
     for info, rectified in [
         (camera_info(p=p, r=r), False),

@@ -316,6 +316,15 @@ def test_points_with_many_numbers_and_twice_the_same_name_are_refused(make):
         radar_points(wide)
 
 
+def test_fields_without_a_count_are_named_as_such(make):
+    """Drivers forget it: the default of a message is 0. Then no field is missing by its name."""
+    message = ros_rig.radar_cloud(make, "RADAR_FRONT", STAMP)
+    for field in message.fields:
+        field.count = 0
+    with pytest.raises(ConvertError, match="RADAR_FRONT: field 'x' has count 0; expected 1"):
+        radar_points(message, source="RADAR_FRONT")
+
+
 NUMBERS = st.one_of(st.integers(0, 60), st.integers(0, 2**32 - 1))
 POINT_FIELDS = st.builds(
     SimpleNamespace,
@@ -433,6 +442,15 @@ MAKERS = {
     "imaging": ("x y z v r RCS azimuth elevation", "rcs: RCS, doppler: v"),
     "capitals": ("X Y Z Doppler Power", "position: X Y Z, rcs: '', doppler: Doppler"),
     "short": ("x y z pw vel", "rcs: '', doppler: vel"),
+    "degrees": (
+        "range azimuth_deg elevation_deg doppler s_RCS",
+        "range: range, azimuth: azimuth_deg, elevation: elevation_deg, degrees: true, "
+        "rcs: s_RCS, doppler: doppler",
+    ),
+    "positions": (
+        "pos_x pos_y pos_z v_r rcs_db",
+        "position: pos_x pos_y pos_z, rcs: rcs_db, doppler: v_r",
+    ),
     "relative": ("x y vx vy rcs", "vx_comp: '', vy_comp: ''"),
     "places only": ("x y z", "rcs: '', vx_comp: '', vy_comp: '', vx: '', vy: ''"),
 }

@@ -148,3 +148,14 @@ def test_composed_tables_are_the_products() -> None:
     for i in range(10):
         at = T0 + i * SECOND // 10
         np.testing.assert_allclose(both.at(at), left @ odom_T_base(i / 10) @ right, atol=1e-9)
+
+
+def test_what_moves_without_stamps_is_known_at_no_time() -> None:
+    tree = TransformTree()
+    for x in (0.0, 1.0):
+        tree.add("base_link", "mast", 0, turned(x), static=False)
+    for stamp in (None, T0):
+        with pytest.raises(
+            MotionError, match=r"base_link -> mast on /tf: it moves, and its .* no"
+        ):
+            tree.base_T("mast", stamp)
