@@ -55,6 +55,7 @@ def live(
     from crkd_ros.streaming_eval.naming import naming
     from crkd_ros.streaming_eval.players import SessionError
     from crkd_ros.streaming_eval.rates import RESULTS, score_rates
+    from crkd_ros.streaming_eval.scores import refuse_other_drives
 
     if player not in ("auto", "ros2", "own"):
         raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
@@ -78,7 +79,7 @@ def live(
 
     framing = for_weights(framing, weights)
     tables = NuScenes(data, split=split, version=version)
-    tables.scenes_of(split)  # Not after the whole bag has been played.
+    refuse_other_drives(bag, layout, tables, split)  # Not after the whole bag has been played.
     page = score_rates(
         bag,
         config=framing,

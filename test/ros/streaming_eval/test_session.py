@@ -398,6 +398,16 @@ def test_results_and_weights_are_looked_at_before_a_node_starts(tiny_drive, tmp_
     assert "already holds calibration.yaml; pass --overwrite" in refused()
 
 
+def test_a_bag_of_another_drive_is_refused_before_it_is_played(tiny_drive, tmp_path):
+    bag, out = rig_bags.write(tmp_path / "bag", seconds=0.3), tmp_path / "out"
+    done = command_lines.run(
+        *("live", bag, "--weights", saved(tmp_path), "--data", tiny_drive),
+        *("--split", "world_all", "--out", out),
+    )
+    assert done.returncode == 1 and not out.exists()
+    assert "error: ScoreError: no sample of split 'world_all' of" in done.stderr
+
+
 def sessions(monkeypatch, recorded) -> list[SimpleNamespace]:
     """In place of nodes: what each is told. Above rate 1 it fails."""
     told = []
