@@ -363,6 +363,7 @@ def test_a_process_that_is_never_heard_of_is_told_from_one_that_ended(tmp_path):
         (["--rate", "0"], "--rate: expected finite numbers above 0, got 0"),
         (["--rate", "1", "--rate", "inf"], "--rate: expected finite numbers above 0, got inf"),
         (["--player", "mpv"], "--player: expected auto, ros2 or own, got 'mpv'"),
+        (["--player", "ros2"], "ros2 bag play is not installed here; leave --player out"),
         (["--parameter", "device"], "--parameter: expected NAME=VALUE, got 'device'"),
         ([], "--weights: there is no file none.safetensors"),
     ],
@@ -372,6 +373,7 @@ def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, cap
     from crkd_ros.commands.live import live
 
     fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
+    monkeypatch.setattr(players.shutil, "which", lambda name: None)
     monkeypatch.setattr("sys.argv", ["crkd live", *fixed, "--out", str(tmp_path), *arguments])
     with pytest.raises(SystemExit):
         run_function(live)
