@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import typer
 from rich.markup import escape
@@ -32,6 +34,7 @@ def run(command: typer.Typer) -> NoReturn:
     Exit status 1: it could not do what was asked; 2: the command line is wrong; 141: nobody reads
     what it prints any more.
     """
+    shown, warnings.showwarning = warnings.showwarning, _warning
     try:
         _check_words(sys.argv[1:])
         status = command(standalone_mode=False, prog_name=Path(sys.argv[0]).name)
@@ -50,6 +53,7 @@ def run(command: typer.Typer) -> NoReturn:
     else:
         _finish()
     finally:
+        warnings.showwarning = shown
         drop_unwritten(sys.stderr)
     # Whatever a function returned is no exit status; typer.Exit gives a number.
     sys.exit(status if isinstance(status, int) else 0)
@@ -115,6 +119,29 @@ def _without_trace(text: str) -> str:
     if "Original Traceback" not in text:
         return text
     return text.rstrip().rpartition("\n")[2].partition(": ")[2]
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of ours on one line, without the place in the program; others as Python has it."""
+    if file is None and issubclass(category, UserWarning) and _is_ours(filename):
+        text = " ".join(str(message).split())
+        stderr_console().print(f"warning: {escape(text)}", soft_wrap=True, highlight=False)
+        return
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        (file or sys.stderr).write(text)
+
+
+def _is_ours(filename: str) -> bool:
+    packages = Path(__file__).parents[1]
+    return any(Path(filename).is_relative_to(packages / one) for one in ("crkd_core", "crkd_ros"))
 
 
 def _say(text: str) -> None:

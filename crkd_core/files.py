@@ -61,6 +61,7 @@ def check_output(
     results: Sequence[str] = (),
     overwrite: bool = False,
     option: str = "--overwrite",
+    place: str = "--out",
 ) -> None:
     """Refuse a place where nothing can or must be written before long work is begun for it.
 
@@ -71,20 +72,21 @@ def check_output(
         results: what a command writes into that folder; ``ITSELF`` = the path is a file.
         overwrite: whether results that are there are replaced.
         option: what would say so, for the error.
+        place: the option that names ``path``, for the error.
 
     Raises:
         OutputError: something on the way to ``path`` is no folder, or nothing can be made there;
             or results are there already.
     """
     if results == ITSELF and os.path.isdir(path):  # noqa: PTH112  # False of names too long.
-        raise OutputError(f"cannot write to {path}: it is a folder; choose another --out")
+        raise OutputError(f"cannot write to {path}: it is a folder; choose another {place}")
     there = [path / name for name in results if os.path.lexists(path / name)]
     if there and not overwrite:
         names = ", ".join(place.name for place in there)
         where = path.parent if results == ITSELF else path
         raise OutputError(
             f"{where} already holds {names}; pass {option} to replace "
-            f"{'it' if len(there) == 1 else 'them'}, or choose another --out"
+            f"{'it' if len(there) == 1 else 'them'}, or choose another {place}"
         )
     folder = path.absolute()
     if results == ITSELF:
@@ -93,15 +95,15 @@ def check_output(
         folder = folder.parent
     if not folder.is_dir():
         raise OutputError(
-            f"cannot write to {path}: {folder} is not a folder; choose another --out"
+            f"cannot write to {path}: {folder} is not a folder; choose another {place}"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another --out")
+        raise OutputError(f"cannot write to {path}: {folder} is read-only; choose another {place}")
     try:
         _try_out(folder, path.absolute())
     except OSError as error:
         raise OutputError(
-            f"cannot write to {path}: {folder}: {error.strerror}; choose another --out"
+            f"cannot write to {path}: {folder}: {error.strerror}; choose another {place}"
         ) from error
 
 

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version, leave_out
-from crkd_core.commands.runs import check_begin, check_place, recorded_frames, resumed
+from crkd_core.commands.runs import (
+    check_begin,
+    check_keeping,
+    check_place,
+    recorded_frames,
+    resumed,
+)
 from crkd_core.config import (
     CRKD_LOSSES,
     IMKD_LOSSES,
@@ -141,6 +147,7 @@ def distill(
             steps=steps,
             changes=set_ or (),
         )
+        check_keeping(config, measured)
     frames = recorded_frames(data, split, config, *teacher_configs(config), version=version)
     if resume:
         run.check_data(frames.digest())

@@ -30,6 +30,23 @@ def check_place(out: Path, device: str) -> None:
     usable_device(device)
 
 
+def check_keeping(config: TrainConfig, measured: Path | None = None) -> None:
+    """Refuse folders where a run could keep nothing, before it has one of its own.
+
+    Args:
+        config: of the run.
+        measured: as of ``crkd distill``.
+    """
+    caches = {method.cache for method in (config.crkd, config.imkd) if method is not None}
+    for folder, option in (
+        (config.keep_folder, "keep_folder"),
+        *((cache, "--cache") for cache in caches),
+        (measured, "--measured"),
+    ):
+        if folder is not None:
+            check_output(Path(folder), place=option)
+
+
 def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: str) -> None:
     """Make what a new run begins with, and throw it away: its folder could only fail again.
 

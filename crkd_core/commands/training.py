@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
-from crkd_core.commands.runs import check_begin, check_place, recorded_frames, resumed
+from crkd_core.commands.runs import (
+    check_begin,
+    check_keeping,
+    check_place,
+    recorded_frames,
+    resumed,
+)
 from crkd_core.config import TrainConfig
 from crkd_core.config.override import override
 from crkd_core.presets import preset as find_preset
@@ -56,6 +62,7 @@ def train(
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
+        check_keeping(config)
     frames = recorded_frames(data, split, config, version=version)
     if resume:
         run.check_data(frames.digest())

@@ -109,6 +109,8 @@ def world_report(
     from crkd_core.census.take import real
 
     if out is not None:
+        if out.suffix.lower() != ".png":
+            raise ConfigError(f"--out: expected FILE.png, got {out}")
         check_output(out, results=ITSELF, overwrite=overwrite)
     print_tables(*report(data, split=split, most=samples, out=out, version=version))
     print(f"nuScenes: {real()['source']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ class Asked:
             specs: runs of this call, parents first.
 
         Raises:
-            ExperimentError: no data, other settings than the folder's, weights or a training that
-                are not there, or a change of what a list decides.
+            ExperimentError: no data, a factor of no steps, other settings than the folder's,
+                weights or a training that are not there, or a change of what a list decides.
             ConfigError: a change that one of the runs would not take.
             DrivesError, NuScenesError: drives that cannot be had.
         """
@@ -72,6 +73,10 @@ class Asked:
     def _check(self, known: Settings | None, specs: Sequence[RunSpec]) -> None:
         """Refuse a device, files and changes that the runs could not use."""
         usable_device(self.device)
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ExperimentError(
+                f"--scale: expected a finite factor above 0, got {self.scale:g}; left out it is 1"
+            )
         if self.start_image is not None and not self.start_image.is_file():
             raise ExperimentError(
                 f"--start-image: there is no file {self.start_image}; give a weights file"

@@ -81,6 +81,11 @@ class Bag(ABC):
             BagError: the bag is damaged, or holds less than it announces; names it.
         """
 
+    def span_ns(self) -> tuple[int, int]:
+        """First and last record time, ns, to 1 ns; (0, 0) of a bag without messages."""
+        times = [record.stamp_ns for record in self.records()]
+        return (min(times), max(times)) if times else (0, 0)
+
     @abstractmethod
     def close(self) -> None:
         """Close the files."""

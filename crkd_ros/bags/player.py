@@ -78,8 +78,8 @@ def play(
 
     Raises:
         BagError: not a bag, a topic it does not have, no playable message, a rate that is not
-            positive and finite, an offset that is not in the bag, or nobody subscribed within
-            ``wait``.
+            positive and finite, an offset that is not in the bag, a wait below 0, or nobody
+            subscribed within ``wait``.
     """
     import rclpy
     from rclpy.duration import Duration
@@ -88,6 +88,8 @@ def play(
         raise BagError(f"rate: expected a finite number above 0, got {rate}")
     if not 0 <= start_offset < math.inf:
         raise BagError(f"start offset: expected finite seconds from 0, got {start_offset}")
+    if not 0 <= wait < math.inf:
+        raise BagError(f"wait: expected finite seconds from 0, got {wait}")
     found = topics_of(path)
     unknown = set(topics or ()) - set(found)
     if unknown:

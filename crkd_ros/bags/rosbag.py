@@ -88,6 +88,12 @@ class RosBag(Bag):
             ) from error
         self._refuse_less(came, {one.topic for one in wanted})
 
+    def span_ns(self) -> tuple[int, int]:
+        """See Bag; what the bag's index says, without reading it."""
+        if not any(topic.count for topic in self.topics.values()):
+            return 0, 0
+        return self._reader.start_time, self._reader.end_time
+
     def _refuse_less(self, came: Counter[str], wanted: Collection[str]) -> None:
         """rosbags leaves out what it cannot match with metadata.yaml, without a word."""
         less = [

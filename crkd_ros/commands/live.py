@@ -53,8 +53,9 @@ def live(
     from crkd_ros.parameters.node import NodeConfig
     from crkd_ros.parameters.parameter_file import load_all
     from crkd_ros.streaming_eval.naming import naming
-    from crkd_ros.streaming_eval.players import SessionError
+    from crkd_ros.streaming_eval.players import SessionError, player_command
     from crkd_ros.streaming_eval.rates import RESULTS, score_rates
+    from crkd_ros.streaming_eval.scores import refuse_other_drives
 
     if player not in ("auto", "ros2", "own"):
         raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
@@ -63,6 +64,7 @@ def live(
     for one in rates:
         if not 0 < one < math.inf:
             raise SessionError(f"--rate: expected finite numbers above 0, got {one:g}")
+    player_command(bag, rate=1.0, player=cast("PlayerName", player))  # Or it is not installed.
     if not weights.exists():
         raise SessionError(f"--weights: there is no file {weights}")
     check_output(out, results=RESULTS, overwrite=overwrite)
@@ -78,7 +80,7 @@ def live(
 
     framing = for_weights(framing, weights)
     tables = NuScenes(data, split=split, version=version)
-    tables.scenes_of(split)  # Not after the whole bag has been played.
+    refuse_other_drives(bag, layout, tables, split)  # Not after the whole bag has been played.
     page = score_rates(
         bag,
         config=framing,

@@ -6,16 +6,22 @@ of the boxes at a subscriber: transport, waiting, network and publishing, nothin
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_ros.bags.layout import Layout
+from crkd_ros.bags.message_types import BagError
+from crkd_ros.bags.reader import open_rosbag2
 from crkd_ros.bags.replay import POSE_TOLERANCE
 from crkd_ros.bags.samples import key_frames
+from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.streaming_eval.recorder import Pass
 from crkd_ros.streaming_eval.streaming import Answer, Stream, StreamScores, score_stream
@@ -191,9 +197,32 @@ def samples_between(
     if not found:
         raise ScoreError(
             f"no sample of split {split!r} of {tables.root} between {first_ns} and {last_ns} ns, "
-            "the time that was played; was the bag made of another data set or split?"
+            "which is when the bag is; was the bag made of another data set or split?"
         )
     return found, sorted({tables.scene_of(token) for token in found.values()})
+
+
+def refuse_other_drives(bag: Path, layout: Layout, tables: NuScenes, split: str) -> None:
+    """Refuse a bag that has no time in common with a split, before it is played.
+
+    Args:
+        bag: a rosbag2.
+        layout: its topics.
+        tables: the annotated data set.
+        split: one that should hold the bag's scene.
+
+    Raises:
+        ScoreError: no sample of the split is in the time of the bag.
+    """
+    topics = {topic.name for topic in layout.sensors.values()}
+    with open_rosbag2(bag) as opened:
+        first_ns, last_ns = opened.span_ns()
+        # A bag may have been recorded at another time than that of the headers, which count too.
+        for record in opened.records(topics):
+            with contextlib.suppress(BagError):
+                first_ns = min(first_ns, arrays.stamp_ns(record.message().header.stamp))
+                break
+    samples_between(tables, split, first_ns, last_ns)
 
 
 def poses_of(tables: NuScenes, scenes: Iterable[str]) -> dict[int, NDArray[np.float64]]:

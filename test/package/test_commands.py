@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,25 @@ def run_failing(error, monkeypatch, capsys) -> str:
 def test_an_error_is_one_line_and_status_1(monkeypatch, capsys):
     text = "data/[x].pcd: truncated; " + "copy it again " * 20
     assert run_failing(Broken(text), monkeypatch, capsys) == f"error: Broken: {text}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (inspect.getfile(main), "warning: a [long] rate\n"),
+        ("/x/crkd_core/other.py", "/x/crkd_core/other.py:3: UserWarning: a [long]\nrate\n"),
+    ],
+)
+def test_a_warning_of_ours_is_one_line_without_its_place(file, text, monkeypatch, capsys):
+    def command() -> None:
+        warnings.warn_explicit("a [long]\nrate", UserWarning, file, 3)
+
+    shown = warnings.showwarning
+    monkeypatch.setattr("sys.argv", ["command"])
+    with pytest.raises(SystemExit):
+        run_function(command)
+    assert capsys.readouterr() == ("", text)
+    assert warnings.showwarning is shown
 
 
 def test_system_errors_name_the_file_first(monkeypatch, capsys):

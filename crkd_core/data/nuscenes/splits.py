@@ -46,6 +46,11 @@ def scenes_of(version: Path, scenes: Collection[str], split: str) -> list[str]:
     lacking = [name for name in named if name not in scenes]
     if not lacking:
         return list(named)
+    if split not in splits and "," in split and lacking[0] in splits:
+        raise NuScenesError(
+            f"{version.parent}: {split!r} joins splits; expected one split, or scenes joined by "
+            f"commas; a split of your own is a line in {version / 'splits.json'}"
+        )
     if split not in splits and "," in split:
         raise unknown_scene(version, scenes, lacking[0])
     here = ", ".join(name for name, held in splits.items() if held) or "none"

@@ -16,6 +16,7 @@ from crkd_core.census.boxes import BoxCounts
 from crkd_core.census.report import world_report
 from crkd_core.census.take import real, take_census
 from crkd_core.cli import app
+from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -119,6 +120,8 @@ def test_the_command_prints_and_draws(tiny_world: Path, tmp_path: Path) -> None:
     for text in ("radar returns inside", "dyn_prop 4", "LiDAR sweep", "nuScenes v1.0"):
         assert text in done.output
     assert out.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(ConfigError, match=r"--out: expected FILE.png, got counts.jpg"):
+        CliRunner().invoke(app, [*arguments[:-1], "counts.jpg"], catch_exceptions=False)
 
 
 def test_a_set_without_boxes_has_no_tables_of_them(tiny_world: Path, tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def wait_for(condition, *, seconds=240):
         time.sleep(0.1)
 
 
+@pytest.mark.parametrize("scale", [0.0, float("inf")])
+def test_a_scale_that_gives_no_steps_is_refused_before_there_is_a_folder(tmp_path, scale):
+    with pytest.raises(ExperimentError, match="--scale: expected a finite factor above 0, got"):
+        experiment("main", tmp_path / "out", Asked(data=tmp_path, scale=scale))
+    assert not (tmp_path / "out" / "experiment.json").exists()
+
+
 def test_what_showing_would_pass_over_is_refused(tmp_path):
     words = ["experiment", "main", "--out", str(tmp_path), "--show", "--seeds", "2"]
     with pytest.raises(ExperimentError, match="leave out --only, --test, or --show itself"):

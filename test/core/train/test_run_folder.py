@@ -187,6 +187,27 @@ def test_an_option_that_a_resumed_run_would_pass_over_is_refused(run, tmp_path):
     told(NuScenesError, "none", "--steps", "4")
 
 
+def test_where_nothing_can_be_kept_a_run_does_not_begin(trained, tmp_path):
+    """Before the data set, which is not there, is looked at."""
+    file = tmp_path / "file"
+    file.write_text("mine")
+
+    def told(match, *options):
+        words = [*map(str, (*options, "--data", tmp_path / "none", "--split", "s"))]
+        with pytest.raises(
+            OutputError, match=f"cannot write to {file}: .*; choose another {match}$"
+        ):
+            CliRunner().invoke(
+                app, [*words, "--out", str(tmp_path / "new")], catch_exceptions=False
+            )
+
+    told("keep_folder", "train", "--set", f"keep_folder={file}")
+    distill = ["distill", "--teacher", trained, "--student", trained, "--allow-weak-teacher"]
+    told("--cache", *distill, "--cache", file)
+    told("--measured", *distill, "--held-out", "s", "--measured", file)
+    assert [*tmp_path.iterdir()] == [file]
+
+
 LIMITED = """
 import resource, signal, sys
 sys.path[:0] = [sys.argv[2]]

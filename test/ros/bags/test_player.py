@@ -187,6 +187,9 @@ def test_wrong_requests_are_explained(bag: Path) -> None:
     for offset in (-1.0, float("inf")):
         with pytest.raises(BagError, match="start offset: expected finite seconds from 0, got"):
             play(bag, start_offset=offset)
+    for seconds in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BagError, match="wait: expected finite seconds from 0, got"):
+            play(bag, wait=seconds)
     with pytest.raises(BagError, match=r"no message on .* after 60 s"):
         play(bag, start_offset=60.0)
     with pytest.raises(BagError, match="has no topic /nothing"):

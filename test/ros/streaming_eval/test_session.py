@@ -363,6 +363,7 @@ def test_a_process_that_is_never_heard_of_is_told_from_one_that_ended(tmp_path):
         (["--rate", "0"], "--rate: expected finite numbers above 0, got 0"),
         (["--rate", "1", "--rate", "inf"], "--rate: expected finite numbers above 0, got inf"),
         (["--player", "mpv"], "--player: expected auto, ros2 or own, got 'mpv'"),
+        (["--player", "ros2"], "ros2 bag play is not installed here; leave --player out"),
         (["--parameter", "device"], "--parameter: expected NAME=VALUE, got 'device'"),
         ([], "--weights: there is no file none.safetensors"),
     ],
@@ -372,6 +373,7 @@ def test_wrong_options_are_explained(arguments, text, tmp_path, monkeypatch, cap
     from crkd_ros.commands.live import live
 
     fixed = ["bag", "--weights", "none.safetensors", "--data", "d", "--split", "s"]
+    monkeypatch.setattr(players.shutil, "which", lambda name: None)
     monkeypatch.setattr("sys.argv", ["crkd live", *fixed, "--out", str(tmp_path), *arguments])
     with pytest.raises(SystemExit):
         run_function(live)
@@ -396,6 +398,16 @@ def test_results_and_weights_are_looked_at_before_a_node_starts(tiny_drive, tmp_
     )
     (tmp_path / "out" / "calibration.yaml").write_text("mine")
     assert "already holds calibration.yaml; pass --overwrite" in refused()
+
+
+def test_a_bag_of_another_drive_is_refused_before_it_is_played(tiny_drive, tmp_path):
+    bag, out = rig_bags.write(tmp_path / "bag", seconds=0.3), tmp_path / "out"
+    done = command_lines.run(
+        *("live", bag, "--weights", saved(tmp_path), "--data", tiny_drive),
+        *("--split", "world_all", "--out", out),
+    )
+    assert done.returncode == 1 and not out.exists()
+    assert "error: ScoreError: no sample of split 'world_all' of" in done.stderr
 
 
 def sessions(monkeypatch, recorded) -> list[SimpleNamespace]:

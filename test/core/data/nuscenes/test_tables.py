@@ -275,5 +275,7 @@ def test_scenes_joined_by_commas_are_a_split(root):
     assert data.samples_of(",".join(both)) == data.samples_of("mini_val") + data.samples_of(
         "mini_train"
     )
+    with pytest.raises(NuScenesError, match="'mini_train,mini_val' joins splits; expected one"):
+        data.scenes_of("mini_train,mini_val")
     with pytest.raises(NuScenesError, match="no scene 'nowhere'"):
         data.scenes_of("scene-0103,nowhere")
