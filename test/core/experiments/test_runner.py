@@ -319,7 +319,7 @@ def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):
 
 @pytest.mark.parametrize("scale", [float("inf"), float("nan"), -1.0])
 def test_a_scale_that_no_training_has_is_not_kept(scale, data, tmp_path):
-    with pytest.raises(ExperimentError, match=r"--scale .*: expected a factor of all steps from 0"):
+    with pytest.raises(ExperimentError, match=r"--scale .*: expected a factor of all"):
         experiment("main", tmp_path, Asked(data=data, drives="1,1,1", scale=scale))
     assert not (tmp_path / "experiment.json").exists()
 
