@@ -6,7 +6,7 @@ Every sample goes through all of them in turn, so that a busy machine slows all 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,6 +170,9 @@ def compare_engines(
     }
     write_json(facts, out / RESULTS[0], indent=2)
     note = scope_note(results[0].evaluation)
+    if seen is not None:
+        shown = {seen.tokens[index] for index in evenly(len(seen), int8_frames)}
+        note = " ".join(filter(None, [note, seen_note(shown, frames.tokens)]))
     text = f"{table.title}:\n\n{table.markdown()}" + (f"\n{note}\n" if note else "")
     write_text(text, out / RESULTS[1])
     print_tables(table)
@@ -179,6 +182,22 @@ def compare_engines(
         print(f"{', '.join(sorted(absent))} not installed: {extras.remedy('engines')}")
     print(f"written: {out}")
     return results
+
+
+def seen_note(shown: Collection[str], scored: Sequence[str]) -> str:
+    """What int8's scores say too much of; "" = nothing.
+
+    Args:
+        shown: samples on which it saw its ranges.
+        scored: samples of the scores.
+    """
+    both = [token for token in scored if token in shown]
+    if not both:
+        return ""
+    return (
+        f"int8 saw its ranges on {len(both)} of the {len(scored)} samples that are scored, which "
+        "flatters it; take --int8-split of other drives."
+    )
 
 
 def _results(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,9 @@ from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.infer.detector import usable_device
+
+#: Largest factor of all steps: beyond it lies a slip, and years.
+_LONGEST = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +56,8 @@ class Asked:
             specs: runs of this call, parents first.
 
         Raises:
-            ExperimentError: no data, a factor of no steps, other settings than the folder's,
-                weights or a training that are not there, or a change of what a list decides.
+            ExperimentError: no data, other settings than the folder's, no usable scale, weights or
+                a training that are not there, or a change of what a list decides.
             ConfigError: a change that one of the runs would not take.
             DrivesError, NuScenesError: drives that cannot be had.
         """
@@ -71,11 +73,12 @@ class Asked:
         return settings
 
     def _check(self, known: Settings | None, specs: Sequence[RunSpec]) -> None:
-        """Refuse a device, files and changes that the runs could not use."""
+        """Refuse a device, a scale, files and changes that the runs could not use."""
         usable_device(self.device)
-        if self.scale is not None and not 0 < self.scale < math.inf:
+        if self.scale is not None and not 0 <= self.scale <= _LONGEST:
             raise ExperimentError(
-                f"--scale: expected a finite factor above 0, got {self.scale:g}; left out it is 1"
+                f"--scale {self.scale:g}: expected a factor of all steps from 0 to {_LONGEST:g}; "
+                "such as 0.1 for a tenth of them"
             )
         if self.start_image is not None and not self.start_image.is_file():
             raise ExperimentError(

@@ -25,6 +25,7 @@ from rich.progress import (
 from crkd_core.distill.label_checkpoint import LabelCheckpoint
 from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.mixed import check_unmixed
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start
 from crkd_core.experiments.results import put_aside
@@ -77,11 +78,14 @@ def run_all(
         Name -> why it failed, for the runs that did, and for those that wait for one of them.
 
     Raises:
-        ExperimentError: a run folder that another command line has begun.
+        ExperimentError: a run folder that another command line has begun, or see
+            ``mixed.check_unmixed``.
+        NuScenesError: the data set cannot be used.
     """
     for spec in specs:
         if spec.name not in settings.trained:
             _check_same(folder, spec, settings)
+    check_unmixed(folder, specs, settings, splits)
     failed: dict[str, str] = {}
     waiting = list(specs)
     running: list[_Job] = []

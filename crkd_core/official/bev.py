@@ -6,7 +6,6 @@ goes into the rows of the output convolutions, so that nothing behind them knows
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from crkd_core.config import DecoderConfig, HeadConfig
@@ -57,10 +56,8 @@ def fuser(source: Source) -> tuple[str, int]:
         )
     channels = source.shape("fuser.output_fuser_conv_norm.0.weight")[0]
     for name in ("weight", "bias"):
-        parts = [source.take(f"fuser.input_conv_sensor_{sensor}.{name}") for sensor in (1, 2)]
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            source.out[f"fuser.gate.{name}"] = torch.cat(known)
+        parts = [f"fuser.input_conv_sensor_{sensor}.{name}" for sensor in (1, 2)]
+        source.join(parts, f"fuser.gate.{name}")
     source.layer("fuser.output_fuser_conv_norm.0", "fuser.out.0", bias=False)
     source.norm("fuser.output_fuser_conv_norm.1", "fuser.out.1")
     return "gated", channels
@@ -100,7 +97,7 @@ def head(source: Source, *, code_weights: tuple[float, ...] = (1.0,) * 10) -> He
     )
     source.layer(f"{old}shared_conv.conv", "head.shared.0", bias=False)
     source.norm(f"{old}shared_conv.bn", "head.shared.1")
-    hidden: dict[str, list[Tensor]] = {}
+    hidden: dict[str, list[str]] = {}
     index = 0
     for task, settings in enumerate(config.tasks):
         sizes = {**REGRESSION, "heatmap": len(settings.classes)}
@@ -112,16 +109,18 @@ def head(source: Source, *, code_weights: tuple[float, ...] = (1.0,) * 10) -> He
                     "six tasks of CRKD are expected"
                 )
             for name in ("0.conv.weight", *(f"0.bn.{part}" for part in _NORM)):
-                tensor = source.take(f"{a}.{name}")
-                if tensor is not None:
-                    hidden.setdefault(name, []).append(tensor)
+                hidden.setdefault(name, []).append(f"{a}.{name}")
             for name in ("weight", "bias"):
                 source.move(f"{a}.1.{name}", f"head.outputs.{index}.{name}", _ROWS.get(branch))
             index += 1
     for name, parts in hidden.items():
-        joined = parts[0] if name.endswith("num_batches_tracked") else torch.cat(parts)
         ours = "0.weight" if name == "0.conv.weight" else name.replace("0.bn", "1")
-        source.out[f"head.hidden.{ours}"] = joined
+        if name.endswith("num_batches_tracked"):
+            counts = [source.take(part) for part in parts]
+            if counts[0] is not None:
+                source.out[f"head.hidden.{ours}"] = counts[0]
+        else:
+            source.join(parts, f"head.hidden.{ours}")
     return config
 
 

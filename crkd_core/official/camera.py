@@ -99,10 +99,8 @@ def _swin_block(source: Source, a: str, b: str) -> None:
         f"{b}.attention.relative_position_bias.relative_position_bias_table",
     )
     for name in ("weight", "bias"):
-        joint = source.take(f"{a}.attn.w_msa.qkv.{name}")
-        if joint is not None:
-            for letter, part in zip("qkv", joint.chunk(3), strict=True):
-                source.out[f"{b}.attention.{letter}_proj.{name}"] = part.contiguous()
+        parts = [f"{b}.attention.{letter}_proj.{name}" for letter in "qkv"]
+        source.split(f"{a}.attn.w_msa.qkv.{name}", parts)
     source.layer(f"{a}.attn.w_msa.proj", f"{b}.attention.o_proj")
     source.layer(f"{a}.norm1", f"{b}.layernorm_before")
     source.layer(f"{a}.norm2", f"{b}.layernorm_after")

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from crkd_core.config import DetectorConfig
+from crkd_core.config import ConfigError, DetectorConfig
 from crkd_core.model.build import build_detector
 from crkd_core.official.bev import foreign
 from crkd_core.official.source import ROOTS, OfficialError, Source
@@ -46,7 +46,10 @@ def convert(
         OfficialError: another network, naming what does not fit; missing or unknown keys, tensors
             of another shape or that are not finite, listed.
     """
-    config, tensors = _convert(state_dict, part)
+    try:
+        config, tensors = _convert(state_dict, part)
+    except ConfigError as error:
+        raise OfficialError(f"tensors of sizes that no network has: {error}") from error
     tensors = {key: _plain(value) for key, value in tensors.items()}
     _check(config, tensors)
     return config, tensors

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 #: Tensors of a BatchNorm.
@@ -57,21 +59,70 @@ class Source:
             return None
         return self.left.pop(key)
 
-    def shape(self, key: str) -> tuple[int, ...]:
+    def shape(self, key: str, *, axes: int = 1) -> tuple[int, ...]:
         """Shape of a tensor that is still there.
 
+        Args:
+            key: released name.
+            axes: how many it has at least.
+
         Raises:
-            OfficialError: it is not.
+            OfficialError: it is not there, or has fewer axes.
         """
         if key not in self.left:
             raise OfficialError(f"expected a tensor {key}, which tells a size, but it is missing")
-        return tuple(self.left[key].shape)
+        shape = tuple(self.left[key].shape)
+        if len(shape) < axes:
+            raise OfficialError(f"{key}: expected a tensor of {axes} axes or more, got {shape}")
+        return shape
 
     def move(self, old: str, new: str, change: Callable[[Tensor], Tensor] | None = None) -> None:
-        """One tensor, changed on the way."""
+        """One tensor, changed on the way.
+
+        Raises:
+            OfficialError: its shape is one that cannot be changed so.
+        """
         tensor = self.take(old)
         if tensor is not None:
-            self.out[new] = tensor if change is None else change(tensor)
+            with self._fitting({old: tensor}):
+                self.out[new] = tensor if change is None else change(tensor)
+
+    def split(self, old: str, new: Sequence[str]) -> None:
+        """One tensor in as many parts along its first axis, each under a name of its own.
+
+        Raises:
+            OfficialError: it cannot be parted so.
+        """
+        tensor = self.take(old)
+        if tensor is not None:
+            with self._fitting({old: tensor}):
+                parts = tensor.tensor_split(len(new))
+            for name, part in zip(new, parts, strict=True):
+                self.out[name] = part.contiguous()
+
+    def join(self, old: Sequence[str], new: str) -> None:
+        """Tensors one after the other along their first axis; none where one is missing.
+
+        Raises:
+            OfficialError: their shapes do not go together.
+        """
+        taken = {key: self.take(key) for key in old}
+        known = {key: tensor for key, tensor in taken.items() if tensor is not None}
+        if len(known) == len(taken):
+            with self._fitting(known):
+                self.out[new] = torch.cat([*known.values()])
+
+    @contextmanager
+    def _fitting(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Say of which tensors the shapes are to blame."""
+        try:
+            yield
+        except (IndexError, RuntimeError, ValueError) as error:
+            shapes = {tuple(tensor.shape): key for key, tensor in reversed([*tensors.items()])}
+            listed = ", ".join(f"{self._original(k)} {shape}" for shape, k in shapes.items())
+            raise OfficialError(
+                f"tensors of shapes that no network of CRKD has: {listed}"
+            ) from error
 
     def layer(self, old: str, new: str, *, bias: bool = True) -> None:
         """Weight and bias of a convolution or linear layer, or of a LayerNorm."""

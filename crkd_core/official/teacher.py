@@ -68,7 +68,7 @@ def convert_teacher(source: Source) -> tuple[DetectorConfig, dict[str, Tensor]]:
 
 def _depth_lift(source: Source) -> None:
     """Move the depth branch, the depth network and the convolutions behind the splat."""
-    inputs = source.shape(f"{VIEW}dtransform.0.weight")[1]
+    inputs = source.shape(f"{VIEW}dtransform.0.weight", axes=2)[1]
     if inputs != 1:
         raise OfficialError(
             f"{VIEW}dtransform.0: expected one channel, the depth of LiDAR points, got {inputs}; "

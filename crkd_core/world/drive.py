@@ -161,7 +161,10 @@ def record(stretch: Stretch) -> Recorded:
         result.truth[k] = drive.annotator.annotate(
             drive.caster.at(k * rig.KEY_US / 1e6),
             lidar=by_channel[LIDAR],
-            radar=np.concatenate([by_channel[n] for n in RADARS if n in by_channel]),
+            # A car may have no radar.
+            radar=np.concatenate(
+                [np.zeros((0, 3)), *(by_channel[n] for n in RADARS if n in by_channel)]
+            ),
         )
         for row in result.truth[k]:
             actor = scene.actors[row.actor]

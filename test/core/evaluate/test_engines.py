@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.evaluate import engines
-from crkd_core.evaluate.engines import spread
+from crkd_core.evaluate.engines import seen_note, spread
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.files import read_description
 from crkd_core.model.build import build_detector
@@ -51,6 +51,9 @@ def test_engines_side_by_side(place, tmp_path):
     text = (tmp_path / "engines.md").read_text()
     assert "times as fast" in text and text.count("openvino") == 3
     assert "times as fast" in done.output
+    # It was calibrated on what is scored, and says so.
+    note = "int8 saw its ranges on 2 of the 2 samples that are scored"
+    assert note in text and note in done.output.replace("\n", " ")
     assert run(*words, "--out", tmp_path).exit_code == 1  # Results are there already.
 
 
@@ -95,6 +98,11 @@ def test_wrong_words_are_refused_before_anything_is_done(place, tmp_path):
     done = run("export", weights, "--out", tmp_path / "a.pt2", *words)
     assert "int8 is written as .onnx only" in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_int8_says_what_of_the_scored_it_has_seen():
+    assert seen_note({"a", "b"}, ["c", "d"]) == ""
+    assert "on 1 of the 3 samples" in seen_note({"a", "b"}, ["b", "c", "d"])
 
 
 def test_frames_are_spread_evenly():

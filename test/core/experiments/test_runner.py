@@ -78,13 +78,6 @@ def wait_for(condition, *, seconds=240):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("scale", [0.0, float("inf")])
-def test_a_scale_that_gives_no_steps_is_refused_before_there_is_a_folder(tmp_path, scale):
-    with pytest.raises(ExperimentError, match="--scale: expected a finite factor above 0, got"):
-        experiment("main", tmp_path / "out", Asked(data=tmp_path, scale=scale))
-    assert not (tmp_path / "out" / "experiment.json").exists()
-
-
 def test_what_showing_would_pass_over_is_refused(tmp_path):
     words = ["experiment", "main", "--out", str(tmp_path), "--show", "--seeds", "2"]
     with pytest.raises(ExperimentError, match="leave out --only, --test, or --show itself"):
@@ -322,6 +315,14 @@ def test_an_image_branch_that_is_not_there_is_not_kept(data, tmp_path):
         asked = Asked(data=data, start_image=tmp_path / "none.safetensors")
         experiment("main", tmp_path, asked)
     assert not (tmp_path / "experiment.json").exists()
+
+
+@pytest.mark.parametrize("scale", [float("inf"), float("nan"), -1.0])
+def test_a_scale_that_no_training_has_is_not_kept(scale, data, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ExperimentError, match=r"--scale .*: expected a factor of all"):
+        experiment("main", out, Asked(data=data, drives="1,1,1", scale=scale))
+    assert not (out / "experiment.json").exists()
 
 
 def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):

@@ -206,6 +206,29 @@ def test_shapes_and_values_are_checked() -> None:
     assert "holds NaN" in text
 
 
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        ("fuser.input_conv_sensor_2.weight", (256, 300, 3, 3)),
+        ("fuser.output_fuser_conv_norm.0.weight", ()),
+        ("heads.object.task_heads.0.dim.1.bias", (2,)),
+        ("heads.object.task_heads.0.rot.1.bias", ()),
+        ("heads.object.task_heads.1.reg.0.conv.weight", (64, 32, 3, 3)),
+        ("encoders.camera.backbone.stages.0.blocks.0.attn.w_msa.qkv.bias", ()),
+        ("encoders.camera.backbone.stages.0.blocks.0.attn.w_msa.qkv.bias", (2,)),
+        ("encoders.camera.backbone.stages.0.downsample.norm.bias", ()),
+        ("encoders.camera.neck.lateral_convs.0.conv.weight", (100_000, 1, 1, 1)),
+        ("encoders.radar.backbone.pts_voxel_encoder.rfn_layers.0.linear.weight", (0, 47)),
+    ],
+)
+def test_shapes_that_cannot_be_renamed_are_refused(key: str, shape: tuple[int, ...]) -> None:
+    state = student("swint")
+    assert key in state
+    state[key] = torch.zeros(shape)
+    with pytest.raises(OfficialError, match=r"tensors? of|tensors do not fit"):
+        convert(state)
+
+
 def test_other_tasks_are_refused() -> None:
     state = student("r50")
     state["heads.object.task_heads.0.heatmap.1.weight"] = torch.zeros(3, 64, 3, 3)

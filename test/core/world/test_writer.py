@@ -47,6 +47,17 @@ def test_another_seed_is_another_world(tmp_path: Path) -> None:
     )
 
 
+def test_a_car_may_have_no_radar(tmp_path: Path) -> None:
+    common = {"scenes": 1, "seconds": 1.0, "seed": 4, "image_width": 64, "key_frames_only": True}
+    channels = ("LIDAR_TOP", "CAM_FRONT")
+    folder = write_world(tmp_path / "out", channels=channels, **common) / "v1.0-mini"
+    written = json.loads((folder / "sample_data.json").read_text())
+    assert {Path(row["filename"]).parts[1] for row in written} == {*channels}
+    boxes = json.loads((folder / "sample_annotation.json").read_text())
+    assert any(row["num_lidar_pts"] for row in boxes)
+    assert not any(row["num_radar_pts"] for row in boxes)
+
+
 def test_an_existing_dataset_is_never_touched(tiny_world: Path, tmp_path: Path) -> None:
     before = digest(tiny_world / "v1.0-mini")
     with pytest.raises(WorldError, match=r"tiny_world exists and is not an empty folder.*choose"):
