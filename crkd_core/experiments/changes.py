@@ -1,4 +1,4 @@
-"""Whether what ``--set`` of an experiment changes can be changed in every training."""
+"""Which trainings of an experiment take what its ``--set`` changes, and whether they can."""
 
 from __future__ import annotations
 
@@ -23,6 +23,17 @@ DECIDED = {
 }
 
 
+def methods_of(spec: RunSpec) -> tuple[str, ...]:
+    """By what a run is taught: "crkd", "imkd", both; () = nobody teaches it."""
+    return METHODS[_options(spec).get("--method", "crkd")] if spec.teacher is not None else ()
+
+
+def changes_of(spec: RunSpec, changes: Sequence[str]) -> list[str]:
+    """Those that a run takes: settings of a method are for the runs that are taught by it."""
+    others = {method for methods in METHODS.values() for method in methods} - {*methods_of(spec)}
+    return [change for change in changes if _group(change) not in others]
+
+
 def check_changes(
     changes: Sequence[str], specs: Sequence[RunSpec], trained: Mapping[str, Path]
 ) -> None:
@@ -34,7 +45,7 @@ def check_changes(
         trained: run -> folder or weights file that stands for it; it is not trained.
 
     Raises:
-        ExperimentError: a key that the list decides.
+        ExperimentError: a key that the list decides, or of a method by which no run is taught.
         ConfigError: an unknown key or a value that a training cannot have.
         ImageError, LidarBranchError, LiftError: a detector that cannot be.
         RunError, CheckpointError: what stands for a run cannot be read.
@@ -47,14 +58,22 @@ def check_changes(
                 f"{DECIDED[key]}"
             )
     made: dict[str, TrainConfig] = {}
+    taken: set[str] = set()
     for spec in specs:
+        own = changes_of(spec, changes)
+        taken |= {*own}
         if spec.name in trained:
             source = trained[spec.name]
             made[spec.name], _ = start_config(
                 str(source), spec.preset if source.is_file() else None
             )
         else:
-            made[spec.name] = override(_before(spec, made), [*spec.changes, *changes])
+            made[spec.name] = override(_before(spec, made), [*spec.changes, *own])
+    for change in changes:
+        if change not in taken:
+            raise ExperimentError(
+                f"--set {change}: no run of this call is taught by {_group(change)}; leave it out"
+            )
     for detector in dict.fromkeys(config.detector for config in made.values()):
         check_detector(detector)
 
@@ -68,10 +87,9 @@ def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:
         return dataclasses.replace(
             find_preset(spec.preset), detector=begun.detector, start=spec.start, start_image=None
         )
-    options = dict(zip(spec.options, spec.options[1:], strict=False))
-    methods = METHODS[options.get("--method", "crkd")]
+    methods = methods_of(spec)
     teacher: dict[str, Any] = {"teacher": spec.teacher, "teacher_checksum": ""}
-    forms = FORMS[options.get("--form", "balanced")]
+    forms = FORMS[_options(spec).get("--form", "balanced")]
     return dataclasses.replace(
         begun,
         paste=None,
@@ -81,3 +99,13 @@ def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:
         imkd=ImkdConfig(**teacher) if "imkd" in methods else None,
         unlabelled=None if spec.unlabelled is None else UnlabelledConfig(data="", split=""),
     )
+
+
+def _options(spec: RunSpec) -> dict[str, str]:
+    """Word -> the word after it."""
+    return dict(zip(spec.options, spec.options[1:], strict=False))
+
+
+def _group(change: str) -> str:
+    """What a change begins with: ``crkd`` of ``crkd.alone=1``."""
+    return change.partition("=")[0].partition(".")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from crkd_core.experiments.changes import changes_of
 from crkd_core.experiments.folder import Settings
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.model.checkpoint import WEIGHTS
@@ -19,7 +20,7 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     if resume:
         return [*words, "--resume"]
     warmup = max(1, round(spec.warmup * settings.scale))
-    changes = [f"warmup_steps={warmup}", *spec.changes, *settings.changes]
+    changes = [f"warmup_steps={warmup}", *spec.changes, *changes_of(spec, settings.changes)]
     # The process that computes reads too: one core a run. While the first trainings run, the
     # others wait for them.
     changes += [f"seed={spec.seed}", f"workers={0 if spec.start else settings.readers}"]

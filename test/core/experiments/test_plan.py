@@ -190,3 +190,15 @@ def test_drives_are_shared_out_by_numbers_and_by_splits(tmp_path):
     ):
         with pytest.raises(DrivesError, match=text):
             share_out(tables, wish)
+
+
+def test_settings_of_a_method_are_for_the_runs_that_it_teaches():
+    changes = ("crkd.alone=1", "imkd.ramp_steps=3", "average=0.9")
+    settings = dataclasses.replace(SETTINGS, changes=changes)
+    for name in LISTS:
+        for spec in runs_of(name, seeds=1):
+            words = commands.training(spec, settings)
+            method = words[words.index("--method") + 1] if "--method" in words else "crkd"
+            taught = method.split("+") if words[0] == "distill" else []
+            ours = [change for change in changes if change.split(".")[0] in taught]
+            assert [word for word in words if word in changes] == [*ours, "average=0.9"], name
