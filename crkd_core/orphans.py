@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,11 +16,16 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(number: int = signal.SIGKILL) -> None:
     """From now on, on Linux: signalled as soon as the thread that started this process has ended.
 
+    A process of multiprocessing whose parent has ended already ends at once.
+
     Args:
         number: of the signal.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:
+        os._exit(1)  # Nobody is left to hear of it.
 
 
 def not_outliving_us(command: Sequence[str]) -> list[str]:

@@ -129,6 +129,8 @@ def compare_engines(
         needed = {engine, "onnx", "onnxscript"} if ENDINGS.get(engine) == ONNX else set()
         return not needed & absent
 
+    # Here, because networks are exported for minutes before they see one.
+    frames = NuScenesFrames.for_detectors(tables, split, model.config)
     seen = None
     if int8_split is not None:
         seen = NuScenesFrames.for_detectors(
@@ -143,7 +145,6 @@ def compare_engines(
             calibration=spread(seen, int8_frames),
             score_threshold=SCORED_FROM,
         )
-    frames = NuScenesFrames.for_detectors(tables, split, model.config)
     tokens: str | Sequence[str] = split
     if samples is not None:
         tokens = [frames.tokens[index] for index in evenly(len(frames), samples)]

@@ -59,3 +59,39 @@ def test_the_process_is_the_program_itself() -> None:
         not_outliving_us([sys.executable, "-c", "import sys; sys.exit(7)"]), check=False
     )
     assert done.returncode == 7
+
+
+LATE = """
+import multiprocessing, os, signal, time
+from crkd_core.orphans import die_with_parent
+
+def late():
+    print(os.getpid(), flush=True)
+    while os.getppid() == multiprocessing.parent_process().pid:
+        time.sleep(0.01)
+    die_with_parent()
+    time.sleep(3600)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=late).start()
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives an orphan another parent")
+def test_a_worker_whose_parent_has_ended_before_it_asked_ends(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    command = [sys.executable, str(tmp_path / "late.py")]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    try:
+        while alive(worker):
+            assert time.monotonic() < deadline, "it runs on"
+            time.sleep(0.01)
+    finally:
+        if alive(worker):
+            os.kill(worker, signal.SIGKILL)
