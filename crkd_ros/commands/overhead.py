@@ -26,7 +26,8 @@ def overhead(
     weights: Weights = SHIPPED_WEIGHTS,
     frames: Annotated[int, typer.Option(min=5, help="Frames that are measured.")] = 60,
     rate_hz: Annotated[
-        float, typer.Option(min=0.1, help="Of the cameras; slow enough for the network.")
+        float,
+        typer.Option(min=0.1, max=240.0, help="Of the cameras; slow enough for the network."),
     ] = 4.0,
     cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
     bag: PlayedBag = None,

@@ -25,8 +25,8 @@ from crkd_ros.commands.options import (
 def soak(
     out: Annotated[Path, typer.Option(help="Folder for soak.json, soak.png and node.log.")],
     weights: Weights = SHIPPED_WEIGHTS,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Of playing.")] = 30.0,
-    rate_hz: Annotated[float, typer.Option(min=0.1, help="Of the cameras.")] = 12.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=20_000, help="Of playing.")] = 30.0,
+    rate_hz: Annotated[float, typer.Option(min=0.1, max=240.0, help="Of the cameras.")] = 12.0,
     bag: PlayedBag = None,
     calibration: PlayedCalibration = None,
     warm_up: Annotated[
