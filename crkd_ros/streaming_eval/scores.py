@@ -220,7 +220,8 @@ def refuse_other_drives(bag: Path, layout: Layout, tables: NuScenes, split: str)
         # A bag may have been recorded at another time than that of the headers, which count too.
         for record in opened.records(topics):
             with contextlib.suppress(BagError):
-                first_ns = min(first_ns, arrays.stamp_ns(record.message().header.stamp))
+                stamp_ns = arrays.stamp_ns(record.message().header.stamp)
+                first_ns, last_ns = min(first_ns, stamp_ns), max(last_ns, stamp_ns)
                 break
     samples_between(tables, split, first_ns, last_ns)
 

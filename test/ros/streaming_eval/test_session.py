@@ -20,9 +20,12 @@ from crkd_core.boxes import SCORED_FROM, Detections
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.samples import key_frames
+from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import box_messages
+from crkd_ros.convert.arrays import stamp_fields
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node import launching
 from crkd_ros.parameters.node import NodeConfig
@@ -31,7 +34,7 @@ from crkd_ros.streaming_eval import players, rates
 from crkd_ros.streaming_eval.rates import score_rates
 from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
-from crkd_ros.streaming_eval.scores import ScoreError, score_pass
+from crkd_ros.streaming_eval.scores import ScoreError, refuse_other_drives, score_pass
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
 SECOND = 1_000_000_000
@@ -498,3 +501,18 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     )
     assert one["latency_s"]["mean"] > 0 and one["stages_ms"]["network"] > 0
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_bag_may_be_recorded_at_another_hour_than_its_headers_say(hours, tables, tmp_path):
+    stamps = key_frames(tables, tables.scenes[:1])
+    first, last = min(stamps), max(stamps)
+    with BagWriter(tmp_path / "bag") as bag:
+        for topic, message in rig_bags.messages(0.2):
+            if topic in rig_bags.image_topics():
+                message.header.stamp = make(
+                    "builtin_interfaces/msg/Time", **stamp_fields((first + last) // 2)
+                )
+                bag.write(topic, message, first + hours * 3600 * rig_bags.SECOND)
+    layout = layout_of(tmp_path / "bag")
+    refuse_other_drives(tmp_path / "bag", layout, tables, "world_all")
