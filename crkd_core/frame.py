@@ -129,7 +129,8 @@ class Frame:
         """The same Frame with these cameras and radars masked, as if they had died."""
         unknown = set(sensors) - set(CAMERAS) - set(RADARS)
         if unknown:
-            raise FrameError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
+            known = ", ".join(CAMERAS + RADARS)
+            raise FrameError(f"unknown sensors {', '.join(sorted(unknown))}; known: {known}")
         return self.keeping(set(CAMERAS + RADARS) - set(sensors))
 
     def keeping(self, sensors: Collection[str]) -> Frame:

@@ -47,6 +47,7 @@ def label_encoder(
         reconstruction,
         train_label_encoder,
     )
+    from crkd_core.distill.origins import check_origins
     from crkd_core.distill.teacher import load_teacher
     from crkd_core.infer.detector import usable_device
     from crkd_core.model.checkpoint import weights_file
@@ -68,6 +69,8 @@ def label_encoder(
     if held_out is not None:
         drives = HeldOut(data=data, split=held_out, version=version)
         check_apart(drives, trained)
+        for note in check_origins(drives, [teacher])[1]:
+            print(note)
         # What cannot be measured is refused before hours of training.
         labels_of_split(drives.tables(), held_out, loaded.config)
     checkpoint = LabelCheckpoint.beside(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from crkd_core.commands.options import Data, Device, Overwrite, Split, Version
+from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 
 
@@ -37,6 +38,8 @@ def report(
     """One web page about training runs: scores, curves, pictures, what losses see, a player."""
     from crkd_core.report.report import report as write_page
 
+    if out.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigError(f"--out: expected FILE.html, got {out}")
     check_output(out, results=ITSELF, overwrite=overwrite)
     write_page(runs, out, data=data, split=split, drive=drive, device=device, version=version)
     print(f"written: {out}")

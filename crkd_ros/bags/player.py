@@ -93,7 +93,9 @@ def play(
     found = topics_of(path)
     unknown = set(topics or ()) - set(found)
     if unknown:
-        raise BagError(f"{path} has no topic {', '.join(sorted(unknown))}; it has {sorted(found)}")
+        raise BagError(
+            f"{path} has no topic {', '.join(sorted(unknown))}; it has {', '.join(sorted(found))}"
+        )
     chosen = [topic for name, topic in found.items() if topics is None or name in topics]
     context = rclpy.Context()
     rclpy.init(args=[], context=context)

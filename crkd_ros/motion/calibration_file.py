@@ -233,7 +233,8 @@ def _pose_entry(entry: Mapping[str, Any]) -> Array:
     keys = {"translation", "rotation_xyzw", "rotation_wxyz", "intrinsics"} | _OF_IMAGES
     unknown = set(entry) - keys
     if unknown:
-        raise ValueError(f"unknown keys {sorted(unknown)}; known: {', '.join(sorted(keys))}")
+        names = ", ".join(sorted(map(str, unknown)))
+        raise ValueError(f"unknown keys {names}; known: {', '.join(sorted(keys))}")
     if "translation" not in entry:
         raise ValueError("a pose needs a translation")
     if ("rotation_xyzw" in entry) == ("rotation_wxyz" in entry):

@@ -277,4 +277,5 @@ class NuScenesFrames(Sequence[Frame]):
 def _check_known(sensors: Collection[str]) -> None:
     unknown = set(sensors) - set(CAMERAS + RADARS)
     if unknown:
-        raise NuScenesError(f"unknown sensors {sorted(unknown)}; known: {CAMERAS + RADARS}")
+        known = ", ".join(CAMERAS + RADARS)
+        raise NuScenesError(f"unknown sensors {', '.join(sorted(unknown))}; known: {known}")

@@ -282,7 +282,7 @@ def _check_sensors(sensors: Collection[str]) -> None:
     unknown = set(sensors) - {*_SENSORS}
     if unknown:
         here = " and ".join(_SENSORS)
-        raise VodError(f"unknown sensors {sorted(unknown)}; View-of-Delft has {here}")
+        raise VodError(f"unknown sensors {', '.join(sorted(unknown))}; View-of-Delft has {here}")
 
 
 def _bytes(path: Path) -> bytes:

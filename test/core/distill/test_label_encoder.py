@@ -16,10 +16,11 @@ from train_tiny import Interrupted, StopsAfter
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import AugmentConfig, ConfigError, GridConfig, TaskConfig
+from crkd_core.config import AugmentConfig, ConfigError, GridConfig, TaskConfig, TrainConfig
 from crkd_core.data.augment import ground_matrix
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.vod.errors import VodError
+from crkd_core.distill.held_out import ProtocolError
 from crkd_core.distill.label_checkpoint import LabelCheckpoint, LabelTrainingError
 from crkd_core.distill.label_encoder import LabelEncoder, label_maps
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
@@ -38,6 +39,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, save_weights
 from crkd_core.model.decode import decode
 from crkd_core.model.output import ModelOutput
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import seen
 
 
@@ -252,6 +254,17 @@ def test_the_command(tiny_world, tmp_path) -> None:
         CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
     out = answered(found.encoder, Teacher(teacher), targets_of(truths(3), TEACHER))
     assert out.tasks[0]["heatmap"].shape[2:] == TEACHER.grid.shape
+
+
+def test_drives_that_the_teacher_was_trained_on_measure_nothing(tiny_world, tmp_path) -> None:
+    folder = tmp_path / "run"
+    Run.start(folder, TrainConfig(detector=TEACHER), data=str(tiny_world), split="mini_val")
+    save_weights(settled(TEACHER), folder / "weights.safetensors")
+    words = ["label-encoder", "--data", tiny_world, "--split", "mini_train", "--teacher", folder]
+    words += ["--held-out", "mini_val"]
+    with pytest.raises(ProtocolError, match=r"was trained on .*4 of 4 samples of mini_val"):
+        CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
+    assert not [*folder.glob("label_encoder*")], "nothing was begun"
 
 
 def test_drives_without_labels_or_classes_are_refused_before_the_training(tmp_path) -> None:

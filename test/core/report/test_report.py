@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from crkd_core.boxes import Detections
 from crkd_core.cli import app
+from crkd_core.config import ConfigError
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.vod.layout import Vod
@@ -230,6 +231,12 @@ def page(runs, tiny_world, tmp_path_factory) -> Path:
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return out
+
+
+def test_a_page_that_is_no_page_by_its_name_is_refused(runs, tmp_path):
+    words = ["report", str(runs / "taught"), "--data", str(tmp_path), "--split", "val", "--out"]
+    with pytest.raises(ConfigError, match=r"--out: expected FILE.html, got .*scores.pdf"):
+        CliRunner().invoke(app, [*words, str(tmp_path / "scores.pdf")], catch_exceptions=False)
 
 
 def test_the_page_is_one_file_with_every_section(page):

@@ -119,7 +119,7 @@ def test_a_network_reads_what_it_has_branches_for(root):
 @pytest.mark.parametrize("name", ["CAM_FRNT", "CAM_BACK", "RADAR_BACK_LEFT", "LIDAR_TOP"])
 def test_sensors_that_it_does_not_have_are_refused(root, name):
     sensors = ("RADAR_FRONT", name)
-    message = rf"unknown sensors \['{name}'\]; View-of-Delft has CAM_FRONT and RADAR_FRONT$"
+    message = f"unknown sensors {name}; View-of-Delft has CAM_FRONT and RADAR_FRONT$"
     with pytest.raises(VodError, match=message):
         read(root, sensors=sensors)
     # Also one that the detector would not read.
