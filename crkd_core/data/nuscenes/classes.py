@@ -38,6 +38,13 @@ CATEGORY_CLASS = {
     "movable_object.barrier": "barrier",
 }
 
+#: The other nine. Boxes of any further category are left out with a word.
+CLASSLESS = (
+    *("animal", "human.pedestrian.personal_mobility", "human.pedestrian.stroller"),
+    *("human.pedestrian.wheelchair", "movable_object.debris", "movable_object.pushable_pullable"),
+    *("static_object.bicycle_rack", "vehicle.emergency.ambulance", "vehicle.emergency.police"),
+)
+
 #: Attribute names; ``Truth.attribute`` of a nuScenes Frame indexes this tuple, -1 means none.
 NUSCENES_ATTRIBUTES = (
     "vehicle.moving",

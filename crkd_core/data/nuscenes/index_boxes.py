@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,12 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.data.nuscenes import columns
-from crkd_core.data.nuscenes.classes import CATEGORY_CLASS, NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
+from crkd_core.data.nuscenes.classes import (
+    CATEGORY_CLASS,
+    CLASSLESS,
+    NUSCENES_ATTRIBUTES,
+    NUSCENES_CLASSES,
+)
 from crkd_core.data.nuscenes.columns import Advance
 from crkd_core.data.nuscenes.links import links
 
@@ -42,30 +48,41 @@ def read_boxes(
     """
     part = columns.whole(folder, "category", advance)
     columns.numbered(part)
+    categories = dict(zip(part["token"], part["name"], strict=True))
     labels = {
         token: NUSCENES_CLASSES.index(CATEGORY_CLASS[name])
         if name in CATEGORY_CLASS
         else (BICYCLE_RACK if name == "static_object.bicycle_rack" else OTHER)
-        for token, name in zip(part["token"], part["name"], strict=True)
+        for token, name in categories.items()
     }
     part = columns.whole(folder, "attribute", advance)
     columns.numbered(part)
+    attribute_names = dict(zip(part["token"], part["name"], strict=True))
     attributes = {
         token: NUSCENES_ATTRIBUTES.index(name) if name in NUSCENES_ATTRIBUTES else -1
-        for token, name in zip(part["token"], part["name"], strict=True)
+        for token, name in attribute_names.items()
     }
     part = columns.whole(folder, "instance", advance)
     instances = columns.numbered(part)
     label_of = np.array(part.lookup("category_token", labels, "category"), np.int64)
+    category_of = [categories[token] for token in part["category_token"]]
 
     found: dict[str, list[Any]] = {}
     row_of: dict[str, int] = {}
+    strange: Counter[str] = Counter()
     near: dict[str, list[str]] = {"prev": [], "next": []}
     for part in columns.parts(folder, "sample_annotation", advance):
         columns.numbered(part, row_of)
         for name, values in near.items():
             values += part[name]
         objects_here = np.array(part.lookup("instance_token", instances, "instance"), np.int64)
+        used = label_of[objects_here] >= 0
+        strange.update(
+            attribute_names[token]
+            for tokens, is_used in zip(part["attribute_tokens"], used.tolist(), strict=True)
+            for token in tokens
+            if is_used and attributes.get(token) == -1
+        )
         forward = geometry.quat_wxyz_to_matrix(part["rotation"])[:, :, 0]
         for name, array in {
             "sample": np.array(part.lookup("sample_token", samples, "sample"), np.int64),
@@ -73,7 +90,7 @@ def read_boxes(
             "center": part["translation"],
             "yaw": np.arctan2(forward[:, 1], forward[:, 0]),
             "size": geometry.wlh_to_lwh(part["size"]),
-            "attribute": np.array(_attributes(part, attributes, label_of[objects_here] >= 0)),
+            "attribute": np.array(_attributes(part, attributes, used)),
             "lidar": part["num_lidar_pts"],
             "radar": part["num_radar_pts"],
         }.items():
@@ -85,6 +102,13 @@ def read_boxes(
     }
     sample_row, objects = (whole.pop(name).astype(np.int64) for name in ("sample", "object"))
     whole["label"] = label_of[objects]
+    others: Counter[str] = Counter()
+    boxes_of = np.bincount(objects, minlength=len(category_of)).tolist()
+    for name, count in zip(category_of, boxes_of, strict=True):
+        if count and name not in CATEGORY_CLASS and name not in CLASSLESS:
+            others[name] += count
+    _note(notes, "category.json", others, "nuScenes has no such category: they are left out")
+    _note(notes, "attribute.json", strange, "nuScenes has no such attribute: they have none")
     stamp = sample_stamp[sample_row]
     path = folder / "sample_annotation.json"
     ends = {
@@ -101,6 +125,13 @@ def read_boxes(
     }
     bounds = np.searchsorted(sample_row[order], np.arange(len(samples) + 1))
     return result | {"sample_boxes": bounds.astype(np.int64)}
+
+
+def _note(notes: list[str], table: str, boxes: Counter[str], text: str) -> None:
+    """Take a note of boxes, counted by a name that means nothing here."""
+    if boxes:
+        counts = ", ".join(f"{n} of {columns.shown(name)}" for name, n in boxes.most_common(20))
+        notes.append(f"{table}: boxes {counts}: {text}")
 
 
 def _velocity(

@@ -24,7 +24,7 @@ from crkd_core.files import PARTIAL, replacing
 logger = logging.getLogger(__name__)
 
 # To be raised whenever the meaning of an array in Index changes.
-_FORMAT = 2
+_FORMAT = 3
 
 # Below this, reading is quicker than mapping.
 _MAP_BYTES = 1 << 16

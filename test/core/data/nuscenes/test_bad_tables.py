@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.index import build_index
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.data.nuscenes.schema import SCHEMA
@@ -226,6 +227,29 @@ def test_links_out_of_a_part_of_a_data_set_are_none_with_a_warning(root, caplog)
         assert text in caplog.text
         assert "sample_annotation.json: next of 1 rows names rows" in caplog.text
     assert (index.record_previous < 0).sum() == (whole.record_previous < 0).sum() + 1
+
+
+def test_boxes_of_names_that_nuscenes_has_not_are_counted_in_a_warning(root, caplog):
+    with caplog.at_level(logging.WARNING):
+        whole = NuScenes(root).index
+    assert not caplog.text, "an animal and a bicycle rack have no class, and that is known"
+
+    def rename(rows, old, new):
+        next(row for row in rows if row["name"] == old)["name"] = new
+
+    rewrite(root, "category", lambda rows: rename(rows, "vehicle.car", "vehicle.van"))
+    rewrite(root, "attribute", lambda rows: rename(rows, "vehicle.parked", "parked"))
+    for _ in range(2):  # from the tables, then from the cache
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            index = NuScenes(root).index
+        lost = int((whole.box_label >= 0).sum() - (index.box_label >= 0).sum())
+        assert lost > 0
+        assert f"category.json: boxes {lost} of 'vehicle.van': nuScenes has no such" in caplog.text
+        bare = int(((index.box_label >= 0) & (index.box_attribute < 0)).sum())
+        bare -= int((index.box_label == NUSCENES_CLASSES.index("traffic_cone")).sum())
+        assert bare > 0
+        assert f"attribute.json: boxes {bare} of 'parked': nuScenes has no such" in caplog.text
 
 
 # ---- sensors, units, files
