@@ -9,6 +9,7 @@ from crkd_core.census import boxes, sweeps
 from crkd_core.census.boxes import BoxCounts
 from crkd_core.census.picture import draw_census
 from crkd_core.census.take import Census, real, take_census
+from crkd_core.data.nuscenes.classes import describes
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.tables import Table
 
@@ -39,7 +40,7 @@ def tables(census: Census) -> list[Table]:
         rows = [["named in the tables, not readable", str(census.missing)]]
         result.append(Table(title="Sweeps left out", columns=("", "here"), rows=rows))
     words = {
-        word: sum(word in description.lower() for description in census.scenes)
+        word: sum(describes(description, word) for description in census.scenes)
         for word in ("night", "rain")
     }
     rows = [[name, str(number)] for name, number in {"all": len(census.scenes), **words}.items()]

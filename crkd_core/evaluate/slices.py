@@ -7,7 +7,6 @@ hold (no barrier moves) has no part in its means.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.data.nuscenes.classes import describes
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.evaluate.matching import ScoredBoxes, center_distance
 from crkd_core.evaluate.metrics import evaluate
@@ -69,10 +69,10 @@ def slices_of(tables: NuScenes, counted: Countable) -> list[Slice]:
         parts.append(Slice(group="range", name=name, truth=inside[0], detections=inside[1]))
     words = [tables.description_of(tables.scene_of(token)) for token in counted.tokens]
     for group, word, names in (
-        ("weather", r"\brain", ("dry", "rain")),
-        ("light", r"\bnight", ("day", "night")),
+        ("weather", "rain", ("dry", "rain")),
+        ("light", "night", ("day", "night")),
     ):
-        has = np.array([re.search(word, text, re.IGNORECASE) is not None for text in words], bool)
+        has = np.array([describes(text, word) for text in words], bool)
         for name, samples in zip(names, (~has, has), strict=True):
             of_truth, of_found = samples[truth.sample], samples[found.sample]
             parts.append(Slice(group=group, name=name, truth=of_truth, detections=of_found))

@@ -6,6 +6,8 @@ docs/nuscenes.md, "Detection task".
 
 from __future__ import annotations
 
+import re
+
 #: The ten detection classes in the devkit's order.
 NUSCENES_CLASSES = (
     "car",
@@ -56,3 +58,11 @@ NUSCENES_ATTRIBUTES = (
     "pedestrian.standing",
     "pedestrian.sitting_lying_down",
 )
+
+
+def describes(text: str, word: str) -> bool:
+    """Whether a scene's description has a word that begins so: "rain" is in "Rainy", not "train".
+
+    nuScenes tells weather and light by "rain" and "night", in free words.
+    """
+    return re.search(rf"\b{word}", text, re.IGNORECASE) is not None

@@ -145,6 +145,17 @@ def test_a_scene_without_samples_is_refused(tiny_world: Path, tmp_path: Path) ->
         world_report(tmp_path, split="scene-9999", out=tmp_path / "census.png")
 
 
+def test_a_train_and_a_terrain_are_no_rain(tiny_world: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_world / "v1.0-mini", tmp_path / "v1.0-mini")
+    path = tmp_path / "v1.0-mini" / "scene.json"
+    rows = json.loads(path.read_text())
+    for row, text in zip(rows, ("Train, rough terrain, fortnight", "NIGHT, rainy"), strict=True):
+        row["description"] = text
+    path.write_text(json.dumps(rows))
+    (table,) = (one for one in world_report(tmp_path, most=1) if one.title.startswith("Scenes"))
+    assert table.rows == [["all", "2"], ["night", "1"], ["rain", "1"]]
+
+
 def test_what_is_not_on_disk_is_said(tiny_world: Path, tmp_path: Path) -> None:
     """Tables without a single sensor file: a subset as people keep it."""
     shutil.copytree(tiny_world / "v1.0-mini", tmp_path / "v1.0-mini")
