@@ -75,7 +75,7 @@ def score_rates(
         ScoreError: the bag is not of this data set and split.
     """
     from crkd_ros.streaming_eval.report import write_scores
-    from crkd_ros.streaming_eval.scores import PassScores, samples_between, score_pass
+    from crkd_ros.streaming_eval.scores import PassScores, samples_between, score_pass, stamps_of
 
     say, parameters = console or stderr_console(), parameters or {}
     out.mkdir(parents=True, exist_ok=True)
@@ -95,6 +95,7 @@ def score_rates(
         chosen["calibration_file"] = (out / "calibration.yaml").absolute()
     passes: list[PassScores] = []
     spans: list[tuple[int, int]] = []
+    stamps: set[int] = set()
     reference: Evaluation | None = None
     written: list[Table] = []
     try:
@@ -112,10 +113,11 @@ def score_rates(
             scores = score_pass(tables, split, one, base_frame=config.base_frame, rate=rate)
             passes.append(scores)
             spans.append((one.first_ns, one.last_ns))
+            stamps |= stamps_of(one)
         if offline:
             say.print("the same detector offline, on every key frame", highlight=False)
             first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-            samples, _ = samples_between(tables, split, first, last)
+            samples, _ = samples_between(tables, split, first, last, stamps=stamps)
             reference = evaluate_offline(tables, list(samples.values()), config)
     finally:
         if passes:

@@ -7,8 +7,9 @@ of the boxes at a subscriber: transport, waiting, network and publishing, nothin
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ def score_pass(
         )
     # The first ticks of /clock may be lost; what was answered was played.
     first_ns = min([one.first_ns, *(arrival.stamp_ns for arrival in one.arrivals)])
-    samples, scenes = samples_between(tables, split, first_ns, one.last_ns)
+    samples, scenes = samples_between(tables, split, first_ns, one.last_ns, stamps=stamps_of(one))
     poses = poses_of(tables, scenes)
     _check_poses(tables, one, poses)
     answers = []
@@ -180,26 +181,63 @@ def score_pass(
     )
 
 
+def stamps_of(one: Pass) -> set[int]:
+    """The reference stamps of the frames that were answered in a pass, ns."""
+    return {arrival.stamp_ns for arrival in one.arrivals}
+
+
 def samples_between(
-    tables: NuScenes, split: str, first_ns: int, last_ns: int
+    tables: NuScenes, split: str, first_ns: int, last_ns: int, *, stamps: Collection[int] = ()
 ) -> tuple[dict[int, str], list[str]]:
     """Reference stamp -> token of the split's samples in a span of time, and their scenes.
+
+    Args:
+        tables: the annotated data set.
+        split: its split.
+        first_ns: where the span begins.
+        last_ns: where it ends.
+        stamps: of frames that were made of the bag. Of scenes that were recorded at the same time,
+            by two vehicles, those without a sensor message at one of them are left out.
 
     Raises:
         ScoreError: there is none.
     """
-    scenes = tables.scenes_of(split)
-    found = {
-        stamp: token
-        for stamp, token in sorted(key_frames(tables, scenes).items())
-        if first_ns - _TAIL <= stamp <= last_ns + _TAIL
-    }
-    if not found:
+    drives: dict[str, dict[int, str]] = {}
+    for scene in tables.scenes_of(split):
+        inside = {
+            stamp: token
+            for stamp, token in key_frames(tables, [scene]).items()
+            if first_ns - _TAIL <= stamp <= last_ns + _TAIL
+        }
+        if inside:
+            drives[scene] = inside
+    if not drives:
         raise ScoreError(
             f"no sample of split {split!r} of {tables.root} between {first_ns} and {last_ns} ns, "
             "which is when the bag is; was the bag made of another data set or split?"
         )
-    return found, sorted({tables.scene_of(token) for token in found.values()})
+    drives = _of_one_vehicle(tables, drives, stamps)
+    samples = sorted(pair for inside in drives.values() for pair in inside.items())
+    return dict(samples), sorted(drives)
+
+
+def _of_one_vehicle(
+    tables: NuScenes, drives: dict[str, dict[int, str]], stamps: Collection[int]
+) -> dict[str, dict[int, str]]:
+    """The drives without those that others recorded while the bag's vehicle recorded one."""
+
+    def meet(one: str, other: str) -> bool:
+        a, b = drives[one], drives[other]
+        return min(a) <= max(b) and min(b) <= max(a)
+
+    if not any(meet(*pair) for pair in itertools.combinations(drives, 2)):
+        return drives
+    own = {name for name in drives if not poses_of(tables, [name]).keys().isdisjoint(stamps)}
+    return {
+        name: inside
+        for name, inside in drives.items()
+        if name in own or not any(meet(name, other) for other in own)
+    }
 
 
 def refuse_other_drives(bag: Path, layout: Layout, tables: NuScenes, split: str) -> None:

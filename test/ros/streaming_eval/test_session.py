@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,12 @@ from crkd_ros.streaming_eval import players, rates
 from crkd_ros.streaming_eval.rates import score_rates
 from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
-from crkd_ros.streaming_eval.scores import ScoreError, refuse_other_drives, score_pass
+from crkd_ros.streaming_eval.scores import (
+    ScoreError,
+    refuse_other_drives,
+    samples_between,
+    score_pass,
+)
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
 SECOND = 1_000_000_000
@@ -306,6 +312,34 @@ def test_boxes_in_the_map_need_no_pose(tables, recorded):
     for variant in VARIANTS:
         a, b = (s.evaluations[variant].summary["nd_score"] for s in (expected, found))
         assert a == pytest.approx(b, abs=1e-6)
+
+
+def test_a_drive_of_another_vehicle_at_the_same_time_is_not_asked_for(
+    tables, tiny_world, recorded, tmp_path
+):
+    """Two vehicles of a fleet: the second scene begins 3 microseconds after the first."""
+    folder = tmp_path / "v1.0-mini"
+    shutil.copytree(tiny_world / "v1.0-mini", folder)
+    first, second = tables.scenes
+    starts = [min(key_frames(tables, [scene])) for scene in (first, second)]
+    moved = {*tables.samples_of_scene(second)}
+    for table, key in (("sample", "token"), ("sample_data", "sample_token")):
+        rows = json.loads((folder / f"{table}.json").read_text())
+        for row in rows:
+            if row[key] in moved:
+                row["timestamp"] += (starts[0] - starts[1]) // 1000 + 3
+        (folder / f"{table}.json").write_text(json.dumps(rows))
+    fleet = NuScenes(tmp_path)
+    alone, found = (score_pass(t, "world_all", recorded) for t in (tables, fleet))
+    assert found.scores.as_dict() == alone.scores.as_dict() and found.possible == alone.possible
+    stamps = {one.stamp_ns for one in recorded.arrivals}
+    span = recorded.first_ns, recorded.last_ns
+    assert samples_between(fleet, "world_all", *span, stamps=stamps)[1] == [first]
+    # Nothing tells them apart where nothing was answered.
+    assert samples_between(fleet, "world_all", *span)[1] == sorted((first, second))
+    # One after the other, both count, answered or not.
+    span = recorded.first_ns, max(key_frames(tables, [second]))
+    assert samples_between(tables, "world_all", *span, stamps=stamps)[1] == sorted((first, second))
 
 
 # -- processes ------------------------------------------------------------------------------------
