@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,31 @@ def key_frames(tables: NuScenes, scenes: Iterable[str]) -> dict[int, str]:
         tables.reference(token).stamp_ns: token
         for scene in scenes
         for token in tables.samples_of_scene(scene)
+    }
+
+
+def of_one_vehicle(
+    drives: Mapping[str, dict[int, str]], *, is_own: Callable[[str], bool]
+) -> dict[str, dict[int, str]]:
+    """Drives without those that other vehicles recorded while the bag's recorded one of them.
+
+    Args:
+        drives: scene -> reference stamp, ns -> sample token, of at least one sample each.
+        is_own: whether the bag is of a scene; only asked where two were recorded at once. Where
+            it is of none of them all stay.
+    """
+
+    def meet(one: str, other: str) -> bool:
+        a, b = drives[one], drives[other]
+        return min(a) <= max(b) and min(b) <= max(a)
+
+    if not any(meet(*pair) for pair in itertools.combinations(drives, 2)):
+        return dict(drives)
+    own = [scene for scene in drives if is_own(scene)]
+    return {
+        scene: samples
+        for scene, samples in drives.items()
+        if scene in own or not any(meet(scene, other) for other in own)
     }
 
 
@@ -60,14 +85,18 @@ def find_samples(path: Path, references: Sequence[int], tables: NuScenes, split:
         )
     tokens: dict[int, str] = {}
     missed: list[str] = []
-    scenes = tables.scenes_of(split)
+    every = {scene: key_frames(tables, [scene]) for scene in tables.scenes_of(split)}
+    count = sum(map(len, every.values()))
+    # Frames have the stamps of their own drive, but for stand-ins of a lost anchor.
+    drives = of_one_vehicle(
+        {scene: samples for scene, samples in every.items() if samples},
+        is_own=lambda scene: not every[scene].keys().isdisjoint(references),
+    )
     gaps = [after - before for before, after in itertools.pairwise(references)]
     limit = statistics.median(gaps) / 2 if gaps else _ALONE_NS
-    count = 0
-    for scene in scenes:
+    for samples in drives.values():
         found, lost = dict[int, str](), list[str]()
-        for stamp_ns, token in key_frames(tables, [scene]).items():
-            count += 1
+        for stamp_ns, token in samples.items():
             nearest = min(references, key=lambda one: abs(one - stamp_ns), default=None)
             if nearest is not None and abs(nearest - stamp_ns) <= limit:
                 found[nearest] = token

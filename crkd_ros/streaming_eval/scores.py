@@ -7,7 +7,6 @@ of the boxes at a subscriber: transport, waiting, network and publishing, nothin
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.reader import open_rosbag2
 from crkd_ros.bags.replay import POSE_TOLERANCE
-from crkd_ros.bags.samples import key_frames
+from crkd_ros.bags.samples import key_frames, of_one_vehicle
 from crkd_ros.convert import arrays
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.streaming_eval.recorder import Pass
@@ -216,28 +215,11 @@ def samples_between(
             f"no sample of split {split!r} of {tables.root} between {first_ns} and {last_ns} ns, "
             "which is when the bag is; was the bag made of another data set or split?"
         )
-    drives = _of_one_vehicle(tables, drives, stamps)
+    drives = of_one_vehicle(
+        drives, is_own=lambda scene: not poses_of(tables, [scene]).keys().isdisjoint(stamps)
+    )
     samples = sorted(pair for inside in drives.values() for pair in inside.items())
     return dict(samples), sorted(drives)
-
-
-def _of_one_vehicle(
-    tables: NuScenes, drives: dict[str, dict[int, str]], stamps: Collection[int]
-) -> dict[str, dict[int, str]]:
-    """The drives without those that others recorded while the bag's vehicle recorded one."""
-
-    def meet(one: str, other: str) -> bool:
-        a, b = drives[one], drives[other]
-        return min(a) <= max(b) and min(b) <= max(a)
-
-    if not any(meet(*pair) for pair in itertools.combinations(drives, 2)):
-        return drives
-    own = {name for name in drives if not poses_of(tables, [name]).keys().isdisjoint(stamps)}
-    return {
-        name: inside
-        for name, inside in drives.items()
-        if name in own or not any(meet(name, other) for other in own)
-    }
 
 
 def refuse_other_drives(bag: Path, layout: Layout, tables: NuScenes, split: str) -> None:

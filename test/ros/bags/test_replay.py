@@ -11,6 +11,7 @@ import command_lines
 import numpy as np
 import pytest
 import torch
+from fleet import at_once
 from handmade import write_version
 from watched import Watched
 
@@ -326,6 +327,18 @@ def test_samples_are_those_of_the_nearest_frames(place, tmp_path) -> None:
         find_samples(tmp_path, [keys[0] + 200_000_000, keys[0] + 283_000_000], tables, SPLIT)
     with pytest.raises(BagError, match=f"two at 2 stamps, first {steady[1]} ns.*cut the bag"):
         find_samples(tmp_path, [*steady, *steady[1:3]], tables, SPLIT)
+
+
+def test_samples_are_those_of_the_vehicle_whose_bag_it_is(tmp_path) -> None:
+    scenes = (SCENE, "scene-0061")
+    write_version(tmp_path / "data", samples=3, scenes=scenes, splits={"fleet": [*scenes]})
+    fleet = at_once(tmp_path / "data", *scenes)
+    for scene in scenes:
+        keys = key_frames(fleet, [scene])
+        first = min(keys)
+        between = [first + step * 83_333_333 for step in range(14) if step % 6]
+        found = find_samples(tmp_path, sorted([*keys, *between]), fleet, "fleet")
+        assert found.tokens == keys and found.missed == ()
 
 
 def test_a_bag_of_another_place_is_not_scored(place, detector, tmp_path) -> None:

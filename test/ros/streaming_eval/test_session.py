@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rig_bags
 import ros_rig
+from fleet import at_once
 from model_tiny import saved
 
 from crkd_core import geometry
@@ -318,18 +319,9 @@ def test_a_drive_of_another_vehicle_at_the_same_time_is_not_asked_for(
     tables, tiny_world, recorded, tmp_path
 ):
     """Two vehicles of a fleet: the second scene begins 3 microseconds after the first."""
-    folder = tmp_path / "v1.0-mini"
-    shutil.copytree(tiny_world / "v1.0-mini", folder)
+    shutil.copytree(tiny_world / "v1.0-mini", tmp_path / "v1.0-mini")
     first, second = tables.scenes
-    starts = [min(key_frames(tables, [scene])) for scene in (first, second)]
-    moved = {*tables.samples_of_scene(second)}
-    for table, key in (("sample", "token"), ("sample_data", "sample_token")):
-        rows = json.loads((folder / f"{table}.json").read_text())
-        for row in rows:
-            if row[key] in moved:
-                row["timestamp"] += (starts[0] - starts[1]) // 1000 + 3
-        (folder / f"{table}.json").write_text(json.dumps(rows))
-    fleet = NuScenes(tmp_path)
+    fleet = at_once(tmp_path, first, second)
     alone, found = (score_pass(t, "world_all", recorded) for t in (tables, fleet))
     assert found.scores.as_dict() == alone.scores.as_dict() and found.possible == alone.possible
     stamps = {one.stamp_ns for one in recorded.arrivals}
