@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import check_metres, encode_records, read_records
+from crkd_core.data.records import (
+    check_metres,
+    encode_records,
+    read_records,
+    warn_of_lost,
+    warn_of_nothing,
+)
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -53,7 +59,7 @@ class LidarSweep:
 
 
 def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
-    """Read one nuScenes LiDAR file.
+    """Read one nuScenes LiDAR file; warns of one without a point that can be used.
 
     Returns:
         float32 [N, 5], columns LIDAR_FIELDS: metres in the sensor frame, intensity 0..255, ring.
@@ -63,6 +69,9 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             file.
     """
     points = read_records(path, LIDAR_FIELDS, what="LiDAR", error=LidarError)
+    warn_of_nothing(points, path)
+    # ``accumulate`` leaves points that are not finite out.
+    warn_of_lost(points, path, LIDAR_FIELDS[:4])
     check_metres(points, path, error=LidarError)
     return points
 

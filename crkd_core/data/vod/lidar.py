@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import check_metres, encode_records, read_records
+from crkd_core.data.records import (
+    check_metres,
+    encode_records,
+    read_records,
+    warn_of_lost,
+    warn_of_nothing,
+)
 from crkd_core.data.vod.errors import VodError
 
 #: Columns of a file.
@@ -23,7 +29,7 @@ EGO_T_LIDAR = np.array([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, LIDAR_HEIGHT
 
 
 def read_cloud(path: Path) -> NDArray[np.float32]:
-    """Read one file.
+    """Read one file; warns of one without a point that can be used.
 
     Returns:
         float32 [N, 4], columns CLOUD_FIELDS, without points that are not finite; reflectance is
@@ -33,6 +39,8 @@ def read_cloud(path: Path) -> NDArray[np.float32]:
         VodError: missing, not a whole number of 16-byte records, or not in metres; names the file.
     """
     points = read_records(path, CLOUD_FIELDS, what="LiDAR", error=VodError)
+    warn_of_nothing(points, path)
+    warn_of_lost(points, path, CLOUD_FIELDS)
     points = points[np.isfinite(points).all(1)]
     check_metres(points, path, error=VodError)
     if points[:, 3].max(initial=0.0) <= 1:

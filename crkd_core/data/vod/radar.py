@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import FARTHEST, encode_records, read_records
+from crkd_core.data.records import FARTHEST, encode_records, read_records, warn_of_lost
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.layout import RADAR
 from crkd_core.sensors import (
@@ -41,7 +41,7 @@ _FASTEST = 200.0
 
 
 def read_scans(path: Path) -> NDArray[np.float32]:
-    """Read one file.
+    """Read one file; warns where none of its returns can be used.
 
     Returns:
         float32 [N, 7], columns SCAN_FIELDS, without returns that have a value that is not finite.
@@ -51,6 +51,7 @@ def read_scans(path: Path) -> NDArray[np.float32]:
             are not numbered 0, -1, ...; names the file.
     """
     points = read_records(path, SCAN_FIELDS, what="radar", error=VodError)
+    warn_of_lost(points, path, SCAN_FIELDS)
     points = points[np.isfinite(points).all(1)]
     for columns, limit, what in ((slice(3), FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
         most = np.abs(points[:, columns]).max(initial=0.0)

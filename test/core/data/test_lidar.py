@@ -38,6 +38,20 @@ def test_broken_files_are_errors_naming_them(tmp_path):
         encode_bin(cloud(3)[:, :4])
 
 
+def test_a_file_of_which_nothing_is_left_is_warned_of(tmp_path, caplog):
+    path, points = tmp_path / "a.pcd.bin", cloud(30)
+    points[:29, 3] = points[:, 4] = np.nan  # The ring is not read.
+    path.write_bytes(encode_bin(points))
+    assert len(read_bin(path)) == 30 and not caplog.text
+    points[29, 3] = np.inf
+    path.write_bytes(encode_bin(points))
+    sweep = LidarSweep(stamp_ns=0, points=read_bin(path), ego_T_lidar=np.eye(4))
+    assert not len(accumulate([sweep], 0))
+    assert "a.pcd.bin: none of its 30 points is left: intensity is not finite" in caplog.text
+    path.write_bytes(b"")
+    assert not len(read_bin(path)) and "a.pcd.bin: holds no point" in caplog.text
+
+
 def test_accumulation_agrees_with_a_loop():
     rng = np.random.default_rng(1)
     key = 1_532_402_927_612_460_000

@@ -21,8 +21,9 @@ from crkd_core.data.vod.classes import VOD_CLASSES
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import encode_labels, read_labels
 from crkd_core.data.vod.layout import Vod, is_vod
-from crkd_core.data.vod.lidar import EGO_T_LIDAR, LIDAR_HEIGHT
+from crkd_core.data.vod.lidar import CLOUD_FIELDS, EGO_T_LIDAR, LIDAR_HEIGHT, read_cloud
 from crkd_core.data.vod.poses import ODOMETRY, read_pose
+from crkd_core.data.vod.radar import SCAN_FIELDS, read_scans
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_AGE, RADAR_COLUMN, RADAR_COMPENSATED, RADAR_XYZ
@@ -303,6 +304,26 @@ def test_damaged_clouds_are_named(root, place, data, message):
     with pytest.raises(VodError, match=message) as caught:
         read(root, lidar_sweeps=1)[0]
     assert str(path) in str(caught.value)
+
+
+def test_clouds_of_which_nothing_is_left_are_warned_of(tmp_path, caplog):
+    path = tmp_path / "00012.bin"
+    for fields, column, read_file in (
+        (CLOUD_FIELDS, "reflectance", read_cloud),
+        (SCAN_FIELDS, "v_r_compensated", read_scans),
+    ):
+        points = np.zeros((9, len(fields)), "<f4")
+        points[:8, fields.index(column)] = np.nan
+        path.write_bytes(points.tobytes())
+        assert len(read_file(path)) == 1 and not caplog.text
+        points[8, fields.index(column)] = np.nan
+        path.write_bytes(points.tobytes())
+        assert not len(read_file(path))
+        assert f"00012.bin: none of its 9 points is left: {column} is not finite" in caplog.text
+        caplog.clear()
+    path.write_bytes(b"")
+    assert not len(read_scans(path)) and not caplog.text, "a radar may see nothing"
+    assert not len(read_cloud(path)) and "00012.bin: holds no point" in caplog.text
 
 
 def test_what_is_not_unpacked_is_said(root):
