@@ -164,8 +164,13 @@ def encode_labels(objects: Objects, *, scored: bool = False) -> str:
         ]
         if scored:
             numbers.append(objects.score[i])
-        whole = f"{int(objects.track[i])} {int(objects.occluded[i])}"
+        whole = f"{_whole(objects.track[i])} {_whole(objects.occluded[i])}"
         lines.append(
             f"{objects.name[i]} {whole} {' '.join(repr(float(number)) for number in numbers)}\n"
         )
     return "".join(lines)
+
+
+def _whole(number: float) -> str:
+    """Without a point where it is whole, as the published evaluation reads these columns."""
+    return str(int(number)) if float(number).is_integer() else repr(float(number))

@@ -161,6 +161,16 @@ def test_labels_survive_boxes_and_back(root):
     np.testing.assert_array_equal(read_labels(path).bottom, again.bottom)
 
 
+@pytest.mark.parametrize("track", ["0.33", "nan", "-1", "1234567", "inf"])
+def test_any_second_column_survives_writing(tmp_path, track):
+    path = tmp_path / "00012.txt"
+    path.write_text(f"Car {track} 2 0.1 0 0 9 9 1.5 1.8 4.2 1 2 10 0.1\n")
+    objects = read_labels(path)
+    path.write_text(encode_labels(objects))
+    assert path.read_text().split()[1:3] == [track, "2"]
+    np.testing.assert_array_equal(read_labels(path).track, objects.track)
+
+
 def test_image_boxes_end_at_the_image_and_at_the_camera():
     def cube(x, z, half=1.0):
         signs = np.array(np.meshgrid(*[[-half, half]] * 3, indexing="ij")).reshape(3, -1).T
