@@ -2,6 +2,7 @@
 
 ``P2`` is the camera's [3, 4] matrix, ``Tr_velo_to_cam`` the [3, 4] pose of the folder's own sensor
 in the camera: that of the LiDAR in ``lidar/``, that of the radar in the radar folders.
+``R0_rect``, which KITTI turns by between the two, is the identity.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from crkd_core.calibration import MOUNTED, PINHOLE, is_pinhole, is_rotation
 from crkd_core.data.vod.errors import VodError
 from crkd_core.files import read_file
 
-_CAMERA, _SENSOR = "P2", "Tr_velo_to_cam"
+_CAMERA, _SENSOR, _RECTIFIED = "P2", "Tr_velo_to_cam", "R0_rect"
+# As much as rounding to six digits takes from the identity.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +40,8 @@ def read_calibration(path: Path) -> Calibration:
 
     Raises:
         VodError: missing, without one of the two matrices, of a camera that is no pinhole or is
-            shifted (a fourth column of P2 that is not 0), or a pose that does not turn and move,
-            by at most MOUNTED; names the file.
+            shifted (a fourth column of P2 that is not 0), or turned (R0_rect), or a pose that does
+            not turn and move, by at most MOUNTED; names the file.
     """
     try:
         lines = read_file(path).decode("ascii", "replace").splitlines()
@@ -51,6 +54,13 @@ def read_calibration(path: Path) -> Calibration:
             f"{path}: {_CAMERA}: expected a matrix [K 0] of a rectified camera, K {PINHOLE}, got "
             f"{camera.tolist()}"
         )
+    if _RECTIFIED in found:
+        rectified = _matrix(path, found, _RECTIFIED, columns=3)
+        if np.abs(rectified - np.eye(3)).max() > _SAME:
+            raise VodError(
+                f"{path}: {_RECTIFIED}: expected the identity, as in View-of-Delft, got "
+                f"{rectified.tolist()}; multiply {_SENSOR} by it from the left"
+            )
     turn = sensor[:, :3]
     if not is_rotation(turn) or np.abs(sensor[:, 3]).max() > MOUNTED:
         raise VodError(
@@ -69,7 +79,7 @@ def encode_calibration(calibration: Calibration) -> str:
     """The text of a file; a reader gets equal numbers back."""
     camera = np.hstack([calibration.intrinsics, np.zeros((3, 1))])
     rows = {f"P{i}": camera for i in range(4)}
-    rows["R0_rect"] = np.eye(3)
+    rows[_RECTIFIED] = np.eye(3)
     rows[_SENSOR] = calibration.camera_T_sensor[:3]
     lines = [
         f"{name}: {' '.join(repr(float(value)) for value in matrix.ravel())}"
@@ -78,18 +88,20 @@ def encode_calibration(calibration: Calibration) -> str:
     return "\n".join([*lines, "Tr_imu_to_velo:", ""])
 
 
-def _matrix(path: Path, found: dict[str, str], name: str) -> NDArray[np.float64]:
-    """[3, 4] of one line."""
+def _matrix(
+    path: Path, found: dict[str, str], name: str, *, columns: int = 4
+) -> NDArray[np.float64]:
+    """[3, columns] of one line."""
     try:
         values = [float(word) for word in found[name].split()]
-        matrix = np.array(values).reshape(3, 4)
+        matrix = np.array(values).reshape(3, columns)
     except KeyError as error:
         raise VodError(
             f"{path}: no line {name!r}; found {', '.join(found) or 'nothing'}"
         ) from error
     except ValueError as error:
         raise VodError(
-            f"{path}: {name}: expected 12 numbers, got {found[name].strip()!r}"
+            f"{path}: {name}: expected {3 * columns} numbers, got {found[name].strip()!r}"
         ) from error
     if not np.isfinite(matrix).all():
         raise VodError(f"{path}: {name}: expected finite numbers, got {found[name].strip()!r}")

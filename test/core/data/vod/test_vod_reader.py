@@ -290,6 +290,15 @@ def test_calibration_must_be_of_a_rectified_camera_and_a_rigid_pose(root):
     path.write_text(good.replace("P2: 80.0", "P2: 0.8"))
     with pytest.raises(VodError, match="fx and fy above 1"):
         read_calibration(path)
+    turned = "R0_rect: 0.8 -0.6 0 0.6 0.8 0 0 0 1"
+    path.write_text(re.sub(r"R0_rect: .*", turned, good))
+    with pytest.raises(VodError, match=r"R0_rect: expected the identity, .* got \[\[0\.8, -0\.6"):
+        read_calibration(path)
+    path.write_text(re.sub(r"R0_rect: .*", "R0_rect: 1 0 0", good))
+    with pytest.raises(VodError, match="R0_rect: expected 9 numbers, got '1 0 0'"):
+        read_calibration(path)
+    path.write_text(re.sub(r"R0_rect: .*\n", "", good))
+    assert read_calibration(path).intrinsics[0, 0] == 80.0
     path.write_text(re.sub(r"(Tr_velo_to_cam:(?: \S+){3}) \S+", r"\1 1500.0", good))
     with pytest.raises(VodError, match="a shift of at most 100 m"):
         read_calibration(path)
