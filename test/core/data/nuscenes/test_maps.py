@@ -72,6 +72,20 @@ def test_what_cannot_be_read_names_the_file(tmp_path):
         read_drivable(tmp_path, "../a-town")
 
 
+def test_outdated_and_empty_maps_are_refused(tmp_path):
+    path = write(tmp_path, an_expansion())
+    town = path.with_name("singapore-onenorth.json")
+    for version in ({}, {"version": "1.0"}, {"version": "1.2"}):
+        town.write_bytes(orjson.dumps({**version, **an_expansion()}))
+        with pytest.raises(NuScenesError, match=r"onenorth\.json: expected version 1\.3 or later"):
+            read_drivable(tmp_path, town.stem)
+    town.write_bytes(orjson.dumps({"version": "1.3", **an_expansion()}))
+    assert read_drivable(tmp_path, town.stem).cells(GRID).any()
+    path.write_bytes(orjson.dumps({**an_expansion(), "drivable_area": []}))
+    with pytest.raises(NuScenesError, match=r"a-town\.json: expected polygons of drivable_area"):
+        read_drivable(tmp_path, "a-town")
+
+
 def test_frames_of_the_world_say_where_vehicles_may_drive(tiny_world, tmp_path):
     config = demo_imkd_segments().detector
     tables = NuScenes(tiny_world)
