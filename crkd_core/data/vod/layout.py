@@ -4,7 +4,7 @@ Every sensor has a folder laid out as KITTI's, and a frame's five-digit name joi
 
     lidar/          ImageSets/{train,val,...}.txt
                     training/{calib,image_2,label_2,pose,velodyne}/00000.*
-                    testing/...                      (the same without labels)
+                    testing/...                      (the same; in the archive a link to training)
     radar/          training/{calib,velodyne}/...    (the last scan)
     radar_3frames/  radar_5frames/                   (the last three and five in one cloud)
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from crkd_core.data.vod.classes import VOD_CLASSES
@@ -106,7 +107,8 @@ class Vod:
         """The frame's label file; None where it is of the test set, which has none."""
         if self._part(name) == "testing":
             return None
-        return self._shared("label_2", f"{name}.txt")
+        path = self._shared("label_2", f"{name}.txt")
+        return None if name in self._tested and not path.exists() else path
 
     def pose(self, name: str) -> Path:
         """The frame's pose file."""
@@ -150,6 +152,12 @@ class Vod:
                     f"{self.root}: no frame {name!r}: {path} is not there; unpack the archive "
                     "again, or correct the list of the split"
                 )
+
+    @cached_property
+    def _tested(self) -> frozenset[str]:
+        """Names of the test set, whose frames lie among the others in the archive."""
+        path = self.root / LIDAR_FOLDER / "ImageSets" / "test.txt"
+        return frozenset(_names(path) if path.exists() else ())
 
     def _radar_folder(self, scans: int) -> Path:
         for name in RADAR_FOLDERS[scans]:

@@ -22,6 +22,7 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig
 from crkd_core.data import cameras
+from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.vod import lidar, radar
 from crkd_core.data.vod.boxes import to_truth
 from crkd_core.data.vod.calibration import Calibration, read_calibration
@@ -29,7 +30,7 @@ from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, objects_of, read_labels
 from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
-from crkd_core.data.vod.poses import read_pose
+from crkd_core.data.vod.poses import MAP, read_pose
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
 
@@ -49,6 +50,7 @@ class VodFrames(Sequence[Frame]):
     - Time: the frame's number by FRAME_HZ. Within a clip differences are right.
     - Radar: the last ``radar_sweeps`` scans, of the cloud that holds so many or, where there is
       none, of the next larger one.
+    - Pose: None, with a warning, where a file does not tell it.
     - Truth: all labelled objects of the thirteen classes, velocities unknown; None for the test
       set. Token: the frame's name.
 
@@ -170,7 +172,7 @@ class VodFrames(Sequence[Frame]):
         cloud = None
         if self.lidar_sweeps:
             cloud = lidar.to_frame(lidar.read_cloud(self.tables.lidar(name)))
-        map_T_camera = read_pose(self.tables.pose(name))
+        global_T_ego = self._place(name, ego_T_camera)
         return Frame(
             stamp_ns=round(int(name) * 1e9 / FRAME_HZ),
             images=tuple(images),
@@ -180,7 +182,7 @@ class VodFrames(Sequence[Frame]):
             radar=points,
             radar_present=present,
             lidar=cloud,
-            global_T_ego=map_T_camera @ geometry.invert(ego_T_camera),
+            global_T_ego=global_T_ego,
             truth=self._truth(index, calibration),
             token=name,
         )
@@ -259,6 +261,15 @@ class VodFrames(Sequence[Frame]):
             classes=self.classes,
             source=str(path),
         )
+
+    def _place(self, name: str, ego_T_camera: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """[4, 4] global_T_ego."""
+        path = self.tables.pose(name)
+        map_T_camera = read_pose(path)
+        if map_T_camera is None:
+            warn_once(f"{path}: has no {MAP!r}; where the vehicle was then is not known")
+            return None
+        return map_T_camera @ geometry.invert(ego_T_camera)
 
     def _radar(
         self, name: str, ego_T_camera: NDArray[np.float64]

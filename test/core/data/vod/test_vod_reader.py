@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import vod_tiny
 
 from crkd_core import geometry
 from crkd_core.config import SegmentsConfig, TemporalConfig
+from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.sets import frames_of, open_set
@@ -25,6 +27,8 @@ from crkd_core.data.vod.lidar import CLOUD_FIELDS, EGO_T_LIDAR, LIDAR_HEIGHT, re
 from crkd_core.data.vod.poses import ODOMETRY, read_pose
 from crkd_core.data.vod.radar import SCAN_FIELDS, read_scans
 from crkd_core.data.vod.reader import VodFrames
+from crkd_core.evaluate.scoring import EvaluateError
+from crkd_core.evaluate.vod.evaluation import check_labelled
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_AGE, RADAR_COLUMN, RADAR_COMPENSATED, RADAR_XYZ
 
@@ -134,6 +138,39 @@ def test_the_test_set_has_no_truth(root):
     assert frames[0].truth is None and not len(frames.objects(0))
     with pytest.raises(VodError, match="00099 has no labels"):
         frames.truth(0)
+
+
+def test_the_test_set_lies_among_the_others_in_the_archive(root):
+    """There ``testing`` is a link to ``training``, which holds every frame."""
+    for folder in (root / "lidar", *root.glob("radar*")):
+        for path in (folder / "testing").rglob("*.*"):
+            path.rename(folder / "training" / path.relative_to(folder / "testing"))
+        shutil.rmtree(folder / "testing")
+        (folder / "testing").symlink_to("training")
+    frames = VodFrames(Vod(root), "test")
+    assert frames[0].truth is None and not len(frames.objects(0)) and frames.digest()
+    with pytest.raises(EvaluateError, match="frame 00099 is of the test set and has no labels"):
+        check_labelled(frames)
+    assert read(root)[0].truth is not None
+    (root / "lidar/training/label_2/00012.txt").unlink()
+    with pytest.raises(VodError, match=r"label_2/00012\.txt: cannot read the labels"):
+        read(root)[0]
+    (root / "lidar/ImageSets/test.txt").unlink()
+    with pytest.raises(VodError, match=r"label_2/00099\.txt: cannot read the labels"):
+        VodFrames(Vod(root), ["00099"])[0]
+
+
+def test_a_place_that_the_recording_did_not_know_is_warned_of(root, caplog):
+    path = root / "lidar/training/pose/00012.json"
+    whole = path.read_text()
+    for text in ("", whole.splitlines()[0], whole.splitlines()[0] + "\n\n"):
+        caplog.clear()
+        warn_once.cache_clear()
+        path.write_text(text)
+        frames = read(root)
+        assert frames[0].global_T_ego is None and frames[0].truth is not None
+        assert caplog.text.count("00012.json: has no 'mapToCamera'") == 1
+    assert read_pose(path, ODOMETRY).shape == (4, 4)
 
 
 def test_labels_survive_boxes_and_back(root):
