@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,15 @@ class Area:
         """What boxes cover of the ground, as they stand."""
         corners = boxes.corners()[:, :4, :2]
         return cls(polygons=tuple((ring,) for ring in corners))
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change with its outlines."""
+        sha = hashlib.sha256()
+        for polygon in self.polygons:
+            sha.update(repr([len(ring) for ring in polygon]).encode())
+            for ring in polygon:
+                sha.update(np.ascontiguousarray(ring, np.float64).tobytes())
+        return sha.hexdigest()[:16]
 
     def moved(self, a_T_b: NDArray[np.float64], *, z: float = 0.0) -> Area:
         """The same area, moved from frame b to frame a.

@@ -260,7 +260,7 @@ class NuScenesFrames(Sequence[Frame]):
             self._image and dataclasses.asdict(self._image),
             self.memory and dataclasses.asdict(self.memory),
             sorted(self._sensors),
-            sorted(self._drivable),
+            [[name, area.digest()] for name, area in sorted(self._drivable.items())],
         ]
 
     def with_lidar_sweeps(self, count: int) -> NuScenesFrames:

@@ -106,3 +106,21 @@ def test_frames_of_the_world_say_where_vehicles_may_drive(tiny_world, tmp_path):
     bare = NuScenes(tmp_path / "bare")
     with pytest.raises(NuScenesError, match=r"maps/expansion/world-.*\.json: no such file"):
         NuScenesFrames.for_detectors(bare, "world_all", config)
+
+
+def test_another_map_makes_other_frames(tiny_world, tmp_path):
+    """Frames that were kept must not outlive the map that they were made of."""
+    for name in ("v1.0-mini", "maps"):
+        shutil.copytree(tiny_world / name, tmp_path / name)
+    tables, config = NuScenes(tmp_path), demo_imkd_segments().detector
+
+    def identity(config):
+        return NuScenesFrames.for_detectors(tables, "world_all", config).identity()
+
+    before = identity(config), identity(demo_imkd().detector)
+    assert before[0] == identity(config)
+    path = expansion_file(tmp_path, tables.location_of(tables.scenes[0]))
+    expansion = orjson.loads(path.read_bytes())
+    expansion["node"][0]["x"] += 1.0
+    path.write_bytes(orjson.dumps(expansion))
+    assert identity(config) != before[0] and identity(demo_imkd().detector) == before[1]
