@@ -115,6 +115,20 @@ def test_radar_is_seen_in_its_column_at_its_depth() -> None:
     assert (occupied & expected).sum() > 0.8 * expected.sum()  # ReLU may hide a point.
 
 
+def test_half_precision_leaves_radar_points_in_their_columns() -> None:
+    torch.manual_seed(0)
+    lift = build_detector(SEES).eval().lift
+    assert isinstance(lift, RadarLift)
+    lift.view.convolutions = torch.nn.Identity()
+    seen, read = batch(0, 1), []
+    lift.view.out.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0] != 0))
+    for half in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            lift.view(seen.radar, seen.radar_sample, seen.grid_T_pixel, seen.camera_present)
+    whole, halved = (occupied.any(1) for occupied in read)
+    assert torch.equal(whole, halved)
+
+
 def test_what_is_missing_adds_nothing() -> None:
     model = roughen(build_detector(SEES)).eval()
     blind = frame(0).without(*(f"CAM_{n}" for n in ("FRONT", "FRONT_LEFT", "FRONT_RIGHT", "BACK",
