@@ -60,6 +60,37 @@ def test_fresh_guide_and_memory_change_nothing(tmp_path) -> None:
         assert ours.instant is not None and theirs.instant is None
 
 
+@pytest.mark.parametrize("fuser", ["gated", "conv", "attention"])
+def test_a_guide_weighs_the_maps_of_every_fuser(fuser) -> None:
+    """Camera once and a half, radar by half: as if what first reads the maps were so scaled.
+
+    The norms of attention make a map and its multiple one, so a factor in front of them says
+    nothing.
+    """
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, guide=GuideConfig(), fuser=fuser, attention=ALL.attention)
+    model = roughen(build_detector(config)).eval()
+    with torch.no_grad():
+        model.guide.factors.weight.zero_()
+        plain = model(batch(0)).fused
+        model.guide.factors.bias.copy_(torch.tensor([3.0, 1 / 3]).log())
+        guided = model(batch(0)).fused
+        model.guide = None
+        camera = TINY.camera.context_channels
+        share = torch.tensor([1.5] * camera + [0.5] * TINY.radar.channels[-1])[:, None, None]
+        if fuser == "attention":
+            for norm, factor in zip(model.fuser.norms, (1.5, 0.5), strict=True):
+                norm.weight.mul_(factor)
+                norm.bias.mul_(factor)
+        else:
+            model.fuser.out[0].weight.mul_(share)
+        if fuser == "gated":
+            model.fuser.gate.weight.mul_(share)
+        expected = model(batch(0)).fused
+    torch.testing.assert_close(guided, expected, rtol=1e-3, atol=1e-4)
+    assert (guided - plain).std() > 0.02 * plain.std()
+
+
 def test_everything_is_trained_and_kept(tmp_path) -> None:
     torch.manual_seed(0)
     model = build_detector(ALL)
