@@ -136,7 +136,9 @@ def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOut
 
     Features and logits are interpolated between cell centres; where the new cells are larger, a
     heatmap's cell takes the highest logit in it, so that no peak is lost. Box channels are those
-    of the nearest cell, with the offset ``reg`` rewritten so that the box stays where it is.
+    of the nearest cell; where the new cells are larger, of the one in it with the highest logit of
+    the task, as boxes are learned at the objects' own cells alone. The offset ``reg`` is rewritten
+    so that the box stays where it is.
     """
     if of.shape == to.shape:
         return features
@@ -147,27 +149,32 @@ def fitted(features: ModelOutput, *, of: GridConfig, to: GridConfig) -> ModelOut
 
 
 def _fitted_task(maps: dict[str, Tensor], *, of: GridConfig, to: GridConfig) -> dict[str, Tensor]:
-    coarser = to.cell > of.cell
-    resample = F.adaptive_max_pool2d if coarser else _interpolated
-    # Nearest cell of the teacher to every cell centre of the student, per axis.
     ratio = to.cell / of.cell
     device = next(iter(maps.values())).device
     ours = [torch.arange(count, device=device) for count in to.shape]
-    theirs = [
-        ((index + 0.5) * ratio).long().clamp(max=count - 1)
-        for index, count in zip(ours, of.shape, strict=True)
-    ]
-    picked = {
-        name: value[:, :, theirs[0]][..., theirs[1]]
-        for name, value in maps.items()
-        if name != "heatmap"
-    }
+    picked: dict[str, Tensor] = {}
+    # Which cell of the teacher, counted through its rows, every cell of the student takes.
+    if ratio > 1 and "heatmap" in maps:
+        heatmap = maps["heatmap"].float()
+        picked["heatmap"] = F.adaptive_max_pool2d(heatmap, to.shape)
+        best = heatmap.amax(1, keepdim=True)
+        _, cell = F.adaptive_max_pool2d(best, to.shape, return_indices=True)
+    else:
+        if "heatmap" in maps:
+            picked["heatmap"] = _interpolated(maps["heatmap"], to.shape)
+        i, j = (
+            ((index + 0.5) * ratio).long().clamp(max=count - 1)
+            for index, count in zip(ours, of.shape, strict=True)
+        )
+        cell = (i[:, None] * of.shape[1] + j)[None, None]
+    for name, value in maps.items():
+        if name != "heatmap":
+            index = cell.flatten(2).expand(*value.shape[:2], -1)
+            picked[name] = value.flatten(2).gather(2, index).unflatten(2, to.shape)
     if "reg" in picked:
-        place = torch.stack(torch.meshgrid(*theirs, indexing="ij"))
+        place = torch.cat([cell // of.shape[1], cell % of.shape[1]], 1)
         own = torch.stack(torch.meshgrid(*ours, indexing="ij"))
         picked["reg"] = (picked["reg"].float() + place) / ratio - own
-    if "heatmap" in maps:
-        picked["heatmap"] = resample(maps["heatmap"].float(), to.shape)
     return picked
 
 

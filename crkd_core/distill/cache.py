@@ -25,8 +25,8 @@ from torch import Tensor
 
 from crkd_core.files import write_bytes
 
-#: To be raised whenever reading, augmentation or preparation change what a teacher sees.
-_FORMAT = 1
+#: To be raised whenever reading, augmentation, preparation or networks change what a teacher says.
+_FORMAT = 2
 
 
 class CacheError(ValueError):

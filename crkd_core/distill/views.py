@@ -136,8 +136,9 @@ class TeacherViews:
             config.augment, drop_camera=0, drop_radar=0, drop_all_cameras=0, drop_all_radars=0
         )
         self.stream = stream
-        self.config = dataclasses.replace(
-            config, detector=teacher, augment=everything, depth_weight=0.0, sensors=sensors
+        # Nothing else of the student's run decides what it sees, and much would not fit it.
+        self.config = TrainConfig(
+            detector=teacher, augment=everything, seed=config.seed, sensors=sensors
         )
         self.cache = cache
         self.facts: list[object] = []

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import AttentionConfig, ConfigError, GridConfig
+from crkd_core.model.fuse import weighed
 
 
 class AttentionFuser(nn.Module):
@@ -43,14 +44,18 @@ class AttentionFuser(nn.Module):
             AttentionLayer(outputs, len(widths), config) for _ in range(config.layers)
         )
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Maps [B, C_i, X, Y] -> the same maps as they came, and fused [B, C, X, Y]."""
+    def forward(
+        self, maps: Sequence[Tensor], factors: Sequence[Tensor] = ()
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps [B, C_i, X, Y] -> the same times their factors, and fused [B, C, X, Y]."""
         normed = [n(m.permute(0, 2, 3, 1)) for n, m in zip(self.norms, maps, strict=True)]
+        # Behind the norms: these divide every cell by its own scale, and a factor with it.
+        normed = weighed(normed, [factor.permute(0, 2, 3, 1) for factor in factors])
         query = self.query(torch.cat(normed, -1)) + self.position
         values = [value(one) for value, one in zip(self.values, normed, strict=True)]
         for layer in self.layers:
             query = layer(query, values)
-        return tuple(maps), query.permute(0, 3, 1, 2)
+        return tuple(weighed(maps, factors)), query.permute(0, 3, 1, 2)
 
 
 class AttentionLayer(nn.Module):

@@ -123,9 +123,8 @@ class BevDetector(nn.Module):
                 calibrated, activation = self.calibration(radar_bev)
                 radar_bev = calibrated if self.calibrated else radar_bev
         maps = [view for view in (camera_bev, radar_bev, lidar_bev) if view is not None]
-        if self.guide is not None:
-            maps = [*self.guide(maps[0], maps[1], batch), *maps[2:]]
-        gated, fused = self.fuser(maps)
+        factors = () if self.guide is None else self.guide(maps[0], maps[1], batch)
+        gated, fused = self.fuser(maps, factors)
         return {
             "fused": fused,
             "camera_bev": camera_bev,

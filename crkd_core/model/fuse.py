@@ -1,7 +1,7 @@
 """Where the branches meet: the gated fuser of CRKD, or one plain convolution.
 
 docs/method.md 1.5. Maps come in the order of DetectorConfig.branches: camera, radar, LiDAR, those
-that there are.
+that there are. Factors [B, 1, X, Y] of the first of them come from an IntensityGuide; () = none.
 
 Shapes: B batch, C_i channels of branch i, C fused channels, X Y grid cells.
 """
@@ -29,9 +29,11 @@ class GatedFuser(nn.Module):
         self.gate = nn.Conv2d(sum(widths), sum(widths), gate_kernel, padding=gate_kernel // 2)
         self.out = conv_norm(sum(widths), outputs)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
+    def forward(
+        self, maps: Sequence[Tensor], factors: Sequence[Tensor] = ()
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
         """Maps [B, C_i, X, Y] -> the same maps after their gates, and fused [B, C, X, Y]."""
-        joint = torch.cat(list(maps), 1)
+        joint = torch.cat(weighed(maps, factors), 1)
         gated = joint * self.gate(joint).sigmoid()
         return gated.split(self.widths, 1), self.out(gated)
 
@@ -47,6 +49,15 @@ class ConvFuser(nn.Module):
         super().__init__()
         self.out = conv_norm(sum(widths), outputs)
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Maps [B, C_i, X, Y] -> the same maps as they came, and fused [B, C, X, Y]."""
-        return tuple(maps), self.out(torch.cat(list(maps), 1))
+    def forward(
+        self, maps: Sequence[Tensor], factors: Sequence[Tensor] = ()
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Maps [B, C_i, X, Y] -> the same times their factors, and fused [B, C, X, Y]."""
+        maps = weighed(maps, factors)
+        return tuple(maps), self.out(torch.cat(maps, 1))
+
+
+def weighed(maps: Sequence[Tensor], factors: Sequence[Tensor]) -> list[Tensor]:
+    """The first maps times their factors, the others as they came."""
+    own = [one * factor.to(one) for one, factor in zip(maps, factors, strict=False)]
+    return [*own, *maps[len(own) :]]

@@ -1,8 +1,9 @@
-"""Camera and radar maps weighed by what both see, before they are fused (docs/method.md 1.10).
+"""How much camera and radar maps weigh where they are fused (docs/method.md 1.10).
 
 That fusion is guided by intensity, in the deployed network, is IMKD's (its third stage); the form
 is ours. With intensities I, one convolution gives a map m per modality, and F' = F 2 sigmoid(m).
-The convolution starts at 0, so training starts from plain fusion.
+The convolution starts at 0, so training starts from plain fusion. The fuser multiplies: one that
+normalises its maps cell by cell must do so afterwards (attention_fuse.py).
 
 Shapes: B batch, C_i channels of branch i, X Y grid cells.
 """
@@ -29,15 +30,15 @@ class IntensityGuide(nn.Module):
         nn.init.zeros_(self.factors.bias)  # type: ignore[arg-type]
 
     def forward(self, camera: Tensor, radar: Tensor, batch: Batch) -> list[Tensor]:
-        """Maps [B, C_i, X, Y] of camera and radar -> the same, weighed."""
+        """Maps [B, C_i, X, Y] of camera and radar -> the factors of both, [B, 1, X, Y] each."""
         returns = None if self.intensity == "uniform" else radar_returns(batch, self.grid)
-        return self.weighed(camera, radar, returns)
+        return self.told(camera, radar, returns)
 
-    def weighed(self, camera: Tensor, radar: Tensor, returns: Tensor | None) -> list[Tensor]:
+    def told(self, camera: Tensor, radar: Tensor, returns: Tensor | None) -> list[Tensor]:
         """The same with ``radar_returns`` [B, 2, X, Y], which "uniform" does not read."""
         signals = torch.stack(self._signals(camera, radar, returns), 1)
         factors = 2 * self.factors(signals.to(self.factors.weight.dtype)).sigmoid()
-        return [camera * factors[:, :1].to(camera), radar * factors[:, 1:].to(radar)]
+        return [factors[:, :1], factors[:, 1:]]
 
     def _signals(
         self, camera: Tensor, radar: Tensor, returns: Tensor | None

@@ -28,6 +28,7 @@ from crkd_core.losses.targets import targets_of
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.detector import BevDetector
+from crkd_core.model.intensity_guide import IntensityGuide
 from crkd_core.presets.crkd import SIX_TASKS
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 
@@ -135,7 +136,10 @@ def batch(*seeds: int) -> Batch:
 
 
 def roughen(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give every BatchNorm statistics and weights that a wrong folding would not survive."""
+    """Give every BatchNorm statistics and weights that a wrong folding would not survive.
+
+    So with what guides a fusion, which is nothing at first.
+    """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
@@ -145,6 +149,8 @@ def roughen(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             with torch.no_grad():
                 module.weight.copy_(torch.rand(shape, generator=generator) + 0.5)
                 module.bias.copy_(torch.randn(shape, generator=generator) / 5)
+        if isinstance(module, IntensityGuide):
+            torch.nn.init.normal_(module.factors.weight, std=0.2, generator=generator)
     return model
 
 

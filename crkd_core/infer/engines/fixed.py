@@ -69,10 +69,11 @@ class FixedNetwork(nn.Module):
         if model.radar is not None:
             radar = self._pillars(given.pop(0), given.pop(0))
             maps.append(radar if model.calibration is None else model.calibration(radar)[0])
+        factors: list[Tensor] = []
         if model.guide is not None:
             returns = None if model.guide.intensity == "uniform" else given.pop(0)
-            maps = model.guide.weighed(maps[0], maps[1], returns)
-        _, fused = model.fuser(maps)
+            factors = model.guide.told(maps[0], maps[1], returns)
+        _, fused = model.fuser(maps, factors)
         beside = {}
         if model.temporal is not None:
             beside["instant"] = cells_first(fused)

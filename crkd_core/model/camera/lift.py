@@ -176,7 +176,9 @@ class Lift(nn.Module):
         """
         (size_x, size_y), low, cell = self.grid.shape, self.grid.low, self.grid.cell
         matrices = matrices.float()
-        rays = torch.einsum("pij,kj->ipk", matrices[:, :3, :3], self.pixels)[..., None]
+        # In the half precision of a training points would lie in other cells.
+        with torch.autocast(matrices.device.type, enabled=False):
+            rays = torch.einsum("pij,kj->ipk", matrices[:, :3, :3], self.pixels)[..., None]
         places = (rays * self.depths).add_(matrices[:, :3, 3].T[:, :, None, None])
         x, y, z = places
         # In place: a large network has a million points.

@@ -80,7 +80,9 @@ class RadarView(nn.Module):
         camera, point = (owner[:, None] == sample[None]).nonzero(as_tuple=True)
         ones = torch.ones_like(radar[:, :1])
         places = torch.cat([radar[:, :3], ones], 1)
-        u_d, _, depth = torch.einsum("kij,kj->ik", pixel_T_grid[camera, :3], places[point])
+        # In the half precision of a training points would lie in other columns and bins.
+        with torch.autocast(radar.device.type, enabled=False):
+            u_d, _, depth = torch.einsum("kij,kj->ik", pixel_T_grid[camera, :3], places[point])
         ahead = depth > self.low / 2
         u = u_d / depth.where(ahead, torch.ones_like(depth))
         column, bin_ = u / self.spacing, (depth - self.low) / self.step

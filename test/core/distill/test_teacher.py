@@ -288,6 +288,37 @@ def test_maps_move_to_other_cells_and_boxes_stay_where_they_are(cell: float) -> 
         assert near.abs().max() <= 1
 
 
+@pytest.mark.parametrize("cell", [1.0, 0.5, 1.6])
+def test_larger_cells_take_the_boxes_of_the_objects_own_cells(cell: float) -> None:
+    """What a teacher says beside them it has never learned."""
+    theirs = dataclasses.replace(TINY.grid, cell=cell)
+    low = torch.tensor(TINY.grid.low[:2])
+    places = torch.tensor([[-20.3, -13.1], [-9.7, 5.3], [0.1, 0.3], [11.3, -7.9], [21.9, 14.7]])
+    task = {
+        "reg": torch.full((2, 2, *theirs.shape), 50.0),
+        "height": torch.full((2, 1, *theirs.shape), -90.0),
+        "heatmap": torch.full((2, 2, *theirs.shape), -9.0),
+    }
+    for index, place in enumerate(places):
+        i, j = ((place - low) / cell).long().tolist()
+        task["heatmap"][index % 2, index % 2, i, j] = 2.0
+        task["height"][index % 2, 0, i, j] = float(index)
+        task["reg"][index % 2, :, i, j] = (place - low) / cell - torch.tensor([i, j])
+    (maps,) = fitted(
+        ModelOutput(fused=torch.zeros((2, 1, *theirs.shape)), tasks=[task]),
+        of=theirs,
+        to=TINY.grid,
+    ).tasks
+    for index, place in enumerate(places):
+        own = (place - low) / TINY.grid.cell
+        i, j = own.long().tolist()
+        assert maps["heatmap"][index % 2, index % 2, i, j] == 2.0
+        assert maps["height"][index % 2, 0, i, j] == index
+        torch.testing.assert_close(
+            maps["reg"][index % 2, :, i, j], own - own.floor(), atol=1e-4, rtol=0
+        )
+
+
 def test_a_teacher_with_other_cells_and_channels_distils() -> None:
     grid = dataclasses.replace(TINY.grid, cell=1.0)
     camera = dataclasses.replace(TINY.camera, context_channels=12)

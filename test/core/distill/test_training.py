@@ -10,7 +10,7 @@ import torch
 import vod_tiny
 from crkd_maps import only
 from distill_tiny import FRAMES, STUDENT, TEACHER, a_config, settled, start
-from model_tiny import TINY, batch
+from model_tiny import LIDAR, ONE_CLASS, TINY, batch, with_branches
 from safetensors.torch import save_file
 from train_tiny import Interrupted, StopsAfter, logged
 from typer.testing import CliRunner
@@ -22,7 +22,9 @@ from crkd_core.config import (
     PUBLISHED_LOSSES,
     AugmentConfig,
     ConfigError,
+    CrkdConfig,
     GuideConfig,
+    ImkdConfig,
     RadarViewConfig,
     TemporalConfig,
     TrainConfig,
@@ -222,6 +224,23 @@ def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
     ours, (theirs,) = TaughtViews(FRAMES, config, [a_teacher()])[4]
     np.testing.assert_array_equal(ours.ego_T_cam, theirs.frame.ego_T_cam)
     np.testing.assert_array_equal(ours.intrinsics, theirs.frame.intrinsics)
+
+
+def test_what_is_the_students_own_does_not_bother_its_teacher() -> None:
+    """A file of an image branch beside a teacher without cameras, weights of classes it lacks."""
+    blind = Teacher(build_detector(with_branches("lidar")))
+    imkd = ImkdConfig(teacher="", teacher_checksum="", losses={"lidar_fused": 1.0})
+    config = TrainConfig(detector=TINY, augment=None, start_image="other.safetensors", imkd=imkd)
+    _, (seen,) = TaughtViews(FRAMES, config, [blind])[0]
+    assert seen.frame.lidar is not None
+    cars = dataclasses.replace(ONE_CLASS, lidar=LIDAR)
+    weights = (1.0,) * len(TINY.classes)
+    crkd = CrkdConfig(
+        teacher="", teacher_checksum="", losses={"reld": 1.0}, respd_class_weights=weights
+    )
+    config = TrainConfig(detector=TINY, augment=None, crkd=crkd)
+    _, (seen,) = TaughtViews(FRAMES, config, [Teacher(build_detector(cars))])[0]
+    assert seen.frame.lidar is not None
 
 
 def values(given: Tensors) -> list:

@@ -60,6 +60,37 @@ def test_fresh_guide_and_memory_change_nothing(tmp_path) -> None:
         assert ours.instant is not None and theirs.instant is None
 
 
+@pytest.mark.parametrize("fuser", ["gated", "conv", "attention"])
+def test_a_guide_weighs_the_maps_of_every_fuser(fuser) -> None:
+    """Camera once and a half, radar by half: as if what first reads the maps were so scaled.
+
+    The norms of attention make a map and its multiple one, so a factor in front of them says
+    nothing.
+    """
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, guide=GuideConfig(), fuser=fuser, attention=ALL.attention)
+    model = roughen(build_detector(config)).eval()
+    with torch.no_grad():
+        model.guide.factors.weight.zero_()
+        plain = model(batch(0)).fused
+        model.guide.factors.bias.copy_(torch.tensor([3.0, 1 / 3]).log())
+        guided = model(batch(0)).fused
+        model.guide = None
+        camera = TINY.camera.context_channels
+        share = torch.tensor([1.5] * camera + [0.5] * TINY.radar.channels[-1])[:, None, None]
+        if fuser == "attention":
+            for norm, factor in zip(model.fuser.norms, (1.5, 0.5), strict=True):
+                norm.weight.mul_(factor)
+                norm.bias.mul_(factor)
+        else:
+            model.fuser.out[0].weight.mul_(share)
+        if fuser == "gated":
+            model.fuser.gate.weight.mul_(share)
+        expected = model(batch(0)).fused
+    torch.testing.assert_close(guided, expected, rtol=1e-3, atol=1e-4)
+    assert (guided - plain).std() > 0.02 * plain.std()
+
+
 def test_everything_is_trained_and_kept(tmp_path) -> None:
     torch.manual_seed(0)
     model = build_detector(ALL)
@@ -113,6 +144,20 @@ def test_radar_is_seen_in_its_column_at_its_depth() -> None:
     occupied = (plane != 0).any(1)
     assert not (occupied & ~expected).any()
     assert (occupied & expected).sum() > 0.8 * expected.sum()  # ReLU may hide a point.
+
+
+def test_half_precision_leaves_radar_points_in_their_columns() -> None:
+    torch.manual_seed(0)
+    lift = build_detector(SEES).eval().lift
+    assert isinstance(lift, RadarLift)
+    lift.view.convolutions = torch.nn.Identity()
+    seen, read = batch(0, 1), []
+    lift.view.out.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0] != 0))
+    for half in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            lift.view(seen.radar, seen.radar_sample, seen.grid_T_pixel, seen.camera_present)
+    whole, halved = (occupied.any(1) for occupied in read)
+    assert torch.equal(whole, halved)
 
 
 def test_what_is_missing_adds_nothing() -> None:

@@ -119,7 +119,11 @@ def test_fixed_shapes_change_nothing(branches):
     [
         {"guide": GuideConfig(intensity="activation")},
         {"guide": GuideConfig(intensity="density")},
-        {"fuser": "attention", "attention": AttentionConfig(heads=2, points=2, layers=1)},
+        {
+            "fuser": "attention",
+            "attention": AttentionConfig(heads=2, points=2, layers=1),
+            "guide": GuideConfig(),
+        },
         {"radar": dataclasses.replace(TINY.radar, points_per_pillar=2)},
         {"radar": dataclasses.replace(TINY.radar, calibration="path")},
         {"radar": dataclasses.replace(TINY.radar, calibration="side")},

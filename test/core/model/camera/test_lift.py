@@ -146,3 +146,13 @@ def test_cells_by_point_are_those_that_the_sorted_points_lie_in(lift):
     cells = lift.cells(b.grid_T_pixel, b.camera_present)
     assert 0 < len(index.point) < len(cells)
     torch.testing.assert_close(cells, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_leaves_points_in_their_cells(lift, dtype):
+    """The matrix product that places them would otherwise round them by tens of centimetres."""
+    b = batch(0, 1)
+    expected = lift.cells(b.grid_T_pixel, b.camera_present)
+    with torch.autocast("cpu", dtype):
+        found = lift.cells(b.grid_T_pixel, b.camera_present)
+    assert torch.equal(found, expected)
