@@ -131,8 +131,8 @@ def check_cloud(message: Any, source: str) -> None:
     _check_layout(layout_of(message), step, source)
     if width and not height and len(message.data):
         raise ConvertError(
-            f"{source}: expected no data of {width} x 0 points, got {len(message.data)} bytes; the "
-            "driver has to set height, to 1 for a cloud of one row"
+            f"{source}: expected no data of {width} x 0 points, got {len(message.data)} bytes; "
+            "the driver has to set height, to 1 for a cloud of one row"
         )
     if height > 1 and row < width * step:
         raise ConvertError(

@@ -18,16 +18,16 @@ from crkd_ros.sync.history import History
 
 #: Images of one trigger are so near, ns: those of the trigger with which a camera joins count.
 _MARGIN_NS = 20_000_000
-#: A camera that missed so many of its images in a row was restarted, if it was silent for
-#: ``dead_after``.
-_MISSED = 5
+#: A camera that missed so many of its images in a row, and was silent for so long, ns, was
+#: restarted. No shorter than it is measured: one that comes and goes is measured, too.
+_MISSED, _MISSED_NS = 5, WINDOWS_NS[0]
 
 
 class FiringWatch:
     """Knows the rule of a frame's images at every reference.
 
     Args:
-        config: ``firing``, ``wait``, ``dead_after`` and what ``measure`` uses.
+        config: ``firing``, ``wait`` and what ``measure`` uses.
         histories: sensor -> what was heard of it.
         cameras: those that may join, the best one to set the reference first.
     """
@@ -92,7 +92,7 @@ class FiringWatch:
         before, period = history.before(stamp_ns), history.period_ns(stamp_ns - 1)
         if before is None or period is None:
             return False
-        return stamp_ns - before > max(self._config.dead_after * 1e9, _MISSED * period)
+        return stamp_ns - before > max(_MISSED_NS, _MISSED * period)
 
     def _begin(self, stamp_ns: int) -> None:
         """Measure from a stamp on; of several cameras that join, from the last one's."""

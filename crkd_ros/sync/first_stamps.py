@@ -111,8 +111,8 @@ class FirstStamps:
     def slow(self) -> Mapping[str, float]:
         """Others of a lower rate than the anchor -> time between their images, whatever is lost.
 
-        A slow camera has few images to measure, and is not regular if it loses one of them. But what
-        is lost makes pauses longer: its short ones are longer than the anchor's long ones.
+        A slow camera has few images to measure, and is not regular if it loses one of them. But
+        what is lost makes pauses longer: its short ones are longer than the anchor's long ones.
         """
         if self.anchor not in self.regular:
             return {}

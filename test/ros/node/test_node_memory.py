@@ -11,9 +11,10 @@ import ros_rig
 import torch
 from model_tiny import TINY, roughen
 
-rclpy = pytest.importorskip("rclpy")
+pytest.importorskip("rclpy")
 
 import node_rig
+import rclpy
 from node_rig import START, stamp_of
 from offline_node import offline
 
