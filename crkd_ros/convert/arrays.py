@@ -129,6 +129,11 @@ def check_cloud(message: Any, source: str) -> None:
     """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
     _check_layout(layout_of(message), step, source)
+    if width and not height and len(message.data):
+        raise ConvertError(
+            f"{source}: expected no data of {width} x 0 points, got {len(message.data)} bytes; "
+            "the driver has to set height, to 1 for a cloud of one row"
+        )
     if height > 1 and row < width * step:
         raise ConvertError(
             f"{source}: expected rows (row_step) of at least {width * step} bytes for {width} "

@@ -60,6 +60,8 @@ def compressed_rgb(message: Any, source: str, bits: int) -> NDArray[np.uint8]:
     mosaic = _mosaic(kind)
     if not data.startswith(_PNG):
         _check_jpeg(message, data)
+        # USB cameras fill Motion JPEG up to whole blocks; what was cut short lacks its end still.
+        data = data.rstrip(b"\0")
     if mosaic is not None:
         return _demosaiced(data, mosaic, bits, source)
     if data.startswith(_PNG):

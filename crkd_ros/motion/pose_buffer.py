@@ -267,6 +267,8 @@ class PoseBuffer:
         stamps, known = self._stamps, self._known
         beyond = stamp_ns - stamps[-1]
         window = max(bisect.bisect_right(stamps, stamps[-1] - _WINDOW_NS) - 1, 0)
+        # Nor is the vehicle's speed now the mean of a gap.
+        window += stamps[-1] - stamps[window] > LONGEST_GAP * 1e9
         base = stamps[-1] - stamps[window]
         speed_known = known[-1].twist is not None or base >= _SPEED_NS
         if beyond > EXTRAPOLATION * 1e9 or not speed_known:

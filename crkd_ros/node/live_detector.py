@@ -66,6 +66,12 @@ class LiveDetector:
             config = with_classes(self._detector.config.classes)
             self._config = config = config.for_detector(self._detector.config)
             reporter.detects(config.classes)
+            if self._detector.config.temporal is not None and config.motion.source == "none":
+                reporter.problem(
+                    "memory",
+                    "the weights remember earlier moments and motion.source is none: nothing is "
+                    "remembered, for no pose is known; set motion.source to odom or tf",
+                )
             rig = self._rig()  # Made anew by ``start``: here for what it refuses.
             self._outputs = Outputs(
                 node,

@@ -63,7 +63,7 @@ def publishing(
                 place=_place(config, recording),
                 problem=problem,
             ),
-            frame_id=config.output_frame or config.base_frame,
+            frame_id=config.frame_id,
             markers=config.markers,
             threshold=config.score_threshold,
         )

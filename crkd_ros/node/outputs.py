@@ -188,8 +188,7 @@ class Outputs:
         )
 
     def _head(self, stamp_ns: int) -> dict[str, Any]:
-        frame_id = self._config.output_frame or self._config.base_frame
-        return {"stamp_ns": stamp_ns, "frame_id": frame_id}
+        return {"stamp_ns": stamp_ns, "frame_id": self._config.frame_id}
 
     def _doubt_float32(self, detections: Detections) -> None:
         """Say once that the fields of ~/boxes do not hold places in a frame of a whole country."""

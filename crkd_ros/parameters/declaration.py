@@ -98,12 +98,13 @@ def declare_classes(node: Any, config: Config, classes: Sequence[str]) -> Config
     for one in before:
         node.undeclare_parameter(one.name)
     for one in new:
-        _declare(node, one)
+        # What was given for it at the start has been taken back since, or it would be here.
+        _declare(node, one, given=False)
     return checked
 
 
-def _declare(node: Any, parameter: Parameter) -> Any:
-    """Declare one parameter and answer its value."""
+def _declare(node: Any, parameter: Parameter, *, given: bool = True) -> Any:
+    """Declare one parameter and answer its value; ``given``: the one of the start, if any."""
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
     from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
@@ -121,7 +122,9 @@ def _declare(node: Any, parameter: Parameter) -> Any:
     default = parameter.default
     default = list(default) if isinstance(default, tuple) else default
     try:
-        value = node.declare_parameter(parameter.name, default, descriptor).value
+        value = node.declare_parameter(
+            parameter.name, default, descriptor, ignore_override=not given
+        ).value
     except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         hint = "" if not isinstance(default, str) else f"; {_QUOTES}"
         raise ParameterError(

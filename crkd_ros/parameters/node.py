@@ -69,6 +69,11 @@ class NodeConfig(FramingConfig, WeightsConfig):
     #: Of the loaded weights; () before. No parameter.
     classes: tuple[str, ...] = ()
 
+    @property
+    def frame_id(self) -> str:
+        """Frame of all outputs. tf2 refuses the leading slash that tf1 had, and so do viewers."""
+        return self.output_frame.lstrip("/") or self.base_frame.lstrip("/")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.classes:

@@ -25,11 +25,15 @@ from crkd_ros.parameters.knobs import (
 
 Config = TypeVar("Config")
 
+#: What stands for names in the path of a node: any number of them, or one.
+_WILD = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+
 
 def load(path: Path, kind: type[Config], *, node: str) -> Config:
     """The parameters that a file gives to a node, as a configuration dataclass.
 
-    Sections are read as rcl reads them: ``/**`` and the node's own name, a later one wins.
+    Sections are read as rcl reads them: those of the node's own path, nested or not, and of wild
+    cards (``/**``, ``/*``), a later one wins.
 
     Args:
         path: the YAML file.
@@ -110,10 +114,10 @@ def given(path: Path, *, node: str, namespace: str = "") -> dict[str, Any]:
     except ConfigError as error:
         raise ParameterError(f"{path}: cannot read parameters: {error}") from error
     values: dict[str, Any] = {}
-    sections = content if isinstance(content, dict) else {}
-    full = f"{namespace.strip('/')}/{node}".strip("/")
-    for name, section in sections.items():
-        if str(name).strip("/") in ("**", f"**/{node}", full):
+    full = "/" + f"{namespace.strip('/')}/{node}".strip("/")
+    for name, section in _sections(content if isinstance(content, dict) else {}):
+        words = name.strip("/").split("/")
+        if re.fullmatch("".join(_WILD.get(one) or f"/{re.escape(one)}" for one in words), full):
             found = section.get("ros__parameters") if isinstance(section, dict) else None
             if not isinstance(found, dict):
                 raise ParameterError(f"{path}: {name}: expected ros__parameters with a mapping")
@@ -163,6 +167,17 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN"))
+
+
+def _sections(content: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The path of every node of a file, whose namespaces may be nested, and what is said to it."""
+    for name, section in content.items():
+        inner = f"{path}/{str(name).strip('/')}"
+        deeper = isinstance(section, dict) and "ros__parameters" not in section
+        if deeper and any(isinstance(one, dict) for one in section.values()):
+            yield from _sections(section, inner)
+        else:
+            yield inner, section
 
 
 def _leaves(section: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -141,7 +141,7 @@ def score_pass(
     _check_poses(tables, one, poses)
     answers = []
     for arrival in one.arrivals:
-        if arrival.frame_id not in (base_frame, MAP_FRAME):
+        if arrival.frame_id not in (base_frame.lstrip("/"), MAP_FRAME):
             raise ScoreError(
                 f"boxes are in frame {arrival.frame_id!r}; expected {base_frame} or {MAP_FRAME}"
             )

@@ -133,10 +133,11 @@ def _free(heard: FirstStamps, config: SyncConfig) -> Firing:
     """The latest images, of slow cameras up to a little more than their own period old."""
     before = config.camera_spread * 1e9
     # A camera whose period fits into camera_spread always has an image that is new enough.
+    periods = {**heard.slow, **{name: heard.periods[name] for name in heard.regular}}
     oldest = {
-        name: max(before, min(_OLDEST * heard.periods[name], _OLDEST_S * 1e9))
-        for name in heard.regular
-        if heard.periods[name] > before
+        name: max(before, min(_OLDEST * period, _OLDEST_S * 1e9))
+        for name, period in periods.items()
+        if period > before
     }
     return Firing(
         kind="free",

@@ -1,5 +1,7 @@
 """When it is measured how the cameras fire: once they have begun, and anew when one joins. Pure.
 
+One that was restarted joins, too: it may fire at other times than before.
+
 Drivers come up one after another, so the first second of a drive may hold one camera or none. It
 depends on stamps alone, and what was measured holds for references after the stamps that it was
 measured from: live node and replay form the same frames.
@@ -16,6 +18,9 @@ from crkd_ros.sync.history import History
 
 #: Images of one trigger are so near, ns: those of the trigger with which a camera joins count.
 _MARGIN_NS = 20_000_000
+#: A camera that missed so many of its images in a row, and was silent for so long, ns, was
+#: restarted. No shorter than it is measured: one that comes and goes is measured, too.
+_MISSED, _MISSED_NS = 5, WINDOWS_NS[0]
 
 
 class FiringWatch:
@@ -49,7 +54,9 @@ class FiringWatch:
 
     def heard(self, sensor: str, stamp_ns: int) -> None:
         """A message was taken, and is in the histories."""
-        if sensor in self._cameras and sensor not in self._joined:
+        if sensor in self._cameras and (
+            sensor not in self._joined or self._returns(sensor, stamp_ns)
+        ):
             self._joined.add(sensor)
             self._begin(stamp_ns)
         if self._from_ns is None or not self._windows:
@@ -78,6 +85,14 @@ class FiringWatch:
         lacking = {name for name in self._joined if name not in found.periods_ns} - self._again
         self._again |= lacking
         self._joined -= lacking
+
+    def _returns(self, camera: str, stamp_ns: int) -> bool:
+        """Whether this is its first image after it was dead."""
+        history = self._histories[camera]
+        before, period = history.before(stamp_ns), history.period_ns(stamp_ns - 1)
+        if before is None or period is None:
+            return False
+        return stamp_ns - before > max(_MISSED_NS, _MISSED * period)
 
     def _begin(self, stamp_ns: int) -> None:
         """Measure from a stamp on; of several cameras that join, from the last one's."""

@@ -107,9 +107,23 @@ class FirstStamps:
         """Whether a camera is as near to the anchor as this."""
         return any(_share(apart, within) >= _MOST for apart in self.nearest.values())
 
+    @property
+    def slow(self) -> Mapping[str, float]:
+        """Others of a lower rate than the anchor -> time between their images, whatever is lost.
+
+        A slow camera has few images to measure, and is not regular if it loses one of them. But
+        what is lost makes pauses longer: its short ones are longer than the anchor's long ones.
+        """
+        if self.anchor not in self.regular:
+            return {}
+        longest = _RATES * float(np.quantile(np.diff(self.anchors), 1 - _SURE))
+        heard = {name: own for name, own in self.others.items() if len(own) >= _LEAST}
+        pauses = {name: _sure(np.diff(own)) for name, own in heard.items()}
+        return {name: pause for name, pause in pauses.items() if pause > longest}
+
     def in_step(self) -> bool:
         """Whether no camera is of another rate than the anchor, or of no fixed place."""
-        return all(
+        return not self.slow and all(
             _same_rate(own, self.anchors) and _steady(own, self.anchors, self.period)
             for own in self.comparable.values()
         )

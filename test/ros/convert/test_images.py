@@ -210,6 +210,14 @@ def test_jpegs_have_the_colours_of_their_file(make, kind):
     assert np.abs(got.astype(int) - rgb).mean() < 6
 
 
+def test_zeros_behind_a_jpeg_are_no_damage_and_mend_none(make):
+    data = encoded(ros_rig.pixels(1), ".jpg")
+    got, plain = (image_rgb(compressed(make, one, "jpeg")) for one in (data + bytes(1000), data))
+    np.testing.assert_array_equal(got, plain)
+    with pytest.raises(ConvertError, match="truncated JPEG"):
+        image_rgb(compressed(make, data[: len(data) // 2] + bytes(1000), "jpeg"))
+
+
 def test_old_publishers_exchanged_red_and_blue(make):
     rgb = ros_rig.pixels(2)
     for kind in ("rgb8; jpeg compressed", "bgr8; png compressed rgb8"):

@@ -129,6 +129,8 @@ def test_clouds_that_contradict_themselves_are_errors(make):
     fields[2].datatype = 99
     with pytest.raises(ConvertError, match=r"'z' .datatype 99"):
         radar_points(broken(fields=fields))
+    with pytest.raises(ConvertError, match=r"no data of 40 x 0 points, got 1720 bytes.*height"):
+        radar_points(broken(height=0))
     assert radar_points(broken(width=0)).shape == (0, 18)
     assert radar_points(broken(width=0, height=0)).shape == (0, 18)
     nothing = broken(width=0, point_step=0, row_step=0, data=np.zeros(0, np.uint8), fields=[])

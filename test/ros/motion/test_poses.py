@@ -340,6 +340,27 @@ def test_positions_lead_where_a_twist_contradicts_them(what):
     assert [("contradicts its own poses" in text) for text in said] == [True] * (what != "right")
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_after_a_gap_poses_are_carried_on_by_those_since(told):
+    def place(stamp):
+        """The vehicle stands for the four seconds that nothing is heard of."""
+        return steady(stamp if stamp < T0 + SECOND else stamp - 4 * SECOND)
+
+    said: list[str] = []
+    poses = PoseBuffer(report=said.append)
+    step, back = SECOND // 50, T0 + 5 * SECOND
+    for stamp in [*range(T0, T0 + SECOND, step), back, back + step, back + 2 * step]:
+        own = np.array([*(place(stamp)[:3, :3].T @ [10, -3, 0.1]), 0, 0, 0.5])
+        poses.add(stamp, place(stamp), twist=own if told else None)
+        at = stamp + SECOND // 20
+        if stamp == back and not told:
+            with pytest.raises(MotionError, match="needs two or a twist"):
+                poses.at(at)
+        elif stamp >= back:
+            assert np.linalg.norm(poses.at(at)[:3, 3] - place(at)[:3, 3]) < 0.05
+    assert said == []
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30), st.floats(-60, 60), st.integers(0, 1000))
 def test_two_publishers_of_one_odometry_are_never_mixed(behind_ms, apart, seed):

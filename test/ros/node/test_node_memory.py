@@ -14,6 +14,7 @@ from model_tiny import TINY, roughen
 pytest.importorskip("rclpy")
 
 import node_rig
+import rclpy
 from node_rig import START, stamp_of
 from offline_node import offline
 
@@ -22,6 +23,7 @@ from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_ros.convert import arrays, ros_packages
+from crkd_ros.node.detector_node import DetectorNode
 
 #: Three turns of the cameras.
 MEMORY = TemporalConfig(frames=2, interval=0.25, tolerance=0.2)
@@ -85,6 +87,24 @@ def answers(bench, references) -> list:
 
 def alike(ours, theirs) -> bool:
     return len(ours) == len(theirs) and np.allclose(ours.center, theirs.center, atol=1e-3)
+
+
+@pytest.mark.parametrize("source", ["none", "odom"])
+def test_that_nothing_is_remembered_without_a_pose_is_told(weights, tmp_path, source):
+    ros_rig.calibration().save(tmp_path / "calibration.yaml")
+    values = {"weights": weights, "calibration_file": tmp_path / "calibration.yaml"}
+    words = [f"{name}:={value}" for name, value in {**values, "motion.source": source}.items()]
+    rclpy.init(args=["--ros-args", *(part for one in words for part in ("-p", one))])
+    node = DetectorNode()
+    try:
+        assert node.trigger_configure().name == "SUCCESS"
+        told = node._reporter.take().problems
+        assert list(told) == ["memory"] * (source == "none")
+        assert all("set motion.source" in text for _, text in told.values())
+        node.trigger_cleanup()
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_a_drive_is_remembered_as_offline_and_forgotten_when_it_begins_again(bench, weights):

@@ -150,6 +150,24 @@ def test_boxes_go_out_numbered_and_in_the_frame_that_was_asked_for(bench):
     assert rig.reporter.take().problems == {}
 
 
+@pytest.mark.parametrize(
+    ("config", "frame"),
+    [
+        (NodeConfig(base_frame="/base_link"), "base_link"),
+        (NodeConfig(base_frame="base_link", output_frame="/odom"), "odom"),
+        (NodeConfig(base_frame="/car", output_frame="/"), "car"),
+    ],
+)
+def test_frames_go_out_without_the_slash_that_tf2_refuses(bench, config, frame):
+    rig = bench(config)
+    boxes = rig.listen(CLOUD, "/detector_node/boxes")
+    markers = rig.listen(MARKERS, "/detector_node/markers")
+    rig.activate()
+    assert rig.send(boxes, START).header.frame_id == frame
+    rig.wait(lambda: markers)
+    assert {one.header.frame_id for one in markers[0].markers} == {frame}
+
+
 @pytest.mark.parametrize(("north", "told"), [(50_000.0, False), (5_412_345.0, True)])
 def test_boxes_that_float32_cannot_place_are_told(bench, north, told):
     map_T_base = geometry.pose([500_123.0 if told else 0.0, north, 0], [1.0, 0, 0, 0])

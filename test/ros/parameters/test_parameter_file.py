@@ -10,7 +10,7 @@ import yaml
 
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
-from crkd_ros.parameters.parameter_file import as_yaml, load, load_all
+from crkd_ros.parameters.parameter_file import as_yaml, given, load, load_all
 
 
 def read(path, text):
@@ -116,12 +116,40 @@ def test_what_ros_reads_is_what_we_read(path):
         assert declare(node, NodeConfig) == ours
 
 
+SAID = "{ros__parameters: {a: 1}}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"robot1: {{detector_node: {SAID}}}",
+        f"/robot1/detector_node: {SAID}",
+        f"detector_node: {SAID}",
+        f"robot2: {{detector_node: {SAID}}}",
+        f"/**: {{detector_node: {SAID}}}",
+        f"/**/detector_node: {SAID}",
+        f"/**: {{other_node: {SAID}}}",
+        f"/*: {{detector_node: {SAID}}}",
+        f"/*: {SAID}",
+        f"/robot1/**: {SAID}",
+        f"/robot1: {{'*': {SAID}}}",
+        f"/**: {{ros__parameters: {{a: 2}}}}\nrobot1: {{detector_node: {SAID}}}",
+        f"robot1: {{detector_node: {SAID}}}\n/**: {{ros__parameters: {{a: 2}}}}",
+    ],
+)
+def test_sections_reach_the_node_that_rcl_has_them_reach(path, text):
+    path.write_text(text)
+    ours = given(path, node="detector_node", namespace="robot1")
+    with started(path, "-r", "__ns:=/robot1") as node:
+        assert {name: one.value for name, one in node._parameter_overrides.items()} == ours
+
+
 @contextlib.contextmanager
-def started(path):
+def started(path, *arguments):
     """A node that was started with a parameter file."""
     rclpy = pytest.importorskip("rclpy")
     context = rclpy.Context()
-    rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context)
+    rclpy.init(args=["--ros-args", "--params-file", str(path), *arguments], context=context)
     node = rclpy.create_node("detector_node", context=context)
     try:
         yield node

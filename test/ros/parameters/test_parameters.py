@@ -201,6 +201,17 @@ def test_what_was_given_at_the_start_holds_when_the_weights_are_known(node):
     assert config.remap.published("tram") == "cyclist"
 
 
+@pytest.mark.parametrize("node", [{"tracking.gate.tram": 9.0}], indirect=True)
+def test_what_was_taken_back_does_not_return_with_the_weights(node):
+    config = declare_classes(node, declare(node, NodeConfig), CLASSES)
+    default = config.tracking.gate.metres("car")
+    config = knobs.changed(config, {"tracking.gate.tram": default}, only_dynamic=True)
+    for classes in (NUSCENES_CLASSES, CLASSES):
+        config = declare_classes(node, config, classes)
+    shown = node.get_parameter("tracking.gate.tram").value
+    assert shown == config.tracking.gate.metres("tram") == default
+
+
 @pytest.mark.parametrize(
     ("node", "text"),
     [

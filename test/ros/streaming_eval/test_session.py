@@ -298,6 +298,15 @@ def test_what_cannot_be_scored_is_explained(tables, recorded):
     refused("has no sensor message", arrivals=[other])
 
 
+def test_the_vehicles_frame_may_be_written_with_a_slash(tables, recorded):
+    plain, slashed = (
+        score_pass(tables, "world_all", recorded, base_frame=base).scores.evaluations
+        for base in ("base_link", "/base_link")
+    )
+    for variant in VARIANTS:
+        assert plain[variant].summary["nd_score"] == slashed[variant].summary["nd_score"]
+
+
 def test_boxes_in_the_map_need_no_pose(tables, recorded):
     samples = key_frames(tables, tables.scenes[:1])
 

@@ -182,6 +182,36 @@ def test_a_camera_that_said_a_word_and_joins_later_is_measured_too() -> None:
     assert set(sync.firing().periods_ns) == set(CAMERAS)
 
 
+@pytest.mark.parametrize("rate", [5, 10, 25])
+def test_a_camera_that_was_restarted_is_measured_again(rate) -> None:
+    died, back = START + 3e9, START + 5e9
+    events = [
+        (name, stamp + round(0.6e9 / rate) * (name == "CAM_FRONT" and stamp > back))
+        for name, stamp in rig(AT_ONCE, rate, seconds=8.0, jitter_ms=0.5)
+        if name != "CAM_FRONT" or not died < stamp <= back
+    ]
+    events.sort(key=lambda event: event[1])
+    arrival = [(stamp - START) * 1e-9 + 0.01 for _, stamp in events]
+    sets = replay(events)
+    assert simple(sets) == simple(live(events, arrival))
+    # Once its images of a second are there.
+    late = [one for one in sets if one.stamp_ns > back + 1.5e9]
+    assert len(late) >= 2.4 * rate
+    assert all(set(one.images) == set(CAMERAS) for one in late)
+
+
+@pytest.mark.parametrize("lost", range(1, 5))
+def test_a_slow_camera_that_loses_an_image_at_first_is_slow_all_the_same(lost) -> None:
+    rates = dict.fromkeys(CAMERAS, 15) | {"CAM_FRONT": 5}
+    phases = {camera: 0.005 * i for i, camera in enumerate(CAMERAS)}
+    events = rig(phases, rates)
+    images = [event for event in events if event[0] == "CAM_FRONT"]
+    events.remove(images[lost])
+    late = [one for one in replay(events) if one.stamp_ns > START + 2.3e9]
+    assert len(late) >= 15 * 4
+    assert all(set(one.images) == set(CAMERAS) for one in late)
+
+
 def test_radars_alone_do_not_use_up_the_time_in_which_cameras_are_measured() -> None:
     events = rig(AT_ONCE, 20, seconds=10.0)
     sets = replay(began(events, dict.fromkeys(CAMERAS, 6.0)))
