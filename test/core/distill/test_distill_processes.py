@@ -81,7 +81,7 @@ def runs(tmp_path_factory) -> dict[str, Run]:
         },
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return found
