@@ -67,7 +67,9 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
     label, fused = (*responses, "label_fused"), (*responses, "label_fused", "lidar_fused")
     everything = (*fused, "lidar_radar")
     guide = "detector.guide={}"
-    flat = ("imkd.radar.intensity=uniform", "imkd.fused.intensity=uniform")
+    # Cells count alike only where radar evidence does not weigh them either.
+    flat_radar = ("imkd.radar.intensity=uniform", "imkd.evidence=1")
+    flat_fused = ("imkd.fused.intensity=uniform",)
     arms = [
         plain,
         own,
@@ -77,13 +79,13 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
             "label_all", "labels, all cells alike", *label, changes=("imkd.label.cells=all",)
         ),
         rung("fused", "and LiDAR to fused", *fused),
-        rung("fused_uniform", "LiDAR to fused, uniform", *fused, changes=flat[1:]),
+        rung("fused_uniform", "LiDAR to fused, uniform", *fused, changes=flat_fused),
         rung("radar", "and LiDAR to radar", *everything),
-        rung("radar_uniform", "LiDAR to radar, uniform", *everything, changes=flat[:1]),
+        rung("radar_uniform", "LiDAR to radar, uniform", *everything, changes=flat_radar),
         rung("imkd", "and intensity-guided fusion: IMKD", *everything, changes=(guide,)),
         rung(
             "imkd_uniform", "all of IMKD, uniform", *everything,
-            changes=(*flat, guide, "detector.guide.intensity=uniform"),
+            changes=(*flat_radar, *flat_fused, guide, "detector.guide.intensity=uniform"),
         ),
         rung("imkd_rays", "IMKD, ellipses along rays", *everything,
              changes=(guide, "imkd.fused.cells=rays", "imkd.label.cells=rays")),
