@@ -10,13 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import (
-    check_metres,
-    encode_records,
-    read_records,
-    warn_of_lost,
-    warn_of_nothing,
-)
+from crkd_core.data.records import check_metres, encode_records, read_records
+from crkd_core.data.warn import warn_of_lost, warn_of_nothing
 
 #: Columns of a file.
 LIDAR_FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -69,9 +64,11 @@ def read_bin(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             file.
     """
     points = read_records(path, LIDAR_FIELDS, what="LiDAR", error=LidarError)
-    warn_of_nothing(points, path)
+    warn_of_nothing(path, points)
     # ``accumulate`` leaves points that are not finite out.
-    warn_of_lost(points, path, LIDAR_FIELDS[:4])
+    left = np.count_nonzero(np.isfinite(points[:, :4]).all(1))
+    columns = dict(zip(LIDAR_FIELDS[:4], points.T, strict=False))
+    warn_of_lost(path, columns, left=int(left), what="points")
     check_metres(points, path, error=LidarError)
     return points
 

@@ -5,17 +5,15 @@ What a row is, and which returns are valid, is in radar.py.
 
 from __future__ import annotations
 
-import logging
 import os
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.radar import RADAR_DTYPE, USED, RadarError, from_records, to_records
+from crkd_core.data.warn import warn_of_lost
 from crkd_core.files import read_file
 from crkd_core.sensors import RADAR_COLUMN, RADAR_FIELDS
-
-logger = logging.getLogger(__name__)
 
 # What tells units apart, and damage: no radar sees so far (m), nothing is so fast (m/s), and no
 # echo is so strong (dBsm).
@@ -67,14 +65,10 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
                 )
     except RadarError as error:
         raise RadarError(f"{path}: {error}") from error
-    if count > 1 and not len(points):
-        lost = [name for name in USED if not np.isfinite(records[name]).any()]
-        logger.warning(
-            "%s: none of its %d returns is left: %s is not finite in any",
-            path,
-            count,
-            ", ".join(lost) or "some field",
-        )
+    # A single row that is not finite says that there are no returns.
+    if count > 1:
+        columns = {name: records[name] for name in USED}
+        warn_of_lost(path, columns, left=len(points), what="returns")
     return points
 
 

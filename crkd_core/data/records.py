@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 
@@ -10,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.files import read_file
-
-logger = logging.getLogger(__name__)
 
 #: Farther than any sensor sees, metres: what tells units apart.
 FARTHEST = 1000.0
@@ -78,30 +75,3 @@ def check_metres(
             f"{path}: x, y, z: expected metres; read so, half of the points lie beyond "
             f"{middle:.3g} m"
         )
-
-
-def warn_of_lost(
-    points: NDArray[np.float32], path: str | os.PathLike[str], fields: Sequence[str]
-) -> None:
-    """Warn of a file of which no point can be used: a column is not finite in any of them.
-
-    Args:
-        points: [N, len(fields) or more] as read.
-        path: of the file.
-        fields: columns that must be finite.
-    """
-    finite = (np.isfinite(points[:, column]).any() for column in range(len(fields)))
-    lost = [name for name, some in zip(fields, finite, strict=True) if not some]
-    if len(points) and lost:
-        logger.warning(
-            "%s: none of its %d points is left: %s is not finite in any",
-            path,
-            len(points),
-            ", ".join(lost),
-        )
-
-
-def warn_of_nothing(points: NDArray[np.float32], path: str | os.PathLike[str]) -> None:
-    """Warn of a LiDAR's file without a point: around a LiDAR there is always something."""
-    if not len(points):
-        logger.warning("%s: holds no point; copy it again if it should", path)

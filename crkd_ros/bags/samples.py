@@ -38,10 +38,11 @@ def of_one_vehicle(
         is_own: whether the bag is of a scene; only asked where two were recorded at once. Where
             it is of none of them all stay.
     """
+    spans = {scene: (min(samples), max(samples)) for scene, samples in drives.items()}
 
     def meet(one: str, other: str) -> bool:
-        a, b = drives[one], drives[other]
-        return min(a) <= max(b) and min(b) <= max(a)
+        (first, last), (begin, end) = spans[one], spans[other]
+        return first <= end and begin <= last
 
     if not any(meet(*pair) for pair in itertools.combinations(drives, 2)):
         return dict(drives)

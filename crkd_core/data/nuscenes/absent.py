@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -13,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.nuscenes.index import Index
+from crkd_core.data.warn import warn_once
 from crkd_core.sensors import CHANNELS
-
-logger = logging.getLogger(__name__)
 
 # Of fewer files each is asked for; otherwise their folder is listed.
 _FEW = 2000
@@ -78,9 +75,3 @@ def _listing(folder: Path) -> frozenset[bytes]:
             )
     except OSError:
         return frozenset()
-
-
-@functools.cache
-def warn_once(text: str) -> None:
-    """A warning about a data set, which a process opens several times."""
-    logger.warning("%s", text)

@@ -20,7 +20,7 @@ from crkd_core import geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, RadarConfig, TemporalConfig
-from crkd_core.data.nuscenes.absent import absent_records, warn_once
+from crkd_core.data.nuscenes.absent import absent_records
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
@@ -29,6 +29,7 @@ from crkd_core.data.nuscenes.sensor_files import SensorFiles
 from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
+from crkd_core.data.warn import warn_once
 from crkd_core.frame import Frame, PastFrame
 from crkd_core.sensors import CAMERAS, CHANNELS, LIDAR, RADARS
 

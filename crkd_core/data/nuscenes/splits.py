@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.nuscenes.tables import (
     SPLIT_SUFFIX,
     NuScenesError,
     custom_splits,
     predefined_splits,
 )
+from crkd_core.data.warn import warn_once
 
 
 def splits_held(version: Path, scenes: Collection[str]) -> dict[str, list[str]]:

@@ -8,14 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import (
-    check_metres,
-    encode_records,
-    read_records,
-    warn_of_lost,
-    warn_of_nothing,
-)
+from crkd_core.data.records import check_metres, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
+from crkd_core.data.warn import warn_of_lost, warn_of_nothing
 
 #: Columns of a file.
 CLOUD_FIELDS = ("x", "y", "z", "reflectance")
@@ -39,9 +34,10 @@ def read_cloud(path: Path) -> NDArray[np.float32]:
         VodError: missing, not a whole number of 16-byte records, or not in metres; names the file.
     """
     points = read_records(path, CLOUD_FIELDS, what="LiDAR", error=VodError)
-    warn_of_nothing(points, path)
-    warn_of_lost(points, path, CLOUD_FIELDS)
+    warn_of_nothing(path, points)
+    columns = dict(zip(CLOUD_FIELDS, points.T, strict=True))
     points = points[np.isfinite(points).all(1)]
+    warn_of_lost(path, columns, left=len(points), what="points")
     check_metres(points, path, error=VodError)
     if points[:, 3].max(initial=0.0) <= 1:
         points[:, 3] *= 255

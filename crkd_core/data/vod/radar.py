@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.data.records import FARTHEST, encode_records, read_records, warn_of_lost
+from crkd_core.data.records import FARTHEST, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.layout import RADAR
+from crkd_core.data.warn import warn_of_lost
 from crkd_core.sensors import (
     RADAR_AGE,
     RADAR_COLUMN,
@@ -51,8 +52,9 @@ def read_scans(path: Path) -> NDArray[np.float32]:
             are not numbered 0, -1, ...; names the file.
     """
     points = read_records(path, SCAN_FIELDS, what="radar", error=VodError)
-    warn_of_lost(points, path, SCAN_FIELDS)
+    columns = dict(zip(SCAN_FIELDS, points.T, strict=True))
     points = points[np.isfinite(points).all(1)]
+    warn_of_lost(path, columns, left=len(points), what="points")
     for columns, limit, what in ((slice(3), FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
         most = np.abs(points[:, columns]).max(initial=0.0)
         if most > limit:

@@ -22,7 +22,6 @@ from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig
 from crkd_core.data import cameras
-from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.vod import lidar, radar
 from crkd_core.data.vod.boxes import to_truth
 from crkd_core.data.vod.calibration import Calibration, read_calibration
@@ -31,6 +30,7 @@ from crkd_core.data.vod.labels import Objects, objects_of, read_labels
 from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.poses import MAP, read_pose
+from crkd_core.data.warn import warn_once
 from crkd_core.frame import Frame
 from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
 

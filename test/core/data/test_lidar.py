@@ -48,6 +48,12 @@ def test_a_file_of_which_nothing_is_left_is_warned_of(tmp_path, caplog):
     sweep = LidarSweep(stamp_ns=0, points=read_bin(path), ego_T_lidar=np.eye(4))
     assert not len(accumulate([sweep], 0))
     assert "a.pcd.bin: none of its 30 points is left: intensity is not finite" in caplog.text
+    # No column is lost, and every point is. Told once, however often the file is read.
+    points = cloud(30)
+    points[:15, 0] = points[15:, 1] = np.nan
+    path.write_bytes(encode_bin(points))
+    assert len(read_bin(path)) == len(read_bin(path)) == 30
+    assert caplog.text.count("a.pcd.bin: none of its 30 points is left: some field") == 1
     path.write_bytes(b"")
     assert not len(read_bin(path)) and "a.pcd.bin: holds no point" in caplog.text
 

@@ -13,7 +13,6 @@ import vod_tiny
 
 from crkd_core import geometry
 from crkd_core.config import SegmentsConfig, TemporalConfig
-from crkd_core.data.nuscenes.absent import warn_once
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.sets import frames_of, open_set
@@ -27,6 +26,7 @@ from crkd_core.data.vod.lidar import CLOUD_FIELDS, EGO_T_LIDAR, LIDAR_HEIGHT, re
 from crkd_core.data.vod.poses import ODOMETRY, read_pose
 from crkd_core.data.vod.radar import SCAN_FIELDS, read_scans
 from crkd_core.data.vod.reader import VodFrames
+from crkd_core.data.warn import warn_once
 from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.evaluation import check_labelled
 from crkd_core.presets import preset
