@@ -52,9 +52,9 @@ def read_scans(path: Path) -> NDArray[np.float32]:
             are not numbered 0, -1, ...; names the file.
     """
     points = read_records(path, SCAN_FIELDS, what="radar", error=VodError)
-    columns = dict(zip(SCAN_FIELDS, points.T, strict=True))
+    read = dict(zip(SCAN_FIELDS, points.T, strict=True))
     points = points[np.isfinite(points).all(1)]
-    warn_of_lost(path, columns, left=len(points), what="points")
+    warn_of_lost(path, read, left=len(points), what="points")
     for columns, limit, what in ((slice(3), FARTHEST, "x, y, z"), (slice(4, 6), _FASTEST, "v_r")):
         most = np.abs(points[:, columns]).max(initial=0.0)
         if most > limit:
