@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from crkd_core.config import AttentionConfig, ConfigError, GridConfig
 from crkd_core.model.fuse import weighed
+from crkd_core.model.layers import RECKONED_ON
 
 
 class AttentionFuser(nn.Module):
@@ -77,7 +78,9 @@ class AttentionLayer(nn.Module):
         nn.init.zeros_(self.offsets.weight)
         nn.init.zeros_(self.weights.weight)
         nn.init.zeros_(self.weights.bias)
-        self.offsets.bias.data = _star(maps, config.heads, config.points)
+        with RECKONED_ON:
+            star = _star(maps, config.heads, config.points)
+        self.offsets.bias.data.copy_(star)
 
     def forward(self, query: Tensor, values: Sequence[Tensor]) -> Tensor:
         """Queries [B, X, Y, C] and a map [B, X, Y, C] per branch -> queries."""

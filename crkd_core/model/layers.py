@@ -1,11 +1,34 @@
-"""The two convolution blocks that every part of the network is made of.
+"""The two convolution blocks that every part of the network is made of, and how weights start.
 
 Shapes: B batch, C channels, H W (image) or X Y (bird's-eye view).
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+#: Where a network reckons with its configuration's numbers while it is made, also where it is only
+#: laid out (on the meta device, for shapes): for arithmetic there torch would import its compiler,
+#: more than a second of every process that reads a file of weights.
+RECKONED_ON = torch.device("cpu")
+
+
+def he_normal(weight: Tensor, *, std: float | None = None) -> None:
+    """Draw the weights of a convolution before ReLU, in place (He et al. 2015).
+
+    Of those on the meta device nothing is drawn, which would import torch's compiler too.
+
+    Args:
+        weight: [outputs, inputs, ...].
+        std: None = of the fan-out, the square root of 2 / (outputs x kernel).
+    """
+    if weight.is_meta:
+        return
+    if std is None:
+        nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
+    else:
+        nn.init.normal_(weight, std=std)
 
 
 def conv_norm(

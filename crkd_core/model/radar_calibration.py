@@ -9,6 +9,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from crkd_core.model.layers import he_normal
+
 #: As released; the configuration key that asks for undilated convolutions is not read there.
 DILATION = 2
 BLOCKS = 3
@@ -33,7 +35,7 @@ class Calibration(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(BLOCKS):
             convolution = nn.Conv2d(channels, channels, 3, padding=DILATION, dilation=DILATION)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            he_normal(convolution.weight)
             layers += [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
         activation: list[nn.Module] = [nn.Conv2d(channels, 1, 1, bias=self.residual)]
         if self.residual:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crkd_core.config import BackboneConfig, CameraConfig, ImageConfig
 from crkd_core.model.camera.resnet import ResNet
-from crkd_core.model.layers import conv_norm
+from crkd_core.model.layers import RECKONED_ON, conv_norm
 
 #: Stride of the first stage of a ResNet or Swin; every further stage doubles it.
 FIRST_STRIDE = 4
@@ -188,8 +188,9 @@ class ImageEncoder(nn.Module):
             self.neck = PyramidNeck(widths, channels=config.neck_channels)
         self.map_size = (image.height // config.stride, image.width // config.stride)
         # Constants of the configuration, so not stored with the weights.
-        self.register_buffer("mean", 255 * torch.tensor(image.mean)[:, None, None], False)
-        self.register_buffer("std", 255 * torch.tensor(image.std)[:, None, None], False)
+        with RECKONED_ON:
+            self.register_buffer("mean", 255 * torch.tensor(image.mean)[:, None, None], False)
+            self.register_buffer("std", 255 * torch.tensor(image.std)[:, None, None], False)
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:
         """Uint8 RGB [B, 6, H, W, 3] and bool [B, 6] -> [P, channels, h, w], in camera order.

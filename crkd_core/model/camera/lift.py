@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crkd_core.config import CameraConfig, GridConfig, ImageConfig
+from crkd_core.model.layers import RECKONED_ON
 
 #: Geometries kept for reuse. A fixed rig needs one; cameras at their own times never repeat one.
 CACHE_SIZE = 4
@@ -68,11 +69,13 @@ class Lift(nn.Module):
         self.bins = round((high - low) / step)
         self.context = config.context_channels
         self.depth_context: nn.Module = nn.Conv2d(inputs, self.bins + self.context, 1)
-        columns, rows = cell_pixels(config, image)
-        v, u = torch.meshgrid(rows, columns, indexing="ij")
-        pixels = torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1)
+        with RECKONED_ON:
+            columns, rows = cell_pixels(config, image)
+            v, u = torch.meshgrid(rows, columns, indexing="ij")
+            pixels = torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1)
+            depths = low + step * torch.arange(self.bins)
         self.register_buffer("pixels", pixels, False)
-        self.register_buffer("depths", low + step * torch.arange(self.bins), False)
+        self.register_buffer("depths", depths, False)
         self._cache: OrderedDict[tuple[bytes, bytes, torch.device], LiftIndex] = OrderedDict()
 
     def forward(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from crkd_core.config import BackboneConfig
+from crkd_core.model.layers import he_normal
 
 
 class Features(NamedTuple):
@@ -116,7 +117,7 @@ class ResNet(nn.Module):
         self.encoder.stages = nn.ModuleList(found)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                he_normal(module.weight)
 
     def forward(self, pixels: Tensor) -> Features:
         """[P, 3, H, W] -> the maps of the chosen stages."""

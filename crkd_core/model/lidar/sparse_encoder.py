@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from crkd_core.model.layers import he_normal
 from crkd_core.model.lidar.sparse_map import SparseMap, Triple, strided_shape
 from crkd_core.model.radar import PointNorm
 
@@ -36,7 +37,7 @@ class SparseConv(nn.Module):
         count = kernel[0] * kernel[1] * kernel[2]
         self.weight = nn.Parameter(torch.empty(count, inputs, outputs))
         # He et al. 2015 for ReLU; most kernel cells of a surface are empty, norms follow anyway.
-        nn.init.normal_(self.weight, std=(2 / (count * inputs)) ** 0.5)
+        he_normal(self.weight, std=(2 / (count * inputs)) ** 0.5)
 
     def forward(self, x: SparseMap) -> SparseMap:
         """[V, inputs] -> [W, outputs]."""

@@ -105,6 +105,19 @@ def test_every_preset_can_be_built_without_memory(name):
     assert all(value.is_meta for value in model.state_dict().values())
 
 
+@pytest.mark.parametrize("name", ["demo_student", "imkd_r50", "crkd_r50"])
+def test_torchs_compiler_is_not_imported_to_lay_out_a_network(name):
+    code = (
+        "import sys, torch\n"
+        "from crkd_core.model.build import build_detector\n"
+        "from crkd_core.presets import preset\n"
+        "with torch.device('meta'):\n"
+        f"    build_detector(preset({name!r}).detector, pretrained=False)\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_shapes_of_a_network_without_memory_are_its_shapes(file):
     with torch.device("meta"):
         meta = build_detector(TINY, pretrained=False).state_dict()
