@@ -138,10 +138,12 @@ class DetectorNode(LifecycleNode):
         try:
             step()
         except self.refusals as error:
+            self._end_if_interrupted()
             self.get_logger().error(str(error))
             self._reporter.entered(self._state, refused=str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception as error:
+            self._end_if_interrupted()
             self.get_logger().error(traceback.format_exc())
             self._mistake = f"{type(error).__name__}: {error}"
             return TransitionCallbackReturn.ERROR
@@ -156,8 +158,17 @@ class DetectorNode(LifecycleNode):
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
         except RuntimeError as error:  # RCLError
+            self._end_if_interrupted()
             self.get_logger().error(f"refused in state {self._state}: {error}")
             return TransitionCallbackReturn.FAILURE
+
+    def _end_if_interrupted(self) -> None:
+        """After an error: it is none where a signal has taken the context from under a transition.
+
+        rclpy hears of a signal before Python does.
+        """
+        if not self.context.ok():
+            raise KeyboardInterrupt
 
     def _release(self) -> None:
         if self._live is not None:

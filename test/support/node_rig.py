@@ -113,9 +113,19 @@ class Process:
             time.sleep(0.02)
         return self.end()
 
+    def segments(self) -> set[Path]:
+        """The files of shared memory that it has made and holds locked, of Fast DDS."""
+        held = Path(f"/proc/{self._process.pid}/fd").iterdir()
+        return {path for path in map(Path.readlink, held) if "fastrtps" in path.name}
+
     def kill(self) -> None:
+        """End it, in good order if it will: what is killed leaves its shared memory behind."""
         if self._process.poll() is None:
-            self._process.kill()
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(10.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
         self._process.wait()
 
 

@@ -97,9 +97,12 @@ def test_a_life(weights, tmp_path):
         assert peer.state() == "finalized"
         seen = peer.reports()
         bench.wait(lambda: peer.reports() > seen)
+        segments = process.segments()
         assert process.interrupt() < quick()
         assert process.end() == 0, process.output()
         assert "Traceback" not in process.output()
+        # 35 MB of /dev/shm for each node that ran would fill it in time.
+        assert not [path.name for path in segments if path.exists()]
     finally:
         bench.close()
 
