@@ -25,7 +25,7 @@ _ODOMETRY = "nav_msgs/msg/Odometry"
 #: Messages of a topic that are taken at once, /clock before the others: a turn costs more.
 _AT_ONCE = 50
 #: Seconds that the node may take to load its weights and subscribe, on a busy machine.
-START_TIMEOUT = 300.0
+START_TIMEOUT = 240.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
 _QUIET = 1.5
 #: Nothing came at all: the first frame of a busy machine may still be in the network, seconds.

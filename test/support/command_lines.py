@@ -5,8 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+#: Seconds that a command may take on a busy machine.
+_LIMIT = 300.0
+
 _CODE = """
-import typer
+import faulthandler, typer
+faulthandler.dump_traceback_later({tell})
 from crkd_core.command import run, run_function
 from crkd_ros.commands.{module} import {name} as command
 (run if isinstance(command, typer.Typer) else run_function)(command)
@@ -22,12 +28,16 @@ def words(command: str, *arguments: object) -> list[str]:
         arguments: of the command.
     """
     module, _, name = command.partition(":")
-    code = _CODE.format(module=module, name=name or module)
+    # Where it stands is told before it is given up.
+    code = _CODE.format(module=module, name=name or module, tell=0.9 * _LIMIT)
     return [sys.executable, "-c", code, *map(str, arguments)]
 
 
 def run(command: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    return subprocess.run(
-        words(command, *arguments), capture_output=True, text=True, timeout=300, check=False
-    )
+    line = words(command, *arguments)
+    try:
+        return subprocess.run(line, capture_output=True, text=True, timeout=_LIMIT, check=False)
+    except subprocess.TimeoutExpired as late:
+        said = [(text or b"").decode(errors="replace") for text in (late.stdout, late.stderr)]
+        pytest.fail(f"{command} took more than {_LIMIT:g} s: " + "\n".join(said))
