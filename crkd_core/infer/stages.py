@@ -1,7 +1,8 @@
 """Where the time of one frame goes, stage by stage, and how near each is to the limit.
 
-Nothing is left out: the stages add up to the way from six JPEGs to boxes; "other" is what lies
-between the parts of the network. What a node's messages cost on top says ``crkd overhead``.
+Nothing is left out: the stages add up to the way from six JPEGs, of a network that reads cameras,
+to boxes; "other" is what lies between the parts of the network. What a node's messages cost on top
+says ``crkd overhead``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _PARTS = {
 }
 _OTHER = "other"
 #: How fast the vehicle of a remembered drive is, m/s.
-_SPEED = 10.0
+SPEED = 10.0
 _JPEG_QUALITY = 90
 
 
@@ -120,7 +121,7 @@ def recalling(detector: Detector, frame: Frame) -> tuple[Frame, Memory | None]:
     memory = None
     for index in range(frames + 1):
         pose = np.eye(4)
-        pose[0, 3] = _SPEED * interval * index
+        pose[0, 3] = SPEED * interval * index
         stamp_ns = frame.stamp_ns + round(1e9 * interval * index)
         now = dataclasses.replace(frame, stamp_ns=stamp_ns, global_T_ego=pose)
         if index < frames:
@@ -143,16 +144,17 @@ def _one_frame(
         marks.append(detector._now())
         found[name] = marks[-1] - marks[-2]
 
-    images = tuple(decode_jpeg(data, source="bench") for data in jpegs)
-    until_now("JPEG")
-    prepared = prepare(dataclasses.replace(frame, images=images), detector.config.image)
-    until_now("resize")
+    if "camera" in detector.config.branches:
+        images = tuple(decode_jpeg(data, source="bench") for data in jpegs)
+        until_now("JPEG")
+        frame = prepare(dataclasses.replace(frame, images=images), detector.config.image)
+        until_now("resize")
     with torch.inference_mode():
-        batch = collate([prepared], detector.config).to(detector.device)
+        batch = collate([frame], detector.config).to(detector.device)
         until_now("batch, upload")
         past = None
         if memory is not None:
-            past = detector._past(prepared, memory.before(prepared, detector.config))
+            past = detector._past(frame, memory.before(frame, detector.config))
             until_now("moved maps")
         parts.clear()
         output = detector._model(batch, past)

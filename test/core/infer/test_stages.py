@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from model_tiny import TINY
+from model_tiny import TINY, with_branches
 from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import GuideConfig, TemporalConfig
@@ -47,6 +47,12 @@ def test_every_stage_is_there_once_in_the_order_of_the_way(detector, found):
     )
     # What no clock can tell apart is zero, never less.
     assert all(stage.milliseconds > -0.1 for stage in found)
+
+
+def test_a_network_without_cameras_pays_for_no_images():
+    detector = Detector(build_detector(with_branches("radar")))
+    names = [stage.name for stage in stages(detector, random_frame(detector.config), rounds=1)]
+    assert names[:2] == ["batch, upload", "radar"]
 
 
 def test_the_work_of_the_parts_is_that_of_the_network(detector, found):
