@@ -151,13 +151,13 @@ def compare_engines(
         frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
     results = _results(detectors, frames, tables, tokens)
     title = f"{model.config.name} on {len(frames)} samples of {split}"
-    table = engines_table(results, f"{title}; median of a sample\n{machine(device)}")
+    table = engines_table(results, f"{title}; median of a sample\n{machine(on)}")
     facts = {
         "weights": weights.name,
         "split": split,
         "samples": len(frames),
         "unscored": [*results[0].evaluation.unscored],
-        "processor": machine(device),
+        "processor": machine(on),
         "engines": [
             {
                 "engine": one.engine,

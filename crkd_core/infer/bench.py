@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.frame import Frame
-from crkd_core.infer.detector import Detector
+from crkd_core.infer.detector import Detector, usable_device
 from crkd_core.infer.engines.runtimes import PRECISIONS
 from crkd_core.infer.plain_layers import rates
 from crkd_core.infer.stage_report import stage_table, write_stages
@@ -96,7 +96,7 @@ def bench(
     Args:
         preset_name: which preset, with random weights.
         weights: a detector file; its configuration takes the preset's place.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:N".
         rounds: timed calls of each variant, after two untimed ones.
         precisions: number formats beside fp32, which is always timed; None = those that the
             device has instructions for, and a line says which is left out.
@@ -107,6 +107,7 @@ def bench(
     Returns:
         variant -> stage -> median milliseconds.
     """
+    on = usable_device(device)
     if weights is not None:
         model = load_weights(weights)
     else:
@@ -114,12 +115,11 @@ def bench(
         model = build_detector(preset(preset_name).detector)
     model.eval()
     frame = random_frame(model.config)
-    cuda = device.startswith("cuda")
     detectors = {
-        name: Detector(model, device=device, precision=name)
-        for name in _precisions(precisions, cuda)
+        name: Detector(model, device=on, precision=name)
+        for name in _precisions(precisions, on.type == "cuda")
     }
-    beside = variants(model, [(e, p) for e in engines for p in PRECISIONS[e]], device=device)
+    beside = variants(model, [(e, p) for e in engines for p in PRECISIONS[e]], device=on)
     timed = detectors | {f"{one.engine} {one.precision}": one for one in beside}
     asked = {name: recalling(detector, frame) for name, detector in timed.items()}
     last, held = asked["fp32"]
@@ -127,7 +127,7 @@ def bench(
     def past() -> Tensor | None:
         return None if held is None else detectors["fp32"]._past(last, held)
 
-    plain = _plain_forward(model.to(device), frame, past)
+    plain = _plain_forward(model.to(on), frame, past)
     samples: dict[str, dict[str, list[float]]] = {}
 
     def note(variant: str, timing: dict[str, float]) -> None:
@@ -135,7 +135,7 @@ def bench(
             samples.setdefault(variant, {}).setdefault(stage, []).append(1e3 * seconds)
 
     for turn in range(rounds + 2):
-        plain_seconds = _timed(plain, cuda)
+        plain_seconds = _timed(plain, on)
         for name, detector in timed.items():
             detector.step(*asked[name])
             if turn >= 2:
@@ -146,7 +146,7 @@ def bench(
         variant: {stage: statistics.median(values) for stage, values in times.items()}
         for variant, times in samples.items()
     }
-    _print(model, medians, device=device, rounds=rounds)
+    _print(model, medians, device=on, rounds=rounds)
     found = {
         name: (
             stages(detector, frame, rounds=rounds),
@@ -155,12 +155,12 @@ def bench(
         for name, detector in detectors.items()
     }
     print_tables(*(stage_table(*measured, precision=name) for name, measured in found.items()))
-    memory = peak_memory(detectors["fp32"].device)
+    memory = peak_memory(on)
     print(f"most memory in use: {memory:.0f} MB")
     if out is not None:
         facts = {
             "network": model.config.name,
-            "processor": machine(device),
+            "processor": machine(on),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "rounds": rounds,
@@ -226,16 +226,16 @@ def _plain_forward(
     return forward
 
 
-def _timed(call: Callable[[], object], cuda: bool) -> float:
+def _timed(call: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     call()
-    if cuda:
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
 def _print(
-    model: BevDetector, medians: dict[str, dict[str, float]], *, device: str, rounds: int
+    model: BevDetector, medians: dict[str, dict[str, float]], *, device: torch.device, rounds: int
 ) -> None:
     count = sum(p.numel() for p in model.parameters())
     where = machine(device)
@@ -259,9 +259,9 @@ def _print(
     )
 
 
-def machine(device: str) -> str:
+def machine(device: torch.device) -> str:
     """What a GPU or the processor is called."""
-    return torch.cuda.get_device_name() if device.startswith("cuda") else processor()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
 
 
 def processor() -> str:

@@ -1,9 +1,10 @@
 """How fast and how large a training is here, part by part. Command `crkd bench --training`.
 
-Times whole steps on random Frames of the right shapes, without reading and augmenting, which
-workers do beside them: `data_wait` in a run's metrics.jsonl says what these add. On a CPU it is
-timed on one thread and on all, in turn: where two threads are hardly faster than one, two runs of
-one thread each, or two processes of one run, use the machine better.
+Times whole steps on random Frames of the right shapes, with the earlier moments and the map that a
+network learns from. Reading and augmenting are left out, which workers do beside them: `data_wait`
+in a run's metrics.jsonl says what these add. On a CPU it is timed on one thread and on all, in
+turn: where two threads are hardly faster than one, two runs of one thread each, or two processes
+of one run, use the machine better.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crkd_core.area import Area
 from crkd_core.boxes import Truth
-from crkd_core.config import DetectorConfig, TrainConfig
-from crkd_core.frame import Frame
+from crkd_core.config import DRIVABLE, DetectorConfig, TrainConfig
+from crkd_core.frame import Frame, PastFrame
 from crkd_core.infer.bench import machine, random_cloud, random_frame
-from crkd_core.infer.stages import peak_memory
+from crkd_core.infer.detector import usable_device
+from crkd_core.infer.stages import SPEED, peak_memory
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.tables import Table, print_tables
@@ -42,20 +45,24 @@ def bench_training(
     Args:
         preset_name: which preset, with random weights and its own precision.
         batch_size: samples a step; None = the preset's.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:N".
         rounds: timed steps, after one untimed.
+
+    Raises:
+        ConfigError: no such preset.
+        InferError: no such device here.
 
     Returns:
         "steps_per_minute" (median, of as many threads as torch has), "peak_gigabytes" (of the
         process on a CPU, of the device's allocator on CUDA), "parameters" (millions), and the
         median seconds of each of PARTS.
     """
-    config = preset(preset_name)
+    config, on = preset(preset_name), usable_device(device)
     if batch_size is not None:
         config = dataclasses.replace(config, batch_size=batch_size)
-    step = _Step(config, device)
-    cuda, threads = device.startswith("cuda"), torch.get_num_threads()
-    counts = [threads] if cuda or threads == 1 else [1, threads]
+    step = _Step(config, on)
+    threads = torch.get_num_threads()
+    counts = [threads] if on.type == "cuda" or threads == 1 else [1, threads]
     timed: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
     try:
         for turn in range(rounds + 1):
@@ -76,7 +83,7 @@ def bench_training(
     }
     found = {
         "steps_per_minute": rates[threads],
-        "peak_gigabytes": peak_memory(torch.device(device)) / 1e3,
+        "peak_gigabytes": peak_memory(on) / 1e3,
         "parameters": sum(p.numel() for p in step.objective.model.parameters()) / 1e6,
     }
     rows = [
@@ -87,7 +94,7 @@ def bench_training(
         Table(
             title=f"training {preset_name}: {found['parameters']:.2f} M parameters, batch "
             f"{config.batch_size}, {config.precision}, median of {rounds} steps, "
-            f"{found['peak_gigabytes']:.1f} GB at most\n{machine(device)}, "
+            f"{found['peak_gigabytes']:.1f} GB at most\n{machine(on)}, "
             f"torch {torch.__version__}",
             columns=("threads", *(f"{part} ms" for part in PARTS), "steps / minute"),
             rows=rows,
@@ -99,7 +106,7 @@ def bench_training(
 class _Step:
     """One training step on the same samples, again and again."""
 
-    def __init__(self, config: TrainConfig, device: str) -> None:
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
         torch.manual_seed(0)
         model = build_detector(config.detector, pretrained=False).to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -132,13 +139,13 @@ class _Step:
 
     def _now(self) -> float:
         # CUDA runs behind; without waiting its time would be counted in a later part.
-        if self._device.startswith("cuda"):
-            torch.cuda.synchronize()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return time.perf_counter()
 
 
 def _annotated(config: DetectorConfig, seed: int) -> Frame:
-    """A random Frame with boxes, and with LiDAR, all within the grid."""
+    """A random Frame with boxes, LiDAR, and all else that this network learns from."""
     rng = np.random.default_rng(seed)
     low, high = np.array(config.grid.low), np.array(config.grid.high)
     lidar = random_cloud(config, rng)
@@ -154,4 +161,26 @@ def _annotated(config: DetectorConfig, seed: int) -> Frame:
         num_radar_points=np.ones(BOXES, np.int64),
         classes=config.classes,
     )
-    return dataclasses.replace(random_frame(config, seed=seed), truth=truth, lidar=lidar)
+    # Half of the ground, from behind the vehicle to ahead of it.
+    (low_x, low_y, _), (high_x, _, _) = low, high
+    road = np.array([[low_x, low_y], [high_x, low_y], [high_x, 0.0], [low_x, 0.0]])
+    return dataclasses.replace(
+        random_frame(config, seed=seed),
+        truth=truth,
+        lidar=lidar,
+        drivable=Area(polygons=((road,),)) if DRIVABLE in config.segment_classes else None,
+        past=_past(config, seed),
+    )
+
+
+def _past(config: DetectorConfig, seed: int) -> tuple[PastFrame, ...]:
+    """The earlier moments that a network with memory looks back at."""
+    if config.temporal is None:
+        return ()
+    found = []
+    for count in range(1, config.temporal.frames + 1):
+        now_T_past = np.eye(4)
+        now_T_past[0, 3] = -SPEED * config.temporal.interval * count
+        seen = random_frame(config, seed=seed + 1000 * count)
+        found.append(PastFrame(frame=seen, now_T_past=now_T_past))
+    return tuple(found)
