@@ -13,6 +13,8 @@ from crkd_ros.bags.nuscenes import write_bag
 _SEED = 71_001
 _SECONDS = 4.0
 _IMAGE_WIDTH = 800
+#: What is written beside the drive, where no calibration is given.
+_CALIBRATION = "calibration.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,11 @@ class ShortDrive:
 
     bag: Path
     calibration: Path
+
+
+def written(calibration: Path | None) -> tuple[str, ...]:
+    """Files of the folder that ``short_drive`` replaces."""
+    return (_CALIBRATION,) if calibration is None else ()
 
 
 def short_drive(
@@ -43,7 +50,7 @@ def short_drive(
         if not bag.exists():
             _make(folder / "drive")
     if calibration is None:
-        calibration = folder / "calibration.yaml"
+        calibration = folder / _CALIBRATION
         recorded_calibration.of_bag(bag).save(calibration)
     return ShortDrive(bag=bag, calibration=calibration)
 

@@ -36,10 +36,11 @@ def overhead(
 ) -> None:
     """Measure what the node costs beside its network."""
     from crkd_ros.bench import overhead as measuring
-    from crkd_ros.bench.short_drive import short_drive
+    from crkd_ros.bench.short_drive import short_drive, written
     from crkd_ros.parameters.node import NodeConfig
 
-    check_output(out, results=("overhead.json",), overwrite=overwrite)
+    results = ("overhead.json", *written(calibration))
+    check_output(out, results=results, overwrite=overwrite)
     if not weights.exists():
         raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
     # Before a drive is made, which takes a while.

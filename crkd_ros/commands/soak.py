@@ -42,11 +42,12 @@ def soak(
     """Run the node for a long time; exit status 1 when its memory grows or a message is lost."""
     from crkd_ros.bench import soak as soaking
     from crkd_ros.bench import soak_report
-    from crkd_ros.bench.short_drive import short_drive
+    from crkd_ros.bench.short_drive import short_drive, written
     from crkd_ros.parameters.node import NodeConfig
     from crkd_ros.parameters.parameter_file import load_all
 
-    check_output(out, results=("soak.json", "soak.png"), overwrite=overwrite)
+    results = ("soak.json", "soak.png", *written(calibration))
+    check_output(out, results=results, overwrite=overwrite)
     if not weights.exists():
         raise soaking.SoakError(f"no weights at {weights}; pass --weights")
     parameters = node_parameters(parameter)

@@ -213,6 +213,24 @@ def test_what_cannot_be_measured_is_refused_before_a_drive_is_made(tmp_path, mon
         assert not (tmp_path / "out").exists()
 
 
+def test_a_calibration_that_lies_in_the_folder_is_not_replaced_unasked(
+    tmp_path, monkeypatch, capsys
+):
+    from crkd_ros.commands.overhead import overhead
+
+    mine = tmp_path / "calibration.yaml"
+    mine.write_text("mine")
+    for command in (overhead, starting_a_node()["soak"]):
+        options = [f"--weights={tmp_path / 'none'}", f"--out={tmp_path}"]
+        texts = ("already holds calibration.yaml; pass --overwrite", "no weights at ")
+        for text, more in zip(texts, ([], [f"--calibration={mine}"]), strict=True):
+            monkeypatch.setattr("sys.argv", ["crkd", *options, *more])
+            with pytest.raises(SystemExit):
+                run_function(command)
+            assert text in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
 def test_a_group_without_a_verb_shows_its_help(monkeypatch, capsys):
     app = typer.Typer(no_args_is_help=True, add_completion=False)
     for name in ("one", "two"):
