@@ -21,7 +21,7 @@ from crkd_core.tables import Table
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
 from crkd_ros.bench.node_peer import Told, connect, peer
-from crkd_ros.bench.process_stats import MAIN, POOL, cpu_by_thread
+from crkd_ros.bench.process_stats import MAIN, POOL, cpu_by_thread, spent_between
 from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.convert import arrays
 from crkd_ros.node.latency import STAGES
@@ -128,7 +128,10 @@ def overhead(
         )
     latency = {stage: values[_WARM_UP:] for stage, values in told.latency.items()}
     stages = {stage: _summary(values) for stage, values in latency.items() if values}
-    spent = {name: 1e3 * (after[name] - begin.spent[name]) / counted for name in after}
+    spent = {
+        name: 1e3 * seconds / counted
+        for name, seconds in spent_between(begin.threads, after).items()
+    }
     kinds = {
         kind: (sum(loop.sent[t] - begin.sent[t] for t in loop.sent if loop.types[t] == kind))
         for kind in set(loop.types.values())
@@ -161,13 +164,13 @@ class _Window:
     def __init__(self, pid: int, loop: DriveLoop, told: Told, enough: int) -> None:
         self._pid, self._loop, self._told, self._enough = pid, loop, told, enough
         self.frames = 0
-        self.spent: Counter[str] = Counter()
+        self.threads: dict[int, tuple[str, float]] = {}
         self.sent: Counter[str] = Counter()
 
     def __call__(self) -> bool:
         if not self.frames and self._told.boxes >= _WARM_UP:
             self.frames = self._told.boxes
-            self.spent = cpu_by_thread(self._pid)
+            self.threads = cpu_by_thread(self._pid)
             self.sent = self._loop.sent.copy()
         return bool(self.frames) and self._told.boxes >= self.frames + self._enough
 
@@ -180,9 +183,9 @@ def _summary(values: list[float]) -> tuple[float, float]:
 def _by_kind(spent: Mapping[str, float], walls: Mapping[str, float]) -> dict[str, float]:
     """Threads by what they do, whatever the middleware: it alone names threads that we do not.
 
-    The detecting thread carries the network itself, whose part is its wall time while the thread
-    is busy throughout. On a busy machine it is not, and the network's part is that of the stages
-    that the thread computes.
+    The detecting thread carries the network too, beside threads that torch makes for it. Its part
+    is its wall time while the thread is busy throughout. On a busy machine it is not, and the
+    network's part is that of the stages that the thread computes.
 
     Args:
         spent: thread -> processor ms a frame.
@@ -197,6 +200,8 @@ def _by_kind(spent: Mapping[str, float], walls: Mapping[str, float]) -> dict[str
             found["executor"] += milliseconds
         elif name == "receive":
             found["callbacks"] += milliseconds
+        elif name == "network":  # Threads that torch has made for it (node/worker.py).
+            found["network"] += milliseconds
         elif name == "detect":
             inside = network * min(1.0, milliseconds / computed)
             found["network"] += inside

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +61,33 @@ def sample(pid: int) -> ProcessSample:
 MAIN, POOL = "main thread", "unnamed threads"
 
 
-def cpu_by_thread(pid: int) -> Counter[str]:
-    """Processor seconds of the threads of a process so far, summed by their names.
+def cpu_by_thread(pid: int) -> dict[int, tuple[str, float]]:
+    """Number of a thread -> its name now and its processor seconds so far.
 
     MAIN is the main thread; POOL those that nobody has named, which bear the process's own name.
     """
-    seconds: Counter[str] = Counter()
+    found: dict[int, tuple[str, float]] = {}
     with contextlib.suppress(OSError):
         own, _ = _cpu(Path("/proc", str(pid)))
         for task in Path("/proc", str(pid), "task").iterdir():
             with contextlib.suppress(OSError):  # It has just ended.
                 name, spent = _cpu(task)
                 name = MAIN if task.name == str(pid) else POOL if name == own else name
-                seconds[name] += spent  # type: ignore[assignment]
+                found[int(task.name)] = name, spent
+    return found
+
+
+def spent_between(
+    before: Mapping[int, tuple[str, float]], after: Mapping[int, tuple[str, float]]
+) -> Counter[str]:
+    """Processor seconds between two looks, summed by the names of the second one.
+
+    A thread may change its name in between, as the detecting one does for its network.
+    """
+    seconds: Counter[str] = Counter()
+    for number, (name, until_now) in after.items():
+        _, until_then = before.get(number, ("", 0.0))
+        seconds[name] += until_now - until_then  # type: ignore[assignment]
     return seconds
 
 

@@ -152,6 +152,14 @@ def test_threads_of_any_middleware_are_its_own(middleware):
     }
 
 
+def test_threads_that_torch_makes_for_the_network_are_the_networks():
+    from crkd_ros.bench.overhead import _by_kind
+
+    walls = {"wait": 30.0, "prepare": 4.0, "network": 40.0, "decode": 4.0, "publish": 2.0}
+    found = _by_kind({"detect": 50.0, "network": 80.0}, walls)
+    assert (found["network"], found["detect, publish"], found["DDS"]) == (120.0, 10.0, 0.0)
+
+
 def test_what_a_busy_machine_takes_from_the_detecting_thread_is_not_all_its_own_work():
     from crkd_ros.bench.overhead import _by_kind
 

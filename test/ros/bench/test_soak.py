@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 
 from crkd_ros.bench import soak_report
 from crkd_ros.bench.node_peer import Told, by_sensor
-from crkd_ros.bench.process_stats import ProcessSample, cpu_by_thread, sample
+from crkd_ros.bench.process_stats import ProcessSample, cpu_by_thread, sample, spent_between
 from crkd_ros.bench.soak_report import Slope, SoakRecord, judge, slope
+from crkd_ros.node.threads import name_thread
 
 HOUR = 3600.0
 
@@ -124,11 +127,32 @@ def test_a_process_is_sampled_from_proc():
     with Path(os.devnull).open():
         assert sample(os.getpid()).files == before.files + 1
     # Of the time since: threads that ended before are in the process's time and in no thread's.
-    threads = sum(cpu_by_thread(os.getpid()).values())
+    threads = cpu_by_thread(os.getpid())
     since = sample(os.getpid()).cpu
     while sample(os.getpid()).cpu < since + 0.5:
         pass
     spent = sample(os.getpid()).cpu - since
-    assert sum(cpu_by_thread(os.getpid()).values()) - threads == pytest.approx(spent, abs=0.2)
+    by_name = spent_between(threads, cpu_by_thread(os.getpid()))
+    assert sum(by_name.values()) == pytest.approx(spent, abs=0.2)
     with pytest.raises(OSError, match="No such file"):
         sample(2**22 + 1)
+
+
+def test_a_thread_is_one_whatever_it_is_called_in_between():
+    looks = []
+
+    def work() -> None:
+        # As the detecting thread does, looked at while it is in the network.
+        for name in ("network", "detect"):
+            name_thread(name)
+            until = time.thread_time() + 0.3
+            while time.thread_time() < until:
+                pass
+            looks.append(cpu_by_thread(os.getpid()))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    spent = spent_between(*looks)
+    assert spent["detect"] == pytest.approx(0.3, abs=0.1)
+    assert spent["network"] == 0
