@@ -46,7 +46,7 @@ _EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0
 def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1500) -> Frame:
     """A Frame of noise with six cameras around the vehicle, images as recorded at 1.5 x the input.
 
-    Radar points lie within the grid, at all ages and radars; LiDAR points where the network reads
+    Radar points lie within the grid, new, of all radars; LiDAR points where the network reads
     them.
     """
     rng = np.random.default_rng(seed)
