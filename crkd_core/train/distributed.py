@@ -42,7 +42,8 @@ class Processes:
         """As torchrun says; one process where nothing is said.
 
         Raises:
-            DistributedError: the variables hold no numbers.
+            DistributedError: the variables hold no numbers, or no place among that many
+                processes: whoever is not the first would train and write nothing.
         """
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         try:
@@ -52,6 +53,11 @@ class Processes:
             )
         except ValueError as error:
             raise DistributedError(f"expected numbers in {', '.join(names)}: {error}") from error
+        if not 0 <= rank < count or local < 0:
+            raise DistributedError(
+                f"RANK {rank}, WORLD_SIZE {count}, LOCAL_RANK {local}: expected a RANK from 0 to "
+                "below WORLD_SIZE, as torchrun sets them; start by torchrun, or unset them"
+            )
         return cls(rank=rank, count=count, local_rank=local)
 
     @property

@@ -153,6 +153,15 @@ def test_a_broken_environment_is_refused(monkeypatch):
         Processes.of_environment()
 
 
+@pytest.mark.parametrize("said", [{"RANK": "1"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "-1"}])
+def test_a_place_among_no_others_is_refused(monkeypatch, tmp_path, said):
+    """RANK alone, as other launchers leave it: the run would be trained and written nowhere."""
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DistributedError, match="expected a RANK from 0 to below WORLD_SIZE"):
+        Run.start(tmp_path / "run", a_config(), data="", split="")
+
+
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(tiny_world, tmp_path):
     config = a_config(steps=24, checkpoint_steps=4, workers=1, average=0.9)
     settings = [
