@@ -232,7 +232,12 @@ def open_database(
     if builds and not folder.exists():
         numbered = counted(range(len(frames)), "paste database", stays=True)
         database = PasteDatabase.build((frames[i] for i in numbered), min_points=min_points)
-        database.save(folder)
+        try:
+            database.save(folder)
+        except OSError:
+            # Another run, or another machine of this one, has built the same meanwhile.
+            if not folder.exists():
+                raise
     while not folder.exists():
         time.sleep(POLL)
     return PasteDatabase.load(folder)

@@ -157,6 +157,21 @@ def test_a_database_is_built_once(tmp_path, capfd):
     assert isinstance(again.truth, Boxes)
 
 
+def test_two_that_build_a_database_at_once_both_have_it(tmp_path):
+    class Overtaken(list):
+        """Scenes; while they are read, another run builds the same database."""
+
+        def __getitem__(self, index: int) -> Frame:
+            if index == len(self) - 1:
+                open_database(tmp_path / "paste", SCENES, min_points=5)
+            return super().__getitem__(index)
+
+    late = open_database(tmp_path / "paste", Overtaken(SCENES), min_points=5)
+    there = PasteDatabase.load(tmp_path / "paste")
+    np.testing.assert_array_equal(late.points, there.points)
+    assert [path.name for path in tmp_path.iterdir()] == ["paste"]
+
+
 def test_a_teacher_sees_pasted_boxes(tiny_world, tmp_path):
     config = dataclasses.replace(
         demo_teacher(),
