@@ -192,8 +192,10 @@ class Paste:
             hidden |= _inside(pasted, index, lidar)
         start = self.database.start
         new = [self.database.points[start[row] : start[row + 1]] for row in chosen]
+        # First, as the earliest voxels and points are those that a network keeps: what a full
+        # cloud would push out is told by the truth, and must be seen.
         return dataclasses.replace(
-            frame, lidar=np.concatenate([lidar[~hidden], *new]), truth=there
+            frame, lidar=np.concatenate([*new, lidar[~hidden]]), truth=there
         )
 
 
