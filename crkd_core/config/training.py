@@ -22,6 +22,9 @@ from crkd_core.sensors import CAMERAS, RADARS
 #: Number format of a network.
 Precision = Literal["fp32", "bf16", "fp16"]
 
+#: The largest seed that PyTorch takes.
+_SEEDS = 2**64 - 1
+
 #: What computes a detector's network: PyTorch, PyTorch's kernels recorded on a GPU, a program of
 #: torch.export, or a reader of ONNX.
 Engine = Literal["torch", "cuda_graph", "export", "onnxruntime", "openvino"]
@@ -50,6 +53,13 @@ class AugmentConfig:
             check_share(f"augment.{name}", getattr(self, name))
         for name in ("drop_camera", "drop_radar", "drop_all_cameras", "drop_all_radars"):
             check_share(f"augment.{name}", getattr(self, name))
+        both = self.drop_all_cameras + self.drop_all_radars
+        if both > 1 + 1e-9:
+            # A sample keeps one of both kinds.
+            raise ConfigError(
+                "augment.drop_all_cameras and augment.drop_all_radars: expected a sum of at most "
+                f"1, got {both:g}"
+            )
         for name in ("image_zoom", "bev_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
@@ -170,8 +180,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "checkpoint_steps", "log_steps"):
             check_least(name, getattr(self, name), 1)
-        for name in ("warmup_steps", "workers", "seed", "weight_decay", "depth_weight"):
+        for name in ("warmup_steps", "workers", "weight_decay", "depth_weight"):
             check_least(name, getattr(self, name), 0)
+        check_range("seed", self.seed, 0, _SEEDS)
         for name in ("gradient_steps", "keep_gigabytes"):
             check_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "clip_norm"):

@@ -122,6 +122,12 @@ def test_override_takes_branches_away_and_makes_them():
         ("augment.bev_scale=[1.1, 0.9]", r"augment\.bev_scale: expected 0 < low <= high"),
         ("augment.image_zoom=[0.001, 0.001]", r"augment\.image_zoom: expected 0.05 to 20"),
         ("augment.bev_rotation=.inf", r"augment\.bev_rotation: expected 0 to 180, got inf"),
+        # Of 0.8 and 0.8 the radars would be dropped in a fifth of the samples.
+        (
+            "augment={drop_all_cameras: 0.8, drop_all_radars: 0.8}",
+            r"augment\.drop_all_radars: expected a sum of at most 1, got 1\.6",
+        ),
+        ("seed=18446744073709551616", r"seed: expected 0 to 1\.8"),
         ("detector.name=' '", "name: expected what the detector is called, got ' '"),
         ("steps=[", "not a YAML value"),
         ("=3", r"expected KEY\.KEY=VALUE"),
