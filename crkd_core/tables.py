@@ -64,13 +64,17 @@ class Table:
         return table
 
     def markdown(self) -> str:
-        """For documentation: without the title, texts to the left, numbers to the right."""
+        """For documentation: without the title, texts to the left, numbers to the right.
+
+        A bar in a text, as in the name of a run, does not end its cell.
+        """
         rules = [
             "---" if i == 0 or name in self.texts else "---:"
             for i, name in enumerate(self.columns)
         ]
         lines = (self.columns, rules, *self.rows)
-        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in escaped)
 
     def html(self) -> str:
         """As an HTML fragment; cells of ``texts`` have the class "text"."""

@@ -49,6 +49,8 @@ def test_numbers_stand_to_the_right_and_texts_to_the_left() -> None:
         "bb      100  yy",
     ]
     assert table.markdown().splitlines()[1] == "| --- | ---: | --- |"
+    odd = Table(columns=("set-up", "mAP"), rows=[["a|b", "0.1"]])
+    assert odd.markdown().splitlines()[2] == r"| a\|b | 0.1 |"
 
 
 def test_ragged_rows_are_refused() -> None:
