@@ -27,6 +27,15 @@ def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
     write_bytes(data.tobytes(), path)
 
 
+def plain(text: str) -> str:
+    """A name as matplotlib shows it, whatever is in it.
+
+    Between two dollar signs it would read a formula, which may be none; and a legend leaves out
+    what begins with an underscore.
+    """
+    return ("\u200b" if text.startswith("_") else "") + text.replace("$", "\\$")
+
+
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a matplotlib figure at its own size and dpi.
 

@@ -14,6 +14,7 @@ from crkd_core.census import boxes, sweeps
 from crkd_core.census.take import Census, real
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.files import write_bytes
+from crkd_core.png import plain
 from crkd_core.sensors import RADAR_COLUMN, RADAR_COMPENSATED
 
 _HERE, _REAL = "#2f6db5", "#e08a1e"
@@ -27,7 +28,7 @@ def draw_census(census: Census, out: Path) -> None:
     """
     figure = Figure(figsize=(16, 11), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{census.name}: blue; nuScenes: orange")
+    figure.suptitle(f"{plain(census.name)}: blue; nuScenes: orange")
     axes = figure.subplots(3, 3).ravel()
     known = real()
     for i, (name, title) in enumerate(

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from crkd_core.evaluate.report import MEAN_NAMES
 from crkd_core.evaluate.scored_data import DATA, SENSORS
 from crkd_core.files import read_file, write_json, write_text
-from crkd_core.png import write_figure
+from crkd_core.png import plain, write_figure
 from crkd_core.tables import Table
 from crkd_core.train.run_folder import LOG
 
@@ -279,7 +279,7 @@ def _draw(scores: Mapping[str, list[dict[str, float]]], benchmark: Benchmark, pa
             axes.barh(row, statistics.fmean(values), height=0.6, color="#9db8d9")
             axes.plot(values, np.full(len(values), row), "o", color="#1c2430", markersize=4)
         axes.set_title(column)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="x", alpha=0.3)
     write_figure(figure, path)

@@ -21,7 +21,7 @@ from crkd_core.boxes import EDGES, Boxes, Detections, Truth
 from crkd_core.colors import class_colors
 from crkd_core.evaluate.metrics import Evaluation
 from crkd_core.frame import Frame
-from crkd_core.png import write_figure, write_png
+from crkd_core.png import plain, write_figure, write_png
 from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED
 
 #: RGB of nuScenes' classes; far apart also for most colour-blind eyes. Others: colors.py.
@@ -112,7 +112,7 @@ def draw_bev(
         edgecolor="#2a2f38",
         labelcolor="#d5dbe3",
     )
-    axes.set_title(title, color="#d5dbe3", fontsize=10)
+    axes.set_title(plain(title), color="#d5dbe3", fontsize=10)
     write_figure(figure, path)
 
 
@@ -202,7 +202,8 @@ def draw_precision_recall(evaluation: Evaluation, path: Path) -> None:
             )
         axes.axvspan(0, rules.min_recall, color="#eeeeee", zorder=0)
         axes.axhspan(0, rules.min_precision, color="#eeeeee", zorder=0)
-        axes.set_title(f"{name}  AP {evaluation.summary['mean_dist_aps'][name]:.3f}", fontsize=9)
+        average = evaluation.summary["mean_dist_aps"][name]
+        axes.set_title(f"{plain(name)}  AP {average:.3f}", fontsize=9)
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend(fontsize=7, loc="best", framealpha=0.6)
         axes.tick_params(labelsize=7)
@@ -288,8 +289,8 @@ def _hex(color: tuple[int, int, int]) -> str:
 
 
 def _dot(color: str, name: str) -> Line2D:
-    return Line2D([], [], color=color, marker="o", markersize=3, linestyle="", label=name)
+    return Line2D([], [], color=color, marker="o", markersize=3, linestyle="", label=plain(name))
 
 
 def _line(color: str, name: str) -> Line2D:
-    return Line2D([], [], color=color, label=name)
+    return Line2D([], [], color=color, label=plain(name))

@@ -21,7 +21,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import read_state
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
-from crkd_core.png import write_figure
+from crkd_core.png import plain, write_figure
 from crkd_core.train.run_checkpoint import CHECKPOINT
 
 #: Title -> map [X, Y].
@@ -108,7 +108,7 @@ def draw_maps(maps: Maps, grid: GridConfig, path: Path, *, title: str) -> None:
     columns = min(3, len(maps))
     rows = -(-len(maps) // columns)
     figure = Figure(figsize=(4.2 * columns, 4.2 * rows + 0.4), layout="constrained", dpi=90)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, values) in zip(panels, maps.items(), strict=False):
         signed = bool((values < 0).any())

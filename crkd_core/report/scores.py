@@ -18,7 +18,7 @@ from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note, unknown_
 from crkd_core.evaluate.vod.metrics import VodEvaluation
 from crkd_core.evaluate.vod.rules import AREAS
 from crkd_core.evaluate.vod.slices import parts_table
-from crkd_core.png import write_figure
+from crkd_core.png import plain, write_figure
 from crkd_core.report.subjects import Subject
 from crkd_core.tables import Table, number
 
@@ -155,7 +155,7 @@ def _draw_parts(
     for axes, (group, rows) in zip(panels, places.items(), strict=True):
         for index, (name, values) in enumerate(bars.items()):
             at = np.arange(len(rows)) + (index - (len(bars) - 1) / 2) * width
-            axes.bar(at, [values[row] for row in rows], width, label=name)
+            axes.bar(at, [values[row] for row in rows], width, label=plain(name))
         axes.set_xticks(range(len(rows)), [ticks[row][1] for row in rows])
         axes.set_title(group, fontsize=10)
         axes.tick_params(labelsize=8)
@@ -177,7 +177,9 @@ def _draw_vod_curves(subjects: Sequence[tuple[Subject, VodEvaluation]], path: Pa
             reached = np.count_nonzero(curve)
             recall = np.arange(reached) / (len(curve) - 1)
             average = result.summary["entire_area"][name]["3d"]
-            axes.plot(recall, curve[:reached], marker=".", label=f"{subject.name}: {average:.1f}")
+            axes.plot(
+                recall, curve[:reached], marker=".", label=f"{plain(subject.name)}: {average:.1f}"
+            )
         axes.set(xlim=(0, 1), ylim=(0, 1.02), title=name, xlabel="recall")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from crkd_core.png import write_figure
+from crkd_core.png import plain, write_figure
 from crkd_core.tables import Table
 from crkd_core.train.gradients import COSINE, SHARE, GradientRatios, means, read_gradient_ratios
 from crkd_core.train.run_folder import LOG, RunError, read_log
@@ -172,7 +172,7 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
     grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, loss in zip(grid, losses, strict=False):
         for index, (name, runs) in enumerate(curves.items()):
-            label: str | None = name
+            label: str | None = plain(name)
             for run in runs:
                 if loss not in run:
                     continue

@@ -29,7 +29,7 @@ from crkd_core.files import (
     write_json,
     write_text,
 )
-from crkd_core.png import write_figure, write_png
+from crkd_core.png import plain, write_figure, write_png
 
 
 def names(folder: Path) -> list[str]:
@@ -263,3 +263,15 @@ def test_pictures(tmp_path) -> None:
     drawn = cv2.imread(str(tmp_path / "b.png"))
     assert drawn.shape == (50, 100, 3)
     assert (drawn == (0, 0, 255)).all()
+
+
+def test_names_are_drawn_as_they_are(tmp_path) -> None:
+    """Not as formulas, which may be none, and none is left out of a legend."""
+    names = ["_old", r"a$\frac$b", "cost$", "plain"]
+    figure = Figure()
+    axes = figure.subplots()
+    for name in names:
+        axes.plot([0, 1], label=plain(name))
+    shown = [text.get_text() for text in axes.legend().get_texts()]
+    assert [text.lstrip("\u200b").replace(r"\$", "$") for text in shown] == names
+    write_figure(figure, tmp_path / "names.png")

@@ -34,6 +34,16 @@ def log(folder, *, csrd=7.0):
     return folder
 
 
+def test_any_name_can_be_drawn(tmp_path, recwarn):
+    folders = [evaluation(tmp_path / "0", 0.25), log(tmp_path / "1")]
+    groups, runs = parse([f"{name}={path}" for name in ("_a|b", r"$\frac$") for path in folders])
+    compare(groups, tmp_path)
+    compare_losses(runs, tmp_path)
+    assert [str(one.message) for one in recwarn] == []
+    assert (tmp_path / "losses.png").is_file() and (tmp_path / "compare.png").is_file()
+    assert r"| _a\|b | 1 | 0.250 |" in (tmp_path / "compare.md").read_text()
+
+
 def test_runs_of_one_name_are_averaged_with_their_sample_deviation(tmp_path):
     folders = [evaluation(tmp_path / str(i), ap) for i, ap in enumerate((0.25, 0.5, 0.75))]
     groups, runs = parse(
