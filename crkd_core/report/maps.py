@@ -18,7 +18,7 @@ from crkd_core.distill.training import methods_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.frame import Frame
 from crkd_core.model.build import build_detector
-from crkd_core.model.checkpoint import read_state
+from crkd_core.model.checkpoint import CheckpointError, read_state
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.output import ModelOutput
 from crkd_core.png import plain, write_figure
@@ -32,13 +32,20 @@ def trained_student(run: Path, config: TrainConfig) -> BevDetector | None:
     """The student of a run with the parts that only its losses use; None without a checkpoint.
 
     The weights file lacks a calibration block beside the path.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds another network.
     """
     path = run / CHECKPOINT
     if not path.exists():
         return None
     state = read_state(path)
     model = build_detector(config.detector, pretrained=False)
-    model.load_state_dict(state.get("average", state["model"]))
+    try:
+        model.load_state_dict(state.get("average") or state["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        text = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: does not hold the network of the run: {text}") from error
     return model.eval()
 
 

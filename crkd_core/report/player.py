@@ -45,8 +45,8 @@ def player(
             for i, frame in enumerate(frames)
         ],
     }
-    # "</" would end the script's element wherever it stands.
-    data = json.dumps(shown, separators=(",", ":")).replace("</", "<\\/")
+    # "</" would end the script's element wherever it stands, "<!--<script" keep it from ending.
+    data = json.dumps(shown, separators=(",", ":")).replace("<", "\\u003c")
     script = resources.files("crkd_core.report").joinpath("player.js").read_text("utf-8")
     return (
         f'<div class="player"><p><b>{html.escape(title)}</b></p></div>\n'

@@ -11,12 +11,16 @@ from typing import Any
 
 import cv2
 
+from crkd_core.data.lidar import LidarError
+from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.sets import DataSet, frames_of, open_set
+from crkd_core.data.vod.errors import VodError
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.training import DistillError, teacher_configs
 from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.report import figure, page, paragraphs
 from crkd_core.files import write_bytes, write_text
+from crkd_core.frame import FrameError
 from crkd_core.model.checkpoint import CheckpointError
 from crkd_core.report.drives import drives_of, recorded
 from crkd_core.report.frames import MIN_SCORE, chosen, quality
@@ -36,6 +40,12 @@ from crkd_core.train.curves import compare_losses, logged_runs
 
 #: Longer lists of scenes are not spelled out in command lines.
 _SCENES = 8
+#: Why nobody knows what losses see: of a run, of its teacher, or of data without the teacher's
+#: LiDAR, which nothing else of a page reads. The rest of it took long, and is shown.
+_UNSEEN = (
+    *(AdaptError, CheckpointError, DistillError),
+    *(FrameError, LidarError, NuScenesError, VodError),
+)
 #: Of the pictures of cameras, JPEG.
 _QUALITY = 82
 
@@ -184,11 +194,13 @@ def _maps(
         config, run = subject.source.config, subject.source.run
         if config is None or run is None or not config.distillations:
             continue
-        model = trained_student(run, config)
-        if model is None:
-            parts += paragraphs(f"{subject.name}: no checkpoint.pt, so its losses see nothing.")
-            continue
         try:
+            model = trained_student(run, config)
+            if model is None:
+                parts += paragraphs(
+                    f"{subject.name}: no checkpoint.pt, so its losses see nothing."
+                )
+                continue
             teachers = teacher_configs(config)
             for name, token in picked.items():
                 frame = frames_of(
@@ -198,7 +210,7 @@ def _maps(
                 path = rooms / f"maps{index}_{token}.png"
                 draw_maps(maps, grid, path, title=f"{subject.name}, {name}")
                 parts.append(figure(f"{subject.name}: what its losses see, {name}", path))
-        except (AdaptError, DistillError, CheckpointError) as error:
+        except _UNSEEN as error:
             parts += paragraphs(f"{subject.name}: what its losses see is not known: {error}")
     return _section("What the losses see", parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from distill_tiny import FRAMES, TEACHER, a_config, settled
 from handmade import write_version
 from typer.testing import CliRunner
@@ -27,9 +29,10 @@ from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.pictures import draw_bev
 from crkd_core.evaluate.scoring import Countable, EvaluateError
-from crkd_core.model.checkpoint import save_weights
+from crkd_core.model.checkpoint import CheckpointError, save_weights
 from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
+from crkd_core.report.maps import trained_student
 from crkd_core.report.player import player
 from crkd_core.report.report import report
 from crkd_core.report.scores import scores, ticks_of
@@ -168,6 +171,12 @@ def test_no_text_of_a_drive_ends_the_players_script():
     answers = {"</script>": [Detections.empty(classes)]}
     page = player([frame], answers, classes=classes, title="</script>")
     assert page.count("</script>") == 2
+    # To a browser this begins a comment and in it a script, in which "</script>" ends nothing.
+    answers = {"<!--<script>": [Detections.empty(classes)]}
+    page = player([frame], answers, classes=classes, title="drive")
+    assert "<!--" not in page
+    data = page.partition('class="player-data">')[2].partition("</script>")[0]
+    assert json.loads(data)["networks"] == ["<!--<script>"]
 
 
 def test_boxes_of_every_network_have_the_colour_of_their_class(tmp_path):
@@ -263,6 +272,26 @@ def test_a_run_without_a_logged_step_has_no_curves_but_a_page(runs, tiny_world, 
     text = out.read_text()
     assert "nothing is logged yet, so there is no curve of it" in text
     assert "losses over steps" not in text and "runs</caption>" in text
+
+
+def test_what_losses_see_is_left_out_where_it_cannot_be_known(runs, tiny_world, tmp_path):
+    """Of a checkpoint that is damaged or another's, and of drives without the teacher's LiDAR."""
+    torn = tmp_path / "torn"
+    shutil.copytree(runs / "taught", torn)
+    torch.save({"model": {}}, torn / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: does not hold the network of"):
+        trained_student(torn, Run.open(torn).config)
+    (torn / "checkpoint.pt").write_bytes(b"torn")
+    bare = tmp_path / "bare"
+    shutil.copytree(tiny_world, bare)
+    for file in (bare / "samples" / "LIDAR_TOP").iterdir():
+        file.unlink()
+    out = tmp_path / "report.html"
+    report([str(torn), str(runs / "taught")], out, data=bare, split="mini_val")
+    text = html.unescape(out.read_text())
+    assert f"torn: what its losses see is not known: {torn / 'checkpoint.pt'}: damaged" in text
+    assert "taught: what its losses see is not known: " in text and "LIDAR_TOP" in text
+    assert "player-data" in text
 
 
 def test_a_drive_that_is_not_there_is_refused_before_anything_is_computed(runs, tiny_world):
