@@ -156,12 +156,12 @@ def _loop(
             skips.take(skipped=not math.isfinite(losses["gradient_norm"]))
             if skips.row >= (_MOST_SKIPPED if parts.scaler.is_enabled() else 1):
                 raise _not_finite("gradient", run, step, one, losses, processes)
+            lr = parts.schedule.get_last_lr()[0]  # Of this step; then comes that of the next.
             parts.schedule.step()
             if parts.average is not None:
                 parts.average.update(parts.model, step=step)
             progress.update(task, advance=1, losses=_line(losses))
             if step % config.log_steps == 0 or step == last or measured:
-                lr = parts.schedule.get_last_lr()[0]
                 record = {"step": step, "lr": lr, "norm_samples": seen, **meter.read(step)}
                 if parts.scaler.is_enabled():
                     record["skipped_steps"] = skips.read()

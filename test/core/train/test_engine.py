@@ -15,7 +15,7 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.presets import demo_teacher
 from crkd_core.train.average import Average
 from crkd_core.train.log import LogError, Meter
-from crkd_core.train.loop import TrainError, train
+from crkd_core.train.loop import TrainError, learning_rate_curve, train
 from crkd_core.train.run_checkpoint import save
 from crkd_core.train.run_folder import Run
 
@@ -97,6 +97,15 @@ def test_tensorboard_holds_what_the_log_holds(tmp_path):
         assert [e.step for e in events.Scalars(name)] == [1, 2]
     values = [e.value for e in events.Scalars("total")]
     assert values == pytest.approx([line["total"] for line in logged(run)])
+
+
+def test_the_log_says_the_learning_rate_of_the_step_itself(tmp_path):
+    config = a_config(steps=4, warmup_steps=2)
+    run = Run.start(tmp_path, config, data="", split="")
+    train(run, FRAMES)
+    curve = learning_rate_curve(config)
+    expected = [config.learning_rate * curve(done) for done in range(4)]
+    assert [line["lr"] for line in logged(run)] == pytest.approx(expected)
 
 
 def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
