@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from crkd_core.model.checkpoint import (
 )
 from crkd_core.model.detector import BevDetector
 from crkd_core.train.average import Average
+from crkd_core.train.distributed import Processes
 from crkd_core.train.objective import TrainingLoss
 from crkd_core.train.run_folder import LOG, Run, RunError, read_log, revision, unwritten
 
@@ -67,6 +69,7 @@ def save(run: Run, parts: Parts, *, step: int) -> None:
         "optimiser": parts.optimiser.state_dict(),
         "schedule": parts.schedule.state_dict(),
         "scaler": parts.scaler.state_dict(),
+        "processes": Processes.of_environment().count,
     }
     if parts.average is not None:
         state["average"] = parts.average.model.state_dict()
@@ -91,7 +94,8 @@ def restore(run: Run, parts: Parts) -> int:
     """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
 
     Returns:
-        The number of steps done. Lines of metrics.jsonl from later steps are dropped.
+        The number of steps done. Lines of metrics.jsonl from later steps are dropped. Warns where
+        steps were of another number of processes.
 
     Raises:
         RunError: the checkpoint cannot be read, does not fit the configuration, is older than
@@ -112,13 +116,27 @@ def restore(run: Run, parts: Parts) -> int:
             parts.scaler.load_state_dict(state["scaler"])
             if parts.average is not None:
                 parts.average.model.load_state_dict(state["average"])
-            step = int(state["step"])
+            step, processes = int(state["step"]), int(state.get("processes", 0))
         except Exception as error:
             text = (str(error).splitlines() or [type(error).__name__])[0]
             raise RunError(f"{path}: cannot resume from this checkpoint: {text}") from error
+        _warn_of_processes(run, processes)
     _check_step(run, step)
     run.drop_log_after(step)
     return step
+
+
+def _warn_of_processes(run: Run, before: int) -> None:
+    """Say that steps are of another size than before; 0 = a checkpoint that does not tell."""
+    now = Processes.of_environment().count
+    if run.writes and before not in (0, now):
+        own = run.config.batch_size * run.config.accumulate
+        warnings.warn(
+            f"{run.path}: until now its steps were of {before} processes, {before * own} samples "
+            f"each, and go on with {now}, {now * own} samples: it will not be the run that it "
+            f"would have been; start {before} processes for that",
+            stacklevel=3,
+        )
 
 
 def _check_step(run: Run, step: int) -> None:

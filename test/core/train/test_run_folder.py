@@ -11,6 +11,7 @@ from pathlib import Path
 
 import handmade
 import pytest
+import torch
 from train_tiny import FRAMES, a_config, logged
 from typer.testing import CliRunner
 
@@ -76,6 +77,20 @@ def test_an_older_or_a_foreign_checkpoint_is_refused(run, trained, tmp_path):
     shutil.copy(trained / "checkpoint.pt", other.path)
     with pytest.raises(RunError, match=r"is of step 4, and the run has 2; it belongs to another"):
         train(Run.open(other.path), FRAMES, resume=True)
+
+
+def test_steps_of_another_size_than_before_are_said(run, trained):
+    """As of a training on two GPUs that goes on with one."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True)
+    assert state["processes"] == 1
+    torch.save(state | {"processes": 2}, run / "checkpoint.pt")
+    said = r"of 2 processes, 4 samples each, and go on with 1, 2 samples: .*; start 2 processes"
+    with pytest.warns(UserWarning, match=said):
+        train(Run.open(run), FRAMES, resume=True)
+    del state["processes"]  # Of an earlier version.
+    torch.save(state, run / "checkpoint.pt")
+    train(Run.open(run), FRAMES, resume=True)
+    assert logged(Run.open(run)) == logged(Run.open(trained))
 
 
 def test_two_do_not_train_in_one_folder(run):
