@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.data.nuscenes.tables import NuScenesError
-from crkd_core.files import OutputError
+from crkd_core.files import OutputError, replacing
 from crkd_core.model.checkpoint import read_metadata
 from crkd_core.train.gradients import read_gradient_ratios
 from crkd_core.train.loop import train
@@ -108,6 +108,14 @@ def test_what_a_killed_start_left_does_not_block(tmp_path):
     (room / "config.json").write_text("{")
     Run.start(tmp_path, a_config(), data="", split="")
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_place_that_others_of_this_training_try_out_is_empty(tmp_path):
+    """Of several processes the first may begin while another looks whether it could write."""
+    with replacing(tmp_path / "trial") as there:
+        there.mkdir()
+        Run.start(tmp_path, a_config(), data="", split="")
+    assert (tmp_path / "config.json").is_file()
 
 
 @pytest.mark.parametrize(
