@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import socket
@@ -52,11 +51,7 @@ def run(kind: type[Any], args: list[str] | None) -> int:
         Exit code, 0: stopped by the user; 1: could not start, and a line on stderr says why.
     """
     with _woken():
-        code = _run(kind, args)
-    # A lifecycle node and its state machine hold one another, and with them the participant, whose
-    # shared memory would outlive the process: 35 MB of /dev/shm for every node that ever ran.
-    gc.collect()
-    return code
+        return _run(kind, args)
 
 
 def _run(kind: type[Any], args: list[str] | None) -> int:

@@ -59,6 +59,19 @@ runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
 """
 
 
+def segments(pid: int) -> set[Path]:
+    """The files of shared memory that a process has made and holds locked, of Fast DDS.
+
+    Each participant has some, from its start to its end.
+    """
+    held = Path(f"/proc/{pid}/fd").iterdir()
+    found = []
+    for link in held:
+        with contextlib.suppress(OSError):  # It has just been closed.
+            found.append(link.readlink())
+    return {path for path in found if "fastrtps" in path.name}
+
+
 class Process:
     """A node's process and its output.
 
@@ -114,9 +127,8 @@ class Process:
         return self.end()
 
     def segments(self) -> set[Path]:
-        """The files of shared memory that it has made and holds locked, of Fast DDS."""
-        held = Path(f"/proc/{self._process.pid}/fd").iterdir()
-        return {path for path in map(Path.readlink, held) if "fastrtps" in path.name}
+        """See ``segments``."""
+        return segments(self._process.pid)
 
     def kill(self) -> None:
         """End it, in good order if it will: what is killed leaves its shared memory behind."""

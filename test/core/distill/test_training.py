@@ -557,6 +557,7 @@ def test_of_several_processes_the_first_one_speaks(
     for size in ("detector.grid.low=[-24,-16,-5]", "detector.grid.high=[24,16,3]"):
         words += ["--set", size]
     said = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         options = ["--out", tmp_path / rank, "--losses", "csrd=0"]

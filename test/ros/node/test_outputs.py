@@ -108,6 +108,7 @@ class Bench:
         self._executor.shutdown()
         self.peer.destroy_node()
         self.node.destroy_node()
+        self.node._state_machine = None  # See DetectorNode.destroy_node.
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The one method of rclpy that the node overrides by its mangled name is still there and called.
+"""What the node knows of rclpy's inside: a method it overrides by its mangled name, and a cycle.
 
 rclpy ends the process of a node that is asked for a transition which its state does not allow. The
 node refuses instead, which needs a private method. If rclpy changes it, this fails, and
@@ -7,12 +7,15 @@ node refuses instead, which needs a private method. If rclpy changes it, this fa
 
 from __future__ import annotations
 
+import gc
 import inspect
+import os
 
 import pytest
 
 pytest.importorskip("rclpy")
 
+import node_rig
 from lifecycle_msgs.msg import Transition
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
@@ -51,3 +54,22 @@ def test_a_transition_that_the_state_does_not_allow_is_refused():
         node.close(patience=0.0)
     finally:
         rclpy.shutdown()
+
+
+def test_a_node_that_is_closed_has_left_the_network():
+    """Not when Python collects its garbage: 32 participants are all that local discovery finds."""
+    import rclpy
+
+    rclpy.init(args=[], domain_id=1)
+    gc.disable()
+    try:
+        before = node_rig.segments(os.getpid())
+        node = DetectorNode()
+        made = node_rig.segments(os.getpid()) - before
+        node.close(patience=0.0)
+        assert not made & node_rig.segments(os.getpid())
+    finally:
+        gc.enable()
+        rclpy.shutdown()
+    if not made:
+        pytest.skip("this middleware has no shared memory")
