@@ -21,8 +21,9 @@ _PATIENCE = 10.0
 #: What keeps processes on one machine from finding each other, and what to do.
 LEFTOVERS = (
     "Processes that were killed leave segments of Fast DDS in /dev/shm, and many of them can keep "
-    "others from finding each other: end all ROS processes, then remove /dev/shm/*fastrtps*. Nor "
-    "are more than 32 processes of a domain found on this machine, or nodes of one above 101"
+    "others from finding each other: end all ROS processes, then remove /dev/shm/*fastrtps*. "
+    "Where discovery is local, 32 processes of a domain find each other, and no more; of a "
+    "ROS_DOMAIN_ID above 101 others may have the ports"
 )
 
 
