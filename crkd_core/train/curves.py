@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,12 +13,17 @@ from matplotlib.figure import Figure
 from crkd_core.png import plain, write_figure
 from crkd_core.tables import Table
 from crkd_core.train.gradients import COSINE, SHARE, GradientRatios, means, read_gradient_ratios
-from crkd_core.train.run_folder import LOG, RunError, read_log
+from crkd_core.train.run_folder import LOG, RunError, read_log, read_record
 
 #: What the log says besides losses.
 _OTHERS = {
     *("step", "lr", "norm_samples", "steps_per_second", "data_wait"),
     *("gradient_norm", "skipped_steps"),
+}
+#: Settings in which runs of one name may differ: their seed, and what changes no step.
+_FREE = {
+    *("seed", "workers", "keep_gigabytes", "keep_folder"),
+    *("checkpoint_steps", "log_steps", "gradient_steps", "tensorboard"),
 }
 _COLUMNS = 4
 #: The thick line is a mean over this many logged steps.
@@ -79,12 +85,13 @@ def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None
     """One row per loss: where each set-up began and ended; with ``out`` also losses.png there.
 
     Args:
-        groups: name -> run folders, which differ in nothing but the seed.
+        groups: name -> run folders, which should differ in nothing but the seed.
         out: folder for the picture: one panel per loss, logarithmic, one colour per name; None =
             no picture.
 
     Returns:
-        Means of the first and of the last tenth of the logged steps, over the runs of a name.
+        Means of the first and of the last tenth of the logged steps, over the runs of a name. The
+        title says in what runs of one name differ besides.
 
     Raises:
         RunError: see ``read_losses``.
@@ -93,11 +100,45 @@ def compare_losses(groups: Mapping[str, Sequence[Path]], out: Path | None = None
     losses = list(dict.fromkeys(n for runs in curves.values() for run in runs for n in run))
     if out is not None:
         _draw(curves, losses, out / "losses.png")
+    title = "losses, mean of the first and of the last tenth"
     return Table(
-        title="losses, mean of the first and of the last tenth",
+        title="\n".join([title, *_mixed(groups)]),
         columns=("loss", *curves),
         rows=[[loss, *(_ends(loss, runs) for runs in curves.values())] for loss in losses],
     )
+
+
+def _mixed(groups: Mapping[str, Sequence[Path]]) -> Iterator[str]:
+    """A sentence for each name whose runs differ in more than the seed, as far as they say."""
+    for name, runs in groups.items():
+        known = [found for run in runs if (found := _settings(run))]
+        words = []
+        for key in dict.fromkeys(key for found in known for key in found):
+            values = dict.fromkeys(found.get(key, "-") for found in known)
+            if len(values) > 1:
+                words.append(f"{key} ({', '.join(values)})")
+        if words:
+            yield f"{name}: a mean of runs that differ in {', '.join(words)}"
+
+
+def _settings(run: Path) -> dict[str, str]:
+    """What a run was trained with and on, by dotted names; {} where it does not say."""
+    try:
+        record = read_record(run)
+        config = record["config"]
+        data = {"data": record["digest"], "split": record["split"]}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return {}
+
+    def leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from leaves(inner, f"{name}.{key}" if name else key)
+        else:
+            yield name, str(value)
+
+    settings = data | (config if isinstance(config, dict) else {})
+    return {key: value for key, value in leaves(settings, "") if key not in _FREE}
 
 
 def compare_gradient_ratios(

@@ -170,6 +170,24 @@ def test_losses_show_how_each_changed(tmp_path):
     assert compare_losses(groups).rows == table.rows
 
 
+def test_losses_say_when_their_mean_is_not_of_seeds_alone(tmp_path):
+    runs = [log(tmp_path / name) for name in "abcd"]
+    settings = {"seed": 1, "workers": 0, "steps": 30, "unlabelled": None}
+    others = settings | {"seed": 2, "workers": 4}, settings | {"steps": 60}
+    more = settings | {"unlabelled": {"share": 0.5}}
+    for run, config in zip(runs, (settings, *others, more), strict=True):
+        record = {"config": config, "digest": "1f", "split": "mini_train"}
+        (run / "config.json").write_text(json.dumps(record))
+    assert "differ" not in compare_losses({"a": runs[:2], "b": runs[2:3]}).title
+    assert compare_losses({"a": runs[:3]}).title.endswith(
+        "\na: a mean of runs that differ in steps (30, 60)"
+    )
+    title = compare_losses({"b": runs[2:3], "a": [runs[0], runs[3]]}).title
+    assert "a: a mean" in title and "unlabelled.share (-, 0.5)" in title
+    (runs[0] / "config.json").write_text('{"config": [3]}')
+    assert "differ" not in compare_losses({"a": [runs[0], runs[2]]}).title
+
+
 def test_the_command_compares_both_in_one_go(tmp_path):
     evaluation(tmp_path / "eval", 0.5)
     log(tmp_path / "run")
