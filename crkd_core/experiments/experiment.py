@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from crkd_core.experiments.asked import Asked
@@ -68,7 +68,8 @@ def experiment(
             for one, specs in every.items():
                 for spec in specs:
                     write_result(folder, spec, settings)
-                _publish(one, folder, published(folder, one, seeds=seeds), failed)
+                known = published(folder, one, seeds=seeds)
+                _publish(one, folder, known, failed, asked={spec.name for spec in chosen})
 
         failed = run_all(
             folder,
@@ -116,24 +117,43 @@ def shown(name: str, path: Path, *, seeds: int | None = None) -> list[Table]:
         specs = published(folder, one, seeds=seeds)
         results = read_results(folder, specs)
         splits = [s for s in SPLITS if any(s in result for result in results.values())]
-        found += [table for split in splits for table in tables(specs, results, split, {})[:-1]]
+        compared = _compared(folder, specs, asked=())
+        found += [table for split in splits for table in tables(compared, results, split, {})[:-1]]
         found.append(tables(specs, results, SPLITS[0], {})[-1])
     return found
 
 
+def _compared(folder: Folder, specs: Sequence[RunSpec], asked: Collection[str]) -> list[RunSpec]:
+    """The runs of the arms that were asked for or have begun.
+
+    The others of a list that is made in part would be empty rows and names in legends; the table
+    of all runs, which comes last, says that they are missing.
+    """
+    arms = {
+        spec.arm for spec in specs if spec.name in asked or folder.record(spec.name) is not None
+    }
+    return [spec for spec in specs if spec.arm in arms]
+
+
 def _publish(
-    name: str, folder: Folder, specs: Sequence[RunSpec], failed: Mapping[str, str]
+    name: str,
+    folder: Folder,
+    specs: Sequence[RunSpec],
+    failed: Mapping[str, str],
+    *,
+    asked: Collection[str],
 ) -> None:
     """Write ``results/LIST.md`` and the pictures beside it."""
     results = read_results(folder, specs)
+    compared = _compared(folder, specs, asked)
     place = folder.path / "results"
     found: list[Table] = []
     for split in SPLITS:
         if not any(split in result for result in results.values()):
             continue
-        found += tables(specs, results, split, failed)[:-1]
-        draw_arms(specs, results, split, place / f"{name}_{split}.png")
-        draw_parts(specs, results, split, place / f"{name}_{split}_parts.png")
+        found += tables(compared, results, split, failed)[:-1]
+        draw_arms(compared, results, split, place / f"{name}_{split}.png")
+        draw_parts(compared, results, split, place / f"{name}_{split}_parts.png")
     found.append(tables(specs, results, SPLITS[0], failed)[-1])
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in found)
     write_text(text, place / f"{name}.md")

@@ -25,7 +25,7 @@ def draw_arms(specs: Sequence[RunSpec], results: Results, split: str, path: Path
     """mAP and NDS of every run as a dot, the mean as a bar, and below their differences.
 
     Args:
-        specs: all runs of the list; an arm without a result keeps its empty line.
+        specs: runs of the list; an arm without a result keeps its empty line.
         results: of the runs that are ready.
         split: "validation" or "test".
         path: PNG to write.
@@ -102,6 +102,6 @@ def draw_parts(specs: Sequence[RunSpec], results: Results, split: str, path: Pat
 
 def _rows(axes: Axes, names: Sequence[str], title: str) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     axes.set_title(title, fontsize=10)

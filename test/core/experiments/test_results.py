@@ -121,11 +121,13 @@ def test_tables_are_of_all_seeds_that_have_results(results, tmp_path):
     assert [spec.name for spec in published(folder, "main", seeds=3)] == [s.name for s in RUNS]
 
 
-def test_pictures_of_a_part_of_the_runs(results, tmp_path):
+def test_pictures_of_a_part_of_the_runs(results, tmp_path, recwarn):
+    draw_arms(RUNS[:1], results, "validation", tmp_path / "one.png")  # Nothing to subtract.
     for draw in (draw_arms, draw_parts):
         for some in (results, {}):
             draw(RUNS, some, "validation", tmp_path / "a.png")
             assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert [str(one.message) for one in recwarn] == []
 
 
 def log(norm=lambda step: 5.0):

@@ -131,7 +131,13 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
     assert experiment("main", out, Asked(), seeds=1, only=["A"], test=True) == {}
     assert (out / "runs" / "A-1" / "checkpoint.pt").stat().st_mtime_ns == checkpoint
     assert "test" in json.loads((out / "results" / "A-1.json").read_text())
-    titles = [table.title for table in shown("main", out, seeds=1)]
+    found = shown("main", out, seeds=1)
+    # What was not asked for is no empty line of comparisons; that it is missing is said once.
+    assert [row[0] for row in found[0].rows] == ["S0", "A"]
+    assert {row[0]: row[-1] for row in found[-1].rows}["D-1"] == "missing"
+    page = (out / "results" / "main.md").read_text()
+    assert page.count("| A ") == 4 and "| D " not in page and page.count("| D-1 ") == 1
+    titles = [table.title for table in found]
     assert any("on validation" in title for title in titles)
     assert any("on test" in title for title in titles)
     with pytest.raises(ExperimentError, match=r"set up with scale 0\.006, not 1\.0"):
