@@ -28,6 +28,9 @@ _AT_ONCE = 50
 START_TIMEOUT = 240.0
 #: The node is silent for so long: its last frame has come. Its diagnostics come every second.
 _QUIET = 1.5
+#: The bag's time has not moved for so long, since the player started or since then: opening a bag
+#: that must be indexed takes minutes, and one whose player hangs would be waited for without end.
+_STILL = 300.0
 #: Nothing came at all: the first frame of a busy machine may still be in the network, seconds.
 _FIRST = 30.0
 
@@ -94,7 +97,8 @@ def run_session(
 
     Raises:
         ProcessError: the node did not come up, or ended early.
-        SessionError: the player failed, or nothing was published, or the node told no classes.
+        SessionError: the player failed or stands still, or nothing was published, or the node
+            told no classes.
     """
     import rclpy
 
@@ -118,8 +122,14 @@ def run_session(
             wait_until(lambda: _is_up(node), detector, limit=START_TIMEOUT)
             command = player_command(bag, rate=rate, player=player)
             with process(command, log=player_log) as playing:
+                began = time.monotonic()
                 while playing.ended() is None:
                     detector.check()
+                    if time.monotonic() - max(began, recorder.last_tick) > _STILL:
+                        raise SessionError(
+                            f"the player runs, and /clock has not moved for {_STILL:g} s: "
+                            f"{playing.last_words()}"
+                        )
                     time.sleep(0.1)
                 if playing.ended():
                     raise SessionError(f"the player failed: {playing.last_words()}")

@@ -22,6 +22,7 @@ from crkd_core.boxes import SCORED_FROM, Detections
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_ros.bags import recorded_calibration
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.samples import key_frames
@@ -32,7 +33,8 @@ from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.node import launching
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.parameters.parameter_file import load_all
-from crkd_ros.streaming_eval import players, rates
+from crkd_ros.streaming_eval import players, rates, session
+from crkd_ros.streaming_eval.players import SessionError
 from crkd_ros.streaming_eval.rates import score_rates
 from crkd_ros.streaming_eval.recorder import Arrival, BagClock, Pass, Recorder
 from crkd_ros.streaming_eval.report import streaming_table, write_scores
@@ -42,6 +44,7 @@ from crkd_ros.streaming_eval.scores import (
     samples_between,
     score_pass,
 )
+from crkd_ros.streaming_eval.session import run_session
 from crkd_ros.streaming_eval.streaming import VARIANTS
 
 SECOND = 1_000_000_000
@@ -536,6 +539,23 @@ def test_the_command_plays_a_drive_to_the_node_and_scores_it(tiny_drive, tmp_pat
     )
     assert one["latency_s"]["mean"] > 0 and one["stages_ms"]["network"] > 0
     assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_a_player_that_stands_still_is_not_waited_for(tiny_drive, tmp_path, monkeypatch):
+    """At a rate at which no tick of /clock moves on."""
+    pytest.importorskip("rclpy")
+    from crkd_ros.bags.nuscenes import write_bag
+
+    data = NuScenes(tiny_drive)
+    write_bag(data, data.scenes[0], tmp_path / "bag", with_lidar=False, progress=False)
+    calibration = tmp_path / "calibration.yaml"
+    recorded_calibration.of_bag(tmp_path / "bag", base="base_link").save(calibration)
+    monkeypatch.setattr(session, "_STILL", 6.0)
+    parameters = {"weights": saved(tmp_path), "calibration_file": calibration}
+    with pytest.raises(SessionError, match=r"/clock has not moved for 6 s.*player\.log"):
+        run_session(
+            tmp_path / "bag", parameters=parameters, logs=tmp_path, rate=1e-9, player="own"
+        )
 
 
 @pytest.mark.parametrize("hours", [-1, 0, 1])
