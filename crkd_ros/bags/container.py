@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ CONTAINERS: dict[Container, str] = {
     "ros2": "a rosbag2",
     "foxglove": "an mcap file of Foxglove messages",
 }
+
+#: So many messages of a topic are looked at for one that tells what it sends.
+_LOOKED_AT = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +102,21 @@ class Bag(ABC):
             except BagError as error:
                 raise BagError(f"{self.path}: {record.topic}: {error}") from error
             yield record.topic, record.stamp_ns, message
+
+    def first(self, topic: str, tells: Callable[[Any], bool]) -> Any:
+        """The first message of a topic, or of its first few the first that tells what it sends.
+
+        Raises:
+            BagError: there is none, or it cannot be read; names bag and topic.
+        """
+        found = None
+        for _, _, message in itertools.islice(self.messages([topic]), _LOOKED_AT):
+            if tells(message):
+                return message
+            found = message if found is None else found
+        if found is None:
+            raise BagError(f"{self.path}: {topic} has no message")
+        return found
 
     def __enter__(self) -> Self:
         return self

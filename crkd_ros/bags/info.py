@@ -60,6 +60,8 @@ class BagInfo:
             camera's intrinsics, and every radar's fields.
         missing: what a detector needs and must be given.
         foreign: radars whose fields ``radar_fields`` do not name.
+        refused: cameras whose CameraInfo cannot be used; said in ``troubles``.
+        unused: sensors of which no frame has a message, or none that can be used.
         hindrance: what must be done before it can be converted; "": nothing else.
         unreadable: topic -> why its messages cannot be decoded.
         troubles: sentences about single messages that cannot be used.
@@ -79,6 +81,8 @@ class BagInfo:
     moving: int
     missing: tuple[str, ...]
     foreign: tuple[str, ...]
+    refused: tuple[str, ...]
+    unused: tuple[str, ...]
     hindrance: str
     unreadable: Mapping[str, str]
     troubles: tuple[str, ...]
@@ -119,7 +123,8 @@ def describe(
             bag, layout, reading, kind=kind, calibration=calibration, progress=progress
         )
         unreadable = bag.unreadable()
-        troubles = tuple(_troubles(bag, known))
+        unseen = known.pictures.unseen()
+        troubles = tuple(_troubles(bag, known, unseen))
     heard = layout.sensors
     ordered = sorted((s, s, name) for name in heard for s in known.stamps[name].tolist())
     seconds = (ordered[-1][0] - ordered[0][0]) / 1e9 if ordered else 0.0
@@ -140,7 +145,7 @@ def describe(
         name
         for name, sensor in sensors.items()
         if sensor.placed and sensor.calibrated is not False and sensor.topic is not None
-        if sensor.topic.name not in unreadable and name not in foreign
+        if sensor.topic.name not in unreadable and name not in (*foreign, *unseen)
     }
     late: tuple[str, ...] = ()
     if as_it_is:
@@ -148,6 +153,7 @@ def describe(
         put_right = frames
         frames, firing = _frames(recorded, framing.sync, sensors=framing.sensors)
         late = tuple(_late(frames, put_right, kind))
+    framed = {name for one in frames for name in (*one.images, *one.sweeps)}
     return BagInfo(
         kind=kind,
         seconds=seconds,
@@ -161,6 +167,8 @@ def describe(
         moving=sum(_is_known(one, known, usable) for one in frames),
         missing=tuple(_missing(sensors, known)),
         foreign=tuple(foreign),
+        refused=tuple(known.refused),
+        unused=tuple(name for name in heard if name not in framed & usable),
         hindrance=_hindrance(known),
         unreadable=unreadable,
         troubles=(*troubles, *late),
@@ -232,13 +240,17 @@ def _mean(counts: Iterable[int]) -> float:
     return sum(values) / max(len(values), 1)
 
 
-def _troubles(bag: Bag, known: Known) -> Iterator[str]:
+def _troubles(bag: Bag, known: Known, unseen: Mapping[str, str]) -> Iterator[str]:
     for topic in sorted(known.strays.places):
         yield known.strays.sentence(topic, bag.topics[topic].count)
     if not known.record_times and (empty := known.survey.unstamped()):
         yield no_stamps(bag.path, empty, others=True)
     for topic, (count, reason) in sorted(known.survey.broken.items()):
         yield f"{topic}: {count} of {bag.topics[topic].count} messages cannot be read: {reason}"
+    for camera, reason in known.refused.items():
+        yield f"the camera_info of {camera.lower()} cannot be used: {reason}"
+    for camera, reason in unseen.items():
+        yield f"the images of {camera.lower()} cannot be used: {reason}"
     if not known.given and (wrong := known.survey.tree.contradiction()):
         yield wrong
     if back := known.strays.time_back():

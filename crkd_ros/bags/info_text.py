@@ -67,6 +67,9 @@ def _advice(info: BagInfo, path: Path, options: Sequence[str]) -> str:
     convert = f"crkd bag convert {shlex.join(words)}"
     if not ours:
         return f"next: {convert}"
+    # A replay believes CameraInfo before any file; a copy has what the file says.
+    if info.refused:
+        return f"next: mend what is said of camera_info above, or give it to a copy: {convert}"
     if lacks or "--calibration" in options:
         return (
             "next: play it with calibration_file in a parameter file (--params FILE), or put it "
@@ -79,6 +82,9 @@ def _advice(info: BagInfo, path: Path, options: Sequence[str]) -> str:
         return f"next: play it with radar_fields of {names} in a parameter file (--params FILE)"
     if not info.moving:
         return "next: mend what is said above; a replay makes no whole frame of it as it is"
+    if info.unused:
+        names = ", ".join(name.lower() for name in info.unused)
+        return f"next: mend what is said above of {names}; played as it is, no frame has any of it"
     if info.moving < info.frames:
         return f"play it as it is: {info.moving} of its {info.frames} frames are whole"
     return "play it as it is" + (f" ({shlex.join(options)})" if options else "")

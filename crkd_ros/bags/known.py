@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,12 @@ from crkd_ros.bags.foreign.kinds import Kind
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.motion_source import MotionSource, find_motion
+from crkd_ros.bags.pictures import Pictures
+from crkd_ros.bags.sensor_names import cameras_of, places
 from crkd_ros.bags.strays import Strays, Times
 from crkd_ros.bags.survey import Survey, no_stamps
+from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
-from crkd_ros.motion.poses import Extrinsics, MotionError
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 Array = NDArray[np.float64]
@@ -40,14 +41,17 @@ class Reading:
         motion: which source of the ego motion is asked for.
         odometry: topic of odometry that is taken when others are as good.
         tf_first: /tf is taken when odometry is as good.
-        file_hides_tf: given a calibration file, no place of /tf is taken.
+        cameras: how images and CameraInfo belong together.
+        replayed: by the rules of a replay: a calibration file knows sensors by the frames of their
+            messages alone, no place of /tf is taken beside it, and CameraInfo stands above it.
     """
 
     base: str
     motion: MotionConfig
     odometry: str
     tf_first: bool
-    file_hides_tf: bool
+    cameras: CamerasConfig
+    replayed: bool
 
     @classmethod
     def to_convert(cls, framing: FramingConfig) -> Reading:
@@ -57,7 +61,8 @@ class Reading:
             motion=framing.motion,
             odometry="",
             tf_first=True,
-            file_hides_tf=False,
+            cameras=framing.cameras,
+            replayed=False,
         )
 
     @classmethod
@@ -68,7 +73,8 @@ class Reading:
             motion=framing.motion,
             odometry=framing.topics.odometry,
             tf_first=False,
-            file_hides_tf=True,
+            cameras=framing.cameras,
+            replayed=True,
         )
 
 
@@ -82,8 +88,10 @@ class Known:
         still: the user says that the vehicle stands still.
         calibration: the calibration file; None: none is given.
         extrinsics: channel -> ``base_T_sensor`` [4, 4]; ``given``: those of the calibration file.
-        cameras: camera -> what the calibration file says of it, with ``image_size``; the bag's
-            CameraInfo is not taken for these.
+        cameras: camera -> what the calibration file says of it, with ``image_size``; converted,
+            the bag's CameraInfo is not taken for these.
+        pictures: whether the bag's images can be used at all.
+        refused: camera -> why its CameraInfo cannot be used.
         record_times: True when headers have no stamps and record times stand in for them.
         stamps: channel -> stamps of its messages, ns, without strays.
         strays: sensor messages with wrong stamps; those of CameraInfo, which holds at any time,
@@ -97,12 +105,16 @@ class Known:
     extrinsics: dict[str, Array]
     given: frozenset[str]
     cameras: dict[str, CameraEntry]
+    pictures: Pictures
+    refused: dict[str, str]
     record_times: bool
     stamps: dict[str, Times]
     strays: Strays
 
     def calibrated(self, camera: str) -> bool:
         """Whether the intrinsics of a camera are known."""
+        if camera in self.refused:
+            return False
         info = self.survey.infos.get(camera)
         return camera in self.cameras or (info is not None and contents.is_calibrated(info))
 
@@ -133,7 +145,8 @@ class Known:
             raise BagError(f"{path}: {wrong}")
         missing = []
         if unknown := [c.lower() for c in layout.images if not self.calibrated(c)]:
-            missing.append(f"the intrinsics of {', '.join(unknown)}")
+            why = next((f" ({self.refused[c]})" for c in layout.images if c in self.refused), "")
+            missing.append(f"the intrinsics of {', '.join(unknown)}{why}")
         if unplaced := [c.lower() for c in layout.sensors if c not in self.extrinsics]:
             missing.append(f"the poses on the vehicle of {', '.join(unplaced)}{self._frames()}")
         if missing:
@@ -212,17 +225,26 @@ def look_through(
         # The headers of poses are of another clock than the recorder's.
         survey = read(pose_times="record")
         source = _motion(survey, times, reading, given)
-    own = _places(survey.frames, given)
+    own = places(survey.frames, given, replayed=reading.replayed)
     others = {channel: frame for channel, frame in survey.frames.items() if channel not in own}
-    hidden = reading.file_hides_tf and given is not None
+    hidden = reading.replayed and given is not None
+    cameras: dict[str, CameraEntry] = {}
+    if given is not None:
+        cameras = cameras_of(survey, given, f"{calibration}", bag.path, replayed=reading.replayed)
+    pictures = Pictures(kind=kind, cameras=reading.cameras, layout=layout, survey=survey)
     return Known(
         survey=survey,
         motion=source,
         still=reading.motion.source == "none",
         calibration=calibration,
-        extrinsics=_places(others, None if hidden else survey.tree, own=True) | own,
+        extrinsics=places(
+            others, None if hidden else survey.tree, replayed=reading.replayed, own=True
+        )
+        | own,
         given=frozenset(own),
-        cameras={} if given is None else _cameras(survey, given, f"{calibration}", bag.path),
+        cameras=cameras,
+        pictures=pictures,
+        refused=pictures.refused(() if reading.replayed else cameras),
         record_times=record_times,
         stamps=times,
         strays=strays,
@@ -240,59 +262,3 @@ def _motion(
         tf_first=reading.tf_first,
         extrinsics=given,
     )
-
-
-def _names(channel: str, frame: str) -> list[str]:
-    """What a sensor may be called in a calibration file, the likeliest first."""
-    return [name for name in (frame, channel, f"{channel}_link") if name]
-
-
-def _places(
-    frames: Mapping[str, str], source: Extrinsics | None, *, own: bool = False
-) -> dict[str, Array]:
-    """Channel -> ``base_T_sensor`` of those that a source places.
-
-    Args:
-        frames: channel -> frame of its messages.
-        source: a calibration file or /tf; None: it places none.
-        own: it is the bag's own, where a frame that messages name is that and no other one: a
-            ``cam_front`` beside a ``cam_front_optical`` has other axes.
-    """
-    found = {}
-    for channel, frame in frames.items():
-        names = [frame] if own and frame else _names(channel, frame)
-        matrix = None if source is None else _base_T(source, names)
-        if matrix is not None:
-            found[channel] = matrix
-    return found
-
-
-def _base_T(source: Extrinsics, names: Sequence[str]) -> Array | None:
-    for name in names:
-        try:
-            return source.base_T(name)
-        except MotionError:
-            continue
-    return None
-
-
-def _cameras(survey: Survey, given: Calibration, file: str, path: Path) -> dict[str, CameraEntry]:
-    """What a calibration file says of the cameras of a bag, with the size of their images.
-
-    Raises:
-        BagError: it is for images of another size; names ``file`` and the bag's ``path``.
-    """
-    found: dict[str, CameraEntry] = {}
-    for camera in survey.layout.images:
-        names = _names(camera, survey.frames.get(camera, ""))
-        entry = next((one for name in names if (one := given.camera(name)) is not None), None)
-        if entry is None or camera not in survey.heads:
-            continue
-        size = contents.image_size(survey.heads[camera])
-        if entry.image_size not in (None, size):
-            raise BagError(
-                f"{file}: {camera.lower()} is for images of {entry.image_size} pixels, "
-                f"those of {path} have {size}"
-            )
-        found[camera] = dataclasses.replace(entry, image_size=size)
-    return found

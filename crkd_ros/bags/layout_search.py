@@ -14,6 +14,7 @@ from typing import Any
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_ros.bags.container import Bag, Topic
 from crkd_ros.bags.definitions import is_radar_objects
+from crkd_ros.bags.foreign.contents import tells
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import CLOUD, IMAGES, INFO, ODOMETRY, TF, BagError
 from crkd_ros.bags.topic_names import derived, listed, namespace, picture_rank
@@ -269,13 +270,9 @@ class _Search:
         return topic
 
     def _head(self, topic: Topic) -> Any:
-        """The first message of a topic. Raises BagError."""
+        """The first message of a topic that tells what it sends. Raises BagError."""
         if topic.name not in self._heads:
-            for _, _, message in self._bag.messages([topic.name]):
-                self._heads[topic.name] = message
-                break
-            else:
-                raise BagError(f"{self._bag.path}: {topic.name} has no message")
+            self._heads[topic.name] = self._bag.first(topic.name, tells)
         return self._heads[topic.name]
 
 

@@ -143,16 +143,16 @@ _NOTHING = "it holds no transform of the vehicle"
 
 def _of_tf(survey: Survey, every: Times, fixed: str) -> Candidate:
     tree = survey.tree
-    above = tree.ancestors(tree.base)[1:]
-    if not above:
+    parent = tree.still(fixed)
+    if parent == tree.base:
         return Candidate(name="/tf", reason=_NOTHING)
-    table, parent = tree.poses(fixed), tree.still(fixed)
+    table = tree.poses(fixed)
     if not len(table):
-        moving = any((link := tree.link(name)) and link.moves for name in (tree.base, *above))
-        why = "what moves has no stamps" if moving else "nothing moves"
-        return Candidate(
-            name="/tf", reason=f"{tree.base} hangs on {' on '.join(above)}, and {why}"
-        )
+        above = tree.ancestors(tree.base)[1:]
+        hangs = f"{tree.base} hangs on {' on '.join(above)}"
+        hangs = hangs if above else f"{parent} hangs on {tree.base}"
+        why = "what moves has no stamps" if tree.moving(parent) else "nothing moves"
+        return Candidate(name="/tf", reason=f"{hangs}, and {why}")
     name = f"/tf ({parent} -> {tree.base})"
     return Candidate(
         name=name,

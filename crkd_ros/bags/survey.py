@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from crkd_core.progress import counted
 from crkd_core.sensors import LIDAR
 from crkd_ros.bags.container import Bag, Record
-from crkd_ros.bags.foreign.contents import is_calibrated, same_camera
+from crkd_ros.bags.foreign.contents import is_calibrated, same_camera, tells
 from crkd_ros.bags.layout import Layout
 from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.strays import Strays, Times, find_strays
@@ -84,7 +84,8 @@ class Survey:
 
     Attributes:
         layout: as given.
-        heads: channel -> the first of its messages that can be read; LIDAR_TOP too.
+        heads: channel -> the first of its messages that can be read and tells what it sends, or
+            else the first that can be read; LIDAR_TOP too.
         infos: camera -> its first CameraInfo with numbers that can be read, or else the last one.
         changing: cameras of which other ones follow; told only with ``heads_only``.
         tree: all transforms.
@@ -122,6 +123,7 @@ class Survey:
         self._tf = {topic.name for topic in layout.transforms}
         #: Topic -> the number of its last message, also of those that cannot be read.
         self._places = dict.fromkeys(self._sensors, -1)
+        self._told: set[str] = set()
         self._topics: list[str] = []
         self._numbers, self._stamps, self._records = array("q"), array("q"), array("q")
         unreadable = bag.unreadable()
@@ -186,7 +188,11 @@ class Survey:
             self._places[topic] += 1
             message = record.message()
             stamp = stamp_ns(message.header.stamp)
-            self.heads.setdefault(self._sensors[topic], message)
+            if topic not in self._told:
+                told = tells(message)
+                self._told |= {topic} if told else set()
+                if told or self._sensors[topic] not in self.heads:
+                    self.heads[self._sensors[topic]] = message
             self._topics.append(topic)
             self._numbers.append(self._places[topic])
             self._records.append(record.stamp_ns)

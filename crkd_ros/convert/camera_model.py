@@ -157,6 +157,14 @@ class CameraModel:
             size=camera_info.size(info),
         )
 
+    def check_size(self, columns: int, rows: int) -> None:
+        """Raises ConvertError: images of this size are of another camera."""
+        if self.size is not None and self.size != (columns, rows):
+            raise ConvertError(
+                f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
+                f"{columns} x {rows}; intrinsics of another resolution are wrong"
+            )
+
     def prepare(
         self,
         image: NDArray[np.uint8],
@@ -186,11 +194,7 @@ class CameraModel:
         # The resized image has as many rows as its shape asks for, before it is cropped.
         if not rows * columns or max(rows, columns) > _LONGEST * min(rows, columns):
             raise ConvertError(f"expected a camera's image, got one of {columns} x {rows} pixels")
-        if self.size is not None and self.size != (columns, rows):
-            raise ConvertError(
-                f"CameraInfo is for {self.size[0]} x {self.size[1]} pixels, the image has "
-                f"{columns} x {rows}; intrinsics of another resolution are wrong"
-            )
+        self.check_size(columns, rows)
         if up is not None:
             up = np.array(self.rotation).T @ up
         if self.distortion == STRAIGHT:

@@ -167,26 +167,31 @@ class TransformTree:
         )
 
     def still(self, fixed: str) -> str:
-        """The frame above the base that stands still in the world.
+        """The frame that stands still in the world; the base itself: there is none.
 
         That is ``fixed`` where it is above the base and the links above it move (map -> odom
-        corrects itself by jumps), else the root of the tree.
+        corrects itself by jumps), or where it moves below the base or a frame above it (odometry
+        that publishes the inverse, as the base has another parent), else the root of the tree.
         """
-        names = self.ancestors(self.base)
-        if frame_key(fixed) in names[1:]:
-            place = names.index(frame_key(fixed))
-            if any(self._moves(name) for name in names[place:-1]):
-                return names[place]
+        names, name = self.ancestors(self.base), frame_key(fixed)
+        if name in names[1:]:
+            place = names.index(name)
+            if any(self._moves(one) for one in names[place:-1]):
+                return name
+        elif any(self._moves(one) for one in self._below(name)):
+            return name
         return names[-1]
 
     def poses(self, fixed: str) -> PoseTable:
         """The poses of the base in the frame that stands still, along the links between."""
-        names = self.ancestors(self.base)
-        top = names.index(self.still(fixed))
-        chain = names[:top]
-        name = " -> ".join(reversed(names[: top + 1])) + " on /tf"
+        still = self.still(fixed)
+        chain, below = self._between(still), bool(self._below(still))
+        name = f"{still} -> {self.base} on /tf"
+        if not below:
+            name = " -> ".join([still, *reversed(chain)]) + " on /tf"
         timed = [one for one in chain if (link := self.link(one)) and not link.static]
-        if len(timed) == 1 and not any(self._moves(one) for one in chain if one not in timed):
+        alone = not any(self._moves(one) for one in chain if one not in timed)
+        if len(timed) == 1 and alone and not below:
             # The usual tree; many times faster than one by one.
             link, place = self.link(timed[0]), chain.index(timed[0])
             assert link is not None
@@ -199,7 +204,7 @@ class TransformTree:
         links = [link for one in timed if (link := self.link(one)) is not None]
         for stamp in sorted({stamp for one in links for stamp in one.table.stamps.tolist()}):
             try:
-                table.add(stamp, self._chain(chain, stamp))
+                table.add(stamp, geometry.invert(self.base_T(still, stamp)))
             except MotionError:
                 continue  # Links that move are not known all at once.
         return table
@@ -207,6 +212,11 @@ class TransformTree:
     def _moves(self, name: str) -> bool:
         link = self.link(name)
         return link is not None and link.moves
+
+    def _below(self, frame: str) -> list[str]:
+        """The frames whose links lead from a frame up to the base, or to one above the base."""
+        up, down = self.ancestors(frame), self.ancestors(self.base)
+        return [*itertools.takewhile(lambda one: one not in down, up)] if up[-1] in down else []
 
     def _between(self, frame: str) -> list[str]:
         """The frames whose links lead from a frame to the base."""

@@ -30,6 +30,22 @@ _UINT8, _UINT16 = 2, 4
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
 
 
+def tells(message: Any) -> bool:
+    """Whether a message tells what its sensor sends: a cloud its fields, an image its size.
+
+    The first ones of a driver that has just come up may be empty, or cut short.
+    """
+    if hasattr(message, "fields"):
+        return bool(len(message.fields))
+    if not hasattr(message, "data"):
+        return True
+    try:
+        picture = images.picture_of(message)
+    except arrays.ConvertError:
+        return False
+    return bool(picture.width and picture.height)
+
+
 def frame_of(message: Any) -> str:
     """The header's frame, without the leading slash of ROS 1."""
     return str(message.header.frame_id).lstrip("/")

@@ -171,16 +171,12 @@ class Conversion:
 
     def _image_topic(self, camera: str) -> str:
         """Images that are not rectified must not be called so: the detector straightens them."""
-        given, info = self.known.cameras.get(camera), self.known.survey.infos.get(camera)
+        given = self.known.cameras.get(camera)
         if given is not None:
             model = CameraModel.of_entry(given, name=camera)
             rectified = model.distortion == STRAIGHT
         else:
-            # All of nuScenes is rectified, whatever its converters call the topics; what a
-            # message says itself stands above that.
-            guess = self.kind is not Kind.ROS2 and info is not None and contents.is_plain(info)
-            name = self.layout.images[camera].name
-            rectified = guess or self.cameras.is_rectified(name)
+            rectified = self.known.pictures.rectified(camera)
         base = "image_rect_compressed" if rectified else "image_raw/compressed"
         return f"/{camera.lower()}/{base}"
 

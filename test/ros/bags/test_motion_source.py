@@ -164,6 +164,33 @@ def test_motion_and_places_follow_any_chain_of_static_and_moving_links(tmp_path)
     assert info.sensors[camera].placed and info.moving == len(found) == info.frames
 
 
+@pytest.mark.parametrize("top", ["base_link", "base_footprint"])
+def test_odometry_may_hang_below_the_vehicle(tmp_path, whole, top) -> None:
+    """Some publish the inverse, base -> odom: the base then keeps its parent, or has none."""
+
+    def change(topic, message, number):
+        if topic == "/odom":
+            stamp = stamp_ns(message.header.stamp)
+            pose = ros_rig.map_T_base(stamp)
+            pose = pose if top == "base_link" else pose @ FOOTPRINT
+            yield "/tf", tf_message(top, {"odom": geometry.invert(pose)}, stamp)
+            return
+        yield topic, message
+        if topic == "/tf_static" and top != "base_link":
+            yield topic, tf_message(top, {"base_link": geometry.invert(FOOTPRINT)}, START)
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    framing = FramingConfig(motion=MotionConfig(source="tf"))
+    name, _, found = taken(bag, framing=framing)
+    assert name == "/tf (odom -> base_link)"
+    same_motion(found, whole, atol=2e-4)  # The map's origin is 14 km away, seen from the vehicle.
+    assert describe(bag, framing=framing, progress=False).moving == len(found)
+    convert_bag(bag, tmp_path / "out", kind=rig_bags.ROS2, progress=False)
+    same_motion(taken(tmp_path / "out")[2], whole, atol=2e-4)
+    other = FramingConfig(motion=MotionConfig(source="tf", fixed_frame="map"))
+    assert not taken(bag, framing=other)[2]
+
+
 def test_what_info_says_is_known_is_what_a_replay_can_use(tmp_path) -> None:
     """Poses that begin late, end early and pause; a sensor without a place."""
 

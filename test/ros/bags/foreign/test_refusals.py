@@ -320,6 +320,7 @@ def test_distorted_images_are_not_called_rectified(watonomous, tmp_path) -> None
             topic, message = record.topic.lower(), record.message()
             if topic.endswith("camera_info"):
                 message.d, message.distortion_model, message.binning_x = d, "plumb_bob", 2
+                message.width *= 2
             topic = topic.replace("image_rect_compressed", "image_raw/compressed")
             bag.write(topic, message, record.stamp_ns)
     out = tmp_path / "out"
