@@ -25,6 +25,7 @@ from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import machine
 from crkd_core.infer.detector import Detector, InferError, usable_device
+from crkd_core.infer.engines.int8 import refuse_memory
 from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
 from crkd_core.infer.variants import variants
@@ -114,7 +115,8 @@ def compare_engines(
 
     Raises:
         EvaluateError: the version has no annotations.
-        NuScenesError, CheckpointError, InferError: data or weights cannot be used.
+        NuScenesError, CheckpointError, InferError: data or weights cannot be used; int8 of a
+            detector with memory.
     """
     on = usable_device(device)
     if int8_split is not None and on.type != "cpu":
@@ -123,6 +125,8 @@ def compare_engines(
     check_annotated(tables)
     model = load_weights(weights)
     check_classes(model.config.name, model.config.classes, tables.classes)
+    if int8_split is not None:
+        refuse_memory(model.config)
     absent = {*extras.lacking("engines")} if on.type == "cpu" else set()
 
     def there(engine: Engine) -> bool:

@@ -1,5 +1,6 @@
 """`crkd export` and `crkd engines` on a small data set."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,10 +11,12 @@ from model_tiny import ONE_CLASS, TINY, frame
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
+from crkd_core.config import TemporalConfig
 from crkd_core.evaluate import engines
 from crkd_core.evaluate.engines import seen_note, spread
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.files import read_description
+from crkd_core.infer.errors import EngineError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 
@@ -65,6 +68,16 @@ def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypa
     assert note in capsys.readouterr().out.replace("\n", " ")
     assert note in (tmp_path / "engines.md").read_text()
     assert "barrier" in json.loads((tmp_path / "engines.json").read_text())["unscored"]
+
+
+def test_int8_of_memory_is_refused_before_networks_are_exported(place, tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
+    save_weights(build_detector(config), tmp_path / "memory.safetensors")
+    monkeypatch.setattr(engines, "variants", None)
+    with pytest.raises(EngineError, match="has memory, and int8"):
+        engines.compare_engines(
+            tmp_path / "memory.safetensors", place / "data", SPLIT, tmp_path, int8_split=SPLIT
+        )
 
 
 def test_export_writes_what_a_detector_loads(place, tmp_path):
