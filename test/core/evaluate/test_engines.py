@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from handmade import write_version
-from model_tiny import ONE_CLASS, TINY, frame
+from model_tiny import ONE_CLASS, TINY, frame, with_branches
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -99,6 +99,20 @@ def test_export_writes_what_a_detector_loads(place, tmp_path):
     expected = reference(frame(0))
     np.testing.assert_allclose(np.sort(found.score), np.sort(expected.score), atol=1e-4)
     assert run(*words).exit_code == 1  # It is there already.
+
+
+def test_room_for_sensors_that_a_network_does_not_read_is_neither_taken_nor_told(tmp_path):
+    for branch, option, own in (
+        ("radar", "--cameras", "batch 1, 4096 radar points, boxes"),
+        ("camera", "--radar-points", "batch 1, 6 cameras, boxes"),
+    ):
+        weights = tmp_path / f"{branch}.safetensors"
+        save_weights(build_detector(with_branches(branch)), weights)
+        words = ["export", weights, "--out", tmp_path / f"{branch}.pt2"]
+        assert f"{option}: tiny {branch} reads no" in str(run(*words, option, 3).exception)
+        done = run(*words)
+        assert done.exit_code == 0, done.exception
+        assert own in done.output
 
 
 def test_wrong_words_are_refused_before_anything_is_done(place, tmp_path):
