@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crkd_core import extras
 from crkd_core.boxes import SCORED_FROM
-from crkd_core.config import Engine, Precision
+from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.config.checks import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import SetFrames
@@ -150,6 +150,7 @@ def compare_engines(
             score_threshold=SCORED_FROM,
         )
     tokens: str | Sequence[str] = split
+    whole = len(frames)
     if samples is not None:
         tokens = [frames.tokens[index] for index in evenly(len(frames), samples)]
         frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
@@ -174,10 +175,11 @@ def compare_engines(
         ],
     }
     write_json(facts, out / RESULTS[0], indent=2)
-    note = scope_note(results[0].evaluation)
+    notes = [scope_note(results[0].evaluation), gap_note(model.config, len(frames), whole)]
     if seen is not None:
         shown = {seen.tokens[index] for index in evenly(len(seen), int8_frames)}
-        note = " ".join(filter(None, [note, seen_note(shown, frames.tokens)]))
+        notes.append(seen_note(shown, frames.tokens))
+    note = " ".join(filter(None, notes))
     text = f"{table.title}:\n\n{table.markdown()}" + (f"\n{note}\n" if note else "")
     write_text(text, out / RESULTS[1])
     print_tables(table)
@@ -202,6 +204,22 @@ def seen_note(shown: Collection[str], scored: Sequence[str]) -> str:
     return (
         f"int8 saw its ranges on {len(both)} of the {len(scored)} samples that are scored, which "
         "flatters it; take --int8-split of other drives."
+    )
+
+
+def gap_note(config: DetectorConfig, scored: int, whole: int) -> str:
+    """What memory's scores are not of; "" = nothing.
+
+    Args:
+        config: of the detector.
+        scored: how many samples went through it.
+        whole: how many the split has.
+    """
+    if config.temporal is None or scored == whole:
+        return ""
+    return (
+        f"{config.name} has memory, and {scored} of {whole} samples lie apart: where it found no "
+        "moment to remember it had none. For its scores leave --samples out."
     )
 
 

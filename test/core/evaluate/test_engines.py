@@ -132,6 +132,19 @@ def test_int8_says_what_of_the_scored_it_has_seen():
     assert "on 1 of the 3 samples" in seen_note({"a", "b"}, ["b", "c", "d"])
 
 
+def test_scores_of_a_memory_that_samples_leave_empty_say_so(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(engines.VARIANTS, "cpu", (("torch", "fp32"),))
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
+    save_weights(build_detector(config), tmp_path / "memory.safetensors")
+    note = "tiny has memory, and 1 of 2 samples lie apart"
+    for samples, said in ((1, True), (None, False), (2, False)):
+        engines.compare_engines(
+            tmp_path / "memory.safetensors", place / "data", SPLIT, tmp_path, samples=samples
+        )
+        assert (note in capsys.readouterr().out.replace("\n", " ")) == said
+        assert (note in (tmp_path / "engines.md").read_text()) == said
+
+
 def test_frames_are_spread_evenly():
     assert list(spread(list(range(10)), 3)) == [0, 3, 6]
     assert list(spread(list(range(2)), 5)) == [0, 1]
