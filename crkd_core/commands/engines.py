@@ -41,6 +41,7 @@ def export(
     from crkd_core.infer.engines.export import check_ending
     from crkd_core.infer.engines.export import export as write
     from crkd_core.infer.engines.inputs import Capacity
+    from crkd_core.model.checkpoint import read_config
 
     if (int8_data is None) != (int8_split is None):
         raise ConfigError("--int8-data and --int8-split belong together")
@@ -48,6 +49,11 @@ def export(
         leave_out(context, "int8_frames", "version", beside="of --int8-data, which is not given")
     check_output(out, results=ITSELF, overwrite=overwrite)
     check_ending(out, int8=int8_data is not None)
+    config = read_config(weights)
+    if config.camera is None:
+        leave_out(context, "cameras", beside=f"{config.name} reads no cameras")
+    if config.radar is None:
+        leave_out(context, "radar_points", beside=f"{config.name} reads no radars")
     capacity = Capacity(cameras=cameras)
     if radar_points is not None:
         capacity = Capacity(cameras=cameras, radar_points=radar_points)
@@ -55,10 +61,9 @@ def export(
     if int8_data is not None and int8_split is not None:
         from crkd_core.data.sets import frames_of, open_set
         from crkd_core.evaluate.engines import spread
-        from crkd_core.model.checkpoint import read_config
 
         tables = open_set(int8_data, split=int8_split, version=version)
-        frames = spread(frames_of(tables, int8_split, read_config(weights)), int8_frames)
+        frames = spread(frames_of(tables, int8_split, config), int8_frames)
     said = write(weights, out, capacity=capacity, calibration=frames, whole_head=whole_head)
     print(f"{said}: {out}")
 

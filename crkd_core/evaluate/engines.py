@@ -12,7 +12,7 @@ from pathlib import Path
 
 from crkd_core import extras
 from crkd_core.boxes import SCORED_FROM
-from crkd_core.config import Engine, Precision
+from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.config.checks import check_classes
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.sets import SetFrames
@@ -25,6 +25,7 @@ from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import machine
 from crkd_core.infer.detector import Detector, InferError, usable_device
+from crkd_core.infer.engines.int8 import refuse_memory
 from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
 from crkd_core.infer.variants import variants
@@ -114,7 +115,8 @@ def compare_engines(
 
     Raises:
         EvaluateError: the version has no annotations.
-        NuScenesError, CheckpointError, InferError: data or weights cannot be used.
+        NuScenesError, CheckpointError, InferError: data or weights cannot be used; int8 of a
+            detector with memory.
     """
     on = usable_device(device)
     if int8_split is not None and on.type != "cpu":
@@ -123,6 +125,8 @@ def compare_engines(
     check_annotated(tables)
     model = load_weights(weights)
     check_classes(model.config.name, model.config.classes, tables.classes)
+    if int8_split is not None:
+        refuse_memory(model.config)
     absent = {*extras.lacking("engines")} if on.type == "cpu" else set()
 
     def there(engine: Engine) -> bool:
@@ -146,6 +150,7 @@ def compare_engines(
             score_threshold=SCORED_FROM,
         )
     tokens: str | Sequence[str] = split
+    whole = len(frames)
     if samples is not None:
         tokens = [frames.tokens[index] for index in evenly(len(frames), samples)]
         frames = NuScenesFrames.for_detectors(tables, tokens, model.config)
@@ -170,10 +175,11 @@ def compare_engines(
         ],
     }
     write_json(facts, out / RESULTS[0], indent=2)
-    note = scope_note(results[0].evaluation)
+    notes = [scope_note(results[0].evaluation), gap_note(model.config, len(frames), whole)]
     if seen is not None:
         shown = {seen.tokens[index] for index in evenly(len(seen), int8_frames)}
-        note = " ".join(filter(None, [note, seen_note(shown, frames.tokens)]))
+        notes.append(seen_note(shown, frames.tokens))
+    note = " ".join(filter(None, notes))
     text = f"{table.title}:\n\n{table.markdown()}" + (f"\n{note}\n" if note else "")
     write_text(text, out / RESULTS[1])
     print_tables(table)
@@ -198,6 +204,22 @@ def seen_note(shown: Collection[str], scored: Sequence[str]) -> str:
     return (
         f"int8 saw its ranges on {len(both)} of the {len(scored)} samples that are scored, which "
         "flatters it; take --int8-split of other drives."
+    )
+
+
+def gap_note(config: DetectorConfig, scored: int, whole: int) -> str:
+    """What memory's scores are not of; "" = nothing.
+
+    Args:
+        config: of the detector.
+        scored: how many samples went through it.
+        whole: how many the split has.
+    """
+    if config.temporal is None or scored == whole:
+        return ""
+    return (
+        f"{config.name} has memory, and {scored} of {whole} samples lie apart: where it found no "
+        "moment to remember it had none. For its scores leave --samples out."
     )
 
 

@@ -30,6 +30,13 @@ Regress = Callable[[Sequence[dict[str, Tensor]], int, Sequence[Tensor]], Tensor]
 _SLACK, _SURE = 1e-3, 9.0
 
 
+#: What is said of a map, behind its name.
+_WHY = (
+    "are not finite: the weights have diverged, the inputs hold NaN, or fp16 overflowed (use fp32 "
+    "or bf16)"
+)
+
+
 class DecodeError(RuntimeError):
     """Head maps that mean no boxes."""
 
@@ -44,6 +51,8 @@ def decode(
 ) -> list[Detections]:
     """The boxes of each of B samples, in ego axes, best first.
 
+    What the second head said of the cells stays in the output, and is looked at all the same.
+
     Args:
         output: raw maps.
         config: of the network that made them.
@@ -53,6 +62,9 @@ def decode(
     Raises:
         DecodeError: a map that is not finite (diverged weights, or an overflow in fp16).
     """
+    # Of NaN a message of cells would say that the vehicle may drive there.
+    if output.segments is not None and not _is_finite(output.segments):
+        raise DecodeError(f"cells of {', '.join(config.segment_classes)} {_WHY}")
     found = []
     for boxes in candidates(output, config, score_threshold=score_threshold, regress=regress):
         kept = survivors(boxes, config)
@@ -84,7 +96,7 @@ def candidates(
     for sample in range(len(output.tasks[0]["heatmap"])):
         logits = torch.cat([maps["heatmap"][sample].flatten() for maps in output.tasks]).float()
         # NaN compares false, so without this a broken network would just see nothing.
-        if not torch.isfinite(torch.stack(logits.aminmax())).all():
+        if not _is_finite(logits):
             _refuse(logits.cpu().numpy(), starts, tasks)
         likely = (logits > limit).nonzero()[:, 0]
         score = logits[likely].sigmoid().cpu().numpy()
@@ -163,16 +175,17 @@ def _labels(config: DetectorConfig) -> NDArray[np.int64]:
     return labels
 
 
+def _is_finite(logits: Tensor) -> bool:
+    return bool(torch.isfinite(torch.stack(logits.aminmax())).all())
+
+
 def _refuse(
     values: NDArray[np.floating], starts: NDArray[np.int64], tasks: Sequence[TaskConfig]
 ) -> NoReturn:
     """Say which task has values that are not finite."""
     first = np.flatnonzero(~np.isfinite(values))[0]
     task = tasks[int(np.searchsorted(starts, first, side="right")) - 1]
-    raise DecodeError(
-        f"head maps of task {', '.join(task.classes)} are not finite: the weights have "
-        "diverged, the inputs hold NaN, or fp16 overflowed (use fp32 or bf16)"
-    )
+    raise DecodeError(f"head maps of task {', '.join(task.classes)} {_WHY}")
 
 
 def _boxes(

@@ -103,7 +103,7 @@ def read_labels(path: Path, *, scored: bool = False) -> Objects:
             an object without extent; names the file and the line.
     """
     try:
-        text = read_file(path).decode("utf-8", "replace")
+        text = read_file(path).decode("utf-8-sig", "replace")
     except OSError as error:
         raise VodError(f"{path}: cannot read the labels: {error.strerror}") from error
     names, rows, lines = [], [], []

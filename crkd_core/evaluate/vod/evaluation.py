@@ -18,7 +18,12 @@ from crkd_core.evaluate.report import publish
 from crkd_core.evaluate.scored_data import scored_data
 from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.metrics import Pair, VodEvaluation, evaluate_pairs, paired
-from crkd_core.evaluate.vod.results import read_results, results_of, write_results
+from crkd_core.evaluate.vod.results import (
+    read_results,
+    results_of,
+    uncounted_note,
+    write_results,
+)
 from crkd_core.evaluate.vod.rules import AREAS, Area
 from crkd_core.evaluate.vod.slices import parts_table, score_parts
 from crkd_core.files import write_json
@@ -120,7 +125,7 @@ def evaluate_results(
         out,
         title=TITLE,
         text=f"{folder.name} on {split} of {frames.tables.version}.",
-        notes=[absent_note(result)],
+        notes=[absent_note(result), uncounted_note(results, result.rules)],
         tables=[*metrics_tables(result), *parts],
         pictures={},
     )

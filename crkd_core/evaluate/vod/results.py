@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from crkd_core.boxes import Detections
 from crkd_core.data.cameras import CameraError, jpeg_size
 from crkd_core.data.vod.boxes import to_objects
+from crkd_core.data.vod.classes import DONT_CARE, VOD_CLASSES
 from crkd_core.data.vod.labels import Objects, encode_labels, read_labels
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.scoring import EvaluateError
+from crkd_core.evaluate.vod.rules import VodRules
 from crkd_core.files import read_file, write_text
 
 
@@ -68,3 +71,31 @@ def read_results(names: Sequence[str], folder: Path) -> list[Objects]:
             f"{missing[0]}.txt; write an empty one where nothing was found"
         )
     return [read_labels(folder / f"{name}.txt", scored=True) for name in names]
+
+
+def uncounted_note(results: Sequence[Objects], rules: VodRules) -> str:
+    """Which lines of result files can count for nothing, whatever lies there; "" = none.
+
+    Those of names that nobody annotates, and those without a 2D box.
+    """
+    total = sum(map(len, results))
+    near = (name for names in rules.neighbours.values() for name in names)
+    known = {name.lower() for name in (*VOD_CLASSES, DONT_CARE, *near)}
+    foreign = Counter(
+        str(name)
+        for found in results
+        for name, lower in zip(found.name, found.lower, strict=True)
+        if lower not in known
+    )
+    notes = []
+    if foreign:
+        notes.append(
+            f"{foreign.total()} of {total} detections are of {', '.join(sorted(foreign))}, which "
+            f"is no class of View-of-Delft, and hit nothing; it has {', '.join(VOD_CLASSES)}."
+        )
+    if flat := sum(int((~found.shown).sum()) for found in results):
+        notes.append(
+            f"{flat} of {total} detections have a 2D box without area and count neither way: the "
+            f"benchmark asks for {rules.min_height:g} pixels of height, for AP in space too."
+        )
+    return " ".join(notes)

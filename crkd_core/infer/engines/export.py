@@ -9,8 +9,8 @@ from pathlib import Path
 from crkd_core.frame import Frame
 from crkd_core.infer.engines.files import write_export
 from crkd_core.infer.engines.fixed import FixedNetwork
-from crkd_core.infer.engines.inputs import Capacity
-from crkd_core.infer.engines.int8 import quantise
+from crkd_core.infer.engines.inputs import Capacity, room
+from crkd_core.infer.engines.int8 import quantise, refuse_memory
 from crkd_core.infer.errors import EngineError
 from crkd_core.model.checkpoint import ONNX, TORCH, load_weights
 from crkd_core.model.detector import BevDetector
@@ -51,19 +51,21 @@ def export(
 
     Raises:
         CheckpointError: the file holds no detector.
-        EngineError: it has no form of fixed shapes; another ending; no Frame to calibrate on.
+        EngineError: it has no form of fixed shapes; another ending; no Frame to calibrate on, or a
+            memory, which calibration does not know.
     """
     check_ending(out, int8=calibration is not None)
     model = weights if isinstance(weights, BevDetector) else load_weights(weights)
+    if calibration is not None:
+        refuse_memory(model.config)
     network = FixedNetwork(model, capacity or Capacity(), whole_head=whole_head)
-    held = network.inputs.capacity
     head = "boxes at peaks" if network.boxes is not None else "whole head"
-    room = f"batch 1, {held.cameras} cameras, {held.radar_points} radar points, {head}"
+    said = f"{model.config.name}, {room(model.config, network.inputs.capacity)}, {head}"
     if calibration is None:
         write_export(network, out)
-        return f"{model.config.name}, {room}, fp32"
+        return f"{said}, fp32"
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder, f"fp32{ONNX}")
         write_export(network, plain)
         count = quantise(plain, out, calibration)
-    return f"{model.config.name}, {room}, {count} convolutions in int8"
+    return f"{said}, {count} convolutions in int8"

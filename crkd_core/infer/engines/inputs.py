@@ -47,6 +47,16 @@ class Capacity:
             )
 
 
+def room(config: DetectorConfig, capacity: Capacity) -> str:
+    """In words, how much a network of this configuration holds."""
+    held = ["batch 1"]
+    if config.camera is not None:
+        held.append(f"{capacity.cameras} camera{'s' * (capacity.cameras > 1)}")
+    if config.radar is not None:
+        held.append(f"{capacity.radar_points} radar points")
+    return ", ".join(held)
+
+
 def refuse(config: DetectorConfig) -> None:
     """Refuse what has no form of fixed shapes.
 

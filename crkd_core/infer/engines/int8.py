@@ -48,12 +48,7 @@ def quantise(source: Path, path: Path, frames: Iterable[Frame]) -> int:
     about = read_description(source)
     if path.suffix != ONNX or about.int8:
         raise EngineError(f"int8: expected {ONNX} in fp32 to {ONNX}, got {source} to {path}")
-    if about.config.temporal is not None:
-        # Calibration runs Frames apart from each other, and memory would be empty in all of them.
-        raise EngineError(
-            f"{about.config.name} has memory, and int8 is calibrated on Frames one by one; leave "
-            "--int8-data out"
-        )
+    refuse_memory(about.config)
     reader = _Reader(frames, about.config, FixedInputs(about.config, about.capacity))
     graph = onnx.load(source).graph
     kept = _last_convolutions(graph)
@@ -85,6 +80,20 @@ def quantise(source: Path, path: Path, frames: Iterable[Frame]) -> int:
     with replacing(path) as partial:
         partial.write_bytes(model.SerializeToString())
     return sum(node.op_type == "Conv" for node in graph.node) - len(kept)
+
+
+def refuse_memory(config: DetectorConfig) -> None:
+    """Refuse a network that cannot be calibrated, before it is exported for minutes.
+
+    Raises:
+        EngineError: it has memory.
+    """
+    if config.temporal is not None:
+        # Calibration runs Frames apart from each other, and memory would be empty in all of them.
+        raise EngineError(
+            f"{config.name} has memory, and int8 is calibrated on Frames one by one; leave int8 "
+            "out (--int8-data, --int8-split)"
+        )
 
 
 class _Reader:

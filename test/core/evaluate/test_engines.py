@@ -1,19 +1,22 @@
 """`crkd export` and `crkd engines` on a small data set."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 from handmade import write_version
-from model_tiny import ONE_CLASS, TINY, frame
+from model_tiny import ONE_CLASS, TINY, frame, with_branches
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
+from crkd_core.config import TemporalConfig
 from crkd_core.evaluate import engines
 from crkd_core.evaluate.engines import seen_note, spread
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.files import read_description
+from crkd_core.infer.errors import EngineError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 
@@ -67,6 +70,16 @@ def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypa
     assert "barrier" in json.loads((tmp_path / "engines.json").read_text())["unscored"]
 
 
+def test_int8_of_memory_is_refused_before_networks_are_exported(place, tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
+    save_weights(build_detector(config), tmp_path / "memory.safetensors")
+    monkeypatch.setattr(engines, "variants", None)
+    with pytest.raises(EngineError, match="has memory, and int8"):
+        engines.compare_engines(
+            tmp_path / "memory.safetensors", place / "data", SPLIT, tmp_path, int8_split=SPLIT
+        )
+
+
 def test_export_writes_what_a_detector_loads(place, tmp_path):
     path = tmp_path / "tiny.onnx"
     words = ["export", place / "weights.safetensors", "--out", path, "--radar-points", 300]
@@ -88,6 +101,20 @@ def test_export_writes_what_a_detector_loads(place, tmp_path):
     assert run(*words).exit_code == 1  # It is there already.
 
 
+def test_room_for_sensors_that_a_network_does_not_read_is_neither_taken_nor_told(tmp_path):
+    for branch, option, own in (
+        ("radar", "--cameras", "batch 1, 4096 radar points, boxes"),
+        ("camera", "--radar-points", "batch 1, 6 cameras, boxes"),
+    ):
+        weights = tmp_path / f"{branch}.safetensors"
+        save_weights(build_detector(with_branches(branch)), weights)
+        words = ["export", weights, "--out", tmp_path / f"{branch}.pt2"]
+        assert f"{option}: tiny {branch} reads no" in str(run(*words, option, 3).exception)
+        done = run(*words)
+        assert done.exit_code == 0, done.exception
+        assert own in done.output
+
+
 def test_wrong_words_are_refused_before_anything_is_done(place, tmp_path):
     weights, data = place / "weights.safetensors", place / "data"
     done = run("export", weights, "--out", tmp_path / "a.engine")
@@ -103,6 +130,19 @@ def test_wrong_words_are_refused_before_anything_is_done(place, tmp_path):
 def test_int8_says_what_of_the_scored_it_has_seen():
     assert seen_note({"a", "b"}, ["c", "d"]) == ""
     assert "on 1 of the 3 samples" in seen_note({"a", "b"}, ["b", "c", "d"])
+
+
+def test_scores_of_a_memory_that_samples_leave_empty_say_so(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(engines.VARIANTS, "cpu", (("torch", "fp32"),))
+    config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
+    save_weights(build_detector(config), tmp_path / "memory.safetensors")
+    note = "tiny has memory, and 1 of 2 samples lie apart"
+    for samples, said in ((1, True), (None, False), (2, False)):
+        engines.compare_engines(
+            tmp_path / "memory.safetensors", place / "data", SPLIT, tmp_path, samples=samples
+        )
+        assert (note in capsys.readouterr().out.replace("\n", " ")) == said
+        assert (note in (tmp_path / "engines.md").read_text()) == said
 
 
 def test_frames_are_spread_evenly():

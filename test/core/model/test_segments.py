@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from model_tiny import TINY
+from model_tiny import TINY, frame
 from train_tiny import FRAMES, a_config
 
 from crkd_core.area import Area
@@ -22,6 +22,7 @@ from crkd_core.losses.segments import UNKNOWN, SegmentLoss, segment_targets, seg
 from crkd_core.losses.targets import TargetError
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.model.decode import DecodeError
 from crkd_core.model.output import ModelOutput
 from crkd_core.train.batch import training_batch
 from crkd_core.train.loop import train
@@ -172,3 +173,13 @@ def test_trained_saved_loaded_and_asked(tmp_path):
     plain = Detector(build_detector(TINY))
     plain(FRAMES[0])
     assert plain.segments is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_cells_that_mean_nothing_are_an_error_and_no_free_ground(value):
+    detector = Detector(build_detector(SEGMENTED))
+    detector(frame(0))
+    with torch.no_grad():
+        detector._model.segments.output.bias[1] = value
+    with pytest.raises(DecodeError, match=r"^cells of vehicle, drivable_area are not finite"):
+        detector(frame(0))

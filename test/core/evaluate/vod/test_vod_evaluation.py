@@ -8,9 +8,11 @@ import json
 import pytest
 import torch
 import vod_tiny
+from vod_objects import frame, thing
 
 from crkd_core.config import ConfigError
-from crkd_core.evaluate.vod.evaluation import evaluate_weights
+from crkd_core.evaluate.vod.evaluation import evaluate_results, evaluate_weights
+from crkd_core.evaluate.vod.results import write_results
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import save_weights
 from crkd_core.presets import preset
@@ -68,3 +70,20 @@ def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> Non
     )
     text = " ".join(page.read_text().split())
     assert f"{cars.name} {note}" in text and text.count(note) == 1
+
+
+def test_lines_of_result_files_that_can_count_for_nothing_are_told(tmp_path, capsys) -> None:
+    label = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
+    data = vod_tiny.write(tmp_path / "vod", labels=(label,))
+    found = [thing("bicyclist", score=0.5), thing("car", score=0.5), thing(box=(0, 0, 0, 0))]
+    for things, expected in ((found, True), (found[1:2], False)):
+        results, out = tmp_path / f"results{expected}", tmp_path / f"out{expected}"
+        write_results(["00012"], [frame(*things)], results)
+        evaluate_results(results, data, "train", out)
+        said = " ".join(capsys.readouterr().out.split())
+        page = " ".join((out / "report.html").read_text().split())
+        for note in (
+            "1 of 3 detections are of bicyclist, which is no class of View-of-Delft",
+            "1 of 3 detections have a 2D box without area and count neither way",
+        ):
+            assert (note in said) == (note in page) == expected

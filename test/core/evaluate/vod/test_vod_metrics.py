@@ -264,3 +264,9 @@ def test_lines_without_a_score_are_no_results(tmp_path):
     assert len(read_labels(path)) == 4, "labels may have none"
     with pytest.raises(VodError, match=r"00001\.txt, line 3: expected a score"):
         read_results(["00001"], tmp_path)
+
+
+def test_a_mark_at_the_begin_of_a_file_is_no_part_of_a_class(tmp_path):
+    path = tmp_path / "00001.txt"
+    path.write_text(encode_labels(frame(thing(score=0.5)), scored=True), encoding="utf-8-sig")
+    assert read_results(["00001"], tmp_path)[0].name.tolist() == ["Car"]

@@ -364,6 +364,13 @@ def test_memory_through_an_engine(tmp_path):
     assert len(b.moments) == len(a.moments) > 1
 
 
+def test_int8_of_a_network_with_memory_is_refused_before_it_is_exported(tmp_path, monkeypatch):
+    model = built(dataclasses.replace(TINY, temporal=TemporalConfig(frames=1)))
+    monkeypatch.setattr("crkd_core.infer.engines.export.write_export", None)
+    with pytest.raises(EngineError, match="has memory, and int8 is calibrated on Frames one by"):
+        export(model, tmp_path / "a.onnx", calibration=[frame(0)])
+
+
 def test_an_older_file_of_a_network_with_memory_is_refused():
     config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1))
     about = Description(config=config, capacity=CAPACITY, outputs=("task0.heatmap",))
