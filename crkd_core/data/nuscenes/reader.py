@@ -251,8 +251,11 @@ class NuScenesFrames(Sequence[Frame]):
         return self.tables.truth_global(self.tokens[index])
 
     def digest(self) -> str:
-        """Changes when the tables say other things of these samples; see ``identity.digest``."""
-        return digest(self.tables.index, np.array(self._rows, np.int64))
+        """Changes with what the tables say of these samples and with the sweeps that are there.
+
+        See ``identity.digest``.
+        """
+        return digest(self.tables.index, np.array(self._rows, np.int64), self._absent)
 
     def identity(self) -> list[Any]:
         """What its Frames are decided by, as JSON; sensors' files are named in it, not read."""
