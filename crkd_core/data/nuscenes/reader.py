@@ -26,7 +26,7 @@ from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.sensor_files import SensorFiles
-from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present
+from crkd_core.data.nuscenes.sweeps import SweepRule, lacks, present
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
 from crkd_core.data.warn import warn_once
@@ -50,8 +50,8 @@ class NuScenesFrames(Sequence[Frame]):
     - LiDAR: the key sweep and the sweeps before it, at most lidar.oldest_age old. The key sweep
       ends about a millisecond after the reference image, so ages count from the key sweep, and are
       never negative; all points are moved to ego at the reference, like everything else.
-    - Files of sweeps that are not there, and sensors that lack sweeps in a noticeable part of the
-      samples, are warned of.
+    - Files of sweeps that are not there, and sensors that are missing or lack sweeps in a
+      noticeable part of the samples, are warned of.
     - Drivable area, where asked for: that of the map expansion of the scene's location.
     - Truth: the sample's boxes of the ten classes, those without points included, seen from ego at
       the reference; None where the version has no annotations.
@@ -110,7 +110,8 @@ class NuScenesFrames(Sequence[Frame]):
             image=image,
         )
         samples = np.array(self._rows, np.int64)
-        for text in few_sweeps(tables.index, self._absent, samples, self._rules):
+        cameras = self._sensors & {*CAMERAS}
+        for text in lacks(tables.index, self._absent, samples, self._rules, cameras):
             warn_once(f"{tables.root}: {text}")
         self._drivable: dict[str, Area] = {}
         names = {tables.index.scene_name[row].decode() for row in scenes} if drivable else set()
