@@ -89,6 +89,16 @@ def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[st
     return run
 
 
+def place_of(frames: SetFrames | MixedFrames) -> str:
+    """Where a training set lies, as a run keeps it: told from any folder, the version too."""
+    from crkd_core.data.vod.reader import VodFrames
+    from crkd_core.train.mixed import MixedFrames
+
+    labelled = frames.labelled if isinstance(frames, MixedFrames) else frames
+    root = labelled.tables.root.resolve()
+    return str(root if isinstance(labelled, VodFrames) else root / labelled.tables.version)
+
+
 def recorded_frames(
     data: Path,
     split: str,
