@@ -20,7 +20,7 @@ from crkd_core import geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, RadarConfig, TemporalConfig
-from crkd_core.data.nuscenes.absent import absent_records
+from crkd_core.data.nuscenes.absent import absent_records, check_key_frames
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
@@ -250,6 +250,16 @@ class NuScenesFrames(Sequence[Frame]):
     def truth(self, index: int) -> Truth:
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""
         return self.tables.truth_global(self.tokens[index])
+
+    def check_files(self) -> None:
+        """Refuse, before long work, a set of which files of key frames are not there.
+
+        Raises:
+            NuScenesError: counts them and names one.
+        """
+        read = [*(self._sensors & {*CAMERAS}), *self._rules]
+        samples = np.array(self._rows, np.int64)
+        check_key_frames(self.tables.root, self.tables.index, samples, read)
 
     def digest(self) -> str:
         """Changes with what the tables say of these samples and with the sweeps that are there.
