@@ -13,6 +13,7 @@ from crkd_core.commands.runs import (
     check_begin,
     check_keeping,
     check_place,
+    place_of,
     recorded_frames,
     resumed,
 )
@@ -162,7 +163,8 @@ def distill(
             device=device,
             kept=measured,
         )
-        run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
+        place = place_of(frames)
+        run = Run.start(out, config, data=place, split=split, digest=frames.digest())
         if run.writes:
             if found is None:
                 print(protocol.UNMEASURED, file=sys.stderr)

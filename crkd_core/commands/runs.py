@@ -51,15 +51,21 @@ def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: st
     """Make what a new run begins with, and throw it away: its folder could only fail again.
 
     Raises:
-        TrainError, StartError, DistillError and others: see ``train``, ``check_set``,
-            ``methods_of`` and ``first_student``.
+        TrainError, StartError, DistillError, NuScenesError and others: see ``train``,
+            ``check_set``, ``check_files``, ``methods_of`` and ``first_student``.
     """
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.distill.training import first_student, methods_of, teacher_configs
+    from crkd_core.train.mixed import MixedFrames
     from crkd_core.train.start import check_trainable
     from crkd_core.train.training_set import check_set
 
     check_trainable(config, frames, device)
     check_set(config, frames, teacher_configs(config))
+    parts = [frames.labelled, frames.unlabelled] if isinstance(frames, MixedFrames) else [frames]
+    for part in parts:
+        if isinstance(part, NuScenesFrames):
+            part.check_files()
     first_student(config, [method.teacher for method in methods_of(config)])
 
 
@@ -87,6 +93,16 @@ def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[st
             "new run"
         )
     return run
+
+
+def place_of(frames: SetFrames | MixedFrames) -> str:
+    """Where a training set lies, as a run keeps it: told from any folder, the version too."""
+    from crkd_core.data.vod.reader import VodFrames
+    from crkd_core.train.mixed import MixedFrames
+
+    labelled = frames.labelled if isinstance(frames, MixedFrames) else frames
+    root = labelled.tables.root.resolve()
+    return str(root if isinstance(labelled, VodFrames) else root / labelled.tables.version)
 
 
 def recorded_frames(

@@ -13,6 +13,7 @@ from crkd_core.commands.runs import (
     check_begin,
     check_keeping,
     check_place,
+    place_of,
     recorded_frames,
     resumed,
 )
@@ -68,7 +69,8 @@ def train(
         run.check_data(frames.digest())
     else:
         check_begin(config, frames, device)
-        run = Run.start(out, config, data=str(data), split=split, digest=frames.digest())
+        place = place_of(frames)
+        run = Run.start(out, config, data=place, split=split, digest=frames.digest())
     train_run(run, frames, resume=resume, device=device)
     if run.writes:
         print(f"weights: {run.path / WEIGHTS}")

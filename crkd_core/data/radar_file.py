@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.data.radar import RADAR_DTYPE, USED, RadarError, from_records, to_records
-from crkd_core.data.warn import warn_of_lost
+from crkd_core.data.warn import warn_of_lost, warn_of_nothing
 from crkd_core.files import read_file
 from crkd_core.sensors import RADAR_COLUMN, RADAR_FIELDS
 
@@ -35,7 +35,7 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
 
     Returns:
         float32 [N, 18], columns RADAR_FIELDS, without invalid returns (``kept_returns``). Where
-        nothing is left of several, it warns.
+        nothing is left of several, or all lie at 0, it warns.
 
     Raises:
         RadarError: missing, truncated, not a binary PCD with the 18 fields, or with values of
@@ -69,6 +69,8 @@ def read_pcd(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     if count > 1:
         columns = {name: records[name] for name in USED}
         warn_of_lost(path, columns, left=len(points), what="returns")
+    if len(points) > 1:
+        warn_of_nothing(path, points)
     return points
 
 

@@ -39,6 +39,8 @@ def warn_of_lost(
 
 
 def warn_of_nothing(path: str | os.PathLike[str], points: NDArray[np.float32]) -> None:
-    """Warn of a LiDAR's file without a point: around a LiDAR there is always something."""
+    """Warn of a file of points [N, 3+] without any, or of zeros, as of a download cut short."""
     if not len(points):
         warn_once(f"{path}: holds no point; copy it again if it should")
+    elif not points[:, :3].any():
+        warn_once(f"{path}: all of its {len(points)} points are at x, y, z 0 0 0; copy it again")

@@ -86,7 +86,9 @@ class Protocol:
     def write(self, run: Path) -> None:
         """Write ``protocol.json`` into a run folder."""
         data = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        data["held_out"] = dataclasses.asdict(self.held_out) | {"data": str(self.held_out.data)}
+        # Who goes on with the run may stand in another folder.
+        place = str(self.held_out.data.resolve())
+        data["held_out"] = dataclasses.asdict(self.held_out) | {"data": place}
         write_json({"margin": MARGIN, **data}, run / FILE, indent=2)
 
     @classmethod

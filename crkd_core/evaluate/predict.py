@@ -13,6 +13,7 @@ import numpy as np
 
 from crkd_core.boxes import Detections
 from crkd_core.config import Engine, Precision, check_classes
+from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.sets import DataSet
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
@@ -142,7 +143,12 @@ def detect(
         stages: takes the seconds of each Frame, by stage: "read" and those of ``Detector.timing``.
         account: takes what each Frame had.
         cells: takes what the second head says of each Frame, see ``segment_score``.
+
+    Raises:
+        NuScenesError: files of key frames are not there.
     """
+    if isinstance(frames, NuScenesFrames):
+        frames.check_files()
     memory: Memory | None = None
     start = time.perf_counter()
     for frame in counted(frames, text, total=total, stays=stays):

@@ -34,6 +34,11 @@ def share_out(tables: NuScenes, wish: str | None = None) -> Drives:
     """
     scenes = tables.scenes
     if wish is None:
+        if len(scenes) < len(SHARES):
+            raise DrivesError(
+                f"{tables.root}: expected 3 drives or more, to train, tune and test on, got "
+                f"{len(scenes)}; make more by crkd world"
+            )
         counts = [max(1, len(scenes) * share // sum(SHARES)) for share in SHARES]
         counts[0] = len(scenes) - sum(counts[1:])
         wish = ",".join(map(str, counts))

@@ -149,9 +149,9 @@ class Run:
         if self.digest not in (None, digest):
             raise RunError(
                 f"{self.path}: the training set is not the one that the run began with (digest "
-                f"{digest}, then {self.digest}): tables or split have changed; bring them back, "
-                f"or start a new run from these weights: crkd train --start {self.path}, or crkd "
-                f"distill --student {self.path}"
+                f"{digest}, then {self.digest}): tables, split or the sweeps that are there have "
+                "changed; bring them back, or start a new run from these weights: crkd train "
+                f"--start {self.path}, or crkd distill --student {self.path}"
             )
 
     def alone(self) -> AbstractContextManager[None]:

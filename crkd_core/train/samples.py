@@ -19,7 +19,6 @@ from torch.utils.data import Dataset, Sampler
 
 from crkd_core.config import TrainConfig
 from crkd_core.data.augment import Warped, augment
-from crkd_core.data.nuscenes.index_cache import fingerprint
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.paste import Paste, open_database
 from crkd_core.data.sets import SetFrames
@@ -177,8 +176,8 @@ def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
         beside = version / ".crkd_paste"
         if os.access(beside if beside.exists() else version, os.W_OK):
             folder = beside
-        facts: list[object] = [frames.tokens, frames.classes, frames.lidar_sweeps]
-        facts += [settings.min_points, fingerprint(version)]
+        told = frames.lidar_only().digest()
+        facts = [told, frames.classes, frames.lidar_sweeps, settings.min_points]
         folder /= hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     database = open_database(
         folder, source, min_points=settings.min_points, builds=processes.local_rank == 0

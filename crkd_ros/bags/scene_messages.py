@@ -79,7 +79,12 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
             ),
         )
     elif record.channel in RADARS:
-        yield f"/{name}", cloud(head, radar.to_records(read_pcd(path)))
+        points = read_pcd(path)
+        try:
+            records = radar.to_records(points)
+        except radar.RadarError as error:  # A file may have wider fields than a bag.
+            raise BagError(f"{path}: {error}") from error
+        yield f"/{name}", cloud(head, records)
     else:
         points = np.ascontiguousarray(lidar.read_bin(path))
         yield f"/{name}", cloud(head, points.view(_LIDAR_DTYPE)[:, 0])

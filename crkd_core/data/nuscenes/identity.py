@@ -15,15 +15,16 @@ from crkd_core.sensors import CHANNELS
 _FORMAT = b"1"
 
 
-def digest(index: Index, samples: NDArray[np.int64]) -> str:
+def digest(index: Index, samples: NDArray[np.int64], absent: NDArray[np.int64]) -> str:
     """Sixteen hexadecimal digits of what the tables say of some samples and of their scenes.
 
-    Neither the place of the data set on disk nor its other scenes matter. The sensors' files are
-    named in it, not read.
+    Neither the place of the data set on disk nor its other scenes matter. Of the sensors' files
+    names count, and which sweeps are not there; they are not read.
 
     Args:
         index: of a version.
         samples: their rows, in the order in which they are used.
+        absent: rows of records whose files are not there, ascending, see absent.py.
     """
     sha = hashlib.sha256(_FORMAT)
     _add_texts(sha, index.sample_token[samples])
@@ -35,6 +36,8 @@ def digest(index: Index, samples: NDArray[np.int64]) -> str:
         keys = index.sample_key[first:last]
         boxes = slice(*index.sample_boxes[[first, last]])
         _add_texts(sha, index.record_file[low:high])
+        # Clouds hold other sweeps, so caches of what was made of them must not be found.
+        sha.update((absent[slice(*np.searchsorted(absent, [low, high]))] - low).tobytes())
         for array in (
             index.sample_stamp[first:last],
             np.where(keys < 0, keys, keys - low),

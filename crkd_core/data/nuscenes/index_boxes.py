@@ -116,6 +116,13 @@ def read_boxes(
         for name, tokens in near.items()
     }
     whole["velocity"] = _velocity(whole["center"], stamp, ends["prev"], ends["next"])
+    classed = whole["label"] >= 0
+    if classed.any() and np.isnan(whole["velocity"][classed]).all():
+        notes.append(
+            f"{path.name}: the velocity of none of {classed.sum()} boxes is known, as prev and "
+            f"next name none of the same object at most {_MAX_TIME_DIFFERENCE:g} s away: nothing "
+            "is learned of velocities, and every error of theirs (AVE) counts as 1"
+        )
     # Stable: boxes of a sample stay in the order of the table, as in the devkit.
     order = np.argsort(sample_row, kind="stable")
     types = {"label": np.int8, "attribute": np.int8, "lidar": np.int32, "radar": np.int32}

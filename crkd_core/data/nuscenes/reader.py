@@ -20,13 +20,13 @@ from crkd_core import geometry
 from crkd_core.area import Area
 from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig, RadarConfig, TemporalConfig
-from crkd_core.data.nuscenes.absent import absent_records
+from crkd_core.data.nuscenes.absent import absent_records, check_key_frames
 from crkd_core.data.nuscenes.identity import digest
 from crkd_core.data.nuscenes.maps import read_drivable
 from crkd_core.data.nuscenes.record import Record
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.data.nuscenes.sensor_files import SensorFiles
-from crkd_core.data.nuscenes.sweeps import SweepRule, few_sweeps, present
+from crkd_core.data.nuscenes.sweeps import SweepRule, lacks, present
 from crkd_core.data.nuscenes.tables import NuScenesError
 from crkd_core.data.past import picked_moments
 from crkd_core.data.warn import warn_once
@@ -50,8 +50,8 @@ class NuScenesFrames(Sequence[Frame]):
     - LiDAR: the key sweep and the sweeps before it, at most lidar.oldest_age old. The key sweep
       ends about a millisecond after the reference image, so ages count from the key sweep, and are
       never negative; all points are moved to ego at the reference, like everything else.
-    - Files of sweeps that are not there, and sensors that lack sweeps in a noticeable part of the
-      samples, are warned of.
+    - Files of sweeps that are not there, and sensors that are missing or lack sweeps in a
+      noticeable part of the samples, are warned of.
     - Drivable area, where asked for: that of the map expansion of the scene's location.
     - Truth: the sample's boxes of the ten classes, those without points included, seen from ego at
       the reference; None where the version has no annotations.
@@ -110,7 +110,8 @@ class NuScenesFrames(Sequence[Frame]):
             image=image,
         )
         samples = np.array(self._rows, np.int64)
-        for text in few_sweeps(tables.index, self._absent, samples, self._rules):
+        cameras = self._sensors & {*CAMERAS}
+        for text in lacks(tables.index, self._absent, samples, self._rules, cameras):
             warn_once(f"{tables.root}: {text}")
         self._drivable: dict[str, Area] = {}
         names = {tables.index.scene_name[row].decode() for row in scenes} if drivable else set()
@@ -250,9 +251,22 @@ class NuScenesFrames(Sequence[Frame]):
         """Boxes of one sample in GLOBAL axes, from the tables alone; see NuScenes.truth_global."""
         return self.tables.truth_global(self.tokens[index])
 
+    def check_files(self) -> None:
+        """Refuse, before long work, a set of which files of key frames are not there.
+
+        Raises:
+            NuScenesError: counts them and names one.
+        """
+        read = [*(self._sensors & {*CAMERAS}), *self._rules]
+        samples = np.array(self._rows, np.int64)
+        check_key_frames(self.tables.root, self.tables.index, samples, read)
+
     def digest(self) -> str:
-        """Changes when the tables say other things of these samples; see ``identity.digest``."""
-        return digest(self.tables.index, np.array(self._rows, np.int64))
+        """Changes with what the tables say of these samples and with the sweeps that are there.
+
+        See ``identity.digest``.
+        """
+        return digest(self.tables.index, np.array(self._rows, np.int64), self._absent)
 
     def identity(self) -> list[Any]:
         """What its Frames are decided by, as JSON; sensors' files are named in it, not read."""

@@ -29,7 +29,7 @@ class NuScenes:
     """The indexed tables of one version.
 
     Args:
-        root: folder that holds the version folder, ``samples`` and ``sweeps``.
+        root: folder that holds version folders, ``samples`` and ``sweeps``; or a version folder.
         version: name of the version folder; None = the only one, or the one that holds ``split``.
         split: helps to choose a version, nothing else.
         quiet: do not warn of what the tables lack; for whoever opens them again.
@@ -55,8 +55,7 @@ class NuScenes:
         split: str | None = None,
         quiet: bool = False,
     ) -> None:
-        self.root = Path(root)
-        self.version = find_version(self.root, version, split)
+        self.root, self.version = find_version(Path(root), version, split)
         self.classes = NUSCENES_CLASSES
         self.index: Index = open_index(self.root / self.version)
         for note in () if quiet else self.index.notes.tolist():

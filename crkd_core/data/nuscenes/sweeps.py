@@ -5,7 +5,7 @@ Of the sweeps that are there and not later than the reference the newest count, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,23 +92,30 @@ def sweeps_until(
     return rows[int(first[0]) : int(end[0])][::-1].tolist()
 
 
-def few_sweeps(
+def lacks(
     index: Index,
     absent: NDArray[np.int64],
     samples: NDArray[np.int64],
     rules: Mapping[str, SweepRule],
+    cameras: Iterable[str],
 ) -> list[str]:
-    """What is to be said of sensors that lack sweeps in a noticeable part of some samples.
+    """What is to be said of sensors that are missing, or lack sweeps, in a good part of samples.
 
     Args:
         index: the tables.
         absent: rows of records whose files are not there, ascending.
         samples: rows of the samples.
-        rules: of the sensors that are read.
+        rules: of the radars and the LiDAR that are read.
+        cameras: those that are read.
     """
     recorded = np.diff(index.scene_records).reshape(-1, len(CHANNELS)).sum(0)
-    lacking = [channel for channel in rules if not recorded[CHANNELS.index(channel)]]
-    silent, thin = [], []
+    read = sorted({*cameras, *rules}, key=CHANNELS.index)
+    lacking = [channel for channel in read if not recorded[CHANNELS.index(channel)]]
+    keyless, silent, thin = [], [], []
+    for channel in read:
+        missing = (index.sample_key[samples, CHANNELS.index(channel)] < 0).sum()
+        if channel not in (*RADARS, *lacking) and missing > _NOTICEABLE * len(samples):
+            keyless.append(f"{channel} in {missing} of {len(samples)} samples")
     for channel, rule in rules.items():
         if channel in lacking:
             continue
@@ -123,6 +130,8 @@ def few_sweeps(
                 f"{less.sum()} of {len(samples)} samples"
             )
     texts = [f"the data set has no {', '.join(lacking)}"] if lacking else []
+    if keyless:
+        texts.append(f"no key frame of {', '.join(keyless)}: it is missing there")
     if silent:
         texts.append(
             f"{', '.join(silent)}: none at most {radar.TIMEOUT:g} s before the reference, so it "

@@ -57,11 +57,11 @@ class NuScenesError(ValueError):
     """A data set that cannot be read, or that lacks a version, split, scene or sample."""
 
 
-def find_version(root: Path, version: str | None, split: str | None) -> str:
-    """The version folder to use.
+def find_version(root: Path, version: str | None, split: str | None) -> tuple[Path, str]:
+    """The root folder and the name of the version folder to use.
 
     Args:
-        root: folder that holds version folders.
+        root: folder that holds version folders, or one of these, which is chosen so.
         version: its name; None = choose.
         split: only for choosing: a predefined split selects the version with its ending.
 
@@ -70,6 +70,9 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
     """
     if not root.is_dir():
         raise NuScenesError(f"{root}: no such folder; expected the root of a nuScenes data set")
+    if (root / "sample.json").is_file():
+        named = root if root.name else root.absolute()
+        root, version = named.parent, version or named.name
     found = sorted(path.parent.name for path in root.glob("*/sample.json"))
     if not found and is_vod(root):
         raise NuScenesError(
@@ -85,9 +88,9 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
     if version is not None:
         if version not in found:
             raise NuScenesError(f"{root}: no version {version!r}; {listing}")
-        return version
+        return root, version
     if len(found) == 1:
-        return found[0]
+        return root, found[0]
     choice = found
     if split is not None:
         choice = [name for name in found if split in custom_splits(root / name)]
@@ -95,8 +98,11 @@ def find_version(root: Path, version: str | None, split: str | None) -> str:
             choice = [name for name in found if name.endswith(SPLIT_SUFFIX[split])]
     if len(choice) != 1:
         reason = "expected one version" if split is None else f"no single version for {split!r}"
-        raise NuScenesError(f"{root}: {reason}; {listing}; choose one with --version")
-    return choice[0]
+        raise NuScenesError(
+            f"{root}: {reason}; {listing}; choose one with --version, or by its folder, "
+            f"{root / found[-1]}"
+        )
+    return root, choice[0]
 
 
 def custom_splits(folder: Path) -> dict[str, list[str]]:

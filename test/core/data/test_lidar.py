@@ -56,6 +56,9 @@ def test_a_file_of_which_nothing_is_left_is_warned_of(tmp_path, caplog):
     assert caplog.text.count("a.pcd.bin: none of its 30 points is left: some field") == 1
     path.write_bytes(b"")
     assert not len(read_bin(path)) and "a.pcd.bin: holds no point" in caplog.text
+    path.write_bytes(bytes(30 * 20))
+    assert len(read_bin(path)) == 30
+    assert "a.pcd.bin: all of its 30 points are at x, y, z 0 0 0" in caplog.text
 
 
 def test_accumulation_agrees_with_a_loop():

@@ -100,6 +100,10 @@ def test_a_cloud_that_is_emptied_is_reported(tmp_path, caplog):
     assert len(read_pcd(tmp_path / "a.pcd")) == 0
     assert "a.pcd: none of its 5 returns is left: rcs is not finite in any" in caplog.text
     caplog.clear()
+    (tmp_path / "a.pcd").write_bytes(data[:start] + bytes(len(data) - start))
+    assert len(read_pcd(tmp_path / "a.pcd")) == 5
+    assert "a.pcd: all of its 5 points are at x, y, z 0 0 0" in caplog.text
+    caplog.clear()
     # How nuScenes says that there are no returns.
     (tmp_path / "a.pcd").write_bytes(encode_pcd(points[:0]))
     assert len(read_pcd(tmp_path / "a.pcd")) == 0 and not caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,12 @@ def test_networks_that_were_trained_on_held_out_drives_are_refused(tiny_world, t
     assert not known and "mini_val is not known: train of" in notes[0]
     alone = (seen / "weights.safetensors").rename(tmp_path / "alone.safetensors")
     assert check_origins(held_out, [alone]) == (False, [])
+    both = tmp_path / "both"
+    for version in ("v1.0-mini", "own"):
+        shutil.copytree(tiny_world / "v1.0-mini", both / version)
+    of_own = a_run_folder(tmp_path / "of_own", both / "own", "scene-0103")
+    with pytest.raises(ProtocolError, match=r"was trained on .*own: 4 of 4 samples of mini_val"):
+        check_origins(held_out, [of_own])
     # The command asks before anything is measured.
     words = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--held-out"]
     words += ["mini_val", "--teacher", str(later), "--student", str(alone), "--out"]
@@ -190,12 +197,13 @@ def test_a_title_claims_no_more_than_is_known() -> None:
     assert known.table().title == "on val, which nothing was trained on"
 
 
-def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:
+def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path, monkeypatch) -> None:
     """The control without LiDAR: its own checkpoint as teacher, heatmaps only, averaged."""
     file = tmp_path / "student.safetensors"
     save_weights(settled(TINY), file)
     out = tmp_path / "run"
-    arguments = ["distill", "--data", str(tiny_world), "--split", "mini_train", "--out", str(out)]
+    monkeypatch.chdir(tiny_world)
+    arguments = ["distill", "--data", ".", "--split", "mini_train", "--out", str(out)]
     options = ["--teacher", str(file), "--student", str(file), "--preset", "demo_student"]
     options += ["--steps", "2", "--held-out", "mini_val", "--losses"]
     options += ["csrd=0,msfd_fused=0,msfd_camera=0,reld=0,respd_box=0"]
@@ -221,6 +229,10 @@ def test_a_student_teaches_itself_and_is_measured(tiny_world, tmp_path) -> None:
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert all(line["share.respd_heatmap"] >= 0 for line in lines)
     assert load_weights(out / "weights.safetensors").config.name == "tiny"
+    assert json.loads((out / "config.json").read_text())["data"] == str(tiny_world / "v1.0-mini")
+    # Who goes on stands elsewhere.
+    monkeypatch.chdir(tmp_path)
+    arguments[2] = str(tiny_world)
     again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
     assert again.exit_code == 0
     assert dataclasses.asdict(Protocol.read(out)) == dataclasses.asdict(

@@ -331,6 +331,16 @@ def test_a_detector_is_evaluated(data, devkit, weights, tmp_path, capsys):
     assert not re.search(r'(src|href)="(?!data:)', page)
 
 
+def test_an_evaluation_counts_missing_key_frames_before_it_begins(weights, tmp_path, capsys):
+    root = write_version(tmp_path / "data", samples=3)
+    tables = NuScenes(root)
+    last = tables.samples_of("mini_val")[-1]
+    tables.key_record(last, "CAM_FRONT").path.unlink()
+    with pytest.raises(NuScenesError, match="not there: CAM_FRONT 1 of 3, first samples/CAM_FRON"):
+        evaluate_weights(weights, root, "mini_val", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and "/3" not in capsys.readouterr().err
+
+
 def test_a_folder_holds_one_evaluation(data, weights, tmp_path):
     out = tmp_path / "run"
     evaluate_weights(weights, data, "mini_val", out, slices=True)

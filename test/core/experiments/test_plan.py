@@ -190,6 +190,9 @@ def test_drives_are_shared_out_by_numbers_and_by_splits(tmp_path):
     ):
         with pytest.raises(DrivesError, match=text):
             share_out(tables, wish)
+    one = NuScenes(write_version(tmp_path / "one", scenes=("alone",), samples=2, files=False))
+    with pytest.raises(DrivesError, match="expected 3 drives or more, to train, tune and test"):
+        share_out(one)
 
 
 def test_settings_of_a_method_are_for_the_runs_that_it_teaches():

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from crkd_core.cli import app
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.truth import SampleTruth
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
@@ -95,6 +95,24 @@ def test_a_set_without_what_is_read_is_refused(channels, options, text, tmp_path
     with pytest.raises(TrainError, match=text):
         train_in(root, tmp_path / "run", *options)
     assert not (tmp_path / "run").exists()
+
+
+def test_key_frames_that_were_not_downloaded_are_counted_before_there_is_a_folder(tmp_path):
+    root = write_version(tmp_path / "data", samples=3)
+    tables = NuScenes(root)
+    lost = [
+        tables.key_record(tables.samples_of_scene("scene-0061")[1], name).path
+        for name in ("CAM_BACK", RADARS[0], LIDAR)
+    ]
+    for path in lost:
+        path.unlink()
+    text = f"CAM_BACK 1 of 3, {RADARS[0]} 1 of 3, {LIDAR} 1 of 3, first .*{lost[0].name}; download"
+    with pytest.raises(NuScenesError, match=text):
+        train_in(root, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # What is not read need not be there, and neither do other scenes.
+    NuScenesFrames(tables, "scene-0061", radar_sweeps=0, sensors=("CAM_FRONT",)).check_files()
+    NuScenesFrames(tables, "scene-0103", lidar_sweeps=2).check_files()
 
 
 def test_a_set_without_annotations_is_refused(tmp_path):

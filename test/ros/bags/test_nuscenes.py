@@ -324,13 +324,18 @@ def test_the_same_scene_gives_the_same_bytes(tables, tmp_path) -> None:
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "radar"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "radar", "wider than a bag"])
 def test_a_bad_file_is_named_and_no_bag_remains(tmp_path, damage) -> None:
     tables = NuScenes(write_version(tmp_path / "data", samples=2, scenes=(SCENE,)))
-    channel = "RADAR_FRONT" if damage == "radar" else "CAM_BACK"
+    channel = "CAM_BACK" if damage in ("missing", "truncated") else "RADAR_FRONT"
     path = next(tables.records(SCENE, channel)).path
     if damage == "missing":
         path.unlink()
+    elif damage == "wider than a bag":  # dyn_prop, behind x, y and z, is 200.
+        header, points = path.read_bytes().split(b"binary\n")
+        header = header.replace(b"TYPE F F F I", b"TYPE F F F U")
+        path.write_bytes(header + b"binary\n" + points[:12] + b"\xc8" + points[13:])
+        assert read_pcd(path)[0, 3] == 200
     else:
         path.write_bytes(path.read_bytes()[:300])
     with pytest.raises((BagError, radar.RadarError), match=path.name):

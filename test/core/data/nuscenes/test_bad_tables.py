@@ -229,6 +229,16 @@ def test_links_out_of_a_part_of_a_data_set_are_none_with_a_warning(root, caplog)
     assert (index.record_previous < 0).sum() == (whole.record_previous < 0).sum() + 1
 
 
+def test_velocities_that_nothing_tells_are_warned_of(root, caplog):
+    rewrite(root, "sample_annotation", lambda rows: [r.update(prev="", next="") for r in rows])
+    with caplog.at_level(logging.WARNING):
+        tables = NuScenes(root)
+    truth, _ = tables.truths_global(tables.samples_of("mini_val"))
+    count = sum(len(tables.truths_global(tables.samples_of_scene(s))[0]) for s in tables.scenes)
+    assert len(truth) and np.isnan(truth.velocity).all()
+    assert f"sample_annotation.json: the velocity of none of {count} boxes is kn" in caplog.text
+
+
 def test_boxes_of_names_that_nuscenes_has_not_are_counted_in_a_warning(root, caplog):
     with caplog.at_level(logging.WARNING):
         whole = NuScenes(root).index

@@ -70,3 +70,24 @@ def test_a_sample_less_matters(root):
     tokens = tables.samples_of("mini_val")
     digests = {NuScenesFrames(tables, t).digest() for t in (tokens, tokens[:2], tokens[::-1])}
     assert len(digests) == 3
+
+
+def test_sweeps_that_are_not_there_matter_where_they_are_read(tmp_path):
+    tables = NuScenes(handmade.write_version(tmp_path, samples=3))
+    samples = tables.samples_of("mini_val")
+
+    def digests():
+        whole, *parts = (
+            NuScenesFrames(tables, samples, **read)
+            for read in ({"lidar_sweeps": 2}, {"radar_sweeps": 0, "sensors": ()})
+        )
+        return [frames.digest() for frames in (whole, whole.lidar_only(), *parts)]
+
+    before = digests()
+    for path in (tmp_path / "sweeps" / "LIDAR_TOP").iterdir():
+        path.rename(path.with_suffix(".later"))
+    without = digests()
+    assert [one != other for one, other in zip(before, without, strict=True)] == [1, 1, 0]
+    for path in (tmp_path / "sweeps" / "LIDAR_TOP").iterdir():
+        path.rename(path.with_suffix(".bin"))
+    assert digests() == before

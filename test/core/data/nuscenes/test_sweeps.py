@@ -96,12 +96,19 @@ def test_sensors_that_the_tables_do_not_have_are_said_to_be_lacking(tmp_path, ca
     root = handmade.write_version(tmp_path, samples=8, scenes=(SCENE,), files=False)
     path = root / "v1.0-mini" / "sample_data.json"
     rows = json.loads(path.read_text())
-    lacking = (RADARS[0], LIDAR)
+    lacking = ("CAM_BACK", RADARS[0], LIDAR)
     rows = [row for row in rows if not any(f"/{name}/" in row["filename"] for name in lacking)]
+    keys = [r for r in rows if r["is_key_frame"] and "/CAM_FRONT/" in r["filename"]]
+    for row in keys[:3]:
+        row["is_key_frame"] = False
     path.write_text(json.dumps(rows))
     NuScenesFrames(NuScenes(root), "mini_train", radar_sweeps=6, lidar_sweeps=10)
-    assert f"{root}: the data set has no {RADARS[0]}, {LIDAR}" in caplog.text
+    assert f"{root}: the data set has no CAM_BACK, {RADARS[0]}, {LIDAR}" in caplog.text
     assert f"{RADARS[0]} has no usable sweep" not in caplog.text
+    assert "no key frame of CAM_FRONT in 3 of 8 samples: it is missing there" in caplog.text
+    caplog.clear()
+    NuScenesFrames(NuScenes(root), "mini_train", radar_sweeps=0, sensors=("CAM_FRONT_LEFT",))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("channel", [RADARS[0], LIDAR])

@@ -55,6 +55,21 @@ def test_the_split_chooses_among_versions(root):
     assert NuScenes(root, split="val").version == "own"
 
 
+def test_a_version_folder_is_a_data_set_of_that_version(root, monkeypatch):
+    handmade.write_version(root, version="v1.0-trainval", scenes=("scene-0061",), files=False)
+    with pytest.raises(NuScenesError, match=r"by its folder, .*v1\.0-trainval"):
+        NuScenes(root, split="scene-0061")
+    for name in ("v1.0-mini", "v1.0-trainval"):
+        tables = NuScenes(root / name, split="scene-0061")
+        assert (tables.root, tables.version) == (root, name)
+        token = tables.samples_of("scene-0061")[0]
+        assert tables.reference(token).path.is_relative_to(root / "samples")
+    monkeypatch.chdir(root / "v1.0-mini")
+    tables = NuScenes(".", version="v1.0-mini")
+    assert (tables.root, tables.version) == (root, "v1.0-mini")
+    assert NuScenes(root / "v1.0-mini", version="v1.0-trainval").version == "v1.0-trainval"
+
+
 def test_unknown_versions_list_what_exists(root, tmp_path):
     with pytest.raises(NuScenesError, match=r"no version 'v2'; versions here: v1\.0-mini"):
         NuScenes(root, version="v2")

@@ -369,6 +369,7 @@ def test_clouds_of_which_nothing_is_left_are_warned_of(tmp_path, caplog):
         (SCAN_FIELDS, "v_r_compensated", read_scans),
     ):
         points = np.zeros((9, len(fields)), "<f4")
+        points[:, :3] = 1
         points[:8, fields.index(column)] = np.nan
         path.write_bytes(points.tobytes())
         assert len(read_file(path)) == 1 and not caplog.text
