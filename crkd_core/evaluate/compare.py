@@ -20,7 +20,7 @@ from crkd_core.evaluate.report import MEAN_NAMES
 from crkd_core.evaluate.scored_data import DATA, SENSORS
 from crkd_core.files import read_file, write_json, write_text
 from crkd_core.png import plain, write_figure
-from crkd_core.tables import Table
+from crkd_core.tables import Table, number
 from crkd_core.train.run_folder import LOG
 
 #: Columns of a comparison on nuScenes, in order.
@@ -263,7 +263,7 @@ def _differences(read: Mapping[str, Sequence[Scored]]) -> str:
 
 def _cell(column: str, runs: Sequence[Mapping[str, float]], benchmark: Benchmark) -> str:
     values, digits = [run[column] for run in runs], benchmark.digits
-    mean = f"{statistics.fmean(values):.{digits}f}"
+    mean = number(statistics.fmean(values), digits)
     if column in benchmark.ranked and len(values) > 1:
         return f"{mean} ± {statistics.stdev(values):.{digits}f}"
     return mean

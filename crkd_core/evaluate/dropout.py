@@ -28,7 +28,7 @@ from crkd_core.frame import Frame
 from crkd_core.png import write_figure
 from crkd_core.progress import counted
 from crkd_core.sensors import CAMERAS, RADARS
-from crkd_core.tables import Table, print_tables
+from crkd_core.tables import Table, number, print_tables
 
 if TYPE_CHECKING:
     from crkd_core.infer.memory import Memory
@@ -198,7 +198,7 @@ def dropout_tables(results: Mapping[Case, Evaluation]) -> list[Table]:
                 [
                     str(cameras),
                     *(
-                        f"{figures[case][key]:.3f}" if case in figures else "-"
+                        number(figures[case][key]) if case in figures else "-"
                         for case in (Case(cameras, radars) for radars in RADARS_LOST)
                     ),
                 ]

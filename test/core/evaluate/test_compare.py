@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,15 @@ def test_a_folder_without_metrics_is_refused(tmp_path):
     (tmp_path / "metrics.json").write_text('{"mean_ap": 1}')
     with pytest.raises(CompareError, match="no nuScenes detection metrics"):
         read_scores(tmp_path)
+
+
+def test_an_error_that_no_class_has_is_a_dash(tmp_path):
+    path = evaluation(tmp_path / "eval", 0.5) / "metrics.json"
+    summary = json.loads(path.read_text())
+    summary["tp_errors"]["vel_err"] = math.nan
+    path.write_text(json.dumps(summary))
+    table = compare({"a": [path]})
+    assert dict(zip(table.columns, table.rows[0], strict=True))["mAVE"] == "-"
 
 
 def test_losses_show_how_each_changed(tmp_path):
