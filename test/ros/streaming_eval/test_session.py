@@ -154,6 +154,16 @@ def test_counters_of_the_node_are_taken_per_pass():
     assert [(one.skipped, one.dropped) for one in recorder.passes] == [(3, 1), (4, 0)]
 
 
+def test_what_the_node_counted_before_the_first_pass_is_not_of_it():
+    recorder = Recorder(clock=Time())
+    counters = {"published": 5, "skipped (newer one was ready)": 30, "dropped (see problems)": 9}
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
+    recorder.on_clock(clock(START))
+    counters["skipped (newer one was ready)"] = 32
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
+    assert (recorder.passes[0].skipped, recorder.passes[0].dropped) == (2, 0)
+
+
 def test_classes_of_the_node_are_those_of_every_pass():
     recorder = Recorder(clock=Time())
     recorder.on_diagnostics(status("/detector_node: classes"))  # No weights are loaded yet.
