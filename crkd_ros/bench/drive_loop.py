@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
-from crkd_core.sensors import ANCHOR_CAMERA
+from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert import arrays
 from crkd_ros.convert.ros_packages import message_class
+from crkd_ros.parameters.framing import FramingConfig
 
 _ODOMETRY = "nav_msgs/msg/Odometry"
 _TYPES = ("CompressedImage", "Image", "CameraInfo", "PointCloud2")
@@ -57,22 +58,28 @@ class DriveLoop:
         rate_hz: of the anchor camera; the other sensors keep their proportion to it. Where that
             is faster or slower than recorded, the way shrinks or grows, so that the vehicle's
             speed stays the same.
+        framing: what it is played to; topics to which that does not subscribe are left out.
 
     Raises:
         BagError: not a bag.
         LoopError: fewer than two images of the anchor camera, or messages without a header.
     """
 
-    def __init__(self, bag: Path, *, rate_hz: float) -> None:
+    def __init__(self, bag: Path, *, rate_hz: float, framing: FramingConfig | None = None) -> None:
         from rclpy.serialization import deserialize_message
 
-        self.types = {
+        types = {
             name: topic.type_name
             for name, topic in topics_of(bag).items()
             if topic.type_name in _PLAYED and name != "/lidar_top"
         }
+        unheard = set() if framing is None else _unheard(framing)
+        self.types = {
+            name: kind for name, kind in types.items() if sensor_of(name, kind) not in unheard
+        }
         odometry = message_class(_ODOMETRY)
-        records = [(_stamp(r.data, r.topic), r) for r in read_bag(bag, topics=self.types)]
+        # The anchor says how long a round is, also where nobody hears it.
+        records = [(_stamp(r.data, r.topic), r) for r in read_bag(bag, topics=types)]
         records.sort(key=lambda pair: pair[0])
         anchor = [stamp for stamp, r in records if _is_anchor(r.topic, r.type_name)]
         if len(anchor) < 2:
@@ -87,7 +94,7 @@ class DriveLoop:
         self.as_recorded = abs(1e9 * scale - 1) < _AS_RECORDED
         self._events = []
         for stamp, record in records:
-            if not first <= stamp < end:
+            if not first <= stamp < end or record.topic not in self.types:
                 continue
             event = _Event((stamp - first) * scale, record.topic, bytearray(record.data))
             if record.type_name == _ODOMETRY:
@@ -132,6 +139,19 @@ class DriveLoop:
                 self.sent[event.topic] += 1
             round_ += 1
             map_T_map = map_T_map @ self._onward
+
+
+def sensor_of(topic: str, type_name: str) -> str:
+    """Whose messages come on a topic: CAM_FRONT, RADAR_FRONT, ..., odometry."""
+    if type_name == _ODOMETRY:
+        return "odometry"
+    return topic.strip("/").split("/")[0].upper()
+
+
+def _unheard(framing: FramingConfig) -> set[str]:
+    """Sensors whose topics nobody subscribes to."""
+    heard = {*framing.sensors, *(["odometry"] if framing.motion.source == "odom" else [])}
+    return {*CAMERAS, *RADARS, "odometry"} - heard
 
 
 def _stamped(event: _Event, stamp_ns: int, map_T_map: NDArray[np.float64]) -> Any:

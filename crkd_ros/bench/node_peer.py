@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crkd_core.sensors import CAMERAS, RADARS
+from crkd_ros.bench.drive_loop import sensor_of
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.latency import PARTS
 from crkd_ros.node.launching import LEFTOVERS, Running
@@ -156,10 +157,8 @@ def by_sensor(sent: Mapping[str, int], types: Mapping[str, str]) -> dict[str, in
     """Messages by topic as messages by sensor, with the names of ``Told.received``."""
     found: dict[str, int] = {}
     for topic, count in sent.items():
-        sensor = topic.strip("/").split("/")[0].upper()
-        if types[topic].endswith("/Odometry"):
-            sensor = "odometry"
-        elif types[topic].endswith("/CameraInfo"):
+        sensor = sensor_of(topic, types[topic])
+        if types[topic].endswith("/CameraInfo"):
             sensor += " camera_info"
         found[sensor] = found.get(sensor, 0) + count
     return found

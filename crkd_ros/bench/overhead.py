@@ -26,6 +26,7 @@ from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.convert import arrays
 from crkd_ros.node.latency import STAGES
 from crkd_ros.node.launching import detector_command, own_network, process
+from crkd_ros.parameters.framing import FramingConfig
 
 #: Frames that are not counted: caches fill, pages are touched for the first time.
 _WARM_UP = 5
@@ -85,7 +86,14 @@ def last_cores(count: int) -> list[int]:
 
 
 def overhead(
-    drive: ShortDrive, folder: Path, *, weights: Path, frames: int, rate_hz: float, cores: int
+    drive: ShortDrive,
+    folder: Path,
+    *,
+    weights: Path,
+    frames: int,
+    rate_hz: float,
+    cores: int,
+    framing: FramingConfig | None = None,
 ) -> Overhead:
     """Measure it.
 
@@ -96,6 +104,7 @@ def overhead(
         frames: to count; playing ends when so many were answered.
         rate_hz: of the cameras; slow enough for the network.
         cores: processor cores that the node gets.
+        framing: what the node makes of these weights: what it does not subscribe to is not played.
 
     Raises:
         OverheadError: fewer cores than asked for, or frames are answered far too slowly.
@@ -104,7 +113,7 @@ def overhead(
     """
     own_network()
     taken = last_cores(cores)
-    loop, told = DriveLoop(drive.bag, rate_hz=rate_hz), Told()
+    loop, told = DriveLoop(drive.bag, rate_hz=rate_hz, framing=framing), Told()
     parameters: dict[str, object] = {
         "weights": weights,
         "calibration_file": drive.calibration,

@@ -22,6 +22,7 @@ from crkd_ros.bench.process_stats import sample
 from crkd_ros.bench.short_drive import ShortDrive
 from crkd_ros.bench.soak_report import SoakRecord, Verdict
 from crkd_ros.node.launching import ProcessError, Running, detector_command, own_network, process
+from crkd_ros.parameters.framing import FramingConfig
 
 #: Longest wait at the end for the node to count what is still on its way, seconds.
 _DRAIN = 15.0
@@ -56,6 +57,7 @@ def soak(
     *,
     weights: Path,
     limits: Limits,
+    framing: FramingConfig | None = None,
     parameters: Mapping[str, object] | None = None,
 ) -> tuple[SoakRecord, Verdict]:
     """Run it; an interruption (Ctrl-C) ends it early with the results so far.
@@ -67,6 +69,8 @@ def soak(
         out: folder; made if absent.
         weights: of the detector.
         limits: how long, and what is judged.
+        framing: what the node makes of ``parameters`` with these weights: what it does not
+            subscribe to is not played.
         parameters: more parameters of the node.
 
     Raises:
@@ -75,7 +79,7 @@ def soak(
     """
     own_network()
     out.mkdir(parents=True, exist_ok=True)
-    loop = DriveLoop(drive.bag, rate_hz=limits.rate_hz)
+    loop = DriveLoop(drive.bag, rate_hz=limits.rate_hz, framing=framing)
     given: dict[str, object] = {"weights": weights, "calibration_file": drive.calibration}
     given |= loop.parameters | dict(parameters or {})
     record = SoakRecord(

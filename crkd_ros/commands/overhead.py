@@ -45,7 +45,7 @@ def overhead(
         raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
     # Before a drive is made, which takes a while.
     measuring.last_cores(cores)
-    for_weights(NodeConfig(), weights)
+    framing = for_weights(NodeConfig(), weights)
     out.mkdir(parents=True, exist_ok=True)
     found = measuring.overhead(
         short_drive(out, bag=bag, calibration=calibration),
@@ -54,6 +54,7 @@ def overhead(
         frames=frames,
         rate_hz=rate_hz,
         cores=cores,
+        framing=framing,
     )
     write_text(measuring.as_json(found), out / "overhead.json")
     print_tables(*measuring.tables(found))

@@ -52,7 +52,9 @@ def soak(
         raise soaking.SoakError(f"no weights at {weights}; pass --weights")
     parameters = node_parameters(parameter)
     # Before a drive is made, which takes a while.
-    for_weights(load_all((), NodeConfig, node="detector_node", above=parameters), weights)
+    framing = for_weights(
+        load_all((), NodeConfig, node="detector_node", above=parameters), weights
+    )
     limits = soaking.Limits(
         seconds=60 * minutes,
         rate_hz=rate_hz,
@@ -68,6 +70,7 @@ def soak(
         out,
         weights=weights,
         limits=limits,
+        framing=framing,
         parameters=parameters,
     )
     print_tables(

@@ -110,16 +110,16 @@ class Health:
             "skipped (newer one was ready)": str(frames["skipped"]),
             "dropped (see problems)": str(frames["dropped"]),
         }
-        if not sensors or not listeners:
-            self._since = now  # What is not asked for is not late.
+        delivering = {n for n, one in sensors.items() if one.alive(now)} - {"odometry"}
+        if not listeners or not delivering:
+            self._since = now  # What is not asked for, or cannot be had, is not late.
         if not sensors:
             return Verdict(level=OK, text="not active", values=values)
         if not listeners:
             text = "idle: nobody subscribes to the detections"
             return Verdict(level=OK, text=text, values=values)
         silence = now - max(self._since, happened.entered, happened.detected)
-        delivering = {name for name, sensor in sensors.items() if sensor.alive(now)}
-        if silence > self._config.frame_timeout and delivering - {"odometry"}:
+        if silence > self._config.frame_timeout and delivering:
             text = f"no detections for {silence:.1f} s although sensors deliver; see problems"
             return Verdict(level=ERROR, text=text, values=values)
         if new["dropped"]:

@@ -53,7 +53,7 @@ class Receiver:
 
     Args:
         node: subscribes.
-        problem: takes one sentence about a message that cannot be taken.
+        problem: takes one sentence about a message that cannot be taken, or its callback's error.
 
     Attributes:
         group: the callback group of these subscriptions; name it when they are made.
@@ -157,9 +157,9 @@ class Receiver:
                 return
             try:
                 taken = handle.take_message(kind, one.raw)
-            except Exception as error:
+                if taken is None:
+                    return
+                one.callback(taken[0])
+            except Exception as error:  # Of this message; the next one may do.
                 self._problem(f"{one.subscription.topic_name}: {error}")
                 return
-            if taken is None:
-                return
-            one.callback(taken[0])

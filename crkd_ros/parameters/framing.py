@@ -146,6 +146,10 @@ class FramingConfig:
                 f"sensors: expected some of {', '.join(CAMERAS + RADARS)}, got "
                 f"{', '.join(self.sensors) or 'none'}"
             )
+        if not self.base_frame.strip("/"):
+            raise ParameterError(
+                f"base_frame: expected the name of the vehicle's frame, got {self.base_frame!r}"
+            )
 
     def topic(self, sensor: str) -> str:
         """Topic of a camera's images, a radar's clouds, or "odometry"; not resolved yet."""

@@ -79,6 +79,7 @@ class SensorHealth:
         self._lock = threading.RLock()
         self._arrivals: deque[Arrival] = deque(maxlen=_RATE_MESSAGES)
         self._newest: Arrival | None = None
+        self._begun = 0.0  # When it was heard at first, or again after it was stale.
         self._delays: list[float] = []
         self._offset: float | None = None
         self._tally: Counter[str] = Counter(received=0)
@@ -91,6 +92,8 @@ class SensorHealth:
         """A message arrived, when the node's ROS clock said ``clock_ns``."""
         with self._lock:
             self._tally["received"] += 1
+            if not self.alive(arrival.at):
+                self._begun = arrival.at
             self._newest = arrival
             self._arrivals.append(arrival)
             if arrival.stamp_ns > 0 and clock_ns > 0:  # Simulated time is 0 until it is told.
@@ -242,6 +245,8 @@ class SensorHealth:
             )
         rate = self.rate(now)
         if rate < limits.rate_warning:
+            if len(self._arrivals) < 2 and (now - self._begun) * limits.rate_warning < 1:
+                return OK, "begins"  # Of one message nobody knows a rate.
             return WARN, f"slow: {rate:.1f} Hz, below health.rate_warning {limits.rate_warning:g}"
         if limits.age_warning and delay is not None and delay > limits.age_warning:
             return WARN, (

@@ -197,24 +197,24 @@ class Recorder:
             with self._lock:
                 if status.name == f"{self._node}: classes" and values:
                     self._on_classes(tuple(values[str(label)] for label in range(len(values))))
-                if not self.passes:
-                    continue
-                current = self.passes[-1]
                 if status.name == f"{self._node}: frames":
-                    self._on_counters(current, values)
-                elif status.name == f"{self._node}: latency":
-                    _add_stages(current, values)
+                    self._on_counters(values)
+                elif status.name == f"{self._node}: latency" and self.passes:
+                    _add_stages(self.passes[-1], values)
 
     def _on_classes(self, classes: tuple[str, ...]) -> None:
         self._classes = classes
         for one in self.passes:
             one.classes = one.classes or classes
 
-    def _on_counters(self, current: Pass, values: dict[str, str]) -> None:
+    def _on_counters(self, values: dict[str, str]) -> None:
         # Keys carry an explanation in brackets.
         for key, value in values.items():
             if value.isdigit():
                 self._counters[key.split(" (")[0]] = int(value)
+        if not self.passes:
+            return  # What a node has counted before the first pass is not of it.
+        current = self.passes[-1]
         since = {k: v - self._counters_before.get(k, 0) for k, v in self._counters.items()}
         current.skipped, current.dropped = since.get("skipped"), since.get("dropped")
 

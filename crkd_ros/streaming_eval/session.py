@@ -6,12 +6,15 @@ rates.py measures what latency costs.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crkd_ros.convert import cdr
+from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.ros_packages import message_class
 from crkd_ros.node.launching import detector_command, own_network, process, wait_until
 from crkd_ros.streaming_eval.naming import Naming
@@ -60,7 +63,7 @@ def subscribe(
     loose, firm = ReliabilityPolicy.BEST_EFFORT, ReliabilityPolicy.RELIABLE
     for topic, kind, callback, reliability in (
         ("/clock", "rosgraph_msgs/msg/Clock", recorder.on_clock, loose),
-        (odometry, _ODOMETRY, lambda data: recorder.on_odometry(cdr.odometry(data)), loose),
+        (odometry, _ODOMETRY, functools.partial(_on_odometry, recorder), loose),
         (f"{detector}/boxes", "sensor_msgs/msg/PointCloud2", recorder.on_boxes, firm),
         ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", recorder.on_diagnostics, firm),
     ):
@@ -69,6 +72,12 @@ def subscribe(
             message_class(kind), topic, callback, profile, callback_group=receiver.group
         )
         receiver.add(subscription, callback, raw=kind == _ODOMETRY, at_once=_AT_ONCE)
+
+
+def _on_odometry(recorder: Recorder, data: bytes) -> None:
+    """A serialised pose, to know whose drive it is; what is none is the detector's to tell."""
+    with contextlib.suppress(ConvertError):
+        recorder.on_odometry(cdr.odometry(data))
 
 
 def run_session(

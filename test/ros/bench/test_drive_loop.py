@@ -12,6 +12,7 @@ from crkd_ros.bags.message_types import deserialize, make
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.bench.drive_loop import DriveLoop, LoopError
 from crkd_ros.convert import arrays
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 START = 1_700_000_000_000_000_000
 ANCHOR = "/cam_back_left/image_rect_compressed"
@@ -76,3 +77,21 @@ def test_a_bag_without_the_anchor_is_refused(tmp_path):
         bag.write("/radar_front", ros_rig.radar_cloud(make, "RADAR_FRONT", START), START)
     with pytest.raises(LoopError, match="two images of CAM_BACK_LEFT"):
         DriveLoop(tmp_path / "bag", rate_hz=12.0)
+
+
+def test_what_the_node_does_not_subscribe_to_is_not_played(tmp_path):
+    bag = write(tmp_path / "bag", 0.5)
+    everything = DriveLoop(bag, rate_hz=12.0)
+    heard = FramingConfig(
+        sensors=("CAM_FRONT", "RADAR_BACK_LEFT"), motion=MotionConfig(source="none")
+    )
+    loop = DriveLoop(bag, rate_hz=12.0, framing=heard)
+    assert set(loop.types) == {
+        "/cam_front/image_rect_compressed",
+        "/cam_front/camera_info",
+        "/radar_back_left",
+    }
+    assert loop.seconds == everything.seconds
+    found = listeners(loop)
+    loop.run(found, seconds=loop.seconds, stop=lambda: False)
+    assert all(one.stamps for one in found.values())

@@ -115,6 +115,17 @@ def test_sensors_that_deliver_and_no_detections_are_an_error(rig):
     assert rig.report()["frames"][1] == "detecting"
 
 
+def test_detections_are_not_late_when_sensors_have_just_come_back(rig):
+    rig.deliver("CAM")
+    rig.reporter.published({"total": 0.1})
+    rig.clock.now += 30.0
+    assert rig.report()["frames"][:2] == (0, "detecting")
+    rig.deliver("CAM", seconds=0.5)
+    assert rig.report()["frames"][:2] == (0, "detecting")
+    rig.deliver("CAM", seconds=2.0)
+    assert rig.report()["frames"][1].startswith("no detections for 2.5 s")
+
+
 def test_problems_are_logged_now_and_then_and_shown_while_new(rig):
     for kind, text in (("image", "cut"), ("image", "cut again"), ("radar", "no field")):
         rig.reporter.problem(kind, text)

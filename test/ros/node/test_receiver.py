@@ -64,11 +64,11 @@ class Rig:
 
     def on_message(self, message) -> None:
         self.threads.add(threading.current_thread().name)
-        self.heard.append(
-            ("raw", deserialize_message(message, String).data)
-            if isinstance(message, bytes)
-            else ("plain", message.data)
-        )
+        raw = isinstance(message, bytes)
+        text = (deserialize_message(message, String) if raw else message).data
+        if text == "fail":
+            raise ValueError("cannot be used")
+        self.heard.append(("raw" if raw else "plain", text))
 
 
 def test_all_messages_come_in_order_and_to_no_executor(node):
@@ -87,6 +87,17 @@ def test_all_messages_come_in_order_and_to_no_executor(node):
     assert rig.wrong == rig.problems == []
     rig.receiver.close()
     executor.shutdown()
+
+
+def test_a_callback_that_fails_costs_its_message_alone(node):
+    rig = Rig(node)
+    for text in ("before", "fail", "after"):
+        for publisher in rig.publishers:
+            publisher.publish(String(data=text))
+    until(lambda: len(rig.heard) == 4)
+    assert {text for _, text in rig.heard} == {"before", "after"}
+    assert sorted(rig.problems) == ["/plain: cannot be used", "/raw: cannot be used"]
+    rig.receiver.close()
 
 
 def test_after_closing_nothing_is_called_and_the_node_goes_on(node):

@@ -70,6 +70,7 @@ def test_values_reach_the_field_of_their_name():
         ({"sync.jump": -1.0}, r"sync\.jump: expected"),
         ({"sensors": ["CAM_TOP"]}, "sensors: expected some of CAM_FRONT, .*got CAM_TOP"),
         ({"sensors": []}, "sensors: .* got none"),
+        ({"base_frame": "/"}, "base_frame: expected the name of the vehicle's frame, got '/'"),
         ({"topics.radar": "/radar"}, r"topics\.radar: expected a topic with <sensor>, which"),
         ({"topics.image_raw": "{camera}/image"}, r"topics\.image_raw: .*got '\{camera\}/image'"),
         ({"topics.camera_info": "{sensor}/info"}, r"a topic with <sensor> \(braces are a mapping"),

@@ -131,6 +131,28 @@ def test_specific_causes_go_before_general_ones():
     assert rig.judge()[1].startswith("stale")
 
 
+@pytest.mark.parametrize("silence", [0.0, 30.0])
+def test_a_sensor_that_begins_is_not_slow(silence):
+    rig = Rig()
+    if silence:
+        rig.deliver()
+        rig.now += silence
+    rig.deliver(1)
+    rig.now += 0.05
+    assert rig.judge()[:2] == (OK, "begins")
+    rig.deliver(1)
+    assert rig.judge()[:2] == (OK, "7.5 Hz")
+
+
+def test_a_slow_sensor_is_slow_from_its_second_message_on_whenever_it_is_looked_at():
+    rig = Rig(stale_after=10.0)
+    rig.deliver(1)
+    assert rig.judge()[:2] == (OK, "begins")
+    for _ in range(3):
+        rig.deliver(1, hz=0.2)
+        assert rig.judge()[1].startswith("slow: 0.3 Hz")
+
+
 def test_what_is_over_is_not_present_but_stays_in_the_figures(rig):
     rig.deliver()
     rig.sensor.trouble("unusable", "CAM: not a JPEG")

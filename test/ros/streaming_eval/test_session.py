@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,6 +153,48 @@ def test_counters_of_the_node_are_taken_per_pass():
     counters["skipped (newer one was ready)"] = 7
     recorder.on_diagnostics(status("/detector_node: frames", **counters))
     assert [(one.skipped, one.dropped) for one in recorder.passes] == [(3, 1), (4, 0)]
+
+
+def test_odometry_that_is_no_pose_does_not_end_the_recording():
+    rclpy = pytest.importorskip("rclpy")
+    from nav_msgs.msg import Odometry
+    from rclpy.qos import QoSProfile
+    from rosgraph_msgs.msg import Clock
+
+    from crkd_ros.node.receiver import Receiver
+
+    rclpy.init(args=[])
+    node, recorder, problems = rclpy.create_node("recording"), Recorder(), []
+    receiver = Receiver(node, problems.append)
+    session.subscribe(node, recorder, receiver=receiver)
+    receiver.start()
+    try:
+        poses = node.create_publisher(Odometry, "odom", QoSProfile(depth=10))
+        clocks = node.create_publisher(Clock, "/clock", QoSProfile(depth=10))
+        patience = time.monotonic() + 60.0
+        while not recorder.passes and time.monotonic() < patience:
+            bad = Odometry()
+            bad.pose.pose.orientation.w = 0.0
+            if poses.get_subscription_count() and clocks.get_subscription_count():
+                poses.publish(bad)
+                time.sleep(0.3)
+                clocks.publish(Clock(clock=Odometry().header.stamp))
+            time.sleep(0.1)
+        assert recorder.passes and not problems
+    finally:
+        receiver.close()
+        node.destroy_node()
+        rclpy.shutdown()
+
+
+def test_what_the_node_counted_before_the_first_pass_is_not_of_it():
+    recorder = Recorder(clock=Time())
+    counters = {"published": 5, "skipped (newer one was ready)": 30, "dropped (see problems)": 9}
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
+    recorder.on_clock(clock(START))
+    counters["skipped (newer one was ready)"] = 32
+    recorder.on_diagnostics(status("/detector_node: frames", **counters))
+    assert (recorder.passes[0].skipped, recorder.passes[0].dropped) == (2, 0)
 
 
 def test_classes_of_the_node_are_those_of_every_pass():
