@@ -163,7 +163,7 @@ def test_a_log_holds_no_number_that_json_does_not_know(run):
 
 def test_a_training_set_that_changed_is_noticed(tmp_path, monkeypatch):
     """The command, but for the training itself."""
-    root = handmade.write_version(tmp_path / "data", samples=2, files=False)
+    root = handmade.write_version(tmp_path / "data", samples=2)
     monkeypatch.setattr("crkd_core.train.loop.train", lambda *_, **__: None)
     out = tmp_path / "run"
 
