@@ -597,7 +597,7 @@ def test_a_player_that_stands_still_is_not_waited_for(tiny_drive, tmp_path, monk
     parameters = {"weights": saved(tmp_path), "calibration_file": calibration}
     with pytest.raises(SessionError, match=r"/clock has not moved for 6 s.*player\.log"):
         run_session(
-            tmp_path / "bag", parameters=parameters, logs=tmp_path, rate=1e-9, player="own"
+            tmp_path / "bag", parameters=parameters, logs=tmp_path, rate=1e-15, player="own"
         )
 
 
