@@ -86,13 +86,16 @@ def for_weights(config: NodeConfig, weights: Path) -> NodeConfig:
     """What a node makes of its configuration with these weights, known before it is started.
 
     Raises:
-        CheckpointError: no detector in that file; those of ``crkd export`` are not looked at.
+        CheckpointError, EngineError: no detector in that file.
         ParameterError: the node would refuse them, see ``FramingConfig.for_detector``.
     """
-    from crkd_core.infer.engines.files import is_export
+    from crkd_core.infer.engines.files import is_export, read_description
     from crkd_core.model.checkpoint import read_config
 
-    return config if is_export(weights) else config.for_detector(read_config(weights))
+    exported = is_export(weights)
+    return config.for_detector(
+        read_description(weights).config if exported else read_config(weights)
+    )
 
 
 def node_config(params: Path | None) -> NodeConfig | None:

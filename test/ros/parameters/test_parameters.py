@@ -8,11 +8,18 @@ import xml.etree.ElementTree
 import pytest
 import yaml
 from flat import flat
+from model_tiny import with_branches
 
 from crkd_core.config import RadarConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+from crkd_core.infer.engines.files import write_export
+from crkd_core.infer.engines.fixed import FixedNetwork
+from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.errors import EngineError
+from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
+from crkd_ros.commands.options import for_weights
 from crkd_ros.parameters import knobs
 from crkd_ros.parameters.declaration import declare, declare_classes
 from crkd_ros.parameters.framing import MotionConfig, SyncConfig
@@ -297,3 +304,15 @@ def test_shipped_files_can_be_read(request):
     shown = str(displays["Visualization Manager"]["Displays"])
     for name in ("/detector_node/markers", *(radar.lower() for radar in RADARS)):
         assert name in shown
+
+
+def test_a_command_knows_the_sensors_of_an_exported_network(tmp_path):
+    """Else it would wait for a node to subscribe to radars that its network does not read."""
+    network = FixedNetwork(build_detector(with_branches("camera")).eval(), Capacity())
+    write_export(network, tmp_path / "cameras.pt2")
+    assert for_weights(NodeConfig(), tmp_path / "cameras.pt2").sensors == CAMERAS
+    with pytest.raises(ParameterError, match="reads none of RADAR_FRONT"):
+        for_weights(NodeConfig(sensors=("RADAR_FRONT",)), tmp_path / "cameras.pt2")
+    (tmp_path / "cut.pt2").write_bytes((tmp_path / "cameras.pt2").read_bytes()[:1000])
+    with pytest.raises(EngineError, match="cut off"):
+        for_weights(NodeConfig(), tmp_path / "cut.pt2")
