@@ -56,13 +56,14 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
     if record.channel in CAMERAS:
         if not k[0, 0] > 0:
             raise BagError(f"{path}: its calibration has no camera_intrinsic")
+        data, (width, height) = _jpeg(record)
         yield (
             f"/{name}/camera_info",
             make(
                 "sensor_msgs/msg/CameraInfo",
                 header=head,
-                height=record.height,
-                width=record.width,
+                height=height,
+                width=width,
                 distortion_model="plumb_bob",
                 k=k,
                 r=np.eye(3),
@@ -75,7 +76,7 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
                 "sensor_msgs/msg/CompressedImage",
                 header=head,
                 format="jpeg",
-                data=_jpeg(record),
+                data=data,
             ),
         )
     elif record.channel in RADARS:
@@ -90,7 +91,8 @@ def sensor_messages(record: Record) -> Iterator[tuple[str, Any]]:
         yield f"/{name}", cloud(head, points.view(_LIDAR_DTYPE)[:, 0])
 
 
-def _jpeg(record: Record) -> bytes:
+def _jpeg(record: Record) -> tuple[bytes, tuple[int, int]]:
+    """The file of an image and its width and height, which the tables need not say."""
     # Not decoded (that would be most of the time of a bag), but a torn file is noticed, and one
     # that the intrinsics are not for.
     path = record.path
@@ -106,7 +108,7 @@ def _jpeg(record: Record) -> bytes:
             f"{path}: expected {record.width} x {record.height} pixels as sample_data.json says, "
             f"got {size[0]} x {size[1]}"
         )
-    return data
+    return data, size
 
 
 def cloud(head: Any, records: NDArray[np.void]) -> Any:

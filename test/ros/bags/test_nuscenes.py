@@ -89,6 +89,16 @@ def test_camera_info_is_that_of_a_rectified_camera(tables, bag) -> None:
         np.testing.assert_array_equal(info.p.reshape(3, 4)[:, 3], 0)
 
 
+def test_camera_info_has_the_size_of_images_whose_tables_do_not_say_it(tmp_path) -> None:
+    root = write_version(tmp_path / "data", samples=2, scenes=(SCENE,))
+    (path,) = root.glob("*/sample_data.json")
+    rows = [row | {"width": None, "height": None} for row in json.loads(path.read_text())]
+    path.write_text(json.dumps(rows))
+    write_bag(NuScenes(root), SCENE, tmp_path / "bag", progress=False)
+    infos = messages(tmp_path / "bag", "/cam_back/camera_info")
+    assert infos and {(info.width, info.height) for info in infos} == {(96, 54)}
+
+
 def test_poses_are_those_of_the_tables(tables, bag) -> None:
     records = [r for channel in CHANNELS for r in tables.records(SCENE, channel)]
     wanted = {r.stamp_ns: r.global_T_ego for r in records}
