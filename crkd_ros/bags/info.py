@@ -265,7 +265,8 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
         ("the place of", [n for n, s in sensors.items() if s.topic and not s.placed]),
     ):
         if names:
-            found.append(f"{text} {', '.join(name.lower() for name in names)}")
+            why = known.elsewhere() if text == "the place of" else ""
+            found.append(f"{text} {', '.join(name.lower() for name in names)}{why}")
     if not known.motion.known and not known.still:
         found.append(f"ego motion ({STANDS})")
     return found
@@ -274,6 +275,8 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
 def _hindrance(known: Known) -> str:
     if known.strays.back is not None:
         return "cut the bag where its stamps go back"
+    if known.has_other_base():
+        return "say which of its frames is the vehicle's: base_frame in a file of --params"
     if not known.motion.known and not known.still:
         return STANDS
     return ""

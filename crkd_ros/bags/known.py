@@ -148,7 +148,7 @@ class Known:
             why = next((f" ({self.refused[c]})" for c in layout.images if c in self.refused), "")
             missing.append(f"the intrinsics of {', '.join(unknown)}{why}")
         if unplaced := [c.lower() for c in layout.sensors if c not in self.extrinsics]:
-            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}{self._frames()}")
+            missing.append(f"the poses on the vehicle of {', '.join(unplaced)}{self.elsewhere()}")
         if missing:
             file = self.calibration
             where = f"nor does {file} list them" if file else "no --calibration is given"
@@ -164,7 +164,12 @@ class Known:
                 f"{STANDS}"
             )
 
-    def _frames(self) -> str:
+    def has_other_base(self) -> bool:
+        """Whether the bag places its sensors, and none of them on ``base_frame``."""
+        frames = self.survey.frames.values()
+        return not self.extrinsics and any(len(self.survey.tree.ancestors(f)) > 1 for f in frames)
+
+    def elsewhere(self) -> str:
         """Which frames were looked for, where the bag places others; "": it places none."""
         frames, tree = self.survey.frames, self.survey.tree
         roots: dict[str, list[str]] = {}

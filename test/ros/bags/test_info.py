@@ -19,6 +19,7 @@ from crkd_ros.bags.message_types import BagError
 from crkd_ros.bags.recorded_calibration import of_bag
 from crkd_ros.convert.arrays import stamp_fields, stamp_ns
 from crkd_ros.motion.calibration_file import Calibration
+from crkd_ros.parameters.framing import FramingConfig
 
 STEREO = (250.0, 0, 160, -30, 0, 250, 90, 0, 0, 0, 1, 0)
 CAMERA = "/cam_front/image_rect_compressed"
@@ -142,3 +143,21 @@ def test_a_sensor_that_no_frame_has_is_no_bag_to_be_played_as_it_is(tmp_path, ca
     info = describe(bag, progress=False)
     assert info.moving == info.frames == 12 and info.unused == ("CAM_FRONT",)
     assert "mend what is said above of cam_front" in advice(bag, capsys)
+
+
+def test_a_vehicle_whose_frame_has_another_name_is_told_of_base_frame(tmp_path, capsys) -> None:
+    """Not to stand still, as one whose motion is missing."""
+
+    def change(topic, message, number):
+        for one in getattr(message, "transforms", ()):
+            one.header.frame_id = "robot1/base_link"
+        if topic == "/odom":
+            message.child_frame_id = "robot1/base_link"
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    (place,) = [text for text in describe(bag, progress=False).missing if "the place" in text]
+    assert "base_frame is base_link, and the bag's transforms lead from robot1/base_link" in place
+    assert "say which of its frames is the vehicle's: base_frame" in advice(bag, capsys)
+    info = describe(bag, framing=FramingConfig(base_frame="robot1/base_link"), progress=False)
+    assert info.missing == () and not info.hindrance and info.moving == info.frames > 0
