@@ -265,7 +265,8 @@ def _missing(sensors: Mapping[str, SensorInfo], known: Known) -> list[str]:
         ("the place of", [n for n, s in sensors.items() if s.topic and not s.placed]),
     ):
         if names:
-            why = known.elsewhere() if text == "the place of" else ""
+            told = text == "the place of" and known.has_other_base()
+            why = known.elsewhere() if told else ""
             found.append(f"{text} {', '.join(name.lower() for name in names)}{why}")
     if not known.motion.known and not known.still:
         found.append(f"ego motion ({STANDS})")
