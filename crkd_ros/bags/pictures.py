@@ -58,7 +58,7 @@ class Pictures:
         Args:
             others: cameras that do without.
         """
-        found = {}
+        found, unseen = {}, self.unseen()
         for camera, message in self._heads():
             info = self.survey.infos.get(camera)
             if info is None or camera in others or not contents.is_calibrated(info):
@@ -66,7 +66,7 @@ class Pictures:
             info = contents.whole_info(info, stamp=0, channel=camera.lower())
             try:
                 model = CameraModel.of_info(info, rectified=self.rectified(camera))
-                if camera not in self.unseen():
+                if camera not in unseen:
                     picture = picture_of(message)
                     model.check_size(picture.width, picture.height)
             except ConvertError as error:

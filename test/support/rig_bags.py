@@ -41,6 +41,19 @@ def tf_message(parent: str, places: dict[str, Any], stamp: int) -> Any:
     return make("tf2_msgs/msg/TFMessage", transforms=transforms)
 
 
+def based_on(name: str) -> Change:
+    """The vehicle's frame has another name than base_link."""
+
+    def change(topic: str, message: Any, number: int) -> Iterator[tuple[str, Any]]:
+        for one in getattr(message, "transforms", ()):
+            one.header.frame_id = name
+        if topic == "/odom":
+            message.child_frame_id = name
+        yield topic, message
+
+    return change
+
+
 def messages(seconds: float = 1.0) -> Iterator[tuple[str, Any]]:
     """(topic, message): /tf_static, then the drive."""
     yield "/tf_static", static_tf()

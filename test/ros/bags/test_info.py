@@ -147,15 +147,7 @@ def test_a_sensor_that_no_frame_has_is_no_bag_to_be_played_as_it_is(tmp_path, ca
 
 def test_a_vehicle_whose_frame_has_another_name_is_told_of_base_frame(tmp_path, capsys) -> None:
     """Not to stand still, as one whose motion is missing."""
-
-    def change(topic, message, number):
-        for one in getattr(message, "transforms", ()):
-            one.header.frame_id = "robot1/base_link"
-        if topic == "/odom":
-            message.child_frame_id = "robot1/base_link"
-        yield topic, message
-
-    bag = rig_bags.write(tmp_path / "bag", change)
+    bag = rig_bags.write(tmp_path / "bag", rig_bags.based_on("robot1/base_link"))
     (place,) = [text for text in describe(bag, progress=False).missing if "the place" in text]
     assert "base_frame is base_link, and the bag's transforms lead from robot1/base_link" in place
     assert "say which of its frames is the vehicle's: base_frame" in advice(bag, capsys)

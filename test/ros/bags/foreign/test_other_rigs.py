@@ -147,13 +147,7 @@ def test_two_parents_that_place_a_sensor_differently_are_refused(tmp_path) -> No
 
 
 def test_the_vehicles_frame_may_have_another_name(tmp_path) -> None:
-    def change(topic, message, number):
-        for one in getattr(message, "transforms", ()):
-            one.header.frame_id = "ego_vehicle"
-        if topic == "/odom":
-            message.child_frame_id = "ego_vehicle"
-        yield topic, message
-
+    change = rig_bags.based_on("ego_vehicle")
     bag, out = rig_bags.write(tmp_path / "bag", change, seconds=0.3), tmp_path / "out"
     with pytest.raises(BagError, match=r"base_frame is base_link, .* lead from ego_vehicle to"):
         convert_bag(bag, out, kind=Kind.ROS2, progress=False)
