@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version, leave_out
+from crkd_core.commands.options import (
+    Data,
+    Device,
+    Out,
+    PseudoLabels,
+    Resume,
+    Split,
+    Steps,
+    Unlabelled,
+    UnlabelledShare,
+    UnlabelledSplit,
+    Version,
+    leave_out,
+)
 from crkd_core.commands.runs import (
     check_begin,
     check_keeping,
@@ -16,6 +29,7 @@ from crkd_core.commands.runs import (
     place_of,
     recorded_frames,
     resumed,
+    unlabelled_drives,
 )
 from crkd_core.config import (
     CRKD_LOSSES,
@@ -89,16 +103,10 @@ def distill(
             "--allow-weak-teacher", help="Go on with a teacher that is not clearly better."
         ),
     ] = False,
-    unlabelled: Annotated[
-        Path | None,
-        typer.Option(help="Root folder of drives without boxes, where only the teacher speaks."),
-    ] = None,
-    unlabelled_split: Annotated[
-        str | None, typer.Option(help="A split of it; what it says of boxes is not read.")
-    ] = None,
-    unlabelled_share: Annotated[
-        float | None, typer.Option(help="Of all samples, how many are of these drives.")
-    ] = None,
+    unlabelled: Unlabelled = None,
+    unlabelled_split: UnlabelledSplit = None,
+    unlabelled_share: UnlabelledShare = None,
+    pseudo_labels: PseudoLabels = None,
     cache: Annotated[Path | None, typer.Option(help="Keep the teacher's answers here.")] = None,
     steps: Steps = None,
     resume: Resume = False,
@@ -112,7 +120,7 @@ def distill(
     """Train a camera-radar student with a teacher (CRKD, IMKD)."""
     from crkd_core.distill import protocol
     from crkd_core.distill.held_out import HeldOut
-    from crkd_core.distill.settings import default_losses, distill_config, unlabelled_drives
+    from crkd_core.distill.settings import default_losses, distill_config
     from crkd_core.distill.training import distill as distill_run
     from crkd_core.distill.training import teacher_configs
     from crkd_core.infer.allocator import keep_freed_memory
@@ -132,6 +140,7 @@ def distill(
         raise ConfigError("give --teacher, a run folder or a weights file")
     else:
         method, form = method or "crkd", form or "balanced"
+        drives = unlabelled_drives(unlabelled, unlabelled_split, unlabelled_share, pseudo_labels)
         config = distill_config(
             teacher,
             student,
@@ -143,7 +152,7 @@ def distill(
             calibration=calibration,
             teacher_sensors=tuple(teacher_sensors or ()),
             imkd_teacher=imkd_teacher,
-            unlabelled=unlabelled_drives(unlabelled, unlabelled_split, unlabelled_share),
+            unlabelled=drives,
             cache=cache,
             steps=steps,
             changes=set_ or (),

@@ -14,6 +14,20 @@ from crkd_core.config import ConfigError
 #: computes.
 OF_A_CALL = ("data", "split", "out", "version", "device", "resume")
 
+Unlabelled = Annotated[Path | None, typer.Option(help="Root folder of drives without boxes.")]
+UnlabelledSplit = Annotated[
+    str | None, typer.Option(help="A split of it; what it says of boxes is not read.")
+]
+UnlabelledShare = Annotated[
+    float | None,
+    typer.Option(help="Of all samples, how many are of these drives; default: 0.5."),
+]
+PseudoLabels = Annotated[
+    Path | None,
+    typer.Option(
+        help="Learn these boxes of a detector there: the results.json of crkd evaluate --weights."
+    ),
+]
 Data = Annotated[Path, typer.Option(help="Root folder of a nuScenes or View-of-Delft data set.")]
 Split = Annotated[
     str,

@@ -10,8 +10,10 @@ import typer
 
 from crkd_core.commands.options import OF_A_CALL, given
 from crkd_core.config import (
+    ConfigError,
     DetectorConfig,
     TrainConfig,
+    UnlabelledConfig,
     check_classes,
 )
 from crkd_core.files import check_output
@@ -45,6 +47,29 @@ def check_keeping(config: TrainConfig, measured: Path | None = None) -> None:
     ):
         if folder is not None:
             check_output(Path(folder), place=option)
+
+
+def unlabelled_drives(
+    data: Path | None, split: str | None, share: float | None, pseudo_labels: Path | None
+) -> UnlabelledConfig | None:
+    """The drives without boxes that the options of the command name; None = they name none.
+
+    Raises:
+        ConfigError: one of the options without those that it needs, or a share out of range.
+    """
+    if data is None and split is None and share is None and pseudo_labels is None:
+        return None
+    if data is None or split is None:
+        raise ConfigError(
+            "give --unlabelled DATA and --unlabelled-split SPLIT together, with or without "
+            "--unlabelled-share and --pseudo-labels"
+        )
+    return UnlabelledConfig(
+        data=str(data.resolve()),
+        split=split,
+        share=UnlabelledConfig.share if share is None else share,
+        pseudo_labels=None if pseudo_labels is None else str(pseudo_labels.resolve()),
+    )
 
 
 def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: str) -> None:
@@ -116,9 +141,11 @@ def recorded_frames(
 
     Refused where it lacks a class of the detector, or a sensor that a teacher is to see.
     """
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.data.sets import frames_of, open_set
     from crkd_core.distill.adapt import check_teacher_sensors
     from crkd_core.train.mixed import MixedFrames
+    from crkd_core.train.pseudo_labels import PseudoLabels
 
     def read(tables: DataSet, split: str) -> SetFrames:
         rig = (*tables.cameras, *tables.radars)
@@ -141,4 +168,17 @@ def recorded_frames(
     if more is None:
         return frames
     others = read(open_set(more.data, split=more.split), more.split)
-    return MixedFrames(frames, others, share=more.share)
+    pseudo = None
+    if more.pseudo_labels is not None:
+        if not isinstance(others, NuScenesFrames):
+            raise ConfigError(
+                f"--pseudo-labels: are a nuScenes results JSON, and {more.data} is not nuScenes; "
+                "leave the option out, and distil"
+            )
+        pseudo = PseudoLabels(
+            Path(more.pseudo_labels),
+            score=more.pseudo_score,
+            tokens=others.tokens,
+            classes=config.detector.classes,
+        )
+    return MixedFrames(frames, others, share=more.share, pseudo=pseudo)

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
+from crkd_core.commands.options import (
+    Data,
+    Device,
+    Out,
+    PseudoLabels,
+    Resume,
+    Split,
+    Steps,
+    Unlabelled,
+    UnlabelledShare,
+    UnlabelledSplit,
+    Version,
+)
 from crkd_core.commands.runs import (
     check_begin,
     check_keeping,
@@ -16,8 +28,9 @@ from crkd_core.commands.runs import (
     place_of,
     recorded_frames,
     resumed,
+    unlabelled_drives,
 )
-from crkd_core.config import TrainConfig
+from crkd_core.config import ConfigError, TrainConfig
 from crkd_core.config.override import override
 from crkd_core.presets import preset as find_preset
 
@@ -37,6 +50,10 @@ def train(
             "gives the training settings alone."
         ),
     ] = None,
+    unlabelled: Unlabelled = None,
+    unlabelled_split: UnlabelledSplit = None,
+    unlabelled_share: UnlabelledShare = None,
+    pseudo_labels: PseudoLabels = None,
     steps: Steps = None,
     resume: Resume = False,
     set_: Annotated[
@@ -59,7 +76,13 @@ def train(
         run = resumed(context, out, split=split, agree=("steps", "preset"))
         config = run.config
     else:
-        config = _from_start(start, preset)
+        drives = unlabelled_drives(unlabelled, unlabelled_split, unlabelled_share, pseudo_labels)
+        if drives is not None and pseudo_labels is None:
+            raise ConfigError(
+                "--unlabelled: a plain training learns nothing from drives without boxes; give "
+                "those of a detector by --pseudo-labels, or distil (crkd distill)"
+            )
+        config = dataclasses.replace(_from_start(start, preset), unlabelled=drives)
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])

@@ -91,7 +91,10 @@ class PasteConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class UnlabelledConfig:
-    """Drives whose boxes nobody drew: only the teachers speak about them (docs/method.md 1.7)."""
+    """Drives whose boxes nobody drew (docs/method.md 1.7).
+
+    The losses of the teachers speak about them, or a detector's boxes do, or both.
+    """
 
     #: Root folder of a data set, nuScenes or View-of-Delft, and a split of it. What it says of
     #: boxes is not read.
@@ -99,8 +102,14 @@ class UnlabelledConfig:
     split: str
     #: Of all samples, how many are of these drives.
     share: float = 0.5
+    #: A nuScenes results JSON with a detector's boxes for these drives, which are learned like
+    #: drawn ones where they have this score at least; None = there are none. Of a teacher with
+    #: LiDAR 0.35 made the best of precision and recall together.
+    pseudo_labels: str | None = None
+    pseudo_score: float = 0.35
 
     def __post_init__(self) -> None:
+        check_share("unlabelled.pseudo_score", self.pseudo_score)
         if not 0 < self.share < 1:
             raise ConfigError(
                 f"unlabelled.share: expected a share between 0 and 1, got {self.share}; leave "
@@ -167,7 +176,7 @@ class TrainConfig:
     #: nothing.
     crkd: CrkdConfig | None = None
     imkd: ImkdConfig | None = None
-    #: Drives without boxes, for the losses of the teachers alone; None = none.
+    #: Drives without boxes, for the losses of the teachers or with a detector's; None = none.
     unlabelled: UnlabelledConfig | None = None
     #: Write the log for TensorBoard too.
     tensorboard: bool = False
@@ -282,8 +291,9 @@ def _check_samples(config: TrainConfig) -> None:
     """Samples are kept in one way, and something is learned from each."""
     if config.keep_folder is not None and config.keep_gigabytes:
         raise ConfigError("keep_folder: keep_gigabytes keeps samples too; give one of both")
-    if config.unlabelled is not None and not config.distillations:
+    drives = config.unlabelled
+    if drives is not None and drives.pseudo_labels is None and not config.distillations:
         raise ConfigError(
             "unlabelled: a plain training learns nothing from drives without boxes; distil, "
-            "or leave unlabelled out"
+            "give them the boxes of a detector by --pseudo-labels, or leave unlabelled out"
         )

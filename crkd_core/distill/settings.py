@@ -164,25 +164,6 @@ def distill_config(
     return override(without_unlearned(config, taught), [*changes])
 
 
-def unlabelled_drives(
-    data: Path | None, split: str | None, share: float | None
-) -> UnlabelledConfig | None:
-    """The drives without boxes that the options of the command name; None = they name none.
-
-    Raises:
-        ConfigError: one of the options without those that it needs, or a share out of range.
-    """
-    if data is None and split is None and share is None:
-        return None
-    if data is None or split is None:
-        raise ConfigError(
-            "give --unlabelled DATA and --unlabelled-split SPLIT together, with or without "
-            "--unlabelled-share"
-        )
-    drives = UnlabelledConfig(data=str(data.resolve()), split=split)
-    return drives if share is None else dataclasses.replace(drives, share=share)
-
-
 def _check_read(sensors: Sequence[str], teachers: Sequence[Path]) -> None:
     """Refuse names of sensors that none of the teachers reads."""
     configs = [read_config(weights_file(path)) for path in teachers]

@@ -87,6 +87,22 @@ F = dataclasses.replace(
     changes=(*ON, "detector.radar.calibration=path"),
 )  # fmt: skip
 
+
+def pseudo_labelled(
+    prefix: str, plain: RunSpec, *, own: RunSpec, teacher: RunSpec
+) -> tuple[RunSpec, RunSpec]:
+    """``plain`` with pseudo-labels on the other drives: its start's, and its teacher's."""
+    by_itself = dataclasses.replace(
+        plain, arm=f"{prefix}_own_boxes", what="its own start's boxes as labels of the rest",
+        teacher=own.name, unlabelled="rest", learns_pseudo_labels=True, plain=plain.arm,
+    )  # fmt: skip
+    taught = dataclasses.replace(
+        by_itself, arm=f"{prefix}_boxes", what="the teacher's boxes as labels of the rest",
+        teacher=teacher.name, self_taught=by_itself.arm,
+    )  # fmt: skip
+    return by_itself, taught
+
+
 Seeds = Sequence[int]
 
 

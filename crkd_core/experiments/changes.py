@@ -25,12 +25,18 @@ DECIDED = {
 
 def methods_of(spec: RunSpec) -> tuple[str, ...]:
     """By what a run is taught: "crkd", "imkd", both; () = nobody teaches it."""
-    return METHODS[_options(spec).get("--method", "crkd")] if spec.teacher is not None else ()
+    return METHODS[_options(spec).get("--method", "crkd")] if spec.is_distilled else ()
 
 
 def changes_of(spec: RunSpec, changes: Sequence[str]) -> list[str]:
-    """Those that a run takes: settings of a method are for the runs that are taught by it."""
+    """Those that a run takes.
+
+    Settings of a method are for the runs that are taught by it, and those of drives without boxes
+    for the runs that have some.
+    """
     others = {method for methods in METHODS.values() for method in methods} - {*methods_of(spec)}
+    if spec.unlabelled is None:
+        others.add("unlabelled")
     return [change for change in changes if _group(change) not in others]
 
 
@@ -72,7 +78,7 @@ def check_changes(
     for change in changes:
         if change not in taken:
             raise ExperimentError(
-                f"--set {change}: no run of this call is taught by {_group(change)}; leave it out"
+                f"--set {change}: no run of this call has {_group(change)}; leave it out"
             )
     for detector in dict.fromkeys(config.detector for config in made.values()):
         check_detector(detector)
@@ -83,9 +89,17 @@ def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:
     if spec.start is None:
         return find_preset(spec.preset)
     begun = made[spec.start]
-    if spec.teacher is None:
+    drives = None
+    if spec.unlabelled is not None:
+        labels = "" if spec.learns_pseudo_labels else None
+        drives = UnlabelledConfig(data="", split="", pseudo_labels=labels)
+    if not spec.is_distilled:
         return dataclasses.replace(
-            find_preset(spec.preset), detector=begun.detector, start=spec.start, start_image=None
+            find_preset(spec.preset),
+            detector=begun.detector,
+            start=spec.start,
+            start_image=None,
+            unlabelled=drives,
         )
     methods = methods_of(spec)
     teacher: dict[str, Any] = {"teacher": spec.teacher, "teacher_checksum": ""}
@@ -97,7 +111,7 @@ def _before(spec: RunSpec, made: Mapping[str, TrainConfig]) -> TrainConfig:
         start_image=None,
         crkd=CrkdConfig(**forms, **teacher) if "crkd" in methods else None,
         imkd=ImkdConfig(**teacher) if "imkd" in methods else None,
-        unlabelled=None if spec.unlabelled is None else UnlabelledConfig(data="", split=""),
+        unlabelled=drives,
     )
 
 

@@ -14,7 +14,7 @@ from crkd_core.presets import preset
 
 def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list[str]:
     """The words of `crkd` that train a run, or that go on with it."""
-    words = ["train" if spec.teacher is None else "distill", "--data", settings.data]
+    words = ["distill" if spec.is_distilled else "train", "--data", settings.data]
     words += ["--split", ",".join(settings.drives[spec.drives]), "--out", f"runs/{spec.name}"]
     words += _where(settings)
     if resume:
@@ -24,7 +24,7 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     # The process that computes reads too: one core a run. While the first trainings run, the
     # others wait for them.
     changes += [f"seed={spec.seed}", f"workers={0 if spec.start else settings.readers}"]
-    if spec.teacher is None:
+    if not spec.is_distilled:
         words += ["--preset", spec.preset]
         if spec.start is not None:
             words += ["--start", f"runs/{spec.start}"]
@@ -35,6 +35,9 @@ def training(spec: RunSpec, settings: Settings, *, resume: bool = False) -> list
     if spec.unlabelled is not None:
         root, scenes = settings.unlabelled(spec.unlabelled)
         words += ["--unlabelled", root, "--unlabelled-split", ",".join(scenes)]
+        if spec.learns_pseudo_labels:
+            boxes = f"evaluations/{spec.teacher}/{spec.unlabelled}/results.json"
+            words += ["--pseudo-labels", boxes]
     if spec.is_measured:
         words += ["--held-out", ",".join(settings.drives["validation"]), "--measured", "measured"]
     words += ["--steps", str(max(1, round(spec.steps * settings.scale))), *spec.options]
@@ -55,12 +58,17 @@ def branches(name: str) -> frozenset[str]:
     return frozenset(preset(name).detector.branches)
 
 
-def evaluation(name: str, settings: Settings, split: str) -> list[str]:
-    """The words of `crkd` that score a run on the validation or the test drives."""
-    words = ["evaluate", "--weights", f"runs/{name}/{WEIGHTS}", "--data", settings.data]
-    words += ["--split", ",".join(settings.drives[split]), *_where(settings)]
+def evaluation(name: str, settings: Settings, part: str) -> list[str]:
+    """The words of `crkd` that score a run on the validation or the test drives.
+
+    Or those that keep its boxes of the drives that are called ``part`` in plan.Unlabelled, for
+    others to learn.
+    """
+    root, scenes = settings.scored(part)
+    words = ["evaluate", "--weights", f"runs/{name}/{WEIGHTS}", "--data", root]
+    words += ["--split", ",".join(scenes), *_where(settings)]
     # What a killed evaluation has left is replaced.
-    return [*words, "--out", f"evaluations/{name}/{split}", "--slices", "--overwrite"]
+    return [*words, "--out", f"evaluations/{name}/{part}", "--slices", "--overwrite"]
 
 
 def _where(settings: Settings) -> list[str]:

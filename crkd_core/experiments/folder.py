@@ -87,6 +87,18 @@ class Settings:
             )
         return self.more, self.more_drives
 
+    def scored(self, part: str) -> tuple[str, tuple[str, ...]]:
+        """Root and scenes of what a run is evaluated on: drives of the data, or those of another.
+
+        Raises:
+            ExperimentError: there are none.
+        """
+        if part == "rest":
+            return self.unlabelled("rest")
+        if part == "more":
+            return self.unlabelled("more")
+        return self.data, self.drives[part]
+
 
 class Folder:
     """Paths and state of an experiment."""

@@ -15,6 +15,7 @@ from crkd_core.experiments.arms import (
     WEAK,
     A,
     Seeds,
+    pseudo_labelled,
     seeded,
 )
 from crkd_core.experiments.plan import RunSpec
@@ -101,4 +102,5 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
             changes=(*TAUGHT, guide), needs_label_encoder=True,
         ),
     ]  # fmt: skip
+    arms += pseudo_labelled("ladder", plain, own=start, teacher=lidar)
     return [start, lidar, *seeded(arms, seeds)]

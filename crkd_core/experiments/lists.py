@@ -27,6 +27,7 @@ from crkd_core.experiments.arms import (
     F,
     Seeds,
     only,
+    pseudo_labelled,
     seeded,
 )
 from crkd_core.experiments.ladder import ladder
@@ -113,7 +114,8 @@ def few(seeds: Seeds) -> list[RunSpec]:
     balanced = dataclasses.replace(
         heatmaps, arm="rest_D", what="CRKD, balanced, all drives", options=WEAK
     )
-    arms = [plain, taught, own, heatmaps, balanced]
+    own_boxes, boxes = pseudo_labelled("rest", plain, own=start, teacher=teacher)
+    arms = [plain, taught, own, heatmaps, balanced, own_boxes, boxes]
     return [start, teacher, *seeded(arms, seeds)]
 
 

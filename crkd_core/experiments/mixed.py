@@ -21,7 +21,7 @@ from crkd_core.train.run_folder import RECORD
 #: Where an evaluation says what it is of.
 METRICS = "metrics.json"
 #: Options of a training's command line that name the run whose weights it needs.
-_PARENTS = ("--start", "--student", "--teacher")
+_PARENTS = ("--start", "--student", "--teacher", "--pseudo-labels")
 
 
 def check_unmixed(
@@ -70,7 +70,8 @@ def _parents(record: dict[str, Any]) -> set[str]:
     if not isinstance(words, list):
         return set()
     named = {value for option, value in pairwise(map(str, words)) if option in _PARENTS}
-    return {Path(value).name for value in named if value.startswith("runs/")}
+    # runs/RUN, and the boxes in evaluations/RUN/PART/results.json.
+    return {Path(v).parts[1] for v in named if v.startswith(("runs/", "evaluations/"))}
 
 
 def _check_data(

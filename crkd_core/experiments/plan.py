@@ -30,11 +30,13 @@ class RunSpec:
         steps, warmup: of the schedule, before the experiment's scale.
         preset: of a plain training.
         start: name of the run whose weights it starts from; None = random.
-        teacher: name of the run that teaches it, by `crkd distill`; None = plain.
+        teacher: name of the run that teaches it; None = nobody does.
         options: further words for `crkd train` or `crkd distill`.
         changes: KEY=VALUE for ``--set``.
         drives: those with boxes.
         unlabelled: drives on which it learns from the teacher alone; None = none.
+        learns_pseudo_labels: there it learns the teacher's boxes as if somebody had drawn them,
+            in a plain training.
         is_measured: its teacher is compared with its start on the validation drives first, and
             teaches only what it knows better.
         has_label_encoder: after it an encoder of labels is trained for it, as a teacher of IMKD.
@@ -55,6 +57,7 @@ class RunSpec:
     changes: tuple[str, ...] = ()
     drives: Drives = "train"
     unlabelled: Unlabelled | None = None
+    learns_pseudo_labels: bool = False
     is_measured: bool = False
     has_label_encoder: bool = False
     needs_label_encoder: bool = False
@@ -66,11 +69,18 @@ class RunSpec:
             raise PlanError(f"{self.name}: a distilled student needs a run to start from")
         if self.unlabelled and self.teacher is None:
             raise PlanError(f"{self.name}: drives without boxes need a teacher")
+        if self.learns_pseudo_labels and not self.unlabelled:
+            raise PlanError(f"{self.name}: pseudo-labels need drives without boxes")
 
     @property
     def name(self) -> str:
         """Of the run, unique in a list."""
         return f"{self.arm}-{self.seed}" if self.seed else self.arm
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether `crkd distill` trains it; else `crkd train` does."""
+        return self.teacher is not None and not self.learns_pseudo_labels
 
     @property
     def parents(self) -> tuple[str, ...]:

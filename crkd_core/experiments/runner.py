@@ -87,6 +87,7 @@ def run_all(
             _check_same(folder, spec, settings)
     check_unmixed(folder, specs, settings, splits)
     failed: dict[str, str] = {}
+    labelled = _labelled_parts(specs)
     waiting = list(specs)
     running: list[_Job] = []
     with _progress() as progress:
@@ -111,7 +112,7 @@ def run_all(
                 if changed:
                     _drop_lost(folder, waiting, failed)
                     for spec in list(waiting):
-                        stage = _ready(folder, spec, splits)
+                        stage = _ready(folder, spec, [*labelled.get(spec.name, ()), *splits])
                         if stage == _DONE:
                             waiting.remove(spec)
                         elif stage and len(running) < jobs:
@@ -135,6 +136,16 @@ def run_all(
     return failed
 
 
+def _labelled_parts(specs: Sequence[RunSpec]) -> dict[str, list[str]]:
+    """Teacher -> the drives without boxes of which others learn its boxes."""
+    parts: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.learns_pseudo_labels and spec.teacher and spec.unlabelled:
+            known = parts.setdefault(spec.teacher, [])
+            known += [spec.unlabelled] if spec.unlabelled not in known else []
+    return parts
+
+
 def _is_done(folder: Folder, job: _Job) -> bool:
     """Whether a process left what it was started for, whatever its exit status says."""
     name = job.spec.name
@@ -156,7 +167,7 @@ def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -
         lost = [
             name
             for name in spec.parents
-            if name in failed and not (folder.is_trained(name) and _is_encoded(folder, spec))
+            if name in failed and not (folder.is_trained(name) and _is_told(folder, spec))
         ]
         if lost:
             failed[spec.name] = f"waits for {lost[0]}, which failed"
@@ -164,23 +175,26 @@ def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -
 
 
 def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
-    """What can be done next: "training", _LABELS, a split to evaluate on, or _DONE.
+    """What can be done next: "training", _LABELS, a part of the drives to evaluate, or _DONE.
 
     None = it must wait.
     """
     if not folder.is_trained(spec.name):
-        there = all(map(folder.is_trained, spec.parents)) and _is_encoded(folder, spec)
+        there = all(map(folder.is_trained, spec.parents)) and _is_told(folder, spec)
         return "training" if there else None
     if spec.has_label_encoder and not folder.label_encoder(spec.name).exists():
         return _LABELS
     return next((s for s in splits if not folder.is_evaluated(spec.name, s)), _DONE)
 
 
-def _is_encoded(folder: Folder, spec: RunSpec) -> bool:
-    """Whether the label encoder of its teacher is there, where a run needs one."""
-    if not spec.needs_label_encoder or spec.teacher is None:
+def _is_told(folder: Folder, spec: RunSpec) -> bool:
+    """Whether the label encoder and the boxes of its teacher are there, where a run needs them."""
+    if spec.teacher is None:
         return True
-    return folder.label_encoder(spec.teacher).exists()
+    if spec.needs_label_encoder and not folder.label_encoder(spec.teacher).exists():
+        return False
+    part = spec.unlabelled if spec.learns_pseudo_labels else None
+    return part is None or folder.is_evaluated(spec.teacher, part)
 
 
 def _start(

@@ -9,6 +9,7 @@ from typing import Any
 from crkd_core.data.sets import SetFrames
 from crkd_core.frame import Frame
 from crkd_core.train.balance import Order
+from crkd_core.train.pseudo_labels import PseudoLabels
 
 #: Tells the order of drives without boxes from that of the others, under one seed.
 _STREAM = 4
@@ -21,10 +22,19 @@ class MixedFrames(Sequence[Frame]):
         labelled: samples with truth.
         unlabelled: samples whose truth, where there is any, is not looked at.
         share: of the samples of a training, how many are of these; in (0, 1).
+        pseudo: boxes of a detector for these, see ``with_pseudo``; None = they have none.
     """
 
-    def __init__(self, labelled: SetFrames, unlabelled: SetFrames, *, share: float) -> None:
+    def __init__(
+        self,
+        labelled: SetFrames,
+        unlabelled: SetFrames,
+        *,
+        share: float,
+        pseudo: PseudoLabels | None = None,
+    ) -> None:
         self.labelled, self.unlabelled, self.share = labelled, unlabelled, share
+        self.pseudo = pseudo
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
@@ -35,9 +45,19 @@ class MixedFrames(Sequence[Frame]):
             return self.labelled[index]
         return dataclasses.replace(self.unlabelled[index - len(self.labelled)], truth=None)
 
+    def with_pseudo(self, frame: Frame) -> Frame:
+        """A Frame of this set, with the boxes of a detector where nobody drew any.
+
+        They are given last, so that samples are kept without: who drew boxes decides no file.
+        """
+        if self.pseudo is None or frame.truth is not None:
+            return frame
+        return dataclasses.replace(frame, truth=self.pseudo.truth_of(frame))
+
     def digest(self) -> str:
-        """Changes when one of the data sets does."""
-        return f"{self.labelled.digest()} {self.unlabelled.digest()}"
+        """Changes when one of the data sets or the pseudo-labels do."""
+        sets = f"{self.labelled.digest()} {self.unlabelled.digest()}"
+        return sets if self.pseudo is None else f"{sets} {self.pseudo.digest()}"
 
     def identity(self) -> list[Any]:
         """What its Frames are decided by, as JSON."""
@@ -54,6 +74,7 @@ class MixedFrames(Sequence[Frame]):
             self.labelled.with_lidar_sweeps(count),
             self.unlabelled.with_lidar_sweeps(count),
             share=self.share,
+            pseudo=self.pseudo,
         )
 
 

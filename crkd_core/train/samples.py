@@ -110,6 +110,8 @@ class Views(Dataset[Any]):
         """
         index = self.order[position]
         frame = self.kept.get(index) or self.kept.add(index, seen(self.frames[index]))
+        if isinstance(self.frames, MixedFrames):
+            frame = self.frames.with_pseudo(frame)
         if self.paste is not None:
             rng = np.random.default_rng((self.config.seed, 2, position))
             frame = self.paste(frame, position=position, rng=rng)

@@ -68,6 +68,29 @@ def test_what_learns_from_labels_waits_for_their_encoder():
     assert not {"response", "ladder_A", "ladder_crkd"} & waiting
 
 
+def test_pseudo_labels_are_learned_in_a_plain_training():
+    runs = {run.arm: run for run in runs_of("few", seeds=1)}
+    run = runs["rest_boxes"]
+    assert run.parents == ("few_S0", "few_teacher") and run.self_taught == "rest_own_boxes"
+    assert runs["rest_own_boxes"].parents == ("few_S0",)
+    words, plain = (commands.training(one, SETTINGS) for one in (run, runs["few_A"]))
+    assert words[0] == "train"
+    more = words[words.index("--unlabelled") :][:6]
+    assert more == [
+        *("--unlabelled", "/somewhere/world", "--unlabelled-split", "b"),
+        *("--pseudo-labels", "evaluations/few_teacher/rest/results.json"),
+    ]
+    # Nothing else tells it from the training without a teacher.
+    place = words.index("--unlabelled")
+    rest = words[:place] + words[place + 6 :]
+    assert [word.replace("rest_boxes", "few_A") for word in rest] == plain
+    made = commands.evaluation("few_teacher", SETTINGS, "rest")
+    assert made[made.index("--split") + 1] == "b"
+    assert made[made.index("--out") + 1] == "evaluations/few_teacher/rest"
+    with pytest.raises(PlanError, match="pseudo-labels need drives without boxes"):
+        dataclasses.replace(run, unlabelled=None)
+
+
 def test_only_takes_what_it_needs_along():
     runs = runs_of("main", seeds=2)
     assert [run.name for run in in_order(runs, ["C-2", "A"])] == [

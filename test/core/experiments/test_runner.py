@@ -184,6 +184,27 @@ def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):
     assert {*IMKD_LOSSES} <= line.keys()
 
 
+def test_the_teachers_boxes_are_there_before_who_learns_them(data, tmp_path):
+    specs = in_order(runs_of("few", seeds=2), ["rest_boxes", "rest_own_boxes"])
+    names = ["few_S0", "rest_own_boxes-1", "few_teacher", "rest_boxes-1"]
+    assert [spec.name for spec in specs][:4] == names
+    folder = Folder(tmp_path)
+    drives = dict(share_out(NuScenes(data), "1,1,1"))
+    # For networks that have learned nothing and are sure of nothing.
+    changes = (*TINY, "unlabelled.pseudo_score=0.0")
+    drives |= {"rest": drives["test"]}
+    settings = Settings(data=str(data), drives=drives, scale=0.002, changes=changes)
+    with folder.locked() as lock:
+        failed = run_all(folder, specs[:1], settings, lock=lock, jobs=1, splits=[])
+        assert not folder.is_evaluated("few_S0", "rest")
+        failed = run_all(folder, specs, settings, lock=lock, jobs=2, splits=["validation"])
+    assert failed == {}
+    for name in ("few_S0", "few_teacher"):
+        assert folder.is_evaluated(name, "rest") and folder.is_evaluated(name, "validation")
+    for name in ("rest_boxes-1", "rest_own_boxes-2"):
+        assert folder.is_trained(name) and not folder.is_evaluated(name, "rest")
+
+
 def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path):
     weights = dict.fromkeys(CRKD_LOSSES, 0.0) | {"respd_heatmap": 1.0}
     losses = ",".join(f"{name}={weight:g}" for name, weight in weights.items())
@@ -293,7 +314,7 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
     for change, error, why in (
         ("batchsize=1", ConfigError, "batchsize"),
         ("detector.image.height=high", ConfigError, "height"),
-        ("imkd.ramp_steps=3", ExperimentError, "no run of this call is taught by imkd"),
+        ("imkd.ramp_steps=3", ExperimentError, "no run of this call has imkd"),
         ("detector.lidar={}", LidarBranchError, r"detector\.lidar\.voxel="),
         ("seed=7", ExperimentError, "--seeds says how many"),
         ("workers=4", ExperimentError, "--readers says how many"),
