@@ -63,7 +63,7 @@ def check_annotated(tables: NuScenes, *, written: Path | None = None) -> None:
             file = f"{written}, which is written,"
         raise EvaluateError(
             f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
-            f"{file} to the benchmark's server"
+            f"{file} to the benchmark's server, or learn its boxes (--pseudo-labels)"
         )
 
 
