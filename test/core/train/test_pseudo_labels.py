@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import warnings
 
 import numpy as np
 import pytest
-from distill_tiny import settled
+from distill_tiny import TEACHER, settled
 from model_tiny import TINY
 from train_tiny import a_config
 from typer.testing import CliRunner
@@ -189,9 +188,18 @@ def test_the_command_trains_on_the_boxes_of_crkd_evaluate(tiny_world, tmp_path):
     assert drives is not None
     assert (drives.pseudo_labels, drives.pseudo_score) == (str(boxes.resolve()), 0.0)
     assert run(*words, "--resume").exit_code == 0
+    # With a teacher besides, they count as labelled: nothing is a teacher's alone.
+    lidar, taught = tmp_path / "lidar.safetensors", tmp_path / "taught"
+    save_weights(settled(TEACHER), lidar)
+    words_of_teacher = ["distill", *words[1:-1], taught, "--teacher", lidar, "--student", teacher]
+    words_of_teacher += ["--preset", "demo_student", "--steps", "2", "--losses", "reld=0"]
+    options = [word for change in (*changes, "log_steps=1") for word in ("--set", change)]
+    done = run(*words_of_teacher, *options, *more, "--pseudo-labels", boxes)
+    assert done.exit_code == 0, done.output
+    lines = [json.loads(line) for line in (taught / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and all(line["respd_box"] > 0 < line["depth"] for line in lines)
     # Other boxes are another training.
     results = json.loads(boxes.read_text())
-    shutil.copy(boxes, tmp_path / "before.json")
     next(boxes for boxes in results["results"].values() if boxes).pop()
     boxes.write_text(json.dumps(results))
     with pytest.raises(RunError):
