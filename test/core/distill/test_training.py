@@ -131,6 +131,20 @@ def test_a_cache_is_shared_and_changes_no_more_than_its_rounding(teacher_file, t
         assert again == pytest.approx(rounded, rel=5e-3)
 
 
+def test_a_cache_that_is_read_teaches_to_the_bit_what_it_did_while_it_was_filled(
+    teacher_file, tmp_path
+) -> None:
+    """A run that was killed goes on exactly, whatever of its batches is known by then."""
+    runs = []
+    for name in ("fills", "uses"):
+        settings = {"cache": str(tmp_path / "cache")}
+        augment = AugmentConfig(image_zoom=(1.0, 1.3))
+        config = a_config(teacher_file, settings=settings, augment=augment)
+        runs.append(start(tmp_path / name, config))
+        distill(runs[-1], FRAMES)
+    assert logged(runs[1]) == logged(runs[0])
+
+
 def test_without_losses_it_is_the_plain_training(teacher_file, tmp_path) -> None:
     config = a_config(teacher_file, settings={"losses": {}})
     silent = start(tmp_path / "silent", config)
