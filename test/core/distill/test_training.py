@@ -421,6 +421,22 @@ def test_a_fresh_block_in_the_path_changes_nothing(teacher_file) -> None:
     assert not torch.allclose(other(batch(0)).fused, plain(batch(0)).fused)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"calibration": "none"}, {"calibration": "side"}, {"calibration_block": "released"}],
+)
+def test_a_calibration_in_the_path_stays_with_its_fuser(changes, teacher_file) -> None:
+    """Without the block the fuser would read maps that it was never trained on."""
+    file = teacher_file.with_name("calibrated.safetensors")
+    save_weights(settled(STUDENT), file)
+    config = a_config(teacher_file, start=str(file))
+    initial_network(config)
+    radar = dataclasses.replace(STUDENT.radar, **changes)
+    other = dataclasses.replace(STUDENT, radar=radar)
+    with pytest.raises(StartError, match=r"through a residual calibration block.*leave"):
+        initial_network(dataclasses.replace(config, detector=other))
+
+
 def test_decoder_and_head_are_inherited(teacher_file) -> None:
     config = a_config(teacher_file)
     student, teacher = initial_network(config), Teacher(load_weights(teacher_file))
