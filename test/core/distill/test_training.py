@@ -437,6 +437,17 @@ def test_a_calibration_in_the_path_stays_with_its_fuser(changes, teacher_file) -
         initial_network(dataclasses.replace(config, detector=other))
 
 
+def test_a_head_of_other_tasks_is_not_inherited(teacher_file) -> None:
+    """Of the same shapes: cars and barriers are a task of one class each."""
+    tasks = list(STUDENT.head.tasks)
+    tasks[0], tasks[3] = tasks[3], tasks[0]
+    head = dataclasses.replace(STUDENT.head, tasks=tuple(tasks))
+    student = build_detector(dataclasses.replace(STUDENT, head=head))
+    with pytest.raises(DistillError, match=r"cannot inherit the head.*one class for another"):
+        inherit(student, Teacher(load_weights(teacher_file)), ("decoder", "head"))
+    inherit(student, Teacher(load_weights(teacher_file)), ("decoder",))
+
+
 def test_decoder_and_head_are_inherited(teacher_file) -> None:
     config = a_config(teacher_file)
     student, teacher = initial_network(config), Teacher(load_weights(teacher_file))
