@@ -98,9 +98,12 @@ class FeatureCache:
 
 
 def stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The precision in which answers are kept: two bytes a number.
+    """Answers as they are kept: two bytes a number, channel by channel.
 
-    Whoever keeps an answer also learns from it in this precision, so that the run that fills a
-    cache and the one that reads it learn from the same numbers.
+    Whoever keeps an answer also learns from it as it is kept, so that the run that fills a cache
+    and the one that reads it learn from the same numbers, and sum them up in the same order.
     """
-    return {name: t.half() if t.dtype == torch.float32 else t for name, t in tensors.items()}
+    return {
+        name: (t.half() if t.dtype == torch.float32 else t).contiguous()
+        for name, t in tensors.items()
+    }

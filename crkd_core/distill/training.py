@@ -86,8 +86,16 @@ def inherit(student: BevDetector, teacher: Teacher, parts: Collection[str]) -> N
     """Give ``parts`` of the student the teacher's weights, in place.
 
     Raises:
-        DistillError: a part has another shape in the two networks.
+        DistillError: a part has another shape in the two networks, or a head other tasks.
     """
+    tasks = [[task.classes for task in c.head.tasks] for c in (student.config, teacher.config)]
+    if "head" in parts and tasks[0] != tasks[1]:
+        raise DistillError(
+            f"student {student.config.name} cannot inherit the head of teacher "
+            f"{teacher.config.name}, whose tasks are {tasks[1]}, not {tasks[0]}: it would take "
+            "one class for another; leave --inherit out, or let both have the same "
+            "detector.head.tasks"
+        )
     for part in parts:
         ours = getattr(student, part).state_dict()
         theirs = getattr(teacher.model, part).state_dict()

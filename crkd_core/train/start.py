@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sized
 
-from crkd_core.config import TrainConfig
+from crkd_core.config import DetectorConfig, TrainConfig
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.model.detector import BevDetector
 
 #: Parts of a network that weights to start from may lack: no plain student has them.
 FRESH = ("calibration.", "guide.", "temporal.")
-#: What they may have and the network not: it only ever served a loss, or starts anew.
+#: What they may have and the network not: beside the path it only ever served a loss.
 SPARE = "calibration."
 #: Where the parameters of a detector's image branch are.
 IMAGE = "image."
@@ -42,14 +42,16 @@ def initial_network(config: TrainConfig) -> BevDetector:
 
     Raises:
         StartError: those weights belong to another network. What is in FRESH may be missing; of
-            ``start_image`` only the image branch counts.
+            ``start_image`` only the image branch counts. Or their fuser reads calibrated radar
+            maps, and the network's would not.
         CheckpointError: the file cannot be read.
     """
     path = config.start or config.start_image
     model = build_detector(config.detector, pretrained=path is None)
     if path is None:
         return model
-    given = load_weights(path).state_dict()
+    found = load_weights(path)
+    given = found.state_dict()
     if config.start is None:
         given = {k: v for k, v in given.items() if k.startswith(IMAGE)}
         own = {k: v for k, v in model.state_dict().items() if k.startswith(IMAGE)}
@@ -71,5 +73,21 @@ def initial_network(config: TrainConfig) -> BevDetector:
             "leave its architecture as it is in --set detector..."
             + (f"; of its blocks only {fresh} may be new" if config.start else "")
         )
+    if config.start is not None:
+        _check_calibration(path, found.config, config.detector)
     model.load_state_dict({k: v for k, v in given.items() if k in own}, strict=False)
     return model
+
+
+def _check_calibration(path: str, given: DetectorConfig, own: DetectorConfig) -> None:
+    """Refuse to take from under a fuser the calibrated radar maps that it was trained on."""
+    if given.radar is None or own.radar is None or given.radar.calibration != "path":
+        return
+    block, other = given.radar.calibration_block, own.radar.calibration_block
+    if own.radar.calibration != "path" or other != block:
+        raise StartError(
+            f"{path}: its fuser reads radar maps through a {block} calibration block, and that of "
+            f"{own.name} would read others (calibration {own.radar.calibration}, "
+            f"calibration_block {other}); leave detector.radar.calibration path and "
+            f"detector.radar.calibration_block {block}, or start from other weights"
+        )

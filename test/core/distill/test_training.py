@@ -131,6 +131,20 @@ def test_a_cache_is_shared_and_changes_no_more_than_its_rounding(teacher_file, t
         assert again == pytest.approx(rounded, rel=5e-3)
 
 
+def test_a_cache_that_is_read_teaches_to_the_bit_what_it_did_while_it_was_filled(
+    teacher_file, tmp_path
+) -> None:
+    """A run that was killed goes on exactly, whatever of its batches is known by then."""
+    runs = []
+    for name in ("fills", "uses"):
+        settings = {"cache": str(tmp_path / "cache")}
+        augment = AugmentConfig(image_zoom=(1.0, 1.3))
+        config = a_config(teacher_file, settings=settings, augment=augment)
+        runs.append(start(tmp_path / name, config))
+        distill(runs[-1], FRAMES)
+    assert logged(runs[1]) == logged(runs[0])
+
+
 def test_without_losses_it_is_the_plain_training(teacher_file, tmp_path) -> None:
     config = a_config(teacher_file, settings={"losses": {}})
     silent = start(tmp_path / "silent", config)
@@ -405,6 +419,33 @@ def test_a_fresh_block_in_the_path_changes_nothing(teacher_file) -> None:
     )
     other = initial_network(released).eval()
     assert not torch.allclose(other(batch(0)).fused, plain(batch(0)).fused)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"calibration": "none"}, {"calibration": "side"}, {"calibration_block": "released"}],
+)
+def test_a_calibration_in_the_path_stays_with_its_fuser(changes, teacher_file) -> None:
+    """Without the block the fuser would read maps that it was never trained on."""
+    file = teacher_file.with_name("calibrated.safetensors")
+    save_weights(settled(STUDENT), file)
+    config = a_config(teacher_file, start=str(file))
+    initial_network(config)
+    radar = dataclasses.replace(STUDENT.radar, **changes)
+    other = dataclasses.replace(STUDENT, radar=radar)
+    with pytest.raises(StartError, match=r"through a residual calibration block.*leave"):
+        initial_network(dataclasses.replace(config, detector=other))
+
+
+def test_a_head_of_other_tasks_is_not_inherited(teacher_file) -> None:
+    """Of the same shapes: cars and barriers are a task of one class each."""
+    tasks = list(STUDENT.head.tasks)
+    tasks[0], tasks[3] = tasks[3], tasks[0]
+    head = dataclasses.replace(STUDENT.head, tasks=tuple(tasks))
+    student = build_detector(dataclasses.replace(STUDENT, head=head))
+    with pytest.raises(DistillError, match=r"cannot inherit the head.*one class for another"):
+        inherit(student, Teacher(load_weights(teacher_file)), ("decoder", "head"))
+    inherit(student, Teacher(load_weights(teacher_file)), ("decoder",))
 
 
 def test_decoder_and_head_are_inherited(teacher_file) -> None:
