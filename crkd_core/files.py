@@ -164,15 +164,20 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
 
     Raises:
         OSError: it cannot be written there, or a folder that is not empty is in the way; before
-            the block, that something is mounted there. That of a full disk names ``path``,
-            whatever library wrote.
+            the block, that it is a mount point or the current folder. That of a full disk names
+            ``path``, whatever library wrote.
     """
     path = Path(path).absolute()
-    if path.is_dir():
+    if path.is_dir() and not any(path.iterdir()):
         path = path.resolve()
-        if path.is_mount():
-            why = "is a mount point, which nothing can replace; choose a folder in it"
-            raise OSError(errno.EBUSY, why, str(path))
+        # A shell in a folder that is replaced goes on seeing the old one, which is empty.
+        for held, what in (
+            (path.is_mount(), "a mount point"),
+            (path.samefile("."), "the current folder"),
+        ):
+            if held:
+                why = f"is {what}, which cannot be replaced; choose a folder in it"
+                raise OSError(errno.EBUSY, why, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     room, lock = _open_room(path)

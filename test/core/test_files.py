@@ -115,6 +115,15 @@ def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch) -> None
     assert names(tmp_path) == ["mounted"]
 
 
+def test_the_current_folder_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    """The shell in it would see nothing of what was written."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OSError, match="is the current folder"), replacing("."):
+        pytest.fail("the work began")
+    assert names(tmp_path) == ["here"]
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path) -> None:
     old = os.umask(0o027)
     try:
