@@ -158,14 +158,26 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = False) -> Iterato
     there. Two that write the same file at once both succeed; the later one stays.
 
     Args:
-        path: a file there is replaced, an empty folder too; its own folder is made.
+        path: a file there is replaced, an empty folder too, be it at the end of a link; its own
+            folder is made.
         durable: a file survives a power cut right after the block, too.
 
     Raises:
-        OSError: it cannot be written there, or a folder that is not empty is in the way. That of a
-            full disk names ``path``, whatever library wrote.
+        OSError: it cannot be written there, or a folder that is not empty is in the way; before
+            the block, that it is a mount point or the current folder. That of a full disk names
+            ``path``, whatever library wrote.
     """
     path = Path(path).absolute()
+    if path.is_dir() and not any(path.iterdir()):
+        path = path.resolve()
+        # A shell in a folder that is replaced goes on seeing the old one, which is empty.
+        for held, what in (
+            (path.is_mount(), "a mount point"),
+            (path.samefile("."), "the current folder"),
+        ):
+            if held:
+                why = f"is {what}, which cannot be replaced; choose a folder in it"
+                raise OSError(errno.EBUSY, why, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     room, lock = _open_room(path)

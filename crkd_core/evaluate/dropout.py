@@ -152,7 +152,8 @@ def evaluate_dropout(
         for case, result in results.items()
     ]
     write_json({**facts, "cases": figures}, out / "dropout.json", indent=2)
-    note = scope_note(results[CASES[0]])
+    notes = (scope_note(results[CASES[0]]), _never_there(accounts[CASES[0]]))
+    note = " ".join(filter(None, notes))
     text = "\n".join(f"{table.title}:\n\n{table.markdown()}" for table in shown)
     write_text(text + (f"\n{note}\n" if note else ""), out / "dropout.md")
     draw_dropout(results, out / "dropout.png")
@@ -164,6 +165,17 @@ def evaluate_dropout(
             print(f"{case.cameras} cameras and {case.radars} radars lost: {account.note()}")
     print(f"written: {out}")
     return results
+
+
+def _never_there(account: Account) -> str:
+    """Which sensors no sample had, lost or not; "" = each had all of them at times."""
+    names = [name for name in account.sensors if not account.had[name]]
+    if not names:
+        return ""
+    return (
+        f"No sample has {', '.join(names)}: they are drawn among the lost like the others, so "
+        "that fewer are lost than a case says."
+    )
 
 
 #: Heading and key of what the pictures show.

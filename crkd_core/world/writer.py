@@ -41,6 +41,8 @@ STRETCH = 5
 #: Drives are recorded 100 s apart, the first one at this time (microseconds).
 EPOCH_US = 1_600_000_000_000_000
 DRIVE_US = 100_000_000
+#: What no version can be called.
+_TAKEN = ("..", "maps", "samples", "sweeps")
 
 
 class WorldError(ValueError):
@@ -187,8 +189,11 @@ def _check(
             f"channels: expected {LIDAR} and any of {', '.join(CHANNELS)}, got "
             f"{', '.join(channels)}"
         )
-    if not version or Path(version).name != version:
-        raise WorldError(f"version: expected the name of a folder, got {version!r}")
+    if not version or Path(version).name != version or version in _TAKEN:
+        raise WorldError(
+            f"version: expected the name of a folder other than {', '.join(_TAKEN)}, got "
+            f"{version!r}"
+        )
     check_new(out)
 
 

@@ -93,6 +93,37 @@ def test_folders_replace_nothing_but_empty_ones(tmp_path) -> None:
     assert names(tmp_path) == ["folder"]
 
 
+def test_an_empty_folder_behind_a_link_is_filled_where_it_lies(tmp_path) -> None:
+    target = tmp_path / "disk" / "target"
+    target.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(target)
+    with replacing(tmp_path / "link") as partial:
+        partial.mkdir()
+        (partial / "a").write_text("mine")
+    assert (target / "a").read_text() == "mine"
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path) == ["disk", "link"]
+    assert names(tmp_path / "disk") == ["target"]
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "mounted"
+    path.mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == path)
+    with pytest.raises(OSError, match="is a mount point"), replacing(path):
+        pytest.fail("the work began")
+    assert names(tmp_path) == ["mounted"]
+
+
+def test_the_current_folder_is_refused_before_the_work(tmp_path, monkeypatch) -> None:
+    """The shell in it would see nothing of what was written."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OSError, match="is the current folder"), replacing("."):
+        pytest.fail("the work began")
+    assert names(tmp_path) == ["here"]
+
+
 def test_permissions_are_those_of_any_new_file(tmp_path) -> None:
     old = os.umask(0o027)
     try:

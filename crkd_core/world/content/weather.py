@@ -60,6 +60,8 @@ def parse_shares(text: str) -> dict[str, float]:
     shares = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
+        if name.strip() in shares:
+            raise WeatherError(f"weather: expected {_FORM}, got {name.strip()} twice")
         try:
             shares[name.strip()] = float(number or 1)
         except ValueError as error:

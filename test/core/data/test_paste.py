@@ -152,9 +152,10 @@ def test_a_database_is_built_once(tmp_path, capfd):
     again = open_database(tmp_path / "paste", [], min_points=5, builds=False)
     np.testing.assert_array_equal(built.points, again.points)
     np.testing.assert_array_equal(built.truth.label, again.truth.label)
-    (tmp_path / "paste" / "points.npy").write_bytes(b"damaged")
-    with pytest.raises(PasteError, match="remove the folder"):
-        open_database(tmp_path / "paste", SCENES, min_points=5)
+    for damaged in (b"damaged", b""):
+        (tmp_path / "paste" / "points.npy").write_bytes(damaged)
+        with pytest.raises(PasteError, match="remove the folder"):
+            open_database(tmp_path / "paste", SCENES, min_points=5)
     assert isinstance(again.truth, Boxes)
 
 

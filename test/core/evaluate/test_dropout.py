@@ -110,6 +110,21 @@ def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypa
     assert "barrier" in json.loads((tmp_path / "dropout.json").read_text())["unscored"]
 
 
+def test_sensors_that_no_sample_has_are_named(tmp_path, capsys, monkeypatch) -> None:
+    """With them among the lost, a car of one camera seems hardly to need it."""
+    monkeypatch.setattr(dropout, "CASES", (Case(0, 0), Case(1, 0)))
+    data = write_version(tmp_path / "data", samples=2)
+    path = data / "v1.0-mini" / "sample_data.json"
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([row for row in rows if "/CAM_BACK/" not in row["filename"]]))
+    torch.manual_seed(0)
+    save_weights(build_detector(TINY), tmp_path / "w.safetensors")
+    evaluate_dropout(tmp_path / "w.safetensors", data, SPLIT, tmp_path / "out")
+    note = "No sample has CAM_BACK: they are drawn among the lost"
+    assert note in capsys.readouterr().out.replace("\n", " ")
+    assert note in (tmp_path / "out" / "dropout.md").read_text()
+
+
 def test_a_detector_with_memory_remembers_what_the_same_case_saw(tmp_path, monkeypatch) -> None:
     data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
     config = dataclasses.replace(TINY, temporal=TemporalConfig(frames=1, interval=0.5))

@@ -164,6 +164,8 @@ def test_shares_of_weather_are_read_and_checked() -> None:
     for text in ("fog=1", "clear=", "clear=a", "clear=-1,rain=2", "clear=0", "night=inf"):
         with pytest.raises(WeatherError, match="expected shares of clear, rain and night"):
             parse_shares("clear=x" if text == "clear=" else text)
+    with pytest.raises(WeatherError, match="got rain twice"):
+        parse_shares("clear=0.5,rain=0.2,rain=0.3")
 
 
 def test_night_is_dark_and_rain_dims_the_lidar() -> None:
