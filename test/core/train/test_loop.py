@@ -11,8 +11,9 @@ from train_tiny import FRAMES, Interrupted, StopsAfter, a_config, logged
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.log import Skips
-from crkd_core.train.loop import TrainError, learning_rate_curve, train
+from crkd_core.train.loop import TrainError, train
 from crkd_core.train.objective import HEATMAP_SHARE
+from crkd_core.train.rate import learning_rate_curve
 from crkd_core.train.run_folder import Run, RunError
 from crkd_core.train.samples import Positions, Views
 
