@@ -27,7 +27,7 @@ from crkd_core.experiments import commands
 from crkd_core.experiments.folder import ExperimentError, Folder, Settings
 from crkd_core.experiments.mixed import check_unmixed
 from crkd_core.experiments.plan import RunSpec
-from crkd_core.experiments.process import start
+from crkd_core.experiments.process import start, terminable
 from crkd_core.experiments.results import put_aside
 from crkd_core.progress import Bar
 from crkd_core.train.run_folder import LOG
@@ -38,8 +38,8 @@ _LOOK = 1.0
 _LABELS = "label encoder"
 #: Instead of a stage: nothing is left to do.
 _DONE = ""
-#: Seconds that a process has to end when the experiment is interrupted.
-_PATIENCE = 5.0
+#: Seconds that processes have to end when the experiment ends: a step, and its checkpoint.
+_PATIENCE = 60.0
 
 
 @dataclass(kw_only=True)
@@ -89,7 +89,7 @@ def run_all(
     failed: dict[str, str] = {}
     waiting = list(specs)
     running: list[_Job] = []
-    with _progress() as progress:
+    with terminable(), _progress() as progress:
         try:
             changed = True
             while waiting or running:
@@ -124,15 +124,24 @@ def run_all(
                 changed = False
                 time.sleep(_LOOK)
         finally:
-            for job in running:
-                job.process.terminate()
-            for job in running:
-                try:
-                    job.process.wait(_PATIENCE)
-                except subprocess.TimeoutExpired:
-                    job.process.kill()
-                job.log.close()
+            if running:
+                names = ", ".join(job.spec.name for job in running)
+                progress.console.print(f"ending; trainings save their last step: {names}")
+            _end(running)
     return failed
+
+
+def _end(running: Sequence[_Job]) -> None:
+    """End the processes; a training first saves the step that it is in."""
+    for job in running:
+        job.process.terminate()
+    until = time.monotonic() + _PATIENCE
+    for job in running:
+        try:
+            job.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+        job.log.close()
 
 
 def _is_done(folder: Folder, job: _Job) -> bool:
