@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 
 from crkd_core.config import LABEL_ENCODER, TRAINING_FORMAT, to_dict
 from crkd_core.experiments.plan import Unlabelled
-from crkd_core.files import write_json
+from crkd_core.files import holds_files, write_json
 from crkd_core.model.checkpoint import WEIGHTS, CheckpointError, read_config, read_metadata
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.run_folder import LOG, RECORD, read_log, read_record
@@ -211,12 +211,12 @@ class Folder:
             preset: has the training settings of those that go on from such a file.
 
         Raises:
-            ExperimentError: no ended training there (any more), or the run has begun here.
+            ExperimentError: no ended training there (any more), or the run has files here.
         """
         check_ended(name, source)
-        if (self.run(name) / RECORD).exists():
+        if holds_files(self.run(name)):
             raise ExperimentError(
-                f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "
+                f"--trained {name}={source}: {self.run(name)} holds files; remove it, leave the "
                 "option out, or choose another --out"
             )
         new = self.run(name).with_name(f".{name}.new")

@@ -6,7 +6,6 @@ Nothing is remembered but what lies in the folder (folder.py). Whatever was kill
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -29,8 +28,9 @@ from crkd_core.experiments.mixed import check_unmixed
 from crkd_core.experiments.plan import RunSpec
 from crkd_core.experiments.process import start, terminable
 from crkd_core.experiments.results import put_aside
+from crkd_core.files import holds_files
 from crkd_core.progress import Bar
-from crkd_core.train.run_folder import LOG
+from crkd_core.train.run_folder import LOG, RECORD
 
 #: Seconds between two looks at the processes: often enough, and next to nothing beside them.
 _LOOK = 1.0
@@ -78,7 +78,7 @@ def run_all(
         Name -> why it failed, for the runs that did, and for those that wait for one of them.
 
     Raises:
-        ExperimentError: a run folder that another command line has begun, or see
+        ExperimentError: a run folder that another command line has begun, or unreadable, or see
             ``mixed.check_unmixed``.
         NuScenesError: the data set cannot be used.
     """
@@ -200,12 +200,9 @@ def _start(
     task = progress.add_task(f"{name}: {stage}", total=steps if stage == "training" else None)
     if stage == "training":
         begun = folder.record(name) is not None
-        if not begun:
-            # At most what a process left that was killed before its first file was whole.
-            shutil.rmtree(folder.run(name), ignore_errors=True)
-            if (before := put_aside(folder, name)) is not None:
-                text = f"{name}: begun anew; what was found of it before lies in {before}"
-                progress.console.print(text, markup=False, soft_wrap=True)
+        if not begun and (before := put_aside(folder, name)) is not None:
+            text = f"{name}: begun anew; what was found of it before lies in {before}"
+            progress.console.print(text, markup=False, soft_wrap=True)
         words = commands.training(spec, settings, resume=begun)
     elif stage == _LABELS:
         begun = LabelCheckpoint.beside(folder.label_encoder(name)).path.exists()
@@ -221,8 +218,13 @@ def _start(
 
 
 def _check_same(folder: Folder, spec: RunSpec, settings: Settings) -> None:
-    """Refuse to go on with, or to count, a run that was begun otherwise."""
+    """Refuse to go on with, or to count, a run that was begun otherwise, or nobody knows how."""
     record = folder.record(spec.name)
+    if record is None and holds_files(folder.run(spec.name)):
+        raise ExperimentError(
+            f"{folder.run(spec.name)} holds files, and no {RECORD} of a training that can be "
+            "read; bring that back, or move the folder away to train it anew"
+        )
     words = commands.training(spec, settings)
     if record is not None and commands.told(record["command"][1:]) != commands.told(words):
         was = commands.shown(record["command"][1:], settings)
