@@ -11,6 +11,7 @@ import typer
 from crkd_core.commands.options import Data, Device, Out, Resume, Split, Steps, Version
 from crkd_core.commands.runs import (
     check_begin,
+    check_goes_on,
     check_keeping,
     check_place,
     place_of,
@@ -66,7 +67,7 @@ def train(
         check_keeping(config)
     frames = recorded_frames(data, split, config, version=version)
     if resume:
-        run.check_data(frames.digest())
+        check_goes_on(run, frames)
     else:
         check_begin(config, frames, device)
         place = place_of(frames)
