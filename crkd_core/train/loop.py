@@ -32,10 +32,10 @@ from crkd_core.train.log import Board, Meter, Skips
 from crkd_core.train.norms import join_norms, seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
 from crkd_core.train.rate import learning_rate_curve, warn_if_never_warm
-from crkd_core.train.run_checkpoint import Parts, restore, save
+from crkd_core.train.run_checkpoint import Parts, is_saved, restore, save
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
-from crkd_core.train.start import TrainError, check_trainable, initial_network
+from crkd_core.train.start import TrainError, check_trainable, initial_network, unread_network
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
@@ -89,7 +89,10 @@ def train(
         warn_if_never_warm(config)
     with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
-        model = (model or initial_network(config)).to(device).train()
+        if model is None:
+            goes_on = resume and is_saved(run)
+            model = unread_network(config) if goes_on else initial_network(config)
+        model = model.to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = Average(model, decay=config.average) if config.average else None
         criterion = (criterion or TrainingLoss(config)).to(device).train()

@@ -32,6 +32,20 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
         assert torch.equal(value, b[name]), name
 
 
+def test_a_resumed_run_needs_no_weights_that_it_started_from(tmp_path):
+    first = Run.start(tmp_path / "first", a_config(steps=1), data="", split="")
+    train(first, FRAMES)
+    start = first.path / "weights.safetensors"
+    config = a_config(steps=3, start=str(start))
+    whole, broken = (Run.start(tmp_path / n, config, data="", split="") for n in ("a", "b"))
+    train(whole, FRAMES)
+    with pytest.raises(Interrupted):
+        train(broken, StopsAfter(FRAMES, 5))  # In step 3; the checkpoint is of step 2.
+    start.unlink()
+    train(Run.open(broken.path), FRAMES, resume=True)
+    assert logged(broken) == logged(whole)
+
+
 def test_boxes_are_learned_alone_for_a_while_from_any_start(tmp_path):
     start = None
     for name in ("fresh", "on"):
