@@ -17,7 +17,11 @@ _SIGNALS: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT)
 
 
 class Ending:
-    """Whether this process was told to end. Told so twice by the same signal, it ends at once."""
+    """Whether this process was told to end. By a second Ctrl-C it ends at once.
+
+    Not by a second SIGTERM: what stops a group of processes and what started this one may both
+    send it.
+    """
 
     def __init__(self) -> None:
         self._told: int = 0
@@ -42,7 +46,8 @@ class Ending:
 
     def _hear(self, number: int, _: FrameType | None) -> None:
         self._told = self._told or number
-        signal.signal(number, self._before.pop(number))
+        if number == signal.SIGINT:
+            signal.signal(number, self._before.pop(number))
 
     def told(self, processes: Processes, device: str) -> int:
         """The signal that one of the processes was sent, 0 = none. All of them must ask."""

@@ -55,7 +55,10 @@ def whole(tmp_path) -> Run:
 
 @pytest.mark.parametrize(
     ("numbers", "left_by"),
-    [([signal.SIGTERM], SystemExit), ([signal.SIGINT, signal.SIGTERM], KeyboardInterrupt)],
+    [
+        ([signal.SIGTERM, signal.SIGTERM], SystemExit),
+        ([signal.SIGINT, signal.SIGTERM], KeyboardInterrupt),
+    ],
 )
 def test_it_ends_after_its_step_and_goes_on_exactly(tmp_path, whole, numbers, left_by):
     config = a_config(average=0.9, checkpoint_steps=100)
@@ -73,7 +76,7 @@ def test_it_ends_after_its_step_and_goes_on_exactly(tmp_path, whole, numbers, le
         assert torch.equal(value, theirs.state_dict()[name]), name
 
 
-def test_told_twice_it_ends_at_once(tmp_path):
+def test_by_a_second_interrupt_it_ends_at_once(tmp_path):
     run = Run.start(tmp_path / "run", a_config(checkpoint_steps=100), data="", split="")
     with pytest.raises(KeyboardInterrupt):
         train(run, Told([signal.SIGINT, signal.SIGINT], at=5))
