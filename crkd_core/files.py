@@ -265,6 +265,11 @@ def alone_in(folder: Path) -> Iterator[None]:
         _release(lock)
 
 
+def holds_files(folder: Path) -> bool:
+    """Whether a folder is there and holds anything but what is being written."""
+    return folder.is_dir() and any(one.suffix != PARTIAL for one in folder.iterdir())
+
+
 def sweep(folder: Path) -> None:
     """Remove what processes that are gone have left unfinished in a folder."""
     with os.scandir(folder) as entries:

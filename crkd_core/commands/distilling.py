@@ -24,6 +24,7 @@ from crkd_core.commands.options import (
 )
 from crkd_core.commands.runs import (
     check_begin,
+    check_goes_on,
     check_keeping,
     check_place,
     place_of,
@@ -160,7 +161,7 @@ def distill(
         check_keeping(config, measured)
     frames = recorded_frames(data, split, config, *teacher_configs(config), version=version)
     if resume:
-        run.check_data(frames.digest())
+        check_goes_on(run, frames)
     else:
         check_begin(config, frames, device)
         config, found = protocol.measured_start(

@@ -81,7 +81,7 @@ def experiment(
     from crkd_core.experiments.asked import Asked
     from crkd_core.experiments.experiment import experiment as run_experiment
     from crkd_core.experiments.experiment import shown, trainings_from
-    from crkd_core.experiments.folder import ExperimentError
+    from crkd_core.experiments.settings import ExperimentError
 
     if show and (options := given(context, but=("name", "out", "seeds", "show"))):
         raise ExperimentError(

@@ -79,19 +79,34 @@ def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: st
         TrainError, StartError, DistillError, NuScenesError and others: see ``train``,
             ``check_set``, ``check_files``, ``methods_of`` and ``first_student``.
     """
-    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.distill.training import first_student, methods_of, teacher_configs
-    from crkd_core.train.mixed import MixedFrames
     from crkd_core.train.start import check_trainable
     from crkd_core.train.training_set import check_set
 
     check_trainable(config, frames, device)
     check_set(config, frames, teacher_configs(config))
+    _check_files(frames)
+    first_student(config, [method.teacher for method in methods_of(config)])
+
+
+def check_goes_on(run: Run, frames: SetFrames | MixedFrames) -> None:
+    """Refuse to go on with another training set than a run began with, or with files gone.
+
+    Raises:
+        RunError, NuScenesError: see ``Run.check_data`` and ``check_files``.
+    """
+    run.check_data(frames.digest())
+    _check_files(frames)
+
+
+def _check_files(frames: SetFrames | MixedFrames) -> None:
+    from crkd_core.data.nuscenes.reader import NuScenesFrames
+    from crkd_core.train.mixed import MixedFrames
+
     parts = [frames.labelled, frames.unlabelled] if isinstance(frames, MixedFrames) else [frames]
     for part in parts:
         if isinstance(part, NuScenesFrames):
             part.check_files()
-    first_student(config, [method.teacher for method in methods_of(config)])
 
 
 def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[str]) -> Run:

@@ -23,6 +23,7 @@ from crkd_core.commands.options import (
 )
 from crkd_core.commands.runs import (
     check_begin,
+    check_goes_on,
     check_keeping,
     check_place,
     place_of,
@@ -89,7 +90,7 @@ def train(
         check_keeping(config)
     frames = recorded_frames(data, split, config, version=version)
     if resume:
-        run.check_data(frames.digest())
+        check_goes_on(run, frames)
     else:
         check_begin(config, frames, device)
         place = place_of(frames)

@@ -21,9 +21,10 @@ from crkd_core.model.checkpoint import read_config
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import DTYPES
 from crkd_core.train.loop import train
+from crkd_core.train.run_checkpoint import is_saved
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames
-from crkd_core.train.start import initial_network
+from crkd_core.train.start import initial_network, unread_network
 
 
 class DistillError(RuntimeError):
@@ -53,7 +54,11 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
     methods = methods_of(config)
     # With the same seed the student starts as it would in a plain training.
     torch.manual_seed(config.seed)
-    student = first_student(config, [method.teacher for method in methods])
+    student = (
+        unread_network(config)
+        if resume and is_saved(run)
+        else first_student(config, [method.teacher for method in methods])
+    )
     return train(
         run,
         frames,

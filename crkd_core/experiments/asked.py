@@ -13,8 +13,9 @@ from crkd_core.distill.held_out import HeldOut, ProtocolError
 from crkd_core.distill.origins import check_origins
 from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings, check_ended
+from crkd_core.experiments.folder import Folder, check_ended
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.settings import ExperimentError, Settings
 from crkd_core.infer.detector import usable_device
 
 #: Largest factor of all steps: beyond it lies a slip, and years.

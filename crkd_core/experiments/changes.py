@@ -10,8 +10,8 @@ from typing import Any
 from crkd_core.config import CrkdConfig, ImkdConfig, TrainConfig, UnlabelledConfig
 from crkd_core.config.override import override
 from crkd_core.distill.settings import FORMS, METHODS, start_config
-from crkd_core.experiments.folder import ExperimentError
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.settings import ExperimentError
 from crkd_core.model.build import check_detector
 from crkd_core.presets import preset as find_preset
 

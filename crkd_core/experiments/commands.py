@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from crkd_core.experiments.changes import changes_of
-from crkd_core.experiments.folder import Settings
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.settings import Settings
 from crkd_core.model.checkpoint import WEIGHTS
 from crkd_core.presets import preset
 

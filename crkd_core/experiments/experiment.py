@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from crkd_core.experiments.asked import Asked
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.plots import draw_arms, draw_parts
@@ -18,6 +18,7 @@ from crkd_core.experiments.results import (
     write_result,
 )
 from crkd_core.experiments.runner import run_all
+from crkd_core.experiments.settings import ExperimentError, Settings
 from crkd_core.experiments.table import tables
 from crkd_core.files import write_text
 from crkd_core.tables import Table

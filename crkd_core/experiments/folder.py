@@ -16,15 +16,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from crkd_core.config import LABEL_ENCODER, TRAINING_FORMAT, to_dict
-from crkd_core.experiments.plan import Unlabelled
-from crkd_core.files import write_json
+from crkd_core.experiments.settings import ExperimentError, Settings
+from crkd_core.files import holds_files, write_json
 from crkd_core.model.checkpoint import WEIGHTS, CheckpointError, read_config, read_metadata
 from crkd_core.presets import preset as find_preset
 from crkd_core.train.run_folder import LOG, RECORD, read_log, read_record
@@ -33,71 +32,6 @@ from crkd_core.train.run_folder import LOG, RECORD, read_log, read_record
 _OF_A_CALL = ("device", "readers")
 #: Seconds in which processes of a killed experiment are gone.
 _DYING = 10.0
-
-
-class ExperimentError(RuntimeError):
-    """An experiment that cannot go on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What all runs of a folder have in common.
-
-    Attributes:
-        data: root of the data set.
-        drives: part -> scenes, see drives.py.
-        scale: factor of all steps.
-        changes: KEY=VALUE for ``--set`` of every training.
-        start_image: weights file whose image branch the first trainings start from; None = random.
-        trained: run -> folder of a training elsewhere, or weights file, which stands for it.
-        more: root of another data set, of drives without boxes; None = there is none.
-        more_drives: its scenes.
-        device: where everything is computed; of a call, not of the folder.
-        readers: processes that read samples for each training that others wait for; likewise.
-    """
-
-    data: str
-    drives: dict[str, tuple[str, ...]]
-    scale: float = 1.0
-    changes: tuple[str, ...] = ()
-    start_image: str | None = None
-    trained: dict[str, str] = field(default_factory=dict)
-    more: str | None = None
-    more_drives: tuple[str, ...] = ()
-    device: str = "cpu"
-    readers: int = 0
-
-    def unlabelled(self, part: Unlabelled) -> tuple[str, tuple[str, ...]]:
-        """Root and scenes of drives without boxes.
-
-        Raises:
-            ExperimentError: there are none.
-        """
-        if part == "rest":
-            if not self.drives["rest"]:
-                raise ExperimentError(
-                    "this list has boxes on a quarter of the training drives and needs others "
-                    f"beside them; there are {len(self.drives['train'])}: choose 2 or more"
-                )
-            return self.data, self.drives["rest"]
-        if self.more is None:
-            raise ExperimentError(
-                "this list has runs that learn from drives without boxes; say with --more where "
-                "they are, such as a world of another --seed"
-            )
-        return self.more, self.more_drives
-
-    def scored(self, part: str) -> tuple[str, tuple[str, ...]]:
-        """Root and scenes of what a run is evaluated on: drives of the data, or those of another.
-
-        Raises:
-            ExperimentError: there are none.
-        """
-        if part == "rest":
-            return self.unlabelled("rest")
-        if part == "more":
-            return self.unlabelled("more")
-        return self.data, self.drives[part]
 
 
 class Folder:
@@ -223,12 +157,12 @@ class Folder:
             preset: has the training settings of those that go on from such a file.
 
         Raises:
-            ExperimentError: no ended training there (any more), or the run has begun here.
+            ExperimentError: no ended training there (any more), or the run has files here.
         """
         check_ended(name, source)
-        if (self.run(name) / RECORD).exists():
+        if holds_files(self.run(name)):
             raise ExperimentError(
-                f"--trained {name}={source}: {self.run(name)} has begun; remove it, leave the "
+                f"--trained {name}={source}: {self.run(name)} holds files; remove it, leave the "
                 "option out, or choose another --out"
             )
         new = self.run(name).with_name(f".{name}.new")

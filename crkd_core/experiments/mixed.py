@@ -14,8 +14,9 @@ from typing import Any
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.evaluate.scored_data import DATA, scored_data
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.plan import RunSpec
+from crkd_core.experiments.settings import ExperimentError, Settings
 from crkd_core.train.run_folder import RECORD
 
 #: Where an evaluation says what it is of.

@@ -123,3 +123,13 @@ def in_order(runs: Sequence[RunSpec], only: Collection[str] = ()) -> list[RunSpe
     for run in wanted:
         add(run, ())
     return list(ordered.values())
+
+
+def labelled_parts(specs: Sequence[RunSpec]) -> dict[str, list[str]]:
+    """Teacher -> the drives without boxes of which others learn its boxes."""
+    parts: dict[str, list[str]] = {}
+    for spec in specs:
+        if spec.learns_pseudo_labels and spec.teacher and spec.unlabelled:
+            known = parts.setdefault(spec.teacher, [])
+            known += [spec.unlabelled] if spec.unlabelled not in known else []
+    return parts

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 import crkd_core
@@ -51,6 +55,29 @@ def start(words: Sequence[str], *, cwd: Path, log: IO[str], lock: int) -> subpro
         stderr=log,
         pass_fds=(lock,),
     )
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM is an exception as Ctrl-C is one, so that what was started ends in order.
+
+    In the main thread; nothing changes in another.
+
+    Raises:
+        SystemExit: of SIGTERM.
+    """
+
+    def leave(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def settle() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from crkd_core.evaluate.compare import read_scores
 from crkd_core.experiments import commands
-from crkd_core.experiments.folder import Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.lists import runs_of
 from crkd_core.experiments.plan import RunSpec, in_order
+from crkd_core.experiments.settings import Settings
 from crkd_core.experiments.signatures import signatures
 from crkd_core.files import write_json
 from crkd_core.train.gradients import read_gradient_ratios

@@ -6,7 +6,6 @@ Nothing is remembered but what lies in the folder (folder.py). Whatever was kill
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -24,13 +23,15 @@ from rich.progress import (
 
 from crkd_core.distill.label_checkpoint import LabelCheckpoint
 from crkd_core.experiments import commands
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.mixed import check_unmixed
-from crkd_core.experiments.plan import RunSpec
-from crkd_core.experiments.process import start
+from crkd_core.experiments.plan import RunSpec, labelled_parts
+from crkd_core.experiments.process import start, terminable
 from crkd_core.experiments.results import put_aside
+from crkd_core.experiments.settings import ExperimentError, Settings
+from crkd_core.files import holds_files
 from crkd_core.progress import Bar
-from crkd_core.train.run_folder import LOG
+from crkd_core.train.run_folder import LOG, RECORD
 
 #: Seconds between two looks at the processes: often enough, and next to nothing beside them.
 _LOOK = 1.0
@@ -38,8 +39,8 @@ _LOOK = 1.0
 _LABELS = "label encoder"
 #: Instead of a stage: nothing is left to do.
 _DONE = ""
-#: Seconds that a process has to end when the experiment is interrupted.
-_PATIENCE = 5.0
+#: Seconds that processes have to end when the experiment ends: a step, and its checkpoint.
+_PATIENCE = 60.0
 
 
 @dataclass(kw_only=True)
@@ -78,7 +79,7 @@ def run_all(
         Name -> why it failed, for the runs that did, and for those that wait for one of them.
 
     Raises:
-        ExperimentError: a run folder that another command line has begun, or see
+        ExperimentError: a run folder that another command line has begun, or unreadable, or see
             ``mixed.check_unmixed``.
         NuScenesError: the data set cannot be used.
     """
@@ -87,10 +88,10 @@ def run_all(
             _check_same(folder, spec, settings)
     check_unmixed(folder, specs, settings, splits)
     failed: dict[str, str] = {}
-    labelled = _labelled_parts(specs)
+    labelled = labelled_parts(specs)
     waiting = list(specs)
     running: list[_Job] = []
-    with _progress() as progress:
+    with terminable(), _progress() as progress:
         try:
             changed = True
             while waiting or running:
@@ -125,25 +126,24 @@ def run_all(
                 changed = False
                 time.sleep(_LOOK)
         finally:
-            for job in running:
-                job.process.terminate()
-            for job in running:
-                try:
-                    job.process.wait(_PATIENCE)
-                except subprocess.TimeoutExpired:
-                    job.process.kill()
-                job.log.close()
+            if running:
+                names = ", ".join(job.spec.name for job in running)
+                progress.console.print(f"ending; trainings save their last step: {names}")
+            _end(running)
     return failed
 
 
-def _labelled_parts(specs: Sequence[RunSpec]) -> dict[str, list[str]]:
-    """Teacher -> the drives without boxes of which others learn its boxes."""
-    parts: dict[str, list[str]] = {}
-    for spec in specs:
-        if spec.learns_pseudo_labels and spec.teacher and spec.unlabelled:
-            known = parts.setdefault(spec.teacher, [])
-            known += [spec.unlabelled] if spec.unlabelled not in known else []
-    return parts
+def _end(running: Sequence[_Job]) -> None:
+    """End the processes; a training first saves the step that it is in."""
+    for job in running:
+        job.process.terminate()
+    until = time.monotonic() + _PATIENCE
+    for job in running:
+        try:
+            job.process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+        job.log.close()
 
 
 def _is_done(folder: Folder, job: _Job) -> bool:
@@ -205,12 +205,9 @@ def _start(
     task = progress.add_task(f"{name}: {stage}", total=steps if stage == "training" else None)
     if stage == "training":
         begun = folder.record(name) is not None
-        if not begun:
-            # At most what a process left that was killed before its first file was whole.
-            shutil.rmtree(folder.run(name), ignore_errors=True)
-            if (before := put_aside(folder, name)) is not None:
-                text = f"{name}: begun anew; what was found of it before lies in {before}"
-                progress.console.print(text, markup=False, soft_wrap=True)
+        if not begun and (before := put_aside(folder, name)) is not None:
+            text = f"{name}: begun anew; what was found of it before lies in {before}"
+            progress.console.print(text, markup=False, soft_wrap=True)
         words = commands.training(spec, settings, resume=begun)
     elif stage == _LABELS:
         begun = LabelCheckpoint.beside(folder.label_encoder(name)).path.exists()
@@ -226,8 +223,13 @@ def _start(
 
 
 def _check_same(folder: Folder, spec: RunSpec, settings: Settings) -> None:
-    """Refuse to go on with, or to count, a run that was begun otherwise."""
+    """Refuse to go on with, or to count, a run that was begun otherwise, or nobody knows how."""
     record = folder.record(spec.name)
+    if record is None and holds_files(folder.run(spec.name)):
+        raise ExperimentError(
+            f"{folder.run(spec.name)} holds files, and no {RECORD} of a training that can be "
+            "read; bring that back, or move the folder away to train it anew"
+        )
     words = commands.training(spec, settings)
     if record is not None and commands.told(record["command"][1:]) != commands.told(words):
         was = commands.shown(record["command"][1:], settings)

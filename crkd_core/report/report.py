@@ -21,7 +21,7 @@ from crkd_core.evaluate.pictures import draw_bev, draw_cameras
 from crkd_core.evaluate.report import figure, page, paragraphs
 from crkd_core.files import write_bytes, write_text
 from crkd_core.frame import FrameError
-from crkd_core.model.checkpoint import CheckpointError
+from crkd_core.model.checkpoint import CheckpointError, read_metadata
 from crkd_core.report.drives import drives_of, recorded
 from crkd_core.report.frames import MIN_SCORE, chosen, quality
 from crkd_core.report.maps import draw_maps, loss_maps, trained_student
@@ -130,7 +130,7 @@ def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
         if config is None or run is None:
             continue
         command = " ".join(["crkd", *map(_shortened, subject.source.command)])
-        rows.append([subject.name, str(config.steps), str(config.seed), command])
+        rows.append([subject.name, _steps(subject, config.steps), str(config.seed), command])
         groups[subject.name] = [run]
     parts = []
     if rows:
@@ -143,6 +143,12 @@ def _trainings(subjects: Sequence[Subject], rooms: Path) -> list[str]:
         parts.append(figure("losses over steps, weighted", rooms / "losses" / "losses.png"))
     parts += [text for one in missing for text in paragraphs(one)]
     return _section("Training", parts)
+
+
+def _steps(subject: Subject, last: int) -> str:
+    """The step that the weights are of, as far as they say; and that of the whole schedule."""
+    step = read_metadata(subject.source.weights).get("step", str(last))
+    return step if step == str(last) else f"{step} of {last}"
 
 
 def _shortened(word: str) -> str:

@@ -26,7 +26,7 @@ _FREE = {
     *("checkpoint_steps", "log_steps", "gradient_steps", "tensorboard"),
 }
 _COLUMNS = 4
-#: The thick line is a mean over this many logged steps.
+#: The thick line is a mean over this many logged steps, and over at most half of all.
 _SMOOTH = 10
 
 #: Loss -> (step, value) of every logged step, in the order in which the log names them.
@@ -219,9 +219,13 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
                     continue
                 steps, values = np.array(run[loss], np.float64).T
                 axes.plot(steps, values, color=f"C{index}", alpha=0.25, linewidth=0.8)
-                width = min(_SMOOTH, len(values))
+                width = min(_SMOOTH, (len(values) + 1) // 2)
                 smooth = np.convolve(values, np.full(width, 1 / width), "valid")
-                axes.plot(steps[width - 1 :], smooth, color=f"C{index}", label=label)
+                # A single point is no line.
+                marker = "." if len(smooth) == 1 else None
+                axes.plot(
+                    steps[width - 1 :], smooth, color=f"C{index}", marker=marker, label=label
+                )
                 label = None  # A name is once in the legend.
         if loss.startswith(COSINE):
             axes.set_ylim(-1, 1)
@@ -232,7 +236,14 @@ def _draw(curves: Mapping[str, Sequence[Losses]], losses: Sequence[str], path: P
         axes.grid(alpha=0.3)
     for axes in grid[len(losses) :]:
         axes.set_axis_off()
-    grid[0].legend(fontsize=8)
+    # A run may lack the loss of the first panel.
+    lines = {
+        label: line
+        for axes in grid
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    shown = [name for name in map(plain, curves) if name in lines]
+    grid[0].legend([lines[name] for name in shown], shown, fontsize=8)
     write_figure(figure, path)
 
 

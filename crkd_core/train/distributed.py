@@ -123,6 +123,15 @@ def mean(values: dict[str, Tensor]) -> dict[str, float]:
     return dict(zip(values, joint.tolist(), strict=True))
 
 
+def most(number: int, processes: Processes, device: str) -> int:
+    """The largest of a number of every process, which must all call this."""
+    if processes.count == 1:
+        return number
+    joint = torch.tensor(number, device=device)
+    dist.all_reduce(joint, dist.ReduceOp.MAX)
+    return int(joint)
+
+
 def agree(step: int, processes: Processes) -> None:
     """Every process must have resumed at the same step.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -26,14 +26,16 @@ from crkd_core.train import distributed
 from crkd_core.train.average import Average
 from crkd_core.train.batch import TrainingBatch, one_step
 from crkd_core.train.distributed import Processes
+from crkd_core.train.ending import Ending, end_by
 from crkd_core.train.gradients import gradient_ratios
 from crkd_core.train.log import Board, Meter, Skips
 from crkd_core.train.norms import join_norms, seen_by_norms, set_norms, share_norms
 from crkd_core.train.objective import Objective, TrainingLoss
-from crkd_core.train.run_checkpoint import Parts, restore, save
+from crkd_core.train.rate import learning_rate_curve, warn_if_never_warm
+from crkd_core.train.run_checkpoint import Parts, is_saved, restore, save
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Frames, Positions, Views, paste_of, start_worker
-from crkd_core.train.start import TrainError, check_trainable, initial_network
+from crkd_core.train.start import TrainError, check_trainable, initial_network, unread_network
 
 __all__ = ["TrainError", "TrainingLoss", "train", "train_step"]
 
@@ -73,6 +75,7 @@ def train(
             loss or a gradient that is not finite; the message then names the samples, and the run
             folder holds the batch. With fp16 a gradient may be so for a while: the scale of the
             loss falls, and these steps are left out.
+        KeyboardInterrupt, SystemExit: told to end by SIGINT or SIGTERM; the last step is saved.
         OutputError: another process trains in this folder.
         RunError: it cannot be resumed; see ``restore``.
     """
@@ -83,10 +86,13 @@ def train(
     processes = Processes.of_environment()
     if processes.first:
         warn_if_emulated(config.precision, device)
-        _warn_if_never_warm(config)
+        warn_if_never_warm(config)
     with run.alone(), distributed.joined(processes, device) as device:
         torch.manual_seed(config.seed)
-        model = (model or initial_network(config)).to(device).train()
+        if model is None:
+            goes_on = resume and is_saved(run)
+            model = unread_network(config) if goes_on else initial_network(config)
+        model = model.to(device).train()
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = Average(model, decay=config.average) if config.average else None
         criterion = (criterion or TrainingLoss(config)).to(device).train()
@@ -137,7 +143,8 @@ def _loop(
     board = Board(
         run.path / "tensorboard", enabled=config.tensorboard and processes.first, done=done
     )
-    with _progress(shown=processes.first) as progress:
+    ending = Ending()
+    with ending.heard(), _progress(shown=processes.first) as progress:
         progress.console.print(
             f"{of} samples a step; BatchNorm: "
             + (f"statistics of {seen} samples" if seen else "frozen statistics")
@@ -167,9 +174,15 @@ def _loop(
                     record["skipped_steps"] = skips.read()
                 run.log(record | losses)
                 board.log(record | losses)
-            if step % config.checkpoint_steps == 0 or step == last:
+            told = ending.told(processes, device)
+            if step % config.checkpoint_steps == 0 or step == last or told:
                 parts.criterion.check()
                 save(run, parts, step=step)
+            if told:
+                name = signal.Signals(told).name
+                text = f"{name}: ended after step {step}; go on with --resume"
+                progress.console.print(text)
+                end_by(told)
     board.close()
 
 
@@ -229,30 +242,6 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, An
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-
-
-def learning_rate_curve(config: TrainConfig) -> Callable[[int], float]:
-    """Factor of learning_rate: warm-up from a third, then a cosine down to ``final_rate``."""
-
-    def factor(step: int) -> float:
-        if step < config.warmup_steps:
-            return 1 / 3 + 2 / 3 * step / config.warmup_steps
-        span = max(1, config.steps - config.warmup_steps)
-        share = min(1.0, (step - config.warmup_steps) / span)
-        cosine = (1 + math.cos(math.pi * share)) / 2
-        return config.final_rate + (1 - config.final_rate) * cosine
-
-    return factor
-
-
-def _warn_if_never_warm(config: TrainConfig) -> None:
-    """Warn of a schedule that never gets to its learning rate."""
-    if config.warmup_steps >= config.steps:
-        warnings.warn(
-            f"the learning rate still rises when the {config.steps} steps are over (warmup_steps "
-            f"{config.warmup_steps}) and never falls; --set warmup_steps={config.steps // 20}",
-            stacklevel=3,
-        )
 
 
 def _seed(config: TrainConfig, step: int, processes: Processes) -> int:

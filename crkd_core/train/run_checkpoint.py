@@ -90,6 +90,11 @@ def save(run: Run, parts: Parts, *, step: int) -> None:
         raise unwritten(path, error) from error
 
 
+def is_saved(run: Run) -> bool:
+    """Whether ``restore`` finds a network, so that nothing else need be read for one."""
+    return (run.path / CHECKPOINT).exists()
+
+
 def restore(run: Run, parts: Parts) -> int:
     """Load checkpoint.pt into the parts of a run; 0 when the run was stopped before its first.
 
@@ -103,7 +108,7 @@ def restore(run: Run, parts: Parts) -> int:
     """
     path = run.path / CHECKPOINT
     step = 0
-    if path.exists():
+    if is_saved(run):
         try:
             state = read_state(path)
         except CheckpointError as error:

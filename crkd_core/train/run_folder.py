@@ -29,7 +29,7 @@ from crkd_core.config import (
     to_dict,
     upgraded_training,
 )
-from crkd_core.files import PARTIAL, alone_in, read_file, sweep, write_text
+from crkd_core.files import alone_in, holds_files, read_file, sweep, write_text
 from crkd_core.train.distributed import Processes
 
 #: Files of a run: how it was begun, and what it logged.
@@ -82,7 +82,7 @@ class Run:
                     "another --out"
                 )
             # What is being tried out there, as by the other processes of this training, will go.
-            if any(one.suffix != PARTIAL for one in path.iterdir()):
+            if holds_files(path):
                 raise RunError(
                     f"{path} holds other files; choose a new or an empty folder as --out"
                 )

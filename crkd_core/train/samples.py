@@ -152,9 +152,11 @@ def seen(frame: Frame) -> Frame:
 def start_worker(_: int) -> None:
     """What a loading process does first: one thread, and an end when the training ends.
 
-    torch's own watch for the parent misses a worker that waits to hand over its samples.
+    torch's own watch for the parent misses a worker that waits to hand over its samples. What
+    ends the training, such as Ctrl-C, is not for this process: a step that goes on needs it.
     """
     torch.set_num_threads(1)
+    os.setpgrp()
     die_with_parent()
 
 

@@ -37,6 +37,11 @@ def check_trainable(config: TrainConfig, frames: Sized, device: str) -> None:
         raise TrainError(f"precision fp16 needs CUDA, and the device is {device}; use bf16")
 
 
+def unread_network(config: TrainConfig) -> BevDetector:
+    """A network whose weights come from the checkpoint of its run; no file is read for it."""
+    return build_detector(config.detector, pretrained=False)
+
+
 def initial_network(config: TrainConfig) -> BevDetector:
     """A new network, with the weights of ``config.start`` or ``start_image`` where one is given.
 

@@ -11,7 +11,13 @@ from crkd_core.evaluate.compare import SCORES, CompareError, compare, parse, rea
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import evaluate
 from crkd_core.files import write_json
-from crkd_core.train.curves import compare_losses, logged_runs, read_losses
+from crkd_core.train import curves
+from crkd_core.train.curves import (
+    compare_gradient_ratios,
+    compare_losses,
+    logged_runs,
+    read_losses,
+)
 from crkd_core.train.run_folder import RunError
 
 PNG = b"\x89PNG"
@@ -178,6 +184,31 @@ def test_losses_show_how_each_changed(tmp_path):
     assert (tmp_path / "out" / "losses.png").read_bytes().startswith(PNG)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["losses.png"]
     assert compare_losses(groups).rows == table.rows
+
+
+def test_every_run_is_seen_in_the_pictures_and_named(tmp_path, monkeypatch):
+    """Also one without the loss of the first panel, and one that logged a single step."""
+    drawn = []
+    monkeypatch.setattr(curves, "write_figure", lambda figure, _: drawn.append(figure))
+    groups = {}
+    for name, loss, steps in (("ours", "csrd", 5), ("theirs", "response_box", 1)):
+        lines = [
+            {"step": step, "total": 2.0, loss: 1.0, f"share.{loss}": 0.5, f"cosine.{loss}": 0.1}
+            for step in range(1, steps + 1)
+        ]
+        groups[name] = [tmp_path / name]
+        (tmp_path / name).mkdir()
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / name / "metrics.jsonl").write_text(text)
+    compare_losses(groups, tmp_path)
+    compare_gradient_ratios(groups, tmp_path)
+    for figure in drawn:
+        first = figure.axes[0]
+        assert [text.get_text() for text in first.get_legend().get_texts()] == [*groups]
+        for axes in figure.axes:
+            thick = [line for line in axes.lines if line.get_alpha() is None]
+            assert all(len(line.get_xdata()) > 1 or line.get_marker() == "." for line in thick)
+    assert len(drawn) == 2
 
 
 def test_losses_say_when_their_mean_is_not_of_seeds_alone(tmp_path):

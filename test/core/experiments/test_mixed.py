@@ -11,10 +11,11 @@ import pytest
 from crkd_core.data.nuscenes.reader import NuScenesFrames
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.evaluate.scored_data import scored_data
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.mixed import check_unmixed
 from crkd_core.experiments.plan import RunSpec, in_order
 from crkd_core.experiments.runner import run_all
+from crkd_core.experiments.settings import ExperimentError, Settings
 from crkd_core.files import write_json, write_text
 
 SPECS = in_order(
@@ -69,6 +70,22 @@ def test_a_start_is_not_trained_anew_under_runs_that_began_from_it(settings, tmp
     for name in ("D", "other-2"):
         shutil.rmtree(folder.run(name))
     check(folder, settings)
+
+
+def test_files_that_no_record_tells_of_are_not_removed_for_a_run(settings, tmp_path):
+    """A record that a disk or an editor has spoiled: the steps of its run are still there."""
+    folder = Folder(tmp_path / "out")
+    write_text("", folder.run("S0") / "config.json")
+    write_text("hours", folder.run("S0") / "checkpoint.pt")
+    refused = pytest.raises(ExperimentError, match=r"runs/S0 holds files, and no config\.json")
+    with folder.locked() as lock, refused:
+        run_all(folder, SPECS[:1], settings, lock=lock, jobs=1, splits=[])
+    write_text("weights", folder.run("A") / "mine.safetensors")
+    weights = Path(__file__).parents[3] / "weights" / "demo_plain.safetensors"
+    with pytest.raises(ExperimentError, match="runs/A holds files; remove it"):
+        folder.take("A", weights, "demo_student")
+    assert (folder.run("S0") / "checkpoint.pt").read_text() == "hours"
+    assert (folder.run("A") / "mine.safetensors").exists()
 
 
 def test_a_training_from_elsewhere_began_from_other_weights(settings, tmp_path):

@@ -13,9 +13,9 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import commands
 from crkd_core.experiments.arms import S0, STEPS, WARMUP, A, B, C
 from crkd_core.experiments.drives import DrivesError, share_out
-from crkd_core.experiments.folder import ExperimentError, Settings
 from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
+from crkd_core.experiments.settings import ExperimentError, Settings
 
 SETTINGS = Settings(
     data="/somewhere/world",

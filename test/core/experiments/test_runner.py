@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -25,10 +26,11 @@ from crkd_core.experiments.asked import Asked
 from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
-from crkd_core.experiments.folder import ExperimentError, Folder, Settings
+from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.lists import LISTS, runs_of
 from crkd_core.experiments.plan import PlanError, RunSpec, in_order
 from crkd_core.experiments.runner import run_all
+from crkd_core.experiments.settings import ExperimentError, Settings
 from crkd_core.files import write_json
 from crkd_core.model.checkpoint import CheckpointError, load_weights, read_config, save_weights
 from crkd_core.model.lidar.encoders import LidarBranchError
@@ -164,6 +166,28 @@ def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
     assert not taken.exists()
     with pytest.raises(PlanError, match="not one of the runs"):
         experiment("main", other, Asked(trained={"teacher": start}), seeds=1, only=["A"])
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
+def test_an_experiment_that_is_told_to_end_lets_its_trainings_save(data, tmp_path):
+    out = tmp_path / "out"
+    code = "from crkd_core.cli import main; main()"
+    words = ["experiment", "main", "--out", str(out), "--data", str(data), "--drives", "1,1,1"]
+    words += ["--only", "S0", "--only", "radar_only", "--jobs", "2"]
+    words += [word for one in (*TINY, "checkpoint_steps=9999") for word in ("--set", one)]
+    started = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE)
+    runs = [out / "runs" / name for name in ("S0", "radar_only")]
+    logs = [run / "metrics.jsonl" for run in runs]
+    wait_for(lambda: all(log.exists() and log.read_text().count("\n") >= 2 for log in logs))
+    started.terminate()
+    _, said = started.communicate(timeout=100)
+    assert started.returncode == 128 + signal.SIGTERM
+    assert b"trainings save their last step: S0, radar_only" in said
+    assert not processes_in(out)
+    for run, log in zip(runs, logs, strict=True):
+        step = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+        assert step == json.loads(log.read_text().splitlines()[-1])["step"]
+        assert f"ended after step {step}" in (out / "logs" / f"{run.name}.log").read_text()
 
 
 def test_the_ladder_makes_the_label_encoder_before_who_needs_it(data, tmp_path):

@@ -29,7 +29,7 @@ from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.pictures import draw_bev
 from crkd_core.evaluate.scoring import Countable, EvaluateError
-from crkd_core.model.checkpoint import CheckpointError, save_weights
+from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
 from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
 from crkd_core.report.maps import trained_student
@@ -267,11 +267,14 @@ def test_a_run_without_a_logged_step_has_no_curves_but_a_page(runs, tiny_world, 
     shutil.copytree(runs / "taught", taken)
     (taken / "metrics.jsonl").write_text("")
     (taken / "checkpoint.pt").unlink()
+    weights = taken / "weights.safetensors"
+    save_weights(load_weights(weights), weights, extra={"step": "1"})
     out = tmp_path / "report.html"
     report([str(taken)], out, data=tiny_world, split="mini_val")
     text = out.read_text()
     assert "nothing is logged yet, so there is no curve of it" in text
     assert "losses over steps" not in text and "runs</caption>" in text
+    assert "<td>1 of 2</td>" in text, "the weights are not those of the end of the schedule"
 
 
 def test_what_losses_see_is_left_out_where_it_cannot_be_known(runs, tiny_world, tmp_path):

@@ -15,7 +15,8 @@ from crkd_core.model.checkpoint import load_weights
 from crkd_core.presets import demo_teacher
 from crkd_core.train.average import Average
 from crkd_core.train.log import LogError, Meter
-from crkd_core.train.loop import TrainError, learning_rate_curve, train
+from crkd_core.train.loop import TrainError, train
+from crkd_core.train.rate import learning_rate_curve
 from crkd_core.train.run_checkpoint import save
 from crkd_core.train.run_folder import Run
 

@@ -11,8 +11,9 @@ from train_tiny import FRAMES, Interrupted, StopsAfter, a_config, logged
 from crkd_core.losses.depth import DepthLossError
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.log import Skips
-from crkd_core.train.loop import TrainError, learning_rate_curve, train
+from crkd_core.train.loop import TrainError, train
 from crkd_core.train.objective import HEATMAP_SHARE
+from crkd_core.train.rate import learning_rate_curve
 from crkd_core.train.run_folder import Run, RunError
 from crkd_core.train.samples import Positions, Views
 
@@ -29,6 +30,20 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path):
     a, b = (load_weights(r.path / "weights.safetensors").state_dict() for r in (whole, broken))
     for name, value in a.items():
         assert torch.equal(value, b[name]), name
+
+
+def test_a_resumed_run_needs_no_weights_that_it_started_from(tmp_path):
+    first = Run.start(tmp_path / "first", a_config(steps=1), data="", split="")
+    train(first, FRAMES)
+    start = first.path / "weights.safetensors"
+    config = a_config(steps=3, start=str(start))
+    whole, broken = (Run.start(tmp_path / n, config, data="", split="") for n in ("a", "b"))
+    train(whole, FRAMES)
+    with pytest.raises(Interrupted):
+        train(broken, StopsAfter(FRAMES, 5))  # In step 3; the checkpoint is of step 2.
+    start.unlink()
+    train(Run.open(broken.path), FRAMES, resume=True)
+    assert logged(broken) == logged(whole)
 
 
 def test_boxes_are_learned_alone_for_a_while_from_any_start(tmp_path):

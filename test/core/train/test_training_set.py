@@ -16,9 +16,10 @@ from crkd_core.cli import app
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.evaluate.truth import SampleTruth
-from crkd_core.presets import preset
+from crkd_core.presets import demo_student, preset
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_core.train.balance import classes_held
+from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views
 from crkd_core.train.start import TrainError
 from crkd_core.train.training_set import check_set
@@ -110,6 +111,10 @@ def test_key_frames_that_were_not_downloaded_are_counted_before_there_is_a_folde
     with pytest.raises(NuScenesError, match=text):
         train_in(root, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    # Lost since a run began: said before it goes on, not when their turn comes.
+    Run.start(tmp_path / "run", demo_student(), data="", split="scene-0061")
+    with pytest.raises(NuScenesError, match=text):
+        train_in(root, tmp_path / "run", "--resume")
     # What is not read need not be there, and neither do other scenes.
     NuScenesFrames(tables, "scene-0061", radar_sweeps=0, sensors=("CAM_FRONT",)).check_files()
     NuScenesFrames(tables, "scene-0103", lidar_sweeps=2).check_files()
