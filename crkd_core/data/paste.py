@@ -113,7 +113,7 @@ class PasteDatabase:
             arrays = {name: np.load(folder / f"{name}.npy") for name in fields}
             truth = Truth(**{**arrays, "classes": tuple(arrays["classes"].tolist())})
             return cls(truth=truth, points=np.asarray(points), start=start)
-        except (OSError, ValueError, PasteError) as error:
+        except (OSError, EOFError, ValueError, PasteError) as error:
             raise PasteError(
                 f"{folder}: cannot read the paste database: {error}; remove the folder, it is "
                 "built again"
