@@ -14,15 +14,16 @@ from crkd_ros.bags.message_types import make, serialize
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.writer import BagWriter, qos
 from crkd_ros.convert import box_messages
-from crkd_ros.convert.markers import MarkersConfig, marker_array
+from crkd_ros.convert.markers import MarkersConfig, MarkersRate, marker_array
 
 #: What the output bag takes over, so that it opens alone in Foxglove and RViz.
 COPIED = ("/tf_static", "/tf", "/markers/annotations")
 
+_MARKERS = "/detector_node/markers"
 #: Topics of the node under its default name, and their types.
 OUTPUTS = {
     "/detector_node/boxes": "sensor_msgs/msg/PointCloud2",
-    "/detector_node/markers": "visualization_msgs/msg/MarkerArray",
+    _MARKERS: "visualization_msgs/msg/MarkerArray",
     "/detector_node/detections": "vision_msgs/msg/Detection3DArray",
 }
 
@@ -39,7 +40,7 @@ class Publishing:
         apply: takes detections in axes of the vehicle and the stamp of their frame, ns; raises
             MotionError where they cannot be published.
         frame_id: frame of what it answers.
-        markers: what markers show.
+        markers: what markers show, and how often.
         threshold: the score that all detections are above.
     """
 
@@ -115,7 +116,7 @@ def write_detections(
         BagError: the bag exists, or the source cannot be read.
     """
     known, publishing = topics_of(source), publishing or Publishing()
-    count = 0
+    count, rate = 0, MarkersRate()
 
     def found() -> Iterator[Record]:
         nonlocal count
@@ -136,6 +137,8 @@ def write_detections(
                     data=bytes(serialize(info)),
                 )
             messages = output_messages(one.detections, one.stamp_ns, publishing)
+            if not rate.due(one.stamp_ns, publishing.markers):
+                del messages[_MARKERS]
             for topic, message in messages.items():
                 yield Record(
                     topic=topic,

@@ -55,7 +55,7 @@ def live(
     from crkd_ros.streaming_eval.naming import naming
     from crkd_ros.streaming_eval.players import SessionError, player_command
     from crkd_ros.streaming_eval.rates import RESULTS, score_rates
-    from crkd_ros.streaming_eval.scores import refuse_other_drives
+    from crkd_ros.streaming_eval.scores import refuse_other_drives, refuse_other_frames
 
     if player not in ("auto", "ros2", "own"):
         raise SessionError(f"--player: expected auto, ros2 or own, got {player!r}")
@@ -71,6 +71,7 @@ def live(
     files = config or ()
     framing = load_all(files, NodeConfig, node="detector_node", above=parameters)
     framing = replace(framing, weights=str(weights))
+    refuse_other_frames(framing.frame_id, framing.base_frame)
     topics = sensor_topics(topic)
     layout = layout_of(bag, framing, topics)
     for sentence in layout.sentences():

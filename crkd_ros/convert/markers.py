@@ -37,6 +37,8 @@ ADD, _DELETEALL = 0, 3
 _ARROW, _CUBE, _TEXT = 0, 1, 9
 #: Slower than this, an arrow would be a dot.
 _ARROW_MIN_SPEED = 0.5
+#: This share of the time between two arrays is enough: frames come a little early and late.
+_NEARLY = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,21 @@ class MarkersConfig:
 
     def __post_init__(self) -> None:
         check(self, "markers.")
+
+
+class MarkersRate:
+    """Which frames have an array of markers, by their stamps: ``rate`` of a MarkersConfig."""
+
+    def __init__(self) -> None:
+        self._before_ns: int | None = None
+
+    def due(self, stamp_ns: int, config: MarkersConfig) -> bool:
+        """Whether the frame with this stamp has one. A stamp before the last one begins anew."""
+        apart = None if self._before_ns is None else stamp_ns - self._before_ns
+        if config.rate and apart is not None and 0 <= apart < _NEARLY * 1e9 / config.rate:
+            return False
+        self._before_ns = stamp_ns
+        return True
 
 
 class Mark(NamedTuple):

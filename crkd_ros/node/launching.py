@@ -73,16 +73,18 @@ def detector_command(
     remaps: Mapping[str, str] | None = None,
     cores: Collection[int] | None = None,
 ) -> list[str]:
-    """The command line of the detector node.
+    """The command line of the detector node, which configures and activates itself.
 
     Args:
-        parameters: dotted names; they stand above the files.
+        parameters: dotted names; they stand above the files. Of ``autostart`` neither counts:
+            nobody else is there to start it.
         files: parameter files.
         remaps: names of its topics -> other names.
         cores: see ``module_command``.
     """
     words = [word for file in files for word in ("--params-file", str(file))]
-    words += [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    given = {**parameters, "autostart": "true"}
+    words += [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
     words += [
         word for name, other in (remaps or {}).items() for word in ("-r", f"{name}:={other}")
     ]

@@ -18,7 +18,7 @@ from crkd_ros.convert import box_messages, ros_packages
 from crkd_ros.convert.autoware import detected_objects
 from crkd_ros.convert.grids import occupancy_grid
 from crkd_ros.convert.marker_bytes import agrees, marker_bytes
-from crkd_ros.convert.markers import marker_array
+from crkd_ros.convert.markers import MarkersRate, marker_array
 from crkd_ros.motion.poses import EgoMotion
 from crkd_ros.node.latency import PARTS, pipeline
 from crkd_ros.node.postprocess import Place, Postprocess
@@ -31,8 +31,6 @@ _GRID = "nav_msgs/msg/OccupancyGrid"
 _RELIABLE_DEPTH = 10
 #: Steps of float32 in ~/boxes above this are told, metres.
 _COARSE = 0.01
-#: This share of the time between two arrays of markers is enough.
-_NEARLY = 0.9
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -83,7 +81,7 @@ class Outputs:
         self._bytes_agree = agrees(
             plain, serialize_message, lambda data: deserialize_message(data, kind)
         )
-        self._marked_ns: int | None = None
+        self._markers_rate = MarkersRate()
         self._labels: Any = None
         self._drivable: Any = None
         if ros_packages.installed("vision_msgs"):
@@ -219,12 +217,9 @@ class Outputs:
 
     def _markers(self, detections: Detections, *, stamp_ns: int, frame_id: str, make: Any) -> Any:
         """The array, as bytes where that is the same; None: it is not time for one yet."""
-        config, before = self._config.markers, self._marked_ns
-        # Frames come a little early and late; a stamp before the last one begins anew.
-        apart = None if before is None else stamp_ns - before
-        if config.rate and apart is not None and 0 <= apart < _NEARLY * 1e9 / config.rate:
+        config = self._config.markers
+        if not self._markers_rate.due(stamp_ns, config):
             return None
-        self._marked_ns = stamp_ns
         told: dict[str, Any] = {"stamp_ns": stamp_ns, "frame_id": frame_id, "config": config}
         if self._bytes_agree:
             return marker_bytes(detections, **told)

@@ -31,6 +31,14 @@ from crkd_ros.streaming_eval.session import run_session
 
 #: Times that the bag is played before unanswered key frames stay so.
 _TRIES = 3
+#: The log by which a folder is known to be the demo's: the first that it makes there.
+_LOG = "node.log"
+#: What it makes in its folder.
+_MADE = (
+    *("world", "bag", "calibration.yaml", _LOG, "player.log", "report.html"),
+    *("results_live.json", "results_offline.json"),
+    *("bev_[0-9][0-9].png", "cameras_[0-9][0-9].png", "precision_recall.png"),
+)
 
 
 class DemoError(RuntimeError):
@@ -50,7 +58,9 @@ def demo(
     engine: str,
     precision: str,
 ) -> Evaluation:
-    """Run the whole demo; everything lands in ``out`` (emptied first), report.html on top.
+    """Run the whole demo; everything lands in ``out``, report.html on top.
+
+    What an earlier demo has made there is replaced; what has other names stays.
 
     Args:
         out: folder for drive, bag, pictures and report.
@@ -85,9 +95,9 @@ def demo(
     check_engine(engine, precision, usable_device(device))
     if not weights.exists():
         raise DemoError(f"no weights at {weights}; run from the repository root or pass --weights")
-    if out.exists():
-        _remove_own(out)
-    out.mkdir(parents=True)
+    clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _LOG).touch()
     with _step(console, f"an unseen drive of {seconds:g} s (seed {seed})"):
         write_world(
             out / "world",
@@ -204,12 +214,19 @@ def run_offline(
     return frames, found, seconds
 
 
-def _remove_own(out: Path) -> None:
-    """Clear the folder of an earlier demo; refuse to touch anything else."""
-    entries = list(out.iterdir())
-    if entries and not (out / "world").is_dir():
+def clear(out: Path) -> None:
+    """Remove what an earlier demo has made in a folder, and nothing else.
+
+    Raises:
+        DemoError: there is something in it and no demo has been there.
+    """
+    if out.exists() and any(out.iterdir()) and not (out / _LOG).is_file():
         raise DemoError(f"{out} is not the folder of an earlier demo; choose another --out")
-    shutil.rmtree(out)
+    for path in (found for name in _MADE for found in out.glob(name)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextlib.contextmanager

@@ -141,10 +141,7 @@ def score_pass(
     _check_poses(tables, one, poses)
     answers = []
     for arrival in one.arrivals:
-        if arrival.frame_id not in (base_frame.lstrip("/"), MAP_FRAME):
-            raise ScoreError(
-                f"boxes are in frame {arrival.frame_id!r}; expected {base_frame} or {MAP_FRAME}"
-            )
+        refuse_other_frames(arrival.frame_id, base_frame)
         pose = np.eye(4) if arrival.frame_id == MAP_FRAME else poses.get(arrival.stamp_ns)
         if pose is None:
             raise ScoreError(
@@ -178,6 +175,15 @@ def score_pass(
         dropped=one.dropped,
         stages=one.stages,
     )
+
+
+def refuse_other_frames(frame_id: str, base_frame: str) -> None:
+    """Raise ScoreError for boxes in a frame whose place in the data set nobody knows."""
+    if frame_id not in (base_frame.lstrip("/"), MAP_FRAME):
+        raise ScoreError(
+            f"boxes are in frame {frame_id!r}; expected {base_frame} or {MAP_FRAME} (output_frame "
+            "of the detector)"
+        )
 
 
 def stamps_of(one: Pass) -> set[int]:

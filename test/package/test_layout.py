@@ -123,6 +123,23 @@ def test_frame_and_geometry_start_without_torch() -> None:
     assert done.stdout.strip() == "False", done.stderr
 
 
+#: `detector_node` answers signals as the system does until it is a node.
+@pytest.mark.parametrize("name", ["crkd", "evaluator", "nuscenes2bag", "replay"])
+def test_a_command_can_answer_an_interrupt_before_it_imports_anything(name: str) -> None:
+    code = (
+        "import sys; from crkd_core import main\n"
+        "def start(*where):\n"
+        "    print([m for m in ('numpy', 'typer', 'crkd_ros') if m in sys.modules])\n"
+        "main.start = start\n"
+    )
+    begin = f"import runpy; runpy.run_path({str(ROOT / 'scripts' / name)!r})"
+    begin = "main.main()" if name == "crkd" else begin
+    done = subprocess.run(
+        [sys.executable, "-c", code + begin], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_metadata_is_where_colcon_reads_it() -> None:
     root = ElementTree.parse(ROOT / "package.xml").getroot()
     assert root.get("format") == "3"

@@ -89,6 +89,19 @@ def test_ids_are_given_and_the_base_frame_is_named(place, tmp_path) -> None:
     assert {"id"} <= {field.name for field in messages[-1].fields}
 
 
+def test_markers_are_as_frequent_as_the_node_would_send_them(place, tmp_path) -> None:
+    counts = []
+    for rate in (0.0, 6.0):
+        out = tmp_path / f"{rate:g}"
+        done = replayed(place, out, {"markers": {"rate": rate}})
+        assert done.returncode == 0, done.stderr
+        topics = ("/detector_node/boxes", "/detector_node/markers")
+        counts.append([len(list(read_bag(out / "detections", topics=[one]))) for one in topics])
+    (frames, arrays_), (again, fewer) = counts
+    # Frames come at 12 Hz.
+    assert frames == again == arrays_ and fewer == (frames + 1) // 2
+
+
 @pytest.mark.parametrize(
     ("parameters", "error"),
     [

@@ -192,3 +192,25 @@ def test_what_is_wrong_is_said_before_the_bag_is_played(given, text, tiny_world,
     finally:
         process.kill()
     assert process.returncode == 1 and text in err, (out, err)
+
+
+#: rclpy's handler of SIGTERM ends the context, whatever the evaluator is doing.
+ENDED = """
+import sys, rclpy
+from crkd_ros.streaming_eval import evaluator
+
+class Late(evaluator.EvaluatorNode):
+    def __init__(self):
+        rclpy.try_shutdown()
+        super().__init__()
+
+evaluator.EvaluatorNode = Late
+sys.exit(evaluator.main([]))
+"""
+
+
+def test_a_signal_while_the_node_is_made_is_an_end_without_an_error():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

@@ -480,6 +480,9 @@ def test_results_and_weights_are_looked_at_before_a_node_starts(tiny_drive, tmp_
     assert "parameter sensors=[CAM]: sensors: expected some" in refused(
         "--parameter=sensors=[CAM]"
     )
+    assert "boxes are in frame 'odom'; expected base_link or map" in refused(
+        "--parameter=output_frame=odom"
+    )
     (tmp_path / "out" / "calibration.yaml").write_text("mine")
     assert "already holds calibration.yaml; pass --overwrite" in refused()
 
