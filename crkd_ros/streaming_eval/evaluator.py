@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.exceptions import NotInitializedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 from crkd_core.data.nuscenes.tables import NuScenesError
@@ -139,6 +141,11 @@ def main(args: list[str] | None = None) -> int:
             pass
         node.report()
     except KeyboardInterrupt:
+        return 1
+    except (rclpy_implementation.RCLError, NotInitializedException):
+        # rclpy has ended the context at a signal, and the node is not made yet.
+        if rclpy.ok():
+            raise
         return 1
     except (ParameterError, *REFUSED, NuScenesError, ScoreError, OutputError, OSError) as error:
         print(f"evaluator: {error}", file=sys.stderr)
