@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import re
 import sys
 import warnings
@@ -94,6 +95,11 @@ def explained(error: BaseException) -> str:
     kind, text = type(error).__name__, str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
+        if top != error.name and (folder := extras.folder_of(top)):
+            return (
+                f"{folder} has no {error.name} for Python {platform.python_version()} of "
+                f"{sys.executable}: {extras.cure(top)}"
+            )
         if extra := extras.extra_of(top):
             return f"{top} is not installed: {extras.remedy(extra)}"
         return f"{kind}: {text} in {sys.executable}; activate the environment that has it"
@@ -104,6 +110,9 @@ def explained(error: BaseException) -> str:
         # Files are named by whoever writes them (files.replacing).
         if error.filename is None and error.errno in FULL:
             text = f"standard output: {error.strerror}"
+    if isinstance(error, ImportError):
+        # rclpy adds a line.
+        text = " ".join(text.split())
     return f"{kind}: {_without_trace(text)}"
 
 

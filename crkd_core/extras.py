@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 #: Extra -> the modules that it brings. Modules and not distributions are looked for: where ROS 2
 #: is sourced, rclpy is there without the wheels of the extra.
@@ -26,6 +27,12 @@ def extra_of(module: str) -> str | None:
     return next((extra for extra, modules in MODULES.items() if top in modules), None)
 
 
+def folder_of(package: str) -> str | None:
+    """Where a package is installed; None where it is not."""
+    found = importlib.util.find_spec(package)
+    return str(Path(found.origin).parent) if found is not None and found.origin else None
+
+
 def remedy(extra: str) -> str:
     """What brings an extra, as an imperative, whichever folder it is done in.
 
@@ -35,3 +42,11 @@ def remedy(extra: str) -> str:
     if extra == "ros":
         return "source ROS 2, or pip install 'crkd_ros[ros]'"
     return f"pip install {' '.join(MODULES[extra])}"
+
+
+def cure(package: str) -> str:
+    """What to do about an installed package that lacks a part of its own, as an imperative."""
+    if package in MODULES["ros"]:
+        # Wheels beside a sourced ROS 2 would make it worse.
+        return "take the Python that this ROS 2 was built for"
+    return f"install {package} anew"
