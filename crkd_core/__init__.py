@@ -1,22 +1,31 @@
 """Camera-radar 3D detection with knowledge distillation, without ROS."""
 
+import importlib
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crkd_core.boxes import Boxes, Detections, Truth
+    from crkd_core.frame import Frame, radar_returns
+    from crkd_core.infer.detector import Detector
 
 # torch's OpenMP threads spin at barriers by default; beside any other process that costs whole
 # time slices (a training step took 5 to 25 times longer). Must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from crkd_core.boxes import Boxes, Detections, Truth
-from crkd_core.frame import Frame, radar_returns
-
 __all__ = ["Boxes", "Detections", "Detector", "Frame", "Truth", "radar_returns"]
 __version__ = "0.1.0"
 
+#: Where the names above are. Imported when they are asked for: the bag tools start faster without
+#: torch, and launch files are run by a Python that need not have it.
+_MODULES = {
+    **dict.fromkeys(("Boxes", "Detections", "Truth"), "boxes"),
+    **dict.fromkeys(("Frame", "radar_returns"), "frame"),
+    "Detector": "infer.detector",
+}
+
 
 def __getattr__(name: str) -> object:
-    # Detector needs torch; Frame and Boxes do not, and the bag tools start faster without it.
-    if name == "Detector":
-        from crkd_core.infer.detector import Detector
-
-        return Detector
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
