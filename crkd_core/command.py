@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 import sys
 import warnings
@@ -94,15 +93,7 @@ def explained(error: BaseException) -> str:
     """An error on one line, and of a module that is missing what brings it."""
     kind, text = type(error).__name__, str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        if top != error.name and (folder := extras.folder_of(top)):
-            return (
-                f"{folder} has no {error.name} for Python {platform.python_version()} of "
-                f"{sys.executable}: {extras.cure(top)}"
-            )
-        if extra := extras.extra_of(top):
-            return f"{top} is not installed: {extras.remedy(extra)}"
-        return f"{kind}: {text} in {sys.executable}; activate the environment that has it"
+        return extras.absent(error)
     if isinstance(error, OSError):
         # str() of these begins with a number that says nothing to a user.
         known = error.strerror and error.filename is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
+import sys
 from pathlib import Path
 
 #: Extra -> the modules that it brings. Modules and not distributions are looked for: where ROS 2
@@ -27,12 +29,6 @@ def extra_of(module: str) -> str | None:
     return next((extra for extra, modules in MODULES.items() if top in modules), None)
 
 
-def folder_of(package: str) -> str | None:
-    """Where a package is installed; None where it is not."""
-    found = importlib.util.find_spec(package)
-    return str(Path(found.origin).parent) if found is not None and found.origin else None
-
-
 def remedy(extra: str) -> str:
     """What brings an extra, as an imperative, whichever folder it is done in.
 
@@ -44,9 +40,20 @@ def remedy(extra: str) -> str:
     return f"pip install {' '.join(MODULES[extra])}"
 
 
-def cure(package: str) -> str:
-    """What to do about an installed package that lacks a part of its own, as an imperative."""
-    if package in MODULES["ros"]:
+def absent(error: ModuleNotFoundError) -> str:
+    """What is missing, and what to do about it, on one line."""
+    name = error.name or ""
+    top = name.partition(".")[0]
+    found = importlib.util.find_spec(top) if top != name else None
+    if found is not None and found.origin:
         # Wheels beside a sourced ROS 2 would make it worse.
-        return "take the Python that this ROS 2 was built for"
-    return f"install {package} anew"
+        ros = top in MODULES["ros"]
+        cure = "take the Python that this ROS 2 was built for" if ros else f"install {top} anew"
+        return (
+            f"{Path(found.origin).parent} has no {name} for Python {platform.python_version()} of "
+            f"{sys.executable}: {cure}"
+        )
+    if extra := extra_of(top):
+        return f"{top} is not installed: {remedy(extra)}"
+    text = " ".join(str(error).split())
+    return f"ModuleNotFoundError: {text} in {sys.executable}; activate the environment that has it"
