@@ -93,10 +93,7 @@ def explained(error: BaseException) -> str:
     """An error on one line, and of a module that is missing what brings it."""
     kind, text = type(error).__name__, str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        if extra := extras.extra_of(top):
-            return f"{top} is not installed: {extras.remedy(extra)}"
-        return f"{kind}: {text} in {sys.executable}; activate the environment that has it"
+        return extras.absent(error)
     if isinstance(error, OSError):
         # str() of these begins with a number that says nothing to a user.
         known = error.strerror and error.filename is not None
@@ -104,6 +101,9 @@ def explained(error: BaseException) -> str:
         # Files are named by whoever writes them (files.replacing).
         if error.filename is None and error.errno in FULL:
             text = f"standard output: {error.strerror}"
+    if isinstance(error, ImportError):
+        # rclpy adds a line.
+        text = " ".join(text.split())
     return f"{kind}: {_without_trace(text)}"
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
+import sys
+from pathlib import Path
 
 #: Extra -> the modules that it brings. Modules and not distributions are looked for: where ROS 2
 #: is sourced, rclpy is there without the wheels of the extra.
@@ -35,3 +38,22 @@ def remedy(extra: str) -> str:
     if extra == "ros":
         return "source ROS 2, or pip install 'crkd_ros[ros]'"
     return f"pip install {' '.join(MODULES[extra])}"
+
+
+def absent(error: ModuleNotFoundError) -> str:
+    """What is missing, and what to do about it, on one line."""
+    name = error.name or ""
+    top = name.partition(".")[0]
+    found = importlib.util.find_spec(top) if top != name else None
+    if found is not None and found.origin:
+        # Wheels beside a sourced ROS 2 would make it worse.
+        ros = top in MODULES["ros"]
+        cure = "take the Python that this ROS 2 was built for" if ros else f"install {top} anew"
+        return (
+            f"{Path(found.origin).parent} has no {name} for Python {platform.python_version()} of "
+            f"{sys.executable}: {cure}"
+        )
+    if extra := extra_of(top):
+        return f"{top} is not installed: {remedy(extra)}"
+    text = " ".join(str(error).split())
+    return f"ModuleNotFoundError: {text} in {sys.executable}; activate the environment that has it"

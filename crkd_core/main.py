@@ -1,7 +1,4 @@
-"""Entry points of `crkd` and of `ros2 run`.
-
-Nothing is imported before an interrupt can be answered.
-"""
+"""Entry points of commands. Nothing is imported before an interrupt or a lack can be answered."""
 
 from __future__ import annotations
 
@@ -15,7 +12,10 @@ def main() -> None:
 
 
 def start(module: str, name: str = "main") -> None:
-    """Run a command; an interrupt, also one while its modules are imported, is status 130.
+    """Run a command.
+
+    Also while its modules are imported an interrupt is status 130, and a package that the Python
+    in use has not, as where no environment is active, one line and status 1.
 
     Args:
         module: that has it.
@@ -25,3 +25,7 @@ def start(module: str, name: str = "main") -> None:
         sys.exit(getattr(importlib.import_module(module), name)())
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        from crkd_core.extras import absent
+
+        sys.exit(f"error: {absent(error)}")

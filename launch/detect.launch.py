@@ -22,8 +22,8 @@ from launch_ros.substitutions import FindPackageShare
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.parameters import knobs, parameter_file
-from crkd_ros.parameters.framing import SENSOR, TopicsConfig
 from crkd_ros.parameters.launch_arguments import truth
+from crkd_ros.parameters.topics import SENSOR, TopicsConfig
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("crkd_ros")

@@ -9,9 +9,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from crkd_core.config.checks import (
     ConfigError,
@@ -21,6 +19,10 @@ from crkd_core.config.checks import (
     check_range,
     check_sensors,
 )
+
+if TYPE_CHECKING:
+    # Launch files read parameter files with these modules, where ROS 2 has it not.
+    from typing_extensions import Self
 
 #: The losses of CRKD with the default weights of their balanced forms; configuration, log and
 #: command line use these names.

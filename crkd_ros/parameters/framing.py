@@ -11,6 +11,7 @@ from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
 from crkd_ros.parameters.knobs import ParameterError, check, knob
+from crkd_ros.parameters.topics import SENSOR, TopicsConfig
 
 CameraName = Literal[
     "CAM_FRONT",
@@ -85,34 +86,6 @@ class MotionConfig:
 
     def __post_init__(self) -> None:
         check(self, "motion.")
-
-
-#: Stands for the name of a sensor in topics. Braces would be a mapping for YAML, and so for
-#: ``ros2 param set`` and for a file of ``ros2 param dump``.
-SENSOR = "<sensor>"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TopicsConfig:
-    """Input topics; <sensor> becomes cam_front, radar_front and so on. Single ones: remap."""
-
-    image_compressed: str = knob(
-        "<sensor>/image_rect_compressed", "Topic of each camera with image_transport compressed"
-    )
-    image_raw: str = knob("<sensor>/image_rect", "Topic of each camera with image_transport raw")
-    camera_info: str = knob("<sensor>/camera_info", "CameraInfo topic of each camera")
-    radar: str = knob("<sensor>", "PointCloud2 topic of each radar")
-    odometry: str = knob("odom", "Topic of nav_msgs/Odometry, for motion.source odom")
-
-    def __post_init__(self) -> None:
-        for name in ("image_compressed", "image_raw", "camera_info", "radar"):
-            topic = getattr(self, name)
-            if SENSOR not in topic:
-                braces = " (braces are a mapping for YAML)" if "{sensor}" in topic else ""
-                raise ParameterError(
-                    f"topics.{name}: expected a topic with {SENSOR}{braces}, which becomes the "
-                    f"name of each sensor, got {topic!r}; topics of other names: remap each one"
-                )
 
 
 Framing = TypeVar("Framing", bound="FramingConfig")

@@ -55,8 +55,8 @@ class Firing:
             return "not measured: too few images"
         rates = {name: 1e9 / period for name, period in self.periods_ns.items() if period}
         if len(rates) == 1:
-            return "one camera, " + ", ".join(f"{rate:.1f} Hz" for rate in rates.values())
-        common = f"{statistics.median(rates.values()):.1f} Hz" if rates else ""
+            return "one camera, " + ", ".join(map(_often, rates.values()))
+        common = _often(statistics.median(rates.values())) if rates else ""
         if self.kind == "at_once":
             return f"at once, {common}, within {self.spread_ns / 1e6:.0f} ms"
         if self.kind == "in_turn":
@@ -69,6 +69,11 @@ class Firing:
             groups[-1][1].append(name.lower())
         texts = (f"{rate:.0f} Hz: {', '.join(names)}" for rate, names in groups)
         return f"each for itself ({'; '.join(texts)})"
+
+
+def _often(rate: float) -> str:
+    """A median rate in words: as Hz it would read as the mean, which in nuScenes is another."""
+    return f"every {1e3 / rate:.0f} ms (median)"
 
 
 def unmeasured(config: SyncConfig) -> Firing:

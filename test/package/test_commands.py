@@ -321,11 +321,36 @@ def test_an_interrupt_before_a_command_is_known_is_status_130(monkeypatch, capsy
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("rosbags.rosbag2", "error: rosbags is not installed: pip install rosbags mcap\n"),
+        ("rosbags", "error: rosbags is not installed: pip install rosbags mcap\n"),
         ("rclpy", "error: rclpy is not installed: source ROS 2, or pip install 'crkd_ros[ros]'\n"),
-        ("torch.nn", f"No module named 'torch.nn' in {sys.executable}; activate the environment"),
+        ("none.nn", f"No module named 'none.nn' in {sys.executable}; activate the environment"),
     ],
 )
 def test_missing_modules_are_said_with_what_brings_them(module, text, monkeypatch, capsys):
     error = ModuleNotFoundError(f"No module named {module!r}", name=module)
     assert text in run_failing(error, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("rclpy", "take the Python that this ROS 2 was built for\n"),
+        ("rosbags", "install rosbags anew\n"),
+    ],
+)
+def test_a_package_of_another_python_is_not_said_to_be_missing(
+    name, advice, tmp_path, monkeypatch, capsys
+):
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    # rclpy adds a line to the text of Python.
+    error = ModuleNotFoundError(f"No module named '{name}.part'\nIt is not", name=f"{name}.part")
+    text = run_failing(error, monkeypatch, capsys)
+    assert text.startswith(f"error: {package} has no {name}.part for Python 3.")
+    assert text.endswith(f" of {sys.executable}: {advice}")
+    broken = ImportError("librcl.so: cannot open\nThe C extension", name=name)
+    text = run_failing(broken, monkeypatch, capsys)
+    assert text == "error: ImportError: librcl.so: cannot open The C extension\n"

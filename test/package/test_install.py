@@ -74,6 +74,19 @@ def test_executables_of_ros_lie_where_ros_looks(prefix):
         assert done.returncode == 0 and f"Usage: {name}" in done.stdout, done.stderr
 
 
+def test_where_no_environment_is_active_every_executable_says_so(prefix):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["PATH"] = f"{prefix / 'bin'}{os.pathsep}{environment['PATH']}"
+    folder = prefix / "lib" / "crkd_ros"
+    for path in (prefix / "bin" / "crkd", *(folder / name for name in sorted(EXECUTABLES))):
+        done = subprocess.run([path, "--help"], env=environment, capture_output=True, text=True)
+        text = f" in {prefix / 'bin' / 'python'}"
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("error: ModuleNotFoundError: No module named '")
+        assert text in done.stderr and done.stderr.count("\n") == 1
+        assert done.stderr.endswith("; activate the environment that has it\n")
+
+
 def test_scripts_of_the_tree_can_be_executed():
     """`colcon build --symlink-install` links to them, so their own mode counts."""
     for name in EXECUTABLES:

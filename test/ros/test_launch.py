@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +19,8 @@ from flat import flat
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.node.latency import PARTS
 from crkd_ros.parameters import knobs
-from crkd_ros.parameters.framing import SENSOR
 from crkd_ros.parameters.node import NodeConfig
+from crkd_ros.parameters.topics import SENSOR
 from crkd_ros.streaming_eval import players
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,6 +85,42 @@ def detect(monkeypatch, **given):
     values = {name: default for name, default, _ in module.ARGUMENTS}
     values["config"] = CONFIG
     return module.nodes(launch_rig.Context({**values, **given}))
+
+
+#: What `ros2 launch` has for certain: its Python is the system's, whichever one is active.
+OF_ROS = {"numpy", "PyYAML", "crkd_ros", "crkd-ros"}
+LOADED = """
+import sys
+import types
+from importlib.metadata import packages_distributions
+
+import launch_rig
+
+patch = types.SimpleNamespace(setitem=lambda table, key, value: table.update({key: value}))
+here = {*sys.modules}
+for name in ("detect.launch.py", "replay.launch.py"):
+    module = launch_rig.load(name, patch)
+    module.generate_launch_description()
+    values = {name: default for name, default, _ in module.ARGUMENTS}
+    context = launch_rig.Context({**values, "bag": "b", "config": CONFIG, "rviz": "true"})
+    getattr(module, "nodes", lambda _: None)(context)
+owners = packages_distributions()
+for name in sorted({name.partition(".")[0] for name in {*sys.modules} - here}):
+    print(*owners.get(name, ()))
+"""
+
+
+@without_launch
+def test_launch_files_need_nothing_but_what_comes_with_ros():
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED.replace("CONFIG", repr(CONFIG))],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'test' / 'support'}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PyYAML" in (found := {*done.stdout.split()})
+    assert not found - OF_ROS
 
 
 @without_launch

@@ -21,7 +21,8 @@ from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import BagError, make
 from crkd_ros.bags.reader import open_bag, topics_of
 from crkd_ros.bags.recorded_calibration import CalibrationError, of_bag
-from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
+from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.parameters.topics import TopicsConfig
 
 OWN = "/cam_front/image_rect_compressed"
 

@@ -28,7 +28,8 @@ from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.bags.samples import key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays, radar_clouds
-from crkd_ros.parameters.framing import FramingConfig, MotionConfig, TopicsConfig
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
+from crkd_ros.parameters.topics import TopicsConfig
 
 SCENE = "scene-0103"
 IMAGE = ImageConfig(height=32, width=64, zoom=1.1)

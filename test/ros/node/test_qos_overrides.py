@@ -7,7 +7,8 @@ import pytest
 rclpy = pytest.importorskip("rclpy")
 
 from crkd_ros.node.qos_overrides import without_effect  # noqa: E402
-from crkd_ros.parameters.framing import FramingConfig, TopicsConfig  # noqa: E402
+from crkd_ros.parameters.framing import FramingConfig  # noqa: E402
+from crkd_ros.parameters.topics import TopicsConfig  # noqa: E402
 
 #: What is named for the whole vehicle holds, whatever sensors are in use.
 FRAMING = FramingConfig(sensors=("CAM_FRONT",), topics=TopicsConfig(odometry=""))

@@ -19,7 +19,8 @@ from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.motion.calibration_file import Calibration, CameraEntry
 from crkd_ros.motion.odometry import OdometryMotion
 from crkd_ros.motion.poses import NoMotion
-from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
+from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.parameters.topics import TopicsConfig
 from crkd_ros.sensors.rig import Rig
 from crkd_ros.sensors.sensor import Camera, NoIntrinsics, WhenUsed
 from crkd_ros.sync.history import Arrival

@@ -10,7 +10,8 @@ from camera_messages import raw
 from crkd_ros.bags.frames import layout_of
 from crkd_ros.bags.message_types import make
 from crkd_ros.node.launching import detector_command
-from crkd_ros.parameters.framing import FramingConfig, TopicsConfig
+from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.parameters.topics import TopicsConfig
 from crkd_ros.streaming_eval.naming import Naming, naming
 from crkd_ros.streaming_eval.players import SessionError
 
