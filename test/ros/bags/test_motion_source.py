@@ -237,6 +237,23 @@ def test_a_twist_that_contradicts_its_poses_is_told_and_not_used(tmp_path, whole
     same_motion(found, whole)
 
 
+def test_odometry_that_is_a_twist_alone_is_told(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic == "/odom":
+            rest = ros_rig.odometry(make, START)
+            rest.header = message.header
+            for part in (rest.pose.pose.position, rest.pose.pose.orientation):
+                part.x = part.y = part.z = 0.0
+            rest.pose.pose.orientation.w = 1.0
+            # It stands at first, and then drives.
+            rest.twist.twist.linear.x = 0.01 if number < 70 else 10.0
+            message = rest
+        yield topic, message
+
+    _, said, _ = taken(rig_bags.write(tmp_path / "bag", change))
+    assert "its twist contradicts its own poses, which are believed: they stand still" in said
+
+
 @pytest.mark.parametrize("told", ["clockwise from north", "not at all"])
 def test_a_heading_of_another_convention_is_said(told, tmp_path):
     def change(topic, message, number):
