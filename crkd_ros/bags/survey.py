@@ -153,6 +153,12 @@ class Survey:
         messages = zip(self._stamps, self._records, self._topics, strict=True)
         return ((stamp, record, self._sensors[topic]) for stamp, record, topic in messages)
 
+    def unread_motion(self) -> Iterator[str]:
+        """What poses and transforms cannot be read: no account of sensors counts them."""
+        for topic in sorted(self.broken.keys() & {*self._tf, *self.odometry}):
+            count, why = self.broken[topic]
+            yield f"{topic}: {count} messages cannot be used: {why}"
+
     def times(self, *, record_times: bool = False) -> tuple[dict[str, Times], Strays]:
         """Stamps of every channel, ns, in the order of the file and without strays; the strays.
 

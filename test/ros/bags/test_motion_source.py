@@ -14,6 +14,7 @@ from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
+from crkd_ros.calibration_check.drive import check_bag
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
@@ -26,7 +27,7 @@ def taken(path, **options):
     problems: list[BagProblem] = []
     with Recording(path, **options) as recording:
         found = list(recording.frames(IMAGE, problems=problems))
-        return recording.source.taken.name, " | ".join(recording.source.sentences()), found
+        return recording.source.taken.name, " | ".join(recording.sentences()), found
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,26 @@ def test_a_twist_that_contradicts_its_poses_is_told_and_not_used(tmp_path, whole
     assert name == "/odom" and "its twist contradicts its own poses" in said
     assert ("axes of the world" if what == "world" else "as in km/h") in said
     same_motion(found, whole)
+
+
+def test_poses_and_transforms_that_cannot_be_read_are_told(tmp_path, whole) -> None:
+    def change(topic, message, number):
+        if topic == "/odom" and number % 3 == 0:
+            message.pose.pose.orientation.w = float("nan")
+        if topic == "/tf_static":
+            wrong = tf_message("base_link", {"gnss": np.eye(4)}, START)
+            wrong.transforms[0].transform.rotation.w = 0.0
+            yield topic, wrong
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    name, said, found = taken(bag)
+    assert name == "/odom"
+    assert "/odom: 46 messages cannot be used: not a pose: expected a finite quaternion" in said
+    assert "/tf_static: 1 messages cannot be used: transform of gnss: not a pose" in said
+    same_motion(found, whole, atol=1e-3)
+    told = check_bag(bag, frames=2, framing=FramingConfig()).troubles
+    assert [one.split(":")[0] for one in told] == ["/odom", "/tf_static"]
 
 
 def test_odometry_that_is_a_twist_alone_is_told(tmp_path) -> None:
