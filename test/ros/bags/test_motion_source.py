@@ -10,6 +10,7 @@ from rig_bags import IMAGE, SECOND, START, tf_message
 
 from crkd_core import geometry
 from crkd_core.sensors import CAMERAS
+from crkd_ros.bags import survey
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.info import describe
@@ -17,6 +18,7 @@ from crkd_ros.bags.message_types import make
 from crkd_ros.calibration_check.drive import check_bag
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
+from crkd_ros.motion.twists import contradiction
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 FOOTPRINT = geometry.pose([0.3, 0, 0.2], [1, 0, 0, 0])
@@ -256,6 +258,23 @@ def test_poses_and_transforms_that_cannot_be_read_are_told(tmp_path, whole) -> N
     same_motion(found, whole, atol=1e-3)
     told = check_bag(bag, frames=2, framing=FramingConfig()).troubles
     assert [one.split(":")[0] for one in told] == ["/odom", "/tf_static"]
+
+
+def test_a_drive_that_stands_for_long_is_looked_at_to_its_end(monkeypatch) -> None:
+    monkeypatch.setattr(survey, "_TWISTS", 100)
+    log = survey.OdometryLog()
+    for i in range(1000):
+        stamp, seconds = START + i * SECOND // 50, max(0, i - 600) / 50
+        message = ros_rig.odometry(make, stamp)
+        pose = geometry.pose([10 * seconds, 0, 0], [1, 0, 0, 0])
+        message.pose.pose = box_messages.pose_of(pose, make)
+        message.twist.twist.linear.x = 36.0 if seconds else 0.01
+        log.take(message, "/odom", stamp)
+    frames = log.most()
+    twists = log.twists[frames].kept
+    assert 50 <= len(twists) < 100
+    assert np.ptp(np.diff([stamp for stamp, _ in twists])) == 0
+    assert "as in km/h" in contradiction(log.tables[frames], twists)
 
 
 def test_odometry_that_is_a_twist_alone_is_told(tmp_path) -> None:
