@@ -156,6 +156,12 @@ class Recording:
     ) -> None:
         self.close()
 
+    def sentences(self) -> Iterator[str]:
+        """What is taken of the bag, and what of its poses and transforms cannot be read."""
+        yield from self.layout.sentences()
+        yield from self.source.sentences()
+        yield from self.survey.unread_motion()
+
     def references(self, image: ImageConfig) -> list[int]:
         """The reference stamps, ns, of the frames that ``frames`` will try to make.
 

@@ -183,7 +183,7 @@ def _of_odometry(
     if len(log.tables) > 1:
         pairs = ", ".join(f"{child} in {parent}" for parent, child in sorted(log.tables))
         trouble.append(f"its messages are of {pairs}; only the most frequent ones are used")
-    if wrong := contradiction(log.tables[frames], log.twists[frames]):
+    if wrong := contradiction(log.tables[frames], log.twists[frames].kept):
         trouble.append(wrong)
     if wrong := sideways(table):
         trouble.append(wrong)

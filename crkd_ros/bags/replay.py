@@ -203,7 +203,7 @@ class _Replay:
             key_frames=len(self._answers),
             problems=tuple(self._problems),
             account=self._account,
-            notes=(*recording.layout.sentences(), *recording.source.sentences()),
+            notes=tuple(recording.sentences()),
             evaluation=evaluation,
         )
 

@@ -29,8 +29,29 @@ from crkd_ros.motion.transform_tree import TransformTree
 
 PoseTimes = Literal["header", "filled", "record"]
 
-#: So many twists of an odometry are compared with its poses.
+#: At most so many twists of an odometry are kept, to be compared with its poses.
 _TWISTS = 5000
+
+
+class Twists:
+    """Twists of a whole drive, evenly: it may stand for long before it begins.
+
+    Attributes:
+        kept: stamp, ns, and linear and angular velocity [6].
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[int, NDArray[np.float64]]] = []
+        self._count, self._every = 0, 1
+
+    def add(self, stamp_ns: int, twist: NDArray[np.float64]) -> None:
+        """Note one, or pass over it."""
+        if self._count % self._every == 0:
+            self.kept.append((stamp_ns, twist))
+        self._count += 1
+        if len(self.kept) == _TWISTS:
+            del self.kept[1::2]
+            self._every *= 2
 
 
 class OdometryLog:
@@ -38,12 +59,12 @@ class OdometryLog:
 
     Attributes:
         tables: (frame, child frame) -> poses of the child in the frame.
-        twists: the same -> rows of stamp, ns, and the first of them, [7]: linear and angular.
+        twists: the same -> those of the messages that are filled in.
     """
 
     def __init__(self) -> None:
         self.tables: dict[tuple[str, str], PoseTable] = {}
-        self.twists: dict[tuple[str, str], list[tuple[int, NDArray[np.float64]]]] = {}
+        self.twists: dict[tuple[str, str], Twists] = {}
 
     def take(self, message: Any, topic: str, stamp: int) -> None:
         """Note one nav_msgs/Odometry and when it was measured, ns. Raises ConvertError."""
@@ -52,9 +73,9 @@ class OdometryLog:
             raise ConvertError("odometry without a stamp")
         frames = message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
         self.tables.setdefault(frames, PoseTable(topic)).add(stamp, pose)
-        twist, known = arrays.odometry_twist(message), self.twists.setdefault(frames, [])
-        if twist is not None and twist.any() and len(known) < _TWISTS:
-            known.append((stamp, twist))
+        twist, known = arrays.odometry_twist(message), self.twists.setdefault(frames, Twists())
+        if twist is not None and twist.any():
+            known.add(stamp, twist)
 
     def most(self) -> tuple[str, str] | None:
         """The frame and child frame that most messages have; None: there is none."""
@@ -152,6 +173,12 @@ class Survey:
         """Stamp and record time, ns, and channel of the messages, in the order of the file."""
         messages = zip(self._stamps, self._records, self._topics, strict=True)
         return ((stamp, record, self._sensors[topic]) for stamp, record, topic in messages)
+
+    def unread_motion(self) -> Iterator[str]:
+        """What poses and transforms cannot be read: no account of sensors counts them."""
+        for topic in sorted(self.broken.keys() & {*self._tf, *self.odometry}):
+            count, why = self.broken[topic]
+            yield f"{topic}: {count} messages cannot be used: {why}"
 
     def times(self, *, record_times: bool = False) -> tuple[dict[str, Times], Strays]:
         """Stamps of every channel, ns, in the order of the file and without strays; the strays.

@@ -97,6 +97,7 @@ def check_bag(
     problems: list[BagProblem] = []
     with Recording(path, framing=framing, topics=topics, calibration=calibration) as recording:
         account = recording.new_account()
+        unread = [*recording.survey.unread_motion()]
         for _ in recording.frames(IMAGE, problems=problems, look=look, account=account):
             if checks[0].done:
                 break
@@ -106,7 +107,7 @@ def check_bag(
     return BagCheck(
         check=checks[0],
         unseen=tuple(name for name, one in account.sensors.items() if one.topic and not one.used),
-        troubles=tuple(_troubles(account, problems)),
+        troubles=(*_troubles(account, problems), *unread),
     )
 
 

@@ -128,7 +128,9 @@ def check_cloud(message: Any, source: str) -> None:
         ConvertError: they do, or a field that not every implementation of read_points reads.
     """
     width, height, step, row = message.width, message.height, message.point_step, message.row_step
-    _check_layout(layout_of(message), step, source)
+    # Drivers may say the size of a point only where they have one.
+    if step or width * height or len(message.data):
+        _check_layout(layout_of(message), step, source)
     if width and not height and len(message.data):
         raise ConvertError(
             f"{source}: expected no data of {width} x 0 points, got {len(message.data)} bytes; "

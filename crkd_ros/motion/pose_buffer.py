@@ -23,6 +23,7 @@ from crkd_ros.motion.poses import (
     agrees,
     silent,
 )
+from crkd_ros.motion.twists import TwistWatch
 
 _JUMP_NS = 1_000_000_000
 #: A stamp so far ahead must be confirmed by the next ones.
@@ -65,6 +66,7 @@ class PoseBuffer:
         self._known: list[_Known] = []
         self._aside: list[tuple[int, _Known]] = []
         self._doubted = False
+        self._twists = TwistWatch()
         self._refused: deque[bool] = deque(maxlen=_LOOKED_AT)
         self._stretch = 0
         self._last_ns = 0  # Of the last one that came, used or not.
@@ -96,6 +98,8 @@ class PoseBuffer:
                 return False
             taken = self._add(stamp_ns, _Known(map_T_base, speed))
             self._tell_of_refused(taken)
+            if taken and speed is not None and not self._doubted:
+                self._look_at_twist(stamp_ns, map_T_base, speed)
             return taken
 
     def _add(self, stamp_ns: int, known: _Known) -> bool:
@@ -143,6 +147,12 @@ class PoseBuffer:
                 "not used: are there two publishers?"
             )
             self._refused.clear()
+
+    def _look_at_twist(self, stamp_ns: int, map_T_base: Array, twist: Array) -> None:
+        """Poses that come in time are never carried on, and their twists are not used."""
+        if wrong := self._twists.add(stamp_ns, map_T_base, twist):
+            self._doubted = True
+            self._report(f"odometry: {wrong}")
 
     def _insert(self, stamp_ns: int, known: _Known) -> None:
         stamps = self._stamps
@@ -204,6 +214,7 @@ class PoseBuffer:
             self._known.clear()
             self._aside = []
             self._old_until = None
+            self._twists.clear()
 
     def set_back(self, stamp_ns: int, *, from_ns: int) -> None:
         """The sensors' time was set back: poses of the old time are forgotten.

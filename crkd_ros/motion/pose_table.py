@@ -138,13 +138,17 @@ class PoseTable:
 
         Zero where the table has not two poses near.
         """
+        return self.measured(stamp_ns) or (np.zeros(3), 0.0)
+
+    def measured(self, stamp_ns: int) -> tuple[Array, float] | None:
+        """The same; None where the table has not two poses near."""
         if len(self) < 2:
-            return np.zeros(3), 0.0
+            return None
         first, last = int(self.stamps[0]), int(self.stamps[-1])
         ends = max(stamp_ns - _TWIST_NS, first), min(stamp_ns + _TWIST_NS, last)
         (a, b), now = map(self.at, ends), self.at(stamp_ns)
         if a is None or b is None or now is None or ends[0] >= ends[1]:
-            return np.zeros(3), 0.0
+            return None
         seconds = (ends[1] - ends[0]) * 1e-9
         linear = now[:3, :3].T @ (b[:3, 3] - a[:3, 3]) / seconds
         turned = geometry.wrap_angle(geometry.yaw_of(b) - geometry.yaw_of(a))

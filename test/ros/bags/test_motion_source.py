@@ -10,12 +10,15 @@ from rig_bags import IMAGE, SECOND, START, tf_message
 
 from crkd_core import geometry
 from crkd_core.sensors import CAMERAS
+from crkd_ros.bags import survey
 from crkd_ros.bags.foreign.conversion import convert_bag
 from crkd_ros.bags.frames import BagProblem, Recording
 from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
+from crkd_ros.calibration_check.drive import check_bag
 from crkd_ros.convert import box_messages
 from crkd_ros.convert.arrays import stamp_ns
+from crkd_ros.motion.twists import contradiction
 from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 
 FOOTPRINT = geometry.pose([0.3, 0, 0.2], [1, 0, 0, 0])
@@ -26,7 +29,7 @@ def taken(path, **options):
     problems: list[BagProblem] = []
     with Recording(path, **options) as recording:
         found = list(recording.frames(IMAGE, problems=problems))
-        return recording.source.taken.name, " | ".join(recording.source.sentences()), found
+        return recording.source.taken.name, " | ".join(recording.sentences()), found
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +238,60 @@ def test_a_twist_that_contradicts_its_poses_is_told_and_not_used(tmp_path, whole
     assert name == "/odom" and "its twist contradicts its own poses" in said
     assert ("axes of the world" if what == "world" else "as in km/h") in said
     same_motion(found, whole)
+
+
+def test_poses_and_transforms_that_cannot_be_read_are_told(tmp_path, whole) -> None:
+    def change(topic, message, number):
+        if topic == "/odom" and number % 3 == 0:
+            message.pose.pose.orientation.w = float("nan")
+        if topic == "/tf_static":
+            wrong = tf_message("base_link", {"gnss": np.eye(4)}, START)
+            wrong.transforms[0].transform.rotation.w = 0.0
+            yield topic, wrong
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", change)
+    name, said, found = taken(bag)
+    assert name == "/odom"
+    assert "/odom: 46 messages cannot be used: not a pose: expected a finite quaternion" in said
+    assert "/tf_static: 1 messages cannot be used: transform of gnss: not a pose" in said
+    same_motion(found, whole, atol=1e-3)
+    told = check_bag(bag, frames=2, framing=FramingConfig()).troubles
+    assert [one.split(":")[0] for one in told] == ["/odom", "/tf_static"]
+
+
+def test_a_drive_that_stands_for_long_is_looked_at_to_its_end(monkeypatch) -> None:
+    monkeypatch.setattr(survey, "_TWISTS", 100)
+    log = survey.OdometryLog()
+    for i in range(1000):
+        stamp, seconds = START + i * SECOND // 50, max(0, i - 600) / 50
+        message = ros_rig.odometry(make, stamp)
+        pose = geometry.pose([10 * seconds, 0, 0], [1, 0, 0, 0])
+        message.pose.pose = box_messages.pose_of(pose, make)
+        message.twist.twist.linear.x = 36.0 if seconds else 0.01
+        log.take(message, "/odom", stamp)
+    frames = log.most()
+    twists = log.twists[frames].kept
+    assert 50 <= len(twists) < 100
+    assert np.ptp(np.diff([stamp for stamp, _ in twists])) == 0
+    assert "as in km/h" in contradiction(log.tables[frames], twists)
+
+
+def test_odometry_that_is_a_twist_alone_is_told(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic == "/odom":
+            rest = ros_rig.odometry(make, START)
+            rest.header = message.header
+            for part in (rest.pose.pose.position, rest.pose.pose.orientation):
+                part.x = part.y = part.z = 0.0
+            rest.pose.pose.orientation.w = 1.0
+            # It stands at first, and then drives.
+            rest.twist.twist.linear.x = 0.01 if number < 70 else 10.0
+            message = rest
+        yield topic, message
+
+    _, said, _ = taken(rig_bags.write(tmp_path / "bag", change))
+    assert "its twist contradicts its own poses, which are believed: they stand still" in said
 
 
 @pytest.mark.parametrize("told", ["clockwise from north", "not at all"])

@@ -135,6 +135,10 @@ def test_clouds_that_contradict_themselves_are_errors(make):
     assert radar_points(broken(width=0, height=0)).shape == (0, 18)
     nothing = broken(width=0, point_step=0, row_step=0, data=np.zeros(0, np.uint8), fields=[])
     assert radar_points(nothing).shape == (0, 18)
+    nothing.fields = good.fields[:2] + good.fields[3:]  # Without a point to lie in.
+    assert radar_points(nothing).shape == (0, 18)
+    with pytest.raises(ConvertError, match="does not fit a point of 0 bytes"):
+        radar_points(broken(point_step=0))
 
 
 # -- radars of other makers -----------------------------------------------------------------------

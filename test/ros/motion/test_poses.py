@@ -340,6 +340,28 @@ def test_positions_lead_where_a_twist_contradicts_them(what):
     assert [("contradicts its own poses" in text) for text in said] == [True] * (what != "right")
 
 
+@pytest.mark.parametrize("what", [*WRONG_TWISTS, "right"])
+def test_a_wrong_twist_is_told_though_no_pose_has_to_be_carried_on(what):
+    said: list[str] = []
+    poses = PoseBuffer(report=said.append)
+    wrong = WRONG_TWISTS.get(what, lambda pose, twist: twist)
+    for stamp in range(T0, T0 + 3 * SECOND, SECOND // 50):
+        twist = np.array([*(steady(stamp)[:3, :3].T @ [10, -3, 0.1]), 0, 0, 0.5])
+        poses.add(stamp, steady(stamp), twist=wrong(steady(stamp), twist))
+    assert ["contradicts its own poses" in text for text in said] == [True] * (what != "right")
+
+
+@pytest.mark.parametrize("speed, told", [(10.0, True), (0.3, False)])
+def test_poses_that_are_not_filled_in_are_told(speed, told):
+    said: list[str] = []
+    poses = PoseBuffer(report=said.append)
+    for stamp in range(T0, T0 + 3 * SECOND, SECOND // 50):
+        # At a traffic light at first.
+        moves = speed if stamp > T0 + SECOND // 2 else 0.0
+        poses.add(stamp, np.eye(4), twist=[moves, 0, 0, 0, 0, 0])
+    assert ["they stand still; are they filled in" in text for text in said] == [True] * told
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_after_a_gap_poses_are_carried_on_by_those_since(told):
     def place(stamp):
