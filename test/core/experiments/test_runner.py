@@ -334,6 +334,14 @@ def test_a_training_from_elsewhere_must_not_know_the_drives_that_are_scored(data
         assert not (tmp_path / "out" / "experiment.json").exists()
 
 
+def test_drives_without_boxes_must_not_be_scored(data, tmp_path):
+    """They would be learned from what the teacher says, and are to tell how good that is."""
+    asked = Asked(data=data, drives="1,1,1", scale=0.001, more=data)
+    with pytest.raises(ExperimentError, match=r"--more .*: holds validation drives"):
+        experiment("more", tmp_path / "out", asked, seeds=1)
+    assert Folder(tmp_path / "out").settings() is None
+
+
 def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
     for change, error, why in (
         ("batchsize=1", ConfigError, "batchsize"),
