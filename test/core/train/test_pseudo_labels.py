@@ -108,6 +108,9 @@ def test_files_that_cannot_label_are_refused(tiny_world, tmp_path):
         labels.truth_of(dataclasses.replace(frames[0], global_T_ego=None))
     with pytest.raises(TrainError, match="expected one with a pose"):
         labels.truth_of(others[0])
+    first = labels_of(frames, path, score=0.1, tokens=frames.tokens[:1])
+    with pytest.raises(TrainError, match="expected one with a pose"):
+        first.truth_of(frames[1])
     path.write_text("{")
     with pytest.raises(SubmissionError, match="expected a JSON file"):
         labels_of(frames, path)
