@@ -23,7 +23,7 @@ from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
 from crkd_core.experiments.asked import Asked
-from crkd_core.experiments.changes import check_changes
+from crkd_core.experiments.changes import changes_of, check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
 from crkd_core.experiments.folder import Folder
@@ -346,7 +346,7 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
     for change, error, why in (
         ("batchsize=1", ConfigError, "batchsize"),
         ("detector.image.height=high", ConfigError, "height"),
-        ("imkd.ramp_steps=3", ExperimentError, "no run of this call has imkd"),
+        ("imkd.ramp_steps=3", ExperimentError, "no run of this call reads imkd"),
         ("detector.lidar={}", LidarBranchError, r"detector\.lidar\.voxel="),
         ("seed=7", ExperimentError, "--seeds says how many"),
         ("workers=4", ExperimentError, "--readers says how many"),
@@ -356,6 +356,16 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
             asked = Asked(data=data, drives="1,1,1", changes=[*TINY, change])
             experiment("main", tmp_path, asked)
         assert not (tmp_path / "experiment.json").exists()
+
+
+def test_the_least_score_of_boxes_is_for_who_learns_them():
+    change = "unlabelled.pseudo_score=0.2"
+    specs = in_order(runs_of("few", seeds=1))
+    taking = {spec.arm for spec in specs if changes_of(spec, [change])}
+    assert taking == {"rest_own_boxes", "rest_boxes"}
+    check_changes([change], specs, {})
+    with pytest.raises(ExperimentError, match=r"pseudo_score=0\.2: no run of this call reads"):
+        check_changes([change], in_order(specs, ["rest_C"]), {})
 
 
 def test_changes_are_checked_in_the_kind_of_training_that_each_run_is():

@@ -118,6 +118,8 @@ def test_files_that_cannot_label_are_refused(tiny_world, tmp_path):
         labels_of(frames, path)
     with pytest.raises(ConfigError, match=r"unlabelled\.pseudo_score"):
         UnlabelledConfig(data="", split="", pseudo_score=1.5)
+    with pytest.raises(ConfigError, match="give --pseudo-labels too"):
+        UnlabelledConfig(data="", split="", pseudo_score=0.5)
 
 
 def test_a_class_without_a_box_is_told_of(tiny_world, tmp_path):
