@@ -21,6 +21,7 @@ from crkd_core.commands.training import _from_start
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, TRAINING_FORMAT, ConfigError
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
+from crkd_core.experiments import runner
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
 from crkd_core.experiments.asked import Asked
 from crkd_core.experiments.changes import changes_of, check_changes
@@ -271,6 +272,19 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
     other = in_order([spec("student", steps=3)])
     with folder.locked() as lock, pytest.raises(ExperimentError, match="begun as: crkd train"):
         run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
+
+
+def test_a_start_whose_evaluation_failed_is_no_reason_to_give_up(tmp_path, monkeypatch):
+    """While the teacher is at work, its boxes are not there; that is not the start's fault."""
+    learner = spec(
+        "boxes", start="student", teacher="lidar", unlabelled="rest", learns_pseudo_labels=True
+    )
+    monkeypatch.setattr(Folder, "is_trained", lambda _, name: name == "student")
+    waiting, failed = [learner], {"student": "its evaluation failed"}
+    runner._drop_lost(Folder(tmp_path), waiting, failed)
+    assert waiting == [learner] and "boxes" not in failed
+    runner._drop_lost(Folder(tmp_path), waiting, failed | {"lidar": "failed"})
+    assert not waiting
 
 
 def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
