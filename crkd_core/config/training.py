@@ -96,8 +96,7 @@ class UnlabelledConfig:
     The losses of the teachers speak about them, or a detector's boxes do, or both.
     """
 
-    #: Root folder of a data set, nuScenes or View-of-Delft, and a split of it. What it says of
-    #: boxes is not read.
+    #: Root of a nuScenes or View-of-Delft data set and a split; its boxes are not read.
     data: str
     split: str
     #: Of all samples, how many are of these drives.
@@ -110,6 +109,8 @@ class UnlabelledConfig:
 
     def __post_init__(self) -> None:
         check_share("unlabelled.pseudo_score", self.pseudo_score)
+        if self.pseudo_labels is None and self.pseudo_score != UnlabelledConfig.pseudo_score:
+            raise ConfigError("unlabelled.pseudo_score: give --pseudo-labels too, or leave it out")
         if not 0 < self.share < 1:
             raise ConfigError(
                 f"unlabelled.share: expected a share between 0 and 1, got {self.share}; leave "

@@ -148,7 +148,11 @@ class TeacherViews:
                     f"{type(stream.frames).__name__} does not say which recordings it holds "
                     "(digest and tokens), so answers cannot be kept; leave --cache out"
                 )
-            self.facts = [stream.frames.digest(), to_dict(teacher), sensors]
+            frames = stream.frames
+            digest = (
+                frames.recorded_digest() if isinstance(frames, MixedFrames) else frames.digest()
+            )
+            self.facts = [digest, to_dict(teacher), sensors]
             if teacher.temporal is not None and config.detector.temporal is not None:
                 # Frames hold the moments that the student asks for.
                 self.facts.append(to_dict(config.detector.temporal))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crkd_core.data.nuscenes.scenes import NuScenes
-from crkd_core.distill.held_out import HeldOut, ProtocolError
+from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart
 from crkd_core.distill.origins import check_origins
 from crkd_core.experiments.changes import check_changes
 from crkd_core.experiments.drives import share_out
@@ -58,7 +58,8 @@ class Asked:
 
         Raises:
             ExperimentError: no data, other settings than the folder's, no usable scale, weights or
-                a training that are not there, or a change of what a list decides.
+                a training that are not there, a change of what a list decides, or scored drives
+                that are learned.
             ConfigError: a change that one of the runs would not take.
             DrivesError, NuScenesError: drives that cannot be had.
         """
@@ -70,6 +71,8 @@ class Asked:
         said = self._said(known)
         settings = Settings(**said) if known is None else dataclasses.replace(known, **said)
         check_unseen(settings)
+        if self.more is not None or any(spec.unlabelled == "more" for spec in specs):
+            check_more(settings)
         folder.set_up(settings)
         return settings
 
@@ -128,11 +131,35 @@ def check_unseen(settings: Settings) -> None:
     if settings.start_image is not None:
         sources[f"--start-image {settings.start_image}"] = settings.start_image
     for option, source in sources.items():
-        for part in ("validation", "test"):
-            drives = HeldOut(data=Path(settings.data), split=",".join(settings.drives[part]))
+        for part, drives in _scored(settings):
             try:
                 check_origins(drives, [source])
             except ProtocolError as error:
                 raise ExperimentError(
                     f"{option}: this experiment's {part} drives are known to it: {error}"
                 ) from error
+
+
+def check_more(settings: Settings) -> None:
+    """Refuse drives without boxes that the experiment scores on.
+
+    Raises:
+        ExperimentError: validation or test drives are among them.
+        NuScenesError: one of the data sets cannot be used.
+    """
+    if settings.more is None:
+        return
+    more = HeldOut(data=Path(settings.more), split=",".join(settings.more_drives))
+    for part, drives in _scored(settings):
+        try:
+            check_apart(drives, more)
+        except ProtocolError as error:
+            raise ExperimentError(
+                f"--more {settings.more}: holds {part} drives of this experiment: {error}"
+            ) from error
+
+
+def _scored(settings: Settings) -> Iterator[tuple[str, HeldOut]]:
+    """The parts of the drives that runs are scored on."""
+    for part in ("validation", "test"):
+        yield part, HeldOut(data=Path(settings.data), split=",".join(settings.drives[part]))

@@ -31,13 +31,15 @@ def methods_of(spec: RunSpec) -> tuple[str, ...]:
 def changes_of(spec: RunSpec, changes: Sequence[str]) -> list[str]:
     """Those that a run takes.
 
-    Settings of a method are for the runs that are taught by it, and those of drives without boxes
-    for the runs that have some.
+    Settings of a method are for the runs that are taught by it, those of drives without boxes for
+    the runs that have some, and the least score for those that learn boxes there.
     """
     others = {method for methods in METHODS.values() for method in methods} - {*methods_of(spec)}
     if spec.unlabelled is None:
         others.add("unlabelled")
-    return [change for change in changes if _group(change) not in others]
+    if not spec.learns_pseudo_labels:
+        others.add("unlabelled.pseudo_score")
+    return [change for change in changes if not {_group(change), _key(change)} & others]
 
 
 def check_changes(
@@ -57,7 +59,7 @@ def check_changes(
         RunError, CheckpointError: what stands for a run cannot be read.
     """
     for change in changes:
-        key = change.partition("=")[0]
+        key = _key(change)
         if key in DECIDED:
             raise ExperimentError(
                 f"--set {change}: {key} is not the same in all trainings; leave it out: "
@@ -78,7 +80,7 @@ def check_changes(
     for change in changes:
         if change not in taken:
             raise ExperimentError(
-                f"--set {change}: no run of this call has {_group(change)}; leave it out"
+                f"--set {change}: no run of this call reads {_key(change)}; leave it out"
             )
     for detector in dict.fromkeys(config.detector for config in made.values()):
         check_detector(detector)
@@ -120,6 +122,11 @@ def _options(spec: RunSpec) -> dict[str, str]:
     return dict(zip(spec.options, spec.options[1:], strict=False))
 
 
+def _key(change: str) -> str:
+    """What is changed: ``crkd.alone`` of ``crkd.alone=1``."""
+    return change.partition("=")[0]
+
+
 def _group(change: str) -> str:
     """What a change begins with: ``crkd`` of ``crkd.alone=1``."""
-    return change.partition("=")[0].partition(".")[0]
+    return _key(change).partition(".")[0]

@@ -167,7 +167,8 @@ def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -
         lost = [
             name
             for name in spec.parents
-            if name in failed and not (folder.is_trained(name) and _is_told(folder, spec))
+            if name in failed
+            and not (folder.is_trained(name) and (name != spec.teacher or _is_told(folder, spec)))
         ]
         if lost:
             failed[spec.name] = f"waits for {lost[0]}, which failed"

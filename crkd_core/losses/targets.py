@@ -283,7 +283,8 @@ def draw(
     if not len(peak):
         return heatmap
     # One window of the largest radius for all boxes; each keeps the part within its own radius.
-    reach = int(radius.max())
+    # None starts outside the grid, so none needs more than the grid's own width.
+    reach = min(int(radius.max()), max(shape[2:]))
     steps = np.arange(-reach, reach + 1)
     ix, iy = (peak[:, axis, None] + steps for axis in (0, 1))
     sigma = (2 * radius[:, None] + 1) / 6

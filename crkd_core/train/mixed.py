@@ -56,8 +56,12 @@ class MixedFrames(Sequence[Frame]):
 
     def digest(self) -> str:
         """Changes when one of the data sets or the pseudo-labels do."""
-        sets = f"{self.labelled.digest()} {self.unlabelled.digest()}"
+        sets = self.recorded_digest()
         return sets if self.pseudo is None else f"{sets} {self.pseudo.digest()}"
+
+    def recorded_digest(self) -> str:
+        """Changes when one of the data sets does: what a teacher sees knows no pseudo-labels."""
+        return f"{self.labelled.digest()} {self.unlabelled.digest()}"
 
     def identity(self) -> list[Any]:
         """What its Frames are decided by, as JSON."""

@@ -69,7 +69,7 @@ class PseudoLabels:
                 stacklevel=2,
             )
         starts = np.searchsorted(self._boxes.sample, np.arange(len(place) + 1))
-        self._rows = {token: slice(*starts[index : index + 2]) for token, index in place.items()}
+        self._rows = {token: starts[place[token] : place[token] + 2] for token in tokens}
         self._digest = hashlib.sha256(read_file(path)).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class PseudoLabels:
                 f"{self.path}: sample {frame.token!r}: expected one with a pose that the file "
                 "speaks about"
             )
-        boxes = self._boxes.select(np.arange(len(self._boxes))[self._rows[frame.token]])
+        boxes = self._boxes.select(np.arange(*self._rows[frame.token]))
         uncounted = np.full(len(boxes), _UNCOUNTED)
         truth = Truth(
             center=boxes.center,

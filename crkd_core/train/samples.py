@@ -163,8 +163,8 @@ def start_worker(_: int) -> None:
 def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
     """What ``config.paste`` asks for; None where it asks for nothing.
 
-    The database is built once by one process of a machine. It lies beside a nuScenes data set,
-    where other runs find it, or in the run folder.
+    The database is built once by one process of a machine, of drawn boxes alone. It lies beside a
+    nuScenes data set, where other runs find it, or in the run folder.
 
     Raises:
         PasteError: no LiDAR or truth to paste from.
@@ -172,6 +172,8 @@ def paste_of(frames: Frames, run: Run, processes: Processes) -> Paste | None:
     config, settings = run.config, run.config.paste
     if settings is None:
         return None
+    if isinstance(frames, MixedFrames):
+        frames = frames.labelled
     folder, source = run.path / "paste", frames
     if isinstance(frames, SetFrames):
         source = frames.lidar_only()

@@ -16,6 +16,7 @@ from crkd_core.data.paste import Paste, PasteDatabase, PasteError, open_database
 from crkd_core.frame import Frame
 from crkd_core.presets import demo_teacher, lc_r50
 from crkd_core.train.distributed import Processes
+from crkd_core.train.mixed import MixedFrames
 from crkd_core.train.run_folder import Run
 from crkd_core.train.samples import Views, paste_of
 
@@ -191,3 +192,18 @@ def test_a_teacher_sees_pasted_boxes(tiny_world, tmp_path):
     assert len(views[8].truth) == len(plain[8].truth)
     assert len(list((tiny_world / "v1.0-mini" / ".crkd_paste").iterdir())) == 1
     assert paste_of(frames, Run(tmp_path, a_config()), Processes()) is None
+
+
+def test_of_pseudo_labelled_drives_nothing_is_cut_out(tiny_world, tmp_path):
+    """Nobody drew a box there: the database is that of the labelled drives."""
+    config = dataclasses.replace(
+        demo_teacher(), depth_weight=0.0, paste=dataclasses.replace(CONFIG, min_points=6)
+    )
+    tables = NuScenes(tiny_world)
+    labelled, others = (
+        NuScenesFrames(tables, split, lidar_sweeps=2) for split in ("mini_train", "mini_val")
+    )
+    run = Run.start(tmp_path, config, data="", split="")
+    mixed = paste_of(MixedFrames(labelled, others, share=0.5), run, Processes())
+    alone = paste_of(labelled, run, Processes())
+    assert len(mixed.database.truth) == len(alone.database.truth) > 0

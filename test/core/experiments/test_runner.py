@@ -21,9 +21,10 @@ from crkd_core.commands.training import _from_start
 from crkd_core.config import CRKD_LOSSES, IMKD_LOSSES, TRAINING_FORMAT, ConfigError
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.experiments import folder as folder_of_experiments
+from crkd_core.experiments import runner
 from crkd_core.experiments.arms import FIRST_STEPS, STEPS
 from crkd_core.experiments.asked import Asked
-from crkd_core.experiments.changes import check_changes
+from crkd_core.experiments.changes import changes_of, check_changes
 from crkd_core.experiments.drives import share_out
 from crkd_core.experiments.experiment import experiment, shown, trainings_from
 from crkd_core.experiments.folder import Folder
@@ -273,6 +274,19 @@ def test_a_run_that_fails_stops_those_that_need_it_and_no_others(data, tmp_path)
         run_all(folder, other, settings, lock=lock, jobs=1, splits=[])
 
 
+def test_a_start_whose_evaluation_failed_is_no_reason_to_give_up(tmp_path, monkeypatch):
+    """While the teacher is at work, its boxes are not there; that is not the start's fault."""
+    learner = spec(
+        "boxes", start="student", teacher="lidar", unlabelled="rest", learns_pseudo_labels=True
+    )
+    monkeypatch.setattr(Folder, "is_trained", lambda _, name: name == "student")
+    waiting, failed = [learner], {"student": "its evaluation failed"}
+    runner._drop_lost(Folder(tmp_path), waiting, failed)
+    assert waiting == [learner] and "boxes" not in failed
+    runner._drop_lost(Folder(tmp_path), waiting, failed | {"lidar": "failed"})
+    assert not waiting
+
+
 def test_weights_alone_stand_for_a_run_and_bring_their_network(data, tmp_path):
     weights = Path("weights/demo_imkd.safetensors").resolve()
     assert read_config(weights) != preset("demo_student").detector
@@ -334,11 +348,19 @@ def test_a_training_from_elsewhere_must_not_know_the_drives_that_are_scored(data
         assert not (tmp_path / "out" / "experiment.json").exists()
 
 
+def test_drives_without_boxes_must_not_be_scored(data, tmp_path):
+    """They would be learned from what the teacher says, and are to tell how good that is."""
+    asked = Asked(data=data, drives="1,1,1", scale=0.001, more=data)
+    with pytest.raises(ExperimentError, match=r"--more .*: holds validation drives"):
+        experiment("more", tmp_path / "out", asked, seeds=1)
+    assert Folder(tmp_path / "out").settings() is None
+
+
 def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
     for change, error, why in (
         ("batchsize=1", ConfigError, "batchsize"),
         ("detector.image.height=high", ConfigError, "height"),
-        ("imkd.ramp_steps=3", ExperimentError, "no run of this call has imkd"),
+        ("imkd.ramp_steps=3", ExperimentError, "no run of this call reads imkd"),
         ("detector.lidar={}", LidarBranchError, r"detector\.lidar\.voxel="),
         ("seed=7", ExperimentError, "--seeds says how many"),
         ("workers=4", ExperimentError, "--readers says how many"),
@@ -348,6 +370,16 @@ def test_changes_that_no_training_takes_are_not_kept(data, tmp_path):
             asked = Asked(data=data, drives="1,1,1", changes=[*TINY, change])
             experiment("main", tmp_path, asked)
         assert not (tmp_path / "experiment.json").exists()
+
+
+def test_the_least_score_of_boxes_is_for_who_learns_them():
+    change = "unlabelled.pseudo_score=0.2"
+    specs = in_order(runs_of("few", seeds=1))
+    taking = {spec.arm for spec in specs if changes_of(spec, [change])}
+    assert taking == {"rest_own_boxes", "rest_boxes"}
+    check_changes([change], specs, {})
+    with pytest.raises(ExperimentError, match=r"pseudo_score=0\.2: no run of this call reads"):
+        check_changes([change], in_order(specs, ["rest_C"]), {})
 
 
 def test_changes_are_checked_in_the_kind_of_training_that_each_run_is():

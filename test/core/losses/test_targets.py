@@ -149,6 +149,16 @@ def test_truth_that_is_no_truth_is_refused():
             targets_of([boxes, bad], TINY, tokens=("", "00017"))
 
 
+def test_a_box_far_larger_than_the_grid_takes_no_more_memory():
+    """A detector that went astray says such boxes, and their scores may be high."""
+    boxes = dataclasses.replace(truth(np.random.default_rng(0), 20), size=np.full((20, 3), 1e9))
+    drawn = build_targets([boxes], TINY)
+    assert any(len(target.code) for target in drawn)
+    for target in drawn:
+        channels = target.heatmap[0].flatten(1).max(1).values
+        assert set(channels.tolist()) <= {0.0, 1.0} and torch.isfinite(target.code[:, :6]).all()
+
+
 def test_radius_of_a_car_by_hand():
     # 4.6 x 1.9 m in cells of 0.6 m: the third case is the smallest, 2.065 cells.
     assert gaussian_radius(np.array([[4.6, 1.9]]) / 0.6, overlap=0.1) == pytest.approx(

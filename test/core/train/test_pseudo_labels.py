@@ -18,6 +18,8 @@ from crkd_core.cli import app
 from crkd_core.config import ConfigError, UnlabelledConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.distill.cache import FeatureCache
+from crkd_core.distill.views import TeacherViews
 from crkd_core.evaluate.submission import (
     Answer,
     SubmissionError,
@@ -108,11 +110,16 @@ def test_files_that_cannot_label_are_refused(tiny_world, tmp_path):
         labels.truth_of(dataclasses.replace(frames[0], global_T_ego=None))
     with pytest.raises(TrainError, match="expected one with a pose"):
         labels.truth_of(others[0])
+    first = labels_of(frames, path, score=0.1, tokens=frames.tokens[:1])
+    with pytest.raises(TrainError, match="expected one with a pose"):
+        first.truth_of(frames[1])
     path.write_text("{")
     with pytest.raises(SubmissionError, match="expected a JSON file"):
         labels_of(frames, path)
     with pytest.raises(ConfigError, match=r"unlabelled\.pseudo_score"):
         UnlabelledConfig(data="", split="", pseudo_score=1.5)
+    with pytest.raises(ConfigError, match="give --pseudo-labels too"):
+        UnlabelledConfig(data="", split="", pseudo_score=0.5)
 
 
 def test_a_class_without_a_box_is_told_of(tiny_world, tmp_path):
@@ -141,6 +148,13 @@ def test_a_step_sees_them_like_drawn_ones_and_kept_samples_do_not_hold_them(tiny
     assert mixed.identity() == bare.identity()
     assert mixed.digest() != bare.digest() == mixed.digest().rpartition(" ")[0]
     assert mixed.with_lidar_sweeps(0).pseudo is labels
+    # A teacher says the same, whoever drew boxes.
+    cache = FeatureCache(tmp_path / "answers", gigabytes=0)
+    said = [
+        TeacherViews(Views(frames, config), TEACHER, sensors=(), cache=cache).known(1).key
+        for frames in (mixed, bare)
+    ]
+    assert said[0] == said[1] != ""
     views = Views(mixed, config)
     for _ in range(2):  # Read, then from the files.
         batch = views.collate([views[position] for position in range(4)])
