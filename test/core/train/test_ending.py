@@ -46,6 +46,14 @@ class Told:
         return FRAMES[index]
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """What a shell starts in the background ignores interrupts, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def whole(tmp_path) -> Run:
     run = Run.start(tmp_path / "whole", a_config(average=0.9), data="", split="")
