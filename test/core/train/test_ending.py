@@ -112,10 +112,13 @@ def test_what_a_terminal_sends_to_all_does_not_take_its_readers_away(tmp_path, n
         start_new_session=True,
     )  # fmt: skip
     log = out / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 3):
-        time.sleep(0.01)
-    os.killpg(process.pid, number)
-    _, errors = process.communicate(timeout=60)
+    try:
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 3):
+            time.sleep(0.01)
+        os.killpg(process.pid, number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()  # Where it has not ended, it never would.
     # As no command of crkd, Python makes of an interrupt the signal itself.
     assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT), errors
     assert f"{number.name}: ended after step" in errors
