@@ -93,15 +93,9 @@ class PseudoLabels:
             )
         boxes = self._boxes.select(np.arange(*self._rows[frame.token]))
         uncounted = np.full(len(boxes), _UNCOUNTED)
+        arrays = boxes.arrays()
+        del arrays["sample"], arrays["score"]
         truth = Truth(
-            center=boxes.center,
-            size=boxes.size,
-            yaw=boxes.yaw,
-            velocity=boxes.velocity,
-            label=boxes.label,
-            classes=boxes.classes,
-            attribute=boxes.attribute,
-            num_lidar_points=uncounted,
-            num_radar_points=uncounted,
+            **arrays, classes=boxes.classes, num_lidar_points=uncounted, num_radar_points=uncounted
         )
         return truth.transformed(geometry.invert(frame.global_T_ego))
