@@ -6,18 +6,16 @@ does at 2 m: for ``unlabelled.pseudo_score``, on drives with truth that the teac
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from crkd_core.command import run_function
 from crkd_core.data.nuscenes.scenes import NuScenes
 from crkd_core.evaluate.matching import ScoredBoxes, match
 from crkd_core.evaluate.reading import read_submission
-from crkd_core.evaluate.truth import SampleTruth
+from crkd_core.evaluate.scoring import countable
 from crkd_core.tables import Table, print_tables
 
 #: Metres within which a box is that of an object.
@@ -44,13 +42,8 @@ def main(
     split: Annotated[str, typer.Option(help="Its split, or scenes.")] = "val",
 ) -> None:
     """Precision, recall and F1 of a teacher's boxes by their least score."""
-    said = read_submission(results)
-    tables = NuScenes(data, split=split)
-    whole = SampleTruth.read(tables, tables.samples_of(split))
-    place = np.array([whole.tokens.index(token) for token in said.tokens])
-    boxes = said.boxes.of_classes(whole.boxes.classes)
-    found = whole.countable(dataclasses.replace(boxes, sample=place[boxes.sample]))
-    rows = [row(whole.boxes, found, least) for least in SCORES]
+    counted = countable(NuScenes(data, split=split), read_submission(results), split)
+    rows = [row(counted.truth, counted.detections, least) for least in SCORES]
     print_tables(Table(title=f"{results} on {split}", columns=COLUMNS, rows=rows))
 
 
