@@ -16,7 +16,7 @@ from crkd_core.evaluate.predict import load_detector
 from crkd_core.evaluate.reading import read_submission
 from crkd_core.evaluate.report import metrics_tables, publish, scope_note
 from crkd_core.evaluate.scored_data import scored_data
-from crkd_core.evaluate.scoring import Countable, check_annotated, countable
+from crkd_core.evaluate.scoring import Countable, countable, unscored_note
 from crkd_core.evaluate.slices import score_slices, slices_table
 from crkd_core.evaluate.submission import (
     META_KEYS,
@@ -42,15 +42,16 @@ def evaluate_weights(
     score_threshold: float = SCORED_FROM,
     slices: bool = False,
     version: str | None = None,
-) -> Evaluation:
+) -> Evaluation | None:
     """Run a detector over a split and score it.
 
     Writes results.json (the submission), metrics.json, pictures and report.html into ``out``, and
     slices.json where asked for, in the place of what an evaluation before this one left; prints
-    the tables. A sample that has nothing that the detector reads has an empty answer; these are
-    counted in metrics.json and in what is printed; "data" there identifies the samples, see
-    scored_data.py. Of a detector with a second head its cells are
-    scored too ("segmentation" in metrics.json).
+    the tables. Of a version without annotations, such as v1.0-test, there are no scores: no
+    metrics.json and no slices.json, and what is printed says so. A sample that has nothing that
+    the detector reads has an empty answer; these are counted in metrics.json and in what is
+    printed; "data" there identifies the samples, see scored_data.py. Of a detector with a second
+    head its cells are scored too ("segmentation" in metrics.json).
 
     Args:
         weights: file of ``save_weights``.
@@ -65,8 +66,10 @@ def evaluate_weights(
         slices: score parts of the split too, see slices.py.
         version: version folder of the data set; None = the one that holds the split.
 
+    Returns:
+        The metrics; None: the version has no annotations.
+
     Raises:
-        EvaluateError: the version has no annotations (results.json is written nevertheless).
         ConfigError: the detector has a class that the data set does not know, or does not read one
             of ``sensors``.
         NuScenesError, CheckpointError, InferError: data, weights or device cannot be used.
@@ -90,10 +93,13 @@ def evaluate_weights(
     submission = make_submission(seen.answers, classes=detector.config.classes, meta=meta)
     clear(out)
     write_submission(submission, out / "results.json")
-    check_annotated(tables, written=out / "results.json")
-    counted = countable(tables, submission, split)
-    facts = scored_data(tables, counted.tokens, split=split) | seen.facts()
-    result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)
+    result, parts, notes = None, list[Table](), [seen.account.note()]
+    if tables.annotated:
+        counted = countable(tables, submission, split)
+        facts = scored_data(tables, counted.tokens, split=split) | seen.facts()
+        result, parts = _scored(tables, submission, counted, out, slices=slices, facts=facts)
+    else:
+        notes.append(unscored_note(tables, out / "results.json"))
     recorded = NuScenesFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -111,7 +117,7 @@ def evaluate_weights(
         result,
         out,
         text=text,
-        note=seen.account.note(),
+        notes=notes,
         tables=[*parts, *seen.tables()],
         pictures=pictures,
     )
@@ -173,22 +179,27 @@ def _scored(
 
 
 def _publish(
-    result: Evaluation,
+    result: Evaluation | None,
     out: Path,
     *,
     text: str,
     tables: list[Table],
-    note: str = "",
+    notes: Sequence[str] = (),
     pictures: Mapping[str, Path] | None = None,
 ) -> None:
-    """Write curves and report; print the tables, and then the notes."""
-    curves = out / "precision_recall.png"
-    draw_precision_recall(result, curves)
+    """Write curves and report; print the tables, and then the notes. Without scores no curves."""
+    drawn, told = {**(pictures or {})}, [*notes]
+    if result is not None:
+        curves = out / "precision_recall.png"
+        draw_precision_recall(result, curves)
+        drawn = {"precision over recall": curves, **drawn}
+        tables = [*metrics_tables(result.summary), *tables]
+        told.append(scope_note(result))
     publish(
         out,
         title="nuScenes detection evaluation",
         text=text,
-        notes=[note, scope_note(result)],
-        tables=[*metrics_tables(result.summary), *tables],
-        pictures={"precision over recall": curves, **(pictures or {})},
+        notes=told,
+        tables=tables,
+        pictures=drawn,
     )

@@ -47,24 +47,22 @@ class Countable:
         return dataclasses.replace(result, unscored=self.unscored)
 
 
-def check_annotated(tables: NuScenes, *, written: Path | None = None) -> None:
+def check_annotated(tables: NuScenes) -> None:
     """Refuse a data set without truth.
-
-    Args:
-        tables: the data set.
-        written: the results file that has been made of it; None = none has.
 
     Raises:
         EvaluateError: its version has none.
     """
     if not tables.annotated:
-        file = "the results file of crkd evaluate"
-        if written is not None:
-            file = f"{written}, which is written,"
-        raise EvaluateError(
-            f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
-            f"{file} to the benchmark's server, or learn its boxes (--pseudo-labels)"
-        )
+        raise EvaluateError(unscored_note(tables, "the results.json that crkd evaluate writes"))
+
+
+def unscored_note(tables: NuScenes, results: Path | str) -> str:
+    """Why nothing of a data set without truth is scored, and what its results are good for."""
+    return (
+        f"{tables.root}: {tables.version} has no annotations, so nothing can be scored; send "
+        f"{results} to the benchmark's server, or learn its boxes (--pseudo-labels)"
+    )
 
 
 def score(

@@ -55,15 +55,19 @@ def evaluate_weights(
     sensors: Sequence[str] = (),
     slices: bool = False,
     score_threshold: float = SCORED_FROM,
-) -> VodEvaluation:
+) -> VodEvaluation | None:
     """Run a detector over a split and score it; arguments as of evaluation.evaluate_weights.
 
     Writes results/ (a file a frame), metrics.json, with ``slices`` slices.json, pictures and
     report.html into ``out``, in the place of what an evaluation before this one left; prints the
-    tables. Of a detector with a second head its cells are scored too ("segmentation").
+    tables. Of a detector with a second head its cells are scored too ("segmentation"). Of frames
+    without labels, those of the test set, there are no scores: no metrics.json and no slices.json,
+    and what is printed says so.
+
+    Returns:
+        The metrics; None: a frame has no labels.
 
     Raises:
-        EvaluateError: the split has no labels (results are written nevertheless).
         ConfigError: the detector has a class that is not scored or not annotated, or does not read
             one of ``sensors``.
         VodError, CheckpointError, InferError: data, weights or device cannot be used.
@@ -82,8 +86,15 @@ def evaluate_weights(
     results = results_of(frames, [answer.detections for answer in seen.answers])
     clear(out)
     write_results(frames.tokens, results, out / "results")
-    check_labelled(frames)
-    result, parts = _scored(frames, results, out, slices=slices, facts=seen.facts(), split=split)
+    result, parts, notes = None, list[Table](), [seen.account.note()]
+    if unlabelled := unlabelled_note(frames, out / "results"):
+        notes.append(unlabelled)
+    else:
+        result, scored = _scored(
+            frames, results, out, slices=slices, facts=seen.facts(), split=split
+        )
+        parts = [*metrics_tables(result), *scored]
+        notes += [absent_note(result), unknown_note(detector.config, result)]
     recorded = VodFrames.for_detectors(
         tables, split, detector.config, sensors=sensors, recorded=True
     )
@@ -97,8 +108,8 @@ def evaluate_weights(
         out,
         title=TITLE,
         text=text,
-        notes=[seen.account.note(), absent_note(result), unknown_note(detector.config, result)],
-        tables=[*metrics_tables(result), *parts, *seen.tables()],
+        notes=notes,
+        tables=[*parts, *seen.tables()],
         pictures=pictures,
     )
     return result
@@ -181,12 +192,19 @@ def check_labelled(frames: VodFrames) -> None:
     Raises:
         EvaluateError: a frame has no labels.
     """
+    if note := unlabelled_note(frames, "the result files of crkd evaluate"):
+        raise EvaluateError(note)
+
+
+def unlabelled_note(frames: VodFrames, results: Path | str) -> str:
+    """Why nothing of such frames is scored, and where results go; "" = all have labels."""
     bare = [name for name in frames.tokens if frames.tables.labels(name) is None]
-    if bare:
-        raise EvaluateError(
-            f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so "
-            "nothing can be scored; send the result files to the benchmark's server"
-        )
+    if not bare:
+        return ""
+    return (
+        f"{frames.tables.root}: frame {bare[0]} is of the test set and has no labels, so nothing "
+        f"can be scored; send {results} to the benchmark's server"
+    )
 
 
 def pairs_of(frames: VodFrames, results: Sequence[Objects]) -> list[Pair]:

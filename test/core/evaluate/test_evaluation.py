@@ -223,23 +223,31 @@ def test_samples_that_do_not_fit_are_named(data):
         score(tables, empty, "ours-not")
 
 
-def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_path):
+def test_a_version_without_annotations_still_gives_a_submission(weights, tmp_path, capsys):
     data = write_version(tmp_path / "data", version="v1.0-test", samples=2, scenes=("scene-0077",))
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-test" / f"{table}.json").write_text("[]")
-    file = tmp_path / "out" / "results.json"
-    with pytest.raises(
-        EvaluateError, match=f"-test has no annotations.*send {file}, which is written, to"
-    ):
-        evaluate_weights(weights, data, "test", tmp_path / "out")
-    assert len(read_submission(tmp_path / "out" / "results.json").tokens) == 2
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "metrics.json").write_text("{}")  # Of an evaluation before.
+    assert evaluate_weights(weights, data, "test", out, slices=True) is None
+    assert len(read_submission(out / "results.json").tokens) == 2
+    assert (out / "report.html").is_file() and not (out / "metrics.json").exists()
+    assert not (out / "slices.json").exists()
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"-test has no annotations, so nothing can be scored; send {out}/results.json" in said
+    assert "samples by sensor" in said and "mAP" not in said
+    with pytest.raises(EvaluateError, match="-test has no annotations, so nothing can be scored"):
+        evaluate_submission(out / "results.json", data, "test", tmp_path / "scored")
 
 
 def test_a_set_without_a_single_box_gives_zeros(weights, tmp_path):
     data = write_version(tmp_path / "data", samples=2, scenes=("scene-0103",))
     for table in ("sample_annotation", "instance"):
         (data / "v1.0-mini" / f"{table}.json").write_text("[]")
-    summary = evaluate_weights(weights, data, "mini_val", tmp_path / "out").summary
+    result = evaluate_weights(weights, data, "mini_val", tmp_path / "out")
+    assert result is not None
+    summary = result.summary
     assert summary["mean_ap"] == summary["nd_score"] == 0
     assert set(summary["tp_errors"].values()) == {1.0}
     again = evaluate_submission(

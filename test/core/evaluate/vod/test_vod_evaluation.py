@@ -11,6 +11,7 @@ import vod_tiny
 from vod_objects import frame, thing
 
 from crkd_core.config import ConfigError
+from crkd_core.evaluate.scoring import EvaluateError
 from crkd_core.evaluate.vod.evaluation import evaluate_results, evaluate_weights
 from crkd_core.evaluate.vod.results import write_results
 from crkd_core.model.build import build_detector
@@ -35,6 +36,21 @@ def test_only_sensors_that_the_detector_reads_are_chosen(tmp_path, capsys) -> No
     assert metrics["data"]["split"] == "train" and len(metrics["data"]["digest"]) == 16
     assert "samples_without_input" not in metrics
     assert "had no sensor that the detector could" not in capsys.readouterr().out
+
+
+def test_frames_of_the_test_set_are_answered_and_not_scored(tmp_path, capsys) -> None:
+    label = vod_tiny.label("Car", (15.0, 0.0, -1.0), (4.0, 2.0, 1.5), 0.2)
+    data = vod_tiny.write(tmp_path / "vod", labels=(label,))
+    torch.manual_seed(0)
+    weights, out = tmp_path / "w.safetensors", tmp_path / "out"
+    save_weights(build_detector(preset("vod_student").detector), weights)
+    assert evaluate_weights(weights, data, "test", out, slices=True) is None
+    assert (out / "results" / "00099.txt").is_file() and (out / "report.html").is_file()
+    assert not {"metrics.json", "slices.json"} & {path.name for path in out.iterdir()}
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"has no labels, so nothing can be scored; send {out}/results to the" in said
+    with pytest.raises(EvaluateError, match="has no labels, so nothing can be scored"):
+        evaluate_results(out / "results", data, "test", tmp_path / "scored")
 
 
 def test_scored_classes_that_a_detector_lacks_are_named(tmp_path, capsys) -> None:
