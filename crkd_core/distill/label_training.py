@@ -6,8 +6,11 @@ learn from gives the boxes back, with an mAP near 1. No sensor is read, so a ste
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import signal
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +36,8 @@ from crkd_core.losses.targets import Targets, targets_of
 from crkd_core.model.decode import decode
 from crkd_core.model.output import ModelOutput
 from crkd_core.progress import counted
+from crkd_core.train.distributed import Processes
+from crkd_core.train.ending import Ending, end_by
 from crkd_core.train.samples import Frames, seen
 
 LEARNING_RATE, WEIGHT_DECAY, CLIP = 1e-3, 1e-7, 35.0
@@ -72,6 +77,8 @@ def train_label_encoder(
 
     Raises:
         LabelTrainingError: no Frames, a loss that is not finite, or nothing to go on from.
+        KeyboardInterrupt, SystemExit: told to end by SIGINT or SIGTERM; with a checkpoint the last
+            step is in it.
         TargetError: Frames without truth.
         TeacherError: the teacher changed.
     """
@@ -88,23 +95,32 @@ def train_label_encoder(
     losses: list[float] = []
     if resume and checkpoint is not None:
         losses = checkpoint.restore(encoder, optimiser, schedule)
-    for step in counted(range(len(losses) + 1, steps + 1), "label encoder"):
-        # Of seed and step alone, so that resuming is exact.
-        rng = np.random.default_rng((seed, step))
-        picked = rng.integers(len(frames), size=batch_size)
-        shown = [frames[int(i)] for i in picked]
-        targets = targets_shown(shown, teacher.config, moved_by=rng).to(device)
-        loss = criterion(answered(encoder, teacher, targets), targets)["total"]
-        if not torch.isfinite(loss):
-            raise LabelTrainingError(f"the loss is not finite at step {step}; give another seed")
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(encoder.parameters(), CLIP)
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        if checkpoint is not None and step % checkpoint.every == 0:
-            checkpoint.save(step, encoder, optimiser, schedule, losses)
+    ending = Ending()
+    with contextlib.nullcontext() if checkpoint is None else ending.heard():
+        for step in counted(range(len(losses) + 1, steps + 1), "label encoder"):
+            # Of seed and step alone, so that resuming is exact.
+            rng = np.random.default_rng((seed, step))
+            picked = rng.integers(len(frames), size=batch_size)
+            shown = [frames[int(i)] for i in picked]
+            targets = targets_shown(shown, teacher.config, moved_by=rng).to(device)
+            loss = criterion(answered(encoder, teacher, targets), targets)["total"]
+            if not torch.isfinite(loss):
+                raise LabelTrainingError(
+                    f"the loss is not finite at step {step}; give another seed"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(encoder.parameters(), CLIP)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+            told = ending.told(Processes(), device)
+            if checkpoint is not None and (step % checkpoint.every == 0 or told):
+                checkpoint.save(step, encoder, optimiser, schedule, losses)
+            if told:
+                name = signal.Signals(told).name
+                print(f"{name}: ended after step {step}; go on with --resume", file=sys.stderr)
+                end_by(told)
     teacher.verify()
     return encoder.cpu().eval(), losses
 

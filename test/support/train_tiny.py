@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,6 +67,22 @@ class StopsAfter:
         self.reads -= 1
         if self.reads < 0:
             raise Interrupted
+        return self.frames[index]
+
+
+class Told:
+    """A set of frames; at some reads this process is sent signals."""
+
+    def __init__(self, frames: Sequence[Frame], numbers: list[int], at: int) -> None:
+        self.frames, self.numbers, self.at, self.reads = frames, numbers, at, itertools.count(1)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        if next(self.reads) == self.at:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
         return self.frames[index]
 
 

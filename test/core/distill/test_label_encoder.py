@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import vod_tiny
 from crkd_maps import truths
 from distill_tiny import FRAMES, TEACHER, settled
 from model_tiny import TINY
-from train_tiny import Interrupted, StopsAfter
+from train_tiny import Interrupted, StopsAfter, Told
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
@@ -215,6 +216,22 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(tmp_path) -> None:
     other = dataclasses.replace(checkpoint, facts={"steps": 7})
     with pytest.raises(LabelTrainingError, match="begun with steps 6, not 7; say the same"):
         train_label_encoder(teacher, FRAMES, **(shape | {"checkpoint": other}), resume=True)
+
+
+def test_a_training_that_is_told_to_end_keeps_its_last_step(tmp_path) -> None:
+    teacher = Teacher(settled(TEACHER))
+    checkpoint = LabelCheckpoint(path=tmp_path / "c.pt", facts={"steps": 5})
+    shape = {"steps": 5, "width": 8, "batch_size": 2, "checkpoint": checkpoint}
+    _, losses = train_label_encoder(teacher, FRAMES, **shape)
+    assert not checkpoint.path.exists()  # One every 100 steps.
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as left:
+        # The first sample of step 3.
+        train_label_encoder(teacher, Told(FRAMES, [signal.SIGTERM], at=5), **shape)
+    assert left.value.code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert torch.load(checkpoint.path, weights_only=True)["step"] == 3
+    _, same = train_label_encoder(teacher, FRAMES, **shape, resume=True)
+    assert same == losses
 
 
 def test_what_a_perfect_encoder_would_give_back() -> None:

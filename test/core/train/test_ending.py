@@ -1,6 +1,5 @@
 """A training that is told to end: nothing of what it did is lost, and it goes on exactly."""
 
-import itertools
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_tiny import FRAMES, a_config, logged
+from train_tiny import FRAMES, Told, a_config, logged
 
 from crkd_core.model.checkpoint import load_weights
 from crkd_core.train.loop import train
@@ -28,22 +27,6 @@ from crkd_core.train.run_folder import Run
 config = a_config(steps=10_000, checkpoint_steps=10_000, workers=1)
 train(Run.start(Path(sys.argv[1]), config, data="", split=""), FRAMES)
 """
-
-
-class Told:
-    """A set of frames; at some reads this process is sent signals."""
-
-    def __init__(self, numbers: list[int], at: int) -> None:
-        self.numbers, self.at, self.reads = numbers, at, itertools.count(1)
-
-    def __len__(self) -> int:
-        return len(FRAMES)
-
-    def __getitem__(self, index: int):
-        if next(self.reads) == self.at:
-            for number in self.numbers:
-                os.kill(os.getpid(), number)
-        return FRAMES[index]
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +56,7 @@ def test_it_ends_after_its_step_and_goes_on_exactly(tmp_path, whole, numbers, le
     run = Run.start(tmp_path / "told", config, data="", split="")
     before = [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(left_by) as left:
-        train(run, Told(numbers, at=5))  # The first sample of step 3.
+        train(run, Told(FRAMES, numbers, at=5))  # The first sample of step 3.
     assert left_by is not SystemExit or left.value.code == 143
     assert [signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)] == before
     assert torch.load(run.path / "checkpoint.pt", weights_only=True)["step"] == 3
@@ -87,7 +70,7 @@ def test_it_ends_after_its_step_and_goes_on_exactly(tmp_path, whole, numbers, le
 def test_by_a_second_interrupt_it_ends_at_once(tmp_path):
     run = Run.start(tmp_path / "run", a_config(checkpoint_steps=100), data="", split="")
     with pytest.raises(KeyboardInterrupt):
-        train(run, Told([signal.SIGINT, signal.SIGINT], at=5))
+        train(run, Told(FRAMES, [signal.SIGINT, signal.SIGINT], at=5))
     assert not (run.path / "checkpoint.pt").exists()
 
 
