@@ -162,7 +162,7 @@ class _Search:
         def look(topic: Topic) -> _Rank:
             another = False
             if not is_radar_objects(topic.type_name):
-                cloud, fields = self._head(topic), self._framing.radar_fields
+                cloud, fields = self._head(topic), self._framing.radar_fields.of(radar)
                 try:
                     radar_points(cloud, source=radar.lower(), fields=fields)
                 except ConvertError:

@@ -23,15 +23,19 @@ from crkd_core.sensors import (
     RADAR_FIELDS,
     RADAR_VELOCITY,
     RADAR_XYZ,
+    RADARS,
 )
 from crkd_ros.convert.arrays import ConvertError, check_cloud, cloud_records
 from crkd_ros.convert.radar_field_advice import AZIMUTH, ELEVATION, beyond, suggestion
-from crkd_ros.parameters.knobs import ParameterError, check, knob
+from crkd_ros.parameters.knobs import ParameterError, check, knob, override_knob
 
 
 @dataclass(frozen=True, kw_only=True)
 class RadarFieldsConfig:
-    """Field names of the radars' clouds. The coded fields of nuScenes keep their names."""
+    """Field names of the radars' clouds. The coded fields of nuScenes keep their names.
+
+    ``of`` has those of one radar.
+    """
 
     #: Together: YAML reads a lone y as true.
     position: str = knob(
@@ -57,6 +61,8 @@ class RadarFieldsConfig:
     default_rcs: float = knob(
         5.0, "Radar cross-section of every return where there is no field, dBsm", low=-50, high=50
     )
+    #: "RADAR_FRONT.rcs" -> what holds for this radar alone.
+    of_radars: Mapping[str, Any] = override_knob(RADARS)
 
     def __post_init__(self) -> None:
         check(self, "radar_fields.")
@@ -75,6 +81,21 @@ class RadarFieldsConfig:
                 "radar_fields: range and azimuth belong together, and elevation to them; got "
                 f"range {self.range!r}, azimuth {self.azimuth!r}, elevation {self.elevation!r}"
             )
+        for radar in {name.partition(".")[0] for name in self.of_radars}:
+            try:
+                self.of(radar)
+            except ParameterError as error:
+                raise ParameterError(f"with what is given for {radar}: {error}") from error
+
+    def of(self, radar: str) -> RadarFieldsConfig:
+        """What holds for one radar: the names of all, and in their place those of this one."""
+        own = {
+            leaf: value
+            for name, value in self.of_radars.items()
+            for one, _, leaf in [name.partition(".")]
+            if one == radar
+        }
+        return dataclasses.replace(self, **own, of_radars={})
 
     @property
     def x(self) -> str:
@@ -260,7 +281,8 @@ def _lacking(message: Any, found: Collection[str], missing: Collection[str]) -> 
     names = ", ".join(sorted(found)) or "no fields"
     return (
         f"radar cloud lacks {', '.join(missing)}; found {names}; "
-        "parameters radar_fields.* name the fields of your radar (doppler: one with radial speed)"
+        "radar_fields.* name the fields of your radars (doppler: one with radial speed), "
+        "radar_fields.RADAR_FRONT.* those of this radar alone"
         + (f"; perhaps {hint}" if hint else "")
     )
 

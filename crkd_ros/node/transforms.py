@@ -9,6 +9,7 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
+from crkd_core.sensors import RADARS
 from crkd_ros.convert import arrays, ros_packages
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.odometry import OdometryMotion
@@ -37,7 +38,8 @@ class Transforms:
 
     def __init__(self, node: Node, *, config: FramingConfig, reporter: Reporter) -> None:
         path, source, base = config.calibration_file, config.motion.source, config.base_frame
-        if config.radar_fields.relative and source == "none":
+        radars = [config.radar_fields.of(name) for name in config.sensors if name in RADARS]
+        if source == "none" and any(fields.relative for fields in radars):
             reporter.problem(
                 "radar speeds",
                 "radar_fields gives speeds relative to the radars and motion.source is off: right "

@@ -45,7 +45,7 @@ def declare(node: Any, kind: type[Config]) -> Config:
     classes = {one for name in overrides if (one := class_of(kind, name)) is not None}
     given = {
         parameter.name: _declare(node, parameter)
-        for parameter in parameters(kind, classes=sorted(classes))
+        for parameter in parameters(kind, classes=sorted(classes), given=overrides)
         if not parameter.of_class or parameter.name in overrides
     }
     for name in overrides:

@@ -5,7 +5,8 @@ description and the range that ``ros2 param describe`` shows. A dataclass within
 group (``sync.wait``). The detector node's own are in node.py.
 
 A field made by ``class_knob`` is one parameter for each class of the weights, which are known
-later than parameter files are read.
+later than parameter files are read. One made by ``override_knob`` is any parameter of its group
+once more, for one sensor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import difflib
 import functools
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 #: Parameters that rclpy declares by itself.
@@ -90,11 +91,24 @@ def class_knob(
     return dataclasses.field(default_factory=dict, metadata={**metadata, "default_of": default})
 
 
+def override_knob(names: Collection[str]) -> Any:
+    """The last field of a dataclass, a mapping: what its parameters are for single things.
+
+    ``radar_fields.RADAR_FRONT.rcs`` is ``"RADAR_FRONT.rcs"`` of the mapping. Only what is given is
+    a parameter: what is not is as the group says.
+
+    Args:
+        names: of the things.
+    """
+    # Not hashed, so that a group without overrides can be a key.
+    return dataclasses.field(default_factory=dict, hash=False, metadata={"overrides": (*names,)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
     """One leaf of a configuration dataclass: dotted name, type, default and metadata.
 
-    ``of_class``: it is one of a ``class_knob``.
+    ``of_class``: it is one of a ``class_knob``; ``overrides``: of an ``override_knob``.
     """
 
     name: str
@@ -105,10 +119,11 @@ class Parameter:
     high: float | None
     dynamic: bool
     of_class: bool = False
+    overrides: bool = False
 
 
 def parameters(
-    config: type, prefix: str = "", *, classes: Collection[str] = ()
+    config: type, prefix: str = "", *, classes: Collection[str] = (), given: Collection[str] = ()
 ) -> Iterator[Parameter]:
     """Every parameter of a configuration dataclass, in order, its groups last.
 
@@ -118,8 +133,10 @@ def parameters(
         config: the dataclass.
         prefix: goes before every name.
         classes: those of the weights, for the parameters that each class has.
+        given: names that were given, of which some may override others.
     """
     hints = _hints(config)
+    overridden = dict[str, Parameter]()
 
     def group(field: dataclasses.Field[Any]) -> bool:
         return dataclasses.is_dataclass(hints[field.name])
@@ -128,7 +145,8 @@ def parameters(
         hint, metadata = hints[field.name], dict(field.metadata)
         default_of = metadata.pop("default_of", None)
         if group(field):
-            yield from parameters(hint, f"{prefix}{field.name}.", classes=classes)  # type: ignore
+            inner = f"{prefix}{field.name}."
+            yield from parameters(hint, inner, classes=classes, given=given)  # type: ignore
         elif default_of is not None:
             described = metadata.pop("description")
             for name in classes:
@@ -140,8 +158,24 @@ def parameters(
                     of_class=True,
                     **metadata,
                 )
+        elif names := metadata.get("overrides"):
+            for name, leaf in overridden.items():
+                thing = name.removeprefix(prefix).partition(".")[0]
+                if thing in names:
+                    described = f"Of {thing} alone: {leaf.description}"
+                    yield replace(leaf, name=name, description=described, overrides=True)
         elif metadata:
-            yield Parameter(name=prefix + field.name, kind=hint, default=field.default, **metadata)
+            found = Parameter(
+                name=prefix + field.name, kind=hint, default=field.default, **metadata
+            )
+            yield found
+            # prefix.THING.leaf overrides prefix.leaf.
+            overridden |= {
+                name: found
+                for name in given
+                if name.startswith(prefix)
+                and name.removeprefix(prefix).partition(".")[2] == field.name
+            }
 
 
 def of_class(config: Any, field: str, name: str) -> Any:
@@ -179,7 +213,7 @@ def check(config: Any, prefix: str) -> None:
         ParameterError: names the parameter, what is allowed, and what came.
     """
     now, nested = values(config), _hints(type(config))
-    for parameter in parameters(type(config), classes=classes_given(config)):
+    for parameter in parameters(type(config), classes=classes_given(config), given=now):
         # A group within it has checked itself.
         if parameter.name not in now or dataclasses.is_dataclass(
             nested.get(parameter.name.partition(".")[0])
@@ -234,13 +268,21 @@ def build(
                 own = {c: n for n in values if (c := class_of(cls, n, prefix)) and prefix + c == n}
                 inner = typing.get_args(kind)[1]
                 chosen[field.name] = {c: converted(values[n], inner) for c, n in own.items()}
+            elif "overrides" in field.metadata:
+                chosen[field.name] = {
+                    one.name.removeprefix(prefix): converted(values[one.name], one.kind)
+                    for one in overriding
+                    if one.name.startswith(prefix)
+                }
             elif field.metadata and name in values:
                 chosen[field.name] = converted(values[name], kind)
             elif not field.metadata and plain and name in plain:
                 chosen[field.name] = plain[name]
         return cls(**chosen)
 
-    known = [parameter.name for parameter in parameters(kind)]
+    every = list(parameters(kind, given=values))
+    overriding = [one for one in every if one.overrides]
+    known = [one.name for one in every]
     for name in values:
         if name not in known and class_of(kind, name) is None:
             raise ParameterError(unknown(name, known))
@@ -259,14 +301,14 @@ def foreign(name: str) -> bool:
 def values(config: Any, prefix: str = "") -> dict[str, Any]:
     """The dotted name and the value of every parameter of a configuration, in order.
 
-    Of a ``class_knob``, the classes that are given.
+    Of a ``class_knob``, the classes that are given; of an ``override_knob``, what is.
     """
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
         if dataclasses.is_dataclass(value):
             found |= values(value, name + ".")
-        elif "default_of" in field.metadata:
+        elif {"default_of", "overrides"} & {*field.metadata}:
             found |= {prefix + one: given for one, given in value.items()}
         elif field.metadata:
             found[name] = value
@@ -305,7 +347,7 @@ def changed(config: Config, changes: Mapping[str, Any], *, only_dynamic: bool) -
     ours = {name: value for name, value in changes.items() if name in now}
     if not ours:
         return config
-    for parameter in parameters(type(config), classes=classes_given(config)):
+    for parameter in parameters(type(config), classes=classes_given(config), given=now):
         name = parameter.name
         if name not in ours or parameter.dynamic or not only_dynamic:
             continue

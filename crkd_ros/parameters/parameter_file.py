@@ -83,7 +83,7 @@ def load_all(
         sources[name] = f"parameter {name}={text}"
     values = {name: value for name, value in values.items() if not foreign(name)}
     classes = [one for name in values if (one := class_of(kind, name)) is not None]
-    for parameter in parameters(kind, classes=classes):
+    for parameter in parameters(kind, classes=classes, given=values):
         if parameter.name in values and not _fits(values[parameter.name], parameter.kind):
             raise ParameterError(
                 f"{sources[parameter.name]}: {parameter.name}: {values[parameter.name]!r} is of "

@@ -82,7 +82,7 @@ class Rig:
                 name,
                 history=histories[name],
                 health=self.healths[name],
-                fields=framing.radar_fields,
+                fields=framing.radar_fields.of(name),
             )
             for name in radars
         }

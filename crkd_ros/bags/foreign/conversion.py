@@ -188,7 +188,7 @@ def foreign_radars(survey: Survey, framing: FramingConfig) -> dict[str, list[str
         if head is None or hasattr(head, "objects"):
             continue
         try:
-            radar_points(head, source="", fields=framing.radar_fields)
+            radar_points(head, source="", fields=framing.radar_fields.of(radar))
         except ConvertError as error:
             reasons.setdefault(str(error).lstrip(": "), []).append(radar)
     return reasons

@@ -40,7 +40,8 @@ def test_the_node_sees_what_replay_sees(tmp_path):
         sensors=[CAMERA, RADAR],
         image_transport="raw",
         topics={"image_raw": "<sensor>/image_raw"},
-        radar_fields={"rcs": FIELDS.rcs, "doppler": FIELDS.doppler},
+        # Those of this radar alone, as in a vehicle with radars of two makers.
+        radar_fields={RADAR: {"rcs": FIELDS.rcs, "doppler": FIELDS.doppler}},
         sync={"wait": 5.0},
         health={"period": 0.2},
     )

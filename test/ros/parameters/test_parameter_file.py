@@ -30,7 +30,8 @@ def test_the_shipped_file_is_the_defaults(path):
 def test_sections_of_all_nodes_and_of_the_node_count_and_later_ones_win(path):
     config = read(
         path,
-        "/**: {ros__parameters: {use_sim_time: true, radar_fields: {rcs: RCS, doppler: v_r}}}\n"
+        "/**: {ros__parameters: {use_sim_time: true, radar_fields: {rcs: RCS, doppler: v_r,\n"
+        "  RADAR_FRONT: {rcs: power}}}}\n"
         "other: {ros__parameters: {nothing: 1}}\n"
         "/detector_node:\n"
         "  ros__parameters:\n"
@@ -39,6 +40,7 @@ def test_sections_of_all_nodes_and_of_the_node_count_and_later_ones_win(path):
         "    sensors: [CAM_FRONT, RADAR_FRONT]\n",
     )
     assert (config.radar_fields.rcs, config.radar_fields.doppler) == ("rcs_dbsm", "v_r")
+    assert config.radar_fields.of("RADAR_FRONT").rcs == "power"
     assert config.sensors == ("CAM_FRONT", "RADAR_FRONT")
 
 
@@ -56,6 +58,10 @@ def test_sections_of_all_nodes_and_of_the_node_count_and_later_ones_win(path):
         ("/**: {ros__parameters: {sync: {wait: 99.0}}}", r"sync.wait: expected 0.0 to 5.0"),
         ("/**: {ros__parameters: {cameras: {rectified: yes}}}", "rectified: True is of another"),
         ("/**: {ros__parameters: {sensors: CAM_FRONT}}", "sensors: 'CAM_FRONT' is of another"),
+        (
+            "/**: {ros__parameters: {radar_fields: {RADAR_FRONT: {degrees: 1}}}}",
+            "RADAR_FRONT.degrees: 1 is of another type than the default False",
+        ),
     ],
 )
 def test_errors_name_the_file_and_the_parameter(path, text, error):

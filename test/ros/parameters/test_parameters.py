@@ -83,6 +83,11 @@ def test_values_reach_the_field_of_their_name():
         ({"topics.camera_info": "{sensor}/info"}, r"a topic with <sensor> \(braces are a mapping"),
         ({"output_frame": "n"}, "output_frame: 'n' is a boolean for YAML"),
         ({"radar_fields.position": "x"}, "radar_fields.position: expected two or three"),
+        ({"radar_fields.RADAR_TOP.rcs": "r"}, r"'radar_fields\.RADAR_TOP\.rcs'; did you mean"),
+        ({"radar_fields.RADAR_FRONT.rc": "r"}, r"'radar_fields\.RADAR_FRONT\.rc'; did you mean"),
+        ({"radar_fields.RADAR_FRONT.rcs": "no"}, r"RADAR_FRONT\.rcs: 'no' is a boolean for YAML"),
+        ({"radar_fields.RADAR_FRONT.default_rcs": 99.0}, r"NT\.default_rcs: expected -50 to 50"),
+        ({"radar_fields.RADAR_FRONT.vx": ""}, "given for RADAR_FRONT: .*vx and vy must both name"),
         ({"thresholds.tram": (1.5,)}, r"thresholds\.tram: expected one score"),
         ({"tracking.gate.tram": 99.0}, r"tracking\.gate\.tram: expected 0\.1 to 20\.0, got 99"),
         ({"tracking.tram": 1.0}, "unknown parameter 'tracking.tram'"),
@@ -91,6 +96,33 @@ def test_values_reach_the_field_of_their_name():
 def test_wrong_values_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
         knobs.build(NodeConfig, values)
+
+
+def test_one_radar_may_differ_from_the_others():
+    given = {
+        "radar_fields.rcs": "RCS",
+        "radar_fields.RADAR_FRONT.doppler": "v_r",
+        "radar_fields.RADAR_FRONT.degrees": True,
+    }
+    config = knobs.build(NodeConfig, given)
+    front, back = (config.radar_fields.of(name) for name in ("RADAR_FRONT", "RADAR_BACK_LEFT"))
+    assert (front.rcs, front.doppler, front.degrees) == ("RCS", "v_r", True)
+    assert (back.rcs, back.doppler, back.degrees) == ("RCS", "", False)
+    assert front.relative and not back.relative
+    # As ros2 param dump and load have it.
+    assert given.items() <= knobs.values(config).items()
+    assert knobs.build(NodeConfig, knobs.values(config)) == config
+    every = {one.name: one for one in knobs.parameters(NodeConfig, given=given)}
+    told = every["radar_fields.RADAR_FRONT.doppler"]
+    assert told.kind is str and told.description.startswith("Of RADAR_FRONT alone: Field of")
+    other = {"radar_fields.RADAR_FRONT.doppler": "speed"}
+    with pytest.raises(ParameterError, match=r"RADAR_FRONT\.doppler may change only while"):
+        knobs.changed(config, other, only_dynamic=True)
+    changed = knobs.changed(config, other, only_dynamic=False)
+    assert changed.radar_fields.of("RADAR_FRONT").doppler == "speed"
+    assert knobs.changed(config, {"markers.alpha": 0.5}, only_dynamic=True).radar_fields == (
+        config.radar_fields
+    )
 
 
 def test_the_number_of_sweeps_belongs_to_the_weights():

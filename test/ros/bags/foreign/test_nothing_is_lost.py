@@ -22,6 +22,7 @@ from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
+from crkd_ros.parameters import knobs
 from crkd_ros.parameters.framing import FramingConfig
 
 D = LENSES["plumb_bob"]
@@ -196,6 +197,34 @@ def test_radars_of_other_makers_are_copied_and_mapped_alike(maker, tmp_path) -> 
         assert not any(
             "radar_fields" in one for one in describe(bag, framing=told, progress=False).chosen
         )
+
+
+def test_radars_of_two_makers_on_one_vehicle(tmp_path) -> None:
+    def change(topic, message, number):
+        if topic in ("/radar_front", "/radar_back_left"):
+            for field in message.fields:
+                field.name = {"rcs": "RCS", "vx_comp": "u", "vy_comp": "w"}.get(
+                    field.name, field.name
+                )
+        yield topic, message
+
+    plain = rig_bags.write(tmp_path / "plain", seconds=0.4)
+    bag = rig_bags.write(tmp_path / "bag", change, seconds=0.4)
+    own = {"rcs": "RCS", "vx_comp": "u", "vy_comp": "w"}
+    given = {
+        f"radar_fields.{radar}.{leaf}": name
+        for radar in ("RADAR_FRONT", "RADAR_BACK_LEFT")
+        for leaf, name in own.items()
+    }
+    told = knobs.build(FramingConfig, given)
+    convert_bag(bag, tmp_path / "out", kind=Kind.ROS2, framing=told, progress=False)
+    for path in (bag, tmp_path / "out"):
+        same(frames(plain), frames(path, radar_fields=told.radar_fields))
+        found = describe(path, framing=told, progress=False)
+        assert not found.foreign and not any("radar_fields" in one for one in found.chosen)
+        (said,) = [one for one in describe(path, progress=False).chosen if "radar_fields" in one]
+        assert said.startswith("radar_front, radar_back_left: radar cloud lacks rcs")
+        assert "radar_fields.RADAR_FRONT.* those of this radar alone" in said
 
 
 def test_the_commands_take_the_mapping(tmp_path) -> None:
