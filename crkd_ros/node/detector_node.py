@@ -29,7 +29,7 @@ from crkd_ros.node import process
 from crkd_ros.node.health import Health
 from crkd_ros.node.live_detector import LiveDetector
 from crkd_ros.node.weights import WeightsError
-from crkd_ros.parameters import declaration, knobs
+from crkd_ros.parameters import configuration, declaration
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
@@ -197,7 +197,7 @@ class DetectorNode(LifecycleNode):
     def _on_parameters(self, changes: list[Parameter]) -> Any:
         """Check a change as a whole; what is not dynamic waits for the next configuration."""
         try:
-            config = knobs.changed(
+            config = configuration.changed(
                 self.config,
                 {change.name: change.value for change in changes},
                 only_dynamic=self._state != "unconfigured",

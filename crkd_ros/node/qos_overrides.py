@@ -14,8 +14,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.convert import ros_packages
+from crkd_ros.parameters.configuration import QOS_OVERRIDES
 from crkd_ros.parameters.framing import FramingConfig
-from crkd_ros.parameters.knobs import QOS_OVERRIDES
 
 #: What may be changed; durability for latched CameraInfo.
 _OVERRIDABLE = (

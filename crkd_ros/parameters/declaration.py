@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from crkd_ros.parameters.configuration import UNCONFIGURED, build, foreign, plain_fields, unknown
 from crkd_ros.parameters.knobs import (
-    UNCONFIGURED,
     Parameter,
     ParameterError,
-    build,
     class_of,
     classes_given,
-    foreign,
     parameters,
-    plain_fields,
-    unknown,
     values,
 )
 

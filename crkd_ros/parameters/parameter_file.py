@@ -14,14 +14,8 @@ import yaml
 from crkd_core.config import ConfigError
 from crkd_core.config.yaml_text import load_yaml
 from crkd_core.files import read_file
-from crkd_ros.parameters.knobs import (
-    YAML_BOOLEANS,
-    ParameterError,
-    build,
-    class_of,
-    foreign,
-    parameters,
-)
+from crkd_ros.parameters.configuration import build, foreign
+from crkd_ros.parameters.knobs import YAML_BOOLEANS, ParameterError, class_of, parameters
 
 Config = TypeVar("Config")
 

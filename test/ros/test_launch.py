@@ -18,7 +18,7 @@ from flat import flat
 
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.node.latency import PARTS
-from crkd_ros.parameters import knobs
+from crkd_ros.parameters import configuration, knobs
 from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.parameters.topics import SENSOR
 from crkd_ros.streaming_eval import players
@@ -428,7 +428,7 @@ def test_parameter_files_hold_known_parameters(name):
     values = tree["/**"]["ros__parameters"]
     overrides = values.pop("qos_overrides", {})
     values.pop("use_sim_time", None)
-    knobs.build(NodeConfig, dict(flat(values)))
+    configuration.build(NodeConfig, dict(flat(values)))
     raw = {f"/{NodeConfig().topics.image_raw.replace(SENSOR, name.lower())}" for name in CAMERAS}
     assert not overrides or set(overrides) == set(inputs()) - raw
 

@@ -20,7 +20,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.commands.options import for_weights
-from crkd_ros.parameters import knobs
+from crkd_ros.parameters import configuration, knobs
 from crkd_ros.parameters.declaration import declare, declare_classes
 from crkd_ros.parameters.framing import MotionConfig, SyncConfig
 from crkd_ros.parameters.knobs import ParameterError
@@ -50,11 +50,11 @@ def test_the_shipped_file_is_the_dataclass(request):
         "the command in its head"
     )
     values = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
-    assert knobs.build(NodeConfig, values) == NodeConfig()
+    assert configuration.build(NodeConfig, values) == NodeConfig()
 
 
 def test_values_reach_the_field_of_their_name():
-    config = knobs.build(
+    config = configuration.build(
         NodeConfig,
         {"sync.wait": 0.2, "motion.source": "none", "sensors": ["CAM_FRONT"], "device": "cuda"},
     )
@@ -62,7 +62,7 @@ def test_values_reach_the_field_of_their_name():
     assert config.motion == MotionConfig(source="none")
     assert config.sensors == ("CAM_FRONT",)
     assert config.device == "cuda"
-    assert knobs.build(NodeConfig, {}) == NodeConfig()
+    assert configuration.build(NodeConfig, {}) == NodeConfig()
     assert NodeConfig().sensors == CAMERAS + RADARS
 
 
@@ -95,7 +95,7 @@ def test_values_reach_the_field_of_their_name():
 )
 def test_wrong_values_are_refused_by_name(values, text):
     with pytest.raises(ParameterError, match=text):
-        knobs.build(NodeConfig, values)
+        configuration.build(NodeConfig, values)
 
 
 def test_one_radar_may_differ_from_the_others():
@@ -104,25 +104,25 @@ def test_one_radar_may_differ_from_the_others():
         "radar_fields.RADAR_FRONT.doppler": "v_r",
         "radar_fields.RADAR_FRONT.degrees": True,
     }
-    config = knobs.build(NodeConfig, given)
+    config = configuration.build(NodeConfig, given)
     front, back = (config.radar_fields.of(name) for name in ("RADAR_FRONT", "RADAR_BACK_LEFT"))
     assert (front.rcs, front.doppler, front.degrees) == ("RCS", "v_r", True)
     assert (back.rcs, back.doppler, back.degrees) == ("RCS", "", False)
     assert front.relative and not back.relative
     # As ros2 param dump and load have it.
     assert given.items() <= knobs.values(config).items()
-    assert knobs.build(NodeConfig, knobs.values(config)) == config
+    assert configuration.build(NodeConfig, knobs.values(config)) == config
     every = {one.name: one for one in knobs.parameters(NodeConfig, given=given)}
     told = every["radar_fields.RADAR_FRONT.doppler"]
     assert told.kind is str and told.description.startswith("Of RADAR_FRONT alone: Field of")
     other = {"radar_fields.RADAR_FRONT.doppler": "speed"}
     with pytest.raises(ParameterError, match=r"RADAR_FRONT\.doppler may change only while"):
-        knobs.changed(config, other, only_dynamic=True)
-    changed = knobs.changed(config, other, only_dynamic=False)
+        configuration.changed(config, other, only_dynamic=True)
+    changed = configuration.changed(config, other, only_dynamic=False)
     assert changed.radar_fields.of("RADAR_FRONT").doppler == "speed"
-    assert knobs.changed(config, {"markers.alpha": 0.5}, only_dynamic=True).radar_fields == (
-        config.radar_fields
-    )
+    assert configuration.changed(
+        config, {"markers.alpha": 0.5}, only_dynamic=True
+    ).radar_fields == (config.radar_fields)
 
 
 def test_the_number_of_sweeps_belongs_to_the_weights():
@@ -212,10 +212,10 @@ def test_every_class_of_the_weights_gets_its_parameters(node):
     assert node.describe_parameter("thresholds.tram").description.startswith("Least score of a tr")
     shown = node.describe_parameter("tracking.gate.cyclist").floating_point_range[0]
     assert (shown.from_value, shown.to_value) == (0.1, 20.0)
-    changed = knobs.changed(config, {"remap.tram": "cyclist"}, only_dynamic=True)
+    changed = configuration.changed(config, {"remap.tram": "cyclist"}, only_dynamic=True)
     assert changed.remap.published("tram") == "cyclist" and changed.classes == CLASSES
     with pytest.raises(ParameterError, match=r"remap\.tram: expected one of tram, cyclist or ''"):
-        knobs.changed(config, {"remap.tram": "car"}, only_dynamic=True)
+        configuration.changed(config, {"remap.tram": "car"}, only_dynamic=True)
 
 
 def test_other_weights_bring_other_parameters(node):
@@ -245,7 +245,7 @@ def test_what_was_given_at_the_start_holds_when_the_weights_are_known(node):
 def test_what_was_taken_back_does_not_return_with_the_weights(node):
     config = declare_classes(node, declare(node, NodeConfig), CLASSES)
     default = config.tracking.gate.metres("car")
-    config = knobs.changed(config, {"tracking.gate.tram": default}, only_dynamic=True)
+    config = configuration.changed(config, {"tracking.gate.tram": default}, only_dynamic=True)
     for classes in (NUSCENES_CLASSES, CLASSES):
         config = declare_classes(node, config, classes)
     shown = node.get_parameter("tracking.gate.tram").value
@@ -313,19 +313,19 @@ def test_the_defaults_of_a_class():
 def test_a_change_is_checked_as_a_whole_and_leaves_the_parameters_of_others_alone():
     config = NodeConfig()
     changes = {"sync.wait": 0.2, "sensors": ["CAM_FRONT"], "use_sim_time": True}
-    after = knobs.changed(config, changes, only_dynamic=False)
-    assert after == knobs.build(NodeConfig, {"sync.wait": 0.2, "sensors": ["CAM_FRONT"]})
+    after = configuration.changed(config, changes, only_dynamic=False)
+    assert after == configuration.build(NodeConfig, {"sync.wait": 0.2, "sensors": ["CAM_FRONT"]})
     with pytest.raises(ParameterError, match=r"sync\.wait: expected .* got 6\.0"):
-        knobs.changed(config, {"sync.wait": 6.0, "device": "cuda"}, only_dynamic=False)
+        configuration.changed(config, {"sync.wait": 6.0, "device": "cuda"}, only_dynamic=False)
 
 
 def test_while_configured_only_dynamic_parameters_change():
     config = NodeConfig()
     for name, value in (("device", "cuda"), ("sync.wait", 0.2), ("sensors", ["CAM_FRONT"])):
         with pytest.raises(ParameterError, match=f"{name} may change only .* unconfigured"):
-            knobs.changed(config, {name: value}, only_dynamic=True)
+            configuration.changed(config, {name: value}, only_dynamic=True)
     same = {"device": "cpu", "sensors": list(config.sensors), "score_threshold": 0.4}
-    after = knobs.changed(config, same, only_dynamic=True)
+    after = configuration.changed(config, same, only_dynamic=True)
     assert after == dataclasses.replace(config, score_threshold=0.4)
 
 

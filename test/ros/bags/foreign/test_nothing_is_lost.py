@@ -22,7 +22,7 @@ from crkd_ros.bags.info import describe
 from crkd_ros.bags.message_types import make
 from crkd_ros.bags.reader import read_bag, topics_of
 from crkd_ros.convert.radar_clouds import RadarFieldsConfig
-from crkd_ros.parameters import knobs
+from crkd_ros.parameters import configuration
 from crkd_ros.parameters.framing import FramingConfig
 
 D = LENSES["plumb_bob"]
@@ -216,7 +216,7 @@ def test_radars_of_two_makers_on_one_vehicle(tmp_path) -> None:
         for radar in ("RADAR_FRONT", "RADAR_BACK_LEFT")
         for leaf, name in own.items()
     }
-    told = knobs.build(FramingConfig, given)
+    told = configuration.build(FramingConfig, given)
     convert_bag(bag, tmp_path / "out", kind=Kind.ROS2, framing=told, progress=False)
     for path in (bag, tmp_path / "out"):
         same(frames(plain), frames(path, radar_fields=told.radar_fields))
