@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from crkd_core.evaluate.metrics import ERROR_NAMES, Evaluation
 from crkd_core.evaluate.pictures import draw_precision_recall
 from crkd_core.evaluate.report import MEAN_NAMES, figure, paragraphs, scope_note
+from crkd_core.evaluate.segmentation import segments_table
 from crkd_core.evaluate.slices import slices_table
 from crkd_core.evaluate.vod.evaluation import AREA_TITLES, absent_note, unknown_note
 from crkd_core.evaluate.vod.metrics import VodEvaluation
@@ -32,7 +33,12 @@ def scores(subjects: Sequence[Subject], rooms: Path) -> list[str]:
     """
     ours = [(s, s.result) for s in subjects if isinstance(s.result, Evaluation)]
     vod = [(s, s.result) for s in subjects if isinstance(s.result, VodEvaluation)]
-    return _nuscenes(ours, rooms) if ours else _vod(vod, rooms)
+    parts = _nuscenes(ours, rooms) if ours else _vod(vod, rooms)
+    for subject in subjects:
+        if subject.cells is not None:
+            table = segments_table(subject.cells)
+            parts.append(_titled(table, f"{table.title}, {subject.name}").html() + "<br>\n")
+    return parts
 
 
 def _nuscenes(subjects: Sequence[tuple[Subject, Evaluation]], rooms: Path) -> list[str]:

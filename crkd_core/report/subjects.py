@@ -12,7 +12,7 @@ from crkd_core.config import DetectorConfig, TrainConfig
 from crkd_core.data.sets import DataSet, frames_of
 from crkd_core.data.vod.reader import VodFrames
 from crkd_core.evaluate.metrics import Evaluation
-from crkd_core.evaluate.predict import detect, load_detector
+from crkd_core.evaluate.predict import detect, load_detector, segment_score
 from crkd_core.evaluate.scoring import Countable, check_annotated, countable
 from crkd_core.evaluate.slices import score_slices
 from crkd_core.evaluate.submission import Answer, make_submission
@@ -67,6 +67,7 @@ class Subject:
         counted: truth and detections that hit by the distance of centres.
         result: the metrics of the data set.
         parts: those of the parts of the split, see slices.py of evaluate/ or evaluate/vod/.
+        cells: ``SegmentScore.summary`` of its second head; None = it has none.
     """
 
     source: Source
@@ -75,6 +76,7 @@ class Subject:
     counted: Countable
     result: Evaluation | VodEvaluation
     parts: list[dict[str, Any]]
+    cells: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -144,10 +146,9 @@ def observe(source: Source, tables: DataSet, split: str, *, device: str = "cpu")
         check_labelled(frames)
     else:
         check_annotated(frames.tables)
-    pairs = [
-        (Answer.to(frame, found), found)
-        for frame, found in detect(detector, frames, f"{source.name} on {split}", stays=True)
-    ]
+    cells = segment_score(detector)
+    seen = detect(detector, frames, f"{source.name} on {split}", stays=True, cells=cells)
+    pairs = [(Answer.to(frame, found), found) for frame, found in seen]
     answers = {answer.token: found for answer, found in pairs}
     result: Evaluation | VodEvaluation
     if isinstance(frames, VodFrames):
@@ -167,4 +168,5 @@ def observe(source: Source, tables: DataSet, split: str, *, device: str = "cpu")
         counted=counted,
         result=result,
         parts=parts,
+        cells=None if cells is None else cells.summary(),
     )

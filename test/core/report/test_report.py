@@ -16,19 +16,22 @@ import pytest
 import torch
 from distill_tiny import FRAMES, TEACHER, a_config, settled
 from handmade import write_version
+from model_tiny import TINY
 from typer.testing import CliRunner
 
 from crkd_core.boxes import Detections
 from crkd_core.cli import app
-from crkd_core.config import ConfigError
+from crkd_core.config import ConfigError, SegmentsConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.data.vod.layout import Vod
 from crkd_core.distill.training import distill
+from crkd_core.evaluate.evaluation import evaluate_weights
 from crkd_core.evaluate.matching import ScoredBoxes
 from crkd_core.evaluate.metrics import DetectionRules
 from crkd_core.evaluate.pictures import draw_bev
 from crkd_core.evaluate.scoring import Countable, EvaluateError
+from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import CheckpointError, load_weights, save_weights
 from crkd_core.report.drives import drives_of
 from crkd_core.report.frames import chosen, quality
@@ -36,7 +39,7 @@ from crkd_core.report.maps import trained_student
 from crkd_core.report.player import player
 from crkd_core.report.report import report
 from crkd_core.report.scores import scores, ticks_of
-from crkd_core.report.subjects import Source, Subject, SubjectError, parse, shared_classes
+from crkd_core.report.subjects import Source, Subject, SubjectError, observe, parse, shared_classes
 from crkd_core.train.run_folder import Run
 
 
@@ -123,6 +126,21 @@ def test_networks_of_other_classes_are_told_apart_and_ranked_by_the_common_ones(
     # Over all classes the first one would seem the worse: it has to find more.
     assert quality(every.counted, ("car",)) == quality(cars.counted, ("car",)) == {"a": 1.0}
     assert quality(every.counted, NUSCENES_CLASSES)["a"] == pytest.approx(4 / 5)
+
+
+def test_cells_of_a_second_head_are_scored_as_crkd_evaluate_scores_them(tiny_world, tmp_path):
+    torch.manual_seed(0)
+    model = build_detector(dataclasses.replace(TINY, segments=SegmentsConfig()))
+    weights = tmp_path / "ground.safetensors"
+    save_weights(model, weights)
+    tables = NuScenes(tiny_world, split="world_val")
+    one = observe(parse([str(weights)])[0], tables, "world_val")
+    evaluate_weights(weights, tiny_world, "world_val", tmp_path / "out")
+    scored = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert one.cells is not None and one.cells == scored["segmentation"]
+    title = "cells of the ground (intersection over union)"
+    assert f"{title}, ground" in "".join(scores([one], tmp_path))
+    assert title not in "".join(scores([subject("all", NUSCENES_CLASSES)], tmp_path))
 
 
 def test_parts_have_counts_where_they_are_those_of_every_network():
