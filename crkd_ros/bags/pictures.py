@@ -40,7 +40,7 @@ class Pictures:
         info = self.survey.infos.get(camera)
         theirs = self.kind not in (Kind.OURS, Kind.ROS2)
         guess = theirs and info is not None and contents.is_plain(info)
-        return guess or self.cameras.is_rectified(self.layout.images[camera].name)
+        return guess or self.cameras.of(camera).is_rectified(self.layout.images[camera].name)
 
     def unseen(self) -> dict[str, str]:
         """Camera -> why its images cannot be read, by the first of them that tells anything."""

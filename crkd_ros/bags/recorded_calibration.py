@@ -131,7 +131,7 @@ def of_bag(
                     f"{path}: {layout.infos[sensor].name} changes within the bag, so no file can "
                     f"say what {sensor} is; leave its camera_info to the bag, or cut it"
                 )
-            rectified = framing.cameras.is_rectified(layout.images[sensor].name)
+            rectified = framing.cameras.of(sensor).is_rectified(layout.images[sensor].name)
             entry = camera_entry(survey.infos[sensor], rectified=rectified)
             calibration.add_camera(frame, entry)
     return calibration

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from crkd_core.config import ImageConfig
 from crkd_core.data.cameras import CameraError, prepare_image
 from crkd_core.data.crop import Placement, horizon_row
+from crkd_core.sensors import CAMERAS
 from crkd_ros.convert import camera_info
 from crkd_ros.convert.arrays import ConvertError
 from crkd_ros.convert.camera_info import STRAIGHT
 from crkd_ros.convert.images import image_rgb
 from crkd_ros.motion.calibration_file import CameraEntry
-from crkd_ros.parameters.knobs import check, knob
+from crkd_ros.parameters.knobs import check, check_overrides, knob, of_one, override_knob
 
 #: No camera's image has sides in such a ratio.
 _LONGEST = 16
@@ -33,7 +35,7 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class CamerasConfig:
-    """How images and CameraInfo belong together."""
+    """How images and CameraInfo belong together; ``of`` has it of one camera."""
 
     rectified: Literal["auto", "always", "never"] = knob(
         "auto",
@@ -45,9 +47,16 @@ class CamerasConfig:
         low=0,
         high=16,
     )
+    #: "CAM_FRONT.rectified" -> what holds for this camera alone.
+    of_cameras: Mapping[str, Any] = override_knob(CAMERAS)
 
     def __post_init__(self) -> None:
         check(self, "cameras.")
+        check_overrides(self, "of_cameras")
+
+    def of(self, camera: str) -> CamerasConfig:
+        """What holds for one camera."""
+        return of_one(self, "of_cameras", camera)
 
     def is_rectified(self, topic: str) -> bool:
         """Whether the images of a topic are rectified."""

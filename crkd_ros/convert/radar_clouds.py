@@ -27,7 +27,14 @@ from crkd_core.sensors import (
 )
 from crkd_ros.convert.arrays import ConvertError, check_cloud, cloud_records
 from crkd_ros.convert.radar_field_advice import AZIMUTH, ELEVATION, beyond, suggestion
-from crkd_ros.parameters.knobs import ParameterError, check, knob, override_knob
+from crkd_ros.parameters.knobs import (
+    ParameterError,
+    check,
+    check_overrides,
+    knob,
+    of_one,
+    override_knob,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +88,11 @@ class RadarFieldsConfig:
                 "radar_fields: range and azimuth belong together, and elevation to them; got "
                 f"range {self.range!r}, azimuth {self.azimuth!r}, elevation {self.elevation!r}"
             )
-        for radar in {name.partition(".")[0] for name in self.of_radars}:
-            try:
-                self.of(radar)
-            except ParameterError as error:
-                raise ParameterError(f"with what is given for {radar}: {error}") from error
+        check_overrides(self, "of_radars")
 
     def of(self, radar: str) -> RadarFieldsConfig:
         """What holds for one radar: the names of all, and in their place those of this one."""
-        own = {
-            leaf: value
-            for name, value in self.of_radars.items()
-            for one, _, leaf in [name.partition(".")]
-            if one == radar
-        }
-        return dataclasses.replace(self, **own, of_radars={})
+        return of_one(self, "of_radars", radar)
 
     @property
     def x(self) -> str:

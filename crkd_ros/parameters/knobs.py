@@ -14,9 +14,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 #: Words without quotes that rcl reads as true and false, and what they mean.
 YAML_BOOLEANS = {
@@ -24,6 +24,8 @@ YAML_BOOLEANS = {
     for plain in ("y", "yes", "true", "on", "n", "no", "false", "off")
     for word in (plain, plain.capitalize(), plain.upper())
 }
+
+Config = TypeVar("Config")
 
 #: Types of a dataclass's fields. They are parsed from their texts, a thousand times a start
 #: otherwise: seconds in which a node that starts hears nothing.
@@ -173,6 +175,31 @@ def of_class(config: Any, field: str, name: str) -> Any:
         return given[name]
     (knob_of,) = (one for one in dataclasses.fields(config) if one.name == field)
     return knob_of.metadata["default_of"](name)
+
+
+def of_one(config: Config, field: str, thing: str) -> Config:
+    """A group as it is for one thing: what its ``override_knob`` says of it above the rest.
+
+    Raises:
+        ParameterError: the two do not go together.
+    """
+    given: Mapping[str, Any] = getattr(config, field)
+    parts = [(name.partition("."), value) for name, value in given.items()]
+    own = {leaf: value for (one, _, leaf), value in parts if one == thing}
+    return replace(config, **own, **{field: {}})  # type: ignore[type-var]
+
+
+def check_overrides(config: Any, field: str) -> None:
+    """Every one of an ``override_knob``; call it in ``__post_init__``.
+
+    Raises:
+        ParameterError: what is given for one and for all do not go together; names the one.
+    """
+    for thing in sorted({name.partition(".")[0] for name in getattr(config, field)}):
+        try:
+            of_one(config, field, thing)
+        except ParameterError as error:
+            raise ParameterError(f"with what is given for {thing}: {error}") from error
 
 
 def class_of(config: type, name: str, prefix: str = "") -> str | None:

@@ -69,7 +69,7 @@ class Rig:
                 name,
                 history=histories[name],
                 health=self.healths[name],
-                cameras=framing.cameras,
+                cameras=framing.cameras.of(name),
                 image=image,
                 calibration=calibration,
                 extrinsics=extrinsics,

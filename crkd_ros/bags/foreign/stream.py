@@ -277,7 +277,7 @@ class Conversion:
             channel=frame,
             image_format=self.image_format,
             jpeg_quality=self.jpeg_quality,
-            bits=self.cameras.bits,
+            bits=self.cameras.of(channel).bits,
         )
         made = [(self._image_topic(channel), image)]
         if channel in self.known.cameras:

@@ -20,6 +20,7 @@ from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
 from crkd_ros.commands.options import for_weights
+from crkd_ros.convert.camera_model import CamerasConfig
 from crkd_ros.parameters import configuration, knobs
 from crkd_ros.parameters.declaration import declare, declare_classes
 from crkd_ros.parameters.framing import MotionConfig, SyncConfig
@@ -83,6 +84,8 @@ def test_values_reach_the_field_of_their_name():
         ({"topics.camera_info": "{sensor}/info"}, r"a topic with <sensor> \(braces are a mapping"),
         ({"output_frame": "n"}, "output_frame: 'n' is a boolean for YAML"),
         ({"radar_fields.position": "x"}, "radar_fields.position: expected two or three"),
+        ({"cameras.CAM_FRONT.bits": 17}, r"cameras\.CAM_FRONT\.bits: expected 0 to 16, got 17"),
+        ({"cameras.CAM_FRONT.rectified": "y"}, r"CAM_FRONT\.rectified: expected one of auto, al"),
         ({"radar_fields.RADAR_TOP.rcs": "r"}, r"'radar_fields\.RADAR_TOP\.rcs'; did you mean"),
         ({"radar_fields.RADAR_FRONT.rc": "r"}, r"'radar_fields\.RADAR_FRONT\.rc'; did you mean"),
         ({"radar_fields.RADAR_FRONT.rcs": "no"}, r"RADAR_FRONT\.rcs: 'no' is a boolean for YAML"),
@@ -98,7 +101,7 @@ def test_wrong_values_are_refused_by_name(values, text):
         configuration.build(NodeConfig, values)
 
 
-def test_one_radar_may_differ_from_the_others():
+def test_one_sensor_may_differ_from_the_others():
     given = {
         "radar_fields.rcs": "RCS",
         "radar_fields.RADAR_FRONT.doppler": "v_r",
@@ -109,6 +112,9 @@ def test_one_radar_may_differ_from_the_others():
     assert (front.rcs, front.doppler, front.degrees) == ("RCS", "v_r", True)
     assert (back.rcs, back.doppler, back.degrees) == ("RCS", "", False)
     assert front.relative and not back.relative
+    cameras = knobs.values(CamerasConfig(of_cameras={"CAM_BACK.rectified": "never"}), "cameras.")
+    of_camera = configuration.build(NodeConfig, cameras).cameras.of
+    assert (of_camera("CAM_BACK").rectified, of_camera("CAM_FRONT").rectified) == ("never", "auto")
     # As ros2 param dump and load have it.
     assert given.items() <= knobs.values(config).items()
     assert configuration.build(NodeConfig, knobs.values(config)) == config

@@ -128,6 +128,12 @@ def test_whether_images_are_rectified_is_told_by_the_topic_after_remapping():
         ("/cam_front/image_rect", CamerasConfig(), "none"),
         ("/cam_front/image_raw", CamerasConfig(), "plumb_bob"),
         ("/cam_front/image_rect", CamerasConfig(rectified="never"), "plumb_bob"),
+        (
+            "/cam_front/image_rect",
+            CamerasConfig(of_cameras={"CAM_FRONT.rectified": "never"}),
+            "plumb_bob",
+        ),
+        ("/cam_front/image_rect", CamerasConfig(of_cameras={"CAM_BACK.bits": 10}), "none"),
     ):
         framing = FramingConfig(sensors=SENSORS, cameras=config)
         camera = Rig(framing, image=IMAGE, topics={"CAM_FRONT": topic}).cameras["CAM_FRONT"]
