@@ -283,10 +283,12 @@ class PoseBuffer:
         base = stamps[-1] - stamps[window]
         speed_known = known[-1].twist is not None or base >= _SPEED_NS
         if beyond > EXTRAPOLATION * 1e9 or not speed_known:
+            looped = " Did time go back, as where a bag loops?" if beyond > _JUMP_NS else ""
             raise MotionError(
                 f"ego pose at {stamp_ns} ns is {beyond / 1e9:.3f} s beyond the newest of "
                 f"{len(stamps)} known ones (limit {EXTRAPOLATION} s, which "
-                "needs two or a twist): is odometry dead? Raise sync.wait if it is only late"
+                f"needs two or a twist): is odometry dead?{looped} Raise sync.wait if it is only "
+                "late"
             )
         twist = known[-1].twist
         if twist is not None and not self._contradicts(twist, known[window].pose, base):

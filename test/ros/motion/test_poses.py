@@ -55,6 +55,9 @@ def test_extrapolation_is_limited_and_errors_say_how_far():
     )
     with pytest.raises(MotionError, match=r"0\.150 s beyond the newest.*limit 0\.1 s.*sync\.wait"):
         poses.at(T0 + SECOND // 4)
+    # A frame of the end of a bag that has begun anew: odometry lives.
+    with pytest.raises(MotionError, match=r"20\.900 s beyond the newest.*where a bag loops\?"):
+        poses.at(T0 + 21 * SECOND)
     with pytest.raises(MotionError, match=r"0\.500 s before the oldest"):
         poses.at(T0 - SECOND // 2)
     with pytest.raises(MotionError, match="no ego pose was received yet"):
