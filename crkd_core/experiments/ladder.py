@@ -45,7 +45,7 @@ def ladder(seeds: Seeds) -> list[RunSpec]:
     )  # fmt: skip
     lidar = dataclasses.replace(
         TEACHER, arm="lidar", what="LiDAR alone", preset="demo_lidar", drives="few",
-        steps=FEW_TEACHER_STEPS, has_label_encoder=True,
+        steps=FEW_TEACHER_STEPS,
     )  # fmt: skip
     plain = dataclasses.replace(
         A, arm="ladder_A", what="no teacher", start=start.name, preset="demo_imkd", drives="few",

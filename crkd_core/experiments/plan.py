@@ -39,8 +39,7 @@ class RunSpec:
             in a plain training.
         is_measured: its teacher is compared with its start on the validation drives first, and
             teaches only what it knows better.
-        has_label_encoder: after it an encoder of labels is trained for it, as a teacher of IMKD.
-        needs_label_encoder: it waits for that of its teacher.
+        needs_label_encoder: it waits for an encoder of labels, which is trained for its teacher.
         plain, self_taught: arms that its runs are compared with, seed by seed: the same without a
             teacher, and the same with its own start as teacher.
     """
@@ -59,7 +58,6 @@ class RunSpec:
     unlabelled: Unlabelled | None = None
     learns_pseudo_labels: bool = False
     is_measured: bool = False
-    has_label_encoder: bool = False
     needs_label_encoder: bool = False
     plain: str | None = None
     self_taught: str | None = None
@@ -123,6 +121,11 @@ def in_order(runs: Sequence[RunSpec], only: Collection[str] = ()) -> list[RunSpe
     for run in wanted:
         add(run, ())
     return list(ordered.values())
+
+
+def label_encoded(specs: Sequence[RunSpec]) -> set[str]:
+    """The teachers for which an encoder of labels must be trained: one of the runs needs it."""
+    return {spec.teacher for spec in specs if spec.needs_label_encoder and spec.teacher}
 
 
 def labelled_parts(specs: Sequence[RunSpec]) -> dict[str, list[str]]:

@@ -25,7 +25,7 @@ from crkd_core.distill.label_checkpoint import LabelCheckpoint
 from crkd_core.experiments import commands
 from crkd_core.experiments.folder import Folder
 from crkd_core.experiments.mixed import check_unmixed
-from crkd_core.experiments.plan import RunSpec, labelled_parts
+from crkd_core.experiments.plan import RunSpec, label_encoded, labelled_parts
 from crkd_core.experiments.process import start, terminable
 from crkd_core.experiments.results import put_aside
 from crkd_core.experiments.settings import ExperimentError, Settings
@@ -88,7 +88,7 @@ def run_all(
             _check_same(folder, spec, settings)
     check_unmixed(folder, specs, settings, splits)
     failed: dict[str, str] = {}
-    labelled = labelled_parts(specs)
+    labelled, encoded = labelled_parts(specs), label_encoded(specs)
     waiting = list(specs)
     running: list[_Job] = []
     with terminable(), _progress() as progress:
@@ -113,7 +113,8 @@ def run_all(
                 if changed:
                     _drop_lost(folder, waiting, failed)
                     for spec in list(waiting):
-                        stage = _ready(folder, spec, [*labelled.get(spec.name, ()), *splits])
+                        parts = [*labelled.get(spec.name, ()), *splits]
+                        stage = _ready(folder, spec, parts, encoded=spec.name in encoded)
                         if stage == _DONE:
                             waiting.remove(spec)
                         elif stage and len(running) < jobs:
@@ -175,7 +176,7 @@ def _drop_lost(folder: Folder, waiting: list[RunSpec], failed: dict[str, str]) -
             waiting.remove(spec)
 
 
-def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
+def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str], *, encoded: bool) -> str | None:
     """What can be done next: "training", _LABELS, a part of the drives to evaluate, or _DONE.
 
     None = it must wait.
@@ -183,7 +184,7 @@ def _ready(folder: Folder, spec: RunSpec, splits: Sequence[str]) -> str | None:
     if not folder.is_trained(spec.name):
         there = all(map(folder.is_trained, spec.parents)) and _is_told(folder, spec)
         return "training" if there else None
-    if spec.has_label_encoder and not folder.label_encoder(spec.name).exists():
+    if encoded and not folder.label_encoder(spec.name).exists():
         return _LABELS
     return next((s for s in splits if not folder.is_evaluated(spec.name, s)), _DONE)
 

@@ -14,7 +14,7 @@ from crkd_core.experiments import commands
 from crkd_core.experiments.arms import S0, STEPS, WARMUP, A, B, C
 from crkd_core.experiments.drives import DrivesError, share_out
 from crkd_core.experiments.lists import LISTS, runs_of
-from crkd_core.experiments.plan import PlanError, RunSpec, in_order
+from crkd_core.experiments.plan import PlanError, RunSpec, in_order, label_encoded
 from crkd_core.experiments.settings import ExperimentError, Settings
 
 SETTINGS = Settings(
@@ -62,8 +62,9 @@ def test_the_main_list_pairs_seed_by_seed():
 def test_what_learns_from_labels_waits_for_their_encoder():
     runs = runs_of("ladder", seeds=1)
     waiting = {run.arm for run in runs if run.needs_label_encoder}
-    (teacher,) = {run.teacher for run in runs if run.needs_label_encoder}
-    assert [run.name for run in runs if run.has_label_encoder] == [teacher]
+    assert label_encoded(runs) == {"lidar"} == label_encoded(in_order(runs, ["label"]))
+    # Nobody waits hours for an encoder that none of the runs reads.
+    assert not label_encoded(in_order(runs, ["response", "ladder_boxes"]))
     assert {"label", "imkd", "ladder_both"} <= waiting
     assert not {"response", "ladder_A", "ladder_crkd"} & waiting
 
