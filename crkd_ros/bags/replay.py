@@ -213,6 +213,12 @@ class _Replay:
         path, formed, recorded_ns = self._recording.path, False, 0
         frames = self._frames(samples, only_samples=only_samples)
         for frame, found in detect(self._detector, frames, f"replaying {path.name}", total=total):
+            if not self._detector.can_use(frame):
+                # Nor does the node say anything of it; a sample without an answer counts as empty.
+                self._account.dropped += 1
+                reason = "frame dropped: none of its messages can be decoded"
+                self._problems.append(BagProblem(stamp_ns=frame.stamp_ns, reason=reason))
+                continue
             if frame.token:
                 self._answers.append(Answer.to(frame, found))
             formed = True

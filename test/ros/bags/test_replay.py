@@ -10,9 +10,12 @@ from pathlib import Path
 import command_lines
 import numpy as np
 import pytest
+import rig_bags
 import torch
 from fleet import at_once
 from handmade import write_version
+from model_tiny import TINY
+from rig_bags import START
 from watched import Watched
 
 from crkd_core.config import DetectorConfig
@@ -33,11 +36,14 @@ from crkd_ros.bags.replay import replay
 from crkd_ros.bags.samples import find_samples, key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays
+from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.knobs import ParameterError
 
 SCENE = "scene-0103"
 SPLIT = "mini_val"
 SECOND = 1_000_000_000
+#: Of the cameras of rig_bags.
+PERIOD = SECOND // 12
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +285,27 @@ def test_messages_without_a_byte_are_problems_not_the_end(place, detector, tmp_p
     )
     assert 0 < report.key_frames < 3
     assert any("0 bytes are no sensor_msgs" in problem.reason for problem in report.problems)
+
+
+def test_of_a_frame_in_which_nothing_was_seen_nothing_is_said(tmp_path) -> None:
+    """An empty array would say that the detector has looked and found nothing."""
+    broken = START + 4 * PERIOD
+
+    def fifth_is_cut(topic, message, number):
+        if "image" in topic and number == 4:
+            message.data = message.data[:50]
+        yield topic, message
+
+    bag = rig_bags.write(tmp_path / "bag", fifth_is_cut)
+    torch.manual_seed(0)
+    detector = Detector(build_detector(TINY))
+    framing = FramingConfig(sensors=("CAM_FRONT",))
+    report = replay(bag, detector, tmp_path / "out", framing=framing)
+    stamps = sorted(boxes_of(tmp_path / "out" / "detections"))
+    assert report.frames == len(stamps) == report.account.frames - 1
+    assert not any(abs(stamp - broken) < PERIOD / 2 for stamp in stamps)
+    assert report.account.dropped == 1
+    assert [p.reason.partition(":")[0] for p in report.problems] == ["CAM_FRONT", "frame dropped"]
 
 
 def test_a_bag_with_the_anchor_camera_dead_or_a_key_image_lost_is_scored(
