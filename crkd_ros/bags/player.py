@@ -18,7 +18,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosReliability
 
 from crkd_ros.bags.container import Topic
 from crkd_ros.bags.message_types import BagError
-from crkd_ros.bags.reader import read_bag, topics_of
+from crkd_ros.bags.reader import open_rosbag2, read_bag
 from crkd_ros.convert.ros_packages import MessageError, message_class
 
 #: Longest pause between two looks at the clock, so that /clock keeps its rate in gaps of a bag.
@@ -90,7 +90,10 @@ def play(
         raise BagError(f"start offset: expected finite seconds from 0, got {start_offset}")
     if not 0 <= wait < math.inf:
         raise BagError(f"wait: expected finite seconds from 0, got {wait}")
-    found = topics_of(path)
+    with open_rosbag2(path) as bag:
+        found = dict(bag.topics)
+        # Whatever topics are played: two players of one bag begin at the same moment of it.
+        begin_ns = bag.span_ns()[0] + round(start_offset * 1e9) if start_offset else 0
     unknown = set(topics or ()) - set(found)
     if unknown:
         raise BagError(
@@ -115,7 +118,11 @@ def play(
         played, started = 0, time.monotonic()
         try:
             while passes is None or played < passes:
-                _publish(path, publishers, counts, pace, offset=start_offset, latched=latched)
+                if not _publish(
+                    path, publishers, counts, pace, begin_ns=begin_ns, latched=latched
+                ):
+                    after = f" after {start_offset:g} s" if start_offset else ""
+                    raise BagError(f"{path}: no message on {', '.join(publishers)}{after}")
                 played += 1
         except KeyboardInterrupt:
             if passes is not None:
@@ -241,15 +248,12 @@ def _publish(
     counts: dict[str, int],
     pace: _Pace,
     *,
-    offset: float,
+    begin_ns: int,
     latched: Collection[str],
-) -> None:
-    """Publish the bag once; ``counts`` grows."""
-    begin_ns: int | None = None
+) -> bool:
+    """Publish the bag once from ``begin_ns`` on; ``counts`` grows. False: nothing was due."""
     started = False
     for record in read_bag(path, topics=publishers):
-        if begin_ns is None:
-            begin_ns = record.stamp_ns + round(offset * 1e9)
         if record.stamp_ns >= begin_ns:
             if not started:
                 started = True
@@ -259,6 +263,4 @@ def _publish(
             continue
         publishers[record.topic].publish(record.data)
         counts[record.topic] += 1
-    if not started:
-        after = f" after {offset:g} s" if offset else ""
-        raise BagError(f"{path}: no message on {', '.join(publishers)}{after}")
+    return started

@@ -178,6 +178,22 @@ def test_a_second_pass_sets_the_time_back_and_an_offset_keeps_what_is_latched(
     assert min(times) > 1_700_000_000.4 - 0.1
 
 
+def test_an_offset_is_counted_from_the_begin_of_the_bag_whatever_is_played(tmp_path: Path) -> None:
+    """Two players of one bag, each with its own topics, must not drift apart."""
+    from crkd_ros.bags.player import play
+
+    start = 1_700_000_000_000_000_000
+    with BagWriter(tmp_path / "bag") as out:
+        for index in range(10):
+            message = make("std_msgs/msg/String", data=str(index))
+            out.write("/early", message, start + index * 50_000_000)
+            if index >= 5:
+                out.write("/late", message, start + index * 50_000_000)
+    for topics in (["/early", "/late"], ["/late"]):
+        report = play(tmp_path / "bag", topics=topics, start_offset=0.3, rate=10.0)
+        assert report.messages == dict.fromkeys(topics, 4)
+
+
 def test_wrong_requests_are_explained(bag: Path) -> None:
     from crkd_ros.bags.player import play
 
