@@ -8,6 +8,7 @@ Rules that lack data say nothing. Nothing is ever corrected.
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import cv2
@@ -111,13 +112,13 @@ class CalibrationCheck:
             rest with the last frame.
 
         Raises:
-            MotionError: a transform is not known.
+            MotionError: a transform is not known; the frame does not count.
         """
         if self.done:
             return []
-        self._taken += 1
         found = self._look(frame_set)
         self._follow(frame_set)
+        self._taken += 1  # Not before: what could not be looked at must not be the last frame.
         if self.done:
             for rules in (self._coverage, self._motions, self._flow):
                 found += rules.findings()
@@ -181,14 +182,17 @@ class CalibrationCheck:
         if before is None:
             return
         for step in range(_FOLLOWED):
-            camera = CAMERAS[(self._taken * _FOLLOWED + step) % len(CAMERAS)]
+            camera = CAMERAS[((self._taken + 1) * _FOLLOWED + step) % len(CAMERAS)]
             if camera not in before.images or camera not in frame_set.images:
                 continue
             (then, first), (now, second) = before.images[camera], frame_set.images[camera]
-            same = first.pixels.shape == second.pixels.shape
-            if same and 0 < now - then <= _LONGEST_STEP_NS:
+            if first.pixels.shape != second.pixels.shape or not 0 < now - then <= _LONGEST_STEP_NS:
+                continue
+            # The pose may have jumped since the frame before: that tells nothing of the camera.
+            with contextlib.suppress(MotionError):
+                moved = self._motion.ego_T_ego(then, now)
                 shots = self._shot(first, then), self._shot(second, now)
-                self._flow.add(camera, *shots, self._motion.ego_T_ego(then, now))
+                self._flow.add(camera, *shots, moved)
 
     def _shot(self, image: PreparedImage, stamp_ns: int) -> Shot:
         return Shot(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import rig_bags
 import ros_rig
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from crkd_core.config import ImageConfig
 from crkd_core.data.nuscenes.reader import NuScenes
 from crkd_core.sensors import CAMERAS, RADAR_COMPENSATED, RADAR_VELOCITY, RADARS
 from crkd_ros.bags import recorded_calibration
+from crkd_ros.bags.frames import Recording
 from crkd_ros.calibration_check import drive as check_drive
 from crkd_ros.calibration_check.check import CalibrationCheck
 from crkd_ros.calibration_check.placement import (
@@ -26,6 +28,7 @@ from crkd_ros.calibration_check.placement import (
     check_places,
     check_view,
 )
+from crkd_ros.convert.arrays import stamp_ns
 from crkd_ros.motion.calibration_file import Calibration
 from crkd_ros.motion.pose_buffer import PoseBuffer
 from crkd_ros.motion.poses import NoMotion
@@ -484,3 +487,42 @@ def test_relative_speeds_that_are_called_speeds_over_ground_are_found(drive) -> 
     texts = [finding.text for finding in drive.check(sets=sets).findings]
     assert any("RADAR_FRONT: expected speeds over ground, got those of" in one for one in texts)
     assert any("doppler_compensated: false" in one for one in texts)
+
+
+def test_a_pose_that_jumps_between_two_frames_hinders_no_check(tmp_path) -> None:
+    """Frames of cameras alone need no pose from before the jump, their pictures' motion does."""
+
+    def jumps(topic, message, number):
+        if topic == "/odom" and stamp_ns(message.header.stamp) > rig_bags.START + 480_000_000:
+            message.pose.pose.position.x += 100.0
+        if topic not in (*rig_bags.radar_topics(), "/tf"):
+            yield topic, message
+
+    told = check_drive.check_bag(rig_bags.write(tmp_path / "bag", jumps), frames=9)
+    assert told.check.done and told.troubles == ()
+
+
+def test_a_frame_that_cannot_be_looked_at_is_not_the_last_one(tmp_path) -> None:
+    """Or nothing would be said of the frames before it."""
+    sets: list[FrameSet] = []
+    with Recording(rig_bags.write(tmp_path / "bag")) as recording:
+        for _ in recording.frames(check_drive.IMAGE, look=lambda made, *_: sets.append(made)):
+            pass
+        table, places = recording.motion, recording.extrinsics
+    poses, reporter = PoseBuffer(), Reporter()
+    check = CalibrationCheck(extrinsics=places, motion=poses, frames=4, share=1)
+
+    def known() -> None:
+        for stamp in table.stamps.tolist():
+            poses.add(stamp, table.pose(stamp))
+
+    known()
+    for one in sets[4:7]:
+        check.watch(one, reporter)
+    poses.clear()  # As when the pose jumps while the network computes.
+    check.watch(sets[7], reporter)
+    assert "no ego pose" in reporter.take().new_problems["calibration check"]
+    assert check.summary() == "being checked (3 of 4 frames)"
+    known()
+    check.watch(sets[8], reporter)
+    assert check.done and check.summary().startswith("looks")
