@@ -69,7 +69,8 @@ def show(file: Annotated[Path, typer.Argument(help="A calibration file.")]) -> N
     from crkd_ros.motion.calibration_file import Calibration
 
     rows = []
-    calibration = Calibration.load(file)
+    # The file does not say what the vehicle's own frame is called; it may list any other.
+    calibration = Calibration.load(file, base="")
     for frame in calibration.frames:
         pose, camera = calibration.base_T(frame), calibration.camera(frame)
         # A camera looks along its z axis, anything else along x.
@@ -111,9 +112,13 @@ def check(
     from crkd_ros.bags.recorded_calibration import CalibrationError, of_dataset
     from crkd_ros.calibration_check.drive import check_bag, check_dataset
     from crkd_ros.motion.calibration_file import Calibration
+    from crkd_ros.parameters.framing import FramingConfig
 
     _check_source(context, data, bag)
-    known = None if calibration is None else Calibration.load(calibration)
+    framing = node_config(params) or FramingConfig()
+    known = None
+    if calibration is not None:
+        known = Calibration.load(calibration, base=framing.base_frame)
     unseen: tuple[str, ...] = ()
     if data is not None:
         tables = NuScenes(data, version=version)
@@ -121,9 +126,7 @@ def check(
         result = check_dataset(tables, scene, known or of_dataset(tables, scene), frames=frames)
     else:
         assert bag is not None
-        looked = check_bag(
-            bag, known, frames=frames, framing=node_config(params), topics=sensor_topics(topic)
-        )
+        looked = check_bag(bag, known, frames=frames, framing=framing, topics=sensor_topics(topic))
         result, unseen = looked.check, looked.unseen
         for trouble in looked.troubles:
             print(f"not looked at: {trouble}")

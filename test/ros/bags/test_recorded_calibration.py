@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import rig_bags
+import ros_rig
 from bag_frames import frames_of_bag
 from click.testing import Result
 from handmade import write_version
@@ -335,6 +336,33 @@ def test_a_bag_is_checked_with_its_own_calibration_or_a_file(tiny_drive, tmp_pat
     wrong.add("base_link", "radar_back_right", places["radar_back_left"])
     found = check_bag(bag, wrong, frames=2).check.findings
     assert {finding.sensor for finding in found} == {"RADAR_BACK_LEFT", "RADAR_BACK_RIGHT"}
+
+
+def test_a_file_of_a_vehicle_whose_frame_has_another_name_is_shown_and_checked(tmp_path):
+    """Its base_link is a frame like others: odometry may be of it."""
+
+    def without_tf(topic, message, number):
+        if topic == "/odom":
+            message.child_frame_id = "base_link"
+        if "tf" not in topic:
+            yield topic, message
+
+    file, params = tmp_path / "c.yaml", tmp_path / "p.yaml"
+    calibration = Calibration(base="vehicle")
+    for sensor, place in ros_rig.extrinsics().items():
+        calibration.add("vehicle", sensor.lower(), place)
+    calibration.add("vehicle", "base_link", geometry.pose([0.5, 0, 0], [1, 0, 0, 0]))
+    calibration.save(file)
+    params.write_text("/**: {ros__parameters: {base_frame: vehicle}}")
+    shown = command("show", file)
+    assert re.search(r"base_link +0\.50 +0\.00", shown.stdout), shown.exception
+    bag = rig_bags.write(tmp_path / "bag", without_tf)
+    options = ("--bag", bag, "--frames", 4, "--params", params)
+    by_option = command("check", *options, "--calibration", file)
+    assert "checked places of 11 sensors" in by_option.stdout, by_option.exception
+    named = f"{{base_frame: vehicle, calibration_file: {file}}}"
+    params.write_text(f"/**: {{ros__parameters: {named}}}")
+    assert command("check", *options).stdout == by_option.stdout
 
 
 def test_expected_errors_are_one_line(tmp_path):
