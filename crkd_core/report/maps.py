@@ -75,6 +75,8 @@ def loss_maps(model: BevDetector, config: TrainConfig, frame: Frame) -> tuple[Ma
         imkd = dataclasses.replace(config.imkd, cache=None)
         config = dataclasses.replace(config, imkd=imkd)
     config = dataclasses.replace(config, augment=None, depth_weight=0.0, unlabelled=None)
+    # A single Frame is no set to be balanced, nor one whose files another run would know.
+    config = dataclasses.replace(config, balanced=False, keep_folder=None)
     method = methods_of(config)[0]
     # All that it says, not only what the chosen losses read.
     method.teacher.keep = tuple(sorted(PARTS))

@@ -638,3 +638,16 @@ def test_a_report_sees_all_maps_whatever_the_losses_read(teacher_file) -> None:
     config = a_config(teacher_file, settings={"losses": only("reld")})
     maps, _ = loss_maps(build_detector(STUDENT).eval(), config, FRAMES[0])
     assert {"teacher, highest class", "student, highest class"} <= maps.keys()
+
+
+def test_a_report_sees_maps_of_a_run_that_was_balanced_and_kept_its_samples(
+    teacher_file, tmp_path
+) -> None:
+    config = a_config(teacher_file, settings={"losses": only("reld")})
+    kept = dataclasses.replace(config, balanced=True, keep_folder=str(tmp_path / "kept"))
+    model = build_detector(STUDENT).eval()
+    plain, seen = (loss_maps(model, one, FRAMES[0])[0] for one in (config, kept))
+    assert plain.keys() == seen.keys()
+    for name, values in plain.items():
+        np.testing.assert_array_equal(values, seen[name])
+    assert not (tmp_path / "kept").exists()
