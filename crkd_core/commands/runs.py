@@ -76,7 +76,7 @@ def check_begin(config: TrainConfig, frames: SetFrames | MixedFrames, device: st
     """Make what a new run begins with, and throw it away: its folder could only fail again.
 
     Raises:
-        TrainError, StartError, DistillError, NuScenesError and others: see ``train``,
+        TrainError, StartError, DistillError, NuScenesError, VodError and others: see ``train``,
             ``check_set``, ``check_files``, ``methods_of`` and ``first_student``.
     """
     from crkd_core.distill.training import first_student, methods_of, teacher_configs
@@ -93,20 +93,18 @@ def check_goes_on(run: Run, frames: SetFrames | MixedFrames) -> None:
     """Refuse to go on with another training set than a run began with, or with files gone.
 
     Raises:
-        RunError, NuScenesError: see ``Run.check_data`` and ``check_files``.
+        RunError, NuScenesError, VodError: see ``Run.check_data`` and ``check_files``.
     """
     run.check_data(frames.digest())
     _check_files(frames)
 
 
 def _check_files(frames: SetFrames | MixedFrames) -> None:
-    from crkd_core.data.nuscenes.reader import NuScenesFrames
     from crkd_core.train.mixed import MixedFrames
 
     parts = [frames.labelled, frames.unlabelled] if isinstance(frames, MixedFrames) else [frames]
     for part in parts:
-        if isinstance(part, NuScenesFrames):
-            part.check_files()
+        part.check_files()
 
 
 def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[str]) -> Run:

@@ -13,8 +13,7 @@ import numpy as np
 
 from crkd_core.boxes import Detections
 from crkd_core.config import Engine, Precision, check_classes
-from crkd_core.data.nuscenes.reader import NuScenesFrames
-from crkd_core.data.sets import DataSet
+from crkd_core.data.sets import DataSet, SetFrames
 from crkd_core.frame import Frame
 from crkd_core.progress import counted
 from crkd_core.tables import Table
@@ -145,9 +144,9 @@ def detect(
         cells: takes what the second head says of each Frame, see ``segment_score``.
 
     Raises:
-        NuScenesError: files of key frames are not there.
+        NuScenesError, VodError: files of key frames are not there.
     """
-    if isinstance(frames, NuScenesFrames):
+    if isinstance(frames, SetFrames):
         frames.check_files()
     memory: Memory | None = None
     start = time.perf_counter()

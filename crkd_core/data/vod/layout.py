@@ -180,6 +180,11 @@ class Vod:
         return next((path for path in places if path.exists()), places[0])
 
 
+def scans_held(scans: int) -> int:
+    """How many radar scans the clouds hold that are read for so many: a key of RADAR_FOLDERS."""
+    return min(count for count in RADAR_FOLDERS if count >= scans)
+
+
 def _names(path: Path) -> list[str]:
     """The names in one list of ImageSets."""
     try:

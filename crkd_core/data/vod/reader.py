@@ -23,11 +23,12 @@ from crkd_core.boxes import Truth
 from crkd_core.config import DRIVABLE, DetectorConfig, ImageConfig
 from crkd_core.data import cameras
 from crkd_core.data.vod import lidar, radar
+from crkd_core.data.vod.absent import check_files
 from crkd_core.data.vod.boxes import to_truth
 from crkd_core.data.vod.calibration import Calibration, read_calibration
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.labels import Objects, objects_of, read_labels
-from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod
+from crkd_core.data.vod.layout import CAMERA, RADAR, RADAR_FOLDERS, Vod, scans_held
 from crkd_core.data.vod.lidar import EGO_T_LIDAR
 from crkd_core.data.vod.poses import MAP, read_pose
 from crkd_core.data.warn import warn_once
@@ -219,6 +220,16 @@ class VodFrames(Sequence[Frame]):
         """
         return read_calibration(self.tables.lidar_calibration(self.tokens[index]))
 
+    def check_files(self) -> None:
+        """Refuse, before long work, frames of which a file that is read is not there.
+
+        Raises:
+            VodError: see ``absent.check_files``.
+        """
+        scans = self._scans if RADAR in self._sensors else 0
+        image, cloud = CAMERA in self._sensors, self.lidar_sweeps > 0
+        check_files(self.tables, self.tokens, image=image, scans=scans, lidar=cloud)
+
     def digest(self) -> str:
         """Changes when names, labels or calibration of these frames do; sensor data is not read.
 
@@ -278,7 +289,7 @@ class VodFrames(Sequence[Frame]):
         present = np.zeros(len(RADARS), bool)
         if not self._scans or RADAR not in self._sensors:
             return np.zeros((0, len(RADAR_COLUMNS)), np.float32), present
-        held = min(count for count in RADAR_FOLDERS if count >= self._scans)
+        held = scans_held(self._scans)
         calibration = read_calibration(self.tables.radar_calibration(name, held))
         points = radar.to_frame(
             radar.read_scans(self.tables.radar(name, held)),

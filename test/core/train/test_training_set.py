@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import warnings
 
 import numpy as np
 import pytest
+import vod_tiny
 from handmade import write_version
 from train_tiny import a_config
 from typer.testing import CliRunner
@@ -15,7 +17,13 @@ from typer.testing import CliRunner
 from crkd_core.cli import app
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
+from crkd_core.data.vod.errors import VodError
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.reader import VodFrames
+from crkd_core.evaluate.predict import detect
 from crkd_core.evaluate.truth import SampleTruth
+from crkd_core.infer.detector import Detector
+from crkd_core.model.build import build_detector
 from crkd_core.presets import demo_student, preset
 from crkd_core.sensors import CAMERAS, LIDAR, RADARS
 from crkd_core.train.balance import classes_held
@@ -118,6 +126,39 @@ def test_key_frames_that_were_not_downloaded_are_counted_before_there_is_a_folde
     # What is not read need not be there, and neither do other scenes.
     NuScenesFrames(tables, "scene-0061", radar_sweeps=0, sensors=("CAM_FRONT",)).check_files()
     NuScenesFrames(tables, "scene-0103", lidar_sweeps=2).check_files()
+
+
+def test_files_of_view_of_delft_that_are_gone_are_counted_before_there_is_a_folder(tmp_path):
+    car = vod_tiny.label("Car", (12, 1, -1.0), (4.0, 1.8, 1.6), 0.4)
+    root, out = vod_tiny.write(tmp_path / "data", labels=(car,)), tmp_path / "run"
+    words = ["train", "--preset", "vod_student", "--data", root, "--split", "train", "--out", out]
+    words = [str(word) for word in (*words, "--set", "depth_weight=0")]
+    lidar, scans = root / "lidar" / "training", root / "radar_5_scans"
+    for path in (lidar / "image_2", lidar / "pose", scans / "training" / "velodyne"):
+        next(path.iterdir()).unlink()
+    text = (
+        r"lidar/training/pose 1 of 1, lidar/training/image_2 1 of 1, "
+        r"radar_5_scans/training/velodyne 1 of 1, first 00012.json; unpack"
+    )
+    with pytest.raises(VodError, match=text):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert not out.exists()
+    # Lost since a run began: said before it goes on, and before a detector has seen the others.
+    Run.start(out, preset("vod_student"), data="", split="train")
+    goes_on = ["train", *words[3:9], "--resume"]
+    with pytest.raises(VodError, match=text):
+        CliRunner().invoke(app, goes_on, catch_exceptions=False)
+    frames = VodFrames(Vod(root), "train")
+    with pytest.raises(VodError, match=text):
+        next(detect(Detector(build_detector(demo_student().detector)), frames, ""))
+    # What is not read need not be there; a whole folder that is not unpacked is named.
+    (lidar / "pose" / "00012.json").write_text("")
+    VodFrames(
+        Vod(root), "train", radar_sweeps=3, lidar_sweeps=1, sensors=("RADAR_FRONT",)
+    ).check_files()
+    shutil.rmtree(scans)
+    with pytest.raises(VodError, match="no folder radar_5frames or radar_5_scans"):
+        frames.check_files()
 
 
 def test_a_set_without_annotations_is_refused(tmp_path):
