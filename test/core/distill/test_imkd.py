@@ -33,6 +33,7 @@ from crkd_core.distill.foreground import ray_foreground
 from crkd_core.distill.imkd import Imkd
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.label_teacher import LabelTeacher, load_label_encoder, save_label_encoder
+from crkd_core.distill.responses import probability
 from crkd_core.distill.settings import default_losses, distill_config
 from crkd_core.distill.teacher import PARTS, Teacher
 from crkd_core.distill.training import DistillError, distill, methods_of
@@ -144,6 +145,7 @@ PAIRS = {
 
 @pytest.mark.parametrize(("intensity", "cells"), sorted(PAIRS))
 def test_weights_of_cells(intensity, cells) -> None:
+    """Sample by sample, as docs/method.md 1.10 has it."""
     boxes = truths(3, 4)
     config = CellWeightConfig(intensity=intensity, cells=cells)
     method = imkd(fused=config)
@@ -151,20 +153,29 @@ def test_weights_of_cells(intensity, cells) -> None:
         targets(boxes), rays=ray_foreground(boxes, TINY.grid, method.config.rays)
     )
     teacher = said(1)
+    # Samples of other brightness, neither of which fills 0 to 1.
+    returns = torch.stack([teacher.lidar_returns[0] / 2, teacher.lidar_returns[1] ** 3 + 2])
+    teacher = dataclasses.replace(teacher, lidar_returns=returns)
     found = cell_weights(config, teacher.fused, teacher, given)
     assert found.shape == (2, X, Y)
-    assert found.min() >= 0 and found.max() <= 1
-    truth = given.heatmap.sum(1)
-    if cells in ("gaussians", "support"):
-        assert (found[truth == 0] == 0).all()
-    if intensity == "uniform" and cells == "all":
-        assert (found == 1).all()
-    if intensity == "uniform" and cells == "support":
-        assert torch.equal(found, (truth > 0).float())
-    if cells == "rays":
-        assert (found[~given.rays] == 0).all()
-    if cells == "bright":
-        assert 0 < (found > 0).float().mean() < 1
+    for b in range(2):
+        strength = {
+            "activation": teacher.fused[b].abs().mean(0),
+            "reflectance": returns[b, 0],
+            "density": returns[b, 1],
+            "uniform": torch.ones(X, Y),
+        }[intensity].numpy()
+        if intensity != "uniform":
+            strength = (strength - strength.min()) / (strength.max() - strength.min())
+        truth = given.heatmap[b].numpy().sum(0)
+        counts = {
+            "all": 1.0,
+            "gaussians": np.minimum(truth, 1),
+            "support": truth > 0,
+            "rays": given.rays[b].numpy(),
+            "bright": strength > strength.mean(),
+        }[cells]
+        np.testing.assert_allclose(found[b].numpy(), strength * counts, atol=1e-5)
 
 
 def seen_at(teacher: ModelOutput, *cells: tuple[int, int]) -> ModelOutput:
@@ -217,6 +228,44 @@ def test_where_the_radars_see_nothing_lidar_does_not_insist() -> None:
         # Adapters see three cells around each.
         pulled.append(float(radar.grad[:, :, 6:].abs().sum() / radar.grad.abs().sum()))
     assert pulled[0] < 0.1 * pulled[1]
+
+
+def test_a_radar_map_does_not_escape_by_going_dark() -> None:
+    """Its activation weighs cells and is not learned by that."""
+    method = imkd(losses={"lidar_radar": 1.0})
+    torch.nn.init.zeros_(method.adapters["lidar_radar"][-1].weight)
+    student = output(0, grad=True)
+    method.terms(student, said(1), targets(truths(3, 4)))["lidar_radar"].backward()
+    assert not student.radar_bev.grad.any()
+
+
+def test_responses_against_loops() -> None:
+    """A sample with truth and one without, cell by cell in float64."""
+    student, teacher = output(0), said(1)
+    given = targets_of([truths(3)[0], None], TINY, partly=True)
+    losses = {"response_box": 1.0, "response_heatmap": 1.0}
+    method = imkd(losses=losses, alone=4.0, response_channels=("size", "velocity"))
+    heat = box = 0.0
+    for s, t, own in zip(student.tasks, teacher.tasks, given.tasks(), strict=True):
+        h_s, h_t = (probability(one["heatmap"]).double().numpy() for one in (s, t))
+        goal = h_t * np.stack([own.heatmap[0].numpy(), np.ones_like(h_t[1])])
+        focal = -((h_s - goal) ** 2) * (goal * np.log(h_s) + (1 - goal) * np.log(1 - h_s))
+        heat += (focal[0].sum() + 4 * focal[1].sum()) / max(1, (goal > 0.3).sum())
+        cells = [(0, *divmod(cell, Y), 1.0) for cell in own.cell.tolist()]
+        best = h_t[1].max(0)
+        for i, j in np.ndindex(X, Y):
+            around = best[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
+            if best[i, j] > 0.3 and best[i, j] == around.max():
+                cells.append((1, i, j, 4.0))
+        errors = []
+        for b, i, j, weight in cells:
+            a, z = (torch.cat([one[n][b, :, i, j] for n in ("dim", "vel")]) for one in (s, t))
+            d = (a - z).abs()
+            errors.append(weight * float(torch.where(d < 1, 0.5 * d * d, d - 0.5).mean()))
+        box += float(np.mean(errors))
+    found = method.terms(student, teacher, given)
+    assert float(found["response_heatmap"]) == pytest.approx(heat, rel=1e-4)
+    assert float(found["response_box"]) == pytest.approx(box, rel=1e-4)
 
 
 def test_responses_agree_with_the_truth_or_do_not_teach() -> None:
