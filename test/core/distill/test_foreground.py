@@ -15,7 +15,14 @@ from shapely import affinity
 from shapely.geometry import MultiPoint, Point, box
 
 from crkd_core.boxes import Boxes
-from crkd_core.config import CrkdConfig, EnlargeConfig, GridConfig, RayConfig, TrainConfig
+from crkd_core.config import (
+    CrkdConfig,
+    EnlargeConfig,
+    GridConfig,
+    ImkdConfig,
+    RayConfig,
+    TrainConfig,
+)
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.foreground import (
     enlarge,
@@ -167,3 +174,18 @@ def test_the_mask_is_what_the_run_asks_for() -> None:
     heatmaps = dataclasses.replace(crkd, losses={"respd_heatmap": 1.0})
     run = dataclasses.replace(run, crkd=heatmaps)
     assert with_foreground(made, truths, run).foreground is None
+
+
+@pytest.mark.parametrize("loss", ["radar", "fused", "label"])
+def test_rays_are_made_where_a_loss_of_imkd_counts_by_them(loss) -> None:
+    imkd = ImkdConfig(teacher="", teacher_checksum="", rays=RayConfig(along=0.1, across=0.05))
+    own = dataclasses.replace(getattr(imkd, loss), cells="rays")
+    truths = [model_tiny.truth(np.random.default_rng(1), 5), None]
+    made = targets_of(truths, TINY, partly=True)
+    run = TrainConfig(detector=TINY, imkd=imkd)
+    assert with_foreground(made, truths, run).rays is None
+    run = dataclasses.replace(run, imkd=dataclasses.replace(imkd, **{loss: own}))
+    found = with_foreground(made, truths, run)
+    assert found.foreground is None
+    assert torch.equal(found.rays[:1], ray_foreground(truths[:1], TINY.grid, imkd.rays))
+    assert not found.rays[1].any()
