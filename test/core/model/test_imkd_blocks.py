@@ -28,6 +28,8 @@ from crkd_core.model.attention_fuse import AttentionFuser
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.radar_lift import RadarLift
 from crkd_core.model.checkpoint import load_weights, save_weights
+from crkd_core.model.intensity import RCS
+from crkd_core.model.intensity_guide import IntensityGuide
 from crkd_core.model.temporal import moved_map
 from crkd_core.train.start import initial_network
 
@@ -58,6 +60,43 @@ def test_fresh_guide_and_memory_change_nothing(tmp_path) -> None:
             ours, theirs = more(batch(0, 1)), plain(batch(0, 1))
         torch.testing.assert_close(ours.fused, theirs.fused)
         assert ours.instant is not None and theirs.instant is None
+
+
+@pytest.mark.parametrize("intensity", ["activation", "reflectance", "density", "uniform"])
+def test_a_guide_reads_both_maps_and_where_echoes_are(intensity) -> None:
+    """Each of its signals by itself, of three echoes: -10 and 10 dBsm in a cell, 35 in another."""
+    guide = IntensityGuide(GuideConfig(intensity=intensity), TINY.grid)
+    sample = batch(0)
+    x, y = (n // 2 for n in TINY.grid.shape)
+    low, cell = np.array(TINY.grid.low[:2]), TINY.grid.cell
+    echoes = torch.zeros((3, sample.radar.shape[1]))
+    for row, (place, rcs) in enumerate([((x, y), -10.0), ((x, y), 10.0), ((1, 2), 35.0)]):
+        echoes[row, :2] = torch.tensor(low + (np.array(place) + 0.5) * cell)
+        echoes[row, RCS] = rcs
+    seen = dataclasses.replace(
+        sample, radar=echoes, radar_sample=torch.zeros(3, dtype=torch.int64)
+    )
+    generator = torch.Generator().manual_seed(0)
+    camera, radar = (torch.randn((1, 4, *TINY.grid.shape), generator=generator) for _ in "ab")
+    camera_strength, radar_strength = (
+        (m - m.min()) / (m.max() - m.min()) for m in (f[0].abs().mean(0) for f in (camera, radar))
+    )
+    there, cross, count = (torch.zeros(TINY.grid.shape) for _ in range(3))
+    there[x, y] = there[1, 2] = 1
+    cross[x, y], cross[1, 2] = 0.25, 1.0
+    count[x, y], count[1, 2] = 1.0, np.log(2) / np.log(3)
+    own = {"activation": radar_strength, "reflectance": cross, "density": count}
+    flat = torch.ones(TINY.grid.shape)
+    signals = (flat, flat, flat)
+    if intensity != "uniform":
+        signals = (camera_strength, own[intensity], there)
+    for index, signal in enumerate(signals):
+        guide.factors.weight.data.zero_()
+        guide.factors.weight.data[:, index, 1, 1] = torch.tensor([1.0, -2.0])
+        with torch.no_grad():
+            found = guide(camera, radar, seen)
+        for factor, sign in zip(found, (1.0, -2.0), strict=True):
+            torch.testing.assert_close(factor[0, 0], 2 * torch.sigmoid(sign * signal))
 
 
 @pytest.mark.parametrize("fuser", ["gated", "conv", "attention"])
@@ -189,6 +228,31 @@ def test_attention_looks_where_its_offsets_point() -> None:
     assert (found[:, -1] == 0).all()
     with pytest.raises(ConfigError, match=r"attention.heads: expected a divisor .* 16, got 3"):
         AttentionFuser([4], 16, AttentionConfig(heads=3), TINY.grid)
+
+
+def test_a_head_shares_itself_out_over_the_places_of_all_maps() -> None:
+    """Where all places are the own cell, a head is a mean of the maps by its softmax."""
+    torch.manual_seed(0)
+    maps, heads, points = 2, 2, 3
+    config = AttentionConfig(layers=1, heads=heads, points=points, hidden=4)
+    layer = AttentionFuser([4, 4], 4, config, TINY.grid).layers[0]
+    layer.offsets.bias.data.zero_()
+    layer.weights.bias.data = torch.randn(maps * heads * points)
+    for linear in (*layer.projections, layer.out):
+        torch.nn.init.eye_(linear.weight)
+        torch.nn.init.zeros_(linear.bias)
+    values = [torch.randn((2, *TINY.grid.shape, 4)) for _ in range(maps)]
+    logits = layer.weights.bias.detach().view(maps, heads, points)
+    shares = torch.stack([logits[:, h].flatten().softmax(0).view(maps, points) for h in (0, 1)])
+    expected = torch.cat(
+        [
+            sum(shares[h, m].sum() * values[m][..., 2 * h : 2 * h + 2] for m in range(maps))
+            for h in range(heads)
+        ],
+        -1,
+    )
+    found = layer._attended(torch.randn_like(values[0]), values)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_map_moves_with_the_vehicle() -> None:
