@@ -126,15 +126,21 @@ class Frame:
         return names if self.lidar is None else names | {LIDAR}
 
     def without(self, *sensors: str) -> Frame:
-        """The same Frame with these cameras and radars masked, as if they had died."""
-        unknown = set(sensors) - set(CAMERAS) - set(RADARS)
-        if unknown:
-            known = ", ".join(CAMERAS + RADARS)
-            raise FrameError(f"unknown sensors {', '.join(sorted(unknown))}; known: {known}")
+        """The same Frame with these cameras and radars masked, as if they had died.
+
+        Raises:
+            FrameError: an unknown sensor.
+        """
+        frame_checks.check_sensors(sensors, CAMERAS + RADARS)
         return self.keeping(set(CAMERAS + RADARS) - set(sensors))
 
     def keeping(self, sensors: Collection[str]) -> Frame:
-        """The same Frame with every camera and radar masked but these."""
+        """The same Frame with every camera and radar masked but these. LiDAR stays, named or not.
+
+        Raises:
+            FrameError: an unknown sensor.
+        """
+        frame_checks.check_sensors(sensors, (*CAMERAS, *RADARS, LIDAR))
         present = self.radar_present & np.array([name in sensors for name in RADARS])
         return dataclasses.replace(
             self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,17 @@ def mask(value: Any) -> NDArray[np.bool_]:
     if given.dtype != bool and not np.isin(given, (0, 1)).all():
         raise FrameError(f"Frame.radar_present: expected True or False, got {given.tolist()}")
     return given.astype(bool, copy=False)
+
+
+def check_sensors(names: Collection[str], known: Sequence[str]) -> None:
+    """Raises FrameError for names of no sensor, and for one that stands for a list of them."""
+    if isinstance(names, str):
+        raise FrameError(f"expected a list of sensors, got the word {names!r}; put it in a list")
+    unknown = {*names} - {*known}
+    if unknown:
+        raise FrameError(
+            f"unknown sensors {', '.join(sorted(unknown))}; known: {', '.join(known)}"
+        )
 
 
 def check_matrices(name: str, value: Any, shape: tuple[int, ...]) -> None:

@@ -133,6 +133,21 @@ def test_arrays_of_other_shapes_are_refused():
     dataclasses.replace(FRAME, images=images, prepared=None)
 
 
+@pytest.mark.parametrize(
+    ("sensors", "message"),
+    [
+        # Letter by letter, or as a part of another name, it would stand for other sensors.
+        ("CAM_FRONT_LEFT", "expected a list of sensors, got the word 'CAM_FRONT_LEFT'"),
+        (["CAM_FRNT", "RADAR_FRONT"], "unknown sensors CAM_FRNT; known: CAM_FRONT, "),
+    ],
+)
+def test_only_known_sensors_are_kept(sensors, message):
+    with pytest.raises(FrameError, match=message):
+        FRAME.keeping(sensors)
+    assert FRAME.keeping(["CAM_FRONT_LEFT"]).sensors == {"CAM_FRONT_LEFT"}
+    assert "LIDAR_TOP" in lidar_frame(0).keeping(["LIDAR_TOP", "CAM_BACK"]).sensors
+
+
 def test_nothing_is_read_of_the_matrices_of_missing_cameras():
     lame = FRAME.without("CAM_BACK", "CAM_FRONT_LEFT")
     gone = ~lame.camera_present
