@@ -72,8 +72,8 @@ class Frame:
             is still present; one that is not has no returns in ``radar``.
         lidar: [M, 5] float32 x, y, z, intensity (0..255), age 0 to 60 in seconds, all finite;
             None = no LiDAR.
-        global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``, rigid; None = unknown, and so is
-            one that is not finite.
+        global_T_ego: [4, 4] float64 pose of ego at ``stamp_ns``, rigid; None = unknown, which one
+            that is not finite becomes.
         truth: annotated boxes in ego axes; None = unknown.
         drivable: where vehicles may drive, ego axes; None = unknown, or not asked for.
         token: nuScenes sample token; "" outside a dataset.
@@ -111,7 +111,8 @@ class Frame:
             frame_checks.check_points("lidar", self.lidar, LIDAR_COLUMNS)
         if self.global_T_ego is not None:
             frame_checks.check_matrices("global_T_ego", self.global_T_ego, (4, 4))
-            frame_checks.check_pose(self.global_T_ego)
+            pose = frame_checks.known_pose(self.global_T_ego)
+            object.__setattr__(self, "global_T_ego", pose)
 
     @property
     def camera_present(self) -> NDArray[np.bool_]:

@@ -63,13 +63,16 @@ def check_matrices(name: str, value: Any, shape: tuple[int, ...]) -> None:
     _check_array(name, value, shape, "fiu")
 
 
-def check_pose(pose: NDArray[np.floating]) -> None:
-    """Raises FrameError for a finite pose that is none; one that is not finite is not known."""
-    if np.isfinite(pose).all() and not is_rigid(pose):
+def known_pose(pose: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The pose, or None for one that is not finite. Raises FrameError: it is finite and none."""
+    if not np.isfinite(pose).all():
+        return None
+    if not is_rigid(pose):
         raise FrameError(
             f"Frame.global_T_ego: expected {RIGID}, or None where it is not known, got "
             f"{pose.tolist()}"
         )
+    return pose
 
 
 def check_images(images: Any, prepared: ImageConfig | None) -> None:

@@ -129,8 +129,11 @@ def make_submission(
         if not token or token in place:
             why = "is empty" if not token else "came twice"
             raise SubmissionError(f"sample token {token!r} {why}; expected one answer per sample")
-        if global_T_ego is None:
-            raise SubmissionError(f"sample {token}: expected a pose global_T_ego, got None")
+        if global_T_ego is None or not np.isfinite(global_T_ego).all():
+            raise SubmissionError(
+                f"sample {token}: expected a pose global_T_ego of finite numbers, got "
+                f"{global_T_ego if global_T_ego is None else global_T_ego.tolist()}"
+            )
         _check(token, found)
         if only_in_range:
             away = np.hypot(found.center[:, 0], found.center[:, 1])

@@ -64,7 +64,7 @@ class Memory:
         why = ""
         if frame.scene != self.scene:
             why = "another drive"
-        elif not _has_pose(frame):
+        elif frame.global_T_ego is None:
             why = "the pose is not known"
         elif seconds <= 0:
             why = "time did not go on"
@@ -102,7 +102,7 @@ class Memory:
 
     def after(self, frame: Frame, config: DetectorConfig, features: Tensor) -> Memory:
         """With this Frame; without a pose it cannot be remembered."""
-        if not _has_pose(frame):
+        if frame.global_T_ego is None:
             return self
         moment = Moment(
             stamp_ns=frame.stamp_ns,
@@ -110,11 +110,6 @@ class Memory:
             features=features.detach(),
         )
         return Memory(moments=(*self.moments, moment), scene=self.scene, forgot=self.forgot)
-
-
-def _has_pose(frame: Frame) -> bool:
-    """Whether the pose is known; one that is not finite is not."""
-    return frame.global_T_ego is not None and bool(np.isfinite(frame.global_T_ego).all())
 
 
 def global_T_grid(frame: Frame, config: DetectorConfig) -> NDArray[np.float64]:

@@ -212,8 +212,8 @@ def test_stamps_are_whole_numbers():
 def test_a_global_pose_turns_and_shifts(pose):
     with pytest.raises(FrameError, match=r"Frame.global_T_ego: expected a rotation and a shift"):
         dataclasses.replace(FRAME, global_T_ego=pose)
-    # One that is not finite is not known.
-    dataclasses.replace(FRAME, global_T_ego=pose * np.nan)
+    # One that is not finite is not known, whoever reads it.
+    assert dataclasses.replace(FRAME, global_T_ego=pose * np.nan).global_T_ego is None
     far = geometry.pose([5e5, 5.5e6, 300], geometry.yaw_to_quat_wxyz(1.0)).astype(np.float32)
     dataclasses.replace(FRAME, global_T_ego=far)
 

@@ -146,6 +146,7 @@ def test_answers_that_cannot_be_submitted_are_refused():
         ([("", POSE, one)], "token '' is empty"),
         ([("a", POSE, one), ("a", POSE, one)], "'a' came twice"),
         ([("a", None, one)], "sample a: expected a pose global_T_ego"),
+        ([("a", POSE * np.nan, one)], "sample a: expected a pose global_T_ego of finite numbers"),
         (
             [("a", POSE, dataclasses.replace(one, size=np.zeros((1, 3))))],
             "sample a, box 0: size: expected positive",
