@@ -279,7 +279,23 @@ class NuScenesFrames(Sequence[Frame]):
         ]
 
     def with_lidar_sweeps(self, count: int) -> NuScenesFrames:
-        """The same samples with another number of LiDAR sweeps; 0 = no LiDAR."""
+        """The same samples with another number of LiDAR sweeps; 0 = no LiDAR.
+
+        Raises:
+            NuScenesError: a number below 0.
+        """
+        if not 0 <= count <= self.lidar_sweeps:
+            # Which files of more sweeps are there was not looked at yet.
+            return NuScenesFrames(
+                self.tables,
+                self.tokens,
+                radar_sweeps=self._radar_sweeps,
+                lidar_sweeps=count,
+                image=self._image,
+                sensors=self._sensors,
+                memory=self.memory,
+                drivable=bool(self._drivable),
+            )
         frames = copy.copy(self)
         frames.lidar_sweeps = count
         return frames

@@ -87,11 +87,7 @@ class VodFrames(Sequence[Frame]):
                 f"View-of-Delft has clouds of at most {max(RADAR_FOLDERS)} radar scans, got "
                 f"{radar_sweeps}; set detector.radar.sweeps to 1, 3 or 5"
             )
-        if lidar_sweeps not in (0, 1):
-            raise VodError(
-                f"View-of-Delft has one LiDAR sweep a frame, got {lidar_sweeps}; set "
-                "detector.lidar.sweeps to 1"
-            )
+        _check_lidar(lidar_sweeps)
         _check_sensors(sensors or ())
         self._scans, self.lidar_sweeps, self._image = radar_sweeps, lidar_sweeps, image
         self._sensors = frozenset(_SENSORS if sensors is None else sensors)
@@ -252,7 +248,12 @@ class VodFrames(Sequence[Frame]):
         ]
 
     def with_lidar_sweeps(self, count: int) -> VodFrames:
-        """The same frames with another number of LiDAR sweeps; 0 = no LiDAR."""
+        """The same frames with another number of LiDAR sweeps; 0 = no LiDAR.
+
+        Raises:
+            VodError: neither 0 nor 1.
+        """
+        _check_lidar(count)
         frames = copy.copy(self)
         frames.lidar_sweeps = count
         return frames
@@ -298,6 +299,14 @@ class VodFrames(Sequence[Frame]):
         present[RADARS.index(RADAR)] = True
         recent = points[:, RADAR_AGE] * radar.SCAN_HZ < self._scans - 0.5
         return points[recent], present
+
+
+def _check_lidar(sweeps: int) -> None:
+    if sweeps not in (0, 1):
+        raise VodError(
+            f"View-of-Delft has one LiDAR sweep a frame, got {sweeps}; set "
+            "detector.lidar.sweeps to 1"
+        )
 
 
 def _check_sensors(sensors: Collection[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crkd_core.data import lidar, radar
-from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
+from crkd_core.data.nuscenes.reader import NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.data.nuscenes.sweeps import SweepRule
 from crkd_core.sensors import LIDAR, RADAR_AGE, RADAR_SENSOR, RADARS
 
@@ -90,6 +90,21 @@ def test_key_frames_alone_are_used_as_live_and_what_is_lacking_is_said(tmp_path,
         assert (said in caplog.text) == (count > 1)
     assert "none at most 0.3 s before the reference" in caplog.text
     assert "LIDAR_TOP has fewer than 10 sweeps of at most 0.95 s in 6 of 8 samples" in caplog.text
+
+
+def test_more_lidar_sweeps_are_those_of_a_set_made_with_so_many(tmp_path):
+    root = handmade.write_version(tmp_path, samples=8, scenes=(SCENE,))
+    shutil.rmtree(root / "sweeps" / LIDAR)
+    tables = NuScenes(root)
+    made = NuScenesFrames(tables, "mini_train", lidar_sweeps=10, radar_sweeps=2)
+    fewer = NuScenesFrames(tables, "mini_train", radar_sweeps=2)
+    changed = fewer.with_lidar_sweeps(10)
+    for one, other in zip(changed, made, strict=True):
+        np.testing.assert_array_equal(one.lidar, other.lidar)
+        np.testing.assert_array_equal(one.radar, other.radar)
+    assert changed.identity() == made.identity() and fewer[0].lidar is None
+    with pytest.raises(NuScenesError, match="lidar_sweeps >= 0, got 2 and -1"):
+        fewer.with_lidar_sweeps(-1)
 
 
 def test_sensors_that_the_tables_do_not_have_are_said_to_be_lacking(tmp_path, caplog):

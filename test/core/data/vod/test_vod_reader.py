@@ -119,6 +119,10 @@ def test_a_network_reads_what_it_has_branches_for(root):
         frames_of(open_set(root), "train", preset("demo_student").detector)
     with pytest.raises(VodError, match="one LiDAR sweep a frame, got 3"):
         read(root, lidar_sweeps=3)
+    for count in (3, -1):
+        with pytest.raises(VodError, match=f"one LiDAR sweep a frame, got {count}"):
+            read(root).with_lidar_sweeps(count)
+    assert read(root).with_lidar_sweeps(1)[0].lidar is not None
 
 
 @pytest.mark.parametrize("name", ["CAM_FRNT", "CAM_BACK", "RADAR_BACK_LEFT", "LIDAR_TOP"])
