@@ -52,7 +52,8 @@ class Boxes:
         classes: names of the classes that these boxes can be of, each once.
 
     Raises:
-        BoxError: an array of another shape, a name that comes twice, or a label that no class has.
+        BoxError: no array of numbers (whole ones, for labels and counts) or one of another shape,
+            a name that comes twice, or a label that no class has.
     """
 
     center: NDArray[np.float64]
@@ -64,7 +65,16 @@ class Boxes:
 
     def __post_init__(self) -> None:
         kind, n = type(self).__name__, len(self.center)
+        if isinstance(self.classes, str):
+            raise BoxError(f"{kind}.classes: expected names, got the word {self.classes!r}")
+        # A list of the same names is the same classes.
+        object.__setattr__(self, "classes", tuple(self.classes))
+        for name in _INTS:
+            # NumPy makes floats of an empty list.
+            if n == 0 and np.shape(getattr(self, name, None)) == (0,):
+                object.__setattr__(self, name, np.zeros(0, np.int64))
         for name, array in self.arrays().items():
+            _check_numbers(f"{kind}.{name}", array, whole=name in _INTS)
             width = _WIDTHS.get(name, ())
             if np.shape(array) != (n, *width):
                 raise BoxError(
@@ -229,6 +239,15 @@ class Tracked(Detections):
     """
 
     id: NDArray[np.int64]
+
+
+def _check_numbers(name: str, array: Any, *, whole: bool) -> None:
+    """Raises BoxError for anything but an array of numbers, or of whole ones."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in ("iu" if whole else "fiu"):
+        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise BoxError(
+            f"{name}: expected a NumPy array of {'whole ' if whole else ''}numbers, got {got}"
+        )
 
 
 def require_classes(boxes: Boxes, classes: Sequence[str], what: str) -> None:

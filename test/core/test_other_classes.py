@@ -76,6 +76,29 @@ def test_boxes_of_two_lists_are_neither_joined_nor_matched():
         build_targets([kept, truth], TOY)
 
 
+def test_boxes_are_arrays_of_numbers():
+    some = found(0)
+    for name, value, expected in (
+        ("label", some.label.astype(float), "a NumPy array of whole numbers, got float64"),
+        ("label", some.label == 0, "a NumPy array of whole numbers, got bool"),
+        ("center", some.center.tolist(), "a NumPy array of numbers, got list"),
+        ("yaw", torch.from_numpy(some.yaw), "a NumPy array of numbers, got Tensor"),
+        ("score", some.score.astype(str), "a NumPy array of numbers, got <U32"),
+    ):
+        with pytest.raises(BoxError, match=f"Detections.{name}: expected {expected}"):
+            dataclasses.replace(some, **{name: value})
+    with pytest.raises(BoxError, match="classes: expected names, got the word 'rider'"):
+        dataclasses.replace(some, classes="rider")
+
+
+def test_names_may_come_as_a_list_and_no_labels_as_an_empty_one():
+    some = found(0)
+    listed = dataclasses.replace(some, classes=list(some.classes))
+    assert listed.classes == some.classes and len(Detections.joined([some, listed]))
+    none = dataclasses.replace(Detections.empty(CLASSES), label=np.array([]))
+    assert len(none.of_classes(tuple(reversed(CLASSES)))) == 0
+
+
 def test_labels_beyond_the_list_are_refused():
     some = found(0)
     for label in (-1, 3):
