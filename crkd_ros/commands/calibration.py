@@ -26,7 +26,10 @@ Data = Annotated[Path | None, typer.Option(help="Root folder of a nuScenes data 
 Bag = Annotated[Path | None, typer.Option(help="A rosbag2: folder, .mcap or .db3.")]
 Scene = Annotated[str | None, typer.Option(help="Scene of --data; needed if cars differ.")]
 Version = Annotated[str | None, typer.Option(help="Version folder of --data, if several.")]
-Base = Annotated[str, typer.Option(help="Frame of the vehicle in --bag.")]
+Base = Annotated[
+    str | None,
+    typer.Option(help="Frame of the vehicle in --bag; default: base_frame of --params."),
+]
 
 
 @app.command()
@@ -37,8 +40,9 @@ def write(
     bag: Bag = None,
     scene: Scene = None,
     version: Version = None,
-    base: Base = "base_link",
+    base: Base = None,
     topic: SensorTopics = None,
+    params: Params = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the calibration of a data set or a bag as a file for the node."""
@@ -51,12 +55,13 @@ def write(
         version=version,
         base=base,
         topics=sensor_topics(topic),
+        params=params,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     calibration.save(
         out,
         comment=f"Calibration from {source}, by crkd calibration.\n"
-        f"Poses are sensor axes -> {base} axes, metres; see config/calibration.yaml.",
+        f"Poses are sensor axes -> {calibration.base} axes, metres; see config/calibration.yaml.",
     )
     print(f"{out}: {len(calibration.frames)} sensors from {source}")
 
@@ -166,16 +171,20 @@ def _load(
     bag: Path | None,
     scene: str | None,
     version: str | None,
-    base: str,
+    base: str | None,
     topics: dict[str, str],
+    params: Path | None,
 ) -> tuple[Calibration, str]:
     """The calibration of the one source that was named, and that source in words."""
     from crkd_core.data.nuscenes.reader import NuScenes
     from crkd_ros.bags.recorded_calibration import of_bag, of_dataset
+    from crkd_ros.parameters.framing import FramingConfig
 
     if data is not None:
         tables = NuScenes(data, version=version)
         where = f"data set {data.name}/{tables.version}" + (f", {scene}" if scene else "")
         return of_dataset(tables, scene), where
     assert bag is not None
-    return of_bag(bag, base=base, topics=topics), f"bag {bag.name}"
+    framing = node_config(params) or FramingConfig()
+    base = base or framing.base_frame
+    return of_bag(bag, base=base, framing=framing, topics=topics), f"bag {bag.name}"

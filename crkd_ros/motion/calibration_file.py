@@ -54,6 +54,11 @@ class Calibration:
         self._cameras: dict[str, CameraEntry] = {}
 
     @property
+    def base(self) -> str:
+        """The vehicle's frame."""
+        return self._base
+
+    @property
     def frames(self) -> list[str]:
         """Names of the frames that have a parent, in lower case, sorted."""
         return sorted(self._parents)

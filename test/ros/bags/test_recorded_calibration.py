@@ -172,6 +172,29 @@ def test_distortion_of_camera_info_is_kept(bag, tmp_path):
     assert "distortion_model: plumb_bob" in (tmp_path / "c.yaml").read_text()
 
 
+def test_a_written_file_is_of_cameras_as_the_nodes_parameters_say_they_are(bag, tmp_path):
+    """Topics of all cameras say rect; one is not rectified."""
+
+    def edit(topic, message):
+        if topic.endswith("camera_info"):
+            message.d, message.distortion_model = np.array([-0.3, 0.1, 0, 0, 0]), "plumb_bob"
+        if topic == "/tf_static":
+            for one in message.transforms:
+                one.header.frame_id = one.header.frame_id.replace("base_link", "vehicle")
+        yield topic, message
+
+    source, params = edited(bag, tmp_path / "raw", edit), tmp_path / "p.yaml"
+    told = "base_frame: vehicle, cameras: {CAM_BACK: {rectified: never}}"
+    params.write_text(f"/**: {{ros__parameters: {{{told}}}}}")
+    options = ("--bag", source, "--out", tmp_path / "c.yaml", "--params", params)
+    done = command("write", *options)
+    assert done.exit_code == 0, done.exception
+    assert "-> vehicle axes" in (tmp_path / "c.yaml").read_text()
+    calibration = Calibration.load(tmp_path / "c.yaml", base="vehicle")
+    cameras = {name: calibration.camera(name) for name in CAMERAS}
+    assert [name for name, one in cameras.items() if one and one.distortion] == ["CAM_BACK"]
+
+
 def test_the_rotation_of_a_rectified_stereo_pair_is_kept(tmp_path):
     turn = cv2.Rodrigues(np.array([0.01, 0.04, -0.02]))[0]
 
