@@ -53,6 +53,12 @@ def _check_boxes(config: TrainConfig, frames: SetFrames, *, spare: str) -> None:
                 f"{tables.root}: frame {bare[0]} is of the test set and has no labels to learn "
                 f"from; choose another --split{spare}"
             )
+        truths = (frames.truth(index) for index in range(len(frames)))
+        if not any(len(truth.of_classes(config.detector.classes)) for truth in truths):
+            raise TrainError(
+                f"{tables.root}: the label files of the {len(frames)} frames to train on hold no "
+                f"object of {', '.join(config.detector.classes)}; choose another --split or --data"
+            )
         return
     if not frames.tables.annotated:
         raise TrainError(

@@ -161,6 +161,17 @@ def test_files_of_view_of_delft_that_are_gone_are_counted_before_there_is_a_fold
         frames.check_files()
 
 
+def test_frames_of_view_of_delft_without_an_object_are_refused(tmp_path):
+    """Files of labels are there, and empty, or of objects that are no class of the detector."""
+    far = vod_tiny.label("DontCare", (12, 1, -1.0), (4.0, 1.8, 1.6), 0.4)
+    for number, labels in enumerate([(), (far,)]):
+        root, out = vod_tiny.write(tmp_path / str(number), labels=labels), tmp_path / "run"
+        words = ["train", "--preset", "vod_student", "--data", str(root), "--split", "train"]
+        with pytest.raises(TrainError, match="1 frames to train on hold no object of Car, Ped"):
+            CliRunner().invoke(app, [*words, "--out", str(out)], catch_exceptions=False)
+        assert not out.exists()
+
+
 def test_a_set_without_annotations_is_refused(tmp_path):
     root = write_version(
         tmp_path / "data", version="v1.0-test", scenes=("scene-0077",), files=False
