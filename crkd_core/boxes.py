@@ -70,8 +70,9 @@ class Boxes:
         # A list of the same names is the same classes.
         object.__setattr__(self, "classes", tuple(self.classes))
         for name in _INTS:
+            given: Any = getattr(self, name, None)
             # NumPy makes floats of an empty list.
-            if n == 0 and np.shape(getattr(self, name, None)) == (0,):
+            if n == 0 and given is not None and np.shape(given) == (0,):
                 object.__setattr__(self, name, np.zeros(0, np.int64))
         for name, array in self.arrays().items():
             _check_numbers(f"{kind}.{name}", array, whole=name in _INTS)
