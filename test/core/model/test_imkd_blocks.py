@@ -64,17 +64,18 @@ def test_fresh_guide_and_memory_change_nothing(tmp_path) -> None:
 
 @pytest.mark.parametrize("intensity", ["activation", "reflectance", "density", "uniform"])
 def test_a_guide_reads_both_maps_and_where_echoes_are(intensity) -> None:
-    """Each of its signals by itself, of three echoes: -10 and 10 dBsm in a cell, 35 in another."""
+    """Each of its signals by itself: echoes of -10 and 10 dBsm in a cell, 35 and -10 in others."""
     guide = IntensityGuide(GuideConfig(intensity=intensity), TINY.grid)
     sample = batch(0)
     x, y = (n // 2 for n in TINY.grid.shape)
     low, cell = np.array(TINY.grid.low[:2]), TINY.grid.cell
-    echoes = torch.zeros((3, sample.radar.shape[1]))
-    for row, (place, rcs) in enumerate([((x, y), -10.0), ((x, y), 10.0), ((1, 2), 35.0)]):
+    places = [((x, y), -10.0), ((x, y), 10.0), ((1, 2), 35.0), ((2, 1), -10.0)]
+    echoes = torch.zeros((len(places), sample.radar.shape[1]))
+    for row, (place, rcs) in enumerate(places):
         echoes[row, :2] = torch.tensor(low + (np.array(place) + 0.5) * cell)
         echoes[row, RCS] = rcs
     seen = dataclasses.replace(
-        sample, radar=echoes, radar_sample=torch.zeros(3, dtype=torch.int64)
+        sample, radar=echoes, radar_sample=torch.zeros(len(places), dtype=torch.int64)
     )
     generator = torch.Generator().manual_seed(0)
     camera, radar = (torch.randn((1, 4, *TINY.grid.shape), generator=generator) for _ in "ab")
@@ -82,9 +83,9 @@ def test_a_guide_reads_both_maps_and_where_echoes_are(intensity) -> None:
         (m - m.min()) / (m.max() - m.min()) for m in (f[0].abs().mean(0) for f in (camera, radar))
     )
     there, cross, count = (torch.zeros(TINY.grid.shape) for _ in range(3))
-    there[x, y] = there[1, 2] = 1
+    there[x, y] = there[1, 2] = there[2, 1] = 1  # The last one, too weak to be strong at all.
     cross[x, y], cross[1, 2] = 0.25, 1.0
-    count[x, y], count[1, 2] = 1.0, np.log(2) / np.log(3)
+    count[x, y], count[1, 2], count[2, 1] = 1.0, *[np.log(2) / np.log(3)] * 2
     own = {"activation": radar_strength, "reflectance": cross, "density": count}
     flat = torch.ones(TINY.grid.shape)
     signals = (flat, flat, flat)
