@@ -87,9 +87,12 @@ class Folder:
     def locked(self) -> Iterator[int]:
         """Alone in the folder; gives the descriptor of the lock, which children hold too.
 
+        A new folder that nothing came into, because what was asked is refused, is gone afterwards.
+
         Raises:
             ExperimentError: another experiment is at work there.
         """
+        is_new = not self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -110,6 +113,9 @@ class Folder:
             os.pwrite(lock, f"process {os.getpid()}\n".encode(), 0)
             yield lock
         finally:
+            if is_new and [one.name for one in self.path.iterdir()] == [".lock"]:
+                (self.path / ".lock").unlink()
+                self.path.rmdir()
             os.close(lock)
 
     def run(self, name: str) -> Path:

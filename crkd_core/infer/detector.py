@@ -82,9 +82,14 @@ class Detector:
             score_threshold: in [0, 1).
 
         Raises:
-            InferError: a device or an engine that is not there, or a precision that it has not.
+            InferError: no network, a device or an engine that is not there, or a precision that it
+                has not.
         """
         self.score_threshold = score_threshold
+        if not isinstance(model, BevDetector | EngineNetwork):
+            raise InferError(
+                f"expected a network, got {type(model).__name__}; Detector.load reads a file"
+            )
         if isinstance(model, EngineNetwork):
             engine = model.engine
         self.device = usable_device(device)
@@ -182,7 +187,7 @@ class Detector:
         with a LiDAR branch needs LiDAR.
 
         Raises:
-            InferError: the Frame has no sensor at all of those that it reads.
+            InferError: the Frame has no sensor at all of those that it reads, or is none.
             FrameError: its images were prepared for another configuration, or it has no LiDAR and
                 this detector needs it.
             EngineError: an engine other than torch, and NaN or infinity in the Frame, or more
@@ -204,6 +209,10 @@ class Detector:
 
     def _step(self, frame: Frame, memory: Memory | None) -> tuple[Detections, Memory]:
         memory = memory or Memory()
+        if not isinstance(frame, Frame):
+            raise InferError(
+                f"expected one Frame, got {type(frame).__name__}; call it for each Frame"
+            )
         if not frame.sensors & {*self.config.sensors}:
             raise InferError(
                 f"Frame at {frame.stamp_ns} ns has no {' and no '.join(self.config.branches)}: "

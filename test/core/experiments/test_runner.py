@@ -89,6 +89,17 @@ def test_what_showing_would_pass_over_is_refused(tmp_path):
         CliRunner().invoke(app, words, catch_exceptions=False)
 
 
+def test_a_refused_experiment_leaves_no_new_folder(tmp_path):
+    out, held = tmp_path / "out", tmp_path / "held"
+    held.mkdir()
+    (held / "notes.txt").touch()
+    for path in (out, held):
+        with pytest.raises(ExperimentError, match="holds no experiment yet: say --data"):
+            experiment("main", path, Asked())
+    assert not out.exists()
+    assert (held / "notes.txt").exists()
+
+
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_a_killed_experiment_goes_on_where_it_was(data, tmp_path, monkeypatch):
     out = tmp_path / "out"

@@ -129,6 +129,13 @@ def test_a_frame_without_any_sensor_is_refused(model):
     detector(dataclasses.replace(frame(0), radar=frame(0).radar[:0]).keeping(RADARS))
 
 
+def test_what_is_no_network_or_no_frame_is_refused_by_its_type(model, tmp_path):
+    with pytest.raises(InferError, match=r"expected a network, got \w*Path; Detector\.load"):
+        Detector(tmp_path / "a.safetensors")
+    with pytest.raises(InferError, match="expected one Frame, got list; call it for each Frame"):
+        Detector(model)([frame(0)])
+
+
 def test_a_broken_network_is_an_error_not_an_empty_answer(model):
     broken = copy.deepcopy(model)
     with torch.no_grad():
