@@ -129,6 +129,9 @@ class Health:
         if new["skipped"] > self._config.skip_warning * complete:
             text = f"{new['skipped']} of {complete} skipped: the network is slower than them"
             return Verdict(level=WARN, text=text, values=values)
+        if not delivering:
+            # How bad that is, is the business of the inputs' entry.
+            return Verdict(level=OK, text="waiting: no sensor delivers; see inputs", values=values)
         return Verdict(level=OK, text="detecting", values=values)
 
     def _latency(self, stages: Sequence[Mapping[str, float]]) -> Verdict:

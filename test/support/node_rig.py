@@ -323,7 +323,8 @@ class Bench:
     def hear(self) -> None:
         """Subscribe to the boxes, and wait until the node knows."""
         self.boxes = self.peer.listen("sensor_msgs/msg/PointCloud2", f"{NAME}/boxes")
-        self.wait(lambda: self.peer.status("frames")[0].startswith(("detecting", "no detec")))
+        known = ("detecting", "waiting", "no detec")
+        self.wait(lambda: self.peer.status("frames")[0].startswith(known))
 
     def answered(self, references: list[int], *, after: int = 0) -> bool:
         """Whether each turn of the cameras has its detections, ``after`` so many messages.

@@ -93,6 +93,7 @@ def test_frames_are_counted_for_good_and_judged_by_what_is_new(rig):
     rig.reporter.published({"total": 0.1})
     rig.reporter.skipped(3)
     rig.reporter.dropped()
+    rig.deliver("CAM", seconds=0.1)
     texts = {"1 dropped; see problems": 1, "detecting": 0}
     for expected in texts.items():
         level, text, values = rig.report()["frames"]
@@ -119,7 +120,7 @@ def test_detections_are_not_late_when_sensors_have_just_come_back(rig):
     rig.deliver("CAM")
     rig.reporter.published({"total": 0.1})
     rig.clock.now += 30.0
-    assert rig.report()["frames"][:2] == (0, "detecting")
+    assert rig.report()["frames"][:2] == (0, "waiting: no sensor delivers; see inputs")
     rig.deliver("CAM", seconds=0.5)
     assert rig.report()["frames"][:2] == (0, "detecting")
     rig.deliver("CAM", seconds=2.0)
