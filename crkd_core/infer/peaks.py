@@ -93,7 +93,8 @@ class PeakHead(nn.Module):
         self.shared = head.shared
         heat = [part for part in _parts(head) if part[0][0][1] == "heatmap"]
         self._heat_tasks = [group[0][0] for group, _, _ in heat]
-        self.heat_hidden = _joined([layer for _, layer, _ in heat])
+        hidden = _joined([layer for _, layer, _ in heat])
+        self.heat_hidden = nn.Sequential(hidden, nn.ReLU(inplace=True))
         self.heat_outputs = nn.ModuleList(output for _, _, output in heat)
         self._width = head.width
         self.boxes = BoxBranches(head)
@@ -112,7 +113,7 @@ class PeakHead(nn.Module):
     def forward(self, decoded: Tensor) -> list[dict[str, Tensor]]:
         """[B, inputs, X, Y] -> per task heatmap [B, n, X, Y] and shared [B, C, X, Y]."""
         shared = self.shared(decoded)
-        hidden = self.heat_hidden(shared).relu_().split(self._width, 1)
+        hidden = self.heat_hidden(shared).split(self._width, 1)
         maps: list[dict[str, Tensor]] = [{"shared": shared} for _ in self._heat_tasks]
         for task, features, output in zip(
             self._heat_tasks, hidden, self.heat_outputs, strict=True

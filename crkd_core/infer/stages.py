@@ -29,8 +29,8 @@ from crkd_core.data.batch import collate
 from crkd_core.data.cameras import decode_jpeg, prepare
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.fused import directly
 from crkd_core.infer.memory import Memory
-from crkd_core.infer.winograd import directly
 from crkd_core.model.decode import candidates, survivors
 
 #: Parts of the network in the order of a frame's way, and the words for them.
@@ -245,7 +245,12 @@ def _work(detector: Detector, frame: Frame) -> tuple[dict[str, float], dict[str,
                 part.register_forward_pre_hook(before(word)),
                 part.register_forward_hook(after(word)),
             ]
-            leaves = [m for m in part.modules() if not list(m.children())]
+            # What folding and fusing have left moves nothing.
+            leaves = [
+                module
+                for module in part.modules()
+                if not list(module.children()) and not isinstance(module, nn.Identity)
+            ]
             handles += [leaf.register_forward_hook(layer(word)) for leaf in leaves]
         try:
             # What the network asks for, not what a faster way to the same numbers takes.

@@ -10,14 +10,15 @@ Shapes: N samples, C and O channels, H W map, R rows of T tiles of 4 x 4 outputs
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from crkd_core.infer.fused import FusedConv
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -39,37 +40,23 @@ _FILTER = (
 )
 
 
-class WinogradConv(nn.Conv2d):
-    """A trained 3x3 convolution of stride 1 with a border of zeros; maps in channels_last.
-
-    Attributes:
-        direct: computed by the plain way, as FLOPs are counted.
-    """
+class WinogradConv(FusedConv):
+    """A trained 3x3 convolution of stride 1 with a border of zeros; maps in channels_last."""
 
     filters: Tensor
 
     def __init__(self, layer: nn.Conv2d) -> None:
-        # Weights of its own, which would be drawn at random, are not made.
-        super().__init__(
-            layer.in_channels,
-            layer.out_channels,
-            3,
-            padding=1,
-            bias=layer.bias is not None,
-            device="meta",
-        )
-        self.weight, self.bias = layer.weight, layer.bias
-        self.direct = False
+        super().__init__(layer)
         points = torch.tensor(_FILTER, dtype=torch.float64)
         turned = torch.einsum("ai,ocij,bj->abco", points, layer.weight.double(), points)
         self.register_buffer("filters", turned.flatten(0, 1).float().contiguous(), False)
 
-    def forward(self, maps: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, O, H, W]."""
+    def forward(self, maps: Tensor, added: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] -> [N, O, H, W]; see FusedConv."""
         n, c, h, w = maps.shape
         rows, tiles = math.ceil(h / 4), math.ceil(w / 4)
         if self.direct or n * rows * tiles < FEWEST_TILES:
-            return F.conv2d(maps, self.weight, self.bias, padding=1)
+            return super().forward(maps, added)
         outputs = self.filters.shape[2]
         padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, 1, 4 * tiles + 1 - w, 1, 4 * rows + 1 - h))
         found = maps.new_empty((n, rows, 4, tiles, 4, outputs))
@@ -96,6 +83,12 @@ class WinogradConv(nn.Conv2d):
             _outputs(products, halves)
             there = found[:, first : first + step].permute(4, 2, 0, 1, 3, 5)
             _outputs(halves.transpose(0, 1), there)
+            lines = found.view(n, 4 * rows, 4 * tiles, outputs)[:, 4 * first :, :w]
+            lines = lines[:, : min(4 * step, h - 4 * first)]
+            if added is not None:
+                lines += added[:, :, 4 * first : 4 * (first + step)].permute(0, 2, 3, 1)
+            if self.activates:
+                lines.relu_()
         return found.view(n, 4 * rows, 4 * tiles, outputs)[:, :h, :w].permute(0, 3, 1, 2)
 
 
@@ -143,19 +136,6 @@ def with_winograd(model: M) -> M:
             if isinstance(child, nn.Conv2d) and pays(child):
                 setattr(parent, name, WinogradConv(child))
     return model
-
-
-@contextlib.contextmanager
-def directly(model: nn.Module) -> Iterator[None]:
-    """Meanwhile a network's convolutions are computed by the plain way."""
-    layers = [module for module in model.modules() if isinstance(module, WinogradConv)]
-    for layer in layers:
-        layer.direct = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.direct = False
 
 
 def pays(layer: nn.Conv2d) -> bool:

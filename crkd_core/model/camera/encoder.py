@@ -152,11 +152,28 @@ class PyramidNeck(nn.Module):
         return outputs
 
 
-class ImageEncoder(nn.Module):
-    """Six images to feature maps; missing cameras are not computed at all."""
+class Normalise(nn.Module):
+    """Pixels less their mean, by their standard deviation, of the data that the backbone knows."""
 
     mean: Tensor
     std: Tensor
+
+    def __init__(self, image: ImageConfig) -> None:
+        super().__init__()
+        # Constants of the configuration, so not stored with the weights.
+        with RECKONED_ON:
+            self.register_buffer("mean", 255 * torch.tensor(image.mean)[:, None, None], False)
+            self.register_buffer("std", 255 * torch.tensor(image.std)[:, None, None], False)
+
+    def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """Uint8 RGB [P, H, W, 3] -> [P, 3, H, W]."""
+        # A permuted [P, H, W, 3] already is channels_last, the layout CPUs convolve fastest.
+        pixels = images.permute(0, 3, 1, 2).float()
+        return ((pixels - self.mean) / self.std).to(dtype)
+
+
+class ImageEncoder(nn.Module):
+    """Six images to feature maps; missing cameras are not computed at all."""
 
     def __init__(self, config: CameraConfig, image: ImageConfig):
         super().__init__()
@@ -187,10 +204,7 @@ class ImageEncoder(nn.Module):
             self.channels = config.neck_channels
             self.neck = PyramidNeck(widths, channels=config.neck_channels)
         self.map_size = (image.height // config.stride, image.width // config.stride)
-        # Constants of the configuration, so not stored with the weights.
-        with RECKONED_ON:
-            self.register_buffer("mean", 255 * torch.tensor(image.mean)[:, None, None], False)
-            self.register_buffer("std", 255 * torch.tensor(image.std)[:, None, None], False)
+        self.normalise = Normalise(image)
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:
         """Uint8 RGB [B, 6, H, W, 3] and bool [B, 6] -> [P, channels, h, w], in camera order.
@@ -204,15 +218,16 @@ class ImageEncoder(nn.Module):
                 f"{images.shape[2]} x {images.shape[3]}; prepare Frames with this ImageConfig"
             )
         dtype = next(self.parameters()).dtype
-        if not present.any():
+        count = int(present.sum())
+        if not count:
             return torch.zeros(
                 (0, self.channels, *self.map_size), dtype=dtype, device=images.device
             )
-        return self.features(images[present])
+        # All of them are there nearly always, and picking them copies.
+        every = count == present.numel()
+        return self.features(images.flatten(0, 1) if every else images[present])
 
     def features(self, images: Tensor) -> Tensor:
         """Uint8 RGB [P, H, W, 3] of the configured size -> [P, channels, h, w]."""
-        # A permuted [P, H, W, 3] already is channels_last, the layout CPUs convolve fastest.
-        pixels = images.permute(0, 3, 1, 2).float()
-        pixels = ((pixels - self.mean) / self.std).to(next(self.parameters()).dtype)
+        pixels = self.normalise(images, next(self.parameters()).dtype)
         return self.neck(self.backbone(pixels).feature_maps)

@@ -14,6 +14,7 @@ from crkd_core.config import GuideConfig, TemporalConfig
 from crkd_core.data.batch import collate
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.fused import directly
 from crkd_core.infer.plain_layers import Rates, rates
 from crkd_core.infer.stage_report import RESULTS, stage_table, write_stages
 from crkd_core.infer.stages import recalling, stages
@@ -57,7 +58,8 @@ def test_a_network_without_cameras_pays_for_no_images():
 
 def test_the_work_of_the_parts_is_that_of_the_network(detector, found):
     batch = collate([random_frame(detector.config)], detector.config)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+    plainly = directly(detector._model)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode(), plainly:
         detector._model(batch)
     assert sum(stage.gflop for stage in found) == pytest.approx(counter.get_total_flops() / 1e9)
     assert all(stage.megabytes > 0 for stage in found if stage.gflop)

@@ -12,7 +12,8 @@ from torch import nn
 
 from crkd_core.infer import winograd
 from crkd_core.infer.detector import Detector
-from crkd_core.infer.winograd import WinogradConv, directly, pays, with_winograd
+from crkd_core.infer.fused import directly
+from crkd_core.infer.winograd import WinogradConv, pays, with_winograd
 from crkd_core.model.build import build_detector
 
 
@@ -24,17 +25,25 @@ from crkd_core.model.build import build_detector
     h=st.integers(1, 70),
     w=st.integers(1, 70),
     bias=st.booleans(),
+    adds=st.booleans(),
+    activates=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_every_size_gives_the_plain_convolution(n, c, o, h, w, bias, seed) -> None:
+def test_every_size_gives_the_plain_convolution(
+    n, c, o, h, w, bias, adds, activates, seed
+) -> None:
     torch.manual_seed(seed)
     layer = nn.Conv2d(c, o, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
     maps = torch.randn(n, c, h, w).to(memory_format=torch.channels_last)
+    added = torch.randn(n, o, h, w) if adds else None
     with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
         patch.setattr(winograd, "FEWEST_TILES", 1)
         patch.setattr(winograd, "_BLOCK", 7)  # Several blocks, and a last one of fewer rows.
-        found = WinogradConv(layer)(maps)
-        expected = layer.double()(maps.double())
+        fast = WinogradConv(layer)
+        fast.activates = activates
+        found = fast(maps, added)
+        expected = layer.double()(maps.double()) + (0 if added is None else added)
+        expected = expected.relu() if activates else expected
     assert found.shape == expected.shape
     np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
 
