@@ -12,6 +12,7 @@ from crkd_core.losses.depth import DepthLoss, DepthLossError, depth_truth
 from crkd_core.losses.detection import DetectionLoss, gaussian_focal
 from crkd_core.losses.targets import TargetError, build_targets, targets_of
 from crkd_core.model.build import build_detector
+from crkd_core.model.camera.lift import cell_pixels
 
 NOTHING = Truth.empty(NUSCENES_CLASSES)
 
@@ -32,6 +33,7 @@ def test_focal_loss_equals_the_formula_cell_by_cell():
     logits = rng.normal(0, 4, (2, 2, 3, 3))
     target = rng.uniform(0, 0.99, (2, 2, 3, 3))
     target[0, 0, 1, 1] = target[1, 1, 0, 2] = 1
+    logits[0, 0, 1, 1], logits[1, 0, 2, 2] = -20, 20  # surer than the clip allows
     total = 0.0
     for z, y in zip(logits.ravel(), target.ravel(), strict=True):
         p = min(max(1 / (1 + np.exp(-z)), 1e-4), 1 - 1e-4)
@@ -45,7 +47,10 @@ def test_focal_loss_equals_the_formula_cell_by_cell():
 
 def test_box_loss_equals_the_sum_over_boxes(output):
     truths = [truth(np.random.default_rng(s), 9) for s in (0, 1)]
-    losses = DetectionLoss(TINY)(output, targets_of(truths, TINY))
+    weights = np.arange(1, 11) / 8
+    head = dataclasses.replace(TINY.head, code_weights=tuple(weights), box_weight=0.5)
+    weighed = dataclasses.replace(TINY, head=head)
+    losses = DetectionLoss(weighed)(output, targets_of(truths, TINY))
     expected = dict.fromkeys(("reg", "height", "dim", "rot", "vel"), 0.0)
     for maps, target in zip(output.tasks, build_targets(truths, TINY), strict=True):
         columns = {"reg": (0, 2), "height": (2, 3), "dim": (3, 6), "rot": (6, 8), "vel": (8, 10)}
@@ -53,8 +58,8 @@ def test_box_loss_equals_the_sum_over_boxes(output):
             i, j = divmod(int(target.cell[k]), TINY.grid.shape[1])
             for name, (a, b) in columns.items():
                 predicted = maps[name][target.sample[k], :, i, j]
-                error = (predicted - target.code[k, a:b]).abs().sum().item()
-                expected[name] += 0.25 * error / (len(target.cell) + 1e-4)
+                error = (predicted - target.code[k, a:b]).abs().detach().numpy()
+                expected[name] += 0.5 * error @ weights[a:b] / (len(target.cell) + 1e-4)
     for name, value in expected.items():
         assert losses[name].item() == pytest.approx(value, rel=1e-4), name
     parts = sum(value.item() for name, value in losses.items() if name != "total")
@@ -170,6 +175,44 @@ def test_depth_loss_is_small_where_the_right_bin_is_sure(output):
     logits[0, 4, row, column] = 20  # bin of 9 m; bins are 2 m wide, 10 m rounds to the even one
     sure = criterion(dataclasses.replace(output, depth_logits=logits), b).item()
     assert sure < 1e-3
+
+
+def slow_depth(b, camera):
+    """Depth of each place of the lift, one return after the other."""
+    columns, rows = (places.double().numpy() for places in cell_pixels(camera, TINY.image))
+    depth = np.zeros((6, len(rows), len(columns)))
+    for slot, matrix in enumerate(b.grid_T_pixel[0].double().numpy()):
+        for x, y, z, _, age in b.lidar.double().numpy():
+            u, v, d = (np.linalg.inv(matrix) @ [x, y, z, 1])[:3]
+            if age > 0.06 or d <= 0.1:
+                continue
+            i, j = np.abs(rows - v / d).argmin(), np.abs(columns - u / d).argmin()
+            near = abs(rows[i] - v / d) < rows[1] / 2 and abs(columns[j] - u / d) < columns[1] / 2
+            if near:
+                depth[slot, i, j] = min(depth[slot, i, j] or np.inf, d)
+    return depth
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_returns_are_those_of_the_nearest_place_of_the_lift(output, align_corners):
+    camera = dataclasses.replace(TINY.camera, align_corners=align_corners)
+    config = dataclasses.replace(TINY, camera=camera)
+    rng = np.random.default_rng(1)
+    b = lidar_batch(rng.uniform((-40, -40, -3), (40, 40, 5), (400, 3)))
+    b.lidar[:, 4] = torch.tensor([0.0, 0.05, 0.1, 0.5]).repeat(100)
+    expected = slow_depth(b, camera)
+    np.testing.assert_allclose(depth_truth(b, config), expected, rtol=1e-5)
+    # Of each the bin with the nearest depth; what lies beyond the last one teaches nothing.
+    logits = torch.randn((6, 12, 4, 8), generator=torch.Generator().manual_seed(0))
+    share = logits.log_softmax(1).numpy()
+    bins, losses = np.arange(1, 25, 2), []
+    for slot, i, j in np.argwhere(expected):
+        far = np.abs(bins - expected[slot, i, j])
+        if far.min() < 1:
+            losses.append(-share[slot, far.argmin(), i, j])
+    assert 10 < len(losses) < np.count_nonzero(expected)
+    found = DepthLoss(config)(dataclasses.replace(output, depth_logits=logits), b)
+    assert found.item() == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_depth_loss_without_lidar_is_refused(output):
