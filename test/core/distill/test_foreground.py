@@ -161,7 +161,13 @@ def test_ellipses_lie_along_the_ray() -> None:
 
 
 def test_the_mask_is_what_the_run_asks_for() -> None:
-    crkd = CrkdConfig(teacher="", teacher_checksum="")
+    crkd = CrkdConfig(
+        teacher="",
+        teacher_checksum="",
+        losses={"msfd_camera": 1.0},
+        enlarge=EnlargeConfig(growth=(2.0, 9.0)),
+        rays=RayConfig(along=0.3, across=0.1),
+    )
     run = TrainConfig(detector=TINY, crkd=crkd)
     truths = [model_tiny.truth(np.random.default_rng(1), 5)]
     made = targets_of(truths, TINY)
@@ -171,6 +177,8 @@ def test_the_mask_is_what_the_run_asks_for() -> None:
     ).foreground
     assert torch.equal(enlarged, foreground(truths, TINY.grid, crkd.enlarge))
     assert torch.equal(rays, ray_foreground(truths, TINY.grid, crkd.rays))
+    assert not torch.equal(enlarged, foreground(truths, TINY.grid, EnlargeConfig()))
+    assert not torch.equal(rays, ray_foreground(truths, TINY.grid, RayConfig()))
     heatmaps = dataclasses.replace(crkd, losses={"respd_heatmap": 1.0})
     run = dataclasses.replace(run, crkd=heatmaps)
     assert with_foreground(made, truths, run).foreground is None

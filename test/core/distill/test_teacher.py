@@ -288,6 +288,27 @@ def test_maps_move_to_other_cells_and_boxes_stay_where_they_are(cell: float) -> 
         assert near.abs().max() <= 1
 
 
+@pytest.mark.parametrize("cell", [3.2, 4.0, 1.6, 0.4])
+@pytest.mark.parametrize("heatmap", [True, False])
+def test_boxes_of_other_cells_are_those_of_the_nearest_one(cell: float, heatmap: bool) -> None:
+    """Unless the new cells are larger and a heatmap says which of the old ones has an object."""
+    theirs = dataclasses.replace(TINY.grid, cell=cell)
+    if heatmap and cell < TINY.grid.cell:
+        return
+    number = torch.arange(theirs.shape[0] * theirs.shape[1]).view(1, 1, *theirs.shape).float()
+    task = {"height": number}
+    if heatmap:
+        task["heatmap"] = torch.randn(1, 2, *theirs.shape)
+    fused = torch.zeros((1, 1, *theirs.shape))
+    (maps,) = fitted(ModelOutput(fused=fused, tasks=[task]), of=theirs, to=TINY.grid).tasks
+    for i, j in np.ndindex(TINY.grid.shape):
+        ours = (np.array([i, j]) + 0.5) * TINY.grid.cell
+        picked = divmod(int(maps["height"][0, 0, i, j]), theirs.shape[1])
+        apart = np.abs((np.array(picked) + 0.5) * cell - ours)
+        # No other centre is nearer.
+        assert (apart <= cell / 2 + 1e-6).all()
+
+
 @pytest.mark.parametrize("cell", [1.0, 0.5, 1.6])
 def test_larger_cells_take_the_boxes_of_the_objects_own_cells(cell: float) -> None:
     """What a teacher says beside them it has never learned."""

@@ -64,6 +64,24 @@ def test_a_branch_is_there_or_nothing_of_it_is(branches) -> None:
     assert [name for name in idle if "stages.3" not in name] == []
 
 
+@torch.no_grad()
+def test_gates_by_hand() -> None:
+    """g_i = sigmoid(conv([F_1, F_2])), a gate for every channel; F is made of what passes."""
+    torch.manual_seed(0)
+    fuser = roughen(GatedFuser([3, 5], 4, gate_kernel=3)).eval()
+    maps = [torch.randn(2, width, 6, 7) for width in (3, 5)]
+    (ours, theirs), fused = fuser(maps)
+    conv, norm = fuser.out[0], fuser.out[1]
+    logits = torch.nn.functional.conv2d(
+        torch.cat(maps, 1), fuser.gate.weight, fuser.gate.bias, padding=1
+    )
+    passed = torch.cat(maps, 1) / (1 + (-logits).exp())
+    torch.testing.assert_close(torch.cat([ours, theirs], 1), passed)
+    assert ours.shape[1] == 3
+    mixed = torch.nn.functional.conv2d(passed, conv.weight, padding=1)
+    torch.testing.assert_close(fused, norm(mixed).clamp(min=0))
+
+
 @SETS
 def test_a_single_branch_is_not_gated(branches) -> None:
     model = network(branches)
