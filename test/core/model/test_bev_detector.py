@@ -19,6 +19,7 @@ from crkd_core.model.checkpoint import (
     read_metadata,
     save_weights,
 )
+from crkd_core.model.head import CenterHead
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADARS
 
@@ -94,6 +95,20 @@ def test_separate_regression_branches_are_the_published_head():
     assert len(model.head.outputs) == 36
     with torch.no_grad():
         assert maps(model(batch(0))).shape == (1, 70, 24, 16)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("hidden", ["branch", "task", "head"])
+def test_a_fresh_head_claims_a_tenth_of_all_cells_and_nothing_of_boxes(hidden):
+    head = CenterHead(6, dataclasses.replace(TINY.head, hidden=hidden))
+    for layer in head.outputs:
+        layer.weight.zero_()
+    for task in head(torch.randn(1, 6, 4, 4)):
+        for name, value in task.items():
+            if name == "heatmap":
+                assert (value.sigmoid() - 0.1).abs().max() < 1e-3
+            else:
+                assert value.abs().max() < 1
 
 
 def count(module):

@@ -11,7 +11,7 @@ from crkd_core.boxes import Truth
 from crkd_core.config import TaskConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.losses.targets import build_targets
-from crkd_core.model.decode import DecodeError, _best, decode
+from crkd_core.model.decode import DecodeError, _best, candidates, decode
 from crkd_core.model.head import REGRESSION
 from crkd_core.model.output import ModelOutput
 
@@ -91,6 +91,36 @@ def test_best_first_and_above_the_threshold_only():
     stricter = decode(output_of(tasks), TINY, score_threshold=0.7)[0]
     # Suppression only looks at better boxes, so a higher threshold cuts the list.
     np.testing.assert_array_equal(stricter.score, found.score[found.score > 0.7])
+
+
+def test_every_score_above_the_threshold_and_none_at_it():
+    rng = np.random.default_rng(4)
+    tasks = perfect([Truth.empty(NUSCENES_CLASSES)]).tasks
+    for maps in tasks:
+        steps = rng.integers(-512, 513, maps["heatmap"].shape)
+        maps["heatmap"] = torch.from_numpy(steps / 64).float()
+    head = dataclasses.replace(TINY.head, candidates=9999)
+    config = dataclasses.replace(TINY, head=head)
+    # Zero has a score of exactly one half; the others lie between two steps.
+    for limit in [-np.inf, 0.0, *(np.array([-500, -130, -1, 0, 77, 300, 505]) + 0.5) / 64]:
+        threshold = float(1 / (1 + np.exp(-limit)))
+        found = candidates(output_of(tasks), config, score_threshold=threshold)[0]
+        for boxes, maps in zip(found, tasks, strict=True):
+            logits = maps["heatmap"].double().numpy().flatten()
+            expected = np.sort(1 / (1 + np.exp(-logits[logits > limit])))[::-1]
+            assert len(boxes) == len(expected), limit
+            np.testing.assert_allclose(boxes.score, expected, rtol=1e-5)
+
+
+def test_sizes_stay_within_their_limits():
+    head = dataclasses.replace(TINY.head, tasks=TINY.head.tasks[:1], size_limits=(0.2, 30.0))
+    config = dataclasses.replace(TINY, head=head, classes=("car",))
+    maps = {name: torch.zeros(1, n, *TINY.grid.shape) for name, n in REGRESSION.items()}
+    maps["heatmap"] = torch.full((1, 1, *TINY.grid.shape), 1.0)
+    maps["dim"] += torch.tensor([-50.0, 0.5, 50.0])[:, None, None]
+    found = decode(output_of([maps]), config)[0]
+    assert len(found)
+    np.testing.assert_allclose(found.size, [[0.2, np.exp(0.5), 30]] * len(found), rtol=1e-6)
 
 
 def test_candidates_and_kept_boxes_are_limited():
