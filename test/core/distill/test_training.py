@@ -234,10 +234,22 @@ def test_the_teacher_sees_what_is_hidden_from_the_student(teacher_file) -> None:
     ours, (theirs,) = TaughtViews(FRAMES, camera_teacher, [Teacher(build_detector(TINY))])[0]
     assert len(ours.radar)
     assert not len(theirs.frame.radar)
-    config = a_config(teacher_file, augment=AugmentConfig())
+    config = a_config(teacher_file, augment=AugmentConfig(), seed=3)
     ours, (theirs,) = TaughtViews(FRAMES, config, [a_teacher()])[4]
     np.testing.assert_array_equal(ours.ego_T_cam, theirs.frame.ego_T_cam)
     np.testing.assert_array_equal(ours.intrinsics, theirs.frame.intrinsics)
+
+
+@pytest.mark.parametrize("name", ["camera", "radar", "all_cameras", "all_radars"])
+def test_no_sensor_is_dropped_for_a_teacher(name, teacher_file) -> None:
+    augment = AugmentConfig(**{f"drop_{name}": 1.0})
+    config = a_config(teacher_file, augment=augment)
+    ours, (theirs,) = TaughtViews(FRAMES, config, [Teacher(build_detector(TINY))])[0]
+    plain = dataclasses.replace(config, augment=AugmentConfig())
+    every, (whole,) = TaughtViews(FRAMES, plain, [Teacher(build_detector(TINY))])[0]
+    assert ours.sensors < every.sensors
+    assert theirs.frame.sensors == whole.frame.sensors
+    np.testing.assert_array_equal(theirs.frame.radar, whole.frame.radar)
 
 
 def test_what_is_the_students_own_does_not_bother_its_teacher() -> None:
