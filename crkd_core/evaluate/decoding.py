@@ -55,13 +55,20 @@ class _Box(msgspec.Struct, gc=False):
     num_pts: float = -1.0
 
 
+class _Token:
+    """A key that equals nothing but itself: what a file lists twice stays there twice."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
 class _File(msgspec.Struct):
     meta: dict[str, Any]
-    results: dict[str, msgspec.Raw]
+    results: dict[_Token, msgspec.Raw]
 
 
 def decode(text: bytes, *, most: int) -> Columns | None:
-    """The columns of a results JSON; None where any value is not what it should be.
+    """The columns of a results JSON; None where any value, or a token, is not what it should be.
 
     NaN is no JSON and so None too. Values are the same to the last bit as those that Python's own
     reader gives.
@@ -71,7 +78,7 @@ def decode(text: bytes, *, most: int) -> Columns | None:
         most: boxes that a sample may have.
     """
     try:
-        file = msgspec.json.decode(text, type=_File)
+        file = msgspec.json.decode(text, type=_File, dec_hook=lambda _, text: _Token(text))
         counts: dict[str, int] = {}
         parts = list(_parts(file.results, counts, most))
     except (msgspec.MsgspecError, KeyError, ValueError, OverflowError, RecursionError):
@@ -82,18 +89,18 @@ def decode(text: bytes, *, most: int) -> Columns | None:
 
 
 def _parts(
-    results: dict[str, msgspec.Raw], counts: dict[str, int], most: int
+    results: dict[_Token, msgspec.Raw], counts: dict[str, int], most: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Columns of some samples after the other; their counts go into ``counts``."""
     decoder = msgspec.json.Decoder(list[_Box])
     listed = iter(results.items())
     while some := list(itertools.islice(listed, _TOGETHER)):
         together: list[_Box] = []
-        for token, raw in some:
-            boxes = decoder.decode(raw)
-            counts[token] = len(boxes)
-            if len(boxes) > most or not {*map(_TOKEN, boxes)} <= {token}:
+        for key, raw in some:
+            token, boxes = key.text, decoder.decode(raw)
+            if token in counts or len(boxes) > most or not {*map(_TOKEN, boxes)} <= {token}:
                 raise ValueError(token)
+            counts[token] = len(boxes)
             together += boxes
         yield _columns(together)
 

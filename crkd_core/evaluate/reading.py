@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from crkd_core import geometry
@@ -33,8 +33,8 @@ def read_submission(path: Path, *, rules: DetectionRules | None = None) -> Submi
     may be NaN. A box that says ``num_pts: 0`` is left out, as the devkit does.
 
     Raises:
-        SubmissionError: no such file, not JSON, a key missing, or a value that the benchmark would
-            not accept; the message names sample, box and field.
+        SubmissionError: no such file, not JSON, a key missing, a sample listed twice, or a value
+            that the benchmark would not accept; the message names sample, box and field.
     """
     most = (rules or DetectionRules()).max_boxes
     try:
@@ -106,6 +106,11 @@ def _read(path: Path, text: bytes, most: int) -> Columns:
             f'{path}: expected {{"meta": {{...}}, "results": {{sample token: [boxes]}}}}'
         )
     results: dict[str, Any] = data["results"]
+    if isinstance(results, _Repeating):
+        raise SubmissionError(
+            f"{path}: sample {results.key} is listed more than once; expected one list of all its "
+            "boxes, so join them, or remove those that are not meant"
+        )
     for token, listed in results.items():
         if not isinstance(listed, list):
             _refuse(path, token, None, "expected a list of boxes", listed)
@@ -131,13 +136,25 @@ def _read(path: Path, text: bytes, most: int) -> Columns:
     return Columns(meta=data["meta"], counts=counts, values=values)
 
 
+class _Repeating(dict[str, Any]):
+    """A mapping of a file that has ``key`` more than once; the last one is in it."""
+
+    key: str
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = _Repeating(found)
+    found.key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+    return found
+
+
 def _parse(path: Path, text: bytes) -> Any:
     try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass  # orjson is faster and stricter: NaN is not JSON, but the devkit writes and reads it.
-    try:
-        return json.loads(text)
+        # Faster readers know no NaN, which the devkit writes and reads, or drop what is repeated.
+        return json.loads(text, object_pairs_hook=_mapping)
     except (ValueError, RecursionError) as error:
         raise SubmissionError(f"{path}: expected a JSON file, got: {error}") from error
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -243,6 +244,21 @@ def test_bad_files_are_named(tmp_path):
         read_submission(path)
     with pytest.raises(SubmissionError, match=r"none\.json: cannot be read: No such file"):
         read_submission(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("speed", [0.5, float("nan")], ids=["fast reader", "exact reader"])
+@pytest.mark.parametrize("second", ["abc", "ab\\u0063"])
+def test_a_sample_that_is_listed_twice_is_named(tmp_path, speed, second):
+    """As where two results files were joined: JSON's readers keep the last list in silence."""
+    one = json.dumps([GOOD | {"velocity": [0.0, speed]}])
+    lists = {"first": '"def": []', "a": f'"abc": {one}', "b": f'"{second}": {one}'}
+    path = tmp_path / "r.json"
+    path.write_text(f'{{"meta": {{}}, "results": {{{", ".join(lists.values())}}}}}')
+    with pytest.raises(SubmissionError, match=r"r\.json: sample abc is listed more than once"):
+        read_submission(path)
+    path.write_text(path.read_text().replace(f'"{second}": [', '"ghi": [', 1))
+    with pytest.raises(SubmissionError, match="sample ghi, box 0: sample_token"):
+        read_submission(path)
 
 
 def test_too_many_boxes(tmp_path):
