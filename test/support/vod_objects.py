@@ -7,6 +7,7 @@ import numpy as np
 from crkd_core.data.vod.labels import Objects, objects_of
 
 SIZES = {"Car": (1.5, 1.8, 4.2), "Pedestrian": (1.7, 0.6, 0.7), "Cyclist": (1.7, 0.7, 1.8)}
+SIZES["Person_sitting"] = SIZES["Pedestrian"]
 
 
 def thing(name="Car", x=0.0, z=10.0, *, turn=0.0, score=0.0, height=100.0, hidden=0, box=None):

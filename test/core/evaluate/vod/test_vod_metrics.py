@@ -99,6 +99,23 @@ def test_low_and_hidden_truth_is_neither_miss_nor_hit():
     assert row["objects"] == 1 and row["3d"] == pytest.approx(100 / 11)
 
 
+@pytest.mark.parametrize(("name", "near"), [("Car", "Van"), ("Pedestrian", "Person_sitting")])
+def test_a_neighbour_of_a_class_is_no_miss_and_what_takes_it_no_false_alarm(name, near):
+    truth = [frame(thing(name), thing(near, x=8))]
+    found = [frame(thing(name, score=0.3), thing(name, x=8, score=0.9))]
+    row = aps(truth, found, name)
+    assert row["objects"] == 1 and row["3d"] == row["aos"] == pytest.approx(100 / 11)
+
+
+def test_where_objects_stop_to_count():
+    for hidden, height, counts in ((4, 100, 1), (5, 100, 0), (0, 40.1, 1), (0, 40, 0)):
+        truth = [frame(thing(hidden=hidden, height=height))]
+        assert aps(truth, [frame(thing(score=0.5))])["objects"] == counts
+    for height, ap in ((40, 100 / 11), (39.9, 0)):
+        found = [frame(thing(height=height, score=0.5))]
+        assert aps([frame(thing())], found)["3d"] == pytest.approx(ap)
+
+
 def test_low_detections_take_truth_whatever_class_they_say():
     # As published: the height is asked before the class.
     truth = [frame(thing())]
@@ -127,6 +144,14 @@ def test_areas_where_nothing_counts_hide_false_alarms_in_the_image():
     found = [frame(thing(score=0.5), thing(x=12, score=0.9, box=box))]
     row = aps(truth, found)
     assert row["aos"] == pytest.approx(100 / 11) and row["3d"] == pytest.approx(50 / 11)
+
+
+@pytest.mark.parametrize(("beside", "ap"), [(20, 100 / 11), (40, 50 / 11)])
+def test_such_an_area_hides_what_lies_in_it_by_the_share_of_a_match(beside, ap):
+    box, area = (1300, 400, 1400, 600), (1300 + beside, 300, 1700, 700)
+    truth = [frame(thing(), ("DontCare", [0, 0, 0, *area, -1, -1, -1, 500, 500, 500, 0, 0]))]
+    found = [frame(thing(score=0.5), thing(x=12, score=0.9, box=box))]
+    assert aps(truth, found)["aos"] == pytest.approx(ap)
 
 
 def test_without_truth_everything_is_zero():

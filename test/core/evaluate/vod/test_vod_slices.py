@@ -53,6 +53,14 @@ def test_each_range_is_scored_as_if_there_were_nothing_else():
         assert parts[name]["mean"]["3d"] == pytest.approx(row["3d"])
 
 
+@pytest.mark.parametrize("x", [-15.0, 15.0])
+def test_range_counts_sideways_too(x):
+    parts = scored([frame(thing(x=x, z=16.0))], [frame(thing(x=x, z=16.0, score=1))])
+    ranges = {name: part["objects"] for name, part in parts.items() if part["group"] == "range"}
+    assert ranges == {"0-20 m": 0, "20-30 m": 1, "30+ m": 0}
+    assert parts["20-30 m"]["mean"]["3d"] > 0
+
+
 def test_what_takes_a_more_hidden_object_is_no_false_alarm():
     truth = [frame(thing(), thing(x=8, hidden=1), thing(x=-8, hidden=2))]
     found = [frame(thing(score=0.3), thing(x=8, score=0.9), thing(x=-8, score=0.8))]
