@@ -156,3 +156,15 @@ def test_signatures_of_failure():
     assert signs(wild) == ["unstable gradient: 10% of the steps above 10 times the median"]
     assert signs(log(lambda step: 50.0)) == ["clipped gradient: 100% of the steps above 35"]
     assert len(signs(log(lambda step: math.nan))) == 2
+
+
+def test_signatures_begin_where_they_say():
+    def wild(norm, every):
+        return log(lambda step: norm if step % every == 0 else 5.0)
+
+    assert signs(wild(49.0, 100)) == [] == signs(wild(51.0, 500))
+    (found,) = signs(wild(51.0, 250))
+    assert found == "unstable gradient: 4% of the steps above 10 times the median"
+    half, more = (log(lambda step, n=n: 36.0 if step <= n else 34.0) for n in (250, 260))
+    assert signs(half) == []
+    assert signs(more) == ["clipped gradient: 52% of the steps above 35"]
