@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from crkd_core import geometry
 from crkd_core.boxes import Truth
 from crkd_core.config import AugmentConfig, ImageConfig
-from crkd_core.data.augment import augment, drop_sensors
+from crkd_core.data.augment import augment, augment_images, drop_sensors, ground_matrix
 from crkd_core.data.batch import grid_T_pixel
 from crkd_core.data.crop import horizon_row
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
@@ -123,6 +123,69 @@ def test_sensor_dropout_masks_and_never_blinds():
     assert not frame.camera_present.any() and frame.radar_present.all()
 
 
+def test_sensors_are_lost_as_often_as_the_configuration_says():
+    frame, count = a_frame(), 1000
+
+    def present(**chances):
+        rng, config = np.random.default_rng(0), AugmentConfig(**chances)
+        seen = [drop_sensors(frame, augment=config, rng=rng) for _ in range(count)]
+        cameras = np.array([one.camera_present for one in seen])
+        return cameras, np.array([one.radar_present for one in seen])
+
+    cameras, radars = present(drop_camera=0.3, drop_radar=0.1)
+    np.testing.assert_allclose(cameras.mean(0), 0.7, atol=0.05)
+    np.testing.assert_allclose(radars.mean(0), 0.9, atol=0.03)
+    cameras, radars = present(drop_all_cameras=0.2, drop_all_radars=0.5)
+    assert (cameras.all(1) == cameras.any(1)).all() and (radars.all(1) == radars.any(1)).all()
+    assert 1 - cameras[:, 0].mean() == pytest.approx(0.2, abs=0.05)
+    assert 1 - radars[:, 0].mean() == pytest.approx(0.5, abs=0.05)
+    assert (cameras[:, 0] | radars[:, 0]).all()
+
+
+@pytest.mark.parametrize("mirrored", ["xy", "y"])
+def test_the_ground_moves_as_far_as_the_configuration_says(mirrored):
+    rng, count = np.random.default_rng(0), 1000
+    config = AugmentConfig(
+        bev_scale=(0.8, 1.3), bev_rotation=20, bev_flip=0.3, bev_mirror=mirrored
+    )
+    moved = np.array([ground_matrix(augment=config, rng=rng) for _ in range(count)])
+    scale, flipped = moved[:, 2, 2], np.array([moved[:, i, i] < 0 for i in range(2)])
+    # Where a point on the x axis goes, without the mirror.
+    sign = 1 - 2 * flipped[0]
+    angle = np.rad2deg(np.arctan2(sign * moved[:, 1, 0], sign * moved[:, 0, 0]))
+    for values, low, high in ((scale, 0.8, 1.3), (angle, -20, 20)):
+        assert low <= values.min() < low + 0.02 * (high - low)
+        assert high >= values.max() > high - 0.02 * (high - low)
+    expected = [0.3 * (axis in mirrored) for axis in "xy"]
+    np.testing.assert_allclose(flipped.mean(1), expected, atol=0.05)
+    assert flipped.all(0).mean() == pytest.approx(np.prod(expected), abs=0.03), "each by itself"
+
+
+def test_images_move_as_far_as_the_configuration_says():
+    frame, rng = a_frame(), np.random.default_rng(0)
+    config = AugmentConfig(image_rotation=10, image_zoom=(1.1, 1.4), image_flip=0.3)
+
+    def maps(config):
+        """[180, 3, 3] recorded pixel to pixel of the network."""
+        views = [augment_images(frame, augment=config, image=IMAGE, rng=rng) for _ in range(30)]
+        return np.concatenate([one.intrinsics for one in views]) @ np.linalg.inv(K)
+
+    seen = maps(config)
+    # The image's height is turned and stretched and not mirrored.
+    angle = np.rad2deg(np.arctan2(-seen[:, 0, 1], seen[:, 1, 1]))
+    zoom = np.hypot(seen[:, 0, 1], seen[:, 1, 1]) * 480 / IMAGE.width
+    for values, low, high in ((angle, -10, 10), (zoom, 1.1, 1.4)):
+        assert low - 0.01 <= values.min() < low + 0.05 * (high - low)
+        assert high + 0.01 >= values.max() > high - 0.05 * (high - low)
+    assert (np.linalg.det(seen) < 0).mean() == pytest.approx(0.3, abs=0.1)
+    # Crops lie anywhere between the left border of the image and the right one.
+    straight = dataclasses.replace(config, image_rotation=0, image_flip=0)
+    crops = maps(straight)
+    left, right = ((crops @ [[u], [0], [1]])[:, 0, 0] + 0.5 for u in (-0.5, 479.5))
+    for beyond in (-left, right - IMAGE.width):
+        assert -1 < beyond.min() < 2 and beyond.max() > 80
+
+
 def test_without_removes_the_points_of_a_radar():
     frame = a_frame()
     assert len(frame.without("RADAR_FRONT").radar) == 0
@@ -180,3 +243,22 @@ def test_views_of_one_frame_share_images_and_stay_what_they_are():
             np.testing.assert_array_equal(alone.intrinsics, shared.intrinsics)
             np.testing.assert_array_equal(alone.ego_T_cam, shared.ego_T_cam)
         assert len(warped) == 2 * len(CAMERAS), "one image a camera and size"
+
+
+def test_an_image_is_shared_only_by_views_that_were_drawn_alike():
+    frame = a_frame()
+    plain = AugmentConfig(image_rotation=0, image_zoom=(1.3, 1.3), image_flip=0)
+    changes = ({"image_zoom": (1.2, 1.2)}, {"image_flip": 1.0}, {"image_rotation": 5.0})
+    drawn = [(0, plain), (1, plain)]  # Another seed is another crop.
+    drawn += [(0, dataclasses.replace(plain, **change)) for change in changes]
+    warped = {}
+    for seed, config in drawn:
+        alone, shared = (
+            augment_images(
+                frame, augment=config, image=IMAGE, rng=np.random.default_rng(seed), warped=w
+            )
+            for w in (None, warped)
+        )
+        np.testing.assert_array_equal(np.stack(shared.images), np.stack(alone.images))
+        np.testing.assert_array_equal(shared.intrinsics, alone.intrinsics)
+    assert len(warped) == len(drawn) * len(CAMERAS)
