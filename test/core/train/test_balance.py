@@ -47,6 +47,16 @@ def test_a_rare_class_comes_as_often_as_a_common_one():
     assert (drawn != other).any()
 
 
+def test_another_seed_stream_or_epoch_is_another_order():
+    drawn = [
+        tuple(Order(20, seed=seed, stream=stream)[20 * epoch + place] for place in range(20))
+        for seed in (0, 1)
+        for stream in (0, 1)
+        for epoch in (0, 1)
+    ]
+    assert len(set(drawn)) == len(drawn)
+
+
 def test_a_shuffled_order_has_every_frame_once():
     order = Order(7, seed=3)
     assert sorted(order[14 + place] for place in range(7)) == list(range(7))

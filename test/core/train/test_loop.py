@@ -189,7 +189,10 @@ def test_learning_rate_curve():
     config = a_config(steps=100, warmup_steps=10, final_rate=0.01)
     factor = learning_rate_curve(config)
     assert factor(0) == pytest.approx(1 / 3)
+    assert factor(5) == pytest.approx(2 / 3)
     assert factor(10) == pytest.approx(1)
+    # A third of the way down the cosine is a half.
+    assert factor(40) == pytest.approx(0.01 + 0.99 * 0.75)
     assert factor(100) == pytest.approx(0.01)
     values = [factor(step) for step in range(10, 101)]
     assert all(a > b for a, b in itertools.pairwise(values))
