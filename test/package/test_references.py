@@ -26,7 +26,8 @@ DOCUMENTS = [
 
 _PYTHON_FILE = re.compile(r"(?<![\w./*-])(?:[\w-]+/)*\w+\.py\b")
 _DECISION = re.compile(r"\b[Dd]ecisions?[ /](\d{4})\b")
-_DOTTED = re.compile(r"\bcrkd_(?:core|ros)(?:\.\w+)+")
+#: The bracket behind a name: it is called.
+_DOTTED = re.compile(r"\bcrkd_(?:core|ros)(?:\.\w+)+\(?")
 _LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
 _HEADING = re.compile(r"^#+ +(.*)$", re.MULTILINE)
 #: ``text`` of a docstring; identifiers in it that only code can mean.
@@ -114,13 +115,13 @@ def lost_decisions(text: str) -> list[str]:
 
 
 def lost_modules(text: str) -> list[str]:
-    """Dotted names of our packages that cannot be imported, or lack what follows."""
+    """Dotted names of our packages that cannot be imported or called, or lack what follows."""
     return [name for name in set(_DOTTED.findall(text)) if not _resolves(name)]
 
 
 @cache
 def _resolves(name: str) -> bool:
-    parts = name.split(".")
+    parts = name.rstrip("(").split(".")
     length = next(
         count
         for count in range(len(parts), 0, -1)
@@ -129,7 +130,7 @@ def _resolves(name: str) -> bool:
     )
     rest = parts[length:]
     if not rest:
-        return True
+        return not name.endswith("(")
     try:
         found = importlib.import_module(".".join(parts[:length]))
     except ImportError:  # An optional package is not installed here.
@@ -138,7 +139,7 @@ def _resolves(name: str) -> bool:
         if not hasattr(found, part):
             return False
         found = getattr(found, part)
-    return True
+    return callable(found) or not name.endswith("(")
 
 
 def lost_identifiers(text: str, words: frozenset[str]) -> list[str]:
@@ -202,6 +203,7 @@ def test_the_rules_notice_what_is_lost() -> None:
     assert lost_decisions("decisions 9999, decisions/0001") == ["decision 9999"]
     assert lost_modules("crkd_core.nowhere.Thing") == ["crkd_core.nowhere.Thing"]
     assert lost_modules("crkd_core.data.batch, crkd_core.frame.Frame of crkd_core.Frame.") == []
+    assert lost_modules("crkd_core.frame(x) of crkd_core.Frame(x)") == ["crkd_core.frame("]
     own = "## What `it` is: 2.1\n[a](#what-it-is-21) [b](#what) [c](gone.md) [d](README.md#gone)"
     assert lost_links(own, ROOT, own) == ["#what", "gone.md", "README.md#gone"]
     source = '"""Says ``gone_away.name`` and ``a_T_b``, ``here_it_is``."""\nhere_it_is = 1\n'
