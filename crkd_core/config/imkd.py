@@ -19,7 +19,8 @@ from crkd_core.config.distill import (
 )
 
 #: The losses of IMKD with their default weights: those of features as in LabelDistill, those of
-#: responses as they help CRKD's students. Configuration, log and command line use these names.
+#: responses as CRKD's were at first (decisions/0032). Configuration, log and command line use
+#: these names.
 IMKD_LOSSES: Mapping[str, float] = {
     "lidar_radar": 0.3,
     "lidar_fused": 0.3,

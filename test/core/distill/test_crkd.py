@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ from model_tiny import TINY
 from other_classes import CLASSES, TOY
 from torch import Tensor
 
-from crkd_core.config import CRKD_LOSSES, ConfigError, CrkdConfig
+from crkd_core.config import CRKD_LOSSES, PUBLISHED_LOSSES, ConfigError, CrkdConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.features import masked_error
@@ -135,6 +137,28 @@ def test_unknown_losses_and_weights_are_refused() -> None:
             crkd(losses={"csrd": weight})
     with pytest.raises(ConfigError, match="class_weights: expected 10 numbers, for car, truck"):
         crkd(respd_class_weights=(1.0, 2.0))
+
+
+def test_documents_have_the_weights_of_both_forms() -> None:
+    rows = re.findall(
+        r"^\| \w+ \| (`[\w`, ]+`) \| ([\d.(), ]+) \|", Path("docs/method.md").read_text(), re.M
+    )
+    balanced, as_published = {}, {}
+    for names, weights in rows:
+        pairs = re.findall(r"([\d.]+) \(([\d.]+)\)", weights)
+        losses = re.findall(r"\w+", names)
+        for loss, pair in zip(losses, pairs * (len(losses) // len(pairs)), strict=True):
+            balanced[loss], as_published[loss] = map(float, pair)
+    assert (balanced, as_published) == (CRKD_LOSSES, PUBLISHED_LOSSES)
+    (decision,) = Path("docs/decisions").glob("0024-*.md")
+    # The last column is of the balanced form.
+    row = re.compile(r"^\| (\w[\w, ]*) \|.*\|[^|]*weight ([\d.]+)[^|]*\|$", re.M)
+    decided = {name: float(weight) for name, weight in row.findall(decision.read_text())}
+    assert decided == {
+        "RespD, boxes": CRKD_LOSSES["respd_box"],
+        "RespD, heatmaps": CRKD_LOSSES["respd_heatmap"],
+        "RelD": CRKD_LOSSES["reld"],
+    }
 
 
 def test_class_weights_are_published_ones_by_name_or_those_given() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,12 @@ def said(seed: int) -> ModelOutput:
     given = output(seed)
     noise = torch.rand((2, 2, X, Y), generator=torch.Generator().manual_seed(seed))
     return dataclasses.replace(given, lidar_bev=given.fused, lidar_returns=noise)
+
+
+def test_the_document_has_the_default_weights() -> None:
+    row = re.compile(r"^\| `(\w+)`(?: \(stage \d\))? \| ([\d.]+) \|", re.M)
+    rows = row.findall(Path("docs/method.md").read_text())
+    assert {name: float(weight) for name, weight in rows} == IMKD_LOSSES
 
 
 def test_points_are_counted_per_cell() -> None:
