@@ -11,6 +11,7 @@ from crkd_core import geometry
 from crkd_core.config import ImageConfig, TemporalConfig
 from crkd_core.data.cameras import prepare
 from crkd_core.data.nuscenes.classes import NUSCENES_ATTRIBUTES, NUSCENES_CLASSES
+from crkd_core.data.nuscenes.index_boxes import _velocity
 from crkd_core.data.nuscenes.reader import CHANNELS, NuScenes, NuScenesError, NuScenesFrames
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
 
@@ -87,6 +88,26 @@ def test_truth_is_what_the_devkit_evaluates(tables, devkit):
                 boxes += 1
     # The set must hold known and unknown velocities, or the rule was not tested.
     assert 0 < nan_velocities < boxes / 2
+
+
+def test_how_near_the_neighbours_of_a_velocity_must_be():
+    """The devkit's limits: 1.5 s to an only neighbour, 3 s from one neighbour to the other."""
+    known = {
+        (0.0, 1.4, 2.8): [True, True, True],
+        (0.0, 0.5, 2.9): [True, True, False],
+        (0.0, 1.6, 3.05): [False, False, True],
+    }
+    for seconds, expected in known.items():
+        x = np.array([0.0, 1.0, 5.0])
+        center = np.stack([x, 2 * x, 0 * x], 1)
+        stamp = (np.array(seconds) * 1e9).astype(np.int64)
+        found = _velocity(center, stamp, np.array([-1, 0, 1]), np.array([1, 2, -1]))
+        a, b, c = seconds
+        slopes = np.array([1 / (b - a), 5 / (c - a), 4 / (c - b)])
+        slopes[~np.array(expected)] = np.nan
+        np.testing.assert_allclose(found, np.stack([slopes, 2 * slopes], 1))
+    alone = _velocity(np.zeros((1, 3)), np.zeros(1, np.int64), np.array([-1]), np.array([-1]))
+    assert np.isnan(alone).all()
 
 
 def test_class_of_every_category(tables):
