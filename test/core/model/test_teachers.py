@@ -5,7 +5,7 @@ import pytest
 import torch
 from model_tiny import TINY, frame, lidar_frame, roughen, with_branches
 
-from crkd_core.config import ConfigError, LidarConfig
+from crkd_core.config import ConfigError, LidarConfig, to_dict
 from crkd_core.data.batch import collate
 from crkd_core.frame import FrameError
 from crkd_core.infer.detector import Detector
@@ -137,6 +137,30 @@ def test_published_sizes(name, millions):
     config = preset(name).detector
     model = build_detector(config)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_how_teachers_are_trained_otherwise_than_students():
+    """docs/method.md 1.3, "Training"."""
+
+    def settings(name):
+        """Keys of a preset that are not of its detector, but for its head."""
+        run = to_dict(preset(name))
+        detector = run.pop("detector")
+        nested = {"augment": run.pop("augment"), "head": detector["head"]}
+        return run | {f"{a}.{b}": v for a, parts in nested.items() for b, v in parts.items()}
+
+    def others(teacher, student):
+        a, b = settings(teacher), settings(student)
+        assert a.keys() == b.keys()
+        return {key: a[key] for key in a if a[key] != b[key]}
+
+    for name in ("lc_r50", "lc_swint"):
+        found = others(name, "crkd_r50")
+        assert found.keys() == {"augment.bev_rotation", "head.code_weights", "paste"}
+        assert found["augment.bev_rotation"] == 45
+        assert found["head.code_weights"] == [1] * 8 + [0.2] * 2
+    drops = {key: 0.0 for key in settings("demo_teacher") if key.startswith("augment.drop_")}
+    assert len(drops) == 4 and others("demo_teacher", "demo_student") == drops
 
 
 def test_demo_teacher_has_the_shapes_of_the_demo_student():
