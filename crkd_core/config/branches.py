@@ -136,7 +136,7 @@ class CameraConfig:
     neck_levels: tuple[int, ...] = (4, 8, 16, 32)
     #: "second_fpn": every level to one stride, concatenated (``neck_channels`` per level).
     #: "lss_fpn": top-down pyramid, the finest map of ``neck_channels`` is used (docs/method.md
-    #: 1.3).
+    #: 1.4).
     neck: Literal["second_fpn", "lss_fpn"] = "second_fpn"
     neck_channels: int = 128
     #: Stride of the feature map that is lifted.

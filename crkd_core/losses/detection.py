@@ -25,7 +25,7 @@ class LossError(ValueError):
 
 
 class DetectionLoss(nn.Module):
-    """Sum over tasks of heatmap loss and box loss; each normalised by the box count."""
+    """Sum over tasks of heatmap loss, by the number of peaks, and box loss, by that of boxes."""
 
     code_weights: Tensor
 

@@ -1,6 +1,6 @@
 """Released camera encoders: ResNet-50 or Swin-T, their necks; student and teacher alike.
 
-``old`` is the released prefix ("encoders.camera."), ``new`` ours ("image."). Methods 5.
+docs/method.md 1.12. ``old`` is the released prefix ("encoders.camera."), ``new`` ours ("image.").
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def convert(
             holds a student and the teacher that it learned from. Keys may begin with "module.".
         part: which half of a distilled file; "auto" is its student. A teacher out of a distilled
             file is what the student saw, most likely with another camera backbone than the
-            published teacher (docs/method.md 1.8).
+            published teacher (docs/method.md 1.12).
 
     Returns:
         Configuration and tensors that fit ``build_detector(config)`` exactly.

@@ -93,7 +93,7 @@ def _without_norm(backbone: Any) -> nn.Module:
 class Neck(nn.Module):
     """Brings every backbone level to one stride and concatenates (SECONDFPN).
 
-    docs/method.md 1.3 and 1.4.
+    docs/method.md 1.4.
 
     A finer level goes through a strided convolution, a coarser one through a transposed one, with
     kernel = stride, then BatchNorm and ReLU.
@@ -122,7 +122,7 @@ class Neck(nn.Module):
 class PyramidNeck(nn.Module):
     """Top-down pyramid whose finest map is used (GeneralizedLSSFPN of BEVFusion).
 
-    docs/method.md 1.3.
+    docs/method.md 1.4.
 
     From the coarsest level but one up: the map above, upsampled (bilinear, corners not aligned),
     is concatenated behind the level, then a 1x1 and a 3x3 convolution.
