@@ -5,6 +5,7 @@ Shapes: P cameras present in the whole batch, H W image, h w feature map (H / st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,37 @@ def build_backbone(config: BackboneConfig, *, levels: tuple[int, ...]) -> nn.Mod
             "save_pretrained of a transformers model, or leave it empty to start at random"
         )
     try:
-        loaded = kind.from_pretrained(config.weights, config=settings, local_files_only=True)
+        loaded, told = kind.from_pretrained(
+            config.weights, config=settings, local_files_only=True, output_loading_info=True
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise ImageError(f"backbone.weights: {config.weights}: {error}") from error
+    _check_whole(told, config)
     if config.kind == "swin":
         return _without_norm(loaded)
     backbone = ResNet(config, stages=chosen)
     backbone.load_state_dict(loaded.state_dict())
     return backbone
+
+
+def _check_whole(told: Mapping[str, Any], config: BackboneConfig) -> None:
+    """Refuse weights of another network: transformers fills up at random, and leaves the rest out.
+
+    Args:
+        told: what it says of the loading.
+        config: with ``weights``.
+    """
+    # No classifier has the norms of a Swin's maps, and no backbone has a classifier.
+    missing = [key for key in told["missing_keys"] if not key.startswith("hidden_states_norms.")]
+    more = [key for key in told["unexpected_keys"] if ".stages." in key or ".layers." in key]
+    if missing or more:
+        lacks = f"lacks {len(missing)} of its tensors, as {min(missing)}" if missing else ""
+        holds = f"holds {len(more)} that it has not, as {min(more)}" if more else ""
+        raise ImageError(
+            f"backbone.weights: {config.weights} is not of this {config.kind} with depths "
+            f"{config.depths}: it {' and '.join(filter(None, (lacks, holds)))}; give a folder of "
+            "the same network, or set depths and widths to those of its config.json"
+        )
 
 
 def _without_norm(backbone: Any) -> nn.Module:

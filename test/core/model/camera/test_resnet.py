@@ -63,6 +63,20 @@ def test_files_of_transformers_are_read(tmp_path) -> None:
         build_backbone(other, levels=(8, 16))
 
 
+def test_files_of_another_network_are_refused(tmp_path) -> None:
+    """What they lack would start at random, and what they have beside would be left out."""
+    ResNetForImageClassification(settings(BASIC, 4)).save_pretrained(tmp_path)
+    for depths in ((1, 2, 2, 3), (2, 2, 2, 1)):
+        other = BackboneConfig(**{**vars(BASIC), "weights": str(tmp_path), "depths": depths})
+        with pytest.raises(ImageError, match=r"is not of this resnet.*lacks \d+ of its tensors"):
+            build_backbone(other, levels=(8, 16))
+        folder = tmp_path / str(sum(depths))
+        ResNetForImageClassification(settings(other, 4)).save_pretrained(folder)
+        own = BackboneConfig(**{**vars(BASIC), "weights": str(folder)})
+        with pytest.raises(ImageError, match=r"is not of this resnet.*holds \d+ that it has not"):
+            build_backbone(own, levels=(8, 16))
+
+
 def test_a_detector_starts_without_importing_transformers() -> None:
     code = (
         "import sys, crkd_core.infer.detector, crkd_core.train.loop\n"
