@@ -84,10 +84,9 @@ def settings(config: DetectorConfig) -> list[Setting]:
     for factor in CELLS:
         # Cells of which both sides hold a whole number.
         common = math.gcd(*config.grid.shape)
-        cell = config.grid.cell * common / max(1, round(common / factor))
-        grid = dataclasses.replace(config.grid, cell=cell)
-        changed = dataclasses.replace(config, grid=grid)
-        x, y = changed.grid.shape
+        changed = _with_cells(config, common / max(1, round(common / factor)))
+        grid = changed.grid
+        x, y = grid.shape
         found.append(_point("grid", x * y, f"{x} x {y} of {grid.cell:g} m", changed))
     for count in RADAR_POINTS if "radar" in config.branches else ():
         frame = random_frame(config, radar_points=count)
@@ -106,6 +105,18 @@ def _point(what: str, value: int, label: str, config: DetectorConfig) -> Setting
     return Setting(
         what=what, value=value, label=label, detector=_detector(config), frame=random_frame(config)
     )
+
+
+def _with_cells(config: DetectorConfig, times: float) -> DetectorConfig:
+    """With cells so many times as wide over the same ground, of as many voxels as before."""
+    grid = dataclasses.replace(config.grid, cell=config.grid.cell * times)
+    camera, lidar = config.camera, config.lidar
+    if camera is not None and camera.lift_cell is not None:
+        camera = dataclasses.replace(camera, lift_cell=camera.lift_cell * times)
+    if lidar is not None:
+        x, y, z = lidar.voxel
+        lidar = dataclasses.replace(lidar, voxel=(x * times, y * times, z))
+    return dataclasses.replace(config, grid=grid, camera=camera, lidar=lidar)
 
 
 def _rounded(pixels: float) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from cost_curves import TITLES, draw, settings, timed
-from model_tiny import TINY
+from model_tiny import TINY, with_branches
 
 from crkd_core.config import ImageConfig
 
@@ -31,3 +32,15 @@ def test_every_curve_changes_one_thing(tmp_path) -> None:
 def test_a_network_without_cameras_has_no_curve_of_them() -> None:
     blind = dataclasses.replace(TINY, camera=None)
     assert {point.what for point in settings(blind)} == {"grid", "radar"}
+
+
+def test_a_network_with_lidar_has_as_many_voxels_a_cell_on_every_grid(monkeypatch) -> None:
+    monkeypatch.setattr("crkd_core.infer.bench.LIDAR_POINTS", 100)
+    points = settings(with_branches("lidar"))
+    assert {point.what for point in points} == {"grid"}
+    for point in points:
+        made = point.detector.config
+        assert made.grid.cell / made.lidar.voxel[0] == pytest.approx(2)
+        assert made.lidar.voxel[2] == 1.0
+    assert len({point.value for point in points}) == len(points)
+    assert timed(points[:2], rounds=1)[0]["network_ms"] > 0
