@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd_core.command import run_function
-from crkd_core.config import Engine, Precision
+from crkd_core.config import ConfigError, Engine, Precision
 from crkd_core.data.batch import collate
 from crkd_core.data.cameras import prepare, prepare_image
-from crkd_core.files import write_json
+from crkd_core.files import check_output, write_json
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector, usable_device
 from crkd_core.infer.engines.cuda_graph import DeviceNetwork, GraphNetwork, Recording
 from crkd_core.infer.engines.gpu_images import GpuImages
-from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.engines.inputs import Capacity, refuse
 from crkd_core.infer.engines.pooling import launch, pooled
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.lift import summed
@@ -243,11 +243,17 @@ def main(
     compiled: Annotated[
         bool, typer.Option("--compile", help="See what torch.compile adds; takes a minute.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace NAME.json.")] = False,
 ) -> None:
     """Time each part of a frame on a GPU, beside other ways to do it."""
+    config = preset(name).detector
+    if config.camera is None:
+        raise ConfigError(f"{name}: images and lift are measured; expected one with cameras")
+    refuse(config)
+    check_output(out, results=(f"{name}.json",), overwrite=overwrite)
     usable_device("cuda")
     torch.manual_seed(0)
-    model = build_detector(preset(name).detector).eval()
+    model = build_detector(config).eval()
     measurements = {
         "a frame": functools.partial(frame, model),
         "lift and pooling, fp16": functools.partial(pooling, model, torch.float16),
