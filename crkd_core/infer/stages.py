@@ -23,6 +23,7 @@ import simplejpeg
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.data.batch import collate
@@ -216,7 +217,7 @@ def _part(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _work(detector: Detector, frame: Frame) -> tuple[dict[str, float], dict[str, float]]:
-    """GFLOP and MB by stage of one forward pass."""
+    """GFLOP and MB by stage of one frame: of the network, and of boxes computed at its peaks."""
     gflop: dict[str, float] = {}
     megabytes: defaultdict[str, float] = defaultdict(float)
     handles = []
@@ -255,11 +256,37 @@ def _work(detector: Detector, frame: Frame) -> tuple[dict[str, float], dict[str,
         try:
             # What the network asks for, not what a faster way to the same numbers takes.
             with torch.inference_mode(), directly(detector._model):
-                detector._model(collate([frame], detector.config).to(detector.device))
+                output = detector._model(collate([frame], detector.config).to(detector.device))
+                before("decode")()
+                with _Convolutions() as at_peaks:
+                    candidates(
+                        output,
+                        detector.config,
+                        score_threshold=detector.score_threshold,
+                        regress=detector.regress,
+                    )
+                after("decode")()
+                megabytes["decode"] = at_peaks.megabytes
         finally:
             for handle in handles:
                 handle.remove()
     return gflop, dict(megabytes)
+
+
+class _Convolutions(TorchDispatchMode):
+    """MB of the convolutions inside the block, which are no modules: inputs, outputs, weights."""
+
+    megabytes = 0.0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        # In inference mode what is called is seen, outside it what that is made of.
+        if func.overloadpacket in (torch.ops.aten.conv2d, torch.ops.aten.convolution):
+            tensors = [*_tensors(args), found]
+            self.megabytes += sum(t.numel() * t.element_size() for t in tensors) / 1e6
+        return found
 
 
 def _tensors(value: Any) -> list[Tensor]:
