@@ -195,6 +195,9 @@ class RadarConfig:
     #: "reference": age counts from the Frame's reference time. "newest": from the newest return of
     #: the same radar, as in the released code.
     age: Literal["reference", "newest"] = "reference"
+    #: Whether returns have nuScenes' state codes. Without, the network sees none, whatever a Frame
+    #: says: weights of columns that were 0 in training mean nothing.
+    codes: bool = True
     #: Three dilated convolutions on the radar map and the activation that CSRD reads
     #: (docs/method.md 1.7). "path": what they make enters the fuser, as released. "side": only the
     #: loss sees it.

@@ -1,8 +1,8 @@
-"""Frames as a network sees them: in its grid frame, radar ages as it was trained with.
+"""Frames as a network sees them: in its grid frame, radar ages and codes as it was trained with.
 
-Our own networks work in ego axes and nothing changes. Imported ones work in the LIDAR_TOP frame of
-nuScenes (x right, y forward) and count radar ages from each radar's newest return. Earlier moments
-of a Frame move with it.
+Our own networks work in ego axes and nothing changes, but those of View-of-Delft see no radar
+codes. Imported ones work in the LIDAR_TOP frame of nuScenes (x right, y forward) and count radar
+ages from each radar's newest return. Earlier moments of a Frame move with it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crkd_core import geometry
 from crkd_core.config import IDENTITY, DetectorConfig
+from crkd_core.data.radar import without_codes
 from crkd_core.frame import Frame
 from crkd_core.sensors import RADAR_AGE, RADAR_COMPENSATED, RADAR_SENSOR, RADARS
 
@@ -21,10 +22,13 @@ from crkd_core.sensors import RADAR_AGE, RADAR_COMPENSATED, RADAR_SENSOR, RADARS
 def in_grid(frame: Frame, config: DetectorConfig) -> Frame:
     """The Frame for this network; its poses, points and boxes are then in the grid frame.
 
-    Where the grid frame is ego and ages count from the reference time, the Frame itself.
+    Where the grid frame is ego, ages count from the reference time and codes are read, the Frame
+    itself.
     """
     if config.radar is not None and config.radar.age == "newest":
         frame = dataclasses.replace(frame, radar=since_newest(frame.radar))
+    if config.radar is not None and not config.radar.codes:
+        frame = dataclasses.replace(frame, radar=without_codes(frame.radar))
     if config.ego_T_grid == IDENTITY:
         return frame
     ego_T_grid = np.array(config.ego_T_grid, np.float64)

@@ -46,6 +46,9 @@ USED = (
     *("ambig_state", "invalid_state", "pdh0"),
 )
 
+#: State codes of nuScenes' radars, and what each is of a return that has none.
+NO_CODES = {"dyn_prop": -1, "ambig_state": -1, "invalid_state": -1, "pdh0": 0}
+
 _USED = [RADAR_COLUMN[name] for name in USED]
 # Columns that nobody reads and that files hold as whole numbers, which NaN is not.
 _IDLE = [
@@ -197,6 +200,14 @@ def accumulate(sweeps: Sequence[RadarSweep], stamp_ns: int) -> NDArray[np.float3
         cloud[:, RADAR_SENSOR] = sweep.sensor
         clouds.append(cloud)
     return np.concatenate(clouds)
+
+
+def without_codes(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same cloud [N, 20] without state codes: their columns of ``encode`` are 0."""
+    points = points.copy()
+    for name, value in NO_CODES.items():
+        points[:, RADAR_COLUMN[name]] = value
+    return points
 
 
 def encode(points: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -51,7 +51,8 @@ def _vod(run: TrainConfig, name: str, image: ImageConfig) -> TrainConfig:
         lift = None if camera.lift_cell is None else grid.cell / 2
         camera = dataclasses.replace(camera, lift_cell=lift)
     if radar is not None:
-        radar = dataclasses.replace(radar, sweeps=5)
+        # Its radar tells no state codes, and the clouds of a live one get those of nuScenes.
+        radar = dataclasses.replace(radar, sweeps=5, codes=False)
     if lidar is not None:
         voxel = (0.05, 0.05, 0.15) if lidar.kind == "sparse" else (0.2, 0.2, 0.5)
         lidar = dataclasses.replace(lidar, sweeps=1, voxel=voxel, age_step=None)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core import geometry
+from crkd_core.data.radar import without_codes
 from crkd_core.data.records import FARTHEST, encode_records, read_records
 from crkd_core.data.vod.errors import VodError
 from crkd_core.data.vod.layout import RADAR
@@ -35,8 +36,6 @@ SCAN_FIELDS = ("x", "y", "z", "rcs", "v_r", "v_r_compensated", "time")
 #: Scans a second. Files number scans and do not time them.
 SCAN_HZ = 13.0
 
-# What nuScenes' radars say of a return and this one does not: a code that no return has.
-_CODES = ("dyn_prop", "ambig_state", "invalid_state")
 # Faster than anything, m/s: what tells units apart.
 _FASTEST = 200.0
 
@@ -95,7 +94,7 @@ def to_frame(points: NDArray[np.float32], ego_T_radar: NDArray[np.float64]) -> N
         float32 [N, 20] columns RADAR_COLUMNS; ages count from the last scan.
     """
     frame = np.zeros((len(points), len(RADAR_COLUMNS)), np.float32)
-    frame[:, [RADAR_COLUMN[name] for name in _CODES]] = -1
+    frame = without_codes(frame)
     frame[:, RADAR_COLUMN["rcs"]] = points[:, 3]
     distance = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-6)[:, None]
     ray = geometry.rotate(ego_T_radar, points[:, :2] / distance)

@@ -9,12 +9,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import ros_rig
+import vod_tiny
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core import geometry
-from crkd_core.data.radar import USED, to_records
+from crkd_core.data.batch import collate
+from crkd_core.data.radar import ENCODED_COLUMNS, USED, RadarSweep, accumulate, to_records
+from crkd_core.data.vod.layout import Vod
+from crkd_core.data.vod.lidar import EGO_T_LIDAR
+from crkd_core.data.vod.radar import read_scans
+from crkd_core.data.vod.reader import VodFrames
+from crkd_core.presets import preset
 from crkd_core.sensors import RADAR_DEFAULTS, RADAR_FIELDS, RADARS
 from crkd_ros import frames
 from crkd_ros.bags import message_types
@@ -385,6 +392,30 @@ def columns(**fields) -> np.ndarray:
 def of(records, fields=None):
     cloud = ros_rig.cloud(message_types.make, "radar_front", STAMP, records)
     return radar_points(cloud, source="RADAR_FRONT", fields=fields)
+
+
+def test_a_network_of_view_of_delft_sees_of_a_cloud_what_it_saw_of_its_file(tmp_path):
+    """With the mapping of docs/ros.md; a cloud has no codes, and files taught it none."""
+    root = vod_tiny.write(tmp_path)
+    (trained,) = VodFrames(Vod(root), "train", radar_sweeps=1)
+    scan = read_scans(Vod(root).radar(trained.token, 1))
+    names = ("x", "y", "z", "RCS", "v_r", "v_r_compensated", "time")
+    cloud = columns(**dict(zip(names, scan.T, strict=True)))
+    mapping = RadarFieldsConfig(rcs="RCS", doppler="v_r_compensated", doppler_compensated=True)
+    sweep = RadarSweep(
+        stamp_ns=STAMP,
+        sensor=RADARS.index("RADAR_FRONT"),
+        points=of(cloud, mapping),
+        ego_T_radar=EGO_T_LIDAR @ vod_tiny.lidar_T_radar(),
+    )
+    live = dataclasses.replace(trained, radar=accumulate([sweep], STAMP))
+    config = dataclasses.replace(preset("vod_student").detector, camera=None)
+    seen, ours = (collate([frame], config).radar.numpy() for frame in (live, trained))
+    assert len(ours) and not ours[:, 7:].any(), "no code"
+    np.testing.assert_allclose(seen[:, 7:], ours[:, 7:], atol=1e-4)
+    # A network of nuScenes has learned what its own radars say.
+    other = collate([live], preset("demo_radar").detector).radar
+    assert other[:, ENCODED_COLUMNS.index("dyn_prop=4")].all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
