@@ -82,9 +82,10 @@ def encode_scans(points: NDArray[np.floating]) -> bytes:
 def to_frame(points: NDArray[np.float32], ego_T_radar: NDArray[np.float64]) -> NDArray[np.float32]:
     """Scans as the radar of a Frame.
 
-    A radial speed becomes a velocity over ground along the ray from where the radar is now; that
-    of an older scan was measured from some metres away, which files do not tell. As in every
-    Frame, a return is moved by its velocity times its age.
+    A radial speed becomes a velocity along the ray from where the radar is now, height and all, of
+    which x and y are told, as of clouds of a node; that of an older scan was measured from some
+    metres away, which files do not tell. As in every Frame, a return is moved by its velocity
+    times its age.
 
     Args:
         points: [N, 7] columns SCAN_FIELDS.
@@ -96,7 +97,7 @@ def to_frame(points: NDArray[np.float32], ego_T_radar: NDArray[np.float64]) -> N
     frame = np.zeros((len(points), len(RADAR_COLUMNS)), np.float32)
     frame = without_codes(frame)
     frame[:, RADAR_COLUMN["rcs"]] = points[:, 3]
-    distance = np.maximum(np.hypot(points[:, 0], points[:, 1]), 1e-6)[:, None]
+    distance = np.maximum(np.linalg.norm(points[:, :3], axis=1, keepdims=True), 1e-6)
     ray = geometry.rotate(ego_T_radar, points[:, :2] / distance)
     velocity = ray * points[:, 5:6]
     frame[:, RADAR_VELOCITY] = ray * points[:, 4:5]

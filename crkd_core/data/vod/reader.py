@@ -38,8 +38,8 @@ from crkd_core.sensors import CAMERAS, LIDAR, RADAR_AGE, RADAR_COLUMNS, RADARS
 #: Frames a second: the LiDAR leads. Files number frames and do not time them.
 FRAME_HZ = 10.0
 
-# To be raised when the digest of an unchanged data set changes.
-_FORMAT = b"vod 1"
+# To be raised when the digest of an unchanged data set changes, or what a Frame holds of it.
+_FORMAT = b"vod 2"
 
 #: What ``sensors`` can name.
 _SENSORS = (CAMERA, RADAR)

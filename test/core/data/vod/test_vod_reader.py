@@ -88,10 +88,12 @@ def test_radar_speeds_become_velocities_and_scans_ages(root):
     np.testing.assert_allclose(points[:, RADAR_AGE], [0, 2 / 13, 4 / 13], atol=1e-6)
     ego_T_radar = EGO_T_LIDAR @ vod_tiny.lidar_T_radar()
     forward, left = ego_T_radar[:2, 0], ego_T_radar[:2, 1]
-    np.testing.assert_allclose(points[0, RADAR_COMPENSATED], -2 * forward, atol=1e-5)
-    np.testing.assert_allclose(points[1, RADAR_COMPENSATED], 3 * left, atol=1e-5)
+    # Rays rise: 0.5 m over 10 m, and 1 m over 20 m.
+    level = 1 / np.hypot(1, 0.05)
+    np.testing.assert_allclose(points[0, RADAR_COMPENSATED], -2 * level * forward, atol=1e-5)
+    np.testing.assert_allclose(points[1, RADAR_COMPENSATED], 3 * level * left, atol=1e-5)
     place = geometry.apply(ego_T_radar, [[10, 0, 0.5], [0, 20, 1.0], [5, 5, -0.3]])
-    place[1, :2] += 3 * left * 2 / 13
+    place[1, :2] += 3 * level * left * 2 / 13
     np.testing.assert_allclose(points[:, RADAR_XYZ], place, atol=1e-5)
     assert points[:, RADAR_COLUMN["rcs"]].tolist() == [12, -5, 0]
     assert (points[:, RADAR_COLUMN["dyn_prop"]] == -1).all()
