@@ -276,7 +276,9 @@ def _work(detector: Detector, frame: Frame) -> tuple[dict[str, float], dict[str,
 class _Convolutions(TorchDispatchMode):
     """MB of the convolutions inside the block, which are no modules: inputs, outputs, weights."""
 
-    megabytes = 0.0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.megabytes = 0.0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
