@@ -25,6 +25,7 @@ from crkd_core.files import check_output, replacing, write_json
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import processor, random_frame
 from crkd_core.infer.detector import Detector
+from crkd_core.infer.stages import driving
 from crkd_core.model.build import build_detector
 from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS
@@ -133,7 +134,7 @@ def timed(points: list[Setting], *, rounds: int) -> list[dict[str, Any]]:
     spent: list[list[dict[str, float]]] = [[] for _ in points]
     for turn in range(rounds + 1):
         for point, times in zip(points, spent, strict=True):
-            point.detector(point.frame)
+            point.detector(driving(point.frame, turn))
             if turn:
                 times.append(dict(point.detector.timing))
     return [

@@ -28,11 +28,13 @@ from crkd_core.boxes import Detections
 from crkd_core.command import run_function
 from crkd_core.config import ConfigError, Precision
 from crkd_core.data.batch import Batch, collate
+from crkd_core.frame import Frame
 from crkd_core.infer.allocator import keep_freed_memory
 from crkd_core.infer.bench import processor, random_frame
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.export import export
 from crkd_core.infer.engines.inputs import Capacity
+from crkd_core.infer.stages import driving
 from crkd_core.model.build import build_detector
 from crkd_core.model.camera.lift import Lift
 from crkd_core.model.checkpoint import load_weights
@@ -122,16 +124,17 @@ def load(preset_name: str, weights: Path | None) -> BevDetector:
 
 
 def serve(pipe: Connection, preset_name: str, weights: Path | None, threads: int) -> None:
-    """Run the plain way, once for each word that comes, in a process with memory as it comes.
+    """Run the plain way, once for each turn that comes, in a process with memory as it comes.
 
     Answers seconds and boxes.
     """
     torch.set_num_threads(threads)
     model = load(preset_name, weights)
     frame = random_frame(model.config)
-    while pipe.recv():
+    while (turn := pipe.recv()) is not None:
+        now = driving(frame, turn)
         start = time.perf_counter()
-        found = plain(model, collate([frame], model.config))
+        found = plain(model, collate([now], model.config))
         pipe.send((time.perf_counter() - start, len(found)))
 
 
@@ -177,34 +180,35 @@ def main(
     )
     server.start()
 
-    def elsewhere() -> float:
-        here.send(True)
+    def elsewhere(turn: int) -> float:
+        here.send(turn)
         seconds, boxes = here.recv()
         if boxes != len(expected):
             raise ConfigError(f"the plain way finds {len(expected)} boxes, elsewhere {boxes}")
         return float(seconds)
 
-    def timed(way: Callable[[], object]) -> float:
+    def timed(way: Callable[[Frame], object], turn: int) -> float:
+        now = driving(frame, turn)
         start = time.perf_counter()
-        way()
+        way(now)
         return time.perf_counter() - start
 
-    def kept() -> object:
-        return plain(model, collate([frame], model.config))
+    def kept(now: Frame) -> object:
+        return plain(model, collate([now], model.config))
 
-    ways: dict[str, Callable[[], float]] = {
+    ways: dict[str, Callable[[int], float]] = {
         PLAIN: elsewhere,
         "the same, freed memory kept": functools.partial(timed, kept),
     }
     for name, detector in ours.items():
-        ways[name] = functools.partial(timed, functools.partial(detector, frame))
+        ways[name] = functools.partial(timed, detector)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            seconds = way()
+            seconds = way(turn)
             if turn:
                 times[name].append(seconds)
-    here.send(False)
+    here.send(None)
     server.join()
     medians = {name: statistics.median(found) for name, found in times.items()}
     rows = [

@@ -1,9 +1,9 @@
 """How fast a detector is, as ratios taken in one process. Command `crkd bench`.
 
 Every variant runs once per round, in turn, so a busy machine slows all of them alike; the table
-gives medians and the ratio to the first variant. Inputs are random Frames of the right shape:
-the time of decoding depends on what is found, so it is listed apart. A detector with memory has
-all the earlier moments that it reads.
+gives medians and the ratio to the first variant. Inputs are random Frames of the right shape, of
+a vehicle that drives: the time of decoding depends on what is found, so it is listed apart. A
+detector with memory has all the earlier moments that it reads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from crkd_core.infer.detector import Detector, usable_device
 from crkd_core.infer.engines.runtimes import PRECISIONS
 from crkd_core.infer.plain_layers import rates
 from crkd_core.infer.stage_report import stage_table, write_stages
-from crkd_core.infer.stages import peak_memory, recalling, stages
+from crkd_core.infer.stages import driving, peak_memory, recalling, stages
 from crkd_core.infer.variants import variants
 from crkd_core.model.build import build_detector
 from crkd_core.model.checkpoint import load_weights
@@ -127,7 +127,14 @@ def bench(
     def past() -> Tensor | None:
         return None if held is None else detectors["fp32"]._past(last, held)
 
-    plain = _plain_forward(model.to(on), frame, past)
+    network = model.to(on)
+
+    def plain(turn: int) -> float:
+        batch = collate([driving(frame, turn)], model.config).to(on)
+        remembered = past()
+        with torch.inference_mode():
+            return _timed(lambda: network(batch, remembered), on)
+
     samples: dict[str, dict[str, list[float]]] = {}
 
     def note(variant: str, timing: dict[str, float]) -> None:
@@ -135,9 +142,10 @@ def bench(
             samples.setdefault(variant, {}).setdefault(stage, []).append(1e3 * seconds)
 
     for turn in range(rounds + 2):
-        plain_seconds = _timed(plain, on)
+        plain_seconds = plain(turn)
         for name, detector in timed.items():
-            detector.step(*asked[name])
+            now, remembered = asked[name]
+            detector.step(driving(now, turn), remembered)
             if turn >= 2:
                 note(name, detector.timing | {"total": sum(detector.timing.values())})
         if turn >= 2:
@@ -212,18 +220,6 @@ def sizes(model: BevDetector) -> Table:
         columns=("part", "parameters M", "GFLOP"),
         rows=rows,
     )
-
-
-def _plain_forward(
-    model: BevDetector, frame: Frame, past: Callable[[], Tensor | None]
-) -> Callable[[], object]:
-    batch = collate([frame], model.config).to(next(model.parameters()).device)
-
-    def forward() -> object:
-        with torch.inference_mode():
-            return model(batch, past())
-
-    return forward
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:

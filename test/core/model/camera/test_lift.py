@@ -1,11 +1,14 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from model_tiny import TINY, batch
 
-from crkd_core.model.camera.lift import Lift, LiftError
+from crkd_core.model.camera.lift import Lift, LiftError, _counted, _sorted
 
 INPUTS = 5
 
@@ -146,6 +149,24 @@ def test_cells_by_point_are_those_that_the_sorted_points_lie_in(lift):
     cells = lift.cells(b.grid_T_pixel, b.camera_present)
     assert 0 < len(index.point) < len(cells)
     torch.testing.assert_close(cells, expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    cells=st.lists(st.integers(0, 7), max_size=60),
+    more=st.integers(0, 3),
+)
+def test_points_that_are_counted_into_cells_are_those_that_are_sorted(cells, more) -> None:
+    count = 7 + more
+    cell = torch.tensor([c if c < 7 else count for c in cells], dtype=torch.int32)
+    for by_cell in (_counted, _sorted):
+        point, offset = by_cell(cell.clone(), count)
+        assert point.dtype == offset.dtype == torch.int64
+        # One cell after the other, and in each the points in their order.
+        expected = [[i for i, c in enumerate(cell.tolist()) if c == one] for one in range(count)]
+        ends = offset.tolist()
+        assert [point[a:b].tolist() for a, b in itertools.pairwise(ends)] == expected
+        assert ends[-1] == len(point) == sum(map(len, expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
