@@ -204,30 +204,35 @@ class Lift(nn.Module):
         inside, cell = self._place(matrices, _samples(present))
         count = len(present) * self.grid.shape[0] * self.grid.shape[1]
         by_cell = _counted if cell.device.type == "cpu" else _sorted
-        point, offset = by_cell(cell.masked_fill_(~inside, count).flatten(), count)
-        return LiftIndex(point, point // self.bins, offset)
+        return by_cell(cell.flatten(), inside.flatten(), count, self.bins)
 
 
-def _sorted(cell: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Points in the order of their cells, and where each cell's begin, as LiftIndex has them.
+def _sorted(cell: Tensor, inside: Tensor, count: int, bins: int) -> LiftIndex:
+    """Points in the order of their cells.
 
     Args:
-        cell: int32 [N] in [0, count]; points of cell ``count`` are left out.
+        cell: int32 [N] in [0, count) of points inside.
+        inside: bool [N].
         count: of cells.
+        bins: points of a pixel, one after the other.
     """
-    ordered, point = cell.sort(stable=True)
-    first = torch.arange(count + 1, dtype=cell.dtype, device=cell.device)
-    offset = torch.searchsorted(ordered, first)
-    return point[: offset[-1]], offset
+    point = inside.nonzero()[:, 0]
+    # index_select: a third of the time of indexing.
+    cells, order = cell.index_select(0, point).sort(stable=True)
+    point = point.index_select(0, order)
+    offset = cells.new_zeros(count + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(cells, minlength=count), 0, out=offset[1:])
+    return LiftIndex(point, point // bins, offset)
 
 
-def _counted(cell: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _counted(cell: Tensor, inside: Tensor, count: int, bins: int) -> LiftIndex:
     """``_sorted`` on a CPU: rows of a sparse matrix are counted, a fraction of a sort's time."""
-    points = np.arange(len(cell), dtype=np.int32)
-    entries = (np.ones(len(cell), np.int8), (cell.numpy(), points))
-    rows = scipy.sparse.coo_array(entries, shape=(count + 1, len(cell))).tocsr()
-    offset = torch.from_numpy(rows.indptr[: count + 1]).long()
-    return torch.from_numpy(rows.indices[: rows.indptr[count]]).long(), offset
+    row = ((cell + 1) * inside.int()).numpy()  # Points outside are in a row before all others.
+    entries = (np.ones(len(row), np.int8), (row, np.arange(len(row), dtype=np.int32)))
+    rows = scipy.sparse.coo_array(entries, shape=(count + 1, len(row))).tocsr()
+    point = rows.indices[rows.indptr[1] :]
+    found = (point, point // bins, rows.indptr[1:] - rows.indptr[1])
+    return LiftIndex(*(torch.from_numpy(one.astype(np.int64)) for one in found))
 
 
 def _samples(present: Tensor) -> Tensor:

@@ -153,20 +153,23 @@ def test_cells_by_point_are_those_that_the_sorted_points_lie_in(lift):
 
 @settings(max_examples=50, deadline=None)
 @given(
-    cells=st.lists(st.integers(0, 7), max_size=60),
+    cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), max_size=60),
     more=st.integers(0, 3),
+    bins=st.integers(1, 4),
 )
-def test_points_that_are_counted_into_cells_are_those_that_are_sorted(cells, more) -> None:
+def test_points_that_are_counted_into_cells_are_those_that_are_sorted(cells, more, bins) -> None:
     count = 7 + more
-    cell = torch.tensor([c if c < 7 else count for c in cells], dtype=torch.int32)
+    cell = torch.tensor([c for c, _ in cells], dtype=torch.int32)
+    inside = torch.tensor([i for _, i in cells], dtype=torch.bool)
+    # One cell after the other, and in each the points in their order.
+    expected = [[k for k, one in enumerate(cells) if one == (c, True)] for c in range(count)]
     for by_cell in (_counted, _sorted):
-        point, offset = by_cell(cell.clone(), count)
-        assert point.dtype == offset.dtype == torch.int64
-        # One cell after the other, and in each the points in their order.
-        expected = [[i for i, c in enumerate(cell.tolist()) if c == one] for one in range(count)]
+        point, pixel, offset = by_cell(cell.clone(), inside, count, bins)
+        assert point.dtype == pixel.dtype == offset.dtype == torch.int64
         ends = offset.tolist()
         assert [point[a:b].tolist() for a, b in itertools.pairwise(ends)] == expected
-        assert ends[-1] == len(point) == sum(map(len, expected))
+        assert ends[0] == 0 and ends[-1] == len(point)
+        assert pixel.tolist() == [k // bins for k in point.tolist()]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
