@@ -7,6 +7,7 @@ Pixel (u, v) is the CENTRE of column u, row v. A resize by s therefore takes u t
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 
@@ -166,19 +167,43 @@ def prepare_image(
         CameraError: the image is empty or not uint8 [H, W, 3].
     """
     place, adapted = placed(image, intrinsics, config, up=up)
-    rows, columns = image.shape[:2]
     if config.resize == "released":
-        image = bicubic(image, place.width, place.height)
-    elif (place.height, place.width) != (rows, columns):
-        # Averaging when shrinking keeps thin objects; it is undefined when enlarging.
-        method = cv2.INTER_AREA if place.width < columns else cv2.INTER_LINEAR
-        image = cv2.resize(image, (place.width, place.height), interpolation=method)  # type: ignore
+        image, first = bicubic(image, place.width, place.height), 0
+    else:
+        image, first = _resized(image, place, config.height)
     out = np.zeros((config.height, config.width, 3), np.uint8)
     top, left = max(place.top, 0), max(place.left, 0)
-    part = image[top : place.top + config.height, left : place.left + config.width]
+    bottom = max(place.top + config.height, 0)
+    part = image[max(top - first, 0) : max(bottom - first, 0), left : place.left + config.width]
     y, x = top - place.top, left - place.left
     out[y : y + part.shape[0], x : x + part.shape[1]] = part
     return out, adapted
+
+
+def _resized(
+    image: NDArray[np.uint8], place: Placement, height: int
+) -> tuple[NDArray[np.uint8], int]:
+    """The resized image, or at least its rows that ``height`` rows of the crop show.
+
+    Returns:
+        The rows, and which of the resized image the first one is.
+    """
+    rows, columns = image.shape[:2]
+    if (place.height, place.width) == (rows, columns):
+        return image, 0
+    if place.width >= columns or place.height >= rows:
+        # Averaging keeps thin objects when shrinking, and is undefined when enlarging.
+        method = cv2.INTER_AREA if place.width < columns else cv2.INTER_LINEAR
+        return cv2.resize(image, (place.width, place.height), interpolation=method), 0  # type: ignore
+    # Where a row of the result begins with one of the image, nothing above has a part in it: sky
+    # that is cropped need not be averaged.
+    common = math.gcd(place.height, rows)
+    new, old = place.height // common, rows // common
+    start = min(max(place.top // new, 0), common - 1)
+    end = min(max(-(-(place.top + height) // new), start + 1), common)
+    size = (place.width, new * (end - start))
+    part = image[start * old : end * old]
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA), start * new  # type: ignore
 
 
 def placed(

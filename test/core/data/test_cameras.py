@@ -10,7 +10,14 @@ from model_tiny import ego_T_cam
 
 from crkd_core.config import AugmentConfig, ImageConfig
 from crkd_core.data.augment import augment_images
-from crkd_core.data.cameras import CameraError, decode_jpeg, prepare, prepare_image, read_image
+from crkd_core.data.cameras import (
+    CameraError,
+    decode_jpeg,
+    placed,
+    prepare,
+    prepare_image,
+    read_image,
+)
 from crkd_core.frame import Frame, FrameError
 from crkd_core.infer.engines.gpu_images import GpuImages
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS
@@ -201,6 +208,39 @@ def test_pixels_lie_where_the_intrinsics_say(width, height, out_width, out_heigh
             # A sixth of a pixel is rounding; the rest is area averaging over broken pixels.
             assert np.abs(error).max() < 0.4
             assert np.abs(error.mean()) < 0.2
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(20, 200),
+    height=st.integers(10, 160),
+    out_width=st.integers(8, 64),
+    out_height=st.integers(8, 64),
+    zoom=st.floats(0.5, 1.5),
+    pitch=st.floats(-0.4, 0.4),
+    seed=st.integers(0, 99),
+)
+def test_rows_that_are_cropped_are_not_missed(
+    width, height, out_width, out_height, zoom, pitch, seed
+) -> None:
+    """Only rows that are shown are resized; pixels are those of the whole image, resized."""
+    config = ImageConfig(height=out_height, width=out_width, zoom=zoom)
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    k = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    up = np.array([0, -np.cos(pitch), np.sin(pitch)])
+    place, _ = placed(image, k, config, up=up)
+    whole = image
+    if (place.height, place.width) != (height, width):
+        method = cv2.INTER_AREA if place.width < width else cv2.INTER_LINEAR
+        whole = cv2.resize(image, (place.width, place.height), interpolation=method)
+    expected = np.zeros((out_height, out_width, 3), np.uint8)
+    for row in range(out_height):
+        for column in range(out_width):
+            y, x = row + place.top, column + place.left
+            if 0 <= y < place.height and 0 <= x < place.width:
+                expected[row, column] = whole[y, x]
+    found, _ = prepare_image(image, k, config, up=up)
+    assert np.array_equal(found, expected)
 
 
 def test_image_too_small_for_the_crop_is_padded_black_above():
