@@ -97,6 +97,11 @@ def with_fused(model: M) -> M:
                 setattr(parent, name, block)
     for parent in list(model.modules()):
         _fuse(parent)
+    # Behind forty convolutions there are sixty modules that do nothing, and calling takes time.
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(parent, nn.Sequential) and _is_nothing(child):
+                delattr(parent, name)
     return model
 
 

@@ -114,6 +114,12 @@ def test_blocks_and_sequences_are_fused_whole(kind: str, project: bool) -> None:
     assert isinstance(fused[1], FusedBlock)
     # The last one cuts off what was cut off, and follows no convolution.
     assert [type(m) for m in fused.modules() if isinstance(m, nn.ReLU)] == [nn.ReLU]
+    assert not any(
+        isinstance(layer, nn.Identity)
+        for parent in fused.modules()
+        if isinstance(parent, nn.Sequential)
+        for layer in parent
+    )
     convolutions = [m for m in fused.modules() if isinstance(m, nn.Conv2d)]
     assert all(isinstance(m, FusedConv) for m in convolutions)
     # The shortcut's own convolution is added to before anything is cut off.
