@@ -10,9 +10,10 @@ Shapes: N samples, C and O channels, H W map.
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 from collections.abc import Iterator
-from typing import TypeGuard, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -51,17 +52,12 @@ class FusedConv(nn.Conv2d):
 
     def forward(self, maps: Tensor, added: Tensor | None = None) -> Tensor:
         """[N, C, H, W] -> [N, O, H', W'], to which ``added`` of that shape is added, and ReLU."""
-        if self.direct or not self._fuses or not maps.numel():
+        fuses = self._fuses and not self.direct and maps.numel() > 0
+        # Elsewhere a sum is not fused, and some formats of numbers are refused.
+        if not fuses or (added is not None and not (self.groups == 1 and _channels_last(maps))):
             return self._layer_by_layer(maps, added)
         layer = (self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups)
-        fused = torch.ops.mkldnn._convolution_pointwise
-        found: Tensor
-        if added is None:
-            found = fused(maps, *layer, "relu" if self.activates else "none", [], "")
-        else:
-            relu = "relu" if self.activates else None
-            found = fused.binary(maps, added, *layer, "add", 1.0, relu, [], None)
-        return found
+        return _in_one_pass(maps, layer, added, activates=self.activates)
 
     def _layer_by_layer(self, maps: Tensor, added: Tensor | None) -> Tensor:
         found = super().forward(maps)
@@ -105,18 +101,50 @@ def with_fused(model: M) -> M:
     return model
 
 
+@functools.cache
 def is_fusable(dtype: torch.dtype) -> bool:
     """Whether this PyTorch and this processor fuse convolutions of a number format.
 
     Elsewhere than on x86 oneDNN hands convolutions to other libraries, which do not know what
     follows them.
     """
-    return (
+    is_known = (
         torch.backends.mkldnn.is_available()
         and platform.machine() in ("x86_64", "AMD64")
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and (dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
+    if not is_known:
+        return False
+    ones = torch.ones((1, 2, 2, 2), dtype=dtype).to(memory_format=torch.channels_last)
+    layer = (ones[..., :1, :1], None, (0, 0), (1, 1), (1, 1), 1)
+    added = torch.tensor([[[[-3.0, 1.0], [0.0, 2.0]]]], dtype=dtype)
+    try:  # Operators that are not public may be others in another PyTorch.
+        with torch.inference_mode():
+            found = [_in_one_pass(ones, layer, one, activates=True) for one in (None, added)]
+    except (RuntimeError, TypeError, AttributeError):
+        return False
+    return [one.flatten().tolist() for one in found] == [[2, 2, 2, 2], [0, 3, 2, 4]]
+
+
+def _channels_last(maps: Tensor) -> bool:
+    """Whether channels follow each other in memory, also of some of the channels of others."""
+    channels = maps.shape[1]
+    return channels > 1 and maps.stride(1) == 1 and maps.stride(3) >= channels
+
+
+def _in_one_pass(
+    maps: Tensor, layer: tuple[Any, ...], added: Tensor | None, *, activates: bool
+) -> Tensor:
+    """See FusedConv; ``layer`` are weight, bias, padding, stride, dilation and groups."""
+    fused = torch.ops.mkldnn._convolution_pointwise
+    found: Tensor
+    if added is None:
+        found = fused(maps, *layer, "relu" if activates else "none", [], "")
+    else:
+        relu = "relu" if activates else None
+        found = fused.binary(maps, added, *layer, "add", 1.0, relu, [], None)
+    return found
 
 
 @contextlib.contextmanager

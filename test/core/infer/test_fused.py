@@ -31,13 +31,13 @@ def channels_last(*shape: int) -> torch.Tensor:
     return torch.randn(*shape).to(memory_format=torch.channels_last)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     n=st.integers(0, 3),
     c=st.integers(1, 5),
     o=st.integers(1, 5),
-    h=st.integers(5, 30),
-    w=st.integers(5, 30),
+    h=st.integers(1, 30),
+    w=st.integers(1, 30),
     kernel=st.sampled_from([1, 2, 3, 5]),
     stride=st.integers(1, 2),
     dilation=st.integers(1, 2),
@@ -46,32 +46,40 @@ def channels_last(*shape: int) -> torch.Tensor:
     bias=st.booleans(),
     adds=st.booleans(),
     activates=st.booleans(),
-    layouts=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    cells_first=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    half=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_every_convolution_is_followed_by_sum_and_relu(
-    n, c, o, h, w, kernel, stride, dilation, padding, groups, bias, adds, activates, layouts, seed
-) -> None:
+    n, c, o, h, w, kernel, stride, dilation, padding, groups, bias, adds, activates, cells_first,
+    half, seed,
+) -> None:  # fmt: skip
     torch.manual_seed(seed)
+    dtype = torch.bfloat16 if half and is_fusable(torch.bfloat16) else torch.float32
+    if dtype == torch.bfloat16:
+        # oneDNN's own convolutions of maps narrower than a dilated kernel are wrong in bf16.
+        h, w = max(h, 10), max(w, 10)
     c, o = c * groups, o * groups
-    layer = nn.Conv2d(
-        c, o, kernel, stride=stride, dilation=dilation, padding=padding, groups=groups, bias=bias
-    ).requires_grad_(False)
     size = [
         (length + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1 for length in (h, w)
     ]
     if min(size) < 1:
         return
-    # Maps come as slices of others too, and in other orders.
-    maps = torch.randn(n, c + 3, h, w)[:, 1 : c + 1] if layouts[0] else torch.randn(n, c, h, w)
-    added = torch.randn(n, o, *size)
-    if layouts[1]:
-        maps, layer = (
-            torch.randn(n, h, w, c + 2).permute(0, 3, 1, 2)[:, :c],
-            layer.to(memory_format=torch.channels_last),
-        )
-    if layouts[2]:
-        added = torch.randn(n, *size, o + 2).permute(0, 3, 1, 2)[:, 1 : o + 1]
+    layer = nn.Conv2d(
+        c, o, kernel, stride=stride, dilation=dilation, padding=padding, groups=groups, bias=bias
+    ).requires_grad_(False)
+    if cells_first[0]:
+        layer = layer.to(memory_format=torch.channels_last)
+
+    def among_others(cells_first: bool, channels: int, size: list[int]) -> torch.Tensor:
+        """Maps come as some of the channels of others too, and in either order."""
+        if cells_first:
+            return torch.randn(n, *size, channels + 2).permute(0, 3, 1, 2)[:, 1 : channels + 1]
+        return torch.randn(n, channels + 2, *size)[:, 1 : channels + 1]
+
+    layer = layer.to(dtype)
+    maps = among_others(cells_first[1], c, [h, w]).to(dtype)
+    added = among_others(cells_first[2], o, size).to(dtype)
     before = added.clone()
     expected = copy.deepcopy(layer).double()(maps.double()) + (added.double() if adds else 0)
     expected = expected.relu() if activates else expected
@@ -80,9 +88,10 @@ def test_every_convolution_is_followed_by_sum_and_relu(
         found = fused(maps, added if adds else None)
         with directly(nn.Sequential(fused)):
             plain = fused(maps, added if adds else None)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
-    np.testing.assert_allclose(plain.numpy(), expected.numpy(), atol=1e-4)
+    assert found.shape == expected.shape and found.dtype == dtype
+    near = {"atol": 1e-4} if dtype == torch.float32 else {"atol": 3e-2, "rtol": 2**-7}
+    np.testing.assert_allclose(found.double().numpy(), expected.numpy(), **near)
+    np.testing.assert_allclose(plain.double().numpy(), expected.numpy(), **near)
     assert torch.equal(added, before), "a shortcut is read, and somebody else's"
 
 
@@ -198,6 +207,30 @@ def test_a_detector_finds_the_same_boxes(monkeypatch) -> None:
     assert np.array_equal(again.center, detector(frame(0)).center)
     for (name, one), other in zip(before.items(), model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
+
+
+def test_another_pytorch_takes_the_layers_as_they_are(monkeypatch) -> None:
+    """Operators that are gone, want other words or compute something else are not called."""
+
+    def other_words(*_):
+        raise TypeError("unexpected")
+
+    def other_sums(maps, *_):
+        return maps
+
+    for operator in (other_words, other_sums):
+        operator.binary = operator  # type: ignore[attr-defined]
+        monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", operator)
+        is_fusable.cache_clear()
+        try:
+            assert not is_fusable(torch.float32)
+            layer = FusedConv(nn.Conv2d(2, 3, 1).requires_grad_(False), activates=True)
+            maps = torch.randn(1, 2, 4, 4)
+            assert layer(maps, torch.ones(1, 3, 4, 4)).shape == (1, 3, 4, 4)
+        finally:
+            monkeypatch.undo()
+            is_fusable.cache_clear()
+    assert is_fusable(torch.float32)
 
 
 def test_directly_is_meanwhile_alone() -> None:
