@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.config import DetectorConfig
+from crkd_core.infer.engines.files import detector_config
 from crkd_core.tables import Table
 from crkd_ros.bench.drive_loop import DriveLoop
 from crkd_ros.bench.message_costs import Cost, message_costs
@@ -54,6 +54,7 @@ class Overhead:
         threads: kind of thread -> processor time a frame.
         messages: what each message costs, and how many of it come with a frame.
         cores: that the node was given.
+        parameters: of the node, as text.
     """
 
     frames: int
@@ -61,6 +62,7 @@ class Overhead:
     threads: dict[str, float]
     messages: list[tuple[Cost, float]]
     cores: int
+    parameters: dict[str, str]
 
     @property
     def on_the_way(self) -> float:
@@ -94,6 +96,7 @@ def overhead(
     rate_hz: float,
     cores: int,
     framing: FramingConfig | None = None,
+    parameters: Mapping[str, object] | None = None,
 ) -> Overhead:
     """Measure it.
 
@@ -104,7 +107,9 @@ def overhead(
         frames: to count; playing ends when so many were answered.
         rate_hz: of the cameras; slow enough for the network.
         cores: processor cores that the node gets.
-        framing: what the node makes of these weights: what it does not subscribe to is not played.
+        framing: what the node makes of ``parameters`` with these weights: what it does not
+            subscribe to is not played.
+        parameters: more parameters of the node.
 
     Raises:
         OverheadError: fewer cores than asked for, or frames are answered far too slowly.
@@ -114,13 +119,10 @@ def overhead(
     own_network()
     taken = last_cores(cores)
     loop, told = DriveLoop(drive.bag, rate_hz=rate_hz, framing=framing), Told()
-    parameters: dict[str, object] = {
-        "weights": weights,
-        "calibration_file": drive.calibration,
-        **loop.parameters,
-    }
+    given: dict[str, object] = {"weights": weights, "calibration_file": drive.calibration}
+    given |= loop.parameters | dict(parameters or {})
     with (
-        process(detector_command(parameters, cores=taken), log=folder / "node.log") as node,
+        process(detector_command(given, cores=taken), log=folder / "node.log") as node,
         peer(loop.types, told) as publishers,
     ):
         connect(node, publishers)
@@ -145,7 +147,7 @@ def overhead(
         kind: (sum(loop.sent[t] - begin.sent[t] for t in loop.sent if loop.types[t] == kind))
         for kind in set(loop.types.values())
     }
-    config = _config(weights)
+    config = detector_config(weights)
     return Overhead(
         frames=counted,
         stages=stages,
@@ -161,6 +163,7 @@ def overhead(
             )
         ],
         cores=cores,
+        parameters={name: str(value) for name, value in given.items()},
     )
 
 
@@ -220,12 +223,6 @@ def _by_kind(spent: Mapping[str, float], walls: Mapping[str, float]) -> dict[str
     return found
 
 
-def _config(weights: Path) -> DetectorConfig:
-    from crkd_core.infer.detector import Detector
-
-    return Detector.load(weights).config
-
-
 def tables(found: Overhead) -> list[Table]:
     """The figures, for a terminal or a report."""
     way = [
@@ -258,6 +255,7 @@ def as_json(found: Overhead) -> str:
     content = {
         "frames": found.frames,
         "cores": found.cores,
+        "parameters": found.parameters,
         "overhead_wall_ms": found.on_the_way,
         "overhead_processor_ms": found.processor,
         "network_wall_ms": found.stages["network"][0],

@@ -89,13 +89,9 @@ def for_weights(config: NodeConfig, weights: Path) -> NodeConfig:
         CheckpointError, EngineError: no detector in that file.
         ParameterError: the node would refuse them, see ``FramingConfig.for_detector``.
     """
-    from crkd_core.infer.engines.files import is_export, read_description
-    from crkd_core.model.checkpoint import read_config
+    from crkd_core.infer.engines.files import detector_config
 
-    exported = is_export(weights)
-    return config.for_detector(
-        read_description(weights).config if exported else read_config(weights)
-    )
+    return config.for_detector(detector_config(weights))
 
 
 def node_config(params: Path | None) -> NodeConfig | None:

@@ -12,10 +12,12 @@ from crkd_core.files import check_output, write_text
 from crkd_core.tables import print_tables
 from crkd_ros.commands.options import (
     SHIPPED_WEIGHTS,
+    Parameters,
     PlayedBag,
     PlayedCalibration,
     Weights,
     for_weights,
+    node_parameters,
 )
 
 
@@ -32,12 +34,14 @@ def overhead(
     cores: Annotated[int, typer.Option(min=1, help="Processor cores of the node.")] = 2,
     bag: PlayedBag = None,
     calibration: PlayedCalibration = None,
+    parameter: Parameters = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure what the node costs beside its network."""
     from crkd_ros.bench import overhead as measuring
     from crkd_ros.bench.short_drive import short_drive, written
     from crkd_ros.parameters.node import NodeConfig
+    from crkd_ros.parameters.parameter_file import load_all
 
     results = ("overhead.json", *written(calibration))
     check_output(out, results=results, overwrite=overwrite)
@@ -45,7 +49,10 @@ def overhead(
         raise measuring.OverheadError(f"no weights at {weights}; pass --weights")
     # Before a drive is made, which takes a while.
     measuring.last_cores(cores)
-    framing = for_weights(NodeConfig(), weights)
+    parameters = node_parameters(parameter)
+    framing = for_weights(
+        load_all((), NodeConfig, node="detector_node", above=parameters), weights
+    )
     out.mkdir(parents=True, exist_ok=True)
     found = measuring.overhead(
         short_drive(out, bag=bag, calibration=calibration),
@@ -55,6 +62,7 @@ def overhead(
         rate_hz=rate_hz,
         cores=cores,
         framing=framing,
+        parameters=parameters,
     )
     write_text(measuring.as_json(found), out / "overhead.json")
     print_tables(*measuring.tables(found))

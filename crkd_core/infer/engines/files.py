@@ -33,7 +33,7 @@ from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.errors import EngineError, one_line
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.peaks import BoxBranches
-from crkd_core.model.checkpoint import ONNX, TORCH, CheckpointError, check_finite
+from crkd_core.model.checkpoint import ONNX, TORCH, CheckpointError, check_finite, read_config
 from crkd_core.model.head import CenterHead
 
 #: Operators as of this version: the first whose ScatterElements has sums and maxima.
@@ -190,6 +190,15 @@ def describe(model: Any, about: Description) -> None:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     model.metadata_props.add(key=KEY, value=about.text())
+
+
+def detector_config(path: Path) -> DetectorConfig:
+    """What the weights, or the exported network, of a file were trained for.
+
+    Raises:
+        CheckpointError, EngineError: no detector in that file.
+    """
+    return read_description(path).config if is_export(path) else read_config(path)
 
 
 def read_description(path: Path) -> Description:

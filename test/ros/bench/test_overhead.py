@@ -110,8 +110,12 @@ def test_an_interrupted_soak_reports_what_it_has(drive, weights, tmp_path):
 
 
 def test_overhead_keeps_the_network_apart(drive, weights, tmp_path):
-    found = overhead.overhead(drive, tmp_path, weights=weights, frames=8, rate_hz=2.0, cores=1)
+    found = overhead.overhead(
+        drive, tmp_path, weights=weights, frames=8, rate_hz=2.0, cores=1, parameters={"threads": 3}
+    )
     assert found.frames >= 8
+    assert found.parameters["threads"] == "3"
+    assert "3 threads" in (tmp_path / "node.log").read_text()
     stages = {name: mean for name, (mean, _) in found.stages.items()}
     assert found.on_the_way == pytest.approx(
         stages["total"] - stages["wait"] - stages["network"], rel=0.01
