@@ -3,7 +3,7 @@
 The plain way is that of the code that CRKD was released with: every module as it was trained,
 nothing folded; depth times context as one outer product, added up cell by cell; radar in pillars
 padded to one length; the whole head. Both ways decode the same maps with the same code, so its
-time is in both. They take turns, and their boxes are compared first. The plain way runs twice: in
+time is in both. They take turns, and their boxes are counted first. The plain way runs twice: in
 a process of its own, as it would without this package, and in one that keeps freed memory, as the
 commands that detect do.
 """
@@ -170,7 +170,8 @@ def main(
         ours["bf16"] = Detector(model, precision="bf16")
     if int8:
         ours["int8, OpenVINO"] = int8_detector(model)
-    expected, found = plain(model, collate([frame], model.config)), ours["fp32"](frame)
+    first = driving(frame, 0)
+    expected, found = plain(model, collate([first], model.config)), ours["fp32"](first)
     if len(expected) != len(found):
         raise ConfigError(f"the plain way finds {len(expected)} boxes, the Detector {len(found)}")
     spawned = multiprocessing.get_context("spawn")
@@ -183,7 +184,7 @@ def main(
     def elsewhere(turn: int) -> float:
         here.send(turn)
         seconds, boxes = here.recv()
-        if boxes != len(expected):
+        if turn == 0 and boxes != len(expected):
             raise ConfigError(f"the plain way finds {len(expected)} boxes, elsewhere {boxes}")
         return float(seconds)
 
