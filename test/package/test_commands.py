@@ -168,7 +168,7 @@ def test_parameters_of_a_node_are_one_option_and_checked_before_anything_starts(
     tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "w.safetensors").touch()
-    words = {"live": ["bag", "--data=d", "--split=s"], "soak": []}
+    words = {"live": ["bag", "--data=d", "--split=s"], "overhead": [], "soak": []}
     verbs = starting_a_node()
     assert {*verbs} == {*words}
 
