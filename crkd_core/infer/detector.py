@@ -23,7 +23,6 @@ from crkd_core.infer.engines.files import is_export
 from crkd_core.infer.engines.network import EngineNetwork
 from crkd_core.infer.engines.runtimes import ENDINGS, check_engine
 from crkd_core.infer.errors import InferError as InferError  # part of this module's face
-from crkd_core.infer.finite import check_inputs, check_weights
 from crkd_core.infer.fold import fold_batch_norms
 from crkd_core.infer.fused import is_fusable, with_fused
 from crkd_core.infer.memory import Memory
@@ -85,8 +84,8 @@ class Detector:
             score_threshold: in [0, 1).
 
         Raises:
-            InferError: no network, weights that are not finite, a device or an engine that is not
-                there, or a precision that it has not.
+            InferError: no network, a device or an engine that is not there, or a precision that it
+                has not.
         """
         self.score_threshold = score_threshold
         if not isinstance(model, BevDetector | EngineNetwork):
@@ -130,7 +129,6 @@ class Detector:
 
     def _prepared(self, model: BevDetector, dtype: torch.dtype) -> BevDetector:
         """A copy as it runs here, folded and cast; its head is parted where it can be."""
-        check_weights(model)
         training = model.training
         folded = fold_batch_norms(model.eval())
         model.train(training)
@@ -195,10 +193,10 @@ class Detector:
         with a LiDAR branch needs LiDAR.
 
         Raises:
-            InferError: the Frame has no sensor at all of those that it reads, or is none.
+            InferError: the Frame has no sensor at all of those that it reads; or it is no Frame.
             FrameError: its images were prepared for another configuration, or it has no LiDAR and
                 this detector needs it.
-            EngineError: NaN or infinity in the Frame; or, of an engine other than torch, more
+            EngineError: an engine other than torch, and NaN or infinity in the Frame, or more
                 points than it has room for.
             DecodeError: the network answered NaN or infinity.
         """
@@ -230,9 +228,6 @@ class Detector:
         if "camera" in self.config.branches:
             frame = self._prepare_images(frame, self.config.image)
         batch = collate([dataclasses.replace(frame, past=())], self.config).to(self._reads_on)
-        if self.engine == "torch" and self.device.type == "cpu":
-            read = {"cameras": batch.grid_T_pixel, "radar": batch.radar, "lidar": batch.lidar}
-            check_inputs({name: value for name, value in read.items() if value is not None})
         prepared = self._now()
         with torch.inference_mode():
             past = None

@@ -1,4 +1,4 @@
-"""Convolutions that add a shortcut and cut off below zero while their outputs are in the cache.
+"""Convolutions that add a shortcut, or cut off below zero, while their outputs are in the cache.
 
 oneDNN, which computes PyTorch's convolutions on a processor, can do so in the same pass over
 memory; PyTorch's eager layers take one more each. Same numbers: in float32 to rounding, in bf16
@@ -22,6 +22,10 @@ from crkd_core.model.camera.resnet import Block
 from crkd_core.model.layers import BasicBlock
 
 M = TypeVar("M", bound=nn.Module)
+
+#: How much of what is below zero a ReLU lets through: nothing next to anything, and no number that
+#: is too small for the processor's fast ways.
+_NOTHING = 1e-30
 
 
 class FusedConv(nn.Conv2d):
@@ -136,15 +140,17 @@ def _channels_last(maps: Tensor) -> bool:
 def _in_one_pass(
     maps: Tensor, layer: tuple[Any, ...], added: Tensor | None, *, activates: bool
 ) -> Tensor:
-    """See FusedConv; ``layer`` are weight, bias, padding, stride, dilation and groups."""
+    """See FusedConv; ``layer`` are weight, bias, padding, stride, dilation and groups.
+
+    NaN stays NaN, so that decoding finds a broken network: oneDNN's own ReLU would make 0 of it.
+    """
     fused = torch.ops.mkldnn._convolution_pointwise
-    found: Tensor
     if added is None:
-        found = fused(maps, *layer, "relu" if activates else "none", [], "")
-    else:
-        relu = "relu" if activates else None
-        found = fused.binary(maps, added, *layer, "add", 1.0, relu, [], None)
-    return found
+        word, slope = ("leaky_relu", [_NOTHING]) if activates else ("none", [])
+        return cast(Tensor, fused(maps, *layer, word, slope, ""))
+    # A sum knows no leaky one.
+    found = fused.binary(maps, added, *layer, "add", 1.0, None, [], None)
+    return found.relu_() if activates else found
 
 
 @contextlib.contextmanager

@@ -107,6 +107,16 @@ def test_a_bf16_sum_is_rounded_once() -> None:
     np.testing.assert_allclose(found.double().numpy(), exact.numpy(), rtol=2**-8, atol=1e-3)
 
 
+@pytest.mark.parametrize("adds", [False, True])
+def test_nan_is_not_cut_off(adds: bool) -> None:
+    layer = FusedConv(nn.Conv2d(4, 4, 3, padding=1).requires_grad_(False), activates=True)
+    maps, added = channels_last(1, 4, 20, 20), channels_last(1, 4, 20, 20)
+    maps[0, 0, 10, 10] = torch.nan
+    with torch.inference_mode():
+        found = layer(maps, added if adds else None).isnan()
+    assert found[0, :, 9:12, 9:12].all() and found.sum() == 4 * 9
+
+
 @pytest.mark.parametrize("project", [False, True])
 @pytest.mark.parametrize("kind", ["basic", "resnet", "bottleneck"])
 def test_blocks_and_sequences_are_fused_whole(kind: str, project: bool) -> None:
