@@ -38,7 +38,7 @@ def stage_table(stages: Sequence[Stage], reached: Rates, *, precision: str) -> T
         rows.append([*row, *[""] * (7 - len(row))])
     return Table(
         title=f"stages, {precision}; a large convolution has {reached.convolution:.0f} GFLOP/s "
-        f"here, a matrix product {reached.matmul:.0f}",
+        f"here, a matrix product {reached.matmul:.0f}; a copy in memory {reached.copy:.1f} GB/s",
         columns=("stage", "ms", "share", "GFLOP", "GFLOP/s", "of convolution", "MB of layers"),
         rows=rows,
     )
@@ -65,7 +65,8 @@ def write_stages(
         "variants_ms": {name: dict(values) for name, values in variants.items()},
         "stages": {
             precision: {
-                "rates_gflops": dataclasses.asdict(reached),
+                "rates_gflops": {"convolution": reached.convolution, "matmul": reached.matmul},
+                "copy_gb_s": reached.copy,
                 "stages": [dataclasses.asdict(stage) for stage in stages],
             }
             for precision, (stages, reached) in found.items()

@@ -84,13 +84,15 @@ def test_the_detector_answers_as_before(detector, found):
 
 
 def test_figures_and_picture(found, tmp_path):
-    reached = Rates(convolution=100.0, matmul=200.0)
+    reached = Rates(convolution=100.0, matmul=200.0, copy=3.0)
     table = stage_table(found, reached, precision="fp32")
     assert [row[0] for row in table.rows] == [*(stage.name for stage in found), "all"]
     write_stages(tmp_path, {"fp32": (found, reached)}, machine={"threads": 1}, variants={})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(RESULTS)
     saved = json.loads((tmp_path / "bench.json").read_text())["stages"]["fp32"]
     assert saved["rates_gflops"] == {"convolution": 100.0, "matmul": 200.0}
+    assert saved["copy_gb_s"] == 3.0
+    assert "3.0 GB/s" in table.title
     assert [stage["name"] for stage in saved["stages"]] == [stage.name for stage in found]
 
 
@@ -98,3 +100,4 @@ def test_plain_layers_have_a_rate():
     measured = rates(torch.device("cpu"), torch.float32)
     assert measured.convolution > 0
     assert measured.matmul > 0
+    assert measured.copy > 0
