@@ -85,8 +85,8 @@ class Inputs:
 
     def status(self, sensor: str) -> TopicStatus:
         """What the ROS graph says of the topic of a sensor's messages."""
-        name, kind, profile = self._topics[sensor]
-        return topic_status(self._node, topic=name, type_name=kind, profile=profile)
+        topic, kind, profile = self._topics[sensor]
+        return topic_status(self._node, topic=topic, type_name=kind, profile=profile)
 
     def close(self) -> None:
         """End the subscriptions."""
@@ -161,7 +161,7 @@ class Inputs:
             ) from error
         self._subscriptions.append(subscription)
         self._receiver.add(subscription, callback, raw=raw, at_once=at_once)
-        return _Topic(name, kind, profile)
+        return _Topic(topic, kind, profile)
 
     def _on_info(self, camera: Camera, data: bytes) -> None:
         """A CameraInfo, serialised: nearly all are the one before with another stamp."""
@@ -238,9 +238,9 @@ def resolved(node: Node, topic: str, *, sensor: str) -> str:
 
 
 class _Topic(NamedTuple):
-    """A sensor's topic as resolved, its message type, and the QoS asked for."""
+    """A sensor's topic before remapping, its message type, and the QoS asked for."""
 
-    name: str
+    asked: str
     kind: str
     profile: QoSProfile
 

@@ -14,11 +14,12 @@ def topic_status(node: Any, *, topic: str, type_name: str, profile: QoSProfile) 
 
     Args:
         node: an rclpy node.
-        topic: as resolved.
+        topic: as the subscription was asked for; rclpy remaps what it looks up, and a name that is
+            remapped twice is another one where two sensors exchange theirs.
         type_name: of the subscription, e.g. "sensor_msgs/msg/Image".
         profile: of the subscription, overrides included.
     """
-    obstacles = []
+    obstacles, name = [], node.resolve_topic_name(topic)
     found = node.get_publishers_info_by_topic(topic)
     for publisher in found:
         if publisher.topic_type != type_name:
@@ -28,7 +29,7 @@ def topic_status(node: Any, *, topic: str, type_name: str, profile: QoSProfile) 
         if verdict != QoSCompatibility.ERROR:
             return TopicStatus(publishers=len(found))
         obstacles.append(
-            f"QoS mismatch: {_policies(reason)}; set qos_overrides.{topic}.subscription.* to what "
+            f"QoS mismatch: {_policies(reason)}; set qos_overrides.{name}.subscription.* to what "
             f"{publisher.node_name} offers"
         )
     return TopicStatus(publishers=len(found), obstacle=obstacles[0] if obstacles else "")

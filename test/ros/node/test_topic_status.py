@@ -28,19 +28,20 @@ def graph():
     context = rclpy.Context()
     rclpy.init(args=[], context=context)
     driver = rclpy.create_node("driver", context=context)
-    detector = rclpy.create_node("detector", context=context)
+    exchange = ["--ros-args", "-r", "/left:=/right", "-r", "/right:=/left"]
+    detector = rclpy.create_node("detector", context=context, cli_args=exchange)
 
-    def look(profile, *, publishers, kind=IMAGE):
+    def look(profile, *, publishers, kind=IMAGE, topic="/t"):
         deadline = time.monotonic() + LIMIT
         while True:
-            found = topic_status(detector, topic="/t", type_name=kind, profile=profile)
+            found = topic_status(detector, topic=topic, type_name=kind, profile=profile)
             if found.publishers == publishers:
                 return found
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-    def advertise(profile, kind=IMAGE):
-        driver.create_publisher(message_class(kind), "/t", profile)
+    def advertise(profile, kind=IMAGE, topic="/t"):
+        driver.create_publisher(message_class(kind), topic, profile)
 
     yield look, advertise
     detector.destroy_node()
@@ -68,3 +69,11 @@ def test_another_type_is_named(graph):
     advertise(BEST_EFFORT, INFO)
     found = look(BEST_EFFORT, publishers=1)
     assert found.obstacle == f"published as {INFO}, not {IMAGE}"
+
+
+def test_sensors_that_exchange_their_topics_are_looked_up_where_they_are(graph):
+    look, advertise = graph
+    advertise(BEST_EFFORT, topic="/right")
+    found = look(RELIABLE, publishers=1, topic="/left")
+    assert "set qos_overrides./right.subscription.*" in found.obstacle
+    assert look(RELIABLE, publishers=0, topic="/right") == TopicStatus(publishers=0)
