@@ -6,6 +6,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from rclpy.exceptions import (
@@ -71,6 +72,10 @@ class Inputs:
     ) -> None:
         self._node, self._worker, self._reporter = node, worker, reporter
         self._topics: dict[str, _Topic] = {}
+        other = replace(
+            framing, image_transport="compressed" if framing.image_transport == "raw" else "raw"
+        )
+        self._others = {name: other.topic(name) for name in rig.cameras}
         self._subscriptions: list[Any] = []
         self._infos: dict[str, bytes] = {}
         self._receiver = Receiver(node, functools.partial(reporter.problem, "messages"))
@@ -86,7 +91,13 @@ class Inputs:
     def status(self, sensor: str) -> TopicStatus:
         """What the ROS graph says of the topic of a sensor's messages."""
         topic, kind, profile = self._topics[sensor]
-        return topic_status(self._node, topic=topic, type_name=kind, profile=profile)
+        return topic_status(
+            self._node,
+            topic=topic,
+            type_name=kind,
+            profile=profile,
+            other=self._others.get(sensor, ""),
+        )
 
     def close(self) -> None:
         """End the subscriptions."""

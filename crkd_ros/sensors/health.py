@@ -48,7 +48,8 @@ class TopicStatus:
 
     Attributes:
         publishers: publishers of the topic, of any type and QoS.
-        obstacle: why none of them can reach the subscription (QoS policy, type); "" = one can.
+        obstacle: why none of them can reach the subscription (QoS policy, type), or where the
+            messages are if there is none; "" = one can, or nobody knows.
     """
 
     publishers: int
@@ -270,7 +271,7 @@ class SensorHealth:
         if status is None:
             return f"on {self.topic}"
         if not status.publishers:
-            return f"no publisher on {self.topic}"
+            return f"no publisher on {self.topic}" + (status.obstacle and f"; {status.obstacle}")
         if status.obstacle:
             return f"{self.topic}: {status.obstacle}"
         return (

@@ -199,6 +199,24 @@ def test_a_publisher_with_another_qos_is_reported(process):
         process.peer.advertise(drive(0.1))
 
 
+def test_a_raw_camera_among_compressed_ones_is_told_where_it_is(process):
+    peer, ours, raw = process.peer, "/cam_front/image_rect_compressed", "/cam_front/image_rect"
+    peer.withdraw(ours)
+    peer.advertise([(raw, ros_packages.make("sensor_msgs/msg/Image"))])
+    process.fresh()
+    try:
+        told = f"never received: no publisher on {ours}; {raw} is published, as sensor_msgs/msg/Im"
+        process.wait(lambda: peer.status("CAM_FRONT")[0].startswith(told))
+        assert "image_transport is one for all cameras" in peer.status("CAM_FRONT")[0]
+        process.wait(lambda: peer.matched(raw, "/odom"))
+        process.hear()
+        assert process.answered(process.play(without(drive(0.6), "CAM_FRONT")))
+    finally:
+        process.back()
+        peer.withdraw(raw)
+        peer.advertise(drive(0.1))
+
+
 def test_time_that_goes_back_begins_anew(bench):
     references = bench.play(drive(0.6))
     references += bench.play(drive(0.6, start=START - EARLIER))

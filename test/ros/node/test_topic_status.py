@@ -16,6 +16,7 @@ from crkd_ros.node.topic_status import topic_status
 from crkd_ros.sensors.health import TopicStatus
 
 IMAGE, INFO = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo"
+COMPRESSED = "sensor_msgs/msg/CompressedImage"
 RELIABLE = QoSProfile(depth=5)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=5, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -31,11 +32,14 @@ def graph():
     exchange = ["--ros-args", "-r", "/left:=/right", "-r", "/right:=/left"]
     detector = rclpy.create_node("detector", context=context, cli_args=exchange)
 
-    def look(profile, *, publishers, kind=IMAGE, topic="/t"):
+    def look(profile, *, publishers, kind=IMAGE, topic="/t", other="", hindered=None):
         deadline = time.monotonic() + LIMIT
         while True:
-            found = topic_status(detector, topic=topic, type_name=kind, profile=profile)
-            if found.publishers == publishers:
+            found = topic_status(
+                detector, topic=topic, type_name=kind, profile=profile, other=other
+            )
+            known = hindered is None or bool(found.obstacle) == hindered
+            if found.publishers == publishers and known:
                 return found
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -77,3 +81,18 @@ def test_sensors_that_exchange_their_topics_are_looked_up_where_they_are(graph):
     found = look(RELIABLE, publishers=1, topic="/left")
     assert "set qos_overrides./right.subscription.*" in found.obstacle
     assert look(RELIABLE, publishers=0, topic="/right") == TopicStatus(publishers=0)
+
+
+def test_a_camera_whose_images_are_of_the_other_transport_is_told_where_they_are(graph):
+    look, advertise = graph
+    for name in ("", "/none", "no name?"):
+        assert look(BEST_EFFORT, publishers=0, other=name) == TopicStatus(publishers=0)
+    # Its driver sends the other kind, on its own topic: a remapping will not help.
+    advertise(BEST_EFFORT, COMPRESSED, topic="/right")
+    found = look(BEST_EFFORT, publishers=0, other="/left", hindered=True)
+    told = f"/right is published, as {COMPRESSED}; image_transport is one for all cameras: change"
+    assert found.obstacle.startswith(told) and "image_transport republish" in found.obstacle
+    # Or it was remapped all the same.
+    advertise(BEST_EFFORT, COMPRESSED)
+    found = look(BEST_EFFORT, publishers=1, other="/left")
+    assert found.obstacle.startswith(f"published as {COMPRESSED}, not {IMAGE}; image_transport is")

@@ -77,6 +77,7 @@ def test_a_good_sensor_tells_its_figures(rig):
     ("status", "reason"),
     [
         (TopicStatus(publishers=0), "no publisher on /cam"),
+        (TopicStatus(publishers=0, obstacle="/raw is"), "no publisher on /cam; /raw is"),
         (TopicStatus(publishers=2), "/cam has 2 publisher(s), but nothing arrives"),
         (TopicStatus(publishers=1, obstacle="QoS: reliability"), "/cam: QoS: reliability"),
     ],
