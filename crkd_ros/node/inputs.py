@@ -32,7 +32,7 @@ from crkd_ros.node.worker import FrameWorker
 from crkd_ros.parameters.framing import FramingConfig
 from crkd_ros.parameters.knobs import ParameterError
 from crkd_ros.reporter import Reporter
-from crkd_ros.sensors.health import TopicStatus, Trouble
+from crkd_ros.sensors.health import TopicStatus, Trouble, silence
 from crkd_ros.sensors.rig import Rig
 from crkd_ros.sensors.sensor import Camera, NoIntrinsics, Odometry, Radar
 from crkd_ros.sync.history import Arrival
@@ -46,6 +46,8 @@ except ImportError:  # humble
 _MESSAGES = 5
 #: Poses are small and come in bursts, and a gap in them costs frames.
 _POSES = 200
+#: Seconds between two looks at why a camera has no CameraInfo.
+_EVERY = 1.0
 #: Where the content of a serialised CameraInfo begins: behind the encapsulation and the stamp.
 _INFO_CONTENT = 4 + 8
 
@@ -78,6 +80,9 @@ class Inputs:
         self._others = {name: other.topic(name) for name in rig.cameras}
         self._subscriptions: list[Any] = []
         self._infos: dict[str, bytes] = {}
+        self._info_topics: dict[str, _Topic] = {}
+        self._informed: set[str] = set()  # Cameras of which any CameraInfo came.
+        self._looked: dict[str, tuple[float, str]] = {}
         self._receiver = Receiver(node, functools.partial(reporter.problem, "messages"))
         try:
             self._subscribe_all(framing, rig)
@@ -112,7 +117,7 @@ class Inputs:
         images = "Image" if framing.image_transport == "raw" else "CompressedImage"
         for name, camera in rig.cameras.items():
             on_info = functools.partial(self._on_info, camera)
-            self._subscribe(
+            self._info_topics[name] = self._subscribe(
                 name, f"{package}CameraInfo", framing.info_topic(name), on_info, raw=True
             )
             on_image = functools.partial(self._on_item, camera)
@@ -177,6 +182,7 @@ class Inputs:
     def _on_info(self, camera: Camera, data: bytes) -> None:
         """A CameraInfo, serialised: nearly all are the one before with another stamp."""
         content = data[_INFO_CONTENT:]
+        self._informed.add(camera.name)
         if camera.model is not None and self._infos.get(camera.name) == content:
             camera.health.info_received()
             return
@@ -215,12 +221,32 @@ class Inputs:
             return
         except NoIntrinsics as error:
             text, lacks, kind = str(error), "no CameraInfo", "intrinsics"
+            if sensor.name not in self._informed:
+                text += f"; {self._why_uninformed(sensor.name)}"
         except arrays.ConvertError as error:
             text = str(error)
         except Exception as error:
             text = f"{sensor.name}: {type(error).__name__}: {error}"
         sensor.health.trouble(lacks, text)
         self._reporter.problem(kind, text)
+
+    def _why_uninformed(self, camera: str) -> str:
+        """Why no CameraInfo ever came. The graph is asked seldom: each image wants to know."""
+        now = time.monotonic()
+        at, why = self._looked.get(camera, (-_EVERY, ""))
+        if now - at >= _EVERY:
+            topic, kind, profile = self._info_topics[camera]
+            status = topic_status(self._node, topic=topic, type_name=kind, profile=profile)
+            name = resolved(self._node, topic, sensor=camera)
+            why = silence(name, status)
+            if status.latched:
+                why = (
+                    f"{name} may have been published once, before this node came: set "
+                    f"qos_overrides.{name}.subscription.durability to transient_local and "
+                    ".reliability to reliable"
+                )
+            self._looked[camera] = now, why
+        return why
 
     def _on_incompatible(self, sensor: str, topic: str, event: Any) -> None:
         try:

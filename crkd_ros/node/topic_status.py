@@ -6,10 +6,17 @@ import contextlib
 from typing import Any
 
 from rclpy.exceptions import InvalidTopicNameException
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import (
+    QoSCompatibility,
+    QoSDurabilityPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_check_compatible,
+)
 
 from crkd_ros.sensors.health import TopicStatus
 
+_KEPT = QoSDurabilityPolicy.TRANSIENT_LOCAL
 _IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 #: A rig may have cameras of either kind, and the parameter is one.
 _TRANSPORT = (
@@ -40,7 +47,8 @@ def topic_status(
             continue
         verdict, reason = qos_check_compatible(publisher.qos_profile, profile)
         if verdict != QoSCompatibility.ERROR:
-            return TopicStatus(publishers=len(found))
+            kept = publisher.qos_profile.durability == _KEPT
+            return TopicStatus(publishers=len(found), latched=kept and not _asks(profile))
         obstacles.append(
             f"QoS mismatch: {_policies(reason)}; set qos_overrides.{name}.subscription.* to what "
             f"{publisher.node_name} offers"
@@ -55,6 +63,12 @@ def topic_status(
                 if publisher.topic_type in _IMAGES
             ]
     return TopicStatus(publishers=len(found), obstacle=obstacles[0] if obstacles else "")
+
+
+def _asks(profile: QoSProfile) -> bool:
+    """Whether a subscription is given what was sent before it: the best-effort ones are not."""
+    reliable = profile.reliability != QoSReliabilityPolicy.BEST_EFFORT
+    return reliable and profile.durability == _KEPT
 
 
 def _policies(reason: str) -> str:

@@ -50,10 +50,13 @@ class TopicStatus:
         publishers: publishers of the topic, of any type and QoS.
         obstacle: why none of them can reach the subscription (QoS policy, type), or where the
             messages are if there is none; "" = one can, or nobody knows.
+        latched: whether one that can keeps what it has sent for those who come later and ask, and
+            the subscription does not ask.
     """
 
     publishers: int
     obstacle: str = ""
+    latched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,10 +212,10 @@ class SensorHealth:
         if self._newest is None:
             # Drivers may well come up after the node.
             early = now - self._first_judged < limits.start_grace
-            return WARN if early else ERROR, f"never received: {self._silence(status)}"
+            return WARN if early else ERROR, f"never received: {silence(self.topic, status)}"
         silent = now - self._newest.at
         if silent > limits.stale_after:
-            return ERROR, f"stale: nothing for {silent:.1f} s: {self._silence(status)}"
+            return ERROR, f"stale: nothing for {silent:.1f} s: {silence(self.topic, status)}"
         if not new and self._last is not None:
             return self._last  # A slow sensor: nothing has changed since.
         self._last = self._content(now, new, delay, clock)
@@ -266,18 +269,19 @@ class SensorHealth:
             )
         return OK, f"{rate:.1f} Hz"
 
-    def _silence(self, status: TopicStatus | None) -> str:
-        """Why nothing arrives, as far as the ROS graph knows."""
-        if status is None:
-            return f"on {self.topic}"
-        if not status.publishers:
-            return f"no publisher on {self.topic}" + (status.obstacle and f"; {status.obstacle}")
-        if status.obstacle:
-            return f"{self.topic}: {status.obstacle}"
-        return (
-            f"{self.topic} has {status.publishers} publisher(s), but nothing arrives: the driver "
-            "sends nothing, or the network loses it"
-        )
+
+def silence(topic: str, status: TopicStatus | None) -> str:
+    """Why nothing arrives on a topic, as far as the ROS graph knows; None: it was not asked."""
+    if status is None:
+        return f"on {topic}"
+    if not status.publishers:
+        return f"no publisher on {topic}" + (status.obstacle and f"; {status.obstacle}")
+    if status.obstacle:
+        return f"{topic}: {status.obstacle}"
+    return (
+        f"{topic} has {status.publishers} publisher(s), but nothing arrives: the driver sends "
+        "nothing, or the network loses it"
+    )
 
 
 def agreed(offsets: Sequence[float]) -> float | None:

@@ -13,6 +13,7 @@ pytest.importorskip("rclpy")
 import node_rig
 from node_rig import NAME, START, stamp_of
 from offline_node import offline
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.sensors import ANCHOR_CAMERA, CAMERAS, RADARS
@@ -214,6 +215,36 @@ def test_a_raw_camera_among_compressed_ones_is_told_where_it_is(process):
     finally:
         process.back()
         peer.withdraw(raw)
+        peer.advertise(drive(0.1))
+
+
+def test_a_camera_info_that_nobody_sends_or_that_was_sent_before_is_told(process):
+    peer, topic = process.peer, "/cam_front/camera_info"
+    images = [(name, message) for name, message in drive(0.6) if name != topic]
+    kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    info = ros_rig.camera_info(ros_packages.make, "CAM_FRONT", START)
+    nobody, once = f"no publisher on {topic}", f"{topic} may have been published once, before this"
+    peer.withdraw(topic)
+    driver = None
+    try:
+        for told in (nobody, once):
+            process.fresh()
+            process.wait(lambda: peer.matched("/odom"))
+            process.hear()
+            assert process.answered(process.play(images))
+            text = f"CAM_FRONT: no CameraInfo yet, image not used; {told}"
+            process.wait(
+                lambda text=text: (
+                    peer.status("CAM_FRONT")[1]["last no CameraInfo"][: len(text)] == text
+                )
+            )
+            process.back()
+            driver = driver or peer.node.create_publisher(type(info), topic, kept)
+            driver.publish(info)
+    finally:
+        process.back()
+        if driver is not None:
+            peer.node.destroy_publisher(driver)
         peer.advertise(drive(0.1))
 
 

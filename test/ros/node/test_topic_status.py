@@ -96,3 +96,17 @@ def test_a_camera_whose_images_are_of_the_other_transport_is_told_where_they_are
     advertise(BEST_EFFORT, COMPRESSED)
     found = look(BEST_EFFORT, publishers=1, other="/left")
     assert found.obstacle.startswith(f"published as {COMPRESSED}, not {IMAGE}; image_transport is")
+
+
+def test_what_was_sent_before_and_is_not_asked_for_is_told(graph):
+    look, advertise = graph
+    advertise(LATCHED)
+    assert look(RELIABLE, publishers=1) == TopicStatus(publishers=1, latched=True)
+    assert look(LATCHED, publishers=1) == TopicStatus(publishers=1)
+    # Best-effort subscriptions are given nothing of it, whatever durability they ask for.
+    asked = QoSProfile(
+        depth=5,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+    )
+    assert look(asked, publishers=1).latched
