@@ -28,6 +28,8 @@ Trouble = Literal["unusable", "no CameraInfo", "no transform"]
 _TROUBLES: tuple[Trouble, ...] = ("unusable", "no CameraInfo", "no transform")
 #: Of the synchroniser's counts, the messages that were of no use.
 _LOST = ("late", "duplicate", "zero_stamp", "outlier")
+#: What is counted whether it delivers or not.
+_FRAMES = {"frames", "frames without it"}
 #: A stamp further than this from the node's clock belongs to another clock, seconds.
 CLOCKS_AGREE = 60.0
 #: The rate is of the messages of the last seconds.
@@ -216,8 +218,8 @@ class SensorHealth:
         silent = now - self._newest.at
         if silent > limits.stale_after:
             return ERROR, f"stale: nothing for {silent:.1f} s: {silence(self.topic, status)}"
-        if not new and self._last is not None:
-            return self._last  # A slow sensor: nothing has changed since.
+        if new.keys() <= _FRAMES and self._last is not None:
+            return self._last  # A slow sensor: it has said nothing since.
         self._last = self._content(now, new, delay, clock)
         return self._last
 
