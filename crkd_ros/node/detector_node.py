@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 # must be set before that is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidTopicNameException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -35,6 +35,8 @@ from crkd_ros.parameters.node import NodeConfig
 from crkd_ros.reporter import Reporter
 from crkd_ros.sync.synchroniser import SyncError
 
+#: rclpy tells of no difference in time then.
+_OTHER_CLOCK = (ClockChange.ROS_TIME_ACTIVATED, ClockChange.ROS_TIME_DEACTIVATED)
 #: On stdout whenever the node has become active.
 _ACTIVE = "detector_node: active"
 
@@ -223,9 +225,10 @@ class DetectorNode(LifecycleNode):
     def _on_time_jump(self, jump: Any) -> None:
         """The ROS clock went back, as when a bag begins again, or came on or off."""
         if self._live is not None and self._live.forget():
-            seconds = jump.delta.nanoseconds * 1e-9
-            text = f"time jumped by {seconds:.3f} s: what came before is forgotten"
-            self._reporter.problem("time", text)
+            what = f"time jumped by {jump.delta.nanoseconds * 1e-9:.3f} s"
+            if jump.clock_change in _OTHER_CLOCK:
+                what = "the ROS clock is another one now (use_sim_time)"
+            self._reporter.problem("time", f"{what}: what came before is forgotten")
 
     def _begin(self) -> None:
         """Count anew."""

@@ -153,5 +153,8 @@ def test_the_ros_clock_going_back_is_noticed(bench):
         bench.wait(lambda: "time jumped by -80.000 s" in str(peer.status("problems")))
         later = bench.play(ros_rig.drive(ros_packages.make, EARLIER, SECONDS))
         assert bench.answered(later)
+        assert peer.set(use_sim_time=False) == ""
+        another = "the ROS clock is another one now (use_sim_time): what came before is forgotten"
+        bench.wait(lambda: another in str(peer.status("problems")))
     finally:
         assert peer.set(use_sim_time=False) == ""
