@@ -29,6 +29,7 @@ class DistillationLoss(TrainingLoss):
 
         Raises:
             LidarBranchError: a batch without the LiDAR that a teacher needs.
+            TeacherError: a teacher's answer is not finite.
             MissingFeatureError: a student that lacks what a loss reads.
         """
         losses = super().forward(output, batch)

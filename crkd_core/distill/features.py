@@ -44,7 +44,8 @@ def masked_error(
 
     Args:
         student: [B, C, X, Y].
-        teacher: [B, C, X, Y]; an entry that is not a number is left out.
+        teacher: [B, C, X, Y]; an entry that is not a number is left out, as released (of a Teacher
+            none comes here: teacher.check_answer).
         foreground: bool [B, X, Y].
         standard: T less its mean, by its deviation, both per channel and over M: what is compared
             is where a channel is strong, not how large its numbers happen to be (after PKD,

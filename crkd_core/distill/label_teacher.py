@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crkd_core.config import DetectorConfig, from_dict, to_dict
 from crkd_core.distill.label_encoder import LabelEncoder
-from crkd_core.distill.teacher import TeacherError, checksum
+from crkd_core.distill.teacher import TeacherError, check_answer, checksum
 from crkd_core.files import write_bytes
 from crkd_core.losses.targets import Targets
 from crkd_core.model.checkpoint import CheckpointError, check_finite, file_of
@@ -38,9 +38,13 @@ class LabelTeacher:
         """The features of the truth of B samples, [B, C, X, Y], on the targets' device.
 
         ``classes`` as of LabelEncoder.forward.
+
+        Raises:
+            TeacherError: they are not finite.
         """
         self.encoder.to(targets.heatmap.device)
         features: Tensor = self.encoder(targets, classes)
+        check_answer(f"{self.encoder.config.name}'s label encoder", {"features": features})
         return features
 
     def verify(self) -> None:

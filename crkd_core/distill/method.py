@@ -77,6 +77,7 @@ class Method(nn.Module):
 
         Raises:
             LidarBranchError: a batch without the LiDAR that the teacher needs.
+            TeacherError: the teacher's answer is not finite.
         """
         if not self.config.chosen:
             return {}

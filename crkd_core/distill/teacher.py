@@ -97,16 +97,21 @@ class Teacher:
         """What the teacher says about the samples of a batch; known answers are not asked again.
 
         Raises:
-            LidarBranchError, TeacherError: see ``__call__``.
+            LidarBranchError: see ``__call__``.
+            TeacherError: see ``__call__``; or an answer, as it is kept, is not finite.
         """
         said: dict[str, Tensor] = {}
         if seen.batch is not None:
             said = self(seen.batch).tensors()
             if self.cache is not None and seen.keys:
                 said = stored(said)
+            check_answer(self.config.name, said)
+            if self.cache is not None and seen.keys:
                 self.cache.write(seen.keys, said)
         if not seen.names:
             return ModelOutput.of(said)
+        # Those that an earlier version may have kept.
+        check_answer(self.config.name, dict(zip(seen.names, seen.answers, strict=True)))
         # Where each sample of the batch is, among the known ones and the others after them.
         flags = torch.tensor(seen.known)
         order = torch.cat([flags.nonzero()[:, 0], (~flags).nonzero()[:, 0]]).argsort()
@@ -148,6 +153,29 @@ def load_teacher(
         CheckpointError: no such file, or not a detector.
     """
     return Teacher(load_weights(path), keep=keep, precision=precision, cache=cache)
+
+
+def check_answer(name: str, said: dict[str, Tensor]) -> None:
+    """Refuse an answer that is not finite.
+
+    Losses of features leave out what is not a number, and read 0 of a teacher that has diverged.
+
+    Raises:
+        TeacherError: ``said`` by the teacher of this name holds NaN or infinity.
+    """
+    given = {part: value for part, value in said.items() if value.numel()}
+    if not given:
+        return
+    # A GPU is waited for once. Where there is NaN both ends are NaN.
+    ends = torch.stack([torch.stack(value.aminmax()).float() for value in given.values()])
+    finite = ends.isfinite().all(1).tolist()
+    odd = [part for part, good in zip(given, finite, strict=True) if not good]
+    if odd:
+        raise TeacherError(
+            f"teacher {name}: expected finite numbers, got NaN or infinity in {', '.join(odd)}. "
+            "Its weights have diverged (see crkd evaluate), or 16 bits are too few for it: use "
+            "--set precision=fp32, and no --cache, which keeps 65504 at most"
+        )
 
 
 def checksum(model: nn.Module) -> str:

@@ -45,7 +45,8 @@ def distill(run: Run, frames: Frames, *, resume: bool = False, device: str = "cp
             run's.
         StartError: weights to start from that belong to another network.
         AdaptError: student and teacher cannot be compared, or two teachers read other sweeps.
-        TeacherError: the teacher changed, or a batch lacks what it needs.
+        TeacherError: the teacher changed, or says what is not finite.
+        LidarBranchError: a batch lacks what it needs.
     """
     config = run.config
     if not config.distillations:
