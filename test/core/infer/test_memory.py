@@ -9,7 +9,7 @@ import pytest
 import torch
 from model_tiny import TINY, frame, roughen
 
-from crkd_core.config import TemporalConfig
+from crkd_core.config import IDENTITY, TemporalConfig
 from crkd_core.data.batch import collate
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.data.past import picked_moments
@@ -58,11 +58,32 @@ def test_the_nearest_moment_of_each_age() -> None:
     assert picked_moments(stamps[5:], 10**10, config) == [None, None, None]
     assert picked_moments([*stamps, 10**10, 11 * 10**9], 10**10, config) == [4, 2, 0]
     assert picked_moments([], 10**10, config) == [None, None, None]
+    # 0.3 of half a second is 0.15 s.
+    often = TemporalConfig(frames=3, interval=0.5)
+    stamps = [round(s * 1e9) for s in (8.3, 8.64, 9.16, 9.36)]
+    assert picked_moments(stamps, 10**10, often) == [3, None, 1]
 
 
-def test_step_by_step_is_what_a_batch_with_its_past_is(detector) -> None:
+#: x right, y forward, one metre ahead of ego: as released networks have it.
+TURNED = ((0.0, 1.0, 0.0, 1.0), (-1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.5), (0.0, 0.0, 0.0, 1.0))
+
+
+def on_a_bend(seed: int, seconds: float):
+    """``at``, of a vehicle that turns left."""
+    one = at(seed, seconds)
+    cos, sin = np.cos(0.3 * seconds), np.sin(0.3 * seconds)
+    pose = one.global_T_ego.copy()
+    pose[:2, :2] = [[cos, -sin], [sin, cos]]
+    return dataclasses.replace(one, global_T_ego=pose)
+
+
+@pytest.mark.parametrize("grid", [IDENTITY, TURNED])
+def test_step_by_step_is_what_a_batch_with_its_past_is(grid) -> None:
     """The same network as in training: features kept and moved, or seen again."""
-    frames = [at(seed, 0.5 * seed) for seed in range(6)]
+    config = dataclasses.replace(CONFIG, ego_T_grid=grid)
+    torch.manual_seed(0)
+    detector = Detector(roughen(build_detector(config)).eval(), score_threshold=0.05)
+    frames = [on_a_bend(seed, 0.5 * seed) for seed in range(6)]
     found, _ = run(detector, frames)
     now = frames[5]
     past = []
@@ -70,14 +91,36 @@ def test_step_by_step_is_what_a_batch_with_its_past_is(detector) -> None:
         then = frames[index]
         pose = np.linalg.inv(now.global_T_ego) @ then.global_T_ego
         past.append(PastFrame(frame=then, now_T_past=pose))
-    seen = collate([dataclasses.replace(now, past=tuple(past))], CONFIG)
+    seen = collate([dataclasses.replace(now, past=tuple(past))], config)
     with torch.inference_mode():
         (expected,) = decode(
-            detector._model(seen), CONFIG, score_threshold=0.05, regress=detector.regress
+            detector._model(seen), config, score_threshold=0.05, regress=detector.regress
         )
     assert len(expected) and len(found[5]) == len(expected)
     np.testing.assert_allclose(found[5].center, expected.center, atol=1e-3)
     assert not same(detector(now), found[5])
+
+
+def test_what_was_seen_lies_where_it_is_now() -> None:
+    """By hand: a thing at (10, 5) in the world, and a vehicle that drives and turns left."""
+    config = dataclasses.replace(
+        CONFIG, ego_T_grid=TURNED, temporal=TemporalConfig(frames=3, interval=0.5)
+    )
+    then, now = at(0, 0.0, x=0.0), at(1, 1.0, x=7.0)
+    turned = now.global_T_ego.copy()
+    turned[:2] = [[0, -1, 0, 7], [1, 0, 0, 1]]
+    now = dataclasses.replace(now, global_T_ego=turned)
+    blank = torch.zeros((1, 1, *config.grid.shape))
+    # Left of the grid's origin by 5 m and ahead by 9; in the end on its right by 3, ahead by 3.
+    before, after = blank.clone(), blank.clone()
+    before[0, 0, (-5 + 24) // 2, (9 + 16) // 2] = 1
+    after[0, 0, (3 + 24) // 2, (3 + 16) // 2] = 1
+    memory = Memory().after(then, config, before)
+    found = memory.before(now, config).maps(now, config, blank)
+    assert found.shape == (1, 3, 1, *config.grid.shape)
+    torch.testing.assert_close(found[:, 1], after, atol=1e-5, rtol=0)
+    # Of half a second and of a second and a half ago nothing is known.
+    assert not found[:, 0].any() and not found[:, 2].any()
 
 
 def test_the_first_frame_has_no_past(detector) -> None:
@@ -103,6 +146,7 @@ def test_skipped_frames_leave_what_the_others_need(detector) -> None:
     ("change", "why"),
     [
         ({"stamp_ns": 10**18 - 10**9}, "time did not go on"),
+        ({"stamp_ns": 10**18 + 2 * 10**9}, "time did not go on"),
         # Differences of unsigned numbers never fall below 0.
         ({"stamp_ns": np.uint64(10**18 - 10**9)}, "time did not go on"),
         ({"global_T_ego": None}, "the pose is not known"),
@@ -130,6 +174,24 @@ def test_a_map_jumps_where_no_vehicle_gets_to(metres, seconds, kept, detector) -
     _, memory = run(detector, [at(0, 0.0, x=0.0)])
     left = memory.before(at(1, seconds, x=metres), CONFIG)
     assert (left.moments == memory.moments, left.forgot == "") == (kept, kept)
+
+
+def test_another_drive_is_remembered_from_its_first_frame(detector) -> None:
+    frames = [at(seed, 0.5 * seed) for seed in range(3)]
+    other = [dataclasses.replace(at(seed, 0.5 * seed), scene="another") for seed in range(3, 7)]
+    expected, _ = run(detector, other)
+    found, memory = run(detector, [*frames, *other])
+    assert same(found[-1], expected[-1])
+    assert (len(memory.moments), memory.forgot) == (4, "")
+
+
+def test_a_jump_is_one_since_the_newest_moment(detector) -> None:
+    """In two seconds a vehicle gets 140 m far, and not in half of one."""
+    frames = [at(seed, 0.5 * seed, x=0.0) for seed in range(4)]
+    _, memory = run(detector, frames)
+    assert memory.before(at(4, 2.0, x=100.0), CONFIG).forgot == "ego motion jumped"
+    _, memory = run(detector, [at(seed, 0.5 * seed, x=30.0 * seed) for seed in range(4)])
+    assert memory.before(at(4, 2.0, x=120.0), CONFIG).forgot == ""
 
 
 def test_a_first_pose_that_is_not_finite_is_not_remembered(detector) -> None:
