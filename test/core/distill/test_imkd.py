@@ -215,6 +215,7 @@ def test_without_truth_cells_count_where_the_teacher_sees_something(cells) -> No
     near[4:7, 5:8] = True
     assert (found[1][~near] == 0).all()
     assert float(found[1][5, 6]) > 0.9
+    assert (found[1][near] > 0).all()
     # A sample of which nobody knows anything changes nothing of what the other one teaches.
     empty = seen_at(said(1))
     alone = cell_weights(config, empty.fused, empty, half)
