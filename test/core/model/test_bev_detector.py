@@ -58,6 +58,16 @@ def test_shapes(model):
 
 
 @torch.no_grad()
+def test_what_is_compared_of_the_camera_is_behind_its_gate(model):
+    """g1 F1, with the gate's own channels: camera before radar."""
+    output = model(batch(0, 1))
+    joint = torch.cat([output.camera_bev, output.radar_bev], 1)
+    gate = model.fuser.gate(joint).sigmoid()[:, : output.camera_bev.shape[1]]
+    torch.testing.assert_close(output.gated_camera, gate * output.camera_bev)
+    assert not torch.allclose(output.gated_camera, output.camera_bev)
+
+
+@torch.no_grad()
 def test_a_missing_camera_counts_for_nothing_whatever_its_pixels_hold(model):
     b = batch(0, 1)
     b.camera_present[0, 1] = b.camera_present[1, 5] = False
