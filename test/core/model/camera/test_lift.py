@@ -128,6 +128,16 @@ def test_the_cache_follows_the_numbers_not_the_object(lift):
     assert len(lift._cache) <= 4
 
 
+def test_the_cache_tells_whose_cameras_they_are(lift):
+    """Of two Frames of one rig the first has no cameras, and then the second."""
+    b = batch(0, 0)
+    for blind in (0, 1):
+        present = torch.ones_like(b.camera_present)
+        present[blind] = False
+        bev, _ = lift(features(present), b.grid_T_pixel, present)
+        assert not bev[blind].any() and bev[1 - blind].any()
+
+
 def test_a_matrix_that_is_not_finite_is_refused_only_where_the_camera_is_present(lift):
     b = batch(0)
     b.grid_T_pixel[0, 3] = float("nan")
