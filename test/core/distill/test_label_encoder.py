@@ -49,7 +49,16 @@ def test_boxes_are_drawn_as_the_slow_way_draws_them() -> None:
     grid = dataclasses.replace(TINY.grid, cell=1.0)
     config = dataclasses.replace(TINY, grid=grid)
     boxes = [truth.select(truth.label == truth.label[0]) for truth in truths(3, 4)]
-    boxes = [truth.select(slice(0, 1)) for truth in boxes]
+    # A long one across the axes, and one that reaches the middle of no cell.
+    boxes = [
+        dataclasses.replace(
+            truth.select(slice(0, 1)),
+            center=np.array([[3.1, 2.2, 0.5]]),
+            size=np.array([size]),
+            yaw=np.array([0.6]),
+        )
+        for truth, size in zip(boxes, [(20.0, 4.0, 2.0), (0.4, 0.4, 1.0)], strict=True)
+    ]
     numbers, classes = label_maps(targets_of(boxes, config), config)
     for sample, truth in enumerate(boxes):
         x, y = truth.center[0, :2]
