@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from crkd_maps import output, targets, truths
 from distill_tiny import FRAMES, TEACHER, a_config, settled
 from model_tiny import TINY
 
-from crkd_core.config import CellWeightConfig, ImkdConfig
+from crkd_core.config import CellWeightConfig, ImkdConfig, TaskConfig
+from crkd_core.distill.adapt import AdaptError
 from crkd_core.distill.criterion import DistillationLoss
 from crkd_core.distill.features import weighted_error
 from crkd_core.distill.imkd import Imkd
 from crkd_core.distill.label_encoder import LabelEncoder
 from crkd_core.distill.label_teacher import LabelTeacher
-from crkd_core.distill.teacher import PARTS, Teacher
+from crkd_core.distill.teacher import PARTS, Teacher, TeacherError
 from crkd_core.distill.training import methods_of
 from crkd_core.distill.views import TaughtViews
 from crkd_core.model.build import build_detector
@@ -25,6 +27,10 @@ from crkd_core.model.checkpoint import save_weights
 from crkd_core.model.output import ModelOutput
 
 X, Y = TINY.grid.shape
+#: Every class in a task of its own.
+ALONE = dataclasses.replace(
+    TINY.head, tasks=tuple(TaskConfig(classes=(name,)) for name in TINY.classes)
+)
 MASTER = Teacher(build_detector(TEACHER), keep=PARTS)
 
 
@@ -121,6 +127,53 @@ def test_what_is_read_of_the_teacher() -> None:
     assert read("lidar_fused", lidar_map="lidar_bev") == {"lidar_bev", "heatmap"}
     assert read("response_heatmap") == {"heatmap"}
     assert read("response_box") == {"heatmap", "boxes"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "student", "settings", "message"),
+    [
+        ("lidar_radar", {}, {"sensors": ("CAM_FRONT",)}, "tiny sees no radar, .*lidar_radar=0"),
+        ("lidar_fused", {}, {"lidar_map": "lidar_bev"}, "no LiDAR branch, and lidar_fused reads"),
+        ("label_fused", {"grid": dataclasses.replace(TINY.grid, cell=4.0)}, {}, "2 and 4 m"),
+        ("response_box", {"head": ALONE}, {}, "into different tasks, .*response_box=0"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(loss, student, settings, message) -> None:
+    """Only where a chosen loss is about it."""
+    sensors = settings.get("sensors", ())
+    keys = {k: v for k, v in settings.items() if k != "sensors"}
+    blind = Teacher(build_detector(TINY))
+    ours = dataclasses.replace(TINY, **student)
+    labels = LabelTeacher(LabelEncoder(TINY, width=8), teacher_checksum="")
+    for name in (loss, "response_heatmap" if loss != "response_box" else "label_fused"):
+        config = ImkdConfig(teacher="", teacher_checksum="", losses={name: 1.0}, **keys)
+        build = partial(Imkd, config, student=ours, teacher=blind, labels=labels, sensors=sensors)
+        if name != loss:
+            build()
+            continue
+        with pytest.raises(AdaptError, match=message):
+            build()
+
+
+def test_a_changed_label_encoder_is_noticed() -> None:
+    labels = LabelTeacher(LabelEncoder(TEACHER, width=8), teacher_checksum="")
+    config = ImkdConfig(teacher="", teacher_checksum="", losses={"label_fused": 1.0})
+    method = Imkd(config, student=TINY, teacher=MASTER, labels=labels)
+    method.verify()
+    labels.encoder.out[0].bias.data += 1
+    with pytest.raises(TeacherError, match="label encoder of tiny_teacher has changed"):
+        method.verify()
+
+
+def test_the_whole_map_learns_from_labels_too() -> None:
+    config = ImkdConfig(
+        teacher="", teacher_checksum="", losses={"label_fused": 1.0}, partition="whole"
+    )
+    labels = LabelTeacher(LabelEncoder(TEACHER, width=8), teacher_checksum="")
+    method = Imkd(config, student=TINY, teacher=MASTER, labels=labels)
+    student = output(0, grad=True)
+    method.terms(student, output(1), targets(truths(3, 4)))["label_fused"].backward()
+    assert (student.fused.grad.abs().sum((0, 2, 3)) > 0).all()
 
 
 def test_boxes_are_learned_alone_beside_a_teacher_too(tmp_path) -> None:
