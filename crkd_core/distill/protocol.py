@@ -170,6 +170,8 @@ def measured_start(
     starts = [path for path in (config.start, config.start_image) if path is not None]
     networks = [*(method.teacher for method in config.distillations), *starts]
     is_unseen, notes = check_origins(drives, networks)
+    if more is not None and more.pseudo_labels is not None:
+        is_unseen = False  # A file of boxes does not say which detector made it.
     config, found = before(config, drives, allow_weak=allow_weak, device=device, kept=kept)
     return config, dataclasses.replace(found, notes=(*found.notes, *notes), is_unseen=is_unseen)
 

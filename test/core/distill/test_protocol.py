@@ -13,7 +13,7 @@ from model_tiny import TINY
 from typer.testing import CliRunner
 
 from crkd_core.cli import app
-from crkd_core.config import RESPD_CHANNELS, CrkdConfig, TrainConfig
+from crkd_core.config import RESPD_CHANNELS, CrkdConfig, TrainConfig, UnlabelledConfig
 from crkd_core.distill.held_out import HeldOut, ProtocolError, check_apart, measure, measured
 from crkd_core.distill.origins import check_origins
 from crkd_core.distill.protocol import Protocol, judge
@@ -189,6 +189,35 @@ def test_networks_that_were_trained_on_held_out_drives_are_refused(tiny_world, t
     with pytest.raises(ProtocolError, match=f"{seen}.* was trained on|{later}.* was trained on"):
         CliRunner().invoke(app, words, catch_exceptions=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_a_network_has_learned_from_is_followed(tiny_world, tmp_path) -> None:
+    held_out = HeldOut(data=tiny_world, split="mini_val")
+
+    def taught_by(name: str, teacher: Path, **config) -> Path:
+        crkd = CrkdConfig(teacher=str(teacher), teacher_checksum="0")
+        return a_run_folder(tmp_path / name, tiny_world, "mini_train", crkd=crkd, **config)
+
+    seen = a_run_folder(tmp_path / "seen", tiny_world, "mini_val") / "weights.safetensors"
+    apart = a_run_folder(tmp_path / "apart", tiny_world, "mini_train") / "weights.safetensors"
+    student = taught_by("student", seen)
+    later = taught_by("later", apart, start=str(student / "weights.safetensors"))
+    for network in (student, later):
+        with pytest.raises(ProtocolError, match=rf"{network} has learned from {seen.parent}, whi"):
+            check_origins(held_out, [network])
+    assert check_origins(held_out, [taught_by("good", apart, start=str(apart))]) == (True, [])
+    # Nobody can tell who taught it, or who drew its boxes; what it was trained on itself counts.
+    alone = tmp_path / "alone.safetensors"
+    assert check_origins(held_out, [taught_by("untold", alone)]) == (False, [])
+    own = a_run_folder(tmp_path / "own", tiny_world, "mini_val", start=str(alone))
+    with pytest.raises(ProtocolError, match=f"{own} was trained on"):
+        check_origins(held_out, [own])
+    drives = UnlabelledConfig(data=str(tiny_world), split="mini_train", pseudo_labels="found.json")
+    drawn = a_run_folder(tmp_path / "drawn", tiny_world, "mini_train", unlabelled=drives)
+    assert check_origins(held_out, [drawn]) == (False, [])
+    # Its teacher lay where its own folder was moved to: that one is gone.
+    moved = taught_by("moved", tmp_path / "moved" / "weights.safetensors")
+    assert check_origins(held_out, [moved]) == (False, [])
 
 
 def test_a_title_claims_no_more_than_is_known() -> None:
