@@ -11,15 +11,18 @@ from crkd_core.commands.options import Device, Out, Overwrite, Split, Version, l
 from crkd_core.config import ConfigError
 from crkd_core.files import ITSELF, check_output
 
+RadarPoints = Annotated[
+    int | None,
+    typer.Option(min=1, help="Points within the grid that exported networks hold; default: 4096."),
+]
+
 
 def export(
     context: typer.Context,
     weights: Annotated[Path, typer.Argument(help="A .safetensors detector, or a run folder.")],
     out: Annotated[Path, typer.Option(help="FILE.onnx, or FILE.pt2 of torch.export.")],
     cameras: Annotated[int, typer.Option(min=1, max=6, help="Images that it holds.")] = 6,
-    radar_points: Annotated[
-        int | None, typer.Option(min=1, help="Points within the grid that it holds.")
-    ] = None,
+    radar_points: RadarPoints = None,
     int8_data: Annotated[
         Path | None,
         typer.Option(help="Convolutions in int8, with ranges seen on Frames of this data set."),
@@ -83,6 +86,7 @@ def engines(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Only so many of the split, evenly spread.")
     ] = None,
+    radar_points: RadarPoints = None,
     device: Device = "cpu",
     version: Version = None,
     overwrite: Overwrite = False,
@@ -90,6 +94,9 @@ def engines(
     """Engines and precisions side by side: speed against mAP and NDS (nuScenes)."""
     from crkd_core.data.vod.layout import is_vod
     from crkd_core.evaluate.engines import RESULTS, compare_engines
+    from crkd_core.infer.detector import usable_device
+    from crkd_core.infer.engines.inputs import Capacity
+    from crkd_core.model.checkpoint import read_config
 
     if is_vod(data):
         raise ConfigError(
@@ -97,6 +104,11 @@ def engines(
         )
     if int8_split is None:
         leave_out(context, "int8_frames", beside="of --int8-split, which is not given")
+    config = read_config(weights)
+    if config.radar is None:
+        leave_out(context, "radar_points", beside=f"{config.name} reads no radars")
+    if usable_device(device).type != "cpu":
+        leave_out(context, "radar_points", beside="of exported networks, which run on the CPU")
     check_output(out, results=RESULTS, overwrite=overwrite)
     compare_engines(
         weights,
@@ -106,6 +118,7 @@ def engines(
         int8_split=int8_split,
         int8_frames=int8_frames,
         samples=samples,
+        capacity=None if radar_points is None else Capacity(radar_points=radar_points),
         device=device,
         version=version,
     )

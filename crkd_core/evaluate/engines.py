@@ -25,6 +25,7 @@ from crkd_core.files import write_json, write_text
 from crkd_core.frame import Frame
 from crkd_core.infer.bench import machine
 from crkd_core.infer.detector import Detector, InferError, usable_device
+from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.int8 import refuse_memory
 from crkd_core.infer.engines.runtimes import ENDINGS
 from crkd_core.infer.memory import Memory
@@ -97,6 +98,7 @@ def compare_engines(
     int8_split: str | None = None,
     int8_frames: int = 64,
     samples: int | None = None,
+    capacity: Capacity | None = None,
     device: str = "cpu",
     version: str | None = None,
 ) -> list[EngineResult]:
@@ -110,6 +112,7 @@ def compare_engines(
         int8_split: where int8 sees its ranges; None: int8 is left out.
         int8_frames: how many Frames of that split, evenly spread.
         samples: only so many of ``split``, evenly spread; None = all.
+        capacity: how much exported networks hold; None = Capacity().
         device: "cpu", "cuda" or "cuda:N"; each has engines of its own.
         version: version folder of the data set; None = the one that holds the split.
 
@@ -141,11 +144,12 @@ def compare_engines(
             NuScenes(data, split=int8_split, version=version), int8_split, model.config
         )
     wanted = [(engine, precision) for engine, precision in VARIANTS[on.type] if there(engine)]
-    detectors = variants(model, wanted, device=on, score_threshold=SCORED_FROM)
+    detectors = variants(model, wanted, device=on, capacity=capacity, score_threshold=SCORED_FROM)
     if seen is not None:
         detectors += variants(
             model,
             [(engine, "fp32") for engine in INT8 if there(engine)],
+            capacity=capacity,
             calibration=spread(seen, int8_frames),
             score_threshold=SCORED_FROM,
         )

@@ -13,6 +13,7 @@ from crkd_core.config import Engine, Precision
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.engines.export import export
+from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.engines.runtimes import ENDINGS, check_engine
 from crkd_core.model.detector import BevDetector
 
@@ -22,6 +23,7 @@ def variants(
     wanted: Sequence[tuple[Engine, Precision]],
     *,
     device: str | torch.device = "cpu",
+    capacity: Capacity | None = None,
     calibration: Iterable[Frame] | None = None,
     score_threshold: float = SCORE_THRESHOLD,
 ) -> list[Detector]:
@@ -31,6 +33,7 @@ def variants(
         model: as built or loaded; left as it is.
         wanted: engine and precision of each.
         device: see Detector; engines that run exported files are of the CPU.
+        capacity: how much exported files hold; None = Capacity().
         calibration: Frames that show ranges: then the exported file is in int8, whatever precision
             is named.
         score_threshold: see Detector.
@@ -47,7 +50,7 @@ def variants(
             if engine in ENDINGS:
                 path = Path(folder, f"network{ENDINGS[engine]}")
                 if not path.exists():
-                    export(model, path, calibration=calibration)
+                    export(model, path, capacity=capacity, calibration=calibration)
                 one = Detector.load(
                     path, engine=engine, precision=precision, score_threshold=score_threshold
                 )

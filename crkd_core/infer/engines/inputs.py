@@ -180,8 +180,8 @@ class FixedInputs:
         slots = self.capacity.cameras
         if len(seen) > slots:
             raise EngineError(
-                f"a Frame has {len(seen)} cameras and there is room for {slots}: export with "
-                f"--cameras {len(seen)}"
+                f"a Frame has {len(seen)} cameras and there is room for {slots}: give a file of "
+                f"crkd export --cameras {len(seen)}"
             )
         images = seen
         if len(seen) < slots:
@@ -203,7 +203,8 @@ class FixedInputs:
         if len(inputs) > room:
             raise EngineError(
                 f"a Frame has {len(inputs)} radar points within the grid and there is room for "
-                f"{room}: export with --radar-points {len(inputs)} or more"
+                f"{room}: give a file of crkd export --radar-points {len(inputs)}, or more, and "
+                "to crkd engines that option itself"
             )
         radar = torch.zeros((room, INPUT_CHANNELS))
         radar[: len(inputs)] = inputs

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -58,6 +59,18 @@ def test_engines_side_by_side(place, tmp_path):
     note = "int8 saw its ranges on 2 of the 2 samples that are scored"
     assert note in text and note in done.output.replace("\n", " ")
     assert run(*words, "--out", tmp_path).exit_code == 1  # Results are there already.
+
+
+def test_a_frame_with_more_radar_points_than_there_is_room_for(place, tmp_path, monkeypatch):
+    monkeypatch.setitem(engines.VARIANTS, "cpu", (("export", "fp32"),))
+    words = ["engines", place / "weights.safetensors", "--data", place / "data", "--split", SPLIT]
+    words += ["--out", tmp_path]
+    done = run(*words, "--radar-points", 1)
+    assert re.search(
+        r"--radar-points \d+, or more, and to crkd engines that option", str(done.exception)
+    )
+    done = run(*words, "--radar-points", 300)
+    assert done.exit_code == 0, done.exception
 
 
 def test_classes_that_are_not_scored_are_named(place, tmp_path, capsys, monkeypatch):
