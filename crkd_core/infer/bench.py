@@ -22,6 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import DetectorConfig, Engine, Precision
 from crkd_core.data.batch import collate
+from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
+from crkd_core.data.vod.classes import VOD_CLASSES
+from crkd_core.data.vod.layout import Vod
 from crkd_core.frame import Frame
 from crkd_core.infer.detector import Detector, usable_device
 from crkd_core.infer.engines.runtimes import PRECISIONS
@@ -37,18 +40,21 @@ from crkd_core.presets import preset
 from crkd_core.sensors import CAMERAS, RADAR_COLUMNS, RADARS
 from crkd_core.tables import Table, print_tables
 
-#: LiDAR points of a Frame of ten sweeps, as on nuScenes.
-LIDAR_POINTS = 250_000
+#: LiDAR points of a sweep, as on nuScenes.
+SWEEP_POINTS = 25_000
 
 _EGO_T_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
 
 
 def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1500) -> Frame:
-    """A Frame of noise with six cameras around the vehicle, images as recorded at 1.5 x the input.
+    """A Frame of noise with all sensors of the data set that a detector's classes are of.
 
-    Radar points lie within the grid, new, of all radars; LiDAR points where the network reads
-    them.
+    Of nuScenes six cameras around the vehicle and five radars, of View-of-Delft one and one.
+    Images are as recorded at 1.5 x the input. Radar points lie within the grid, new, of all
+    radars; LiDAR points where the network reads them.
     """
+    of_vod = {*config.classes} <= {*VOD_CLASSES} and not {*config.classes} <= {*NUSCENES_CLASSES}
+    rig = (*Vod.cameras, *Vod.radars) if of_vod else (*CAMERAS, *RADARS)
     rng = np.random.default_rng(seed)
     width = round(config.image.width * 1.5)
     height = round(width * 9 / 16)
@@ -60,8 +66,8 @@ def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1
     radar = np.zeros((radar_points, len(RADAR_COLUMNS)), np.float32)
     radar[:, :2] = rng.uniform(config.grid.low[:2], config.grid.high[:2], (radar_points, 2))
     radar[:, 5:10] = rng.normal(0, 5, (radar_points, 5))
-    radar[:, -1] = rng.integers(0, len(RADARS), radar_points)
-    return Frame(
+    radar[:, -1] = rng.choice([k for k, name in enumerate(RADARS) if name in rig], radar_points)
+    frame = Frame(
         stamp_ns=0,
         images=tuple(rng.integers(0, 255, (len(CAMERAS), height, width, 3), np.uint8)),
         intrinsics=np.tile(intrinsics, (len(CAMERAS), 1, 1)),
@@ -69,15 +75,21 @@ def random_frame(config: DetectorConfig, *, seed: int = 0, radar_points: int = 1
         radar=radar,
         lidar=random_cloud(config, rng) if "lidar" in config.branches else None,
     )
+    return frame.keeping(rig)
 
 
 def random_cloud(config: DetectorConfig, rng: np.random.Generator) -> NDArray[np.float32]:
-    """[LIDAR_POINTS, 5] within the grid, of ten sweeps; nearer to the vehicle it is denser."""
+    """[N, 5] within the grid, of as many sweeps as are read; nearer to the vehicle it is denser.
+
+    A detector without a LiDAR branch learns depths from one.
+    """
+    sweeps = 1 if config.lidar is None else config.lidar.sweeps
+    count = SWEEP_POINTS * sweeps
     low, high = np.array(config.grid.low), np.array(config.grid.high)
-    lidar = np.zeros((LIDAR_POINTS, 5), np.float32)
-    lidar[:, :3] = (low + high) / 2 + (high - low) / 2 * rng.uniform(-1, 1, (LIDAR_POINTS, 3)) ** 3
-    lidar[:, 3] = rng.uniform(0, 255, LIDAR_POINTS)
-    lidar[:, 4] = rng.integers(0, 10, LIDAR_POINTS) * 0.05
+    lidar = np.zeros((count, 5), np.float32)
+    lidar[:, :3] = (low + high) / 2 + (high - low) / 2 * rng.uniform(-1, 1, (count, 3)) ** 3
+    lidar[:, 3] = rng.uniform(0, 255, count)
+    lidar[:, 4] = rng.integers(0, sweeps, count) * 0.05
     return lidar
 
 

@@ -1,6 +1,6 @@
 """Where the time of one frame goes, stage by stage, and how near each is to the limit.
 
-Nothing is left out: the stages add up to the way from six JPEGs, of a network that reads cameras,
+Nothing is left out: the stages add up to the way from JPEGs, of a network that reads cameras,
 to boxes; "other" is what lies between the parts of the network. What a node's messages cost on top
 says ``crkd overhead``.
 """
@@ -82,9 +82,10 @@ def stages(detector: Detector, frame: Frame, *, rounds: int) -> list[Stage]:
         rounds: timed frames, after one untimed.
     """
     jpegs = [
-        simplejpeg.encode_jpeg(_picture(index, image.shape), quality=_JPEG_QUALITY)
+        None
+        if image is None
+        else simplejpeg.encode_jpeg(_picture(index, image.shape), quality=_JPEG_QUALITY)
         for index, image in enumerate(frame.images)
-        if image is not None
     ]
     spent: defaultdict[str, list[float]] = defaultdict(list)
     frame, memory = recalling(detector, frame)
@@ -146,7 +147,7 @@ def _one_frame(
     detector: Detector,
     frame: Frame,
     memory: Memory | None,
-    jpegs: list[bytes],
+    jpegs: list[bytes | None],
     parts: dict[str, float],
 ) -> dict[str, float]:
     """Seconds of the stages of one frame."""
@@ -158,7 +159,9 @@ def _one_frame(
         found[name] = marks[-1] - marks[-2]
 
     if "camera" in detector.config.branches:
-        images = tuple(decode_jpeg(data, source="bench") for data in jpegs)
+        images = tuple(
+            None if data is None else decode_jpeg(data, source="bench") for data in jpegs
+        )
         until_now("JPEG")
         frame = prepare(dataclasses.replace(frame, images=images), detector.config.image)
         until_now("resize")

@@ -35,7 +35,7 @@ def test_a_network_without_cameras_has_no_curve_of_them() -> None:
 
 
 def test_a_network_with_lidar_has_as_many_voxels_a_cell_on_every_grid(monkeypatch) -> None:
-    monkeypatch.setattr("crkd_core.infer.bench.LIDAR_POINTS", 100)
+    monkeypatch.setattr("crkd_core.infer.bench.SWEEP_POINTS", 100)
     points = settings(with_branches("lidar"))
     assert {point.what for point in points} == {"grid"}
     for point in points:

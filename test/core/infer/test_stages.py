@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from model_tiny import TINY, with_branches
 from torch.utils.flop_counter import FlopCounterMode
 
 from crkd_core.config import GuideConfig, TemporalConfig
+from crkd_core.data.batch import collate
 from crkd_core.infer.bench import random_frame
 from crkd_core.infer.detector import Detector
 from crkd_core.infer.fused import directly
@@ -18,6 +20,7 @@ from crkd_core.infer.plain_layers import Rates, rates
 from crkd_core.infer.stage_report import RESULTS, stage_table, write_stages
 from crkd_core.infer.stages import driving, recalling, stages
 from crkd_core.model.build import build_detector
+from crkd_core.presets import preset
 
 REMEMBERING = dataclasses.replace(
     TINY, guide=GuideConfig(intensity="activation"), temporal=TemporalConfig(frames=2)
@@ -53,6 +56,33 @@ def test_a_network_without_cameras_pays_for_no_images():
     detector = Detector(build_detector(with_branches("radar")))
     names = [stage.name for stage in stages(detector, random_frame(detector.config), rounds=1)]
     assert names[:2] == ["batch, upload", "radar"]
+
+
+@pytest.mark.parametrize("name", ["vod_student", "vod_teacher"])
+def test_a_detector_of_view_of_delft_is_timed_with_its_one_camera_and_one_radar(name):
+    config = preset(name).detector
+    frame = random_frame(config)
+    batch = collate([frame], config)
+    assert batch.camera_present[0].tolist() == [True] + 5 * [False]
+    assert {*frame.radar[:, -1]} == {0} and frame.radar_present.tolist() == [True] + 4 * [False]
+    assert config.lidar is None or {*frame.lidar[:, 4]} == {0}
+    detector = Detector(build_detector(config))
+    found = {stage.name: stage for stage in stages(detector, frame, rounds=1)}
+    assert found["backbone"].gflop == pytest.approx(_of_one_image(detector, "backbone"), rel=0.1)
+
+
+def _of_one_image(detector, part):
+    """GFLOP of a part of the image branch for a single image."""
+    size = detector.config.image
+    with FlopCounterMode(display=False) as counter, directly(detector._model):
+        getattr(detector._model.image, part)(torch.zeros(1, 3, size.height, size.width))
+    return counter.get_total_flops() / 1e9
+
+
+def test_a_detector_of_nuscenes_is_timed_with_six_cameras_and_five_radars():
+    frame = random_frame(preset("demo_teacher").detector)
+    assert all(image is not None for image in frame.images) and frame.radar_present.all()
+    assert len(np.unique(frame.lidar[:, 4])) == 10
 
 
 def test_the_work_of_the_stages_is_that_of_a_frame(detector, found):
