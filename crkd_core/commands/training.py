@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ from crkd_core.commands.runs import (
     resumed,
     unlabelled_drives,
 )
-from crkd_core.config import ConfigError, TrainConfig
+from crkd_core.config import ConfigError, TrainConfig, UnlabelledConfig
 from crkd_core.config.override import override
 from crkd_core.presets import preset as find_preset
 
@@ -47,8 +48,8 @@ def train(
     start: Annotated[
         Path | None,
         typer.Option(
-            help="Go on from this run folder or weights file, with its network; --preset then "
-            "gives the training settings alone."
+            help="Go on from this run folder or weights file, with its network and, of a folder, "
+            "its training settings and pseudo-labels; --preset gives other training settings."
         ),
     ] = None,
     unlabelled: Unlabelled = None,
@@ -83,7 +84,7 @@ def train(
                 "--unlabelled: a plain training learns nothing from drives without boxes; give "
                 "those of a detector by --pseudo-labels, or distil (crkd distill)"
             )
-        config = dataclasses.replace(_from_start(start, preset), unlabelled=drives)
+        config = _from_start(start, preset, drives)
         if steps is not None:
             config = dataclasses.replace(config, steps=steps)
         config = override(config, set_ or [])
@@ -100,20 +101,34 @@ def train(
         print(f"weights: {run.path / WEIGHTS}")
 
 
-def _from_start(start: Path | None, preset: str | None) -> TrainConfig:
-    """The settings of a training without teacher, of a random or a trained network."""
+def _from_start(
+    start: Path | None, preset: str | None, drives: UnlabelledConfig | None
+) -> TrainConfig:
+    """The settings of a training without teacher, of a random or a trained network.
+
+    Drives without boxes are those that are given, else those of the run to start from.
+    """
     if start is None:
-        return find_preset(preset or "demo_student")
+        return dataclasses.replace(find_preset(preset or "demo_student"), unlabelled=drives)
     from crkd_core.distill.settings import start_config
     from crkd_core.model.checkpoint import weights_file
 
     weights = weights_file(start)  # First: a wrong path is no name of a preset.
     config, _ = start_config(str(start), preset)
+    drives = drives or config.unlabelled
+    if drives is not None and drives.pseudo_labels is None:
+        warnings.warn(
+            f"{start} was taught in drives without boxes too, {drives.split} of {drives.data}, "
+            "from which a training without teacher learns nothing: they are left out; "
+            "--unlabelled with --pseudo-labels, or crkd distill, takes them in",
+            stacklevel=2,
+        )
+        drives = None
     return dataclasses.replace(
         config,
         start=str(weights.resolve()),
         start_image=None,
         crkd=None,
         imkd=None,
-        unlabelled=None,
+        unlabelled=drives,
     )

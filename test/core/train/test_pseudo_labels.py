@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from crkd_core.boxes import Detections
 from crkd_core.cli import app
-from crkd_core.config import ConfigError, UnlabelledConfig
+from crkd_core.config import ConfigError, CrkdConfig, UnlabelledConfig
 from crkd_core.data.nuscenes.classes import NUSCENES_CLASSES
 from crkd_core.data.nuscenes.reader import NuScenes, NuScenesFrames
 from crkd_core.distill.cache import FeatureCache
@@ -212,6 +212,21 @@ def test_the_command_trains_on_the_boxes_of_crkd_evaluate(tiny_world, tmp_path):
     assert done.exit_code == 0, done.output
     lines = [json.loads(line) for line in (taught / "metrics.jsonl").read_text().splitlines()]
     assert len(lines) == 2 and all(line["respd_box"] > 0 < line["depth"] for line in lines)
+    # Who goes on from it learns them too, as a student that is distilled from there does.
+    later = tmp_path / "later"
+    done = run(*words[:-1], later, "--start", other, "--steps", 1)
+    assert done.exit_code == 0, done.output
+    assert Run.open(later).config.unlabelled == drives
+    # Drives that a teacher alone spoke about are left out with a word.
+    crkd = CrkdConfig(teacher=str(lidar), teacher_checksum="0")
+    alone = UnlabelledConfig(data=str(tiny_world), split="mini_val")
+    config = Run.open(other).config
+    config = dataclasses.replace(config, crkd=crkd, unlabelled=alone)
+    Run.start(tmp_path / "alone", config, data=str(tiny_world), split="mini_train")
+    save_weights(settled(TINY), tmp_path / "alone" / "weights.safetensors")
+    with pytest.warns(UserWarning, match="from which a training without teacher learns nothing"):
+        run(*words[:-1], tmp_path / "plain", "--start", tmp_path / "alone", "--steps", 1)
+    assert Run.open(tmp_path / "plain").config.unlabelled is None
     # Other boxes are another training.
     results = json.loads(boxes.read_text())
     next(boxes for boxes in results["results"].values() if boxes).pop()
