@@ -62,6 +62,7 @@ def check_output(
     overwrite: bool = False,
     option: str = "--overwrite",
     place: str = "--out",
+    read: Sequence[Path] = (),
 ) -> None:
     """Refuse a place where nothing can or must be written before long work is begun for it.
 
@@ -73,13 +74,18 @@ def check_output(
         overwrite: whether results that are there are replaced.
         option: what would say so, for the error.
         place: the option that names ``path``, for the error.
+        read: what the command reads, which is never replaced.
 
     Raises:
-        OutputError: something on the way to ``path`` is no folder, or nothing can be made there;
-            or results are there already.
+        OutputError: ``path`` is what is read; something on the way to it is no folder, or nothing
+            can be made there; or results are there already.
     """
     if results == ITSELF and os.path.isdir(path):  # noqa: PTH112  # False of names too long.
         raise OutputError(f"cannot write to {path}: it is a folder; choose another {place}")
+    for source in read:
+        with contextlib.suppress(OSError):  # Neither is there to be lost.
+            if path.samefile(source):
+                raise OutputError(f"cannot write to {path}: it is read; choose another {place}")
     there = [path / name for name in results if os.path.lexists(path / name)]
     if there and not overwrite:
         names = ", ".join(place.name for place in there)

@@ -54,7 +54,7 @@ def label_encoder(
 
     weights = weights_file(teacher)
     path = out or weights.with_name(LABEL_ENCODER)
-    check_output(path, results=ITSELF, overwrite=overwrite)
+    check_output(path, results=ITSELF, overwrite=overwrite, read=[weights])
     usable_device(device)
     begun = LabelCheckpoint.beside(path).path
     if begun.exists() and not (resume or overwrite):

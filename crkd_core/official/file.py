@@ -32,11 +32,11 @@ def import_official(
 
     Raises:
         OfficialError: the file cannot be read, or holds another network.
-        OutputError: ``out`` exists, or cannot be written.
+        OutputError: ``out`` exists, is ``path``, or cannot be written.
         OSError: the folder cannot be written.
     """
     path, out = Path(path), Path(out)
-    check_output(out, results=ITSELF, overwrite=overwrite)
+    check_output(out, results=ITSELF, overwrite=overwrite, read=[path])
     model = read_official(path, part=part)
     extra = {"imported_from": path.name, "imported_sha256": _sha256(path)}
     check_output(out, results=ITSELF, overwrite=overwrite)

@@ -47,7 +47,8 @@ def write(
 ) -> None:
     """Write the calibration of a data set or a bag as a file for the node."""
     _check_source(context, data, bag)
-    check_output(out, results=ITSELF, overwrite=overwrite)
+    read = [path for path in (bag, params) if path is not None]
+    check_output(out, results=ITSELF, overwrite=overwrite, read=read)
     calibration, source = _load(
         data=data,
         bag=bag,

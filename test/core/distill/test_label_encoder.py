@@ -336,6 +336,9 @@ def test_nothing_is_begun_that_could_not_be_written_or_would_replace_a_killed_tr
     told(OutputError, "it is a folder", "--overwrite", "--out", tmp_path / "folder")
     told(OutputError, "weights.safetensors is not a folder", "--out",
          tmp_path / "weights.safetensors" / "encoder")  # fmt: skip
+    for choice in ((), ("--overwrite",)):
+        told(OutputError, "it is read; choose another --out", *choice, "--out",
+             tmp_path / "folder" / ".." / "weights.safetensors")  # fmt: skip
     told(InferError, "expected cpu, cuda", "--device", "moon")
     checkpoint = tmp_path / "label_encoder.checkpoint.pt"
     checkpoint.write_bytes(b"hours")

@@ -52,6 +52,11 @@ def test_import_and_load(released: Path, tmp_path: Path) -> None:
     assert (out.stat().st_mtime_ns, out.stat().st_size) == (before.st_mtime_ns, before.st_size)
     import_official(released, out, overwrite=True)
     assert out.stat().st_mtime_ns > before.st_mtime_ns
+    # Nor may any what it reads.
+    data = released.read_bytes()
+    with pytest.raises(OutputError, match="it is read; choose another --out"):
+        import_official(released, released, overwrite=True)
+    assert released.read_bytes() == data
 
 
 def test_bare_state_dict(tmp_path: Path) -> None:

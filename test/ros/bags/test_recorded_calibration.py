@@ -193,6 +193,10 @@ def test_a_written_file_is_of_cameras_as_the_nodes_parameters_say_they_are(bag, 
     calibration = Calibration.load(tmp_path / "c.yaml", base="vehicle")
     cameras = {name: calibration.camera(name) for name in CAMERAS}
     assert [name for name, one in cameras.items() if one and one.distortion] == ["CAM_BACK"]
+    # What is read is not replaced, whatever is said.
+    refused = command("write", *options, "--overwrite", "--out", params)
+    assert isinstance(refused.exception, OutputError) and "it is read" in str(refused.exception)
+    assert told in params.read_text()
 
 
 def test_the_rotation_of_a_rectified_stereo_pair_is_kept(tmp_path):
