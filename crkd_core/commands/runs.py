@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,9 +117,9 @@ def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[st
         agree: of "steps" and "preset", those that may be said again as they were.
 
     Raises:
-        RunError: there is no such run, or an option would change it.
+        RunError: there is no such run, an option would change it, or what it reads lies elsewhere.
     """
-    from crkd_core.train.run_folder import Run, RunError
+    from crkd_core.train.run_folder import RECORD, Run, RunError
 
     run = Run.open(out, split=split)
     was = {"steps": run.config.steps, "preset": run.config.detector.name}
@@ -130,7 +130,27 @@ def resumed(context: typer.Context, out: Path, *, split: str, agree: Sequence[st
             f"run keeps its configuration. Leave {', '.join(options.values())} out, or start a "
             "new run"
         )
+    for key, path in _read_beside(run.config):
+        if not Path(path).exists():
+            raise RunError(
+                f"{out} cannot go on: {path} is not there; put it back, or write where it lies "
+                f"now as {key} into {out / RECORD}"
+            )
     return run
+
+
+def _read_beside(config: TrainConfig) -> Iterator[tuple[str, str]]:
+    """What a run that goes on reads beside its training set: key of its config.json, and path."""
+    for name, method in (("crkd", config.crkd), ("imkd", config.imkd)):
+        if method is not None:
+            yield f"config.{name}.teacher", method.teacher
+    imkd = config.imkd
+    if imkd is not None and imkd.label_encoder is not None and "label_fused" in imkd.chosen:
+        yield "config.imkd.label_encoder", imkd.label_encoder
+    if config.unlabelled is not None:
+        yield "config.unlabelled.data", config.unlabelled.data
+        if config.unlabelled.pseudo_labels is not None:
+            yield "config.unlabelled.pseudo_labels", config.unlabelled.pseudo_labels
 
 
 def place_of(frames: SetFrames | MixedFrames) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -638,6 +639,16 @@ def test_the_command(tiny_world, teacher_file, tmp_path) -> None:
         CliRunner().invoke(
             app, [*arguments, "--resume", "--losses", "csrd=1"], catch_exceptions=False
         )
+    record = out / "config.json"
+    known, elsewhere = record.read_text(), tmp_path / "elsewhere.safetensors"
+    shutil.copy(teacher_file, elsewhere)
+    for place in (tmp_path / "gone.safetensors", elsewhere):
+        record.write_text(known.replace(str(teacher_file), str(place)))
+        if place != elsewhere:
+            with pytest.raises(RunError, match=r"gone.* as config\.crkd\.teacher into .*config"):
+                CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
+    again = CliRunner().invoke(app, [*arguments, "--resume"], catch_exceptions=False)
+    assert again.exit_code == 0, again.output
     (line,) = logged(Run.open(out))
     assert {"csrd", "msfd_fused", "msfd_camera", "respd_box"} <= set(line)
     assert "reld" not in line

@@ -202,6 +202,11 @@ def test_the_command_trains_on_the_boxes_of_crkd_evaluate(tiny_world, tmp_path):
     assert drives is not None
     assert (drives.pseudo_labels, drives.pseudo_score) == (str(boxes.resolve()), 0.0)
     assert run(*words, "--resume").exit_code == 0
+    moved = boxes.rename(tmp_path / "moved.json")
+    said = r"put it back, or write where it lies now as config\.unlabelled\.pseudo_labels into"
+    with pytest.raises(RunError, match=said):
+        run(*words, "--resume")
+    moved.rename(boxes)
     # With a teacher besides, they count as labelled: nothing is a teacher's alone.
     lidar, taught = tmp_path / "lidar.safetensors", tmp_path / "taught"
     save_weights(settled(TEACHER), lidar)
