@@ -58,8 +58,8 @@ class Asked:
 
         Raises:
             ExperimentError: no data, other settings than the folder's, no usable scale, weights or
-                a training that are not there, a change of what a list decides, or scored drives
-                that are learned.
+                a training that are not there, a change of what a list decides, drives without
+                boxes that are not there, or scored drives that are learned.
             ConfigError: a change that one of the runs would not take.
             DrivesError, NuScenesError: drives that cannot be had.
         """
@@ -70,6 +70,9 @@ class Asked:
             raise ExperimentError(f"{folder.path} holds no experiment yet: say --data")
         said = self._said(known)
         settings = Settings(**said) if known is None else dataclasses.replace(known, **said)
+        for spec in specs:
+            if spec.unlabelled is not None and spec.name not in settings.trained:
+                settings.unlabelled(spec.unlabelled)  # Refuses drives that there are none of.
         check_unseen(settings)
         if self.more is not None or any(spec.unlabelled == "more" for spec in specs):
             check_more(settings)

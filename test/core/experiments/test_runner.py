@@ -359,6 +359,14 @@ def test_a_training_from_elsewhere_must_not_know_the_drives_that_are_scored(data
         assert not (tmp_path / "out" / "experiment.json").exists()
 
 
+def test_a_list_without_the_drives_that_it_needs_leaves_no_settings_behind(data, tmp_path):
+    """They would hold for the next call, which mends what was wrong with them."""
+    for name, why in (("more", "say with --more where they are"), ("few", "choose 2 or more")):
+        with pytest.raises(ExperimentError, match=why):
+            experiment(name, tmp_path / name, Asked(data=data, drives="1,1,1"), seeds=1)
+        assert not (tmp_path / name).exists()
+
+
 def test_drives_without_boxes_must_not_be_scored(data, tmp_path):
     """They would be learned from what the teacher says, and are to tell how good that is."""
     asked = Asked(data=data, drives="1,1,1", scale=0.001, more=data)
