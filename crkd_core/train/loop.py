@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import signal
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from crkd_core.config import TrainConfig
-from crkd_core.files import replacing
+from crkd_core.files import write_bytes
 from crkd_core.model.detector import BevDetector
 from crkd_core.model.precision import warn_if_emulated
 from crkd_core.progress import Bar
@@ -262,11 +263,17 @@ def _not_finite(
     dump: Path = run.path / f"not_finite_step{step}{rank}.pt"
     tokens = [token for batch in batches for token in batch.inputs.tokens]
     images = torch.cat([batch.inputs.images for batch in batches])
-    with replacing(dump) as partial:
-        torch.save({"losses": losses, "tokens": tokens, "images": images}, partial)
+    # Not straight into a file: on a full disk torch ends the process.
+    data = io.BytesIO()
+    torch.save({"losses": losses, "tokens": tokens, "images": images}, data)
+    kept = f"the batch is in {dump}"
+    try:
+        write_bytes(data.getbuffer(), dump)
+    except OSError as error:
+        kept = f"the batch is not kept: {dump}: {error.strerror or error}"
     return TrainError(
-        f"the {what} is not finite at step {step}: {losses}; samples {', '.join(tokens)}; the "
-        f"batch is in {dump}. Lower it by --set learning_rate=, or look at these samples"
+        f"the {what} is not finite at step {step}: {losses}; samples {', '.join(tokens)}; "
+        f"{kept}. Lower it by --set learning_rate=, or look at these samples"
     )
 
 

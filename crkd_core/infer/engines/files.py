@@ -27,7 +27,7 @@ from torch import Tensor
 
 from crkd_core import extras
 from crkd_core.config import FORMAT, DetectorConfig, from_dict, to_dict, upgraded
-from crkd_core.files import open_file, replacing
+from crkd_core.files import open_file, write_bytes
 from crkd_core.infer.engines.fixed import FixedNetwork
 from crkd_core.infer.engines.inputs import Capacity
 from crkd_core.infer.errors import EngineError, one_line
@@ -154,8 +154,11 @@ def write_export(network: FixedNetwork, path: Path) -> Description:
     )
     if path.suffix == TORCH:
         program = _program(network)
-        with replacing(path) as partial, _quiet():
-            torch.export.save(program, partial, extra_files={KEY: about.text()})
+        # Not straight into a file: on a full disk torch ends the process.
+        data = io.BytesIO()
+        with _quiet():
+            torch.export.save(program, data, extra_files={KEY: about.text()})
+        write_bytes(data.getbuffer(), path)
     elif path.suffix == ONNX:
         needs("onnx", "onnxscript")
         program = _program(network)
@@ -172,8 +175,7 @@ def write_export(network: FixedNetwork, path: Path) -> Description:
         assert written is not None
         model = written.model_proto
         describe(model, about)
-        with replacing(path) as partial:
-            partial.write_bytes(model.SerializeToString())
+        write_bytes(model.SerializeToString(), path)
     else:
         raise EngineError(f"{path}: expected a name that ends in {ONNX} or {TORCH}")
     return about

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +114,27 @@ def test_export_writes_what_a_detector_loads(place, tmp_path):
     expected = reference(frame(0))
     np.testing.assert_allclose(np.sort(found.score), np.sort(expected.score), atol=1e-4)
     assert run(*words).exit_code == 1  # It is there already.
+
+
+LIMITED = """
+import resource, signal, sys
+from crkd_core.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+main()
+"""
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_a_full_disk_is_said_and_leaves_nothing(place, tmp_path, ending):
+    out = tmp_path / f"tiny.{ending}"
+    words = ["export", place / "weights.safetensors", "--out", out]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr[-2000:]
+    assert done.stderr.startswith("error: ") and f"{out}: File too large" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_room_for_sensors_that_a_network_does_not_read_is_neither_taken_nor_told(tmp_path):

@@ -133,6 +133,11 @@ def test_an_empty_set_and_a_nan_are_named(tmp_path):
     with pytest.raises(TrainError, match=r"not finite at step 1.*broken-sample"):
         train(run, bad)
     assert list(run.path.glob("not_finite_step1.pt"))
+    # What is wrong is said, though the batch cannot be kept.
+    run = Run.start(tmp_path / "full", a_config(), data="", split="")
+    (run.path / "not_finite_step1.pt" / "other").mkdir(parents=True)
+    with pytest.raises(TrainError, match=r"not finite.*broken-sample; the batch is not kept"):
+        train(run, bad)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(tmp_path):
