@@ -438,12 +438,12 @@ def test_a_folder_without_an_experiment_says_what_to_do(tmp_path):
 
 def test_a_training_that_goes_on_has_the_network_of_its_start(tmp_path):
     weights = Path("weights/demo_student.safetensors").resolve()
-    config = _from_start(weights, None)
+    config = _from_start(weights, None, None)
     assert config.detector == read_config(weights)
     assert config.start == str(weights) and config.crkd is config.imkd is None
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors: there is no such file"):
-        _from_start(Path("nowhere.safetensors"), None)
+        _from_start(Path("nowhere.safetensors"), None, None)
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read"):
-        _from_start(cut, None)
+        _from_start(cut, None, None)
