@@ -20,6 +20,7 @@ DOCUMENTS = [
     if path.name != "CHANGES.md"
 ]  # fmt: skip
 _BLOCK = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _INLINE = re.compile(r"`(crkd [^`]+)`")
 _ASSIGNED = re.compile(r"\w+=")
 
@@ -83,6 +84,13 @@ def test_command_lines_of_documents_are_taken(path):
         if (said := problem(words, whole))
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_command_lines_stand_in_blocks_of_shell(path):
+    """Those of other blocks would be looked at by nobody."""
+    blocks = [text for kind, text in _FENCED.findall(path.read_text()) if kind != "sh"]
+    assert not [line for text in blocks for line in text.splitlines() if line[:5] == "crkd "]
 
 
 def test_the_example_of_own_images_and_radar_runs_as_written(monkeypatch, capsys):
