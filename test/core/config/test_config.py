@@ -109,6 +109,17 @@ def test_override_takes_branches_away_and_makes_them():
         override(student, ["detector.lidar.sweeps=3"])
     with pytest.raises(ConfigError, match="all null, and it needs one"):
         override(student, ["detector.radar=null", "detector.camera=null"])
+    # What docs/method.md says goes with a branch.
+    imkd = preset("demo_imkd")
+    with pytest.raises(ConfigError, match=r"guide: demo_imkd needs .*; set it to null"):
+        override(imkd, ["detector.radar=null"])
+    blocks = ["detector.guide=null", "detector.camera.radar_view=null"]
+    assert override(imkd, ["detector.radar=null", *blocks]).detector.branches == ("camera",)
+    radars = ["detector.camera=null", "detector.guide=null", "depth_weight=0"]
+    assert override(imkd, radars).detector.branches == ("radar",)
+    lift = ["paste=null", "detector.camera.lidar_depth=false", "detector.camera.lift_cell=null"]
+    camera = override(preset("lc_r50"), ["detector.lidar=null", *lift])
+    assert camera.detector.branches == ("camera",)
 
 
 @pytest.mark.parametrize(
