@@ -246,7 +246,9 @@ def test_stamps_of_another_clock_are_no_delay(rig):
 
 
 @pytest.mark.parametrize(("lead", "told"), [(0.5, "0.50"), (37.0, "37.00"), (7200.0, "7200.00")])
-def test_stamps_in_the_future_are_told(rig, lead, told):
+def test_stamps_in_the_future_are_told(rig, lead, told, request):
+    manual = (request.config.rootpath / "docs" / "ros.md").read_text()
+    assert manual.index("| `ahead: ") < manual.index("| `no message is used: ")
     rig.deliver(delay=-lead)
     rig.counts.outlier += 12  # The cause goes before its effect.
     assert rig.judge()[:2] == (
