@@ -30,7 +30,7 @@ SHARE = FindPackageShare("crkd_ros")
 
 #: Arguments that are parameters of the node: name, type, what it is.
 PARAMETERS = (
-    ("weights", str, "Checkpoint of the detector (.safetensors); required here or in config"),
+    ("weights", str, "Detector (.safetensors, run folder, file of crkd export); or in config"),
     ("calibration_file", str, "YAML with the sensors' poses; without one they come from tf"),
     ("device", str, "Device of the network: cpu, cuda or cuda:N"),
     ("use_sim_time", bool, "Take time from /clock (bags: ros2 bag play --clock)"),

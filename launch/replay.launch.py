@@ -35,7 +35,7 @@ SHARE = FindPackageShare("crkd_ros")
 #: Name, default (None: required), what it is.
 ARGUMENTS = (
     ("bag", None, "The rosbag2 to play; required"),
-    ("weights", None, "Checkpoint of the detector (.safetensors); required"),
+    ("weights", None, "Detector (.safetensors, run folder or file of crkd export); required"),
     ("data", "", "Root of the nuScenes data set of the bag; empty: no evaluation"),
     ("split", "", "A split of it with the bag's scene, for the evaluation"),
     ("out", "evaluation", "Folder for metrics.json, the picture and the page"),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def live(
     bag: Annotated[Path, typer.Argument(help="A rosbag2 of one scene: folder, .mcap or .db3.")],
-    weights: Annotated[Path, typer.Option(help="A .safetensors detector, or a run folder.")],
+    weights: Annotated[Path, typer.Option(help="A detector, as for crkd evaluate.")],
     data: Annotated[Path, typer.Option(help="The nuScenes data set of the bag.")],
     split: Annotated[str, typer.Option(help="A split with the bag's scene.")],
     out: Annotated[Path, typer.Option(help="Folder for metrics, picture, page and logs.")],
