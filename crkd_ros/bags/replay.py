@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crkd_core.config import check_classes
 from crkd_core.evaluate.predict import detect
@@ -86,7 +87,8 @@ def replay(
     With ``data`` and ``split``, ``out/results.json`` (submission) and ``out/metrics.json`` cover
     those samples of the split that are in the bag; one without a frame counts as empty. The frame
     of a sample is the nearest one within half the usual time between frames: with the anchor
-    camera lost, that of its stand-in. Its boxes are scored as they are, at its own time.
+    camera lost, that of its stand-in. Its boxes are scored as they are, at its own time. Without
+    ego motion (``motion.source`` none) the vehicle is where the data set has it.
 
     Args:
         path: the bag.
@@ -220,7 +222,7 @@ class _Replay:
                 self._problems.append(BagProblem(stamp_ns=frame.stamp_ns, reason=reason))
                 continue
             if frame.token:
-                self._answers.append(Answer.to(frame, found))
+                self._answers.append(Answer(frame.token, self._pose(frame), found))
             formed = True
             # Of frames that came in another order: not before the one before.
             recorded_ns = max(recorded_ns, self._recorded[-1])
@@ -236,6 +238,13 @@ class _Replay:
             if self._problems:
                 reason = self._problems[0].reason
             raise BagError(f"{path}: not one frame could be formed; first problem: {reason}")
+
+    def _pose(self, frame: Frame) -> NDArray[np.float64]:
+        """Where the vehicle is in the map; as live, the data set says it where no motion does."""
+        if frame.global_T_ego is not None:
+            return frame.global_T_ego
+        assert self._tables is not None  # It has named the sample.
+        return self._tables.reference(frame.token).global_T_ego
 
     def _frames(self, samples: Samples, *, only_samples: bool) -> Iterator[Frame]:
         for frame in self._recording.frames(

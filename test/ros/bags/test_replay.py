@@ -36,7 +36,7 @@ from crkd_ros.bags.replay import replay
 from crkd_ros.bags.samples import find_samples, key_frames
 from crkd_ros.bags.writer import BagWriter
 from crkd_ros.convert import arrays
-from crkd_ros.parameters.framing import FramingConfig
+from crkd_ros.parameters.framing import FramingConfig, MotionConfig
 from crkd_ros.parameters.knobs import ParameterError
 
 SCENE = "scene-0103"
@@ -249,6 +249,21 @@ def test_wrong_requests_are_explained(place, detector, tmp_path) -> None:
     with pytest.raises(BagError, match=r"none of the 3 samples of split 'mini_train'"):
         replay(place / "bag", detector, tmp_path, data=place / "data", split="mini_train")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_ego_motion_the_data_set_says_where_the_vehicle_is(
+    place, detector, tmp_path
+) -> None:
+    still = FramingConfig(motion=MotionConfig(source="none"))
+    data = place / "data"
+    found = replay(place / "bag", detector, tmp_path, data=data, split=SPLIT, framing=still)
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert found.evaluation is not None and found.key_frames == len(results) > 1
+    tables = NuScenes(data, split=SPLIT)
+    for token, boxes in results.items():
+        vehicle = tables.reference(token).global_T_ego[:2, 3]
+        centers = np.array([box["translation"][:2] for box in boxes])
+        assert len(boxes) and np.linalg.norm(centers - vehicle, axis=1).max() < 80
 
 
 def copy_bag(source: Path, out: Path, change) -> Path:
