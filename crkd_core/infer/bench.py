@@ -167,15 +167,11 @@ def bench(
         for variant, times in samples.items()
     }
     _print(model, medians, device=on, rounds=rounds)
-    found = {
-        name: (
-            stages(detector, frame, rounds=rounds),
-            rates(detector.device, DTYPES[name]),
-        )
-        for name, detector in detectors.items()
-    }
-    print_tables(*(stage_table(*measured, precision=name) for name, measured in found.items()))
+    parts = {name: stages(detector, frame, rounds=rounds) for name, detector in detectors.items()}
+    # Before plain layers are measured, which take more than most networks.
     memory = peak_memory(on)
+    found = {name: (part, rates(on, DTYPES[name])) for name, part in parts.items()}
+    print_tables(*(stage_table(*measured, precision=name) for name, measured in found.items()))
     print(f"most memory in use: {memory:.0f} MB")
     if out is not None:
         facts = {
